@@ -1,0 +1,121 @@
+"""COCO annotation files: read, check, and find the pictures."""
+
+from dataclasses import dataclass, field
+import json
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class ImageRecord:
+    """One thermal frame and its boxes."""
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    rgb_path: Path | None = None
+    time_of_day: str = 'unknown'
+    boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    crowd: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass
+class CocoSet:
+    """Frames in the order of the file; labels index `classes`, boxes are x1, y1, x2, y2."""
+
+    path: Path
+    images: list[ImageRecord]
+    classes: tuple[str, ...]
+
+
+def load_coco(
+    path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
+) -> CocoSet:
+    """
+    Read a COCO file and check that all its pictures are there.
+
+    images: the folder that file names are relative to; by default the annotation file's
+    folder or that folder's parent. classes: map categories to these names by name and drop
+    the others; by default the file's categories in the order of their ids. UserError says what
+    is wrong: no such file, no COCO, no common class, pictures missing.
+    """
+    path = Path(path)
+    data = _read(path)
+    root = _root(path, images, data['images'])
+    names = {c['id']: c['name'] for c in data.get('categories', [])}
+    if classes is None:
+        classes = tuple(names[i] for i in sorted(names))
+    label_of = {i: classes.index(name) for i, name in names.items() if name in classes}
+    if names and not label_of:
+        raise UserError(f'{path} has the categories {", ".join(names.values())}; '
+                        f'none of them is one of the classes {", ".join(classes)}.')
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in data.get('annotations', []):
+        if annotation['category_id'] in label_of:
+            by_image.setdefault(annotation['image_id'], []).append(annotation)
+    records = [_record(item, root, by_image.get(item['id'], []), label_of)
+               for item in data['images']]
+    missing = [r.path for r in records if not r.path.is_file()]
+    if missing:
+        raise UserError(f'{len(missing)} of the {len(records)} pictures named in {path} are '
+                        f'missing, the first is {missing[0]}; give their folder with --images.')
+    return CocoSet(path, records, classes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f'The annotation file {path} does not exist.')
+    try:
+        data = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
+    if not isinstance(data, dict) or not isinstance(data.get('images'), list):
+        raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
+    if not data['images']:
+        raise UserError(f'{path} lists no images.')
+    try:
+        for item in data['images']:
+            item['id'], item['file_name'], item['width'], item['height']
+        for item in data.get('annotations', []):
+            item['image_id'], item['category_id']
+            if len(item['bbox']) != 4:
+                raise KeyError('bbox of four numbers')
+    except (KeyError, TypeError) as error:
+        raise UserError(f'{path} is not a COCO annotation file: an entry has no {error}.') from None
+    return data
+
+
+def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) -> Path:
+    if images is not None:
+        if not Path(images).is_dir():
+            raise UserError(f'The image folder {images} does not exist.')
+        # `--images thermal/` and file names that repeat `thermal/` are both common.
+        candidates = [Path(images), Path(images).parent]
+    else:
+        candidates = [path.parent, path.parent.parent]
+    first = records[0]['file_name']
+    return next((c for c in candidates if (c / first).is_file()), candidates[0])
+
+
+def _record(
+    item: dict[str, Any], root: Path, annotations: list[dict[str, Any]], label_of: dict[int, int],
+) -> ImageRecord:
+    boxes = np.array([a['bbox'] for a in annotations], np.float32).reshape(-1, 4)
+    areas = [a.get('area', a['bbox'][2] * a['bbox'][3]) for a in annotations]
+    boxes[:, 2:] += boxes[:, :2]
+    rgb = item.get('rgb_file_name')
+    return ImageRecord(
+        id=item['id'], path=root / item['file_name'],
+        width=int(item['width']), height=int(item['height']),
+        rgb_path=root / rgb if rgb else None,
+        time_of_day=item.get('time_of_day') or 'unknown', boxes=boxes,
+        labels=np.array([label_of[a['category_id']] for a in annotations], np.int64),
+        areas=np.array(areas, np.float32),
+        crowd=np.array([a.get('iscrowd', 0) for a in annotations], np.int64))

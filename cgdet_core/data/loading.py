@@ -1,0 +1,116 @@
+"""From frames to training batches, the same for the same seed whatever the workers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cgdet_core.data.datasets import FrameSource, Sample
+from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic
+from cgdet_core.data.transforms import random_window, uniform
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+Key = tuple[int, int]  # epoch, index
+
+
+class EpochSampler(Sampler[Key]):
+    """
+    Shuffle the indices of an epoch and hand out (epoch, index).
+
+    The order depends on seed and epoch alone, so a resumed run sees what an uninterrupted one
+    sees. `repeats` (one factor per index) shows rare classes more often.
+    """
+
+    def __init__(self, length: int, seed: int, repeats: Tensor | None = None) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+        self.repeats = torch.ones(length) if repeats is None else repeats
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Key]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        if bool((self.repeats == 1).all()):
+            order = torch.randperm(self.length, generator=generator)
+        else:
+            order = torch.multinomial(self.repeats, self.length, True, generator=generator)
+        return iter([(self.epoch, int(i)) for i in order])
+
+
+def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
+    """
+    Weigh images by their rarest class (LVIS, arXiv 1908.03195, appendix B).
+
+    r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images with class c.
+    """
+    classes = set().union(*label_sets)
+    share = {c: sum(c in s for s in label_sets) / len(label_sets) for c in classes}
+    factor = {c: max(1.0, (threshold / share[c]) ** 0.5) for c in classes}
+    return torch.tensor([max((factor[c] for c in s), default=1.0) for s in label_sets])
+
+
+class AugmentedFrames(Dataset[Sample]):
+    """Training samples of `size` = (width, height), drawn by (epoch, index)."""
+
+    def __init__(
+        self, sources: list[FrameSource], size: tuple[int, int], config: AugmentConfig,
+        seed: int, epochs: int,
+    ) -> None:
+        self.sources = sources
+        self.size = size
+        self.config = config
+        self.seed = seed
+        self.last_mosaic_epoch = epochs - config.close_mosaic_epochs
+
+    def __len__(self) -> int:
+        return sum(len(s) for s in self.sources)
+
+    def frame(self, index: int) -> Sample:
+        """Give the plain sample number `index` over all sources."""
+        for source in self.sources:
+            if index < len(source):
+                return source[index]
+            index -= len(source)
+        raise IndexError(index)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        # Own generator state per sample: workers, resume and order change nothing.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((self.seed * 1009 + epoch) * 1_000_003 + index)
+            return self._draw(epoch, index)
+
+    def _draw(self, epoch: int, index: int) -> Sample:
+        c = self.config
+        sample = self.frame(index)
+        if epoch < self.last_mosaic_epoch and uniform(0, 1) < c.mosaic:
+            others = torch.randint(len(self), (3,)).tolist()
+            tiles = [sample, *(self.frame(i) for i in others)]
+            order = torch.randperm(4).tolist()
+            sample = mosaic([tiles[i] for i in order], self.size, c.scale, c.min_visible)
+        else:
+            sample = random_window(sample, self.size, c.scale, self.size, c.min_visible)
+        if uniform(0, 1) < c.flip:
+            sample = flip(sample)
+        if uniform(0, 1) < c.contrast:
+            sample['thermal'] = jitter_contrast(sample['thermal'].as_subclass(Tensor), c)
+        return sample
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """
+    Stack samples into a batch.
+
+    images (N, 1, H, W); targets: N dicts of boxes (M, 4) and labels (M,).
+    """
+    return {
+        'images': torch.stack([s['thermal'].as_subclass(Tensor) for s in samples]),
+        'targets': [{'boxes': s['boxes'].as_subclass(Tensor), 'labels': s['labels']}
+                    for s in samples],
+    }

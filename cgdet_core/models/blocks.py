@@ -1,0 +1,84 @@
+"""Convolution blocks shared by backbone, neck and head."""
+
+import torch
+from torch import nn, Tensor
+
+
+class ConvBlock(nn.Module):
+    """
+    Convolve, batch-normalise and rectify.
+
+    ReLU, not SiLU: it fuses into the convolution in ONNX Runtime and TensorRT and quantises
+    without a lookup. `fuse` folds the normalisation into the convolution for deployment.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+    def fuse(self) -> None:
+        """Fold the batch normalisation into the convolution (in place, evaluation only)."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
+
+
+class Bottleneck(nn.Module):
+    """Two 3x3 convolutions with an optional identity shortcut (He et al., 2016)."""
+
+    def __init__(self, channels: int, shortcut: bool = True) -> None:
+        super().__init__()
+        self.conv1 = ConvBlock(channels, channels)
+        self.conv2 = ConvBlock(channels, channels)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        return x + y if self.shortcut else y
+
+
+class CSPBlock(nn.Module):
+    """
+    Split, transform one half step by step, concatenate every step, and mix.
+
+    Cross-stage partial connections (CSPNet, arXiv 1911.11929) with the aggregation of all
+    intermediate features (ELAN, arXiv 2211.04800): short gradient paths for few parameters.
+    """
+
+    def __init__(self, c_in: int, c_out: int, depth: int, shortcut: bool = True) -> None:
+        super().__init__()
+        hidden = c_out // 2
+        self.split = ConvBlock(c_in, 2 * hidden, 1)
+        self.blocks = nn.ModuleList(Bottleneck(hidden, shortcut) for _ in range(depth))
+        self.merge = ConvBlock((2 + depth) * hidden, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = list(self.split(x).chunk(2, 1))
+        for block in self.blocks:
+            parts.append(block(parts[-1]))
+        return self.merge(torch.cat(parts, 1))
+
+
+class SpatialPyramidPooling(nn.Module):
+    """
+    Widen the receptive field by max-pooling at 5, 9 and 13 cells (He et al., arXiv 1406.4729).
+
+    Three chained 5x5 pools equal the parallel 5, 9 and 13 pools and cost less.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = ConvBlock(channels, channels // 2, 1)
+        self.pool = nn.MaxPool2d(5, 1, 2)
+        self.merge = ConvBlock(channels * 2, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.reduce(x)]
+        for _ in range(3):
+            parts.append(self.pool(parts[-1]))
+        return self.merge(torch.cat(parts, 1))

@@ -1,0 +1,80 @@
+"""Checkpoints: weights and card of a student, loaded without executing anything."""
+
+from pathlib import Path
+import pickle
+from typing import Any
+
+from cgdet_core.errors import UserError
+from cgdet_core.models.student import DeployedStudent, Student, StudentConfig
+from cgdet_core.runtime.card import ModelCard
+from cgdet_core.runtime.detector import Detector
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
+
+
+def checkpoint_entry(card: ModelCard, config: StudentConfig) -> dict[str, Any]:
+    """Give what a checkpoint must hold beside its weights, as plain values."""
+    return {'card': card.to_dict(), 'model': config.model_dump(mode='json')}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'The checkpoint {path} does not exist.')
+    try:
+        data = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
+                        f'{str(error).splitlines()[0]}') from None
+    if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
+        raise UserError(f'{path} is not a checkpoint of "cgdet train".')
+    return data
+
+
+def load_student(path: str | Path) -> tuple[Student, ModelCard]:
+    """Build the student of a checkpoint, with its averaged weights, and its card."""
+    data = read_checkpoint(path)
+    try:
+        card = ModelCard.from_dict(data[KEY]['card'])
+        student = Student(len(card.classes), StudentConfig.model_validate(data[KEY]['model']))
+        prefix = 'student.'
+        weights = {k.removeprefix(prefix): v for k, v in data['state_dict'].items()
+                   if k.startswith(prefix)}
+        student.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f'The checkpoint {path} does not fit this version: '
+                        f'{str(error).splitlines()[0]}') from None
+    return student.eval(), card
+
+
+class TorchBackend:
+    """Run the deployed form of a student in PyTorch, for evaluation while training."""
+
+    def __init__(self, student: Student, card: ModelCard) -> None:
+        self.model = DeployedStudent(student, card.input_size, card.top_k)
+        self.model.to(memory_format=torch.channels_last)
+        self.device = self.model.centers.device
+
+    @torch.inference_mode()
+    def infer(
+        self, images: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        # Full precision, also when a validation runs inside a trainer's autocast.
+        with torch.autocast(self.device.type, enabled=False):
+            boxes, scores = self.model(torch.from_numpy(images).to(self.device))
+        return boxes.cpu().numpy(), scores.cpu().numpy()
+
+    def describe(self) -> str:
+        return f'PyTorch {torch.__version__} {self.device}'
+
+
+def open_model(path: str | Path) -> Detector:
+    """Open a checkpoint or an ONNX file as a detector."""
+    if Path(path).suffix.lower() == '.onnx':
+        return Detector.open(path)
+    student, card = load_student(path)
+    return Detector(card, TorchBackend(student, card))

@@ -1,0 +1,88 @@
+"""The student: a small thermal detector, and the form in which it is deployed."""
+
+import copy
+
+from cgdet_core.models.backbone import Backbone
+from cgdet_core.models.blocks import ConvBlock
+from cgdet_core.models.head import cell_centers, decode_boxes, DecoupledHead
+from cgdet_core.models.neck import PathAggregation
+from pydantic import BaseModel, ConfigDict
+import torch
+from torch import nn, Tensor
+
+
+class StudentConfig(BaseModel):
+    """Give the sizes of the student; the defaults make the shipped model."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+    in_channels: int = 1
+    channels: tuple[int, int, int, int] = (32, 64, 128, 256)
+    depths: tuple[int, int, int, int] = (1, 2, 2, 2)
+    neck_channels: int = 96
+    head_channels: int = 64
+    bins: int = 16
+
+
+class Student(nn.Module):
+    """
+    Detect objects in one-channel thermal images in [0, 1].
+
+    Input (N, in_channels, H, W), H and W multiples of 32. `forward` gives the training
+    outputs: class logits (N, A, num_classes) and box distributions (N, A, 4, bins).
+    """
+
+    def __init__(self, num_classes: int, config: StudentConfig = StudentConfig()) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.config = config
+        self.backbone = Backbone(config.in_channels, config.channels, config.depths)
+        self.neck = PathAggregation(config.channels[1:], config.neck_channels)
+        self.head = DecoupledHead(
+            num_classes, config.neck_channels, config.head_channels, config.bins)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Give P3, P4, P5, each (N, neck_channels, H/stride, W/stride)."""
+        return self.neck(self.backbone(images))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.pyramid(images))
+
+
+class DeployedStudent(nn.Module):
+    """
+    Give final boxes and scores: what is exported and what every evaluation runs.
+
+    Normalisation layers are folded into the convolutions; decoding and the selection of the
+    `top_k` best cells happen inside. Input (N, C, H, W) of exactly `input_size` = (W, H);
+    output boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes) in
+    [0, 1], ordered by each box's best score. Non-maximum suppression is the runtime's.
+    """
+
+    centers: Tensor
+    strides: Tensor
+
+    def __init__(self, student: Student, input_size: tuple[int, int], top_k: int = 300) -> None:
+        super().__init__()
+        width, height = input_size
+        if width % 32 or height % 32:
+            raise ValueError(f'input size {width}x{height} is not a multiple of 32')
+        self.student = copy.deepcopy(student).eval()
+        for module in self.student.modules():
+            if isinstance(module, ConvBlock):
+                module.fuse()
+        device = next(student.parameters()).device
+        centers, strides = cell_centers(height, width, device)
+        self.register_buffer('centers', centers)
+        self.register_buffer('strides', strides)
+        self.top_k = min(top_k, len(centers))
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, distributions = self.student(images)
+        # Select before decoding: the softmax over bins then runs on top_k cells only.
+        _, index = logits.amax(-1).topk(self.top_k, dim=1)
+        logits = logits.gather(1, index[..., None].expand(-1, -1, logits.shape[2]))
+        picked = index[..., None, None].expand(-1, -1, 4, distributions.shape[3])
+        boxes = decode_boxes(
+            distributions.gather(1, picked), self.centers[index], self.strides[index])
+        return boxes, torch.sigmoid(logits)

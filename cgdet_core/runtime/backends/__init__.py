@@ -1,0 +1,25 @@
+"""Inference backends behind one small protocol."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Backend(Protocol):
+    """Run a network of fixed input size."""
+
+    def infer(
+        self, images: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """
+        Run images (N, 1, H, W).
+
+        Returns boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes).
+        The arrays may be reused by the next call.
+        """
+        ...
+
+    def describe(self) -> str:
+        """Name the backend, its version and device, for logs and diagnostics."""
+        ...

@@ -1,0 +1,56 @@
+"""ONNX Runtime: the embedded default, on CPU and, where installed, CUDA."""
+
+import os
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.card import ModelCard
+import numpy as np
+from numpy.typing import NDArray
+
+
+class OnnxRuntimeBackend:
+    """Run an exported student; the file and the card must agree on shapes."""
+
+    def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError('The onnxruntime module is missing; '
+                            'install it with "pip install onnxruntime".') from None
+        options = onnxruntime.SessionOptions()
+        # 0 would take the machine's cores, not those this process may use (containers).
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3
+        providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
+                     if p in onnxruntime.get_available_providers()]
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(model), options, providers=providers)
+        except Exception as error:  # onnxruntime's own exception types share no base class
+            raise UserError(f'{model} is not an ONNX file that ONNX Runtime can load: '
+                            f'{str(error).splitlines()[0]}') from None
+        self._check(Path(model), card)
+        self._version = onnxruntime.__version__
+
+    def _check(self, model: Path, card: ModelCard) -> None:
+        inputs = {i.name: i.shape for i in self._session.get_inputs()}
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        width, height = card.input_size
+        if (list(inputs) != ['images'] or list(inputs['images'][1:]) != [1, height, width]
+                or list(outputs) != ['boxes', 'scores']
+                or outputs['scores'][-1] != len(card.classes)):
+            raise UserError(
+                f'{model} does not fit its card: the card says {len(card.classes)} classes at '
+                f'{width}x{height}, the file has inputs {inputs} and outputs {outputs}; '
+                'rerun "cgdet export".')
+
+    def infer(
+        self, images: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        boxes, scores = self._session.run(None, {'images': images})
+        return boxes, scores
+
+    def describe(self) -> str:
+        provider = self._session.get_providers()[0].removesuffix('ExecutionProvider')
+        return f'ONNX Runtime {self._version} {provider}'

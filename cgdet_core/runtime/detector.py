@@ -1,0 +1,84 @@
+"""The detector: a raw thermal frame in, detections in its own pixels out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from cgdet_core.runtime.backends import Backend
+from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.card import load_card, ModelCard
+from cgdet_core.runtime.geometry import Letterbox
+from cgdet_core.runtime.normalization import normalize
+from cgdet_core.runtime.postprocess import Detections, select
+import numpy as np
+from numpy.typing import NDArray
+
+EVALUATION_THRESHOLD = 0.001  # raw scores, for average precision
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds spent on one frame."""
+
+    pre: float
+    infer: float
+    post: float
+
+
+class Detector:
+    """
+    Detect objects in raw thermal frames; not thread-safe, one per thread.
+
+    `last_timings` holds the seconds of the latest frame.
+    """
+
+    def __init__(self, card: ModelCard, backend: Backend) -> None:
+        self.card = card
+        self.backend = backend
+        self.last_timings = Timings(0.0, 0.0, 0.0)
+        width, height = card.input_size
+        self._input = np.zeros((1, card.channels, height, width), np.float32)
+
+    @staticmethod
+    def open(model: str | Path, threads: int = 0) -> 'Detector':
+        """Open an ONNX file with its card and run it once; UserError says what is wrong."""
+        card = load_card(model)
+        detector = Detector(card, OnnxRuntimeBackend(model, card, threads))
+        detector.detect(np.zeros(card.input_size[::-1], np.uint8))
+        return detector
+
+    def preprocess(self, frame: NDArray[Any]) -> Letterbox:
+        """Normalise and letterbox a frame (H, W) into the input buffer."""
+        if frame.ndim != 2 or frame.size == 0:
+            raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
+                             f'this one has shape {frame.shape}')
+        box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
+        target = self._input[0, 0]
+        if box.fitted == box.source:
+            height, width = frame.shape
+            normalize(frame, self.card.normalization, target[:height, :width])
+            target[height:] = 0
+            target[:height, width:] = 0
+        else:
+            box.apply(normalize(frame, self.card.normalization), target)
+        return box
+
+    def detect(self, frame: NDArray[Any], score_threshold: float | None = None) -> Detections:
+        """
+        Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin.
+
+        score_threshold: the card's by default. Boxes are clipped to the frame. ValueError for
+        a frame that cannot be normalised.
+        """
+        start = perf_counter()
+        box = self.preprocess(frame)
+        ready = perf_counter()
+        boxes, scores = self.backend.infer(self._input)
+        done = perf_counter()
+        threshold = self.card.score_threshold if score_threshold is None else score_threshold
+        found = select(boxes[0], scores[0], threshold, self.card.iou_threshold,
+                       self.card.max_detections)
+        found = Detections(box.to_source(found.boxes), found.scores, found.labels)
+        self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
+        return found

@@ -1,0 +1,33 @@
+"""Read thermal frames from files without changing their depth."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.errors import UserError
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+
+
+def to_gray(image: NDArray[Any]) -> NDArray[Any]:
+    """Give one channel (H, W) of the same type from a grey or colour (H, W, C) picture, BGR."""
+    if image.ndim == 2:
+        return image
+    if image.shape[2] == 1:
+        return image[:, :, 0]
+    return cv2.cvtColor(image[:, :, :3], cv2.COLOR_BGR2GRAY)
+
+
+def read_thermal(path: str | Path) -> NDArray[Any]:
+    """Read a thermal picture as (H, W) uint8 or uint16; UserError if it is none."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
+    if image is None:
+        reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
+        raise UserError(f'{path} {reason}.')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UserError(f'{path} holds {image.dtype} pixels; '
+                        'a thermal picture must be 8- or 16-bit.')
+    return to_gray(image)

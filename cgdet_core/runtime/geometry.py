@@ -1,0 +1,58 @@
+"""Letterbox: fit a frame into the model's input and bring boxes back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """
+    Place a source frame top-left in the input, scaled to fit, aspect ratio kept.
+
+    The rest of the input is `pad` (0, the coldest value). Top-left placement makes the way
+    back a single division. Sizes are (width, height) in pixels.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+
+    @property
+    def scale(self) -> float:
+        """Give input pixels per source pixel."""
+        return min(self.target[0] / self.source[0], self.target[1] / self.source[1])
+
+    @property
+    def fitted(self) -> tuple[int, int]:
+        """Give the size (width, height) of the scaled frame inside the input."""
+        return (max(1, min(self.target[0], round(self.source[0] * self.scale))),
+                max(1, min(self.target[1], round(self.source[1] * self.scale))))
+
+    def apply(self, frame: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write the frame (h, w) into `out` (H, W) = target, pad included."""
+        width, height = self.fitted
+        resize(frame, out[:height, :width])
+        out[height:] = 0
+        out[:height, width:] = 0
+
+    def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map boxes (K, 4) from input to source pixels, clipped to the source frame."""
+        width, height = self.fitted
+        factor = np.array([self.source[0] / width, self.source[1] / height] * 2, np.float32)
+        limit = np.array(self.source * 2, np.float32)
+        return np.clip(boxes * factor, 0, limit)
+
+
+def resize(image: NDArray[Any], out: NDArray[Any]) -> None:
+    """Resize (h, w) into `out` (H, W), averaging where it shrinks and linear where it grows."""
+    if image.shape == out.shape:
+        out[...] = image
+        return
+    shrinks = image.shape[0] > out.shape[0] or image.shape[1] > out.shape[1]
+    # cv2 writes into `out` itself where its rows are contiguous, else into a copy.
+    result = cv2.resize(image, (out.shape[1], out.shape[0]),
+                        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    out[...] = result

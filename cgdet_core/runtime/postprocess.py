@@ -1,0 +1,52 @@
+"""From the network's boxes and scores to detections."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Detections:
+    """
+    Hold the objects of one frame, best first.
+
+    boxes (D, 4) float32 x1, y1, x2, y2 in pixels of the source frame; scores (D,) float32 in
+    [0, 1]; labels (D,) int64, indices into the model card's classes.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, thresholds: NDArray[np.float32]) -> 'Detections':
+        """Keep detections that reach their class's threshold, thresholds (num_classes,)."""
+        keep = self.scores >= thresholds[self.labels]
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+
+def select(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32],
+    score_threshold: float, iou_threshold: float, max_detections: int,
+) -> Detections:
+    """
+    Keep the best boxes per class by non-maximum suppression.
+
+    boxes (K, 4) x1, y1, x2, y2 and scores (K, num_classes). Every class of a box above the
+    threshold counts as a candidate, as COCO evaluation expects.
+    """
+    cells, labels = np.nonzero(scores >= score_threshold)
+    candidates, confidence = boxes[cells], scores[cells, labels]
+    if not len(cells):
+        return Detections(candidates, confidence, labels)
+    sides = candidates.copy()
+    sides[:, 2:] -= sides[:, :2]
+    # The threshold is applied above; -1 keeps OpenCV from applying it a second time.
+    keep = cv2.dnn.NMSBoxesBatched(sides, confidence, labels.astype(np.int32), -1.0, iou_threshold)
+    kept = np.asarray(keep, np.int64).ravel()
+    kept = kept[np.argsort(-confidence[kept], kind='stable')][:max_detections]
+    return Detections(candidates[kept], confidence[kept], labels[kept])

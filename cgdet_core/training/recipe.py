@@ -1,0 +1,142 @@
+"""Recipes: one YAML file says everything about a training run."""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+from cgdet_core.data.transforms import AugmentConfig
+from cgdet_core.errors import UserError
+from cgdet_core.models.student import StudentConfig
+from cgdet_core.runtime.normalization import Normalization
+from pydantic import BaseModel, ConfigDict, Field, field_validator, ValidationError
+import yaml
+
+
+class Strict(BaseModel):
+    """A section of the recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class DataConfig(Strict):
+    """Say which frames are used; paths are relative to the working directory."""
+
+    train: Path
+    val: Path
+    images: Path | None = None  # where file names in both are relative to, if not beside them
+    licence: str = 'unknown'  # of the training data, for the model card
+    synthetic: int = Field(0, ge=0)  # synthetic scenes mixed into an epoch
+    repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
+
+
+class OptimConfig(Strict):
+    """Say how weights are found: AdamW, linear warm-up, cosine decay, averaged weights."""
+
+    epochs: int = Field(100, gt=0)
+    batch_size: int = Field(16, gt=0)
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_epochs: float = Field(3.0, ge=0)
+    final_lr: float = Field(0.02, ge=0, le=1)  # fraction of lr at the end
+    clip_norm: float = Field(10.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    init: Path | None = None  # checkpoint whose weights are the start
+
+
+class RunConfig(Strict):
+    """Say where and how the run is executed."""
+
+    output: Path = Path('runs')
+    val_every: int = Field(5, gt=0)
+    workers: int = Field(2, ge=0)
+    accelerator: str = 'auto'
+    devices: int | str = 'auto'
+    precision: str = '32-true'  # Lightning's names; bf16-mixed on a GPU or a CPU with AMX
+    deterministic: bool = False
+
+
+class Recipe(Strict):
+    """Hold a whole recipe."""
+
+    name: str
+    seed: int = 0
+    classes: tuple[str, ...] = ('person', 'bicycle', 'car')
+    input_size: tuple[int, int] = (640, 512)  # width, height
+    normalization: Normalization = Normalization()
+    model: StudentConfig = StudentConfig()
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+    @field_validator('normalization', mode='before')
+    @classmethod
+    def _normalization(cls, value: Any) -> Any:
+        return Normalization.from_dict(value) if isinstance(value, dict) else value
+
+    @field_validator('input_size')
+    @classmethod
+    def _multiple_of_32(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(s <= 0 or s % 32 for s in value):
+            raise ValueError('must be two multiples of 32, width then height')
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """Give the folder of the run's checkpoints and logs."""
+        return self.run.output / self.name
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """
+    Read a recipe and apply overrides `section.key=value` (values are YAML).
+
+    UserError names a missing file, an unknown key with the nearest valid one, or a bad value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'The recipe {path} does not exist.')
+    try:
+        values = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise UserError(f'{path} is not valid YAML: {str(error).splitlines()[0]}.') from None
+    if not isinstance(values, dict):
+        raise UserError(f'{path} is not a recipe: it must be a mapping of keys to values.')
+    for override in overrides or []:
+        key, equals, text = override.partition('=')
+        if not equals or not key:
+            raise UserError(f'The override {override!r} is not of the form key=value.')
+        node = values
+        *parents, last = key.split('.')
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f'The override {override!r} names no section of the recipe.')
+        node[last] = yaml.safe_load(text)
+    return parse_recipe(values, str(path))
+
+
+def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
+    """Check the values of a recipe; `origin` names it in errors."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        where = '.'.join(str(part) for part in error['loc'])
+        if error['type'] == 'extra_forbidden':
+            near = _nearest(error['loc'])
+            raise UserError(f'{origin}: unknown key {where!r}'
+                            + (f', did you mean {near!r}?' if near else '.')) from None
+        raise UserError(f'{origin}: {where}: {error["msg"]}.') from None
+
+
+def _nearest(location: tuple[int | str, ...]) -> str | None:
+    section: Any = Recipe
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        section = next((a for a in (annotation, *get_args(annotation))
+                        if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        if section is None:
+            return None
+    near = difflib.get_close_matches(str(location[-1]), section.model_fields, 1, 0.5)
+    return '.'.join([*map(str, location[:-1]), near[0]]) if near else None

@@ -1,0 +1,125 @@
+"""Run a recipe: data, module, Lightning trainer, checkpoints."""
+
+from pathlib import Path
+import subprocess
+from typing import Any
+
+from cgdet_core.data.coco import CocoSet, load_coco
+from cgdet_core.data.datasets import CocoFrames, FrameSource, SyntheticFrames
+from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
+from cgdet_core.errors import UserError
+from cgdet_core.models.checkpoint import load_student
+from cgdet_core.models.student import DeployedStudent, Student
+from cgdet_core.runtime.card import ModelCard
+from cgdet_core.training.module import Averaging, count_parameters, StudentTraining
+from cgdet_core.training.recipe import Recipe
+import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
+    """
+    Train and return the best checkpoint, <output>/<name>/best.ckpt.
+
+    last.ckpt is written after every epoch, whole or not at all; with `resume` the run goes on
+    from it and ends with the weights an uninterrupted run would have. UserError if there is
+    already a run and resume is false, or none and it is true.
+    """
+    last = recipe.folder / 'last.ckpt'
+    if resume and not last.is_file():
+        raise UserError(f'There is nothing to resume: {last} does not exist.')
+    if last.is_file() and not resume:
+        raise UserError(f'{recipe.folder} already holds a run; continue it with --resume, or '
+                        'choose another name=... or run.output=...')
+    lightning.seed_everything(recipe.seed, verbose=False)
+    train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
+    val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
+    module = StudentTraining(recipe, make_card(recipe))
+    if recipe.optim.init is not None and not resume:
+        start, _ = load_student(recipe.optim.init)
+        module.student.load_state_dict(start.state_dict())
+    trainer = make_trainer(recipe, progress)
+    trainer.fit(module, train_loader(recipe, train_set), val_loader(val_set),
+                ckpt_path=str(last) if resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return recipe.folder / 'best.ckpt'
+
+
+def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
+    """Set up Lightning as the recipe says."""
+    folder = recipe.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    callbacks: list[Any] = [
+        Averaging(recipe.optim.ema_decay),
+        ModelCheckpoint(folder, 'best', monitor='val/AP50', mode='max',
+                        enable_version_counter=False),
+        ModelCheckpoint(folder, 'last', every_n_epochs=1, save_on_train_epoch_end=True,
+                        enable_version_counter=False),
+    ]
+    if progress:
+        callbacks.append(RichProgressBar())
+    return lightning.Trainer(
+        accelerator=recipe.run.accelerator, devices=recipe.run.devices,
+        precision=recipe.run.precision,  # type: ignore[arg-type]
+        max_epochs=recipe.optim.epochs, callbacks=callbacks,
+        logger=[TensorBoardLogger(folder, '', ''), CSVLogger(folder, '', '')],
+        gradient_clip_val=recipe.optim.clip_norm, check_val_every_n_epoch=recipe.run.val_every,
+        num_sanity_val_steps=0, log_every_n_steps=10, use_distributed_sampler=False,
+        deterministic=recipe.run.deterministic, enable_progress_bar=progress,
+        enable_model_summary=False)
+
+
+def train_loader(recipe: Recipe, coco: CocoSet) -> DataLoader[Any]:
+    """Give the training batches."""
+    sources: list[FrameSource] = [CocoFrames(coco, recipe.normalization)]
+    repeats = None
+    if recipe.data.synthetic:
+        sources.append(SyntheticFrames(
+            recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
+    frames = AugmentedFrames(
+        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs)
+    if recipe.data.repeat_threshold:
+        labels = [set(r.labels.tolist()) for r in coco.images]
+        repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
+                             torch.ones(recipe.data.synthetic)])
+    return DataLoader(
+        frames, recipe.optim.batch_size, sampler=EpochSampler(len(frames), recipe.seed, repeats),
+        collate_fn=collate, num_workers=recipe.run.workers, drop_last=True,
+        persistent_workers=recipe.run.workers > 0,
+        pin_memory=torch.cuda.is_available())
+
+
+def val_loader(coco: CocoSet) -> DataLoader[Any]:
+    """Give the validation frames' records one by one; the detector reads the raw frames."""
+    return DataLoader(coco.images, batch_size=None)  # type: ignore[arg-type]
+
+
+def make_card(recipe: Recipe) -> ModelCard:
+    """Write what is known of the model before training."""
+    student = Student(len(recipe.classes), recipe.model)
+    deployed = DeployedStudent(student, recipe.input_size)
+    with FlopCounterMode(display=False) as counter:
+        deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
+    return ModelCard(
+        name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
+        normalization=recipe.normalization, parameters=count_parameters(deployed),
+        gflops=round(counter.get_total_flops() / 1e9, 2),
+        training={
+            'recipe': recipe.model_dump(mode='json'), 'seed': recipe.seed,
+            'data': [recipe.data.train.name] + (
+                [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
+            'licence': recipe.data.licence, 'commit': _commit()})
+
+
+def _commit() -> str:
+    try:
+        return subprocess.run(
+            ['git', 'describe', '--always', '--dirty'], cwd=Path(__file__).parent,
+            capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return 'unknown'
