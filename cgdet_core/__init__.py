@@ -1,0 +1,1 @@
+"""CGDet: small thermal detectors, trained with the help of RGB, deployed on thermal alone."""

@@ -1,0 +1,1 @@
+"""Frames and annotations for training and evaluation."""

@@ -20,6 +20,7 @@ class ImageRecord:
     height: int
     rgb_path: Path | None = None
     time_of_day: str = 'unknown'
+    stamp_ns: int | None = None  # of the frame in a bag
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -115,7 +116,8 @@ def _record(
         id=item['id'], path=root / item['file_name'],
         width=int(item['width']), height=int(item['height']),
         rgb_path=root / rgb if rgb else None,
-        time_of_day=item.get('time_of_day') or 'unknown', boxes=boxes,
+        time_of_day=item.get('time_of_day') or 'unknown', stamp_ns=item.get('stamp_ns'),
+        boxes=boxes,
         labels=np.array([label_of[a['category_id']] for a in annotations], np.int64),
         areas=np.array(areas, np.float32),
         crowd=np.array([a.get('iscrowd', 0) for a in annotations], np.int64))

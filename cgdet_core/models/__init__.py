@@ -1,0 +1,1 @@
+"""The network, from blocks to the deployed student."""

@@ -89,9 +89,7 @@ def card_path(model: str | Path) -> Path:
 
 def file_sha256(path: str | Path) -> str:
     """Hash a file."""
-    with open(path, 'rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').hexdigest() \
-            if hasattr(hashlib, 'file_digest') else hashlib.sha256(stream.read()).hexdigest()
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def load_card(model: str | Path) -> ModelCard:

@@ -1,0 +1,247 @@
+"""The command line: `cgdet train | evaluate | detect | export | bag ...`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+import functools
+import json
+import os
+from pathlib import Path
+import sys
+from typing import Annotated, Any, TYPE_CHECKING
+
+from cgdet_core.errors import UserError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+import typer
+
+if TYPE_CHECKING:
+    from cgdet_core.runtime.detector import Detector
+
+# Heavy modules are imported inside the commands: `cgdet --help` answers at once, and a robot
+# without torch can still run `cgdet detect` and `cgdet bag`.
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help='Train, evaluate and deploy small thermal object detectors.')
+bag = typer.Typer(no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
+app.add_typer(bag, name='bag')
+console = Console()
+
+Images = Annotated[Path | None, typer.Option(
+    help='Folder that the file names in the COCO file are relative to.')]
+Json = Annotated[Path | None, typer.Option('--json', help='Write the numbers to this file.')]
+Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
+Topic = Annotated[str | None, typer.Option(help='Image topic, where a bag has several.')]
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one sentence and exit status 1."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        Console(stderr=True).print(f'cgdet: {error}', style='red', highlight=False, markup=False,
+                                   soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print('cgdet: interrupted.')
+        sys.exit(130)
+
+
+def _needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn a missing training module into a sentence."""
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                command(*args, **kwargs)
+            except ModuleNotFoundError as error:
+                if error.name is None or error.name.split('.')[0] not in modules:
+                    raise
+                raise UserError(f'The module {error.name} is missing; install what training '
+                                'needs with "pip install .[train]".') from None
+        return run
+    return decorate
+
+
+TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
+                    'pydantic', 'onnx', 'onnxscript', 'tensorboard')
+
+
+@app.command()
+@_needs(*TRAINING_MODULES)
+def train(
+    recipe: Annotated[Path, typer.Argument(help='Recipe, a YAML file.')],
+    overrides: Annotated[list[str] | None, typer.Argument(
+        metavar='[KEY=VALUE]...', help='Changes to it.')] = None,
+    resume: Annotated[bool, typer.Option('--resume', help='Go on from last.ckpt.')] = False,
+) -> None:
+    """Train a detector as a recipe says."""
+    from cgdet_core.training.recipe import load_recipe
+    from cgdet_core.training.train import train as run
+
+    best = run(load_recipe(recipe, overrides), resume)
+    console.print(f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_needs(*TRAINING_MODULES)
+def evaluate(
+    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    data: Data, images: Images = None, json_path: Json = None,
+    update_card: Annotated[bool, typer.Option(
+        '--update-card', help='Record the numbers in the card of an ONNX file.')] = False,
+) -> None:
+    """Measure COCO average precision on annotated frames."""
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.evaluation.coco import evaluate as score
+    from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+    from cgdet_core.runtime.frames import read_thermal
+
+    detector = _open(model)
+    coco = load_coco(data, images, detector.card.classes)
+    found = [detector.detect(read_thermal(r.path), EVALUATION_THRESHOLD)
+             for r in track(coco.images, 'evaluating', console=console, transient=True)]
+    report = {'model': model.name, 'data': data.name, 'backend': detector.backend.describe(),
+              **score(found, coco)}
+    _show(report, json_path)
+    if update_card:
+        _record(model, detector, report)
+
+
+@app.command()
+def detect(
+    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    sources: Annotated[list[str], typer.Argument(
+        metavar='SOURCE...', help='Pictures, folders, videos or bags.')],
+    output: Annotated[Path, typer.Option(help='Folder for the boxes and pictures.')],
+    score_threshold: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Least score; the model card's by default.")] = None,
+) -> None:
+    """Detect objects; write detections.json (COCO) and pictures with boxes."""
+    from cgdet_core.evaluation.detect import detect_sources
+
+    detector = _open(model)
+    images, boxes = detect_sources(detector, sources, output, score_threshold, console)
+    console.print(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures '
+                  f'in {output / "pictures"}', highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_needs(*TRAINING_MODULES)
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help='Checkpoint of "cgdet train".')],
+    output: Annotated[Path, typer.Option(help='ONNX file to write, its card goes beside it.')],
+    precision: Annotated[str, typer.Option(help='fp32, fp16 or int8.')] = 'fp32',
+) -> None:
+    """Write a checkpoint as ONNX with its model card."""
+    from cgdet_core.export.onnx import export as run
+
+    card = run(checkpoint, output, precision)
+    console.print(
+        f'{output}: {card.parameters / 1e6:.2f} M parameters, {card.gflops:.2f} GFLOPs at '
+        f'{card.input_size[0]}x{card.input_size[1]}, {output.stat().st_size / 1e6:.1f} MB',
+        highlight=False, soft_wrap=True)
+
+
+@bag.command('from-coco')
+def bag_from_coco(
+    data: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    path: Annotated[Path, typer.Argument(metavar='BAG')],
+    images: Images = None,
+    rate: Annotated[float, typer.Option(help='Frames per second.')] = 10.0,
+    encoding: Annotated[str | None, typer.Option(
+        help="mono8 or mono16; the pictures' own depth by default.")] = None,
+    storage: Annotated[str, typer.Option(help='mcap or sqlite3.')] = 'mcap',
+    match: Annotated[str, typer.Option(
+        help='Only pictures whose name fits this shell pattern.')] = '*',
+) -> None:
+    """Turn the frames of a COCO set into a bag."""
+    from cgdet_core.data.bags import coco_frames, write_bag
+    from cgdet_core.data.coco import load_coco
+
+    count = write_bag(path, coco_frames(load_coco(data, images), match), rate, encoding, storage)
+    console.print(f'{path}: {count} frames, {count / rate:.1f} s', highlight=False, soft_wrap=True)
+
+
+@bag.command('play')
+def bag_play(
+    path: Annotated[Path, typer.Argument(metavar='BAG')],
+    rate: Annotated[float, typer.Option(help='Speed relative to the recording.')] = 1.0,
+    loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
+) -> None:
+    """Publish a bag's messages over ROS 2 (for machines without rosbag2)."""
+    # A process of its own: cgdet_core never imports ROS.
+    command = [sys.executable, '-m', 'cgdet_ros.play', str(path), '--rate', str(rate)]
+    os.execv(sys.executable, command + (['--loop'] if loop else []))
+
+
+@bag.command('evaluate')
+@_needs(*TRAINING_MODULES)
+def bag_evaluate(
+    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    path: Annotated[Path, typer.Argument(metavar='BAG')],
+    data: Data, images: Images = None, json_path: Json = None, topic: Topic = None,
+) -> None:
+    """Measure average precision on a bag's frames, directly and repeatably, without DDS."""
+    from cgdet_core.data.bags import read_frames, truth_by_stamp
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.evaluation.coco import evaluate as score
+    from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+
+    detector = _open(model)
+    coco = load_coco(data, images, detector.card.classes)
+    truth = truth_by_stamp(path, coco)
+    found, records, unknown = [], [], 0
+    for frame in read_frames(path, topic):
+        record = truth.get(frame.stamp_ns)
+        if record is None:
+            unknown += 1
+            continue
+        found.append(detector.detect(frame.frame, EVALUATION_THRESHOLD))
+        records.append(record)
+    if not found:
+        raise UserError(f'No frame of {path} has annotations in {data}.')
+    report = {'model': model.name, 'bag': path.name, 'data': data.name,
+              'frames_without_annotation': unknown,
+              **score(found, replace(coco, images=records))}
+    _show(report, json_path)
+
+
+def _open(model: Path) -> 'Detector':
+    from cgdet_core.runtime.detector import Detector
+
+    if model.suffix.lower() == '.onnx':
+        return Detector.open(model)
+    try:
+        from cgdet_core.models.checkpoint import open_model
+    except ModuleNotFoundError as error:
+        raise UserError(f'A checkpoint needs the module {error.name}; install '
+                        '".[train]" or give an ONNX file.') from None
+    return open_model(model)
+
+
+def _show(report: dict[str, Any], json_path: Path | None) -> None:
+    from cgdet_core.runtime.card import write_atomically
+
+    def cell(value: float | None) -> str:
+        return '-' if value is None else f'{value:.3f}'
+
+    table = Table('', 'AP', 'AP50', 'AP75', 'small', 'medium', 'large')
+    table.add_row('all', *(cell(report[k]) for k in (
+        'AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large')))
+    for group in ('per_class', 'per_time_of_day'):
+        for name, values in report.get(group, {}).items():
+            table.add_row(name, cell(values['AP']), cell(values['AP50']))
+    console.print(table)
+    if json_path is not None:
+        write_atomically(json_path, (json.dumps(report, indent=2) + '\n').encode())
+
+
+def _record(model: Path, detector: 'Detector', report: dict[str, Any]) -> None:
+    from cgdet_core.runtime.card import save_card
+
+    if model.suffix.lower() != '.onnx':
+        raise UserError('--update-card needs an ONNX file; export the checkpoint first.')
+    accuracy = {**detector.card.accuracy, report['data']: report}
+    save_card(replace(detector.card, accuracy=accuracy), model)

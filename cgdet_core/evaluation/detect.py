@@ -1,0 +1,104 @@
+"""Detect in pictures, folders, videos and bags; write COCO boxes and pictures."""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.card import write_atomically
+from cgdet_core.runtime.detector import Detector
+from cgdet_core.runtime.drawing import draw
+from cgdet_core.runtime.frames import IMAGE_SUFFIXES, read_thermal, to_gray, VIDEO_SUFFIXES
+from cgdet_core.runtime.postprocess import Detections
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+
+def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give (name, raw frame) of a picture, a folder of pictures, a video or a bag."""
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if not path.exists():
+        raise UserError(f'The source {path} does not exist.')
+    if suffix in VIDEO_SUFFIXES:
+        yield from _video(path)
+    elif (path / 'metadata.yaml').is_file() or suffix in ('.mcap', '.db3'):
+        from cgdet_core.data.bags import read_frames
+        for frame in read_frames(path):
+            yield f'{path.stem}_{frame.stamp_ns}.png', frame.frame
+    elif path.is_dir():
+        pictures = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not pictures:
+            raise UserError(f'The folder {path} holds no pictures '
+                            f'({", ".join(IMAGE_SUFFIXES)}) and is no bag.')
+        for picture in pictures:
+            yield picture.relative_to(path).as_posix(), read_thermal(picture)
+    else:
+        yield path.name, read_thermal(path)
+
+
+def _video(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    capture = cv2.VideoCapture(str(path))
+    number = 0
+    try:
+        while True:
+            good, picture = capture.read()
+            if not good:
+                break
+            yield f'{path.stem}_{number:06d}.png', to_gray(picture)
+            number += 1
+    finally:
+        capture.release()
+    if number == 0:
+        raise UserError(f'{path} is not a video that OpenCV can read.')
+
+
+def coco_annotations(
+    detections: Detections, image_id: int, first_id: int,
+) -> list[dict[str, Any]]:
+    """Give COCO annotations with scores, boxes as x, y, width, height; category = label + 1."""
+    boxes = detections.boxes.astype(float).round(2)
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        {'id': first_id + i, 'image_id': image_id, 'category_id': int(label) + 1,
+         'bbox': box.round(2).tolist(), 'area': round(float(box[2] * box[3]), 2), 'iscrowd': 0,
+         'score': round(float(score), 5)}
+        for i, (box, score, label) in enumerate(
+            zip(boxes, detections.scores, detections.labels))]
+
+
+def detect_sources(
+    detector: Detector, sources: list[str], output: Path, score_threshold: float | None,
+    console: Console,
+) -> tuple[int, int]:
+    """
+    Write <output>/detections.json and <output>/pictures/; return frames and objects.
+
+    The file is COCO with a score per annotation: a pre-label import for annotation tools.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    frames = (item for source in sources for item in source_frames(source))
+    for name, frame in track(frames, 'detecting', console=console, transient=True, total=None):
+        found = detector.detect(frame, score_threshold)
+        image_id = len(images) + 1
+        images.append({'id': image_id, 'file_name': name,
+                       'width': frame.shape[1], 'height': frame.shape[0]})
+        annotations += coco_annotations(found, image_id, len(annotations) + 1)
+        picture = draw(frame, found, detector.card.classes, detector.card.normalization)
+        _save(output / 'pictures' / Path(name).with_suffix('.png'), picture)
+    categories = [{'id': i + 1, 'name': c} for i, c in enumerate(detector.card.classes)]
+    text = json.dumps({'images': images, 'annotations': annotations, 'categories': categories})
+    write_atomically(output / 'detections.json', text.encode())
+    return len(images), len(annotations)
+
+
+def _save(path: Path, picture: NDArray[np.uint8]) -> None:
+    good, encoded = cv2.imencode('.png', picture)
+    if not good:
+        raise UserError(f'The picture {path} cannot be encoded.')
+    write_atomically(path, encoded.tobytes())

@@ -1,0 +1,49 @@
+"""Draw detections on thermal frames, for people to look at."""
+
+from typing import Any
+
+from cgdet_core.runtime.normalization import Normalization, normalize
+from cgdet_core.runtime.postprocess import Detections
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# BGR; distinct also for colour-blind eyes (Okabe and Ito, 2008).
+COLORS = ((0, 94, 213), (115, 158, 0), (233, 180, 86), (66, 228, 240), (167, 121, 204))
+TRUTH_COLOR = (255, 255, 255)
+
+
+def draw(
+    frame: NDArray[Any], detections: Detections, classes: tuple[str, ...],
+    normalization: Normalization, truth: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """
+    Give a picture (H, W, 3) BGR of a raw frame with labelled boxes.
+
+    truth (M, 4): annotated boxes, drawn thin and white below the detections.
+    """
+    gray = (normalize(frame, normalization) * 255).astype(np.uint8)
+    picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
+    for box in np.rint(truth).astype(int) if truth is not None else ():
+        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), TRUTH_COLOR, 1)
+    corners = np.rint(detections.boxes).astype(int)
+    for box, score, label in zip(corners, detections.scores, detections.labels):
+        color = COLORS[label % len(COLORS)]
+        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), color, 2)
+        cv2.putText(picture, f'{classes[label]} {score:.2f}', (int(box[0]), int(max(10, box[1] - 3))),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
+    return picture
+
+
+def contact_sheet(
+    pictures: list[NDArray[np.uint8]], columns: int = 4, width: int = 480,
+) -> NDArray[np.uint8]:
+    """Arrange pictures (H, W, 3) in rows of `columns`, each scaled to `width` pixels."""
+    tiles = [cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))),
+                        interpolation=cv2.INTER_AREA) for p in pictures]
+    height = max(t.shape[0] for t in tiles)
+    tiles = [cv2.copyMakeBorder(t, 0, height - t.shape[0], 0, 0, cv2.BORDER_CONSTANT)
+             for t in tiles]
+    while len(tiles) % columns:
+        tiles.append(np.zeros_like(tiles[0]))
+    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
