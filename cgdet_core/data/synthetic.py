@@ -6,6 +6,8 @@ warm windows, and people, bicycles and cars drawn from warm parts, dimmed by dis
 """
 
 from dataclasses import dataclass
+import json
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -220,6 +222,31 @@ def _car(pen: _Pen, rng: np.random.Generator, frame: int, direction: int) -> Non
         pen.ellipse((s * n * d, 0.32), 0.15, 0.15, body)
 
 
-def coco_categories() -> list[dict[str, Any]]:
-    """Give the COCO category records of the synthetic classes."""
-    return [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
+def write_coco(
+    folder: str | Path, frames: int, seed: int = 0, frames_per_scene: int = 10,
+    size: tuple[int, int] = (640, 512),
+) -> Path:
+    """
+    Write scenes as 16-bit PNG and a COCO file, and return the file.
+
+    Every scene is a short sequence of moving actors; size is (width, height) in pixels.
+    """
+    folder = Path(folder)
+    (folder / 'thermal').mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i in range(frames):
+        scene = Scene.random(seed * 1_000_003 + i // frames_per_scene, *size)
+        kelvin, boxes, labels = scene.render(i % frames_per_scene)
+        name = f'thermal/scene_{i:05d}.png'
+        cv2.imwrite(str(folder / name), to_counts(kelvin))
+        images.append({'id': i + 1, 'file_name': name, 'width': size[0], 'height': size[1]})
+        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist()):
+            annotations.append({
+                'id': len(annotations) + 1, 'image_id': i + 1, 'category_id': label + 1,
+                'bbox': [x1, y1, x2 - x1, y2 - y1], 'area': (x2 - x1) * (y2 - y1), 'iscrowd': 0})
+    path = folder / 'annotations.json'
+    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
+    path.write_text(json.dumps(
+        {'images': images, 'annotations': annotations, 'categories': categories}))
+    return path

@@ -1,0 +1,297 @@
+"""
+Play thermal frames over DDS into the real node and report what came out: `make demo`.
+
+The frames come from a bag, a folder of pictures, or synthetic scenes. The node is a process
+of its own, started as a user would start it.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+
+from cgdet_core.data.bags import coco_frames, read_frames, truth_by_stamp, write_bag
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.synthetic import write_coco
+from cgdet_core.errors import UserError
+from cgdet_core.evaluation.detect import source_frames
+from cgdet_core.runtime.card import load_card, ModelCard, write_atomically
+from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.drawing import contact_sheet, draw
+from cgdet_core.runtime.postprocess import Detections
+from cgdet_ros.play import play
+from cgdet_ros.resources import share_file
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from numpy.typing import NDArray
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rich.console import Console
+from rich.table import Table
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+SYNTHETIC_FRAMES = 60
+SYNTHETIC_SEED = 424242  # never seen in training
+START_TIMEOUT_S = 60.0
+SETTLE_S = 2.0  # after the last frame, for the last detections
+STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialised header
+
+
+@dataclass
+class Run:
+    """What the node published for a bag; keys are the images' stamps in nanoseconds."""
+
+    sent: dict[int, float] = field(default_factory=dict)  # time of publication
+    received: dict[int, Detections] = field(default_factory=dict)
+    latencies: dict[int, float] = field(default_factory=dict)  # s, publication to detections
+    frame_ids: set[str] = field(default_factory=set)
+    headers_equal: bool = True  # every detection's header is its array's
+    status: dict[str, str] = field(default_factory=dict)  # the node's last diagnostics
+
+
+@contextmanager
+def detector_process(model: str | Path | None, score_threshold: float) -> Iterator[None]:
+    """Run the node as a process of its own; UserError if it ends by itself."""
+    arguments = ['--ros-args', '-p', f'score_threshold:={score_threshold}']
+    if model is not None:
+        arguments += ['-p', f'model_path:={Path(model).resolve()}']
+    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', *arguments])
+    try:
+        yield
+        if process.poll() is not None:
+            raise UserError(f'The detector node ended by itself, exit status {process.poll()}.')
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Collector(Node):
+    """Subscribe to all the node publishes."""
+
+    def __init__(self) -> None:
+        super().__init__('cgdet_collector')
+        self.run = Run()
+        self.classes: dict[int, str] | None = None
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(Detection2DArray, 'detections', self._detections, 100)
+        self.create_subscription(LabelInfo, 'label_info', self._label_info, latched)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
+
+    def sent(self, topic: str, data: bytes) -> None:
+        """Note when an image is published; `data` is the serialised message."""
+        seconds, nanoseconds = STAMP.unpack_from(data, 4)
+        self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
+
+    def _detections(self, message: Detection2DArray) -> None:
+        now = monotonic()
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        run = self.run
+        run.frame_ids.add(message.header.frame_id)
+        run.headers_equal &= all(d.header == message.header for d in message.detections)
+        run.received[stamp] = from_message(message)
+        if stamp in run.sent:
+            run.latencies[stamp] = now - run.sent[stamp]
+
+    def _label_info(self, message: LabelInfo) -> None:
+        self.classes = {c.class_id: c.class_name for c in message.class_map}
+
+    def _diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if 'thermal_detector' in status.name:
+                self.run.status = {'message': status.message,
+                                   **{v.key: v.value for v in status.values}}
+
+
+def from_message(message: Detection2DArray) -> Detections:
+    """Give the arrays of a message, the inverse of `to_detection_array`."""
+    boxes = np.array([(d.bbox.center.position.x, d.bbox.center.position.y,
+                       d.bbox.size_x, d.bbox.size_y) for d in message.detections],
+                     np.float64).reshape(-1, 4)
+    half = boxes[:, 2:] / 2
+    hypotheses = [d.results[0].hypothesis for d in message.detections]
+    return Detections(
+        np.hstack([boxes[:, :2] - half, boxes[:, :2] + half]).astype(np.float32),
+        np.array([h.score for h in hypotheses], np.float32),
+        np.array([int(h.class_id) for h in hypotheses], np.int64))
+
+
+def run_bag(bag: str | Path, model: str | Path | None, score_threshold: float,
+            rate: float = 1.0) -> Run:
+    """Play a bag into a node of its own and collect what it publishes."""
+    rclpy.init()
+    collector, executor = Collector(), SingleThreadedExecutor()
+    executor.add_node(collector)
+    spinning = Thread(target=_spin, args=(executor,), daemon=True)
+    spinning.start()
+    try:
+        with detector_process(model, score_threshold):
+            _wait(lambda: collector.classes is not None, START_TIMEOUT_S,
+                  lambda: collector.run.status.get('message', 'the node did not become active'))
+            play(collector, bag, rate, collector.sent)
+            # One more second than the diagnostics' period.
+            sleep(SETTLE_S)
+    finally:
+        executor.shutdown()
+        spinning.join(5)
+        collector.destroy_node()
+        rclpy.try_shutdown()
+    return collector.run
+
+
+def _spin(executor: SingleThreadedExecutor) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+
+
+def _wait(condition: Callable[[], bool], timeout: float, why: Callable[[], str]) -> None:
+    end = monotonic() + timeout
+    while not condition():
+        if monotonic() > end:
+            raise UserError(f'The detector did not start within {timeout:.0f} s: {why()}.')
+        sleep(0.05)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the demo from the command line."""
+    parser = argparse.ArgumentParser(prog='python -m cgdet_ros.demo', description=__doc__)
+    parser.add_argument('--bag', help='play this bag')
+    parser.add_argument('--images', help='play the pictures of this folder at 10 Hz')
+    parser.add_argument('--data', help='COCO file with the truth of the bag')
+    parser.add_argument('--model', help='ONNX file; the shipped model by default')
+    parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
+    parser.add_argument('--output', default='demo', help='folder for what the demo writes')
+    options = parser.parse_args(args)
+    # A graph of our own: no other camera on the network plays into the demo.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    profile = str(share_file('config/fastdds.xml'))
+    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        os.environ.setdefault(name, profile)
+    try:
+        demo(options, Path(options.output))
+    except UserError as error:
+        sys.exit(f'cgdet: {error}')
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def demo(options: argparse.Namespace, output: Path) -> None:
+    """Make the bag where none is given, run it, and write table, pictures and video."""
+    model = Path(options.model) if options.model else share_file('models/*.onnx')
+    card = load_card(model)
+    bag, truth = _input(options, output, card)
+    run = run_bag(bag, model, EVALUATION_THRESHOLD if truth else card.score_threshold,
+                  options.rate)
+    report = summarise(run, truth, card)
+    frames = ((f.stamp_ns, f.frame) for f in read_frames(bag))
+    _write_pictures(frames, run, truth, card, output)
+    write_atomically(output / 'report.json', (json.dumps(report, indent=2) + '\n').encode())
+    table = Table('', '', title='thermal images over DDS into the detector node',
+                  show_header=False)
+    for key, value in report.items():
+        table.add_row(key, f'{value:.3f}' if isinstance(value, float) else str(value))
+    Console().print(table)
+    print(f'pictures: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
+
+
+def _input(
+    options: argparse.Namespace, output: Path, card: ModelCard,
+) -> tuple[Path, dict[int, ImageRecord]]:
+    """Give the bag to play and the annotated record of each of its stamps."""
+    if options.bag:
+        if options.data is None:
+            return Path(options.bag), {}
+        return Path(options.bag), truth_by_stamp(
+            options.bag, load_coco(options.data, None, card.classes))
+    bag = output / 'bag'
+    shutil.rmtree(bag, ignore_errors=True)
+    if options.images:
+        frames = ((frame, None) for _, frame in source_frames(options.images))
+        write_bag(bag, frames, 10.0)
+        return bag, {}
+    print('drawing synthetic thermal scenes ...', flush=True)
+    coco = load_coco(write_coco(output / 'scenes', SYNTHETIC_FRAMES, SYNTHETIC_SEED), None,
+                     card.classes)
+    write_bag(bag, coco_frames(coco), 10.0)
+    return bag, truth_by_stamp(bag, coco)
+
+
+def summarise(run: Run, truth: dict[int, ImageRecord], card: ModelCard) -> dict[str, Any]:
+    """Give the demo's numbers: frames, latencies in milliseconds, AP as fractions."""
+    stamps = [s for s in run.sent if s in run.received]
+    report: dict[str, Any] = {
+        'frames sent': len(run.sent), 'frames processed': len(stamps),
+        'frames dropped': len(run.sent) - len(stamps), 'headers equal': run.headers_equal}
+    if run.latencies:
+        p50, p95 = np.percentile(list(run.latencies.values()), (50, 95)) * 1e3
+        report |= {'image to detections p50 ms': float(p50), 'image to detections p95 ms':
+                   float(p95)}
+    for key in ('infer p50 ms', 'infer p95 ms', 'overhead p50 ms', 'backend'):
+        if key in run.status:
+            report['node: ' + key] = run.status[key]
+    scored = [s for s in stamps if s in truth]
+    if scored:
+        try:
+            from cgdet_core.evaluation.coco import evaluate
+        except ModuleNotFoundError as error:
+            return {**report, 'AP': f'not computed, the module {error.name} is missing'}
+        coco = CocoSet(Path(), [truth[s] for s in scored], card.classes)
+        result = evaluate([run.received[s] for s in scored], coco)
+        report |= {'AP': result['AP'], 'AP50': result['AP50']}
+        report |= {f'AP50 {name}': v['AP50'] for name, v in result['per_class'].items()
+                   if v['AP50'] is not None}
+    return report
+
+
+def _write_pictures(
+    frames: Iterator[tuple[int, NDArray[Any]]], run: Run, truth: dict[int, ImageRecord],
+    card: ModelCard, output: Path,
+) -> None:
+    """Write a video of all processed frames and a sheet of twelve of them."""
+    thresholds = np.full(len(card.classes), card.score_threshold, np.float32)
+    chosen = set(sorted(run.received)[::max(1, len(run.received) // 12)][:12])
+    sheet: list[NDArray[np.uint8]] = []
+    video: cv2.VideoWriter | None = None
+    try:
+        for stamp, frame in frames:
+            if stamp not in run.received:
+                continue
+            boxes = truth[stamp].boxes if stamp in truth else None
+            picture = draw(frame, run.received[stamp].above(thresholds), card.classes,
+                           card.normalization, boxes)
+            if video is None:
+                video = cv2.VideoWriter(
+                    str(output / 'detections.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10.0,
+                    picture.shape[1::-1])
+            video.write(picture)
+            if stamp in chosen:
+                sheet.append(picture)
+    finally:
+        if video is not None:
+            video.release()
+    if sheet:
+        cv2.imwrite(str(output / 'contact_sheet.png'), contact_sheet(sheet))
+
+
+if __name__ == '__main__':
+    main()

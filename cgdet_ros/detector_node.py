@@ -1,0 +1,219 @@
+"""The lifecycle node: thermal images in, vision_msgs detections out."""
+
+from threading import Condition, Thread
+from time import perf_counter
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.image_message import view_image
+from cgdet_ros import parameters
+from cgdet_ros.conversions import to_detection_array, to_label_info, to_vision_info
+from cgdet_ros.diagnostics import Statistics
+from cgdet_ros.resources import share_file
+from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
+
+INPUT_QOS = QoSProfile(  # REP-2003 sensor data, but only ever the newest image
+    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE)
+LATCHED_QOS = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class DetectorNode(LifecycleNode):
+    """
+    Detect objects in the newest thermal image, always.
+
+    The executor puts each image into a slot that holds one; a worker thread takes it,
+    detects and publishes. What arrives meanwhile replaces what waits.
+    """
+
+    def __init__(self, **node_options: object) -> None:
+        super().__init__('thermal_detector', **node_options)
+        parameters.declare(self)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self._detector: Detector | None = None
+        self._error = ''
+        self._versions = 0  # of the class map: rises with every model loaded
+        self._statistics = Statistics()
+        self._slot: tuple[Image, float] | None = None
+        self._wake = Condition()
+        self._running = False
+        self._worker: Thread | None = None
+        self._subscription = None
+        self._detections = self.create_publisher(Detection2DArray, 'detections', 10)
+        self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED_QOS)
+        self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED_QOS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Wall time also under use_sim_time: a paused bag must not silence the diagnostics.
+        self.create_timer(1.0, self._publish_diagnostics,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model: SUCCESS, or FAILURE with the reason in the log and /diagnostics."""
+        try:
+            path = self.get_parameter('model_path').value or share_file('models/*.onnx')
+            self._detector = Detector.open(path, self.get_parameter('threads').value)
+        except UserError as error:
+            self._error = str(error)
+            self.get_logger().error(self._error)
+            return TransitionCallbackReturn.FAILURE
+        self._error = ''
+        self._versions += 1
+        card = self._detector.card
+        self.get_logger().info(
+            f'{card.name}: {", ".join(card.classes)} at {card.input_size[0]}x'
+            f'{card.input_size[1]} on {self._detector.backend.describe()}')
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish the class map, start the worker, subscribe: SUCCESS."""
+        assert self._detector is not None
+        header = Header(stamp=self.get_clock().now().to_msg())
+        location = f'{self.get_fully_qualified_name()}/label_info'
+        self._label_info.publish(to_label_info(self._detector.card, self._threshold(), header))
+        self._vision_info.publish(
+            to_vision_info(self._detector.card, location, self._versions, header))
+        self._statistics = Statistics()
+        self._running = True
+        self._worker = Thread(target=self._work, name='detector', daemon=True)
+        self._worker.start()
+        self._subscription = self.create_subscription(
+            Image, 'image_raw', self._receive, INPUT_QOS,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and stop the worker: SUCCESS."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model: SUCCESS."""
+        self._detector = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free whatever is there, from any state: SUCCESS."""
+        self._stop()
+        self._detector = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free, back to unconfigured: SUCCESS."""
+        return self.on_shutdown(state)
+
+    def destroy_node(self) -> None:
+        """Stop the worker before the publishers go."""
+        self._stop()
+        super().destroy_node()
+
+    def _stop(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        with self._wake:
+            self._running = False
+            self._slot = None
+            self._wake.notify()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    # Frames
+
+    def _receive(self, message: Image) -> None:
+        now = perf_counter()
+        self._statistics.frame_received()
+        with self._wake:
+            if self._slot is not None:
+                self._statistics.frame_dropped()
+            self._slot = (message, now)
+            self._wake.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._slot is not None or not self._running)
+                if not self._running:
+                    return
+                assert self._slot is not None
+                message, received = self._slot
+                self._slot = None
+            try:
+                self._process(message, received)
+            except Exception as error:  # one bad frame must never end the node
+                text = str(error) or type(error).__name__
+                self._statistics.frame_failed(message.encoding, text)
+                self.get_logger().error(f'image skipped: {text}', throttle_duration_sec=5.0)
+
+    def _process(self, message: Image, received: float) -> None:
+        assert self._detector is not None
+        age = (self.get_clock().now() - Time.from_msg(
+            message.header.stamp, clock_type=self.get_clock().clock_type)).nanoseconds * 1e-9
+        limit = self.get_parameter('max_image_age_s').value
+        if limit and age > limit:
+            self._statistics.frame_dropped()
+            return
+        found = self._detector.detect(view_image(message), self._threshold())
+        self._detections.publish(to_detection_array(found, message.header))
+        self._statistics.frame_done(message.encoding, perf_counter() - received,
+                                    self._detector.last_timings, age)
+
+    def _threshold(self) -> float:
+        assert self._detector is not None
+        value = float(self.get_parameter('score_threshold').value)
+        return value if value >= 0 else self._detector.card.score_threshold
+
+    # Reports
+
+    def _state(self) -> str:
+        return str(self._state_machine.current_state[1])
+
+    def _check_parameters(self, changes: list[Parameter]) -> object:
+        return parameters.check(changes, self._state() == 'unconfigured')
+
+    def _publish_diagnostics(self) -> None:
+        details = {}
+        if self._detector is not None:
+            details = {'model': self._detector.card.name,
+                       'backend': self._detector.backend.describe()}
+        status = self._statistics.status(
+            f'{self.get_fully_qualified_name()}: detector', self._state(), self._error,
+            self.get_parameter('no_input_warn_s').value, details)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is shut down."""
+    rclpy.init(args=args)
+    node = DetectorNode()
+    try:
+        if node.get_parameter('autostart').value:
+            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                node.trigger_activate()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

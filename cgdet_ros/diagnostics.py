@@ -1,0 +1,106 @@
+"""What the node measures of itself, and how it reads as a diagnostic status."""
+
+from collections import deque
+from threading import Lock
+from time import monotonic
+
+from cgdet_core.runtime.detector import Timings
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+import numpy as np
+
+WINDOW = 300  # frames that the percentiles look back on
+
+
+class Statistics:
+    """Count and time frames; safe to use from the executor's and the worker's threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.received = 0
+        self.processed = 0
+        self.dropped = 0  # replaced in the slot by a newer frame, or too old
+        self.failed = 0
+        self.encoding = ''
+        self.last_error = ''
+        self.image_age = 0.0
+        self.started = monotonic()
+        self._last_received: float | None = None
+        self._last_failed = False
+        self._arrivals: deque[float] = deque(maxlen=WINDOW)
+        self._outputs: deque[float] = deque(maxlen=WINDOW)
+        self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
+
+    def frame_received(self) -> None:
+        with self._lock:
+            self.received += 1
+            self._last_received = monotonic()
+            self._arrivals.append(self._last_received)
+
+    def frame_dropped(self) -> None:
+        with self._lock:
+            self.dropped += 1
+
+    def frame_done(self, encoding: str, total: float, timings: Timings, image_age: float) -> None:
+        """Record a published frame; total = seconds from reception to publication."""
+        with self._lock:
+            self.processed += 1
+            self.encoding = encoding
+            self.image_age = image_age
+            self._last_failed = False
+            self._outputs.append(monotonic())
+            self._latencies.append((total, timings.pre, timings.infer, timings.post))
+
+    def frame_failed(self, encoding: str, error: str) -> None:
+        with self._lock:
+            self.failed += 1
+            self.encoding = encoding
+            self.last_error = error
+            self._last_failed = True
+
+    def status(self, name: str, state: str, error: str, no_input_warn_s: float,
+               details: dict[str, str]) -> DiagnosticStatus:
+        """
+        Give the status for /diagnostics.
+
+        state: the lifecycle state's label; error: why configuring failed, or empty.
+        """
+        with self._lock:
+            level, message = self._level(state, error, no_input_warn_s)
+            values = {
+                'state': state, 'encoding': self.encoding, 'received': str(self.received),
+                'processed': str(self.processed), 'dropped': str(self.dropped),
+                'failed': str(self.failed), 'last error': self.last_error or error,
+                'input rate Hz': f'{_rate(self._arrivals):.1f}',
+                'output rate Hz': f'{_rate(self._outputs):.1f}',
+                'image age s': f'{self.image_age:.3f}', **self._percentiles(), **details}
+        return DiagnosticStatus(
+            level=level, name=name, message=message,
+            values=[KeyValue(key=k, value=v) for k, v in values.items()])
+
+    def _level(self, state: str, error: str, no_input_warn_s: float) -> tuple[bytes, str]:
+        if error:
+            return DiagnosticStatus.ERROR, error
+        if state != 'active':
+            return DiagnosticStatus.OK, state
+        if self._last_failed:
+            return DiagnosticStatus.ERROR, self.last_error
+        silent = monotonic() - (self._last_received or self.started)
+        if silent > no_input_warn_s:
+            return DiagnosticStatus.WARN, f'no image for {silent:.0f} s'
+        return DiagnosticStatus.OK, 'running'
+
+    def _percentiles(self) -> dict[str, str]:
+        if not self._latencies:
+            return {}
+        table = np.array(self._latencies) * 1e3
+        overhead = table[:, 0] - table[:, 2]
+        columns = {'latency': table[:, 0], 'pre': table[:, 1], 'infer': table[:, 2],
+                   'post': table[:, 3], 'overhead': overhead}
+        return {f'{name} {label} ms': f'{value:.2f}' for name, column in columns.items()
+                for label, value in zip(('p50', 'p95', 'max'),
+                                        np.percentile(column, (50, 95, 100)))}
+
+
+def _rate(times: deque[float]) -> float:
+    recent = [t for t in times if t > monotonic() - 5]
+    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0

@@ -1,0 +1,100 @@
+"""Publish a bag over ROS 2 on machines without rosbag2: `cgdet bag play`."""
+
+import argparse
+from collections.abc import Callable
+import importlib
+from pathlib import Path
+import sys
+from time import monotonic, sleep
+from typing import Any
+
+from cgdet_core.data.bags import open_bag
+from cgdet_core.errors import UserError
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+MATCH_TIMEOUT_S = 10.0
+
+
+def message_class(name: str) -> Any:
+    """Import the class of 'package/msg/Type'; UserError where the package is missing."""
+    package, _, kind = name.split('/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), kind)
+    except (ImportError, AttributeError):
+        raise UserError(f'The bag holds {name} messages, but {package} is not installed.') from None
+
+
+def play(
+    node: Node, path: str | Path, rate: float = 1.0, on_publish: Callable[[str, bytes], None]
+    | None = None,
+) -> int:
+    """
+    Publish every message of a bag once at its time, and return their number.
+
+    Messages go out as recorded, byte for byte. Waits up to 10 s for a subscriber to each
+    topic's publisher, then plays anyway. rate: speed relative to the recording.
+    """
+    if not rate > 0:
+        raise UserError(f'The rate must be positive, not {rate}.')
+    with open_bag(path) as reader:
+        qos = QoSProfile(depth=10)
+        publishers = {c.topic: node.create_publisher(message_class(c.msgtype), c.topic, qos)
+                      for c in reader.connections}
+        try:
+            _wait_for_subscribers(list(publishers.values()))
+            start, first, count = monotonic(), None, 0
+            for connection, recorded, raw in reader.messages():
+                first = recorded if first is None else first
+                sleep(max(0.0, start + (recorded - first) * 1e-9 / rate - monotonic()))
+                if not rclpy.ok():
+                    break
+                data = bytes(raw)
+                if on_publish is not None:
+                    on_publish(connection.topic, data)
+                publishers[connection.topic].publish(data)
+                count += 1
+        finally:
+            for publisher in publishers.values():
+                publisher.wait_for_all_acked()
+                node.destroy_publisher(publisher)
+    return count
+
+
+def _wait_for_subscribers(publishers: list[Any]) -> None:
+    end = monotonic() + MATCH_TIMEOUT_S
+    while monotonic() < end and rclpy.ok():
+        if all(p.get_subscription_count() for p in publishers):
+            sleep(0.2)  # the other side of the match may be a moment later
+            return
+        sleep(0.02)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Play a bag from the command line."""
+    parser = argparse.ArgumentParser(prog='cgdet bag play', description=__doc__)
+    parser.add_argument('bag')
+    parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
+    parser.add_argument('--loop', action='store_true', help='start again at the end')
+    options, ros_args = parser.parse_known_args(args)
+    rclpy.init(args=ros_args)
+    node = Node('cgdet_bag_player')
+    try:
+        while True:
+            count = play(node, options.bag, options.rate)
+            node.get_logger().info(f'{count} messages of {options.bag} published')
+            if not options.loop or not rclpy.ok():
+                break
+    except UserError as error:
+        sys.exit(f'cgdet: {error}')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        sys.exit(130)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,25 @@
+"""Find the files that come with the package, installed or in a source checkout."""
+
+from pathlib import Path
+import sys
+
+from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
+from cgdet_core.errors import UserError
+
+
+def share_file(pattern: str) -> Path:
+    """
+    Give the first file that fits, for example 'models/*.onnx'.
+
+    Looked for in the installed share folder (colcon), the source checkout, and the prefix of
+    a pip installation. UserError if it is in none of them.
+    """
+    folders = [Path(__file__).resolve().parent.parent, Path(sys.prefix) / 'share' / 'cgdet_ros']
+    try:
+        folders.insert(0, Path(get_package_share_directory('cgdet_ros')))
+    except (PackageNotFoundError, EnvironmentError):  # no colcon installation is sourced
+        pass
+    for folder in folders:
+        for path in sorted(folder.glob(pattern)):
+            return path
+    raise UserError(f'The package came without {pattern}; install it again.')

@@ -1,0 +1,45 @@
+"""Start the thermal detector: ros2 launch cgdet_ros thermal_detect.launch.py."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+CONFIG = Path(get_package_share_directory('cgdet_ros')) / 'config'
+ARGUMENTS = {  # name: (default, description); an empty value leaves the parameter file's
+    'model_path': ('', 'ONNX file with its card; empty: the parameter file, the shipped model'),
+    'image_topic': ('image_raw', 'Thermal image topic'),
+    'namespace': ('', 'Namespace of the node'),
+    'params_file': (str(CONFIG / 'thermal_detect.yaml'), 'YAML file with the parameters'),
+    'autostart': ('', 'Configure and activate at start: true or false'),
+    'log_level': ('info', 'Logger level'),
+}
+
+
+def detector(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start the node; arguments that were given win over the parameter file."""
+    types = {'model_path': str, 'autostart': bool}
+    given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+             for name, kind in types.items() if LaunchConfiguration(name).perform(context)}
+    return [Node(
+        package='cgdet_ros', executable='detector_node', name='thermal_detector',
+        namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
+        parameters=[LaunchConfiguration('params_file'), *([given] if given else [])],
+        remappings=[('image_raw', LaunchConfiguration('image_topic'))],
+        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')])]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare six arguments and start one node."""
+    profile = str(CONFIG / 'fastdds.xml')
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
+        # Humble's Fast DDS reads the first name, Jazzy's both.
+        SetEnvironmentVariable('FASTRTPS_DEFAULT_PROFILES_FILE', profile),
+        SetEnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', profile),
+        OpaqueFunction(function=detector)])
