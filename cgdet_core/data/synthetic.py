@@ -123,7 +123,7 @@ def _background(
         base = horizon + int(rng.integers(0, height // 6))
         cv2.line(image, (px, base), (px, base - int(rng.integers(40, 160))),
                  ambient + rng.uniform(-3, 4), int(rng.integers(2, 8)))
-    small = rng.normal(0, 0.8, (height // 16, width // 16)).astype(np.float32)
+    small = rng.normal(0, 0.3, (height // 16, width // 16)).astype(np.float32)
     return image + cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 

@@ -102,7 +102,7 @@ def _check(frame: NDArray[Any]) -> None:
     if frame.dtype not in (np.uint8, np.uint16, np.float32):
         raise ValueError(f'a thermal frame must be uint8, uint16 or float32, '
                          f'this one is {frame.dtype}')
-    if frame.dtype == np.float32 and not cv2.checkRange(np.ascontiguousarray(frame)):
+    if frame.dtype == np.float32 and not np.isfinite(frame).all():
         raise ValueError('the float frame holds NaN or infinite values')
 
 

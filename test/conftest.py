@@ -1,0 +1,89 @@
+"""Shared fixtures: synthetic scenes, a tiny trained model, an isolated ROS graph."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from cgdet_core.data.synthetic import write_coco
+from cgdet_core.runtime import Detector, Normalization
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = Path(os.environ.get(
+    'CGDET_TEST_DATA', ROOT.parent / 'shared' / 'data' / 'rgbt_road')) / 'annotations'
+TINY = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
+        'head_channels': 16, 'bins': 8}
+
+
+@pytest.fixture(scope='session')
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the COCO file of twelve small 16-bit synthetic frames."""
+    return write_coco(tmp_path_factory.mktemp('scenes'), 12, 7, 3, (160, 128))
+
+
+@pytest.fixture(scope='session')
+def recipe_values(scenes: Path) -> dict:
+    """Give a recipe that trains a tiny student in seconds."""
+    return {
+        'name': 'tiny', 'input_size': [160, 128], 'model': TINY,
+        'data': {'train': str(scenes), 'val': str(scenes), 'synthetic': 4},
+        'augment': {'close_mosaic_epochs': 1},
+        'optim': {'epochs': 3, 'batch_size': 4, 'warmup_epochs': 1},
+        'run': {'val_every': 1, 'workers': 0, 'accelerator': 'cpu', 'deterministic': True}}
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory: pytest.TempPathFactory, recipe_values: dict) -> Path:
+    """Give the run folder of a tiny student trained by the command line."""
+    folder = tmp_path_factory.mktemp('trained')
+    recipe = folder / 'tiny.yaml'
+    recipe.write_text(yaml.safe_dump({**recipe_values, 'run': {
+        **recipe_values['run'], 'output': str(folder / 'runs')}}))
+    result = cgdet('train', recipe)
+    assert result.returncode == 0, result.stderr
+    return folder / 'runs' / 'tiny'
+
+
+@pytest.fixture(scope='session')
+def onnx_model(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """Give the tiny student as ONNX with its card."""
+    path = tmp_path_factory.mktemp('onnx') / 'tiny.onnx'
+    result = cgdet('export', trained / 'last.ckpt', '--output', path)
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.fixture
+def detector(onnx_model: Path) -> Detector:
+    """Give the tiny student, ready to detect."""
+    return Detector.open(onnx_model)
+
+
+@pytest.fixture(params=['none', 'percentile', 'plateau'])
+def normalization(request: pytest.FixtureRequest) -> Normalization:
+    """Give each normalisation that works on every depth."""
+    return Normalization(request.param)
+
+
+def cgdet(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        [sys.executable, '-m', 'cgdet_core', *map(str, arguments)], capture_output=True,
+        text=True, timeout=600, cwd=ROOT, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope='session')
+def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
+    """Give the command line as a function."""
+    return cgdet
+
+
+@pytest.fixture(scope='session')
+def real_data() -> Path:
+    """Give the annotations of rgbt_road; skip where the data set is absent."""
+    if not (REAL_DATA / 'val_thermal.json').is_file():
+        pytest.skip('the data set rgbt_road is not on this machine')
+    return REAL_DATA

@@ -1,0 +1,103 @@
+"""Training samples: repeatable, and thermal, RGB and boxes move together."""
+
+from cgdet_core.data.datasets import make_sample, SyntheticFrames
+from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
+from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic
+from cgdet_core.data.transforms import random_window
+from cgdet_core.runtime.normalization import Normalization
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+CLASSES = ('person', 'bicycle', 'car')
+
+
+def marked(rgb: bool = True):
+    """Give a frame with one bright rectangle, in RGB as well, and its box."""
+    thermal = np.zeros((96, 128), np.float32)
+    thermal[30:60, 40:90] = 1
+    color = np.repeat((thermal * 255).astype(np.uint8)[..., None], 3, 2)
+    return make_sample(thermal, np.array([[40, 30, 90, 60]], np.float32), np.array([1]),
+                       color if rgb else None)
+
+
+def spot(image: torch.Tensor) -> list[int]:
+    ys, xs = torch.nonzero(image > 0.5, as_tuple=True)
+    return [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_boxes_and_rgb_follow_the_picture(seed: int) -> None:
+    torch.manual_seed(seed)
+    moved = random_window(marked(), (128, 96), (0.6, 1.6), (128, 96), 0.1)
+    if seed % 2:
+        moved = flip(moved)
+    assert moved['thermal'].shape == (1, 96, 128) and moved['rgb'].shape == (3, 96, 128)
+    torch.testing.assert_close(moved['rgb'][0], moved['thermal'][0], atol=0.01, rtol=0)
+    if len(moved['boxes']):
+        np.testing.assert_allclose(spot(moved['thermal'][0]), moved['boxes'][0], atol=1.5)
+
+
+def test_mosaic_places_every_box_on_its_rectangle() -> None:
+    torch.manual_seed(1)
+    for _ in range(10):
+        sample = mosaic([marked(False) for _ in range(4)], (128, 96), (0.4, 0.8), 0.1)
+        assert 'rgb' not in sample and sample['thermal'].shape == (1, 96, 128)
+        for x1, y1, x2, y2 in sample['boxes'].round().int().tolist():
+            inside = sample['thermal'][0, y1 + 1:y2 - 1, x1 + 1:x2 - 1]
+            assert inside.numel() == 0 or inside.mean() > 0.85
+
+
+def test_contrast_jitter_stays_in_range_and_leaves_the_original() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 40, 50)
+    before = image.clone()
+    for _ in range(20):
+        result = jitter_contrast(image, AugmentConfig(blur=0.5))
+        assert result.shape == image.shape and 0 <= result.min() and result.max() <= 1
+    assert torch.equal(image, before)
+
+
+def frames() -> AugmentedFrames:
+    source = SyntheticFrames(6, Normalization(), CLASSES, 1)
+    return AugmentedFrames([source], (160, 128), AugmentConfig(close_mosaic_epochs=1), 5, 3)
+
+
+def test_samples_depend_on_seed_epoch_and_index_alone() -> None:
+    one, two = frames(), frames()
+    two[(0, 0)], torch.rand(3)
+    for key in ((0, 1), (2, 4)):
+        a, b = one[key], two[key]
+        assert torch.equal(a['thermal'], b['thermal']) and torch.equal(a['boxes'], b['boxes'])
+    assert not torch.equal(one[(0, 1)]['thermal'], one[(1, 1)]['thermal'])
+
+
+def test_workers_change_nothing_and_sampling_leaves_the_generator_alone() -> None:
+    torch.manual_seed(9)
+    state = torch.get_rng_state()
+    frames()[(0, 0)]
+    assert torch.equal(state, torch.get_rng_state())
+
+    def images(workers: int) -> torch.Tensor:
+        loader = DataLoader(frames(), 3, sampler=EpochSampler(6, 0), collate_fn=collate,
+                            num_workers=workers)
+        return torch.cat([b['images'] for b in loader])
+
+    assert torch.equal(images(0), images(2))
+
+
+def test_the_sampler_shuffles_by_epoch() -> None:
+    sampler = EpochSampler(20, 3)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(i for _, i in first) == list(range(20))
+    assert [i for _, i in first] != [i for _, i in second] and second[0][0] == 1
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+def test_rare_classes_repeat() -> None:
+    factors = repeat_factors([{0}, {0}, {0, 1}, set()], 0.5)
+    assert factors.tolist() == pytest.approx([1, 1, 2 ** 0.5, 1])

@@ -1,0 +1,82 @@
+"""The model card: round trip, and every way not to fit."""
+
+from dataclasses import replace
+import json
+from pathlib import Path
+import shutil
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime import Detector, load_card, ModelCard, Normalization
+from cgdet_core.runtime.card import card_path, save_card, write_atomically
+import pytest
+
+
+@pytest.fixture
+def pair(tmp_path: Path, onnx_model: Path) -> Path:
+    """Give a copy of the tiny model and its card."""
+    shutil.copy(card_path(onnx_model), tmp_path / 'm.json')
+    return Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
+
+
+def change(model: Path, **values: object) -> None:
+    card = json.loads(card_path(model).read_text())
+    card_path(model).write_text(json.dumps({**card, **values}))
+
+
+def test_round_trip(pair: Path) -> None:
+    card = load_card(pair)
+    assert ModelCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+    assert card.classes == ('person', 'bicycle', 'car')
+    assert card.normalization == Normalization()
+
+
+@pytest.mark.parametrize(('values', 'words'), [
+    ({'onnx_sha256': 'ab' * 32}, 'belongs to another file'),
+    ({'input_size': [160, 100]}, 'multiples of 32'),
+    ({'normalization': {'kind': 'magic'}}, 'magic'),
+    ({'normalisation': {}}, "did you mean 'normalization'"),
+    ({'precision': 'fp4'}, 'precision'),
+    ({'classes': []}, 'classes'),
+    ({'format': 99}, 'format'),
+    ({'letterbox': 'center'}, 'letterbox'),
+])
+def test_a_wrong_entry_is_named(pair: Path, values: dict, words: str) -> None:
+    change(pair, **values)
+    with pytest.raises(UserError, match=words):
+        load_card(pair)
+
+
+@pytest.mark.parametrize('values', [{'input_size': [320, 256]}, {'classes': ['person']}])
+def test_a_card_of_other_shapes_does_not_open(pair: Path, values: dict) -> None:
+    change(pair, **values)
+    with pytest.raises(UserError, match='does not fit its card'):
+        Detector.open(pair)
+
+
+def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='does not exist'):
+        load_card(tmp_path / 'no.onnx')
+    card_path(pair).write_text('{"name": ')
+    with pytest.raises(UserError, match='not valid'):
+        load_card(pair)
+    card_path(pair).unlink()
+    with pytest.raises(UserError, match='no card'):
+        load_card(pair)
+
+
+def test_a_file_that_is_no_onnx_does_not_open(pair: Path) -> None:
+    card = load_card(pair)
+    pair.write_bytes(b'not a network')
+    from cgdet_core.runtime.card import file_sha256
+    save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
+    with pytest.raises(UserError, match='cannot|can load'):
+        Detector.open(pair)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    write_atomically(path, b'old')
+    with pytest.raises(TypeError):
+        write_atomically(path, 'not bytes')  # type: ignore[arg-type]
+    assert path.read_bytes() == b'old'
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,37 @@
+"""The detector as a whole: odd sizes and depths, the source's pixels, repeatability."""
+
+from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.runtime import Detector
+import numpy as np
+import pytest
+
+SIZES = [(160, 128), (640, 512), (80, 64), (33, 200), (1, 1), (1281, 722)]
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_every_size_and_depth(detector: Detector, size: tuple[int, int], dtype) -> None:
+    width, height = size
+    frame = np.random.default_rng(0).integers(0, 255, (height, width)).astype(dtype)
+    found = detector.detect(frame, 0.0)
+    assert len(found) > 0
+    assert (found.boxes[:, [0, 2]] <= width).all() and (found.boxes[:, [1, 3]] <= height).all()
+    assert (found.boxes >= 0).all()
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_a_frame_is_detected_the_same_after_any_other(detector: Detector) -> None:
+    frame = to_counts(Scene.random(5, 160, 128).render()[0])
+    first = detector.detect(frame, 0.01)
+    detector.detect(np.full((90, 300), 255, np.uint8), 0.01)
+    with pytest.raises(ValueError, match='NaN'):
+        detector.detect(np.full((128, 160), np.nan, np.float32))
+    again = detector.detect(frame, 0.01)
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    np.testing.assert_array_equal(first.scores, again.scores)
+
+
+def test_timings_are_of_the_latest_frame(detector: Detector) -> None:
+    detector.detect(np.zeros((128, 160), np.uint8))
+    times = detector.last_timings
+    assert min(times.pre, times.infer, times.post) > 0

@@ -1,0 +1,37 @@
+"""Letterbox: there and back again."""
+
+from cgdet_core.runtime.geometry import Letterbox
+from hypothesis import given, strategies
+import numpy as np
+import pytest
+
+
+@given(width=strategies.integers(1, 3000), height=strategies.integers(1, 3000))
+def test_any_size_fits_and_the_whole_frame_comes_back(width: int, height: int) -> None:
+    box = Letterbox((width, height), (640, 512))
+    fitted = box.fitted
+    assert 1 <= fitted[0] <= 640 and 1 <= fitted[1] <= 512
+    whole = np.array([[0, 0, *fitted]], np.float32)
+    np.testing.assert_allclose(box.to_source(whole), [[0, 0, width, height]], rtol=1e-5)
+
+
+def test_boxes_are_clipped_to_the_source() -> None:
+    box = Letterbox((320, 240), (640, 512))
+    found = box.to_source(np.array([[-10, -10, 900, 900]], np.float32))
+    assert found.tolist() == [[0, 0, 320, 240]]
+
+
+@pytest.mark.parametrize('size', [(640, 512), (640, 480), (320, 240), (1280, 720), (33, 700)])
+def test_a_bright_spot_lands_where_its_box_says(size: tuple[int, int]) -> None:
+    width, height = size
+    frame = np.zeros((height, width), np.float32)
+    x1, y1, x2, y2 = width // 4, height // 4, width // 2, height // 2
+    frame[y1:y2, x1:x2] = 1
+    box = Letterbox(size, (640, 512))
+    out = np.full((512, 640), 7, np.float32)
+    box.apply(frame, out)
+    ys, xs = np.nonzero(out > 0.5)
+    spot = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+    tolerance = 1 + 0.51 / box.scale
+    np.testing.assert_allclose(box.to_source(spot), [[x1, y1, x2, y2]], atol=tolerance)
+    assert (out[box.fitted[1]:] == 0).all() and (out[:, box.fitted[0]:] == 0).all()

@@ -1,0 +1,40 @@
+"""The house's rules: which module may import which."""
+
+import subprocess
+import sys
+
+import pytest
+
+ROS = ('rclpy', 'sensor_msgs', 'vision_msgs', 'std_msgs', 'cgdet_ros')
+CORE = ('cgdet_core.models', 'cgdet_core.losses', 'cgdet_core.data.bags', 'cgdet_core.cli',
+        'cgdet_core.training.train', 'cgdet_core.evaluation.coco', 'cgdet_core.export.onnx',
+        'cgdet_core.evaluation.detect')
+RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runtime.frames',
+           'cgdet_core.runtime.drawing', 'cgdet_core.runtime.image_message')
+
+
+def imported(module: str) -> set[str]:
+    """Give the modules a fresh interpreter has loaded after importing `module`."""
+    code = f'import sys, {module}; print("\\n".join(sys.modules))'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize('module', CORE)
+def test_core_never_imports_ros(module: str) -> None:
+    assert not imported(module) & set(ROS)
+
+
+@pytest.mark.parametrize('module', RUNTIME)
+def test_runtime_imports_neither_torch_nor_ros(module: str) -> None:
+    assert not imported(module) & {*ROS, 'torch', 'torchvision', 'lightning', 'pydantic'}
+
+
+def test_node_imports_only_the_runtime_of_the_core() -> None:
+    pytest.importorskip('rclpy', reason='no ROS 2 here')
+    loaded = imported('cgdet_ros.detector_node')
+    core = {m for m in loaded if m.startswith('cgdet_core')}
+    assert {m for m in core if not m.startswith('cgdet_core.runtime')} <= {
+        'cgdet_core', 'cgdet_core.errors'}
+    assert 'torch' not in loaded
