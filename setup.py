@@ -1,0 +1,53 @@
+"""Package description; colcon and pip both read it."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'cgdet_ros'
+SHARE = f'share/{PACKAGE}'
+
+runtime = [
+    'numpy', 'onnxruntime', 'opencv-python-headless>=4.8', 'pyyaml', 'rich', 'typer>=0.12',
+]
+bags = ['pyyaml', 'rosbags>=0.10']
+train = runtime + bags + [
+    'faster-coco-eval>=1.6', 'lightning>=2.4', 'onnx>=1.17', 'onnxscript', 'pydantic>=2.7',
+    'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5', 'torchvision>=0.21',
+]
+test = ['hypothesis', 'pytest']
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    description='Small thermal object detectors, trained with the help of RGB, as a ROS 2 node',
+    license='Apache-2.0',
+    maintainer='cgdet_ros maintainers',
+    maintainer_email='maintainers@cgdet-ros.invalid',
+    packages=find_packages(include=['cgdet_core', 'cgdet_core.*', 'cgdet_ros', 'cgdet_ros.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (SHARE, ['package.xml']),
+        (f'{SHARE}/config', sorted(glob('config/*.yaml') + glob('config/*.xml'))),
+        (f'{SHARE}/config/train', sorted(glob('config/train/*.yaml'))),
+        (f'{SHARE}/launch', sorted(glob('launch/*.py'))),
+        (f'{SHARE}/models', sorted(glob('models/*.onnx') + glob('models/*.json'))),
+    ],
+    python_requires='>=3.10',
+    # On a robot rosdep installs the rest (package.xml); elsewhere the extras below do.
+    install_requires=['setuptools', 'numpy'],
+    extras_require={
+        'runtime': runtime,
+        'bags': bags,
+        'train': train,
+        'test': test,  # colcon test runs pytest because of this name
+        'dev': test + ['mypy', 'pre-commit', 'ruff', 'types-PyYAML'],
+    },
+    entry_points={
+        'console_scripts': [
+            'cgdet = cgdet_core.cli:main',
+            'detector_node = cgdet_ros.detector_node:main',
+        ],
+    },
+    zip_safe=False,
+)
