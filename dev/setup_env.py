@@ -1,0 +1,304 @@
+"""
+Make the development environment .venv in the repository's root.
+
+Runs under the system's Python with nothing but the standard library. The second time it only
+compares a stamp. Where a ROS 2 distribution is sourced the environment uses it; elsewhere it gets
+ROS 2 from PyPI, and vision_msgs is generated from dev/vision_msgs.
+"""
+
+import sys
+
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):  # before anything older versions can't read
+    sys.exit('set-up: Python 3.10, 3.11, 3.12 or 3.13 is needed, {} is {}.{}; name another one '
+             'with "make PYTHON=python3.12 ...".'.format(sys.executable, *sys.version_info[:2]))
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+ROOT = Path(__file__).resolve().parent.parent
+DEV = ROOT / 'dev'
+VENV = ROOT / '.venv'
+PYTHON = VENV / 'bin' / 'python'
+STAMP = VENV / 'setup.stamp'
+LOG = VENV / 'setup.log'
+MESSAGES = DEV / 'vision_msgs'
+UV = 'uv==0.13.8'
+WHEEL_PREFIX = re.compile(rb'/opt/python/cp3\d+-cp3\d+t?')  # of the machine that built the wheels
+LOG_TAIL = 15
+
+
+class SetupError(Exception):
+    """Something the user can mend; the message is one sentence that says how."""
+
+
+def main() -> int:
+    """Bring the environment up to date; 0 if it is, 1 after one sentence if it can't be."""
+    started = time.monotonic()
+    try:
+        with _lock():
+            distribution = sourced_distribution()
+            wanted = stamp(distribution)
+            if STAMP.is_file() and STAMP.read_text() == wanted:
+                return 0
+            print(f'Setting up .venv with Python {sys.version.split()[0]} and ROS 2 '
+                  f'{distribution or "from PyPI"}; details go to .venv/{LOG.name}', flush=True)
+            set_up(distribution)
+            STAMP.write_text(wanted)
+    except SetupError as error:
+        _explain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        print('\nset-up: interrupted; the same command goes on from here.', file=sys.stderr)
+        return 130
+    print(f'.venv is ready: {time.monotonic() - started:.1f} s', flush=True)
+    return 0
+
+
+def set_up(distribution: str | None) -> None:
+    """Do every step; each may be repeated, so an interrupted set-up simply runs again."""
+    STAMP.unlink(missing_ok=True)
+    with step('checking this machine'):
+        check_machine(distribution)
+    with step('creating the virtual environment'):
+        create_venv(distribution)
+    second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
+    with step('installing packages (several GB the first time, most of them PyTorch)'):
+        install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
+    if not distribution:
+        with step('generating vision_msgs'):
+            generate_vision_msgs()
+        with step("comparing vision_msgs' type hashes with the real package's"):
+            check_type_hashes()
+    with step('installing cgdet_ros itself, editable'):
+        install('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
+    write_ros_env(distribution)
+
+
+def sourced_distribution() -> str | None:
+    """Give the name of the ROS 2 distribution this shell has sourced, if any."""
+    if not (os.environ.get('ROS_DISTRO') and os.environ.get('AMENT_PREFIX_PATH')):
+        return None
+    if _origin('rclpy') is None:
+        return None
+    return os.environ['ROS_DISTRO']
+
+
+def stamp(distribution: str | None) -> str:
+    """Give a hash of everything the environment is made from."""
+    files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
+             *sorted(DEV.glob('requirements*.txt')), *_message_files()]
+    return _hash(files, ROOT, sys.version, sys.base_prefix, distribution)
+
+
+def check_machine(distribution: str | None) -> None:
+    """Name what is missing, before anything is downloaded."""
+    if importlib.util.find_spec('ensurepip') is None:
+        version = '{}.{}'.format(*sys.version_info[:2])
+        raise SetupError(f'Python {version} lacks its venv module; install it with '
+                         f'"apt install python{version}-venv".')
+    if distribution:
+        missing = [m for m in ('vision_msgs', 'cv_bridge') if _origin(m) is None]
+        if missing:
+            packages = ' '.join(f'ros-{distribution}-{m.replace("_", "-")}' for m in missing)
+            raise SetupError(f'ROS 2 {distribution} lacks {" and ".join(missing)}; install with '
+                             f'"apt install {packages}".')
+        if sys.version_info >= (3, 13):
+            raise SetupError('Beside a ROS 2 distribution Python 3.10, 3.11 or 3.12 is needed; '
+                             'name the one ROS uses with "make PYTHON=/usr/bin/python3 ...".')
+        return
+    missing = [p for p in ('g++', 'cmake', 'make') if shutil.which(p) is None]
+    if missing:
+        raise SetupError(f'Generating vision_msgs needs {" and ".join(missing)}; install with '
+                         f'"apt install {" ".join(missing)}".')
+
+
+def create_venv(distribution: str | None) -> None:
+    """Create .venv, or keep one that an earlier set-up made with the same Python."""
+    if VENV.exists() and not _reusable(distribution):
+        shutil.rmtree(VENV)
+    VENV.mkdir(exist_ok=True)
+    LOG.write_text('')
+    if not PYTHON.exists():
+        options = ['--system-site-packages'] if distribution else []
+        run([sys.executable, '-m', 'venv', *options, str(VENV)],
+            'The virtual environment could not be created')
+
+
+def install(*arguments: str) -> None:
+    """Install with uv, which is several times as fast; with pip where uv fails."""
+    if not (VENV / 'bin' / 'uv').exists():
+        try:
+            run([str(PYTHON), '-m', 'pip', 'install', '-q', UV], 'uv could not be installed')
+        except SetupError:
+            pass
+    if (VENV / 'bin' / 'uv').exists():
+        try:
+            # uv reads no pip configuration: a private index may be known to pip alone.
+            return run([str(VENV / 'bin' / 'uv'), 'pip', 'install', '--python', str(PYTHON),
+                        *arguments], 'uv could not install the packages')
+        except SetupError:
+            pass
+    run([str(PYTHON), '-m', 'pip', 'install', *arguments],
+        'The packages could not be installed; is the network there?')
+
+
+def generate_vision_msgs() -> None:
+    """Generate and install vision_msgs with the wheels' own rosidl, unless it is there."""
+    mark = VENV / 'share' / 'vision_msgs' / 'source.hash'
+    wanted = _hash([DEV / 'requirements-ros.txt', *_message_files()])
+    if mark.is_file() and mark.read_text() == wanted:
+        return
+    rewrite_cmake_exports()
+    environment = {'AMENT_PREFIX_PATH': str(VENV), '_ROS_WHEELS_BOOTSTRAP_COMPLETE': '1',
+                   'LD_LIBRARY_PATH': os.pathsep.join(ros_libraries())}
+    with tempfile.TemporaryDirectory(prefix='vision_msgs_') as build:
+        for command in (
+            ['cmake', '-S', str(MESSAGES), '-B', build, f'-DCMAKE_PREFIX_PATH={VENV}',
+             f'-DCMAKE_INSTALL_PREFIX={VENV}', f'-DPython3_EXECUTABLE={PYTHON}',
+             '-DPython3_FIND_VIRTUALENV=ONLY', '-DBUILD_TESTING=OFF'],
+            ['cmake', '--build', build, f'-j{len(os.sched_getaffinity(0))}'],
+            ['cmake', '--install', build],
+        ):
+            run(command, 'vision_msgs could not be generated', environment)
+    mark.write_text(wanted)
+
+
+def rewrite_cmake_exports() -> None:
+    """Make the wheels' CMake exports name this environment instead of their builder's prefix."""
+    # The exports name the folder of Python's headers too; before 3.11 venv makes none.
+    (VENV / 'include' / 'python{}.{}'.format(*sys.version_info[:2])).mkdir(exist_ok=True)
+    for path in (VENV / 'share').rglob('*.cmake'):
+        old = path.read_bytes()
+        new = WHEEL_PREFIX.sub(str(VENV).encode(), old)
+        if new != old:
+            path.unlink()  # it may be a hard link into uv's cache, which must stay as it is
+            path.write_bytes(new)
+
+
+def check_type_hashes() -> None:
+    """Compare the generated type hashes with the real package's: they decide who can talk."""
+    for name, expected in json.loads((MESSAGES / 'type_hashes.json').read_text()).items():
+        package, kind, message = name.split('/')
+        path = VENV / 'share' / package / kind / f'{message}.json'
+        if not path.is_file():
+            raise SetupError(f'{name} was not generated; remove .venv and try again.')
+        hashes = {t['type_name']: t['hash_string']
+                  for t in json.loads(path.read_text())['type_hashes']}
+        if hashes[name] != expected:
+            raise SetupError(f'{name} has the type hash {hashes[name]}, the real package has '
+                             f'{expected}; correct {MESSAGES.relative_to(ROOT)}.')
+
+
+def ros_libraries() -> list[str]:
+    """List the folders the wheels' shared libraries are in."""
+    bundled = VENV.glob('lib/python3*/site-packages/ros_*.libs')
+    return [str(VENV / 'lib'), *sorted(str(folder) for folder in bundled)]
+
+
+def write_ros_env(distribution: str | None) -> None:
+    """Write what a shell sources so that `import rclpy` need not restart the interpreter."""
+    lines = ['# Written by dev/setup_env.py; source it to use this environment.',
+             f'export PATH="{VENV}/bin:$PATH"']
+    if not distribution:
+        libraries = os.pathsep.join(ros_libraries())
+        lines += [
+            f'export LD_LIBRARY_PATH="{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',
+            f'export AMENT_PREFIX_PATH="{VENV}${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}"',
+            'export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1',
+        ]
+    (VENV / 'bin' / 'ros_env.sh').write_text('\n'.join(lines) + '\n')
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Announce a step, then end its line with the seconds it took."""
+    started = time.monotonic()
+    print(f'  {what} ... ', end='', flush=True)
+    yield
+    print(f'{time.monotonic() - started:.1f} s', flush=True)
+
+
+
+def run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
+    """Run a command, its output into the log; SetupError(failure) unless it succeeds."""
+    inherited = {k: v for k, v in os.environ.items()
+                 if k not in ('PYTHONPATH', 'PYTHONHOME', 'VIRTUAL_ENV')}
+    inherited['PATH'] = f'{VENV / "bin"}{os.pathsep}{os.environ.get("PATH", os.defpath)}'
+    with LOG.open('a') as log:
+        log.write(f'\n$ {" ".join(command)}\n')
+        log.flush()
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                  env={**inherited, **(environment or {})}, cwd=ROOT)
+        except OSError as error:
+            raise SetupError(f'{failure}: {error}.') from None
+    if done.returncode:
+        raise SetupError(failure if failure.endswith('?') else f'{failure}.')
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Let one set-up run at a time: two makes in two terminals are common."""
+    descriptor = os.open(DEV, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _reusable(distribution: str | None) -> bool:
+    """Tell whether .venv was made by this Python, here, and for the same kind of ROS."""
+    config, script = VENV / 'pyvenv.cfg', VENV / 'bin' / 'pip'
+    if not (config.is_file() and script.is_file() and PYTHON.exists()):
+        return False
+    settings = dict(line.split(' = ', 1) for line in config.read_text().splitlines()
+                    if ' = ' in line)
+    here = f'#!{VENV}/'.encode()
+    return (settings.get('version') == sys.version.split()[0]
+            and settings.get('include-system-site-packages') == str(bool(distribution)).lower()
+            and script.read_bytes().startswith(here))
+
+
+def _origin(module: str) -> str | None:
+    """Find a module as the system's Python sees it; .venv's own modules don't count."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or Path(spec.origin).is_relative_to(VENV):
+        return None
+    return spec.origin
+
+
+def _message_files() -> list[Path]:
+    return sorted(p for p in MESSAGES.rglob('*') if p.is_file())
+
+
+def _hash(files: list[Path], *values: object) -> str:
+    digest = hashlib.sha256(repr([str(v) for v in values]).encode())
+    for path in files:
+        digest.update(f'\0{path.relative_to(ROOT)}\0'.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _explain(message: str) -> None:
+    """Print the sentence, and before it the end of the log where there is one."""
+    print(file=sys.stderr)
+    if LOG.is_file():
+        tail = LOG.read_text(errors='replace').rstrip().splitlines()[-LOG_TAIL:]
+        print(*(f'  | {line}' for line in tail), sep='\n', file=sys.stderr)
+    print(f'set-up: {message} (log: .venv/{LOG.name})' if LOG.is_file()
+          else f'set-up: {message}', file=sys.stderr)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
