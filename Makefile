@@ -1,0 +1,29 @@
+# Every target first brings .venv up to date, which takes no time when it is.
+PYTHON ?= python3
+OUTPUT ?= demo
+BAG ?=
+IMAGES ?=
+VENV := .venv/bin
+ACTIVATE := . $(VENV)/ros_env.sh &&
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Create .venv, or bring it up to date
+	@$(PYTHON) dev/setup_env.py
+
+demo: setup ## Detect with the real node and draw it; [BAG=... | IMAGES=...] [OUTPUT=demo]
+	@$(ACTIVATE) python -m cgdet_ros.demo $(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') --output '$(OUTPUT)'
+
+test: lint ## Check style and types, then run every test this machine can run
+	@$(ACTIVATE) python -m pytest -q
+
+lint: setup ## Check style and types
+	@$(VENV)/ruff check --output-format concise .
+	@$(VENV)/mypy
+
+clean: ## Remove .venv, caches and build output
+	rm -rf .venv build install log *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
