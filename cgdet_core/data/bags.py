@@ -180,6 +180,8 @@ def truth_by_stamp(path: str | Path, coco: CocoSet) -> dict[int, ImageRecord]:
 
     From the bag's own table (bags of "cgdet bag from-coco"), or the records' `stamp_ns`.
     """
+    with open_bag(path):
+        pass  # says what is wrong with a path that is no bag
     metadata = Path(path) / 'metadata.yaml'
     table: dict[str, int] = {}
     if metadata.is_file():

@@ -41,10 +41,12 @@ class StudentTraining(lightning.LightningModule):
         logits, distributions = self.student(images)
         with torch.autocast(self.device.type, enabled=False):
             terms = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
-        self.log_dict({f'train/{k}': v.detach() for k, v in terms.items()}, prog_bar=True,
+        det = terms.pop('det')
+        self.log_dict({f'train/{k}': v.detach() for k, v in terms.items()},
                       batch_size=len(images))
+        self.log('train/det', det.detach(), prog_bar=True, batch_size=len(images))
         self.log('train/lr', self.optimizers().param_groups[0]['lr'])  # type: ignore[union-attr]
-        return terms['det']
+        return det
 
     def on_validation_epoch_start(self) -> None:
         self._detector = Detector(self.card, TorchBackend(self.student, self.card))
@@ -60,8 +62,9 @@ class StudentTraining(lightning.LightningModule):
         self._detector = None
         values = {'AP': report['AP'], 'AP50': report['AP50'], 'AP75': report['AP75']}
         values |= {f'AP50_{name}': v['AP50'] for name, v in report['per_class'].items()}
-        self.log_dict({f'val/{k}': v or 0.0 for k, v in values.items()}, prog_bar=True,
-                      batch_size=1)
+        ap50 = values.pop('AP50')
+        self.log_dict({f'val/{k}': v or 0.0 for k, v in values.items()}, batch_size=1)
+        self.log('val/AP50', ap50 or 0.0, prog_bar=True, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         optim = self.recipe.optim

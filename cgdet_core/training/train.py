@@ -1,8 +1,10 @@
 """Run a recipe: data, module, Lightning trainer, checkpoints."""
 
+import logging
 from pathlib import Path
 import subprocess
 from typing import Any
+import warnings
 
 from cgdet_core.data.coco import CocoSet, load_coco
 from cgdet_core.data.datasets import CocoFrames, FrameSource, SyntheticFrames
@@ -15,7 +17,7 @@ from cgdet_core.training.module import Averaging, count_parameters, StudentTrain
 from cgdet_core.training.recipe import Recipe
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,6 +37,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already holds a run; continue it with --resume, or '
                         'choose another name=... or run.output=...')
+    _quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
     val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
@@ -43,11 +46,19 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
         start, _ = load_student(recipe.optim.init)
         module.student.load_state_dict(start.state_dict())
     trainer = make_trainer(recipe, progress)
-    trainer.fit(module, train_loader(recipe, train_set), val_loader(val_set),
-                ckpt_path=str(last) if resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, train_loader(recipe, train_set), val_loader(val_set),
+                    ckpt_path=str(last) if resume else None, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
     return recipe.folder / 'best.ckpt'
+
+
+def _quiet() -> None:
+    """Keep Lightning's hints and its dependencies' deprecations out of the user's terminal."""
+    for name in ('lightning.pytorch', 'lightning.fabric'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings('ignore', module='lightning|torch')
 
 
 def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
@@ -67,8 +78,9 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
         accelerator=recipe.run.accelerator, devices=recipe.run.devices,
         precision=recipe.run.precision,  # type: ignore[arg-type]
         max_epochs=recipe.optim.epochs, callbacks=callbacks,
-        logger=[TensorBoardLogger(folder, '', ''), CSVLogger(folder, '', '')],
-        gradient_clip_val=recipe.optim.clip_norm, check_val_every_n_epoch=recipe.run.val_every,
+        logger=TensorBoardLogger(folder, 'logs', ''),
+        gradient_clip_val=recipe.optim.clip_norm,
+        check_val_every_n_epoch=min(recipe.run.val_every, recipe.optim.epochs),
         num_sanity_val_steps=0, log_every_n_steps=10, use_distributed_sampler=False,
         deterministic=recipe.run.deterministic, enable_progress_bar=progress,
         enable_model_summary=False)

@@ -1,0 +1,94 @@
+"""Export: PyTorch and ONNX Runtime agree, and bad input leaves nothing behind."""
+
+import json
+from pathlib import Path
+import pickle
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.errors import UserError
+from cgdet_core.export.onnx import export
+from cgdet_core.models.checkpoint import load_student, open_model
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.frames import read_thermal
+import numpy as np
+import onnx
+import pytest
+import torch
+
+
+def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[float, float]:
+    """Give the largest difference of box corners (input pixels) and of scores."""
+    boxes = scores = 0.0
+    for frame in frames:
+        one.preprocess(frame)
+        a_boxes, a_scores = (x.copy() for x in one.backend.infer(one._input))
+        b_boxes, b_scores = two.backend.infer(one._input)
+        # Equal best scores may come in another order: compare cells sorted by their boxes.
+        a, b = (np.lexsort(np.rint(x[0] * 4).T) for x in (a_boxes, b_boxes))
+        boxes = max(boxes, float(np.abs(a_boxes[0][a] - b_boxes[0][b]).max()))
+        scores = max(scores, float(np.abs(a_scores[0][a] - b_scores[0][b]).max()))
+    return boxes, scores
+
+
+def test_pytorch_and_onnx_runtime_agree(trained: Path, onnx_model: Path, scenes: Path) -> None:
+    frames = [read_thermal(r.path) for r in load_coco(scenes).images]
+    boxes, scores = compare(
+        open_model(trained / 'last.ckpt'), Detector.open(onnx_model), frames)
+    assert boxes < 0.05 and scores < 1e-4
+
+
+def test_the_file_holds_one_static_fused_graph(onnx_model: Path) -> None:
+    model = onnx.load(onnx_model)
+    onnx.checker.check_model(model)
+    kinds = {node.op_type for node in model.graph.node}
+    assert 'BatchNormalization' not in kinds and 'TopK' in kinds
+    assert {node.domain for node in model.graph.node} <= {'', 'ai.onnx'}
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+              for v in (*model.graph.input, *model.graph.output)}
+    cells = 16 * 20 + 8 * 10 + 4 * 5
+    assert shapes == {'images': [1, 1, 128, 160], 'boxes': [1, min(300, cells), 4],
+                      'scores': [1, min(300, cells), 3]}
+
+
+def test_the_card_describes_the_file(trained: Path, onnx_model: Path) -> None:
+    card = json.loads(onnx_model.with_suffix('.json').read_text())
+    student, _ = load_student(trained / 'last.ckpt')
+    weights = sum(p.numel() for p in student.parameters())
+    assert 0.8 * weights < card['parameters'] <= weights
+    assert card['gflops'] > 0 and card['training']['recipe']['name'] == 'tiny'
+
+
+class Malicious:
+    """Write a file when unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path('/tmp/cgdet_test_was_here'),)
+
+
+def test_a_pickle_that_executes_is_refused(tmp_path: Path) -> None:
+    mark = Path('/tmp/cgdet_test_was_here')
+    mark.unlink(missing_ok=True)
+    for name, content in (('a.ckpt', pickle.dumps(Malicious())),):
+        (tmp_path / name).write_bytes(content)
+    torch.save({'cgdet': Malicious(), 'state_dict': {}}, tmp_path / 'b.ckpt')
+    for name in ('a.ckpt', 'b.ckpt'):
+        with pytest.raises(UserError, match='safely'):
+            export(tmp_path / name, tmp_path / 'm.onnx')
+    assert not mark.exists()
+
+
+def test_bad_input_is_explained_and_leaves_nothing(tmp_path: Path, trained: Path) -> None:
+    torch.save({'weights': torch.zeros(1)}, tmp_path / 'other.ckpt')
+    (tmp_path / 'empty.ckpt').write_bytes(b'')
+    half = (trained / 'last.ckpt').read_bytes()
+    (tmp_path / 'half.ckpt').write_bytes(half[:len(half) // 2])
+    before = sorted(tmp_path.iterdir())
+    for source, output, words in (
+            (tmp_path / 'no.ckpt', 'm.onnx', 'does not exist'),
+            (tmp_path / 'other.ckpt', 'm.onnx', 'not a checkpoint of'),
+            (tmp_path / 'empty.ckpt', 'm.onnx', 'not a checkpoint'),
+            (tmp_path / 'half.ckpt', 'm.onnx', 'not a checkpoint'),
+            (trained / 'last.ckpt', 'm.engine', 'end in .onnx')):
+        with pytest.raises(UserError, match=words):
+            export(source, tmp_path / output)
+    assert sorted(tmp_path.iterdir()) == before

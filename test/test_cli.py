@@ -1,0 +1,125 @@
+"""The command line, as a user meets it."""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import shutil
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+def test_evaluate_checkpoint_and_onnx_give_the_same_numbers(
+    run_cgdet: Run, trained: Path, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    reports = []
+    for i, model in enumerate((trained / 'last.ckpt', onnx_model)):
+        result = run_cgdet('evaluate', model, '--data', scenes, '--json', tmp_path / f'{i}.json')
+        assert result.returncode == 0, result.stderr
+        reports.append(json.loads((tmp_path / f'{i}.json').read_text()))
+    for key in ('AP', 'AP50', 'AP75'):
+        assert 0 <= reports[0][key] <= 1
+        assert reports[0][key] == pytest.approx(reports[1][key], abs=1e-3)
+    assert set(reports[0]['per_class']) == {'person', 'bicycle', 'car'}
+    assert set(reports[0]['per_class']['car']) == {'AP', 'AP50'}
+    assert reports[0]['images'] == 12
+
+
+def test_update_card(run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path) -> None:
+    for path in (onnx_model, onnx_model.with_suffix('.json')):
+        shutil.copy(path, tmp_path)
+    model = tmp_path / onnx_model.name
+    assert run_cgdet('evaluate', model, '--data', scenes, '--update-card').returncode == 0
+    accuracy = json.loads(model.with_suffix('.json').read_text())['accuracy']
+    assert accuracy['annotations.json']['images'] == 12
+    assert run_cgdet('evaluate', model, '--data', scenes).returncode == 0
+
+
+def test_detect_in_pictures_folders_videos_and_bags(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    folder = scenes.parent / 'thermal'
+    picture = sorted(folder.iterdir())[0]
+    video = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'MJPG'), 10, (160, 128))
+    for _ in range(3):
+        writer.write(np.random.default_rng(0).integers(0, 255, (128, 160, 3), np.uint8))
+    writer.release()
+    assert run_cgdet('bag', 'from-coco', scenes, tmp_path / 'bag').returncode == 0
+    out = tmp_path / 'out'
+    result = run_cgdet('detect', onnx_model, picture, folder, video, tmp_path / 'bag',
+                       '--output', out, '--score-threshold', 0.0)
+    assert result.returncode == 0, result.stderr
+    data = json.loads((out / 'detections.json').read_text())
+    assert len(data['images']) == 1 + 12 + 3 + 12
+    assert [c['name'] for c in data['categories']] == ['person', 'bicycle', 'car']
+    ids = {i['id'] for i in data['images']}
+    for box in data['annotations']:
+        assert box['image_id'] in ids and 0 <= box['score'] <= 1 and box['category_id'] in (1, 2, 3)
+        x, y, w, h = box['bbox']
+        assert x >= 0 and y >= 0 and x + w <= 160.01 and y + h <= 128.01
+    pictures = list((out / 'pictures').rglob('*.png'))
+    assert len(pictures) >= 12 and cv2.imread(str(pictures[0])).shape == (128, 160, 3)
+
+
+@pytest.mark.parametrize('encoding', ['mono8', 'mono16'])
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_bag_evaluate_equals_evaluate(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path, encoding: str, storage: str,
+) -> None:
+    bag = tmp_path / 'bag'
+    result = run_cgdet('bag', 'from-coco', scenes, bag, '--rate', 5, '--encoding', encoding,
+                       '--storage', storage)
+    assert result.returncode == 0 and '12 frames' in result.stdout, result.stderr
+    for arguments in (('bag', 'evaluate', onnx_model, bag), ('evaluate', onnx_model)):
+        result = run_cgdet(*arguments, '--data', scenes, '--json',
+                           tmp_path / f'{arguments[0]}.json')
+        assert result.returncode == 0, result.stderr
+    a, b = (json.loads((tmp_path / f'{n}.json').read_text()) for n in ('bag', 'evaluate'))
+    assert a['images'] == b['images'] == 12
+    # 16 bits are exact; 8 bits round each frame to 256 levels.
+    assert a['AP'] == pytest.approx(b['AP'], abs=1e-6 if encoding == 'mono16' else 0.1)
+
+
+def test_bags_are_never_overwritten_and_appear_whole(
+    run_cgdet: Run, scenes: Path, tmp_path: Path,
+) -> None:
+    bag = tmp_path / 'bag'
+    assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
+    again = run_cgdet('bag', 'from-coco', scenes, bag)
+    assert again.returncode == 1 and 'exists already' in again.stderr
+    none = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'b', '--match', 'nothing*')
+    assert none.returncode == 1 and 'No frame' in none.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ['bag']
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (('evaluate', 'no.onnx', '--data', 'SCENES'), 'no.onnx does not exist'),
+    (('evaluate', 'no.ckpt', '--data', 'SCENES'), 'no.ckpt does not exist'),
+    (('evaluate', 'MODEL', '--data', 'no.json'), 'no.json does not exist'),
+    (('evaluate', 'MODEL', '--data', 'SCENES', '--images', 'nowhere'), 'folder nowhere'),
+    (('detect', 'MODEL', 'nothing.png', '--output', 'OUT'), 'nothing.png does not exist'),
+    (('detect', 'MODEL', 'README.md', '--output', 'OUT'), 'not a picture'),
+    (('detect', 'MODEL', 'cgdet_core', '--output', 'OUT'), 'holds no pictures'),
+    (('train', 'no.yaml'), 'recipe no.yaml does not exist'),
+    (('export', 'no.ckpt', '--output', 'OUT/m.onnx'), 'no.ckpt does not exist'),
+    (('bag', 'from-coco', 'SCENES', 'OUT/b', '--rate', '0'), 'must be positive'),
+    (('bag', 'from-coco', 'SCENES', 'OUT/b', '--encoding', 'rgb8'), "'rgb8'"),
+    (('bag', 'from-coco', 'SCENES', 'OUT/b', '--storage', 'tar'), "'tar'"),
+    (('bag', 'evaluate', 'MODEL', 'nobag', '--data', 'SCENES'), 'nobag does not exist'),
+    (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'not a ROS 2 bag'),
+])
+def test_bad_input_gives_one_sentence(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+    arguments: tuple[str, ...], words: str,
+) -> None:
+    names = {'MODEL': str(onnx_model), 'SCENES': str(scenes)}
+    result = run_cgdet(*(names.get(a, a).replace('OUT', str(tmp_path)) for a in arguments))
+    assert result.returncode == 1
+    assert words in result.stderr and 'Traceback' not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

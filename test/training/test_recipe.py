@@ -1,0 +1,63 @@
+"""Recipes: read, overridden, and explained when they are wrong."""
+
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.training.recipe import load_recipe
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, recipe_values: dict) -> Path:
+    """Write the tiny recipe."""
+    path = tmp_path / 'r.yaml'
+    path.write_text(yaml.safe_dump(recipe_values))
+    return path
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'config' / 'train').glob('*.yaml')), ids=str)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert load_recipe(path).classes == ('person', 'bicycle', 'car')
+
+
+def test_overrides(recipe: Path) -> None:
+    found = load_recipe(recipe, [
+        'optim.lr=0.5', 'name=other', 'augment.scale=[1,2]', 'normalization.kind=percentile'])
+    assert found.optim.lr == 0.5 and found.name == 'other' and found.augment.scale == (1, 2)
+    assert found.normalization.kind == 'percentile'
+    assert found.optim.epochs == 3
+
+
+@pytest.mark.parametrize(('override', 'words'), [
+    ('optim.epoch=3', "unknown key 'optim.epoch', did you mean 'optim.epochs'"),
+    ('dta.train=x', "did you mean 'data'"),
+    ('optim.lr=fast', 'optim.lr'),
+    ('optim.lr=-1', 'optim.lr'),
+    ('input_size=[640,500]', 'multiples of 32'),
+    ('normalization.kind=magic', 'magic'),
+    ('normalization.percentile=3', 'percentile'),
+    ('model.chanels=[1,2,3,4]', "did you mean 'model.channels'"),
+    ('epochs', 'key=value'),
+    ('name.x=1', 'no section'),
+])
+def test_wrong_values_are_named(recipe: Path, override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_recipe(recipe, [override])
+
+
+@pytest.mark.parametrize(('text', 'words'), [
+    ('', 'not a recipe'), ('- a', 'not a recipe'), ('a: [', 'not valid YAML'),
+    ('name: x', 'data')])
+def test_files_that_are_no_recipe(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / 'r.yaml'
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        load_recipe(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='does not exist'):
+        load_recipe(tmp_path / 'no.yaml')
