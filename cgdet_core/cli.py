@@ -43,9 +43,6 @@ def main() -> None:
         Console(stderr=True).print(f'cgdet: {error}', style='red', highlight=False, markup=False,
                                    soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print('cgdet: interrupted.')
-        sys.exit(130)
 
 
 def _needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -80,7 +77,11 @@ def train(
     from cgdet_core.training.recipe import load_recipe
     from cgdet_core.training.train import train as run
 
-    best = run(load_recipe(recipe, overrides), resume)
+    try:
+        best = run(load_recipe(recipe, overrides), resume)
+    except KeyboardInterrupt:
+        Console(stderr=True).print('cgdet: interrupted; go on with --resume.')
+        raise typer.Exit(130) from None
     console.print(f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
 
 

@@ -2,9 +2,18 @@
 
 from cgdet_core.runtime import Detections, ModelCard
 from std_msgs.msg import Header
-from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, LabelInfo
-from vision_msgs.msg import ObjectHypothesis, ObjectHypothesisWithPose, Point2D, Pose2D
-from vision_msgs.msg import VisionClass, VisionInfo
+from vision_msgs.msg import (
+    BoundingBox2D,
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    Point2D,
+    Pose2D,
+    VisionClass,
+    VisionInfo,
+)
 
 UNLABELED = 65535  # class id of what belongs to no class, as vision_msgs defines it
 

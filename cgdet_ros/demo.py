@@ -200,6 +200,7 @@ def demo(options: argparse.Namespace, output: Path) -> None:
     model = Path(options.model) if options.model else share_file('models/*.onnx')
     card = load_card(model)
     bag, truth = _input(options, output, card)
+    output.mkdir(parents=True, exist_ok=True)
     run = run_bag(bag, model, EVALUATION_THRESHOLD if truth else card.score_threshold,
                   options.rate)
     report = summarise(run, truth, card)

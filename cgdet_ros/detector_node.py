@@ -18,6 +18,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -51,7 +52,7 @@ class DetectorNode(LifecycleNode):
         self._wake = Condition()
         self._running = False
         self._worker: Thread | None = None
-        self._subscription = None
+        self._subscription: Subscription | None = None
         self._detections = self.create_publisher(Detection2DArray, 'detections', 10)
         self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED_QOS)
         self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED_QOS)

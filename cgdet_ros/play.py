@@ -24,12 +24,13 @@ def message_class(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind)
     except (ImportError, AttributeError):
-        raise UserError(f'The bag holds {name} messages, but {package} is not installed.') from None
+        raise UserError(
+            f'The bag holds {name} messages, but {package} is not installed.') from None
 
 
 def play(
-    node: Node, path: str | Path, rate: float = 1.0, on_publish: Callable[[str, bytes], None]
-    | None = None,
+    node: Node, path: str | Path, rate: float = 1.0,
+    on_publish: Callable[[str, bytes], None] | None = None,
 ) -> int:
     """
     Publish every message of a bag once at its time, and return their number.

@@ -17,7 +17,7 @@ def share_file(pattern: str) -> Path:
     folders = [Path(__file__).resolve().parent.parent, Path(sys.prefix) / 'share' / 'cgdet_ros']
     try:
         folders.insert(0, Path(get_package_share_directory('cgdet_ros')))
-    except (PackageNotFoundError, EnvironmentError):  # no colcon installation is sourced
+    except (OSError, PackageNotFoundError):  # no colcon installation is sourced
         pass
     for folder in folders:
         for path in sorted(folder.glob(pattern)):

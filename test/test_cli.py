@@ -59,7 +59,8 @@ def test_detect_in_pictures_folders_videos_and_bags(
     assert [c['name'] for c in data['categories']] == ['person', 'bicycle', 'car']
     ids = {i['id'] for i in data['images']}
     for box in data['annotations']:
-        assert box['image_id'] in ids and 0 <= box['score'] <= 1 and box['category_id'] in (1, 2, 3)
+        assert box['image_id'] in ids and 0 <= box['score'] <= 1
+        assert box['category_id'] in (1, 2, 3)
         x, y, w, h = box['bbox']
         assert x >= 0 and y >= 0 and x + w <= 160.01 and y + h <= 128.01
     pictures = list((out / 'pictures').rglob('*.png'))

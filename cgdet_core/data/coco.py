@@ -89,7 +89,8 @@ def _read(path: Path) -> dict[str, Any]:
             if len(item['bbox']) != 4:
                 raise KeyError('bbox of four numbers')
     except (KeyError, TypeError) as error:
-        raise UserError(f'{path} is not a COCO annotation file: an entry has no {error}.') from None
+        raise UserError(
+            f'{path} is not a COCO annotation file: an entry has no {error}.') from None
     return data
 
 

@@ -4,8 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from cgdet_core.data.datasets import FrameSource, Sample
-from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic
-from cgdet_core.data.transforms import random_window, uniform
+from cgdet_core.data.transforms import (
+    AugmentConfig,
+    flip,
+    jitter_contrast,
+    mosaic,
+    random_window,
+    uniform,
+)
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler

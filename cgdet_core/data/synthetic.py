@@ -217,9 +217,9 @@ def _car(pen: _Pen, rng: np.random.Generator, frame: int, direction: int) -> Non
     pen.polygon([(0.45 * n * d, 0.92), (0.22 * n * d, 1.32), (-0.55 * n * d, 1.34),
                  (-0.8 * n * d, 0.95)], glass)
     pen.ellipse((0.75 * n * d, 0.7), 0.45, 0.18, body + engine)
-    for s in (-0.62, 0.62):
-        pen.ellipse((s * n * d, 0.32), 0.33, 0.33, rng.uniform(2, 9))
-        pen.ellipse((s * n * d, 0.32), 0.15, 0.15, body)
+    for wheel in (-0.62, 0.62):
+        pen.ellipse((wheel * n * d, 0.32), 0.33, 0.33, rng.uniform(2, 9))
+        pen.ellipse((wheel * n * d, 0.32), 0.15, 0.15, body)
 
 
 def write_coco(

@@ -52,7 +52,7 @@ def random_window(
         x = functional.resize(x, [new_h, new_w], antialias=factor < 1)
         return functional.crop(x, top, left, size[1], size[0])
 
-    moved = {k: move(sample[k]) for k in ('thermal', 'rgb', 'boxes') if k in sample}
+    moved: Sample = {k: move(v) for k, v in sample.items() if k != 'labels'}
     full = moved['boxes'].as_subclass(Tensor)
     boxes = full.clone()
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])

@@ -29,7 +29,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         data = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
-                        f'{str(error).splitlines()[0]}') from None
+                        f'{type(error).__name__}.') from None
     if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
         raise UserError(f'{path} is not a checkpoint of "cgdet train".')
     return data

@@ -26,13 +26,15 @@ class DecoupledHead(nn.Module):
         super().__init__()
         self.bins = bins
         self.adapt = nn.ModuleList(ConvBlock(c_in, channels, 1) for _ in STRIDES)
-        self.cls_tower = nn.Sequential(ConvBlock(channels, channels), ConvBlock(channels, channels))
-        self.box_tower = nn.Sequential(ConvBlock(channels, channels), ConvBlock(channels, channels))
+        self.cls_tower = nn.Sequential(*(ConvBlock(channels, channels) for _ in range(2)))
+        self.box_tower = nn.Sequential(*(ConvBlock(channels, channels) for _ in range(2)))
         self.cls_out = nn.Conv2d(channels, num_classes, 1)
         self.box_out = nn.Conv2d(channels, 4 * bins, 1)
-        nn.init.constant_(self.cls_out.bias, -math.log((1 - 0.01) / 0.01))  # prior 0.01
+        # Every class starts at a probability of 0.01, every distance at the middle bin.
+        for layer, bias in ((self.cls_out, -math.log((1 - 0.01) / 0.01)), (self.box_out, 0.0)):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, bias)
         nn.init.zeros_(self.box_out.weight)
-        nn.init.zeros_(self.box_out.bias)
 
     def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
         logits, distributions = [], []

@@ -31,8 +31,9 @@ class Student(nn.Module):
     outputs: class logits (N, A, num_classes) and box distributions (N, A, 4, bins).
     """
 
-    def __init__(self, num_classes: int, config: StudentConfig = StudentConfig()) -> None:
+    def __init__(self, num_classes: int, config: StudentConfig | None = None) -> None:
         super().__init__()
+        config = config or StudentConfig()
         self.num_classes = num_classes
         self.config = config
         self.backbone = Backbone(config.in_channels, config.channels, config.depths)

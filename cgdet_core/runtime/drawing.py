@@ -30,7 +30,8 @@ def draw(
     for box, score, label in zip(corners, detections.scores, detections.labels):
         color = COLORS[label % len(COLORS)]
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), color, 2)
-        cv2.putText(picture, f'{classes[label]} {score:.2f}', (int(box[0]), int(max(10, box[1] - 3))),
+        above = int(box[0]), int(max(10, box[1] - 3))
+        cv2.putText(picture, f'{classes[label]} {score:.2f}', above,
                     cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
     return picture
 

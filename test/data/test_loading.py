@@ -2,8 +2,7 @@
 
 from cgdet_core.data.datasets import make_sample, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
-from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic
-from cgdet_core.data.transforms import random_window
+from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic, random_window
 from cgdet_core.runtime.normalization import Normalization
 import numpy as np
 import pytest

@@ -1,0 +1,108 @@
+"""Bags through the real node: nothing lost, and the numbers of the offline evaluation."""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+from cgdet_core.data.bags import read_frames, truth_by_stamp
+from cgdet_core.data.coco import load_coco
+from cgdet_core.runtime import Detector, load_card
+from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+from cgdet_ros.demo import run_bag, summarise
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from sensor_msgs.msg import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.ros
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def bag(run_cgdet: Run, scenes: Path, tmp_path: Path) -> Path:
+    """Give twelve 16-bit frames at 5 Hz."""
+    result = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'bag', '--rate', 5)
+    assert result.returncode == 0, result.stderr
+    return tmp_path / 'bag'
+
+
+def test_the_node_equals_the_offline_evaluation(
+    domain: int, run_cgdet: Run, bag: Path, scenes: Path, onnx_model: Path, tmp_path: Path,
+) -> None:
+    run = run_bag(bag, onnx_model, EVALUATION_THRESHOLD)
+    assert len(run.sent) == 12 and run.sent.keys() == run.received.keys()
+    assert run.headers_equal and run.frame_ids == {'thermal_camera'}
+    detector = Detector.open(onnx_model)
+    for frame in read_frames(bag):
+        expected = detector.detect(frame.frame, EVALUATION_THRESHOLD)
+        found = run.received[frame.stamp_ns]
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    card = load_card(onnx_model)
+    report = summarise(run, truth_by_stamp(bag, load_coco(scenes, None, card.classes)), card)
+    result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', scenes,
+                       '--json', tmp_path / 'o.json')
+    assert result.returncode == 0, result.stderr
+    offline = json.loads((tmp_path / 'o.json').read_text())
+    for name in ('AP', 'AP50'):
+        assert report[name] == pytest.approx(offline[name], abs=1e-3)
+
+
+def test_play_publishes_every_frame_unchanged(domain: int, bag: Path) -> None:
+    rclpy.init()
+    node = rclpy.create_node('listener')
+    received: list[Image] = []
+    node.create_subscription(Image, 'image_raw', received.append, 50)
+    player = subprocess.Popen(
+        [sys.executable, '-m', 'cgdet_core', 'bag', 'play', str(bag), '--rate', '4'], cwd=ROOT)
+    try:
+        while player.poll() is None or rclpy.ok() and len(received) < 12:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        assert player.returncode == 0
+        expected = list(read_frames(bag))
+        assert [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in received] == [
+            f.stamp_ns for f in expected]
+        for message, frame in zip(received, expected):
+            assert message.encoding == 'mono16' and message.header.frame_id == 'thermal_camera'
+            assert bytes(message.data) == frame.frame.tobytes()
+    finally:
+        player.kill()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def test_the_demo_writes_table_pictures_and_video(
+    domain: int, bag: Path, scenes: Path, onnx_model: Path, tmp_path: Path,
+) -> None:
+    out = tmp_path / 'out'
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.demo', '--bag', bag, '--data', scenes, '--model',
+         onnx_model, '--output', out], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((out / 'report.json').read_text())
+    assert report['frames sent'] == report['frames processed'] + report['frames dropped'] == 12
+    assert 0 <= report['AP'] <= 1 and report['image to detections p50 ms'] > 0
+    assert 'frames processed' in result.stdout
+    assert cv2.imread(str(out / 'contact_sheet.png')).shape[1] == 4 * 480
+    video = cv2.VideoCapture(str(out / 'detections.mp4'))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == report['frames processed']
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (('--bag', 'nobag'), 'nobag does not exist'),
+    (('--images', 'cgdet_ros'), 'holds no pictures'),
+    (('--model', 'no.onnx'), 'no.onnx does not exist')])
+def test_bad_input_of_the_demo_gives_one_sentence(
+    domain: int, onnx_model: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,
+) -> None:
+    if '--model' not in arguments:
+        arguments = (*arguments, '--model', str(onnx_model))
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.demo', *arguments, '--output', tmp_path / 'o'],
+        cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and words in result.stderr
+    assert 'Traceback' not in result.stderr
