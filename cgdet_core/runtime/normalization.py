@@ -165,20 +165,23 @@ def _plateau(
     """
     low, high = _stretch(frame, spec)
     edges = np.linspace(low, high, BINS + 1)
-    counts, _ = np.histogram(frame, edges) if frame.dtype == np.float32 else _rebin(frame, edges)
-    mean = frame.size / BINS
-    weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
-    curve = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
     if frame.dtype == np.float32:
-        out[...] = np.interp(frame, edges, curve)
+        counts, _ = np.histogram(frame, edges)
+        out[...] = np.interp(frame, edges, _curve(counts, frame.size, spec))
         return out
-    levels = np.arange(int(np.iinfo(frame.dtype).max) + 1)
-    return np.take(np.interp(levels, edges, curve).astype(np.float32), frame, out=out)
-
-
-def _rebin(
-    frame: NDArray[Any], edges: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Histogram integers over `edges` like numpy.histogram, by way of one bin per level."""
+    levels = np.arange(max(0, int(low)), min(int(high) + 2, np.iinfo(frame.dtype).max + 1))
     fine = _histogram(frame)
-    return np.histogram(np.arange(len(fine)), edges, weights=fine)
+    counts, _ = np.histogram(levels, edges, weights=fine[levels])
+    lut = np.empty(len(fine), np.float32)
+    lut[:levels[0]] = 0
+    lut[levels] = np.interp(levels, edges, _curve(counts, frame.size, spec))
+    lut[levels[-1] + 1:] = 1
+    # mode='clip' spares numpy a buffered copy; every level is in range.
+    return np.take(lut, frame, out=out, mode='clip')
+
+
+def _curve(counts: NDArray[Any], pixels: int, spec: Normalization) -> NDArray[np.float64]:
+    """Give the output value at each of the BINS + 1 edges."""
+    mean = pixels / BINS
+    weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
+    return np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])

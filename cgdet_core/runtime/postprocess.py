@@ -43,10 +43,11 @@ def select(
     candidates, confidence = boxes[cells], scores[cells, labels]
     if not len(cells):
         return Detections(candidates, confidence, labels)
-    sides = candidates.copy()
+    # Classes side by side, so that one call suppresses within each (OpenCV 4.5 has no other).
+    sides = candidates.astype(np.float64)
     sides[:, 2:] -= sides[:, :2]
-    # The threshold is applied above; -1 keeps OpenCV from applying it a second time.
-    keep = cv2.dnn.NMSBoxesBatched(sides, confidence, labels.astype(np.int32), -1.0, iou_threshold)
+    sides[:, 0] += labels * (np.ptp(candidates) + 1.0)
+    keep = cv2.dnn.NMSBoxes(sides, confidence, 0.0, iou_threshold)
     kept = np.asarray(keep, np.int64).ravel()
     kept = kept[np.argsort(-confidence[kept], kind='stable')][:max_detections]
     return Detections(candidates[kept], confidence[kept], labels[kept])

@@ -1,0 +1,104 @@
+"""
+Time a model on this machine's CPU: `python -m cgdet_core.evaluation.benchmark MODEL.onnx`.
+
+Milliseconds depend on the machine, so a plain stack of 3x3 convolutions is timed in the same
+run, interleaved: the ratio of the times per GFLOP says how well the model uses the machine.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+import platform
+from time import perf_counter
+from typing import Any
+
+from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.runtime import Detector
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+import onnxruntime
+
+PLAIN_LAYERS, PLAIN_CHANNELS, PLAIN_SIZE = 4, 64, (128, 160)
+
+
+def plain_convolutions() -> tuple[bytes, float]:
+    """Give an ONNX of 3x3 convolutions with ReLU, 64 channels at 160x128, and its GFLOPs."""
+    rng = np.random.default_rng(0)
+    shape = [1, PLAIN_CHANNELS, *PLAIN_SIZE]
+    nodes, weights, name = [], [], 'x0'
+    for i in range(PLAIN_LAYERS):
+        kernel = rng.normal(0, 0.04, (PLAIN_CHANNELS, PLAIN_CHANNELS, 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f'w{i}'))
+        nodes.append(helper.make_node('Conv', [name, f'w{i}'], [f'c{i}'], pads=[1, 1, 1, 1]))
+        name = f'x{i + 1}'
+        nodes.append(helper.make_node('Relu', [f'c{i}'], [name]))
+    graph = helper.make_graph(
+        nodes, 'plain', [helper.make_tensor_value_info('x0', onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
+    gflops = 2e-9 * PLAIN_LAYERS * PLAIN_CHANNELS ** 2 * 9 * PLAIN_SIZE[0] * PLAIN_SIZE[1]
+    return model.SerializeToString(), gflops
+
+
+def benchmark(model: str | Path, frames: int = 200, threads: int = 0) -> dict[str, Any]:
+    """Give percentiles in milliseconds of `frames` 16-bit frames, and the plain stack's."""
+    threads = threads or len(os.sched_getaffinity(0))
+    detector = Detector.open(model, threads)
+    width, height = detector.card.input_size
+    raw = [to_counts(Scene.random(i, width, height).render()[0]) for i in range(8)]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    content, plain_gflops = plain_convolutions()
+    plain = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+    plain_input = np.random.default_rng(0).normal(
+        size=(1, PLAIN_CHANNELS, *PLAIN_SIZE)).astype(np.float32)
+    rows = []
+    for i in range(frames + 10):
+        start = perf_counter()
+        plain.run(None, {'x0': plain_input})
+        middle = perf_counter()
+        detector.detect(raw[i % len(raw)])
+        end = perf_counter()
+        times = detector.last_timings
+        rows.append((end - middle, times.pre, times.infer, times.post, middle - start))
+    table = np.array(rows[10:]) * 1e3
+    names = ('end to end', 'pre', 'infer', 'post', 'plain convolutions')
+    report: dict[str, Any] = {
+        f'{name} ms': {'p50': round(float(p50), 2), 'p95': round(float(p95), 2)}
+        for name, (p50, p95) in zip(names, np.percentile(table, (50, 95), axis=0).T)}
+    per_gflop = report['infer ms']['p50'] / detector.card.gflops
+    plain_per_gflop = report['plain convolutions ms']['p50'] / plain_gflops
+    return {
+        'model': detector.card.name, 'input': f'{width}x{height}, 16-bit',
+        'gflops': detector.card.gflops, 'parameters': detector.card.parameters,
+        'backend': detector.backend.describe(), 'threads': threads,
+        'machine': f'{platform.machine()}, {_processor()}', 'frames': frames, **report,
+        'ms per GFLOP': round(per_gflop, 2), 'plain ms per GFLOP': round(plain_per_gflop, 2),
+        'ratio to plain convolutions': round(per_gflop / plain_per_gflop, 2),
+        'end to end / infer': round(
+            report['end to end ms']['p50'] / report['infer ms']['p50'], 3)}
+
+
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return 'unknown processor'
+    return next((x.split(':', 1)[1].strip() for x in lines if x.startswith('model name')),
+                'unknown processor')
+
+
+def main() -> None:
+    """Print the numbers as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('model')
+    parser.add_argument('--frames', type=int, default=200)
+    parser.add_argument('--threads', type=int, default=0, help='0: all cores of this process')
+    options = parser.parse_args()
+    print(json.dumps(benchmark(options.model, options.frames, options.threads), indent=2))
+
+
+if __name__ == '__main__':
+    main()
