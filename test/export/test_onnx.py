@@ -37,6 +37,13 @@ def test_pytorch_and_onnx_runtime_agree(trained: Path, onnx_model: Path, scenes:
     assert boxes < 0.05 and scores < 1e-4
 
 
+def test_they_agree_on_real_frames(trained: Path, onnx_model: Path, real_data: Path) -> None:
+    records = load_coco(real_data / 'val_thermal.json').images[::10]
+    boxes, scores = compare(open_model(trained / 'last.ckpt'), Detector.open(onnx_model),
+                            [read_thermal(r.path) for r in records])
+    assert boxes < 0.05 and scores < 1e-4
+
+
 def test_the_file_holds_one_static_fused_graph(onnx_model: Path) -> None:
     model = onnx.load(onnx_model)
     onnx.checker.check_model(model)
