@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The lifecycle node: thermal images in, vision_msgs detections out."""
 
 from threading import Condition, Thread
@@ -67,7 +81,7 @@ class DetectorNode(LifecycleNode):
         """Load the model: SUCCESS, or FAILURE with the reason in the log and /diagnostics."""
         try:
             path = self.get_parameter('model_path').value or share_file('models/*.onnx')
-            self._detector = Detector.open(path, self.get_parameter('threads').value)
+            self._detector = Detector.load(path, self.get_parameter('threads').value)
         except UserError as error:
             self._error = str(error)
             self.get_logger().error(self._error)

@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """ROS 2 bags (mcap and sqlite3) without ROS: write from COCO sets, read frames."""
 
 from collections.abc import Iterator
@@ -120,7 +134,7 @@ def coco_frames(coco: CocoSet, match: str = '*') -> Iterator[tuple[NDArray[Any],
     """Read the frames of a set whose file name fits the shell pattern `match`, in order."""
     for record in coco.images:
         if fnmatch.fnmatch(record.path.name, match):
-            yield read_thermal(record.path), record.id
+            yield read_thermal(record.path), record.image_id
 
 
 @contextmanager
@@ -188,12 +202,10 @@ def truth_by_stamp(path: str | Path, coco: CocoSet) -> dict[int, ImageRecord]:
         information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
         custom = information['rosbag2_bagfile_information'].get('custom_data') or {}
         table = json.loads(custom.get(MAPPING_KEY, '{}'))
-    by_id = {r.id: r for r in coco.images}
+    by_id = {r.image_id: r for r in coco.images}
     found = {int(stamp): by_id[i] for stamp, i in table.items() if i in by_id}
     found |= {r.stamp_ns: r for r in coco.images if r.stamp_ns is not None}
     if not found:
         raise UserError(f'No frame of {path} can be matched to {coco.path}: make the bag with '
                         '"cgdet bag from-coco" or give each image record its "stamp_ns".')
     return found
-
-

@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """COCO annotation files: read, check, and find the pictures."""
 
 from dataclasses import dataclass, field
@@ -14,7 +28,7 @@ from numpy.typing import NDArray
 class ImageRecord:
     """One thermal frame and its boxes."""
 
-    id: int
+    image_id: int
     path: Path
     width: int
     height: int
@@ -114,7 +128,7 @@ def _record(
     boxes[:, 2:] += boxes[:, :2]
     rgb = item.get('rgb_file_name')
     return ImageRecord(
-        id=item['id'], path=root / item['file_name'],
+        image_id=item['id'], path=root / item['file_name'],
         width=int(item['width']), height=int(item['height']),
         rgb_path=root / rgb if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown', stamp_ns=item.get('stamp_ns'),

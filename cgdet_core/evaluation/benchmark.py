@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 Time a model on this machine's CPU: `python -m cgdet_core.evaluation.benchmark MODEL.onnx`.
 
@@ -45,7 +59,7 @@ def plain_convolutions() -> tuple[bytes, float]:
 def benchmark(model: str | Path, frames: int = 200, threads: int = 0) -> dict[str, Any]:
     """Give percentiles in milliseconds of `frames` 16-bit frames, and the plain stack's."""
     threads = threads or len(os.sched_getaffinity(0))
-    detector = Detector.open(model, threads)
+    detector = Detector.load(model, threads)
     width, height = detector.card.input_size
     raw = [to_counts(Scene.random(i, width, height).render()[0]) for i in range(8)]
     options = onnxruntime.SessionOptions()

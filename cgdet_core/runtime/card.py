@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The model card: the only contract between training and robot."""
 
 from dataclasses import asdict, dataclass, field, fields
@@ -11,7 +25,7 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.normalization import Normalization
 
-FORMAT = 1
+VERSION = 1  # of the card
 PRECISIONS = ('fp32', 'fp16', 'int8')
 
 
@@ -42,11 +56,11 @@ class ModelCard:
     gflops: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         checks = (
-            (self.format == FORMAT, f'format must be {FORMAT}'),
+            (self.version == VERSION, f'version must be {VERSION}'),
             (len(self.classes) > 0, 'classes must not be empty'),
             (self.channels == 1, 'channels must be 1'),
             (self.letterbox == 'top-left', 'letterbox must be "top-left"'),

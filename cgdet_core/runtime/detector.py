@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The detector: a raw thermal frame in, detections in its own pixels out."""
 
 from dataclasses import dataclass
@@ -41,7 +55,7 @@ class Detector:
         self._input = np.zeros((1, card.channels, height, width), np.float32)
 
     @staticmethod
-    def open(model: str | Path, threads: int = 0) -> 'Detector':
+    def load(model: str | Path, threads: int = 0) -> 'Detector':
         """Open an ONNX file with its card and run it once; UserError says what is wrong."""
         card = load_card(model)
         detector = Detector(card, OnnxRuntimeBackend(model, card, threads))

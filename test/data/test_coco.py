@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """COCO files: what is read, and one sentence for each way to be wrong."""
 
 import json
@@ -34,7 +48,7 @@ def coco(tmp_path: Path) -> Path:
 def test_reads_boxes_classes_and_folders(coco: Path) -> None:
     found = load_coco(coco, classes=('person', 'bicycle', 'car'))
     first, second = found.images
-    assert first.id == 5 and first.time_of_day == 'night' and first.path.is_file()
+    assert first.image_id == 5 and first.time_of_day == 'night' and first.path.is_file()
     assert first.rgb_path is not None and second.rgb_path is None
     assert first.boxes.tolist() == [[1, 2, 11, 7], [3, 4, 5, 6]]
     assert first.labels.tolist() == [2, 0] and first.crowd.tolist() == [0, 1]

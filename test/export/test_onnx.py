@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Export: PyTorch and ONNX Runtime agree, and bad input leaves nothing behind."""
 
 import json
@@ -33,13 +47,13 @@ def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[flo
 def test_pytorch_and_onnx_runtime_agree(trained: Path, onnx_model: Path, scenes: Path) -> None:
     frames = [read_thermal(r.path) for r in load_coco(scenes).images]
     boxes, scores = compare(
-        open_model(trained / 'last.ckpt'), Detector.open(onnx_model), frames)
+        open_model(trained / 'last.ckpt'), Detector.load(onnx_model), frames)
     assert boxes < 0.05 and scores < 1e-4
 
 
 def test_they_agree_on_real_frames(trained: Path, onnx_model: Path, real_data: Path) -> None:
     records = load_coco(real_data / 'val_thermal.json').images[::10]
-    boxes, scores = compare(open_model(trained / 'last.ckpt'), Detector.open(onnx_model),
+    boxes, scores = compare(open_model(trained / 'last.ckpt'), Detector.load(onnx_model),
                             [read_thermal(r.path) for r in records])
     assert boxes < 0.05 and scores < 1e-4
 

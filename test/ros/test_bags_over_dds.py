@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Bags through the real node: nothing lost, and the numbers of the offline evaluation."""
 
 from collections.abc import Callable
@@ -36,7 +50,7 @@ def test_the_node_equals_the_offline_evaluation(
     run = run_bag(bag, onnx_model, EVALUATION_THRESHOLD)
     assert len(run.sent) == 12 and run.sent.keys() == run.received.keys()
     assert run.headers_equal and run.frame_ids == {'thermal_camera'}
-    detector = Detector.open(onnx_model)
+    detector = Detector.load(onnx_model)
     for frame in read_frames(bag):
         expected = detector.detect(frame.frame, EVALUATION_THRESHOLD)
         found = run.received[frame.stamp_ns]

@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The node in a process of its own, over real DDS."""
 
 from collections.abc import Callable
@@ -21,9 +35,9 @@ def frame() -> np.ndarray:
 
 
 def test_detects_in_every_encoding(start: Start, onnx_model: Path, frame: np.ndarray) -> None:
-    expected = Detector.open(onnx_model).detect(frame, 0.01)
+    expected = Detector.load(onnx_model).detect(frame, 0.01)
     gray = np.clip((frame.astype(int) - 26000) // 20, 0, 255).astype(np.uint8)
-    expected_gray = Detector.open(onnx_model).detect(gray, 0.01)
+    expected_gray = Detector.load(onnx_model).detect(gray, 0.01)
     assert len(expected) and len(expected_gray)
     padded = np.zeros((150, 220), np.uint16)
     padded[:, :200] = frame

@@ -1,3 +1,17 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The model card: round trip, and every way not to fit."""
 
 from dataclasses import replace
@@ -37,7 +51,7 @@ def test_round_trip(pair: Path) -> None:
     ({'normalisation': {}}, "did you mean 'normalization'"),
     ({'precision': 'fp4'}, 'precision'),
     ({'classes': []}, 'classes'),
-    ({'format': 99}, 'format'),
+    ({'version': 99}, 'version'),
     ({'letterbox': 'center'}, 'letterbox'),
 ])
 def test_a_wrong_entry_is_named(pair: Path, values: dict, words: str) -> None:
@@ -50,7 +64,7 @@ def test_a_wrong_entry_is_named(pair: Path, values: dict, words: str) -> None:
 def test_a_card_of_other_shapes_does_not_open(pair: Path, values: dict) -> None:
     change(pair, **values)
     with pytest.raises(UserError, match='does not fit its card'):
-        Detector.open(pair)
+        Detector.load(pair)
 
 
 def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
@@ -70,7 +84,7 @@ def test_a_file_that_is_no_onnx_does_not_open(pair: Path) -> None:
     from cgdet_core.runtime.card import file_sha256
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
     with pytest.raises(UserError, match='cannot|can load'):
-        Detector.open(pair)
+        Detector.load(pair)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
