@@ -179,16 +179,18 @@ def bag_from_coco(
     console.print(f'{path}: {count} frames, {count / rate:.1f} s', highlight=False, soft_wrap=True)
 
 
-@bag.command('play')
+@bag.command('play', context_settings={
+    'allow_extra_args': True, 'ignore_unknown_options': True})
 def bag_play(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar='BAG')],
     rate: Annotated[float, typer.Option(help='Speed relative to the recording.')] = 1.0,
     loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
 ) -> None:
-    """Publish a bag's messages over ROS 2 (for machines without rosbag2)."""
+    """Publish a bag's messages over ROS 2 (for machines without rosbag2); takes --ros-args."""
     # A process of its own: cgdet_core never imports ROS.
     command = [sys.executable, '-m', 'cgdet_ros.play', str(path), '--rate', str(rate)]
-    os.execv(sys.executable, command + (['--loop'] if loop else []))
+    os.execv(sys.executable, command + (['--loop'] if loop else []) + context.args)
 
 
 @bag.command('evaluate')

@@ -45,7 +45,7 @@ from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.drawing import contact_sheet, draw
 from cgdet_core.runtime.postprocess import Detections
 from cgdet_ros.play import play
-from cgdet_ros.resources import share_file
+from cgdet_ros.resources import share_file, use_transport_profile
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -198,10 +198,8 @@ def main(args: list[str] | None = None) -> None:
     # A graph of our own: no other camera on the network plays into the demo.
     os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    profile = str(share_file('config/fastdds.xml'))
-    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
-        os.environ.setdefault(name, profile)
     try:
+        use_transport_profile()
         demo(options, Path(options.output))
     except UserError as error:
         sys.exit(f'cgdet: {error}')

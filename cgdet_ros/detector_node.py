@@ -14,6 +14,8 @@
 
 """The lifecycle node: thermal images in, vision_msgs detections out."""
 
+import signal
+import sys
 from threading import Condition, Thread
 from time import perf_counter
 
@@ -27,6 +29,7 @@ from cgdet_ros.resources import share_file
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -56,8 +59,8 @@ class DetectorNode(LifecycleNode):
 
     def __init__(self, **node_options: object) -> None:
         super().__init__('thermal_detector', **node_options)
-        parameters.declare(self)
         self.add_on_set_parameters_callback(self._check_parameters)
+        parameters.declare(self)
         self._detector: Detector | None = None
         self._error = ''
         self._versions = 0  # of the class map: rises with every model loaded
@@ -217,7 +220,12 @@ class DetectorNode(LifecycleNode):
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
     rclpy.init(args=args)
-    node = DetectorNode()
+    try:
+        node = DetectorNode()
+    except ParameterException as error:
+        rclpy.try_shutdown()
+        hint = ' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException) else ''
+        sys.exit(f'thermal_detector: {error}{hint}')
     try:
         if node.get_parameter('autostart').value:
             if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -226,8 +234,11 @@ def main(args: list[str] | None = None) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # A second Ctrl-C must not interrupt the way out.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy put its predecessor back
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ from typing import Any
 
 from cgdet_core.data.bags import open_bag
 from cgdet_core.errors import UserError
+from cgdet_ros.resources import use_transport_profile
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -73,7 +74,8 @@ def play(
                 count += 1
         finally:
             for publisher in publishers.values():
-                publisher.wait_for_all_acked()
+                if rclpy.ok():
+                    publisher.wait_for_all_acked()
                 node.destroy_publisher(publisher)
     return count
 
@@ -94,13 +96,16 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
     parser.add_argument('--loop', action='store_true', help='start again at the end')
     options, ros_args = parser.parse_known_args(args)
+    use_transport_profile()
     rclpy.init(args=ros_args)
     node = Node('cgdet_bag_player')
     try:
         while True:
             count = play(node, options.bag, options.rate)
+            if not rclpy.ok():
+                break
             node.get_logger().info(f'{count} messages of {options.bag} published')
-            if not options.loop or not rclpy.ok():
+            if not options.loop:
                 break
     except UserError as error:
         sys.exit(f'cgdet: {error}')

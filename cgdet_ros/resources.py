@@ -14,6 +14,7 @@
 
 """Find the files that come with the package, installed or in a source checkout."""
 
+import os
 from pathlib import Path
 import sys
 
@@ -37,3 +38,15 @@ def share_file(pattern: str) -> Path:
         for path in sorted(folder.glob(pattern)):
             return path
     raise UserError(f'The package came without {pattern}; install it again.')
+
+
+def use_transport_profile() -> None:
+    """
+    Give this process and its children the shipped DDS profile, unless the user chose one.
+
+    Must run before rclpy is initialised. Fast DDS 2 (Humble, Jazzy) reads the first name, Fast
+    DDS 3 (Kilted) the second.
+    """
+    profile = str(share_file('config/fastdds.xml'))
+    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        os.environ.setdefault(name, profile)

@@ -36,13 +36,16 @@ ARGUMENTS = {  # name: (default, description); an empty value leaves the paramet
 
 def detector(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the node; arguments that were given win over the parameter file."""
+    params_file = Path(LaunchConfiguration('params_file').perform(context))
+    if not params_file.is_file():
+        raise RuntimeError(f'The parameter file {params_file} does not exist.')
     types = {'model_path': str, 'autostart': bool}
     given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind)
              for name, kind in types.items() if LaunchConfiguration(name).perform(context)}
     return [Node(
         package='cgdet_ros', executable='detector_node', name='thermal_detector',
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
-        parameters=[LaunchConfiguration('params_file'), *([given] if given else [])],
+        parameters=[str(params_file), *([given] if given else [])],
         remappings=[('image_raw', LaunchConfiguration('image_topic'))],
         arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')])]
 
@@ -53,7 +56,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
-        # Humble's Fast DDS reads the first name, Jazzy's both.
+        # Fast DDS 2 (Humble, Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
         SetEnvironmentVariable('FASTRTPS_DEFAULT_PROFILES_FILE', profile),
         SetEnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', profile),
         OpaqueFunction(function=detector)])

@@ -17,6 +17,7 @@
 from collections.abc import Callable
 import json
 from pathlib import Path
+import signal
 import subprocess
 import sys
 
@@ -120,3 +121,23 @@ def test_bad_input_of_the_demo_gives_one_sentence(
         cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and words in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_ctrl_c_ends_the_player_quietly(domain: int, bag: Path) -> None:
+    player = subprocess.Popen(
+        [sys.executable, '-m', 'cgdet_core', 'bag', 'play', str(bag), '--loop', '--ros-args',
+         '-r', '/image_raw:=/elsewhere'], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    rclpy.init()
+    node = rclpy.create_node('listener')
+    received: list[Image] = []
+    node.create_subscription(Image, 'elsewhere', received.append, 10)
+    try:
+        while not received and player.poll() is None:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        player.send_signal(signal.SIGINT)
+        _, errors = player.communicate(timeout=20)
+        assert player.returncode == 130 and 'Traceback' not in errors
+    finally:
+        player.kill()
+        node.destroy_node()
+        rclpy.try_shutdown()

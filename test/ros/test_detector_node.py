@@ -17,6 +17,10 @@
 from collections.abc import Callable
 from pathlib import Path
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime import Detector
@@ -24,6 +28,7 @@ from cgdet_ros.demo import from_message
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ros
 Start = Callable[..., object]
 
@@ -190,3 +195,22 @@ def test_silence_is_a_warning(start: Start, onnx_model: Path) -> None:
         status = client.wait(lambda: next(
             (s for s in client.statuses if s['level'] == b'\x01'), None))
         assert 'no image for' in status['message'] and status['state'] == 'active'
+
+
+@pytest.mark.parametrize('value', ['1', '-0.5', '2.0', 'high'])
+def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, value: str) -> None:
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.detector_node', '--ros-args', '-p',
+         f'score_threshold:={value}'], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1 and 'score_threshold' in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_impatient_second_ctrl_c_does_no_harm(start: Start, onnx_model: Path) -> None:
+    with start(model_path=onnx_model) as client:
+        client.wait_active()
+        client.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        client.process.send_signal(signal.SIGINT)
+        # `start` checks the exit status and that there is no traceback.
+        client.process.wait(20)
