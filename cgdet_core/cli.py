@@ -17,11 +17,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 import functools
+import importlib.util
 import json
 import os
 from pathlib import Path
 import sys
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated, Any, NoReturn, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from rich.console import Console
@@ -54,9 +55,15 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        Console(stderr=True).print(f'cgdet: {error}', style='red', highlight=False, markup=False,
-                                   soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f'{error.strerror or error}: {error.filename}.' if error.filename else str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    Console(stderr=True).print(f'cgdet: {sentence}', style='red', highlight=False, markup=False,
+                               soft_wrap=True)
+    sys.exit(1)
 
 
 def _needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -110,12 +117,13 @@ def evaluate(
     """Measure COCO average precision on annotated frames."""
     from cgdet_core.data.coco import load_coco
     from cgdet_core.evaluation.coco import evaluate as score
+    from cgdet_core.evaluation.detect import detect_named
     from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
     from cgdet_core.runtime.frames import read_thermal
 
     detector = _open(model)
     coco = load_coco(data, images, detector.card.classes)
-    found = [detector.detect(read_thermal(r.path), EVALUATION_THRESHOLD)
+    found = [detect_named(detector, read_thermal(r.path), r.path, EVALUATION_THRESHOLD)
              for r in track(coco.images, 'evaluating', console=console, transient=True)]
     report = {'model': model.name, 'data': data.name, 'backend': detector.backend.describe(),
               **score(found, coco)}
@@ -188,6 +196,9 @@ def bag_play(
     loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
 ) -> None:
     """Publish a bag's messages over ROS 2 (for machines without rosbag2); takes --ros-args."""
+    if importlib.util.find_spec('rclpy') is None:
+        raise UserError(
+            'Playing a bag needs ROS 2: source a distribution or .venv/bin/ros_env.sh.')
     # A process of its own: cgdet_core never imports ROS.
     command = [sys.executable, '-m', 'cgdet_ros.play', str(path), '--rate', str(rate)]
     os.execv(sys.executable, command + (['--loop'] if loop else []) + context.args)
@@ -204,6 +215,7 @@ def bag_evaluate(
     from cgdet_core.data.bags import read_frames, truth_by_stamp
     from cgdet_core.data.coco import load_coco
     from cgdet_core.evaluation.coco import evaluate as score
+    from cgdet_core.evaluation.detect import detect_named
     from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 
     detector = _open(model)
@@ -215,7 +227,8 @@ def bag_evaluate(
         if record is None:
             unknown += 1
             continue
-        found.append(detector.detect(frame.frame, EVALUATION_THRESHOLD))
+        found.append(detect_named(
+            detector, frame.frame, f'{path} at {frame.stamp_ns} ns', EVALUATION_THRESHOLD))
         records.append(record)
     if not found:
         raise UserError(f'No frame of {path} has annotations in {data}.')

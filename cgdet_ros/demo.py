@@ -109,7 +109,7 @@ class Collector(Node):
         self.create_subscription(LabelInfo, 'label_info', self._label_info, latched)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
 
-    def sent(self, topic: str, data: bytes) -> None:
+    def sent(self, data: bytes) -> None:
         """Note when an image is published; `data` is the serialised message."""
         seconds, nanoseconds = STAMP.unpack_from(data, 4)
         self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
@@ -159,7 +159,7 @@ def run_bag(bag: str | Path, model: str | Path | None, score_threshold: float,
         with detector_process(model, score_threshold):
             _wait(lambda: collector.classes is not None, START_TIMEOUT_S,
                   lambda: collector.run.status.get('message', 'the node did not become active'))
-            play(collector, bag, rate, collector.sent)
+            play(collector, bag, rate, collector.sent, only_images=True)
             # One more second than the diagnostics' period.
             sleep(SETTLE_S)
     finally:
@@ -196,7 +196,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--output', default='demo', help='folder for what the demo writes')
     options = parser.parse_args(args)
     # A graph of our own: no other camera on the network plays into the demo.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     try:
         use_transport_profile()
@@ -224,7 +224,8 @@ def demo(options: argparse.Namespace, output: Path) -> None:
     for key, value in report.items():
         table.add_row(key, f'{value:.3f}' if isinstance(value, float) else str(value))
     Console().print(table)
-    print(f'pictures: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
+    if run.received:
+        print(f'pictures: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
 
 
 def _input(

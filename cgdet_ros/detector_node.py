@@ -19,7 +19,6 @@ import sys
 from threading import Condition, Thread
 from time import perf_counter
 
-from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.image_message import view_image
 from cgdet_ros import parameters
@@ -31,6 +30,7 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -41,6 +41,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
+RCLError = rclpy_implementation.RCLError
 INPUT_QOS = QoSProfile(  # REP-2003 sensor data, but only ever the newest image
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
     durability=DurabilityPolicy.VOLATILE)
@@ -63,6 +64,7 @@ class DetectorNode(LifecycleNode):
         parameters.declare(self)
         self._detector: Detector | None = None
         self._error = ''
+        self._told_threshold = -1.0  # in the latest LabelInfo
         self._versions = 0  # of the class map: rises with every model loaded
         self._statistics = Statistics()
         self._slot: tuple[Image, float] | None = None
@@ -85,10 +87,8 @@ class DetectorNode(LifecycleNode):
         try:
             path = self.get_parameter('model_path').value or share_file('models/*.onnx')
             self._detector = Detector.load(path, self.get_parameter('threads').value)
-        except UserError as error:
-            self._error = str(error)
-            self.get_logger().error(self._error)
-            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # rclpy would swallow it without a word
+            return self._refuse(error)
         self._error = ''
         self._versions += 1
         card = self._detector.card
@@ -100,18 +100,18 @@ class DetectorNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish the class map, start the worker, subscribe: SUCCESS."""
         assert self._detector is not None
-        header = Header(stamp=self.get_clock().now().to_msg())
-        location = f'{self.get_fully_qualified_name()}/label_info'
-        self._label_info.publish(to_label_info(self._detector.card, self._threshold(), header))
-        self._vision_info.publish(
-            to_vision_info(self._detector.card, location, self._versions, header))
         self._statistics = Statistics()
+        try:
+            self._publish_infos()
+            self._subscription = self.create_subscription(
+                Image, 'image_raw', self._receive, INPUT_QOS,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        except Exception as error:  # a bad qos_overrides entry, for example
+            return self._refuse(error)
+        self._error = ''
         self._running = True
         self._worker = Thread(target=self._work, name='detector', daemon=True)
         self._worker.start()
-        self._subscription = self.create_subscription(
-            Image, 'image_raw', self._receive, INPUT_QOS,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -138,6 +138,12 @@ class DetectorNode(LifecycleNode):
         """Stop the worker before the publishers go."""
         self._stop()
         super().destroy_node()
+
+    def _refuse(self, error: Exception) -> TransitionCallbackReturn:
+        """Say in the log and in /diagnostics why a transition failed."""
+        self._error = str(error) or type(error).__name__
+        self.get_logger().error(self._error)
+        return TransitionCallbackReturn.FAILURE
 
     def _stop(self) -> None:
         if self._subscription is not None:
@@ -174,6 +180,8 @@ class DetectorNode(LifecycleNode):
             try:
                 self._process(message, received)
             except Exception as error:  # one bad frame must never end the node
+                if not self.context.ok():
+                    return  # Ctrl-C took the publishers away
                 text = str(error) or type(error).__name__
                 self._statistics.frame_failed(message.encoding, text)
                 self.get_logger().error(f'image skipped: {text}', throttle_duration_sec=5.0)
@@ -184,7 +192,7 @@ class DetectorNode(LifecycleNode):
             message.header.stamp, clock_type=self.get_clock().clock_type)).nanoseconds * 1e-9
         limit = self.get_parameter('max_image_age_s').value
         if limit and age > limit:
-            self._statistics.frame_dropped()
+            self._statistics.frame_too_old(age)
             return
         found = self._detector.detect(view_image(message), self._threshold())
         self._detections.publish(to_detection_array(found, message.header))
@@ -204,8 +212,21 @@ class DetectorNode(LifecycleNode):
     def _check_parameters(self, changes: list[Parameter]) -> object:
         return parameters.check(changes, self._state() == 'unconfigured')
 
+    def _publish_infos(self) -> None:
+        """Publish the latched class map with the threshold in force, and where it is found."""
+        assert self._detector is not None
+        header = Header(stamp=self.get_clock().now().to_msg())
+        location = f'{self.get_fully_qualified_name()}/label_info'
+        self._told_threshold = self._threshold()
+        self._label_info.publish(
+            to_label_info(self._detector.card, self._told_threshold, header))
+        self._vision_info.publish(
+            to_vision_info(self._detector.card, location, self._versions, header))
+
     def _publish_diagnostics(self) -> None:
         details = {}
+        if self._running and self._threshold() != self._told_threshold:
+            self._publish_infos()
         if self._detector is not None:
             details = {'model': self._detector.card.name,
                        'backend': self._detector.backend.describe()}
@@ -219,6 +240,8 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
+    # The worker takes over from the executor at once, not after the usual 5 ms.
+    sys.setswitchinterval(5e-4)
     rclpy.init(args=args)
     try:
         node = DetectorNode()
@@ -233,6 +256,9 @@ def main(args: list[str] | None = None) -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:  # a timer published while the context went down
+        if rclpy.ok():
+            raise
     finally:
         # A second Ctrl-C must not interrupt the way out.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -40,6 +40,7 @@ class Statistics:
         self.started = monotonic()
         self._last_received: float | None = None
         self._last_failed = False
+        self._last_too_old = False
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
         self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
@@ -54,13 +55,19 @@ class Statistics:
         with self._lock:
             self.dropped += 1
 
+    def frame_too_old(self, image_age: float) -> None:
+        with self._lock:
+            self.dropped += 1
+            self.image_age = image_age
+            self._last_too_old = True
+
     def frame_done(self, encoding: str, total: float, timings: Timings, image_age: float) -> None:
         """Record a published frame; total = seconds from reception to publication."""
         with self._lock:
             self.processed += 1
             self.encoding = encoding
             self.image_age = image_age
-            self._last_failed = False
+            self._last_failed = self._last_too_old = False
             self._outputs.append(monotonic())
             self._latencies.append((total, timings.pre, timings.infer, timings.post))
 
@@ -101,6 +108,8 @@ class Statistics:
         silent = monotonic() - (self._last_received or self.started)
         if silent > no_input_warn_s:
             return DiagnosticStatus.WARN, f'no image for {silent:.0f} s'
+        if self._last_too_old:
+            return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         return DiagnosticStatus.OK, 'running'
 
     def _percentiles(self) -> dict[str, str]:

@@ -22,10 +22,11 @@ import sys
 from time import monotonic, sleep
 from typing import Any
 
-from cgdet_core.data.bags import open_bag
+from cgdet_core.data.bags import image_connections, open_bag
 from cgdet_core.errors import UserError
 from cgdet_ros.resources import use_transport_profile
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -45,37 +46,50 @@ def message_class(name: str) -> Any:
 
 def play(
     node: Node, path: str | Path, rate: float = 1.0,
-    on_publish: Callable[[str, bytes], None] | None = None,
+    on_publish: Callable[[bytes], None] | None = None, only_images: bool = False,
 ) -> int:
     """
     Publish every message of a bag once at its time, and return their number.
 
     Messages go out as recorded, byte for byte. Waits up to 10 s for a subscriber to each
-    topic's publisher, then plays anyway. rate: speed relative to the recording.
+    topic's publisher, then plays anyway. rate: speed relative to the recording. Topics whose
+    message package is not installed are left out with a warning; `only_images` plays the one
+    image topic alone, as `image_raw`, and calls on_publish with each serialised message.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
     with open_bag(path) as reader:
         qos = QoSProfile(depth=10)
-        publishers = {c.topic: node.create_publisher(message_class(c.msgtype), c.topic, qos)
-                      for c in reader.connections}
+        connections = image_connections(reader, path) if only_images else reader.connections
+        publishers = {}
+        for c in connections:
+            try:
+                kind = message_class(c.msgtype)
+            except UserError as error:
+                node.get_logger().warning(f'{error} The topic {c.topic} is left out.')
+                continue
+            publishers[c.topic] = node.create_publisher(
+                kind, 'image_raw' if only_images else c.topic, qos)
+        if not publishers:
+            raise UserError(f'{path} holds no topic that can be played.')
+        connections = [c for c in connections if c.topic in publishers]
         try:
             _wait_for_subscribers(list(publishers.values()))
             start, first, count = monotonic(), None, 0
-            for connection, recorded, raw in reader.messages():
+            for connection, recorded, raw in reader.messages(connections):
                 first = recorded if first is None else first
                 sleep(max(0.0, start + (recorded - first) * 1e-9 / rate - monotonic()))
                 if not rclpy.ok():
                     break
                 data = bytes(raw)
                 if on_publish is not None:
-                    on_publish(connection.topic, data)
+                    on_publish(data)
                 publishers[connection.topic].publish(data)
                 count += 1
         finally:
             for publisher in publishers.values():
                 if rclpy.ok():
-                    publisher.wait_for_all_acked()
+                    publisher.wait_for_all_acked(Duration(seconds=2))
                 node.destroy_publisher(publisher)
     return count
 

@@ -14,16 +14,19 @@
 
 """Start the thermal detector: ros2 launch cgdet_ros thermal_detect.launch.py."""
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 CONFIG = Path(get_package_share_directory('cgdet_ros')) / 'config'
+# Fast DDS 2 (Humble, Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
+PROFILE_NAMES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 ARGUMENTS = {  # name: (default, description); an empty value leaves the parameter file's
     'model_path': ('', 'ONNX file with its card; empty: the parameter file, the shipped model'),
     'image_topic': ('image_raw', 'Thermal image topic'),
@@ -47,16 +50,15 @@ def detector(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
         parameters=[str(params_file), *([given] if given else [])],
         remappings=[('image_raw', LaunchConfiguration('image_topic'))],
-        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')])]
+        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+        # A profile of the user's own stays.
+        additional_env={name: str(CONFIG / 'fastdds.xml') for name in PROFILE_NAMES
+                        if name not in os.environ})]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare six arguments and start one node."""
-    profile = str(CONFIG / 'fastdds.xml')
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
-        # Fast DDS 2 (Humble, Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
-        SetEnvironmentVariable('FASTRTPS_DEFAULT_PROFILES_FILE', profile),
-        SetEnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', profile),
         OpaqueFunction(function=detector)])

@@ -138,3 +138,28 @@ def test_bad_input_gives_one_sentence(
     assert words in result.stderr and 'Traceback' not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_damaged_bags_are_explained(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path, storage: str,
+) -> None:
+    bag = tmp_path / 'bag'
+    assert run_cgdet('bag', 'from-coco', scenes, bag, '--storage', storage).returncode == 0
+    data = next(p for p in bag.iterdir() if p.suffix != '.yaml')
+    content = bytearray(data.read_bytes())
+    for damaged in (content[:len(content) // 2], content[:300] + b'\xff' * (len(content) - 300)):
+        data.write_bytes(damaged)
+        result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', scenes)
+        assert result.returncode == 1
+        assert result.stderr.startswith('cgdet: ') and 'Traceback' not in result.stderr
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    (tmp_path / 'file').write_text('not a folder')
+    result = run_cgdet('detect', onnx_model, scenes.parent / 'thermal', '--output',
+                       tmp_path / 'file')
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

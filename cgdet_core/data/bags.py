@@ -178,11 +178,16 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame
     """
     with open_bag(path) as reader:
         connections = image_connections(reader, path, topic)
-        for number, (connection, _, raw) in enumerate(reader.messages(connections)):
-            message = reader.deserialize(raw, connection.msgtype)
+        messages = enumerate(reader.messages(connections))
+        while True:
+            number: int | str = 'next'
             try:
+                number, (connection, _, raw) = next(messages)
+                message = reader.deserialize(raw, connection.msgtype)
                 frame = view_image(message)
-            except ValueError as error:
+            except StopIteration:
+                return
+            except Exception as error:  # damaged files raise the storages' own errors
                 raise UserError(f'{path}, image {number}: {error}.') from None
             stamp = message.header.stamp
             yield BagFrame(stamp.sec * 10**9 + stamp.nanosec, frame)

@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass, field
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +96,35 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
     if not data['images']:
         raise UserError(f'{path} lists no images.')
-    try:
-        for item in data['images']:
-            item['id'], item['file_name'], item['width'], item['height']
-        for item in data.get('annotations', []):
-            item['image_id'], item['category_id']
-            if len(item['bbox']) != 4:
-                raise KeyError('bbox of four numbers')
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f'{path} is not a COCO annotation file: an entry has no {error}.') from None
+    for section, check in (('images', _is_image), ('categories', _is_category),
+                           ('annotations', _is_annotation)):
+        entries = data.setdefault(section, [])
+        if not isinstance(entries, list):
+            raise UserError(f'{path} is not a COCO annotation file: "{section}" is no list.')
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict) or not check(entry):
+                raise UserError(f'{path}: entry {number} of "{section}" is not valid: '
+                                f'{json.dumps(entry)[:120]}')
+    if data['annotations'] and not data['categories']:
+        raise UserError(f'{path} has annotations but no "categories".')
     return data
+
+
+def _is_image(entry: dict[str, Any]) -> bool:
+    return (isinstance(entry.get('id'), int) and isinstance(entry.get('file_name'), str)
+            and all(isinstance(entry.get(k), int) and entry[k] > 0 for k in ('width', 'height')))
+
+
+def _is_category(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get('id'), int) and isinstance(entry.get('name'), str)
+
+
+def _is_annotation(entry: dict[str, Any]) -> bool:
+    box = entry.get('bbox')
+    return (isinstance(entry.get('image_id'), int) and isinstance(entry.get('category_id'), int)
+            and isinstance(box, list) and len(box) == 4
+            and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+            and box[2] >= 0 and box[3] >= 0 and entry.get('iscrowd', 0) in (0, 1))
 
 
 def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) -> Path:

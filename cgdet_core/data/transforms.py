@@ -66,8 +66,10 @@ def random_window(
         x = functional.resize(x, [new_h, new_w], antialias=factor < 1)
         return functional.crop(x, top, left, size[1], size[0])
 
-    moved: Sample = {k: move(v) for k, v in sample.items() if k != 'labels'}
-    full = moved['boxes'].as_subclass(Tensor)
+    moved: Sample = {k: move(v) for k, v in sample.items() if k not in ('labels', 'boxes')}
+    # By hand: torchvision's crop clips boxes, which hides how much of each is left.
+    factors = torch.tensor([new_w / width, new_h / height] * 2)
+    full = sample['boxes'].as_subclass(Tensor) * factors - torch.tensor([left, top] * 2)
     boxes = full.clone()
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])

@@ -71,6 +71,16 @@ def _video(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
         raise UserError(f'{path} is not a video that OpenCV can read.')
 
 
+def detect_named(
+    detector: Detector, frame: NDArray[Any], name: object, threshold: float | None,
+) -> Detections:
+    """Detect; a frame that cannot be normalised is a UserError that names it."""
+    try:
+        return detector.detect(frame, threshold)
+    except ValueError as error:
+        raise UserError(f'{name}: {error}.') from None
+
+
 def coco_annotations(
     detections: Detections, image_id: int, first_id: int,
 ) -> list[dict[str, Any]]:
@@ -98,13 +108,15 @@ def detect_sources(
     annotations: list[dict[str, Any]] = []
     frames = (item for source in sources for item in source_frames(source))
     for name, frame in track(frames, 'detecting', console=console, transient=True, total=None):
-        found = detector.detect(frame, score_threshold)
+        found = detect_named(detector, frame, name, score_threshold)
         image_id = len(images) + 1
         images.append({'id': image_id, 'file_name': name,
                        'width': frame.shape[1], 'height': frame.shape[0]})
         annotations += coco_annotations(found, image_id, len(annotations) + 1)
         picture = draw(frame, found, detector.card.classes, detector.card.normalization)
         _save(output / 'pictures' / Path(name).with_suffix('.png'), picture)
+    if not images:
+        raise UserError(f'There are no frames in {", ".join(sources)}.')
     categories = [{'id': i + 1, 'name': c} for i, c in enumerate(detector.card.classes)]
     text = json.dumps({'images': images, 'annotations': annotations, 'categories': categories})
     write_atomically(output / 'detections.json', text.encode())

@@ -59,7 +59,7 @@ class Detector:
         """Open an ONNX file with its card and run it once; UserError says what is wrong."""
         card = load_card(model)
         detector = Detector(card, OnnxRuntimeBackend(model, card, threads))
-        detector.detect(np.zeros(card.input_size[::-1], np.uint8))
+        detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector
 
     def preprocess(self, frame: NDArray[Any]) -> Letterbox:

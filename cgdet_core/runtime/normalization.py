@@ -120,14 +120,6 @@ def _check(frame: NDArray[Any]) -> None:
         raise ValueError('the float frame holds NaN or infinite values')
 
 
-def _min_span(frame: NDArray[Any], spec: Normalization) -> float:
-    if frame.dtype == np.uint8:
-        return spec.min_span_8bit
-    if frame.dtype == np.uint16:
-        return spec.min_span_16bit
-    return spec.min_span_16bit * spec.kelvin_per_count
-
-
 def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
     """Give the values that map to 0 and 1, in units of the frame."""
     if spec.kind == 'none':
@@ -140,31 +132,38 @@ def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
             return spec.low_kelvin, spec.high_kelvin
         return ((spec.low_kelvin - spec.kelvin_offset) / spec.kelvin_per_count,
                 (spec.high_kelvin - spec.kelvin_offset) / spec.kelvin_per_count)
-    return _stretch(frame, spec)
-
-
-def _stretch(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
-    """Give the two percentiles, moved apart to the least span."""
-    low, high = _percentiles(frame, spec.low_percentile, spec.high_percentile)
-    missing = _min_span(frame, spec) - (high - low)
-    if missing > 0:
-        low, high = low - missing / 2, high + missing / 2
-    return low, high
-
-
-def _histogram(frame: NDArray[Any]) -> NDArray[np.float32]:
-    bins = int(np.iinfo(frame.dtype).max) + 1
-    contiguous = np.ascontiguousarray(frame)
-    return cv2.calcHist([contiguous], [0], None, [bins], [0, bins]).ravel()
-
-
-def _percentiles(frame: NDArray[Any], low: float, high: float) -> tuple[float, float]:
     if frame.dtype == np.float32:
-        a, b = np.percentile(frame, (low, high))
-        return float(a), float(b)
-    cumulative = np.cumsum(_histogram(frame), dtype=np.float64)
-    a, b = np.searchsorted(cumulative, (low / 100 * cumulative[-1], high / 100 * cumulative[-1]))
-    return float(a), float(b)
+        return _stretch_floats(frame, spec)
+    return _stretch(*_histogram(frame), frame.dtype, spec)
+
+
+def _stretch_floats(frame: NDArray[np.float32], spec: Normalization) -> tuple[float, float]:
+    low, high = np.percentile(frame, (spec.low_percentile, spec.high_percentile))
+    return _widened(float(low), float(high), spec.min_span_16bit * spec.kelvin_per_count)
+
+
+def _stretch(
+    first: int, counts: NDArray[np.float32], dtype: np.dtype[Any], spec: Normalization,
+) -> tuple[float, float]:
+    """Give the two percentiles of a histogram of levels, moved apart if too near."""
+    cumulative = np.cumsum(counts, dtype=np.float64)
+    shares = np.array((spec.low_percentile, spec.high_percentile)) / 100 * cumulative[-1]
+    low, high = first + np.searchsorted(cumulative, shares)
+    least = spec.min_span_8bit if dtype == np.uint8 else spec.min_span_16bit
+    return _widened(float(low), float(high), least)
+
+
+def _widened(low: float, high: float, least: float) -> tuple[float, float]:
+    missing = max(0.0, least - (high - low))
+    return low - missing / 2, high + missing / 2
+
+
+def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float32]]:
+    """Count the levels of an integer frame; gives the lowest and one count a level from it."""
+    first, last = int(frame.min()), int(frame.max())
+    counts = cv2.calcHist([np.ascontiguousarray(frame)], [0], None,
+                          [last - first + 1], [first, last + 1])
+    return first, counts.ravel()
 
 
 def _plateau(
@@ -177,19 +176,18 @@ def _plateau(
     bin, so that counts of any depth keep their steps and the curve does not depend on the
     unit. Every bin gets half a mean bin on top: the gain of a nearly flat frame is bounded.
     """
-    low, high = _stretch(frame, spec)
-    edges = np.linspace(low, high, BINS + 1)
     if frame.dtype == np.float32:
+        edges = np.linspace(*_stretch_floats(frame, spec), BINS + 1)
         counts, _ = np.histogram(frame, edges)
         out[...] = np.interp(frame, edges, _curve(counts, frame.size, spec))
         return out
-    levels = np.arange(max(0, int(low)), min(int(high) + 2, np.iinfo(frame.dtype).max + 1))
-    fine = _histogram(frame)
-    counts, _ = np.histogram(levels, edges, weights=fine[levels])
-    lut = np.empty(len(fine), np.float32)
-    lut[:levels[0]] = 0
+    first, fine = _histogram(frame)
+    edges = np.linspace(*_stretch(first, fine, frame.dtype, spec), BINS + 1)
+    levels = np.arange(first, first + len(fine))
+    counts, _ = np.histogram(levels, edges, weights=fine)
+    # Only the levels that occur are filled in, and so are the only memory touched.
+    lut = np.empty(np.iinfo(frame.dtype).max + 1, np.float32)
     lut[levels] = np.interp(levels, edges, _curve(counts, frame.size, spec))
-    lut[levels[-1] + 1:] = 1
     # mode='clip' spares numpy a buffered copy; every level is in range.
     return np.take(lut, frame, out=out, mode='clip')
 

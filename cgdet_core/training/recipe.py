@@ -64,7 +64,7 @@ class RunConfig(Strict):
     val_every: int = Field(5, gt=0)
     workers: int = Field(2, ge=0)
     accelerator: str = 'auto'
-    devices: int | str = 'auto'
+    devices: int = Field(1, gt=0)
     precision: str = '32-true'  # Lightning's names; bf16-mixed on a GPU or a CPU with AMX
     deterministic: bool = False
 
@@ -72,9 +72,9 @@ class RunConfig(Strict):
 class Recipe(Strict):
     """Hold a whole recipe."""
 
-    name: str
+    name: str = Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')  # of the run's folder
     seed: int = 0
-    classes: tuple[str, ...] = ('person', 'bicycle', 'car')
+    classes: tuple[str, ...] = Field(('person', 'bicycle', 'car'), min_length=1)
     input_size: tuple[int, int] = (640, 512)  # width, height
     normalization: Normalization = Normalization()
     model: StudentConfig = StudentConfig()
@@ -86,7 +86,10 @@ class Recipe(Strict):
     @field_validator('normalization', mode='before')
     @classmethod
     def _normalization(cls, value: Any) -> Any:
-        return Normalization.from_dict(value) if isinstance(value, dict) else value
+        try:
+            return Normalization.from_dict(value) if isinstance(value, dict) else value
+        except TypeError as error:
+            raise ValueError(f'has a value of the wrong type: {error}') from None
 
     @field_validator('input_size')
     @classmethod
@@ -112,7 +115,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f'The recipe {path} does not exist.')
     try:
         values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f'{path} is not valid YAML: {str(error).splitlines()[0]}.') from None
     if not isinstance(values, dict):
         raise UserError(f'{path} is not a recipe: it must be a mapping of keys to values.')
@@ -126,7 +129,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise UserError(f'The override {override!r} names no section of the recipe.')
-        node[last] = yaml.safe_load(text)
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f'The value of the override {override!r} is not valid YAML.') from None
     return parse_recipe(values, str(path))
 
 

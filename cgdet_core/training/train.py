@@ -14,6 +14,7 @@
 
 """Run a recipe: data, module, Lightning trainer, checkpoints."""
 
+import io
 import logging
 from pathlib import Path
 import subprocess
@@ -26,12 +27,14 @@ from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repe
 from cgdet_core.errors import UserError
 from cgdet_core.models.checkpoint import load_student
 from cgdet_core.models.student import DeployedStudent, Student
-from cgdet_core.runtime.card import ModelCard
+from cgdet_core.runtime.card import ModelCard, write_atomically
+from cgdet_core.runtime.normalization import Normalization
 from cgdet_core.training.module import Averaging, count_parameters, StudentTraining
 from cgdet_core.training.recipe import Recipe
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,18 +57,40 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     _quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
+    count = len(train_set.images) + recipe.data.synthetic
+    if count < recipe.optim.batch_size:
+        raise UserError(f'{count} training frames do not fill one batch of '
+                        f'{recipe.optim.batch_size}; lower optim.batch_size.')
     val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
     module = StudentTraining(recipe, make_card(recipe))
     if recipe.optim.init is not None and not resume:
         start, _ = load_student(recipe.optim.init)
-        module.student.load_state_dict(start.state_dict())
+        try:
+            module.student.load_state_dict(start.state_dict())
+        except RuntimeError:
+            raise UserError(
+                f'{recipe.optim.init} has other layer sizes than the recipe.') from None
     trainer = make_trainer(recipe, progress)
     try:
         trainer.fit(module, train_loader(recipe, train_set), val_loader(val_set),
                     ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    except UserError as error:
+        # A loading worker wraps the message into its traceback; the sentence is the last line.
+        raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
     return recipe.folder / 'best.ckpt'
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Write checkpoints whole or not at all, also where $TMPDIR is another file system."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None,
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_atomically(path, content.getvalue())
 
 
 def _quiet() -> None:
@@ -91,7 +116,7 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator=recipe.run.accelerator, devices=recipe.run.devices,
         precision=recipe.run.precision,  # type: ignore[arg-type]
-        max_epochs=recipe.optim.epochs, callbacks=callbacks,
+        max_epochs=recipe.optim.epochs, callbacks=callbacks, plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(folder, 'logs', ''),
         gradient_clip_val=recipe.optim.clip_norm,
         check_val_every_n_epoch=min(recipe.run.val_every, recipe.optim.epochs),
@@ -136,10 +161,22 @@ def make_card(recipe: Recipe) -> ModelCard:
         normalization=recipe.normalization, parameters=count_parameters(deployed),
         gflops=round(counter.get_total_flops() / 1e9, 2),
         training={
-            'recipe': recipe.model_dump(mode='json'), 'seed': recipe.seed,
+            'recipe': _without_folders(recipe.model_dump(exclude={'run'})), 'seed': recipe.seed,
+            'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
             'licence': recipe.data.licence, 'commit': _commit()})
+
+
+def _without_folders(value: Any) -> Any:
+    """Give plain JSON values; a card travels, so paths keep their last part alone."""
+    if isinstance(value, dict):
+        return {k: _without_folders(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(v) for v in value]
+    if isinstance(value, Normalization):
+        return value.to_dict()
+    return value.name if isinstance(value, Path) else value
 
 
 def _commit() -> str:

@@ -52,6 +52,21 @@ def test_boxes_and_rgb_follow_the_picture(seed: int) -> None:
         np.testing.assert_allclose(spot(moved['thermal'][0]), moved['boxes'][0], atol=1.5)
 
 
+def test_boxes_cut_below_the_least_visible_share_are_dropped() -> None:
+    torch.manual_seed(0)
+    kept = dropped = 0
+    for _ in range(60):
+        moved = random_window(marked(False), (64, 48), (1.0, 1.0), (128, 96), 0.5)
+        share = float((moved['thermal'] > 0.5).sum()) / (50 * 30)
+        if len(moved['boxes']):
+            kept += 1
+            assert share > 0.5 - 0.05
+        else:
+            dropped += 1
+            assert share <= 0.5 + 0.05
+    assert kept and dropped
+
+
 def test_mosaic_places_every_box_on_its_rectangle() -> None:
     torch.manual_seed(1)
     for _ in range(10):

@@ -177,6 +177,7 @@ def test_parameters_change_while_running(
         client.wait_active()
         many = len(client.send(client.image(frame, 'mono16')).detections)
         assert client.set_parameter('score_threshold', 1.0).successful
+        client.wait(lambda: client.labels[-1].threshold == 1.0)  # the latched one follows
         assert len(client.send(client.image(frame, 'mono16')).detections) == 0
         assert client.set_parameter('score_threshold', 0.0).successful
         assert len(client.send(client.image(frame, 'mono16')).detections) == many
@@ -187,7 +188,9 @@ def test_parameters_change_while_running(
             assert not result.successful and result.reason
         assert client.set_parameter('max_image_age_s', 1.0).successful
         client.images.publish(client.image(frame, 'mono16'))  # a stamp of 1970
-        client.wait(lambda: any(s.get('dropped') == '1' for s in client.statuses))
+        client.wait(lambda: any(
+            s.get('dropped') == '1' and s['level'] == b'\x01' and 'too old' in s['message']
+            for s in client.statuses))
 
 
 def test_silence_is_a_warning(start: Start, onnx_model: Path) -> None:
@@ -214,3 +217,23 @@ def test_an_impatient_second_ctrl_c_does_no_harm(start: Start, onnx_model: Path)
         client.process.send_signal(signal.SIGINT)
         # `start` checks the exit status and that there is no traceback.
         client.process.wait(20)
+
+
+def test_ctrl_c_while_images_stream_is_quiet(
+    start: Start, onnx_model: Path, frame: np.ndarray,
+) -> None:
+    with start(model_path=onnx_model) as client:
+        client.wait_active()
+        client.send(client.image(frame, 'mono16'))
+        client.process.send_signal(signal.SIGINT)
+        while client.process.poll() is None:
+            client.images.publish(client.image(frame, 'mono16'))
+            client.spin(0.002)
+        assert 'image skipped' not in client.log.read_text()
+
+
+def test_a_failing_activation_is_reported(start: Start, onnx_model: Path) -> None:
+    overrides = {'qos_overrides./image_raw.subscription.depth': 'deep'}
+    with start(model_path=onnx_model, **overrides) as client:
+        client.wait(lambda: any(s['level'] == b'\x02' for s in client.statuses))
+        assert client.state() == 'inactive'

@@ -14,8 +14,14 @@
 
 """The detector as a whole: odd sizes and depths, the source's pixels, repeatability."""
 
+from dataclasses import replace
+from pathlib import Path
+import shutil
+
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.runtime import Detector
+from cgdet_core.runtime import Detector, load_card, Normalization
+from cgdet_core.runtime.card import save_card
+from cgdet_core.runtime.normalization import KINDS
 import numpy as np
 import pytest
 
@@ -49,3 +55,12 @@ def test_timings_are_of_the_latest_frame(detector: Detector) -> None:
     detector.detect(np.zeros((128, 160), np.uint8))
     times = detector.last_timings
     assert min(times.pre, times.infer, times.post) > 0
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_model_of_every_normalisation_loads(
+    onnx_model: Path, tmp_path: Path, kind: str,
+) -> None:
+    model = Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
+    save_card(replace(load_card(onnx_model), normalization=Normalization(kind)), model)
+    assert Detector.load(model).card.normalization.kind == kind

@@ -14,13 +14,17 @@
 
 """Training runs: what they leave, that they resume exactly, and that Ctrl-C does no harm."""
 
+import json
 from pathlib import Path
 import signal
 import subprocess
 import sys
 import time
 
+from cgdet_core.data.synthetic import write_coco
 from cgdet_core.models.checkpoint import load_student
+from cgdet_core.training.recipe import parse_recipe
+from cgdet_core.training.train import make_card
 import pytest
 import torch
 import yaml
@@ -47,6 +51,15 @@ def test_a_run_leaves_checkpoints_and_logs(trained: Path) -> None:
     latest = data['current_model_state']
     assert any(not torch.equal(v, latest[k]) for k, v in data['state_dict'].items())
     assert torch.equal(student.head.cls_out.bias, data['state_dict']['student.head.cls_out.bias'])
+
+
+def test_the_card_of_a_run_names_no_folder(trained: Path, recipe_values: dict) -> None:
+    values = {**recipe_values, 'run': {'output': '/somewhere/runs'},
+              'optim': {'init': str(trained / 'last.ckpt')}}
+    card = make_card(parse_recipe(values, 'test'))
+    text = json.dumps(card.to_dict())
+    assert '"annotations.json"' in text and '/' not in text.replace('fp32/', '')
+    assert card.training['init']['recipe']['name'] == 'tiny'
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(
@@ -98,3 +111,15 @@ def test_neither_overwrites_nor_resumes_nothing(
     assert result.returncode == 1
     assert ('nothing to resume' if more else 'already holds a run') in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_a_damaged_picture_is_named_although_a_worker_read_it(
+    tmp_path: Path, recipe_values: dict,
+) -> None:
+    annotations = write_coco(tmp_path, 8, 1, 8, (160, 128))
+    (tmp_path / 'thermal' / 'scene_00003.png').write_bytes(b'damaged')
+    result = subprocess.run(
+        command(tmp_path, recipe_values, f'data.train={annotations}', 'run.workers=1'),
+        cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert 'scene_00003.png is not a picture' in result.stderr
