@@ -241,7 +241,7 @@ class DetectorNode(LifecycleNode):
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
     # The worker takes over from the executor at once, not after the usual 5 ms.
-    sys.setswitchinterval(5e-4)
+    sys.setswitchinterval(1e-4)
     rclpy.init(args=args)
     try:
         node = DetectorNode()
