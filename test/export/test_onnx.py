@@ -37,10 +37,13 @@ def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[flo
         one.preprocess(frame)
         a_boxes, a_scores = (x.copy() for x in one.backend.infer(one._input))
         b_boxes, b_scores = two.backend.infer(one._input)
-        # Equal best scores may come in another order: compare cells sorted by their boxes.
-        a, b = (np.lexsort(np.rint(x[0] * 4).T) for x in (a_boxes, b_boxes))
-        boxes = max(boxes, float(np.abs(a_boxes[0][a] - b_boxes[0][b]).max()))
-        scores = max(scores, float(np.abs(a_scores[0][a] - b_scores[0][b]).max()))
+        # Nearly equal best scores may come in another order: compare each cell with its nearest.
+        far = np.abs(a_boxes[0][:, None] - b_boxes[0][None]).max(-1)
+        far_scores = np.abs(a_scores[0][:, None] - b_scores[0][None]).max(-1)
+        nearest = (far + far_scores).argmin(1)
+        cells = np.arange(len(nearest))
+        boxes = max(boxes, float(far[cells, nearest].max()))
+        scores = max(scores, float(far_scores[cells, nearest].max()))
     return boxes, scores
 
 
