@@ -237,7 +237,7 @@ def _input(
             return Path(options.bag), {}
         return Path(options.bag), truth_by_stamp(
             options.bag, load_coco(options.data, None, card.classes))
-    bag = output / 'bag'
+    bag = output / 'cgdet_demo_bag'  # ours alone: it is replaced
     shutil.rmtree(bag, ignore_errors=True)
     if options.images:
         frames = ((frame, None) for _, frame in source_frames(options.images))

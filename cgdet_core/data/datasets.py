@@ -61,7 +61,7 @@ def make_sample(
 
 
 class CocoFrames:
-    """Frames of a COCO set, normalised; the encoded pictures stay in memory once read."""
+    """Frames of a COCO set, normalised; raw pictures stay in memory once read (per worker)."""
 
     def __init__(
         self, coco: CocoSet, normalization: Normalization, with_rgb: bool = False,

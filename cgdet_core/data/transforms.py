@@ -29,7 +29,7 @@ class AugmentConfig(BaseModel):
 
     model_config = ConfigDict(extra='forbid', frozen=True)
     mosaic: float = Field(0.8, ge=0, le=1)
-    close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see whole frames only
+    close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see single frames only
     scale: tuple[float, float] = (0.6, 1.6)  # relative to the frame fitted into the input
     flip: float = Field(0.5, ge=0, le=1)
     contrast: float = Field(0.8, ge=0, le=1)  # probability of the thermal jitter below

@@ -48,7 +48,6 @@ class Student(nn.Module):
     def __init__(self, num_classes: int, config: StudentConfig | None = None) -> None:
         super().__init__()
         config = config or StudentConfig()
-        self.num_classes = num_classes
         self.config = config
         self.backbone = Backbone(config.in_channels, config.channels, config.depths)
         self.neck = PathAggregation(config.channels[1:], config.neck_channels)

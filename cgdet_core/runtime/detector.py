@@ -93,6 +93,9 @@ class Detector:
         threshold = self.card.score_threshold if score_threshold is None else score_threshold
         found = select(boxes[0], scores[0], threshold, self.card.iou_threshold,
                        self.card.max_detections)
-        found = Detections(box.to_source(found.boxes), found.scores, found.labels)
+        corners = box.to_source(found.boxes)
+        # What lay in the padding alone has no area in the frame.
+        real = (corners[:, 2:] > corners[:, :2]).all(1)
+        found = Detections(corners[real], found.scores[real], found.labels[real])
         self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
         return found

@@ -27,7 +27,7 @@ class Letterbox:
     """
     Place a source frame top-left in the input, scaled to fit, aspect ratio kept.
 
-    The rest of the input is `pad` (0, the coldest value). Top-left placement makes the way
+    The rest of the input is 0, the coldest value. Top-left placement makes the way
     back a single division. Sizes are (width, height) in pixels.
     """
 

@@ -40,8 +40,8 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     Give the frame (height, width) as uint8, uint16 or float32 (kelvin), rows unpadded.
 
     The result is a view of the message's data (big-endian data is swapped into a copy).
-    ValueError in one sentence: unknown encoding, zero size, a step smaller than a row or no
-    multiple of the pixel, or less data than height * step.
+    ValueError in one sentence: unknown encoding, zero size, a step smaller than a row, or
+    less data than the rows need.
     """
     kind = ENCODINGS.get(message.encoding)
     if kind is None:
