@@ -58,6 +58,18 @@ def play(
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
+    try:
+        return _play(node, path, rate, on_publish, only_images)
+    except Exception:
+        if rclpy.ok():
+            raise
+        raise KeyboardInterrupt from None  # Ctrl-C took the context away while publishing
+
+
+def _play(
+    node: Node, path: str | Path, rate: float, on_publish: Callable[[bytes], None] | None,
+    only_images: bool,
+) -> int:
     with open_bag(path) as reader:
         qos = QoSProfile(depth=10)
         connections = image_connections(reader, path) if only_images else reader.connections
@@ -117,7 +129,7 @@ def main(args: list[str] | None = None) -> None:
         while True:
             count = play(node, options.bag, options.rate)
             if not rclpy.ok():
-                break
+                sys.exit(130)
             node.get_logger().info(f'{count} messages of {options.bag} published')
             if not options.loop:
                 break
