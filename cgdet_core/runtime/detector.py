@@ -70,10 +70,7 @@ class Detector:
         box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
         target = self._input[0, 0]
         if box.fitted == box.source:
-            height, width = frame.shape
-            normalize(frame, self.card.normalization, target[:height, :width])
-            target[height:] = 0
-            target[:height, width:] = 0
+            normalize(frame, self.card.normalization, box.window(target))
         else:
             box.apply(normalize(frame, self.card.normalization), target)
         return box

@@ -45,12 +45,16 @@ class Letterbox:
         return (max(1, min(self.target[0], round(self.source[0] * self.scale))),
                 max(1, min(self.target[1], round(self.source[1] * self.scale))))
 
-    def apply(self, frame: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Write the frame (h, w) into `out` (H, W) = target, pad included."""
+    def window(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pad `out` (H, W) = target and give the view of it that the scaled frame fills."""
         width, height = self.fitted
-        resize(frame, out[:height, :width])
         out[height:] = 0
         out[:height, width:] = 0
+        return out[:height, :width]
+
+    def apply(self, frame: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write the frame (h, w) into `out` (H, W) = target, pad included."""
+        resize(frame, self.window(out))
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes (K, 4) from input to source pixels, clipped to the source frame."""
@@ -66,7 +70,7 @@ def resize(image: NDArray[Any], out: NDArray[Any]) -> None:
         out[...] = image
         return
     shrinks = image.shape[0] > out.shape[0] or image.shape[1] > out.shape[1]
-    # cv2 writes into `out` itself where its rows are contiguous, else into a copy.
-    result = cv2.resize(image, (out.shape[1], out.shape[0]),
+    result = cv2.resize(image, (out.shape[1], out.shape[0]), dst=out,
                         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    out[...] = result
+    if result is not out:
+        out[...] = result
