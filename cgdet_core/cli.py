@@ -119,11 +119,12 @@ def evaluate(
     from cgdet_core.evaluation.coco import evaluate as score
     from cgdet_core.evaluation.detect import detect_named
     from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
-    from cgdet_core.runtime.frames import read_thermal
+    from cgdet_core.runtime.frames import read_frame
 
     detector = _open(model)
     coco = load_coco(data, images, detector.card.classes)
-    found = [detect_named(detector, read_thermal(r.path), r.path, EVALUATION_THRESHOLD)
+    found = [detect_named(detector, read_frame(r.path, detector.card.channels), r.path,
+                          EVALUATION_THRESHOLD)
              for r in track(coco.images, 'evaluating', console=console, transient=True)]
     report = {'model': model.name, 'data': data.name, 'backend': detector.backend.describe(),
               **score(found, coco)}

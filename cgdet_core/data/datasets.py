@@ -12,16 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Thermal frames, some with an aligned RGB frame, as torchvision tensors."""
+"""Frames, some with a registered RGB picture, as torchvision tensors."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from cgdet_core.data.coco import CocoSet
 from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
+from cgdet_core.data.views import View
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.frames import read_rgb, read_thermal
 from cgdet_core.runtime.normalization import Normalization, normalize
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -39,37 +40,43 @@ class FrameSource(Protocol):
 
 
 def make_sample(
-    thermal: NDArray[np.float32], boxes: NDArray[np.float32], labels: NDArray[np.int64],
-    rgb: NDArray[np.uint8] | None = None,
+    image: NDArray[np.float32], boxes: NDArray[np.float32], labels: NDArray[np.int64],
+    rgb: Path | None = None,
 ) -> Sample:
     """
     Pack one frame.
 
-    thermal (H, W) in [0, 1] -> tv Image (1, H, W); boxes (M, 4) x1, y1, x2, y2 -> tv
-    BoundingBoxes; rgb (H, W, 3) -> tv Image (3, H, W) in [0, 1], the key absent without RGB.
+    image (H, W) or (H, W, 3) in [0, 1] -> tv Image (C, H, W); boxes (M, 4) x1, y1, x2, y2 -> tv
+    BoundingBoxes; rgb, a registered picture's file -> one view, which fills the frame.
     """
-    sample: Sample = {
-        'thermal': tv_tensors.Image(torch.from_numpy(thermal)[None]),
+    height, width = image.shape[:2]
+    tensor = torch.from_numpy(image)
+    whole = (width, height)
+    return {
+        'image': tv_tensors.Image(tensor[None] if image.ndim == 2 else tensor.permute(2, 0, 1)),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
-            torch.from_numpy(boxes), format='XYXY', canvas_size=thermal.shape),
+            torch.from_numpy(boxes), format='XYXY', canvas_size=(height, width)),
         'labels': torch.from_numpy(labels),
+        'views': [] if rgb is None else [View(rgb, whole, whole, (0, 0), (0, 0, *whole))],
     }
-    if rgb is not None:
-        sample['rgb'] = tv_tensors.Image(
-            torch.from_numpy(rgb).permute(2, 0, 1).float().div_(255))
-    return sample
 
 
 class CocoFrames:
-    """Frames of a COCO set, normalised; raw pictures stay in memory once read (per worker)."""
+    """
+    Frames of a COCO set: thermal ones normalised, or with `channels` = 3 RGB pictures.
+
+    Raw pictures stay in memory once read, in every worker, up to `cache_bytes` each.
+    """
 
     def __init__(
-        self, coco: CocoSet, normalization: Normalization, with_rgb: bool = False,
+        self, coco: CocoSet, normalization: Normalization, channels: int = 1,
+        cache_bytes: float = 1e9,
     ) -> None:
         self.coco = coco
         self.normalization = normalization
-        self.with_rgb = with_rgb
+        self.channels = channels
         self._cache: dict[int, NDArray[Any]] = {}
+        self._room = cache_bytes
 
     def __len__(self) -> int:
         return len(self.coco.images)
@@ -78,19 +85,17 @@ class CocoFrames:
         record = self.coco.images[index]
         raw = self._cache.get(index)
         if raw is None:
-            raw = self._cache[index] = read_thermal(record.path)
-        if raw.shape != (record.height, record.width):
+            raw = read_thermal(record.path) if self.channels == 1 else read_rgb(record.path)
+            if raw.nbytes <= self._room:
+                self._cache[index] = raw
+                self._room -= raw.nbytes
+        if raw.shape[:2] != (record.height, record.width):
             raise UserError(f'{record.path} has {raw.shape[1]}x{raw.shape[0]} pixels, but '
                             f'{self.coco.path} says {record.width}x{record.height}.')
-        rgb = None
-        if self.with_rgb and record.rgb_path is not None:
-            bgr = cv2.imread(str(record.rgb_path), cv2.IMREAD_COLOR)
-            if bgr is None:
-                raise UserError(f'The RGB picture {record.rgb_path} cannot be read.')
-            rgb = cv2.cvtColor(cv2.resize(bgr, raw.shape[::-1]), cv2.COLOR_BGR2RGB)
         kept = record.crowd == 0
-        return make_sample(normalize(raw, self.normalization),
-                           record.boxes[kept], record.labels[kept], rgb)
+        image = (normalize(raw, self.normalization) if self.channels == 1
+                 else raw.astype(np.float32) / np.float32(255))
+        return make_sample(image, record.boxes[kept], record.labels[kept], record.rgb_path)
 
 
 class SyntheticFrames:

@@ -26,8 +26,9 @@ from cgdet_core.data.transforms import (
     random_window,
     uniform,
 )
+from cgdet_core.data.views import batch_views, TeacherInput
 import torch
-from torch import Tensor
+from torch import distributed, Tensor
 from torch.utils.data import Dataset, Sampler
 
 Key = tuple[int, int]  # epoch, index
@@ -38,29 +39,57 @@ class EpochSampler(Sampler[Key]):
     Shuffle the indices of an epoch and hand out (epoch, index).
 
     The order depends on seed and epoch alone, so a resumed run sees what an uninterrupted one
-    sees. `repeats` (one factor per index) shows rare classes more often.
+    sees. `repeats` (one factor per index) shows rare classes more often. With `paired` (a flag
+    per index) and `pair_share` every batch holds that share of paired frames; the kind that is
+    too few is repeated. Of several ranks each takes its part of every batch: `batch` is one
+    rank's, and the batches of all ranks together are those of a single process.
     """
 
-    def __init__(self, length: int, seed: int, repeats: Tensor | None = None) -> None:
+    def __init__(
+        self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
+        paired: Tensor | None = None, pair_share: float | None = None,
+    ) -> None:
         self.length = length
         self.seed = seed
         self.epoch = 0
         self.repeats = torch.ones(length) if repeats is None else repeats
+        self.paired = torch.zeros(length, dtype=torch.bool) if paired is None else paired
+        self.pair_share = pair_share
+        on = distributed.is_available() and distributed.is_initialized()
+        self.ranks = distributed.get_world_size() if on else 1
+        self.rank = distributed.get_rank() if on else 0
+        self.whole_batch = batch * self.ranks
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.length // self.whole_batch * (self.whole_batch // self.ranks)
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        if bool((self.repeats == 1).all()):
-            order = torch.randperm(self.length, generator=generator)
+        everything = torch.arange(self.length)
+        batches = self.length // self.whole_batch
+        if self.pair_share is None:
+            order = self._draw(everything, batches * self.whole_batch, generator)
+            order = order.reshape(batches, self.whole_batch)
         else:
-            order = torch.multinomial(self.repeats, self.length, True, generator=generator)
-        return iter([(self.epoch, int(i)) for i in order])
+            pairs = round(self.pair_share * self.whole_batch)
+            parts = [(self.paired, pairs), (~self.paired, self.whole_batch - pairs)]
+            order = torch.cat([
+                self._draw(everything[kind], batches * n, generator).reshape(batches, n)
+                for kind, n in parts if n], 1)
+        mine = order[:, self.rank::self.ranks].flatten()
+        return iter([(self.epoch, int(i)) for i in mine])
+
+    def _draw(self, indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        weights = self.repeats[indices]
+        if not bool((weights == 1).all()):
+            return indices[torch.multinomial(weights, count, True, generator=generator)]
+        rounds = -(-count // len(indices))
+        order = [torch.randperm(len(indices), generator=generator) for _ in range(rounds)]
+        return indices[torch.cat(order)[:count]]
 
 
 def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
@@ -80,13 +109,14 @@ class AugmentedFrames(Dataset[Sample]):
 
     def __init__(
         self, sources: list[FrameSource], size: tuple[int, int], config: AugmentConfig,
-        seed: int, epochs: int,
+        seed: int, epochs: int, teacher: TeacherInput | None = None,
     ) -> None:
         self.sources = sources
         self.size = size
         self.config = config
         self.seed = seed
         self.last_mosaic_epoch = epochs - config.close_mosaic_epochs
+        self.teacher = teacher
 
     def __len__(self) -> int:
         return sum(len(s) for s in self.sources)
@@ -119,7 +149,9 @@ class AugmentedFrames(Dataset[Sample]):
         if uniform(0, 1) < c.flip:
             sample = flip(sample)
         if uniform(0, 1) < c.contrast:
-            sample['thermal'] = jitter_contrast(sample['thermal'].as_subclass(Tensor), c)
+            sample['image'] = jitter_contrast(sample['image'].as_subclass(Tensor), c)
+        if self.teacher is not None:
+            sample['teacher'] = [self.teacher.read(view) for view in sample['views']]
         return sample
 
 
@@ -127,10 +159,12 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """
     Stack samples into a batch.
 
-    images (N, 1, H, W); targets: N dicts of boxes (M, 4) and labels (M,).
+    images (N, C, H, W); targets: N dicts of boxes (M, 4) and labels (M,); where a teacher's
+    input was read, what `batch_views` gives.
     """
     return {
-        'images': torch.stack([s['thermal'].as_subclass(Tensor) for s in samples]),
+        'images': torch.stack([s['image'].as_subclass(Tensor) for s in samples]),
         'targets': [{'boxes': s['boxes'].as_subclass(Tensor), 'labels': s['labels']}
                     for s in samples],
+        **batch_views(samples),
     }

@@ -12,9 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training transforms: geometry moves thermal, RGB and boxes together, contrast only thermal."""
-
-from typing import Any
+"""Training transforms: geometry moves image, boxes and views of RGB pictures together."""
 
 from cgdet_core.data.datasets import Sample
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,18 +53,14 @@ def random_window(
 
     A factor of 1 fits the frame into `fit` = (width, height), the model's input.
     """
-    height, width = sample['thermal'].shape[-2:]
+    height, width = sample['image'].shape[-2:]
     factor = min(fit[0] / width, fit[1] / height) * uniform(*scale)
     new_h, new_w = max(8, round(height * factor)), max(8, round(width * factor))
     left = round(uniform(0, 1) * (new_w - size[0]))  # negative: padding on both sides
     top = round(uniform(0, 1) * (new_h - size[1]))
 
-    def move(x: Any) -> Any:
-        # Anti-aliasing is for shrinking; where a frame grows it only costs time.
-        x = functional.resize(x, [new_h, new_w], antialias=factor < 1)
-        return functional.crop(x, top, left, size[1], size[0])
-
-    moved: Sample = {k: move(v) for k, v in sample.items() if k not in ('labels', 'boxes')}
+    # Anti-aliasing is for shrinking; where a frame grows it only costs time.
+    image = functional.resize(sample['image'], [new_h, new_w], antialias=factor < 1)
     # By hand: torchvision's crop clips boxes, which hides how much of each is left.
     factors = torch.tensor([new_w / width, new_h / height] * 2)
     full = sample['boxes'].as_subclass(Tensor) * factors - torch.tensor([left, top] * 2)
@@ -74,10 +68,14 @@ def random_window(
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])
     keep = (_area(boxes) > min_visible * _area(full)) & ((boxes[:, 2:] - boxes[:, :2]).amin(1) > 2)
-    moved['boxes'] = tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
-        boxes[keep], format='XYXY', canvas_size=(size[1], size[0]))
-    moved['labels'] = sample['labels'][keep]
-    return moved
+    scales, shift = (new_w / width, new_h / height), (-left, -top)
+    return {
+        'image': functional.crop(image, top, left, size[1], size[0]),
+        'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
+            boxes[keep], format='XYXY', canvas_size=(size[1], size[0])),
+        'labels': sample['labels'][keep],
+        'views': [view.moved(scales, shift, size) for view in sample['views']],
+    }
 
 
 def _area(boxes: Tensor) -> Tensor:
@@ -90,39 +88,44 @@ def mosaic(
     """
     Join windows of four samples around a random centre (YOLOv4, arXiv 2004.10934).
 
-    RGB is dropped: a mosaic would mix frames with and without it.
+    Tiles whose frame has an RGB picture keep their view of it.
     """
     width, height = size
     cx, cy = round(width * uniform(0.25, 0.75)), round(height * uniform(0.25, 0.75))
-    canvas = torch.empty(1, height, width)
-    boxes, labels = [], []
+    canvas = torch.empty(samples[0]['image'].shape[0], height, width)
+    boxes, labels, views = [], [], []
     quadrants = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
     for sample, (x1, y1, x2, y2) in zip(samples, quadrants):
-        only_thermal = {k: v for k, v in sample.items() if k != 'rgb'}
-        tile = random_window(only_thermal, (x2 - x1, y2 - y1), scale, size, min_visible)
-        canvas[:, y1:y2, x1:x2] = tile['thermal']
+        tile = random_window(sample, (x2 - x1, y2 - y1), scale, size, min_visible)
+        canvas[:, y1:y2, x1:x2] = tile['image']
+        views += [view.placed(x1, y1) for view in tile['views']]
         boxes.append(tile['boxes'].as_subclass(Tensor) + torch.tensor([x1, y1, x1, y1]))
         labels.append(tile['labels'])
     return {
-        'thermal': tv_tensors.Image(canvas),
+        'image': tv_tensors.Image(canvas),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             torch.cat(boxes), format='XYXY', canvas_size=(height, width)),
         'labels': torch.cat(labels),
+        'views': views,
     }
 
 
 def flip(sample: Sample) -> Sample:
     """Mirror left and right."""
-    return {k: v if k == 'labels' else functional.horizontal_flip(v) for k, v in sample.items()}
+    width = sample['image'].shape[-1]
+    return {
+        **sample, 'image': functional.horizontal_flip(sample['image']),
+        'boxes': functional.horizontal_flip(sample['boxes']),
+        'views': [view.mirrored(width) for view in sample['views']]}
 
 
-def jitter_contrast(thermal: Tensor, config: AugmentConfig) -> Tensor:
+def jitter_contrast(image: Tensor, config: AugmentConfig) -> Tensor:
     """
     Vary what cameras, their gain control and the weather vary, on values in [0, 1].
 
     Gamma, then gain about the mean, offset, blur and sensor noise; the result stays in [0, 1].
     """
-    x = thermal.clamp(0, 1)
+    x = image.clamp(0, 1)
     x = x ** float(torch.exp(torch.tensor(uniform(-config.gamma, config.gamma))))
     mean = x.mean()
     x = (x - mean) * uniform(1 - config.gain, 1 + config.gain) + mean

@@ -17,6 +17,7 @@
 from typing import Any
 
 from cgdet_core.losses.assignment import assign
+from cgdet_core.losses.ranks import mean_over_ranks
 from cgdet_core.models.head import cell_centers, decode_boxes
 import torch
 from torch import Tensor
@@ -65,8 +66,8 @@ def detection_loss(
 
     logits (N, A, C) and distributions (N, A, 4, bins) as the head gives them; targets: one
     dict an image with `boxes` (M, 4) x1, y1, x2, y2 in input pixels and `labels` (M,);
-    image_size (height, width). All terms are normalised by the sum of the soft targets.
-    Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
+    image_size (height, width). All terms are normalised by the sum of the soft targets, averaged
+    over the ranks. Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
     centers, strides = cell_centers(*image_size, logits.device)
@@ -87,7 +88,7 @@ def detection_loss(
         weight.append(found.quality)
 
     gt, xy, stride, quality = map(torch.cat, (wanted, points, scale, weight))
-    total = quality.sum().clamp(min=1.0)
+    total = mean_over_ranks(quality.sum()).clamp(min=1.0)
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     terms = {
         'cls': varifocal_loss(logits, soft),

@@ -22,6 +22,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.models.student import DeployedStudent, Student, StudentConfig
 from cgdet_core.runtime.card import ModelCard
 from cgdet_core.runtime.detector import Detector
+from cgdet_core.runtime.geometry import Letterbox
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -86,9 +87,28 @@ class TorchBackend:
         return f'PyTorch {torch.__version__} {self.device}'
 
 
+class RgbDetector(Detector):
+    """Detect in RGB pictures (H, W, 3) uint8: how a teacher is trained and judged."""
+
+    def preprocess(self, frame: NDArray[Any]) -> Letterbox:
+        """Letterbox a picture into the input buffer, in [0, 1]."""
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f'an RGB picture must be (H, W, 3) uint8, this one is {frame.shape}')
+        box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
+        for channel in range(3):
+            plane = frame[..., channel].astype(np.float32) / np.float32(255)
+            box.apply(plane, self._input[0, channel])
+        return box
+
+
+def detector_of(student: Student, card: ModelCard) -> Detector:
+    """Wrap a student, thermal or RGB, for evaluation."""
+    kind = RgbDetector if card.channels == 3 else Detector
+    return kind(card, TorchBackend(student, card))
+
+
 def open_model(path: str | Path) -> Detector:
     """Open a checkpoint or an ONNX file as a detector."""
     if Path(path).suffix.lower() == '.onnx':
         return Detector.load(path)
-    student, card = load_student(path)
-    return Detector(card, TorchBackend(student, card))
+    return detector_of(*load_student(path))

@@ -15,26 +15,29 @@
 """The student: a small thermal detector, and the form in which it is deployed."""
 
 import copy
+from typing import Annotated, Literal
 
 from cgdet_core.models.backbone import Backbone
 from cgdet_core.models.blocks import ConvBlock
 from cgdet_core.models.head import cell_centers, decode_boxes, DecoupledHead
 from cgdet_core.models.neck import PathAggregation
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 import torch
 from torch import nn, Tensor
+
+Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
 class StudentConfig(BaseModel):
     """Give the sizes of the student; the defaults make the shipped model."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
-    in_channels: int = 1
-    channels: tuple[int, int, int, int] = (32, 64, 128, 256)
+    in_channels: Literal[1, 3] = 1  # 3: RGB pictures, for a teacher
+    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)
     depths: tuple[int, int, int, int] = (1, 2, 2, 2)
-    neck_channels: int = 96
-    head_channels: int = 64
-    bins: int = 16
+    neck_channels: Width = 96
+    head_channels: Width = 64
+    bins: int = Field(16, ge=2)
 
 
 class Student(nn.Module):

@@ -62,7 +62,7 @@ class ModelCard:
         checks = (
             (self.version == VERSION, f'version must be {VERSION}'),
             (len(self.classes) > 0, 'classes must not be empty'),
-            (self.channels == 1, 'channels must be 1'),
+            (self.channels in (1, 3), 'channels must be 1 (thermal) or 3 (an RGB teacher)'),
             (self.letterbox == 'top-left', 'letterbox must be "top-left"'),
             (len(self.input_size) == 2 and all(s > 0 and s % 32 == 0 for s in self.input_size),
              'input_size must be two multiples of 32'),

@@ -19,6 +19,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.backends import Backend
 from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cgdet_core.runtime.card import load_card, ModelCard
@@ -58,6 +59,8 @@ class Detector:
     def load(model: str | Path, threads: int = 0) -> 'Detector':
         """Open an ONNX file with its card and run it once; UserError says what is wrong."""
         card = load_card(model)
+        if card.channels != 1:
+            raise UserError(f'{model} looks at RGB pictures; choose a thermal model.')
         detector = Detector(card, OnnxRuntimeBackend(model, card, threads))
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector

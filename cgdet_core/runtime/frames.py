@@ -35,6 +35,15 @@ def to_gray(image: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(image[:, :, :3], cv2.COLOR_BGR2GRAY)
 
 
+def read_rgb(path: str | Path) -> NDArray[np.uint8]:
+    """Read a colour picture as (H, W, 3) uint8, RGB; UserError if it is none."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if Path(path).is_file() else None
+    if image is None:
+        reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
+        raise UserError(f'The RGB picture {path} {reason}.')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
 def read_thermal(path: str | Path) -> NDArray[Any]:
     """Read a thermal picture as (H, W) uint8 or uint16; UserError if it is none."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
@@ -45,3 +54,8 @@ def read_thermal(path: str | Path) -> NDArray[Any]:
         raise UserError(f'{path} holds {image.dtype} pixels; '
                         'a thermal picture must be 8- or 16-bit.')
     return to_gray(image)
+
+
+def read_frame(path: str | Path, channels: int) -> NDArray[Any]:
+    """Read what a model of 1 (thermal) or 3 (RGB) input channels looks at."""
+    return read_thermal(path) if channels == 1 else read_rgb(path)

@@ -19,27 +19,44 @@ from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.evaluation.coco import CocoMetric
+from cgdet_core.losses.contrastive import ContrastiveConfig, RoiContrast
 from cgdet_core.losses.detection import detection_loss
-from cgdet_core.models.checkpoint import checkpoint_entry, KEY, TorchBackend
+from cgdet_core.losses.guidance import Guidance, GuidanceConfig
+from cgdet_core.models.checkpoint import checkpoint_entry, detector_of, KEY
 from cgdet_core.models.student import Student
 from cgdet_core.runtime.card import ModelCard
 from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.frames import read_frame
+from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.recipe import Recipe
 import lightning
 from lightning.pytorch.callbacks import WeightAveraging
 import torch
 from torch import nn, Tensor
 
+NORMS_EVERY = 50  # steps between two measurements of the terms' gradients
+
 
 class StudentTraining(lightning.LightningModule):
-    """Train a student by L_det; validate its deployed form on raw frames."""
+    """
+    Train a student by L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet).
 
-    def __init__(self, recipe: Recipe, card: ModelCard) -> None:
+    RCS and CMG live beside the student, not in it: what is deployed never holds them. Validation
+    runs the student's deployed form on raw frames.
+    """
+
+    def __init__(
+        self, recipe: Recipe, card: ModelCard, guide: TeacherGuide | None = None,
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.card = card
         self.student = Student(len(recipe.classes), recipe.model)
+        width = recipe.model.neck_channels
+        self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
+        self.guide = guide
+        self.cmg = (Guidance(width, guide.teacher.channels, recipe.cmg)
+                    if recipe.cmg and guide else None)
         self._detector: Detector | None = None
         self._metric = CocoMetric(recipe.classes)
 
@@ -49,25 +66,72 @@ class StudentTraining(lightning.LightningModule):
     def on_fit_start(self) -> None:
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
+        if self.guide is not None:
+            self.guide.teacher.to(self.device)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         images = batch['images'].to(memory_format=torch.channels_last)
-        logits, distributions = self.student(images)
+        pyramid = self.student.pyramid(images)
+        logits, distributions = self.student.head(pyramid)
         with torch.autocast(self.device.type, enabled=False):
-            terms = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
-        det = terms.pop('det')
-        self.log_dict({f'train/{k}': v.detach() for k, v in terms.items()},
+            parts = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
+            terms = {'det': parts.pop('det'), **self._guidance(pyramid, batch)}
+        if self.global_step % NORMS_EVERY == 0 and len(terms) > 1:
+            self._log_gradients(terms, pyramid)
+        total = torch.stack(list(terms.values())).sum()
+        self.log_dict({f'train/{k}': v.detach() for k, v in (parts | terms).items()},
                       batch_size=len(images))
-        self.log('train/det', det.detach(), prog_bar=True, batch_size=len(images))
+        self.log('train/loss', total.detach(), prog_bar=True, batch_size=len(images))
         self.log('train/lr', self.optimizers().param_groups[0]['lr'])  # type: ignore[union-attr]
-        return det
+        return total
+
+    def _guidance(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Give the weighted terms that are part of training only."""
+        terms = {}
+        if self.rcs is not None:
+            weight = self._weight(self.rcs.config)
+            terms['rcs'] = _idle(self.rcs)
+            if weight > 0:
+                loss = self.rcs(pyramid, batch['targets'], self._generator())
+                terms['rcs'] = terms['rcs'] + weight * loss
+        if self.cmg is not None and self.guide is not None:
+            weight = self._weight(self.cmg.config)
+            terms['cms'] = _idle(self.cmg)
+            guide = self.guide.of(batch) if weight > 0 else None
+            if guide is not None:
+                loss = self.cmg(pyramid, guide, batch['targets'])
+                terms['cms'] = terms['cms'] + weight * loss
+        return terms
+
+    def _weight(self, config: ContrastiveConfig | GuidanceConfig) -> float:
+        """Give lambda at this step: linear warm-up, then constant, 0 from stop_epoch on."""
+        epoch = self.global_step / max(1, self.trainer.num_training_batches)
+        if config.stop_epoch is not None and epoch >= config.stop_epoch:
+            return 0.0
+        return config.weight * min(1.0, epoch / config.warmup_epochs
+                                   if config.warmup_epochs else 1.0)
+
+    def _generator(self) -> torch.Generator:
+        # From seed and step, so that a resumed run draws what an uninterrupted one draws.
+        seed = (self.recipe.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank
+        return torch.Generator().manual_seed(seed)
+
+    def _log_gradients(self, terms: dict[str, Tensor], pyramid: list[Tensor]) -> None:
+        """Log each term's gradient norm at the pyramid, where all terms meet."""
+        for name, term in terms.items():
+            gradients = torch.autograd.grad(
+                term, pyramid, retain_graph=True, allow_unused=True)
+            squares = [g.float().square().sum() for g in gradients if g is not None]
+            norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
+            self.log(f'gradient/{name}', norm, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
-        self._detector = Detector(self.card, TorchBackend(self.student, self.card))
+        self._detector = detector_of(self.student, self.card)
 
     def validation_step(self, record: ImageRecord, _: int) -> None:
         assert self._detector is not None
-        found = self._detector.detect(read_thermal(record.path), EVALUATION_THRESHOLD)
+        frame = read_frame(record.path, self.card.channels)
+        found = self._detector.detect(frame, EVALUATION_THRESHOLD)
         self._metric.update(found, record)
 
     def on_validation_epoch_end(self) -> None:
@@ -87,7 +151,7 @@ class StudentTraining(lightning.LightningModule):
             {'params': [p for p in self.parameters() if p.ndim > 1],
              'weight_decay': optim.weight_decay},
             {'params': [p for p in self.parameters() if p.ndim <= 1], 'weight_decay': 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr)
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, foreach=True)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(total * optim.warmup_epochs / optim.epochs))
 
@@ -99,6 +163,11 @@ class StudentTraining(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
+
+
+def _idle(module: nn.Module) -> Tensor:
+    """Give a zero that touches every weight: DDP waits for the gradient of each in each step."""
+    return torch.stack([p.sum() for p in module.parameters()]).sum() * 0
 
 
 class Averaging(WeightAveraging):

@@ -16,10 +16,12 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, Literal
 
 from cgdet_core.data.transforms import AugmentConfig
 from cgdet_core.errors import UserError
+from cgdet_core.losses.contrastive import ContrastiveConfig
+from cgdet_core.losses.guidance import GuidanceConfig
 from cgdet_core.models.student import StudentConfig
 from cgdet_core.runtime.normalization import Normalization
 from pydantic import BaseModel, ConfigDict, Field, field_validator, ValidationError
@@ -41,6 +43,8 @@ class DataConfig(Strict):
     licence: str = 'unknown'  # of the training data, for the model card
     synthetic: int = Field(0, ge=0)  # synthetic scenes mixed into an epoch
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
+    pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
+    cache_gib: float = Field(4.0, ge=0)  # memory for raw frames, over all workers of a process
 
 
 class OptimConfig(Strict):
@@ -64,8 +68,9 @@ class RunConfig(Strict):
     val_every: int = Field(5, gt=0)
     workers: int = Field(2, ge=0)
     accelerator: str = 'auto'
-    devices: int = Field(1, gt=0)
-    precision: str = '32-true'  # Lightning's names; bf16-mixed on a GPU or a CPU with AMX
+    devices: int = Field(1, gt=0)  # processes on a machine; optim.batch_size is one's
+    nodes: int = Field(1, gt=0)  # machines
+    precision: Literal['32-true', '16-mixed', 'bf16-mixed'] = '32-true'  # bf16: GPU or CPU's AMX
     deterministic: bool = False
 
 
@@ -81,6 +86,8 @@ class Recipe(Strict):
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
+    rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
+    cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
     run: RunConfig = RunConfig()
 
     @field_validator('normalization', mode='before')

@@ -15,6 +15,7 @@
 """Run a recipe: data, module, Lightning trainer, checkpoints."""
 
 import io
+import json
 import logging
 from pathlib import Path
 import subprocess
@@ -25,10 +26,11 @@ from cgdet_core.data.coco import CocoSet, load_coco
 from cgdet_core.data.datasets import CocoFrames, FrameSource, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.errors import UserError
-from cgdet_core.models.checkpoint import load_student
+from cgdet_core.models.checkpoint import KEY, load_student, read_checkpoint
 from cgdet_core.models.student import DeployedStudent, Student
 from cgdet_core.runtime.card import ModelCard, write_atomically
 from cgdet_core.runtime.normalization import Normalization
+from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, count_parameters, StudentTraining
 from cgdet_core.training.recipe import Recipe
 import lightning
@@ -62,7 +64,13 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
         raise UserError(f'{count} training frames do not fill one batch of '
                         f'{recipe.optim.batch_size}; lower optim.batch_size.')
     val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
-    module = StudentTraining(recipe, make_card(recipe))
+    guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
+    if guide and not any(r.rgb_path for r in train_set.images):
+        raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
+                        'guidance (cmg) needs.')
+    module = StudentTraining(recipe, make_card(recipe), guide)
+    if resume:
+        _same_recipe(last, module.card)
     if recipe.optim.init is not None and not resume:
         start, _ = load_student(recipe.optim.init)
         try:
@@ -72,7 +80,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
                 f'{recipe.optim.init} has other layer sizes than the recipe.') from None
     trainer = make_trainer(recipe, progress)
     try:
-        trainer.fit(module, train_loader(recipe, train_set), val_loader(val_set),
+        trainer.fit(module, train_loader(recipe, train_set, guide), val_loader(val_set),
                     ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
@@ -80,6 +88,17 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
     return recipe.folder / 'best.ckpt'
+
+
+def _same_recipe(last: Path, card: ModelCard) -> None:
+    """Refuse to resume a run under another recipe (`run` aside)."""
+    old = read_checkpoint(last)[KEY]['card']['training']['recipe']
+    new = json.loads(json.dumps(card.training['recipe']))
+    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
+    if changed:
+        raise UserError(
+            f'{last} was trained by another recipe: {", ".join(sorted(changed))} changed. Resume '
+            'with the recipe as it was, or start a new run with name=... and optim.init=...')
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -115,6 +134,7 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
         callbacks.append(RichProgressBar())
     return lightning.Trainer(
         accelerator=recipe.run.accelerator, devices=recipe.run.devices,
+        num_nodes=recipe.run.nodes,
         precision=recipe.run.precision,  # type: ignore[arg-type]
         max_epochs=recipe.optim.epochs, callbacks=callbacks, plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(folder, 'logs', ''),
@@ -125,21 +145,30 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
         enable_model_summary=False)
 
 
-def train_loader(recipe: Recipe, coco: CocoSet) -> DataLoader[Any]:
+def train_loader(
+    recipe: Recipe, coco: CocoSet, guide: TeacherGuide | None = None,
+) -> DataLoader[Any]:
     """Give the training batches."""
-    sources: list[FrameSource] = [CocoFrames(coco, recipe.normalization)]
+    share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
+    sources: list[FrameSource] = [
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, share)]
     repeats = None
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(
             recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
     frames = AugmentedFrames(
-        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs)
+        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
+        guide.reader if guide else None)
+    paired = torch.tensor([r.rgb_path is not None for r in coco.images]
+                          + [False] * recipe.data.synthetic)
     if recipe.data.repeat_threshold:
         labels = [set(r.labels.tolist()) for r in coco.images]
         repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
                              torch.ones(recipe.data.synthetic)])
     return DataLoader(
-        frames, recipe.optim.batch_size, sampler=EpochSampler(len(frames), recipe.seed, repeats),
+        frames, recipe.optim.batch_size, sampler=EpochSampler(
+            len(frames), recipe.seed, recipe.optim.batch_size, repeats, paired,
+            recipe.data.pair_share),
         collate_fn=collate, num_workers=recipe.run.workers, drop_last=True,
         persistent_workers=recipe.run.workers > 0,
         pin_memory=torch.cuda.is_available())
@@ -158,7 +187,8 @@ def make_card(recipe: Recipe) -> ModelCard:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
     return ModelCard(
         name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
-        normalization=recipe.normalization, parameters=count_parameters(deployed),
+        normalization=recipe.normalization, channels=recipe.model.in_channels,
+        parameters=count_parameters(deployed),
         gflops=round(counter.get_total_flops() / 1e9, 2),
         training={
             'recipe': _without_folders(recipe.model_dump(exclude={'run'})), 'seed': recipe.seed,

@@ -1,0 +1,61 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Losses over all ranks: so that several processes give what one process gives."""
+
+import torch
+from torch import distributed, Tensor
+from torch.distributed.nn.functional import all_gather
+from torch.nn import functional
+
+
+def _ranks() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """
+    Average a normaliser (a scalar without gradient) over the ranks.
+
+    Each rank divides its sum by this; the mean of gradients that DDP forms is then the gradient
+    of the whole batch's sum over the whole batch's normaliser.
+    """
+    if _ranks() == 1:
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / _ranks()
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """
+    Concatenate (R, D) of all ranks, R may differ; gradients flow back to every rank.
+
+    If each rank computes the same loss of the gathered rows, DDP's mean of gradients equals the
+    gradient in a single process.
+    """
+    if _ranks() == 1:
+        return rows
+    count = torch.tensor(len(rows), device=rows.device)
+    counts = [torch.zeros_like(count) for _ in range(_ranks())]
+    distributed.all_gather(counts, count)
+    longest = int(max(counts))
+    padding = [0, 0] * (rows.ndim - 1) + [0, longest - len(rows)]
+    padded = functional.pad(rows, padding)
+    if rows.is_floating_point():
+        parts = list(all_gather(padded))
+    else:
+        parts = [torch.zeros_like(padded) for _ in counts]
+        distributed.all_gather(parts, padded)
+    return torch.cat([part[:int(n)] for part, n in zip(parts, counts)])
