@@ -42,7 +42,7 @@ def draw_record(record: ImageRecord, classes: tuple[str, ...]) -> NDArray[np.uin
     raw = read_thermal(record.path)
     gray = (normalize(raw, Normalization('plateau')) * 255).astype(np.uint8)
     views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), _rgb_view(record, gray.shape)]
-    for view in views:
+    for view in views if record.rgb_path else views[:1]:
         # The sheet is scaled down; lines must survive that.
         thick = max(2, round(view.shape[1] / 320))
         for box, label, crowd in zip(

@@ -82,7 +82,8 @@ def _yaml_names(path: Path) -> dict[int, str]:
     try:
         content: Any = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
-        raise UserError(f'{path} is not a readable YAML file: {error}') from None
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path} is not a readable YAML file: {reason}.') from None
     names = content.get('names') if isinstance(content, dict) else None
     if isinstance(names, list) and names:
         return {i: str(n) for i, n in enumerate(names)}
