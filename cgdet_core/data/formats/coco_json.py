@@ -36,7 +36,7 @@ def to_item(annotation: Any, names: dict[int, str], where: str) -> Item:
         x, y, w, h = (float(v) for v in annotation['bbox'])
         category = int(annotation['category_id'])  # FLIR v1 writes some as text
         crowd = bool(int(annotation.get('iscrowd') or 0))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         raise UserError(f'{where} is not valid: it needs "bbox" (x, y, width, height) and '
                         '"category_id".') from None
     return Item(names.get(category, f'category {category}'), (x, y, x + w, y + h), crowd)
@@ -66,8 +66,10 @@ def read_coco(path: Path, names: dict[int, str], counts: Counter[str]) -> list[E
         for number, annotation in enumerate(data.get('annotations') or []):
             items[annotation['image_id']].append(
                 to_item(annotation, names, f'{path}: annotation {number}'))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{path} is not a valid COCO annotation file: an entry has no valid '
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UserError(f'{path} is not a valid COCO annotation file: {type(error).__name__} '
                         f'{error}.') from None
     counts['boxes of pictures that are not listed'] += sum(
         len(found) for key, found in items.items() if key not in files)

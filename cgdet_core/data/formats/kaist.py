@@ -137,7 +137,7 @@ def parse_kaist(path: Path) -> list[Item]:
             x, y, w, h = (float(v) for v in words[1:5])
             occlusion = int(float(words[5])) if len(words) > 5 else 0
             marked = int(float(words[10])) if len(words) > 10 else 0
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UserError(f'{path}, line {number}: "{line[:60]}" is not "name x y width '
                             'height occlusion ...".') from None
         items.append(Item(words[0], (x, y, x + w, y + h), occlusion >= HEAVY or marked == 1))

@@ -51,6 +51,8 @@ def make_report(
     if len(tally.depth) > 1:
         notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal pictures are '
                      '8-bit among 16-bit ones: stretched by the camera, unlike the rest.')
+    if list(sets) == ['all']:
+        notes.append('The set has no split of its own; --hold-out 0.2 makes one.')
     shared = sum(len(s) > 1 for s in splits.values())
     if shared:
         notes.append(f'{shared} frames are in more than one split.')
@@ -72,14 +74,14 @@ def _numbers(content: dict[str, Any]) -> dict[str, int]:
     boxes = Counter(CLASSES[a['category_id'] - 1] for a in annotations if not a['iscrowd'])
     return {'images': len(content['images']),
             'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
-            'without_boxes': len(content['images']) - len({a['image_id'] for a in annotations}),
+            'empty': len(content['images']) - len({a['image_id'] for a in annotations}),
             **{c: boxes[c] for c in CLASSES},
             'ignored': sum(a['iscrowd'] for a in annotations)}
 
 
 def print_report(report: dict[str, Any], output: Path, console: Console) -> None:
     """Print the numbers as tables; warnings in yellow."""
-    table = Table(report['format'], 'images', 'with RGB', 'without boxes', *CLASSES, 'ignored')
+    table = Table('', 'images', 'with RGB', 'empty', *CLASSES, 'ignored', title=report['format'])
     for split, numbers in report['splits'].items():
         table.add_row(split, *(str(n) for n in numbers.values()))
     console.print(table)

@@ -47,7 +47,7 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
     """
     try:
         root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # also of encodings
         raise UserError(f'{path} is not a readable XML file: {error}.') from None
     items = []
     for number, node in enumerate(root.iter('object')):
@@ -64,7 +64,7 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
                 corners = x1, y1, x2, y2
             ignore = _flag(node, 'difficult') == 1 or (
                 occlusion is not None and _flag(node, 'occlusion') >= occlusion)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UserError(f'{path}: object {number} has no valid name and box; '
                             'mend or remove the file.') from None
         items.append(Item(name, corners, ignore))

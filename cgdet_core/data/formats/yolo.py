@@ -52,7 +52,7 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
             # A little outside happens at the borders; numbers of pixels are another format.
             good = len(words) in (5, 6) and all(math.isfinite(v) and -1 <= v <= 2
                                                 for v in (x, y, w, h)) and w >= 0 and h >= 0
-        except ValueError:
+        except (ValueError, OverflowError):
             good = False
         if not good:
             raise UserError(f'{path}, line {number}: "{line[:60]}" is not "class x y width '
