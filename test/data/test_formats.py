@@ -169,6 +169,14 @@ def test_kaist_tree_is_thinned_out(tmp_path: Path) -> None:
                      'test': {'I00019': ('I00019.jpg', *boxes)}}
 
 
+def test_kaist_prefers_the_improved_test_labels(tmp_path: Path) -> None:
+    kaist(tmp_path)
+    (tmp_path / 'annotations-xml').rename(tmp_path / 'annotations-xml-new-sanitized')
+    _, report = converted('kaist', tmp_path)
+    assert report['read'] == ('2 from annotations-xml-new-sanitized, 2 from '
+                              'annotations_KAIST_test_set')
+
+
 def test_kaist_with_chosen_labels(tmp_path: Path) -> None:
     found, _ = converted('kaist', kaist(tmp_path), options=Options(labels=Path('annotations-xml')))
     assert {s: list(f) for s, f in found.items()} == {'train': ['I00001', 'I00003'],

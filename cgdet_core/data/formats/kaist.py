@@ -38,6 +38,10 @@ CLASSES = {'person': 'person', 'people': 'ignore-person', 'person?': 'ignore-per
 NIGHT = ('set03', 'set04', 'set05', 'set09', 'set10', 'set11')
 EVERY = {'train': 2, 'test': 20}  # I00001, I00003 ... and I00019, I00039 ...
 UNSELECTED = 'frames outside the selection or without labels, left out'
+# Words in the names of label folders: "sanitized" (Li et al., 2018) for training, "improved"
+# (Liu et al., 2016; annotations_KAIST_test_set) for the test, then the later of the authors' own.
+PREFERRED = {'train': ('saniti', 'improve', 'new'),
+             'test': ('improve', 'test_set', 'testset', 'saniti', 'new')}
 HEAVY = 2  # occlusion: 0 none, 1 partial, 2 heavy
 NAME = re.compile(r'(set\d\d)[/_](V\d{3})[/_](I\d{5})\.(?:txt|xml)$')
 
@@ -83,11 +87,10 @@ def _split(key: str) -> str:
     return 'train' if key < 'set06' else 'test'
 
 
-def _rank(source: str) -> tuple[int, str]:
-    """Order label folders: corrected, new, others."""
-    name = source.lower()
-    corrected = any(word in name for word in ('saniti', 'improve', 'test_set', 'testset'))
-    return (0 if corrected else 1 if 'new' in name else 2), source
+def _rank(source: str, split: str) -> tuple[int, str]:
+    """Order label folders by what they are called, best first."""
+    words = PREFERRED[split]
+    return next((i for i, w in enumerate(words) if w in source.lower()), len(words)), source
 
 
 def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
@@ -109,7 +112,7 @@ def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
     found: dict[str, tuple[Path, str]] = {}
     for split in EVERY:
         # One source a split: frames of another correction would be labelled by other rules.
-        for source in sorted(sources, key=_rank):
+        for source in sorted(sources, key=lambda s: _rank(s, split)):
             keys = {k: (p, source) for k, p in sources[source].items() if _split(k) == split}
             if keys:
                 found.update(keys)
