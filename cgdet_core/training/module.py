@@ -97,9 +97,8 @@ class StudentTraining(lightning.LightningModule):
         if self.cmg is not None and self.guide is not None:
             weight = self._weight(self.cmg.config)
             terms['cms'] = _idle(self.cmg)
-            guide = self.guide.of(batch) if weight > 0 else None
-            if guide is not None:
-                loss = self.cmg(pyramid, guide, batch['targets'])
+            if weight > 0:
+                loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
                 terms['cms'] = terms['cms'] + weight * loss
         return terms
 
