@@ -24,7 +24,14 @@ from cgdet_core.losses.contrastive import ContrastiveConfig
 from cgdet_core.losses.guidance import GuidanceConfig
 from cgdet_core.models.student import StudentConfig
 from cgdet_core.runtime.normalization import Normalization
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+    ValidationError,
+)
 import yaml
 
 
