@@ -24,18 +24,18 @@ def _ranks() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
+def mean_over_ranks(value: Tensor, least: float) -> Tensor:
     """
-    Average a normaliser (a scalar without gradient) over the ranks.
+    Average a normaliser (a scalar without gradient) over the ranks; its sum is at least `least`.
 
     Each rank divides its sum by this; the mean of gradients that DDP forms is then the gradient
-    of the whole batch's sum over the whole batch's normaliser.
+    of the whole batch's sum over the whole batch's normaliser. Every rank must call it.
     """
     if _ranks() == 1:
-        return value
+        return value.clamp(min=least)
     total = value.detach().clone()
     distributed.all_reduce(total)
-    return total / _ranks()
+    return total.clamp(min=least) / _ranks()
 
 
 def gather_rows(rows: Tensor) -> Tensor:

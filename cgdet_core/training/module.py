@@ -34,7 +34,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 import torch
 from torch import nn, Tensor
 
-NORMS_EVERY = 50  # steps between two measurements of the terms' gradients
+NORMS_EVERY = 50  # steps between two measurements of the terms' gradients; all of them are logged
 
 
 class StudentTraining(lightning.LightningModule):
@@ -76,7 +76,7 @@ class StudentTraining(lightning.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             parts = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
             terms = {'det': parts.pop('det'), **self._guidance(pyramid, batch)}
-        if self.global_step % NORMS_EVERY == 0 and len(terms) > 1:
+        if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
             self._log_gradients(terms, pyramid)
         total = torch.stack(list(terms.values())).sum()
         self.log_dict({f'train/{k}': v.detach() for k, v in (parts | terms).items()},
@@ -97,9 +97,8 @@ class StudentTraining(lightning.LightningModule):
         if self.cmg is not None and self.guide is not None:
             weight = self._weight(self.cmg.config)
             terms['cms'] = _idle(self.cmg)
-            guide = self.guide.of(batch) if weight > 0 else None
-            if guide is not None:
-                loss = self.cmg(pyramid, guide, batch['targets'])
+            if weight > 0:
+                loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
                 terms['cms'] = terms['cms'] + weight * loss
         return terms
 
