@@ -169,8 +169,10 @@ def train_loader(
 ) -> DataLoader[Any]:
     """Give the training batches."""
     share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
+    most = recipe.augment.scale[1]
+    largest = (round(recipe.input_size[0] * most), round(recipe.input_size[1] * most))
     sources: list[FrameSource] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, share)]
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share)]
     repeats = None
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(
