@@ -80,6 +80,26 @@ def pooling_teacher() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope='session')
+def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the checkpoint of a tiny RGB detector with random weights."""
+    torch = pytest.importorskip('torch', reason='training is not installed')
+    from cgdet_core.models.checkpoint import checkpoint_entry, KEY
+    from cgdet_core.models.student import Student, StudentConfig
+    from cgdet_core.runtime.card import ModelCard
+
+    config = StudentConfig.model_validate({**TINY, 'in_channels': 3})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        student = Student(3, config)
+    card = ModelCard('teacher', ('person', 'bicycle', 'car'), (160, 128), Normalization(),
+                     channels=3)
+    path = tmp_path_factory.mktemp('teacher') / 'teacher.ckpt'
+    torch.save({KEY: checkpoint_entry(card, config), 'state_dict': {
+        f'student.{name}': value for name, value in student.state_dict().items()}}, path)
+    return path
+
+
+@pytest.fixture(scope='session')
 def recipe_values(scenes: Path) -> dict:
     """Give a recipe that trains a tiny student in seconds."""
     return {
