@@ -17,6 +17,7 @@
 from collections.abc import Callable
 import hashlib
 from pathlib import Path
+import pickle
 from typing import Any, Literal, Protocol
 from urllib.error import URLError
 
@@ -118,8 +119,15 @@ class TorchvisionTeacher(nn.Module):
                 f'torchvision could not download the weights {config.weights} of {config.model} '
                 f'({error}); connect to the network once, or put the file into '
                 '$TORCH_HOME/hub/checkpoints.') from None
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f'torchvision cannot read the weights {config.weights} of {config.model} '
+                f'({type(error).__name__}); delete their file in $TORCH_HOME/hub/checkpoints.'
+            ) from None
         except (ValueError, KeyError) as error:
             raise UserError(f'torchvision cannot make {config.model}: {error}.') from None
+        except TypeError:  # of a classifier, which knows no weights_backbone
+            detector = None
         if not hasattr(detector, 'backbone'):
             raise UserError(f'{config.model} is not a detector with a feature pyramid.')
         self.backbone = detector.backbone.eval().requires_grad_(False)
@@ -176,7 +184,11 @@ class OnnxTeacher:
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
         width, height = self.input_size
-        found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+        try:
+            found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+        except Exception as error:  # ONNX Runtime's own error classes
+            raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '
+                            f'{str(error).splitlines()[0]}') from None
         for stride, level in zip(STRIDES, found):
             if level.shape[2:] != (height // stride, width // stride):
                 raise UserError(

@@ -105,12 +105,7 @@ class StudentTraining(lightning.LightningModule):
         return terms
 
     def _weight(self, config: ContrastiveConfig | GuidanceConfig) -> float:
-        """Give lambda at this step: linear warm-up, then constant, 0 from stop_epoch on."""
-        epoch = self.global_step / max(1, self.trainer.num_training_batches)
-        if config.stop_epoch is not None and epoch >= config.stop_epoch:
-            return 0.0
-        return config.weight * min(1.0, epoch / config.warmup_epochs
-                                   if config.warmup_epochs else 1.0)
+        return weight_at(config, self.global_step / max(1, self.trainer.num_training_batches))
 
     def _generator(self) -> torch.Generator:
         # From seed and step, so that a resumed run draws what an uninterrupted one draws.
@@ -171,6 +166,13 @@ class StudentTraining(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
+
+
+def weight_at(config: ContrastiveConfig | GuidanceConfig, epoch: float) -> float:
+    """Give lambda: a linear warm-up, then constant, 0 from stop_epoch on."""
+    if config.stop_epoch is not None and epoch >= config.stop_epoch:
+        return 0.0
+    return config.weight * (min(1.0, epoch / config.warmup_epochs) if config.warmup_epochs else 1)
 
 
 def _idle(module: nn.Module) -> Tensor:

@@ -1,0 +1,201 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training with RCS and CMG: logs, exact resumption, and that the deployed model has neither."""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from cgdet_core.data.synthetic import write_coco
+from cgdet_core.errors import UserError
+from cgdet_core.export.onnx import export
+from cgdet_core.losses.contrastive import ContrastiveConfig
+from cgdet_core.models.checkpoint import load_student, open_model
+from cgdet_core.models.teachers import open_teacher, TeacherConfig
+from cgdet_core.runtime import Detector
+from cgdet_core.training.module import weight_at
+from cgdet_core.training.recipe import load_recipe, parse_recipe
+from cgdet_core.training.train import train
+import onnx
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS_PER_EPOCH, EPOCHS, RCS_STOPS = 8, 7, 5
+
+
+@pytest.fixture(scope='module')
+def values(recipe_values: dict, pairs: Path, rgb_teacher: Path) -> dict[str, Any]:
+    """Give a recipe with everything: RCS with a queue, CMG, semi-paired batches."""
+    return {
+        **recipe_values, 'name': 'guided',
+        'data': {'train': str(pairs), 'val': str(pairs), 'synthetic': 4, 'pair_share': 0.5},
+        'optim': {'epochs': EPOCHS, 'batch_size': 2, 'warmup_epochs': 1},
+        'rcs': {'queue': 4, 'stop_epoch': RCS_STOPS},
+        'cmg': {'over': 'both', 'teacher': {'path': str(rgb_teacher)}}}
+
+
+def command(folder: Path, values: dict, *more: str) -> list[str]:
+    """Write the recipe to run inside of `folder`, cache included."""
+    cmg = values.get('cmg') and {**values['cmg'], 'teacher': {
+        **values['cmg']['teacher'], 'cache': str(folder / 'features')}}
+    folder.mkdir(exist_ok=True)
+    (folder / 'recipe.yaml').write_text(yaml.safe_dump(
+        {**values, 'cmg': cmg, 'run': {**values['run'], 'val_every': EPOCHS,
+                                       'output': str(folder)}}))
+    return [sys.executable, '-m', 'cgdet_core', 'train', str(folder / 'recipe.yaml'), *more]
+
+
+@pytest.fixture(scope='module')
+def guided(tmp_path_factory: pytest.TempPathFactory, values: dict) -> Path:
+    """Give the folder of a guided run."""
+    folder = tmp_path_factory.mktemp('guided')
+    result = subprocess.run(command(folder, values), cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder / 'guided'
+
+
+def test_every_term_and_its_gradient_is_logged(guided: Path) -> None:
+    log = EventAccumulator(str(guided / 'logs'))
+    log.Reload()
+    tags = log.Tags()['scalars']
+    terms = {tag: {e.step: e.value for e in log.Scalars(tag)} for tag in tags}
+    for name in ('det', 'cls', 'box', 'dfl', 'rcs', 'cms', 'loss'):
+        assert set(terms[f'train/{name}']) == {9, 19, 29, 39, 49}, name
+    for step, loss in terms['train/loss'].items():
+        assert loss == pytest.approx(
+            sum(terms[f'train/{n}'][step] for n in ('det', 'rcs', 'cms')), rel=1e-4)
+        assert (terms['train/rcs'][step] > 0) == (step < RCS_STOPS * STEPS_PER_EPOCH)
+        assert terms['train/cms'][step] > 0
+    assert terms['gradient/det'][49] > 0 and terms['gradient/cms'][49] > 0
+    assert terms['gradient/rcs'][49] == 0, 'RCS has stopped'
+
+
+@pytest.mark.parametrize(('epoch', 'expected'), [
+    (0, 0), (0.5, 0.05), (2, 0.2), (2.9, 0.2), (3, 0), (9, 0)])
+def test_lambda_warms_up_and_stops(epoch: float, expected: float) -> None:
+    config = ContrastiveConfig(weight=0.2, warmup_epochs=2, stop_epoch=3)
+    assert weight_at(config, epoch) == pytest.approx(expected)
+    assert weight_at(ContrastiveConfig(weight=0.2, warmup_epochs=0), epoch) == 0.2
+
+
+def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
+    tmp_path: Path, guided: Path, values: dict,
+) -> None:
+    """Kill inside an epoch, so that the cache holds features from after the checkpoint."""
+    run = subprocess.Popen(command(tmp_path, values), cwd=ROOT, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+    last = tmp_path / 'guided' / 'last.ckpt'
+    end = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert torch.load(last, weights_only=True)['epoch'] < EPOCHS - 1, 'killed too late'
+    with pytest.raises(UserError, match='another recipe: rcs changed'):
+        train(load_recipe(tmp_path / 'recipe.yaml', ['rcs.weight=0.3']), True, progress=False)
+    result = subprocess.run(command(tmp_path, values, '--resume'), cwd=ROOT,
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    expected = torch.load(guided / 'last.ckpt', weights_only=True)
+    found = torch.load(last, weights_only=True)
+    assert expected['current_model_state']['rcs.filled'].sum() > 4
+    for part in ('state_dict', 'current_model_state'):
+        assert expected[part].keys() == found[part].keys()
+        for name, value in expected[part].items():
+            assert torch.equal(value, found[part][name]), name
+
+
+def test_nothing_of_training_remains_in_the_deployed_model(
+    tmp_path: Path, guided: Path, onnx_model: Path,
+) -> None:
+    """Compare the graph with and without RCS and CMG: nodes, constants and parameter count."""
+    weights = torch.load(guided / 'last.ckpt', weights_only=True)['state_dict']
+    assert {name.split('.')[0] for name in weights} == {'student', 'rcs', 'cmg'}
+    card = export(guided / 'last.ckpt', tmp_path / 'guided.onnx')
+    plain = json.loads(onnx_model.with_suffix('.json').read_text())
+    assert card.parameters == plain['parameters'] and card.gflops == plain['gflops']
+
+    def graph(path: Path) -> tuple[list[Any], list[Any]]:
+        found = onnx.load(path).graph
+        return ([(n.op_type, list(n.input), list(n.output)) for n in found.node],
+                [(i.name, list(i.dims), i.data_type) for i in found.initializer])
+
+    assert graph(tmp_path / 'guided.onnx') == graph(onnx_model)
+
+
+@pytest.fixture(scope='module')
+def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a COCO file of RGB pictures, as a teacher is trained on."""
+    path = write_coco(tmp_path_factory.mktemp('colour'), 8, 5, 4, (160, 128), rgb=1)
+    content = json.loads(path.read_text())
+    for image in content['images']:
+        image['file_name'] = image.pop('rgb_file_name')
+    rgb = path.with_name('rgb.json')
+    rgb.write_text(json.dumps(content))
+    return rgb
+
+
+def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
+    tmp_path: Path, recipe_values: dict, colour_set: Path, onnx_model: Path,
+    run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
+    values = {**recipe_values, 'model': {**recipe_values['model'], 'in_channels': 3},
+              'data': {'train': str(colour_set), 'val': str(colour_set)},
+              'optim': {'epochs': 1, 'batch_size': 4}}
+    result = subprocess.run(command(tmp_path, values), cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    checkpoint = tmp_path / 'tiny' / 'last.ckpt'
+    result = run_cgdet('evaluate', checkpoint, '--data', colour_set, '--json', tmp_path / 'r.json')
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / 'r.json').read_text())['images'] == 8
+    assert open_teacher(TeacherConfig(path=checkpoint)).channels == (16, 16, 16)
+    assert open_model(checkpoint).card.channels == load_student(checkpoint)[1].channels == 3
+    with pytest.raises(UserError, match='looks at RGB pictures'):
+        export(checkpoint, tmp_path / 'teacher.onnx')
+    # Nor does a card that says so pass as a thermal model.
+    shutil.copy(onnx_model, tmp_path / 'm.onnx')
+    card = json.loads(onnx_model.with_suffix('.json').read_text())
+    (tmp_path / 'm.json').write_text(json.dumps({**card, 'channels': 3}))
+    with pytest.raises(UserError, match='looks at RGB pictures; choose a thermal model'):
+        Detector.load(tmp_path / 'm.onnx')
+
+
+def test_data_that_do_not_fit_the_recipe_are_explained(
+    tmp_path: Path, values: dict, scenes: Path, colour_set: Path,
+) -> None:
+    lacking = write_coco(tmp_path / 'lacking', 4, 1, 4, (160, 128), rgb=1)
+    (lacking.parent / 'rgb' / 'scene_00002.png').unlink()
+    data, run = values['data'], {**values['run'], 'output': str(tmp_path)}
+    rgb_model = {**values['model'], 'in_channels': 3}
+    for changes, words in (
+            ({'data': {**data, 'train': str(scenes)}}, 'names no RGB pictures'),
+            ({'data': {**data, 'train': str(lacking)}}, '1 of the RGB pictures .*scene_00002.png'),
+            ({'data': {**data, 'train': str(scenes)}, 'cmg': None}, 'with RGB, but there are'),
+            ({'model': rgb_model, 'cmg': None, 'data': {
+                'train': str(colour_set), 'val': str(colour_set), 'synthetic': 4}}, 'are thermal'),
+            ({'run': {**run, 'devices': 9}}, 'one batch of 18 over 9 processes')):
+        with pytest.raises(UserError, match=words):
+            train(parse_recipe({**values, 'run': run, **changes}, 'test'), progress=False)
+        assert not list(tmp_path.glob('guided/*.ckpt'))
