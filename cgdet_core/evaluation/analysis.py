@@ -137,7 +137,7 @@ def separability(
     """
     Say how well classes lie apart among the objects' features (M, C).
 
-    Distances are cosines of standardised features. silhouette: the mean over classes of the
+    Distances are 1 - cosine, seen from the mean of all. silhouette: the mean over classes of the
     mean silhouette (Rousseeuw, 1987) of its objects, in [-1, 1]. neighbours: the mean over
     classes of the share of objects whose class is the most frequent one among the 5 nearest
     objects of other frames (M,). None with fewer than two classes of two objects each.
@@ -169,9 +169,9 @@ def separability(
 
 
 def directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Standardise each of the features' channels (M, C) and give unit vectors."""
+    """Give the features (M, C) seen from their mean, as unit vectors."""
     values = features.astype(np.float64)
-    values = (values - values.mean(0)) / (values.std(0) + 1e-6)
+    values = values - values.mean(0)
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
 
 

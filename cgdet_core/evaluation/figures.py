@@ -83,7 +83,7 @@ def draw_curves(results: list[Result], variants: list[str], classes: tuple[str, 
                                   alpha=0.12, linewidth=0)
         axes.set(title=name, xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize='small')
+    _legend(figure)
     return figure
 
 
@@ -139,12 +139,20 @@ def draw_embeddings(
                              linewidths=0, label=classes[label],
                              color=COLORS[1 + label % (len(COLORS) - 1)])
         axes.set(title=title, xlabel='component 1', ylabel='component 2')
-    figure.axes[0].legend(markerscale=2)
+    _legend(figure)
     return figure
 
 
 def _row(figure: Figure, count: int) -> list[Axes]:
     return list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _legend(figure: Figure) -> None:
+    """Explain the colours in the first panel that shows any."""
+    for axes in figure.axes:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize='small', markerscale=2)
+            return
 
 
 def _load(folder: Path) -> Arrays:

@@ -20,9 +20,10 @@ from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.analysis import match
 from cgdet_core.runtime.card import write_atomically
-from cgdet_core.runtime.drawing import draw
-from cgdet_core.runtime.frames import read_frame
-from cgdet_core.runtime.normalization import Normalization
+from cgdet_core.runtime.drawing import COLORS
+from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.geometry import resize
+from cgdet_core.runtime.normalization import Normalization, normalize
 from cgdet_core.runtime.postprocess import Detections
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ def write_triptychs(
         record = coco.images[i]
         real = int((record.crowd == 0).sum())
         rows.append([
-            *(_picture(record, part[i], coco.classes, normalization,
+            *(_picture(record, part[i], normalization,
                        f'{title}: {count[i]} of {real}')
               for part, title, count in zip(found, titles, right)),
             _truth(record, coco.classes, normalization)])
@@ -73,8 +74,7 @@ def write_failures(
         wrong.append(missed + false)
         captions.append(f'{title}: {missed} missed, {false} false')
     chosen = choose(np.array(wrong), FAILURES) or [0]
-    top = [_picture(coco.images[i], found[i], coco.classes, normalization, captions[i])
-           for i in chosen]
+    top = [_picture(coco.images[i], found[i], normalization, captions[i]) for i in chosen]
     bottom = [_truth(coco.images[i], coco.classes, normalization) for i in chosen]
     return _write([top, bottom], path)
 
@@ -101,23 +101,34 @@ def _truth(
     record: ImageRecord, classes: tuple[str, ...], normalization: Normalization,
 ) -> Picture:
     ones = np.ones(len(record.labels), np.float32)
-    return _picture(record, Detections(record.boxes, ones, record.labels), classes,
-                    normalization, 'truth')
+    truth = Detections(record.boxes, ones, record.labels)
+    return _picture(record, truth, normalization, 'truth:', classes)
 
 
 def _picture(
-    record: ImageRecord, boxes: Detections, classes: tuple[str, ...],
-    normalization: Normalization, caption: str,
+    record: ImageRecord, found: Detections, normalization: Normalization, caption: str,
+    legend: tuple[str, ...] = (),
 ) -> Picture:
-    """Draw boxes and, in a strip below the frame, a caption."""
-    picture = draw(read_frame(record.path, 1), boxes, classes, normalization)
-    height = max(1, round(picture.shape[0] * WIDTH / picture.shape[1]))
-    shrinks = picture.shape[1] > WIDTH
-    picture = cv2.resize(picture, (WIDTH, height),
-                         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    strip = np.full((24, WIDTH, 3), 255, np.uint8)
-    cv2.putText(strip, caption, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    """Draw boxes in their class's colour and, in a strip below the frame, a caption."""
+    gray = (normalize(read_thermal(record.path), normalization) * 255).astype(np.uint8)
+    scale = WIDTH / gray.shape[1]
+    fitted = np.empty((max(1, round(gray.shape[0] * scale)), WIDTH), np.uint8)
+    resize(gray, fitted)
+    picture = cv2.cvtColor(fitted, cv2.COLOR_GRAY2BGR)
+    # Without names and scores, which would hide small objects in crowded frames.
+    for box, label in zip(np.rint(found.boxes * scale).astype(int), found.labels):
+        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), COLORS[label % len(COLORS)], 1)
+    strip = np.zeros((24, WIDTH, 3), np.uint8)
+    x = _write_text(strip, caption, 4, (255, 255, 255))
+    for label, name in enumerate(legend):
+        x = _write_text(strip, name, x + 10, COLORS[label % len(COLORS)])
     return np.vstack([picture, strip])
+
+
+def _write_text(strip: Picture, text: str, x: int, color: tuple[int, int, int]) -> int:
+    """Write at x into a strip and give where the text ends."""
+    cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
+    return x + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
 
 
 def _write(rows: list[list[Picture]], path: Path) -> Path:
