@@ -56,7 +56,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already holds a run; continue it with --resume, or '
                         'choose another name=... or run.output=...')
-    _quiet()
+    quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
     count = len(train_set.images) + recipe.data.synthetic
@@ -112,7 +112,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(path, content.getvalue())
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep Lightning's hints and its dependencies' deprecations out of the user's terminal."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.ERROR)
