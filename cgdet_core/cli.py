@@ -102,13 +102,15 @@ def train(
     """Train a detector as a recipe says."""
     from cgdet_core.training.recipe import load_recipe
     from cgdet_core.training.train import train as run
+    from lightning.pytorch.utilities import rank_zero_only
 
     try:
         best = run(load_recipe(recipe, overrides), resume)
     except KeyboardInterrupt:
         Console(stderr=True).print('cgdet: interrupted; go on with --resume.')
         raise typer.Exit(130) from None
-    console.print(f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
+    rank_zero_only(console.print)(
+        f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
 
 
 @app.command()
