@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The command line: `cgdet train | ablate | evaluate | detect | export | bag ...`."""
+"""The command line: `cgdet train | ablate | evaluate | detect | export | bag | data`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,12 +41,17 @@ app = typer.Typer(
     help='Train, evaluate and deploy small thermal object detectors.')
 bag = typer.Typer(no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
 app.add_typer(bag, name='bag')
+data_app = typer.Typer(no_args_is_help=True, help='Convert data sets to COCO, and look at them.')
+app.add_typer(data_app, name='data')
 console = Console()
 
 Images = Annotated[Path | None, typer.Option(
     help='Folder that the file names in the COCO file are relative to.')]
 Json = Annotated[Path | None, typer.Option('--json', help='Write the numbers to this file.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
+Match = Annotated[str, typer.Option(
+    help='Only pictures whose name fits this shell pattern.')]
+Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
 Topic = Annotated[str | None, typer.Option(help='Image topic, where a bag has several.')]
 
 
@@ -97,13 +102,15 @@ def train(
     """Train a detector as a recipe says."""
     from cgdet_core.training.recipe import load_recipe
     from cgdet_core.training.train import train as run
+    from lightning.pytorch.utilities import rank_zero_only
 
     try:
         best = run(load_recipe(recipe, overrides), resume)
     except KeyboardInterrupt:
         Console(stderr=True).print('cgdet: interrupted; go on with --resume.')
         raise typer.Exit(130) from None
-    console.print(f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
+    rank_zero_only(console.print)(
+        f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -203,8 +210,7 @@ def bag_from_coco(
     encoding: Annotated[str | None, typer.Option(
         help="mono8 or mono16; the pictures' own depth by default.")] = None,
     storage: Annotated[str, typer.Option(help='mcap or sqlite3.')] = 'mcap',
-    match: Annotated[str, typer.Option(
-        help='Only pictures whose name fits this shell pattern.')] = '*',
+    match: Match = '*',
 ) -> None:
     """Turn the frames of a COCO set into a bag."""
     from cgdet_core.data.bags import coco_frames, write_bag
@@ -263,6 +269,61 @@ def bag_evaluate(
               'frames_without_annotation': unknown,
               **score(found, replace(coco, images=records))}
     _show(report, json_path)
+
+
+@data_app.command('convert')
+def data_convert(
+    name: Annotated[str, typer.Argument(metavar='FORMAT', help=(
+        'flir-adas-v1, flir-adas-v2, flir-aligned, llvip, kaist, m3fd, msrs, yolo or voc.'))],
+    folder: Annotated[Path, typer.Argument(metavar='DATASET', help="The set's own folder.")],
+    output: Annotated[Path | None, typer.Option(
+        help='Folder to write to; DATASET/annotations by default.')] = None,
+    rgb: Annotated[Path | None, typer.Option(
+        help='RGB pictures of the same names (yolo, voc).')] = None,
+    labels: Annotated[Path | None, typer.Option(
+        help='Label folder, where there are several (llvip, kaist, msrs).')] = None,
+    bits: Annotated[int | None, typer.Option(
+        help='8 or 16, where a set has both (flir-adas); 16 by default.')] = None,
+    renames: Annotated[list[str] | None, typer.Option(
+        '--map', metavar='NATIVE=CLASS',
+        help='CLASS: person, bicycle, car, ignore-person ..., drop.')] = None,
+    hold_out: Annotated[float | None, typer.Option(
+        help='Share of the last frames for val, where a set has no split.')] = None,
+    frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a data set's labels as COCO, with a report and a contact sheet."""
+    from cgdet_core.data.formats.convert import convert
+    from cgdet_core.data.formats.native import Options
+    from cgdet_core.data.formats.report import print_report
+
+    mapping = {}
+    for rename in renames or []:
+        native, equals, target = rename.rpartition('=')
+        if not equals:
+            raise UserError(f'--map needs NATIVE=CLASS, such as truck=car, not {rename!r}.')
+        mapping[native.strip()] = target.strip()
+    place, report = convert(name, folder, output, console, Options(rgb, labels, bits), mapping,
+                            hold_out, frames, overwrite)
+    print_report(report, place, console)
+
+
+@data_app.command('show')
+def data_show(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    images: Images = None,
+    output: Annotated[Path, typer.Option(
+        help='PNG file for a sheet, or folder for a picture a frame.')] = Path('show.png'),
+    count: Annotated[int, typer.Option(min=1, help='Frames, evenly spaced.')] = 12,
+    match: Match = '*',
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw boxes on thermal and RGB side by side."""
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.show import show
+
+    shown = show(load_coco(path, images), output, count, match, overwrite)
+    console.print(f'{output}: {shown} frames', highlight=False, soft_wrap=True)
 
 
 def _open(model: Path) -> 'Detector':

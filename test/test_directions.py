@@ -25,6 +25,7 @@ CORE = ('cgdet_core.models', 'cgdet_core.losses', 'cgdet_core.data.bags', 'cgdet
         'cgdet_core.export.onnx', 'cgdet_core.evaluation.detect')
 RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runtime.frames',
            'cgdet_core.runtime.drawing', 'cgdet_core.runtime.image_message')
+LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show')
 
 
 def imported(module: str) -> set[str]:
@@ -40,6 +41,11 @@ def test_core_never_imports_ros(module: str) -> None:
     if 'bags' not in module and 'detect' not in module:
         pytest.importorskip('lightning', reason='training is not installed')
     assert not imported(module) & set(ROS)
+
+
+@pytest.mark.parametrize('module', LIGHT)
+def test_data_sets_are_converted_without_torch(module: str) -> None:
+    assert not imported(module) & {*ROS, 'torch', 'torchvision', 'lightning', 'pydantic'}
 
 
 @pytest.mark.parametrize('module', RUNTIME)

@@ -27,6 +27,7 @@ from cgdet_core.data.transforms import (
     uniform,
 )
 from cgdet_core.data.views import batch_views, TeacherInput
+from cgdet_core.errors import UserError
 import torch
 from torch import distributed, Tensor
 from torch.utils.data import Dataset, Sampler
@@ -54,33 +55,37 @@ class EpochSampler(Sampler[Key]):
         self.epoch = 0
         self.repeats = torch.ones(length) if repeats is None else repeats
         self.paired = torch.zeros(length, dtype=torch.bool) if paired is None else paired
+        self.batch = batch
         self.pair_share = pair_share
-        on = distributed.is_available() and distributed.is_initialized()
-        self.ranks = distributed.get_world_size() if on else 1
-        self.rank = distributed.get_rank() if on else 0
-        self.whole_batch = batch * self.ranks
+        if pair_share is not None:
+            for share, flags, kind in ((pair_share, self.paired, 'with'),
+                                       (1 - pair_share, ~self.paired, 'without')):
+                if share > 0 and not bool(flags.any()):
+                    raise UserError(f'data.pair_share={pair_share} needs training frames {kind} '
+                                    'RGB, but there are none.')
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.whole_batch * (self.whole_batch // self.ranks)
+        return self.length // (self.batch * _ranks()[1]) * self.batch
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         everything = torch.arange(self.length)
-        batches = self.length // self.whole_batch
+        rank, ranks = _ranks()
+        whole = self.batch * ranks
+        batches = self.length // whole
         if self.pair_share is None:
-            order = self._draw(everything, batches * self.whole_batch, generator)
-            order = order.reshape(batches, self.whole_batch)
+            order = self._draw(everything, batches * whole, generator).reshape(batches, whole)
         else:
-            pairs = round(self.pair_share * self.whole_batch)
-            parts = [(self.paired, pairs), (~self.paired, self.whole_batch - pairs)]
+            pairs = round(self.pair_share * whole)
+            parts = [(self.paired, pairs), (~self.paired, whole - pairs)]
             order = torch.cat([
                 self._draw(everything[kind], batches * n, generator).reshape(batches, n)
                 for kind, n in parts if n], 1)
-        mine = order[:, self.rank::self.ranks].flatten()
+        mine = order[:, rank::ranks].flatten()
         return iter([(self.epoch, int(i)) for i in mine])
 
     def _draw(self, indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -90,6 +95,13 @@ class EpochSampler(Sampler[Key]):
         rounds = -(-count // len(indices))
         order = [torch.randperm(len(indices), generator=generator) for _ in range(rounds)]
         return indices[torch.cat(order)[:count]]
+
+
+def _ranks() -> tuple[int, int]:
+    """Give this process's rank and the number of ranks, which are known once training starts."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:

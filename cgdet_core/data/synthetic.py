@@ -75,14 +75,7 @@ class Scene:
         and labels (M,), indices into CLASSES. Objects more than 70 % hidden have no box.
         """
         rng = np.random.default_rng(self.seed)
-        ambient = float(rng.uniform(265, 303))
-        image = _background(rng, self.width, self.height, ambient)
-        owner = np.full(image.shape, -1, np.int16)
-        drawn: list[tuple[int, int, int]] = []  # actor, label, visible when drawn
-        for i, actor in enumerate(self.actors):
-            mask = _draw(image, actor, frame, ambient, self.seed)
-            owner[mask] = i
-            drawn.append((i, actor.label, int(mask.sum())))
+        image, owner, drawn = self._compose(rng, frame)
         blur = float(rng.uniform(0.5, 1.1))
         image = cv2.GaussianBlur(image, (0, 0), blur)
         noise = np.random.default_rng((self.seed, frame))
@@ -97,6 +90,35 @@ class Scene:
                 boxes.append((x1, y1, x2, y2))
                 labels.append(label)
         return (image, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))
+
+    def paint(self, frame: int = 0) -> NDArray[np.uint8]:
+        """
+        Draw the same moment as an RGB camera sees it, (height, width, 3) uint8.
+
+        Cold things are bright, every actor has a colour, and two of five scenes are at night.
+        """
+        image, owner, _ = self._compose(np.random.default_rng(self.seed), frame)
+        rng = np.random.default_rng((self.seed, 1 << 20))
+        light = 0.2 if rng.random() < 0.4 else 1.0
+        colours = rng.uniform(0.1, 1.0, (len(self.actors) + 1, 3))
+        colours[-1] = 0.9, 1.0, 1.1  # of the background, whose owner is -1
+        shade = cv2.normalize(-image, None, 50, 230, cv2.NORM_MINMAX)[..., None]
+        picture = light * shade * colours[owner] + rng.normal(0, 4, (*image.shape, 3))
+        return np.clip(picture, 0, 255).astype(np.uint8)
+
+    def _compose(
+        self, rng: np.random.Generator, frame: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16], list[tuple[int, int, int]]]:
+        """Give temperatures, the actor of each pixel (-1: none), and (actor, label, pixels)."""
+        ambient = float(rng.uniform(265, 303))
+        image = _background(rng, self.width, self.height, ambient)
+        owner = np.full(image.shape, -1, np.int16)
+        drawn: list[tuple[int, int, int]] = []
+        for i, actor in enumerate(self.actors):
+            mask = _draw(image, actor, frame, ambient, self.seed)
+            owner[mask] = i
+            drawn.append((i, actor.label, int(mask.sum())))
+        return image, owner, drawn
 
 
 def to_counts(kelvin: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -238,15 +260,17 @@ def _car(pen: _Pen, rng: np.random.Generator, frame: int, direction: int) -> Non
 
 def write_coco(
     folder: str | Path, frames: int, seed: int = 0, frames_per_scene: int = 10,
-    size: tuple[int, int] = (640, 512),
+    size: tuple[int, int] = (640, 512), rgb: int = 0, shift: tuple[int, int] = (0, 0),
 ) -> Path:
     """
     Write scenes as 16-bit PNG and a COCO file, and return the file.
 
-    Every scene is a short sequence of moving actors; size is (width, height) in pixels.
+    Every scene is a short sequence of moving actors; size is (width, height) in pixels. Every
+    rgb-th frame has an RGB picture (0: none), displaced by `shift` = (x, y) pixels.
     """
     folder = Path(folder)
-    (folder / 'thermal').mkdir(parents=True, exist_ok=True)
+    for name in ('thermal', 'rgb') if rgb else ('thermal',):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for i in range(frames):
@@ -255,6 +279,12 @@ def write_coco(
         name = f'thermal/scene_{i:05d}.png'
         cv2.imwrite(str(folder / name), to_counts(kelvin))
         images.append({'id': i + 1, 'file_name': name, 'width': size[0], 'height': size[1]})
+        if rgb and i % rgb == 0:
+            images[-1]['rgb_file_name'] = f'rgb/scene_{i:05d}.png'
+            move = np.array([(1, 0, shift[0]), (0, 1, shift[1])], np.float32)
+            picture = cv2.warpAffine(scene.paint(i % frames_per_scene), move, size,
+                                     borderMode=cv2.BORDER_REPLICATE)
+            cv2.imwrite(str(folder / images[-1]['rgb_file_name']), picture[..., ::-1])
         for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist()):
             annotations.append({
                 'id': len(annotations) + 1, 'image_id': i + 1, 'category_id': label + 1,

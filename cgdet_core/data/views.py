@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 from cgdet_core.runtime.card import write_atomically
 from cgdet_core.runtime.frames import read_rgb
-from cgdet_core.runtime.geometry import Letterbox
-import cv2
+from cgdet_core.runtime.geometry import Letterbox, resize
 import numpy as np
 import torch
 from torch import Tensor
@@ -109,8 +108,7 @@ class TeacherInput:
                     torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self._shapes)]}
         canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
         # Registered means: of the thermal frame's shape, whatever its own number of pixels.
-        canvas[:height, :width] = cv2.resize(
-            read_rgb(view.rgb), (width, height), interpolation=cv2.INTER_AREA)
+        resize(read_rgb(view.rgb), canvas[:height, :width])
         return {'share': share, 'pixels': torch.from_numpy(canvas).permute(2, 0, 1).contiguous()}
 
     def write(self, view: View, features: list[Tensor]) -> None:

@@ -31,7 +31,8 @@ class CocoMetric:
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
         self.metric = MeanAveragePrecision(
-            backend='faster_coco_eval', extended_summary=True, class_metrics=False)
+            backend='faster_coco_eval', extended_summary=True, class_metrics=False,
+            sync_on_compute=False)
         self.metric.warn_on_many_detections = False
 
     def update(self, detections: Detections, truth: ImageRecord) -> None:

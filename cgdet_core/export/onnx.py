@@ -42,6 +42,9 @@ def export(checkpoint: str | Path, output: str | Path, precision: str = 'fp32') 
     if precision != 'fp32':
         raise UserError(f'Export in {precision} is not built yet; use --precision fp32.')
     student, card = load_student(checkpoint)
+    if card.channels != 1:
+        raise UserError(f'{checkpoint} looks at RGB pictures; it is a teacher and needs no '
+                        'export. Deploy a thermal student.')
     deployed = DeployedStudent(student, card.input_size, card.top_k)
     width, height = card.input_size
     output.parent.mkdir(parents=True, exist_ok=True)

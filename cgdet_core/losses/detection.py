@@ -88,7 +88,7 @@ def detection_loss(
         weight.append(found.quality)
 
     gt, xy, stride, quality = map(torch.cat, (wanted, points, scale, weight))
-    total = mean_over_ranks(quality.sum()).clamp(min=1.0)
+    total = mean_over_ranks(quality.sum(), 1.0)
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     terms = {
         'cls': varifocal_loss(logits, soft),

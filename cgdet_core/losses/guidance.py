@@ -70,34 +70,40 @@ class Guidance(nn.Module):
         self.adapt = nn.ModuleList(nn.Conv2d(channels, c, 1) for c in teacher_channels)
 
     def forward(
-        self, pyramid: list[Tensor], guide: Guide, targets: list[dict[str, Any]],
+        self, pyramid: list[Tensor], guide: Guide | None, targets: list[dict[str, Any]],
     ) -> Tensor:
         """
         Give L_cms, a scalar.
 
-        pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); targets: per image
-        `boxes` (M, 4) in input pixels.
+        pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); guide: None where
+        no image has RGB; targets: per image `boxes` (M, 4) in input pixels. Every rank must call
+        this, guided or not.
         """
-        adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)]
-        loss = adapted[0].sum() * 0
+        adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)
+                   if guide is not None]
+        loss = torch.zeros((), device=pyramid[0].device)
         if self.config.over != 'roi':
             loss = loss + self._over_pyramid(adapted, guide)
         if self.config.over != 'pyramid':
             loss = loss + self._over_regions(adapted, guide, targets)
         return loss
 
-    def _over_pyramid(self, adapted: list[Tensor], guide: Guide) -> Tensor:
+    def _over_pyramid(self, adapted: list[Tensor], guide: Guide | None) -> Tensor:
         objective = OBJECTIVES[self.config.objective]
+        if guide is None:
+            return mean_over_ranks(torch.zeros((), device=self._device()), 1e-6) * 0
         share = guide.masks[0].mean((1, 2, 3))
-        total = mean_over_ranks(share.sum()).clamp(min=1e-6)
+        total = mean_over_ranks(share.sum(), 1e-6)
         losses = [(objective(s, t, m) * share).sum() / total
                   for s, t, m in zip(adapted, guide.features, guide.masks)]
         return torch.stack(losses).mean()
 
     def _over_regions(
-        self, adapted: list[Tensor], guide: Guide, targets: list[dict[str, Any]],
+        self, adapted: list[Tensor], guide: Guide | None, targets: list[dict[str, Any]],
     ) -> Tensor:
         objective = OBJECTIVES[self.config.objective]
+        if guide is None:
+            return mean_over_ranks(torch.zeros((), device=self._device()), 1.0) * 0
         boxes, images = boxes_of(targets)
         seen = _under(guide.masks[0], boxes, images)
         boxes, images = boxes[seen], images[seen]
@@ -111,7 +117,10 @@ class Guidance(nn.Module):
                 regions = pool_level(s, *where), pool_level(t, *where)
                 loss = loss + objective(*regions, ones.expand(-1, 1, *regions[0].shape[2:])).sum()
         count = torch.tensor(float(len(boxes)), device=boxes.device)
-        return loss / mean_over_ranks(count).clamp(min=1)
+        return loss / mean_over_ranks(count, 1.0)
+
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
 
 def _under(mask: Tensor, boxes: Tensor, images: Tensor) -> Tensor:

@@ -12,30 +12,34 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses over all ranks: so that several processes give what one process gives."""
+"""What ranks share, so that several processes give what one process gives."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, Tensor
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
+
+T = TypeVar('T')
 
 
 def _ranks() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
+def mean_over_ranks(value: Tensor, least: float) -> Tensor:
     """
-    Average a normaliser (a scalar without gradient) over the ranks.
+    Average a normaliser (a scalar without gradient) over the ranks; its sum is at least `least`.
 
     Each rank divides its sum by this; the mean of gradients that DDP forms is then the gradient
-    of the whole batch's sum over the whole batch's normaliser.
+    of the whole batch's sum over the whole batch's normaliser. Every rank must call it.
     """
     if _ranks() == 1:
-        return value
+        return value.clamp(min=least)
     total = value.detach().clone()
     distributed.all_reduce(total)
-    return total / _ranks()
+    return total.clamp(min=least) / _ranks()
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -52,10 +56,37 @@ def gather_rows(rows: Tensor) -> Tensor:
     distributed.all_gather(counts, count)
     longest = int(max(counts))
     padding = [0, 0] * (rows.ndim - 1) + [0, longest - len(rows)]
-    padded = functional.pad(rows, padding)
-    if rows.is_floating_point():
-        parts = list(all_gather(padded))
-    else:
-        parts = [torch.zeros_like(padded) for _ in counts]
-        distributed.all_gather(parts, padded)
+    parts = _Gather.apply(functional.pad(rows, padding))
     return torch.cat([part[:int(n)] for part, n in zip(parts, counts)])
+
+
+class _Gather(torch.autograd.Function):
+    """Stack equal tensors of all ranks; back goes the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(_ranks())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]
+
+
+def gather_entries(part: dict[int, T]) -> dict[int, T]:
+    """Join the entries of all ranks, in the order of their keys; a key belongs to one rank."""
+    parts = [part] * _ranks()
+    if _ranks() > 1:
+        distributed.all_gather_object(parts, part)
+    joined = {key: value for entries in parts for key, value in entries.items()}
+    return {key: joined[key] for key in sorted(joined)}
+
+
+def take_from_first(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors with those of rank zero."""
+    if _ranks() > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor, 0)

@@ -30,7 +30,9 @@ class TeacherGuide:
     """Hold the frozen teacher, outside of the module whose weights are trained and saved."""
 
     def __init__(self, config: TeacherConfig) -> None:
-        self.teacher = open_teacher(config)
+        # A student starts from the same weights with a teacher and without.
+        with torch.random.fork_rng(devices=[]):
+            self.teacher = open_teacher(config)
         cache = config.cache / teacher_key(config) if config.cache else None
         self.reader = TeacherInput(
             self.teacher.input_size, self.teacher.pad, self.teacher.channels, cache)
@@ -62,6 +64,7 @@ class TeacherGuide:
             with torch.autocast(pixels.device.type, enabled=False):
                 found: list[Tensor] = self.teacher.features(pixels)
             for k, i in enumerate(chunk):
-                features = [level[k] for level in found]
+                # Half, as from the cache: what is cached already must change no weight.
+                features = [level[k].half() for level in found]
                 batch['inputs'][i] = {'features': features}
                 self.reader.write(batch['sources'][i], features)

@@ -22,11 +22,13 @@ from cgdet_core.evaluation.coco import CocoMetric
 from cgdet_core.losses.contrastive import ContrastiveConfig, RoiContrast
 from cgdet_core.losses.detection import detection_loss
 from cgdet_core.losses.guidance import Guidance, GuidanceConfig
+from cgdet_core.losses.ranks import gather_entries, take_from_first
 from cgdet_core.models.checkpoint import checkpoint_entry, detector_of, KEY
 from cgdet_core.models.student import Student
 from cgdet_core.runtime.card import ModelCard
 from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.frames import read_frame
+from cgdet_core.runtime.postprocess import Detections
 from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.recipe import Recipe
 import lightning
@@ -34,7 +36,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 import torch
 from torch import nn, Tensor
 
-NORMS_EVERY = 50  # steps between two measurements of the terms' gradients
+NORMS_EVERY = 50  # steps between two measurements of the terms' gradients; all of them are logged
 
 
 class StudentTraining(lightning.LightningModule):
@@ -58,7 +60,7 @@ class StudentTraining(lightning.LightningModule):
         self.cmg = (Guidance(width, guide.teacher.channels, recipe.cmg)
                     if recipe.cmg and guide else None)
         self._detector: Detector | None = None
-        self._metric = CocoMetric(recipe.classes)
+        self._found: dict[int, tuple[Detections, ImageRecord]] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
@@ -76,7 +78,7 @@ class StudentTraining(lightning.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             parts = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
             terms = {'det': parts.pop('det'), **self._guidance(pyramid, batch)}
-        if self.global_step % NORMS_EVERY == 0 and len(terms) > 1:
+        if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
             self._log_gradients(terms, pyramid)
         total = torch.stack(list(terms.values())).sum()
         self.log_dict({f'train/{k}': v.detach() for k, v in (parts | terms).items()},
@@ -97,9 +99,8 @@ class StudentTraining(lightning.LightningModule):
         if self.cmg is not None and self.guide is not None:
             weight = self._weight(self.cmg.config)
             terms['cms'] = _idle(self.cmg)
-            guide = self.guide.of(batch) if weight > 0 else None
-            if guide is not None:
-                loss = self.cmg(pyramid, guide, batch['targets'])
+            if weight > 0:
+                loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
                 terms['cms'] = terms['cms'] + weight * loss
         return terms
 
@@ -126,17 +127,24 @@ class StudentTraining(lightning.LightningModule):
             self.log(f'gradient/{name}', norm, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
+        # Ranks normalise batches by themselves; the checkpoint has the statistics of the first.
+        take_from_first(self.student.buffers())
         self._detector = detector_of(self.student, self.card)
 
-    def validation_step(self, record: ImageRecord, _: int) -> None:
+    def validation_step(self, record: ImageRecord, index: int) -> None:
         assert self._detector is not None
+        if index % self.trainer.world_size != self.global_rank:
+            return  # another rank's
         frame = read_frame(record.path, self.card.channels)
-        found = self._detector.detect(frame, EVALUATION_THRESHOLD)
-        self._metric.update(found, record)
+        self._found[index] = self._detector.detect(frame, EVALUATION_THRESHOLD), record
 
     def on_validation_epoch_end(self) -> None:
-        report = self._metric.compute()
-        self._metric.metric.reset()
+        # Every rank scores all frames: each needs the number that chooses the best checkpoint.
+        metric = CocoMetric(self.recipe.classes)
+        for found, record in gather_entries(self._found).values():
+            metric.update(found, record)
+        report = metric.compute()
+        self._found = {}
         self._detector = None
         values = {'AP': report['AP'], 'AP50': report['AP50'], 'AP75': report['AP75']}
         values |= {f'AP50_{name}': v['AP50'] for name, v in report['per_class'].items()}

@@ -24,7 +24,14 @@ from cgdet_core.losses.contrastive import ContrastiveConfig
 from cgdet_core.losses.guidance import GuidanceConfig
 from cgdet_core.models.student import StudentConfig
 from cgdet_core.runtime.normalization import Normalization
-from pydantic import BaseModel, ConfigDict, Field, field_validator, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+    ValidationError,
+)
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
@@ -107,6 +114,14 @@ class Recipe(Strict):
             raise ValueError('must be two multiples of 32, width then height')
         return value
 
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'Recipe':
+        if self.rcs is not None and len(self.classes) < 2:
+            raise ValueError('rcs separates classes and needs at least two; set rcs to null')
+        if self.cmg is not None and self.model.in_channels != 1:
+            raise ValueError('cmg guides a thermal student; set model.in_channels to 1')
+        return self
+
     @property
     def folder(self) -> Path:
         """Give the folder of the run's checkpoints and logs."""
@@ -179,7 +194,8 @@ def check_values(schema: type[Schema], values: dict[str, Any], origin: str) -> S
             near = _nearest(schema, error['loc'])
             raise UserError(f'{origin}: unknown key {where!r}'
                             + (f', did you mean {near!r}?' if near else '.')) from None
-        raise UserError(f'{origin}: {where}: {error["msg"]}.') from None
+        message = error['msg'].removeprefix('Value error, ')
+        raise UserError(f'{origin}: {where + ": " if where else ""}{message}.') from None
 
 
 def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str | None:

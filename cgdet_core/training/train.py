@@ -17,6 +17,7 @@
 import io
 import json
 import logging
+import os
 from pathlib import Path
 import subprocess
 from typing import Any
@@ -56,18 +57,28 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already holds a run; continue it with --resume, or '
                         'choose another name=... or run.output=...')
-    _quiet()
+    quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
     count = len(train_set.images) + recipe.data.synthetic
-    if count < recipe.optim.batch_size:
-        raise UserError(f'{count} training frames do not fill one batch of '
-                        f'{recipe.optim.batch_size}; lower optim.batch_size.')
+    devices, nodes = _processes(recipe)
+    batch = recipe.optim.batch_size * devices * nodes
+    if count < batch:
+        over = f' over {devices * nodes} processes' if devices * nodes > 1 else ''
+        raise UserError(f'{count} training frames do not fill one batch of {batch}{over}; '
+                        'lower optim.batch_size.')
+    if recipe.data.synthetic and recipe.model.in_channels == 3:
+        raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
+                        'data.synthetic=0.')
     val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
     guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
     if guide and not any(r.rgb_path for r in train_set.images):
         raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
                         'guidance (cmg) needs.')
+    missing = [r.rgb_path for r in train_set.images if r.rgb_path and not r.rgb_path.is_file()]
+    if guide and missing:
+        raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
+                        f'missing, the first is {missing[0]}.')
     module = StudentTraining(recipe, make_card(recipe), guide)
     if resume:
         _same_recipe(last, module.card)
@@ -112,15 +123,24 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(path, content.getvalue())
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep Lightning's hints and its dependencies' deprecations out of the user's terminal."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings('ignore', module='lightning|torch')
 
 
+def _processes(recipe: Recipe) -> tuple[int, int]:
+    """Give the processes per machine and the machines; torchrun's numbers go before ours."""
+    if torch.distributed.is_torchelastic_launched():
+        local = int(os.environ['LOCAL_WORLD_SIZE'])
+        return local, int(os.environ['WORLD_SIZE']) // local
+    return recipe.run.devices, recipe.run.nodes
+
+
 def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
-    """Set up Lightning as the recipe says."""
+    """Set up Lightning as the recipe says; several processes train by DDP."""
+    devices, nodes = _processes(recipe)
     folder = recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
     callbacks: list[Any] = [
@@ -133,8 +153,7 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
     if progress:
         callbacks.append(RichProgressBar())
     return lightning.Trainer(
-        accelerator=recipe.run.accelerator, devices=recipe.run.devices,
-        num_nodes=recipe.run.nodes,
+        accelerator=recipe.run.accelerator, devices=devices, num_nodes=nodes,
         precision=recipe.run.precision,  # type: ignore[arg-type]
         max_epochs=recipe.optim.epochs, callbacks=callbacks, plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(folder, 'logs', ''),
@@ -150,8 +169,10 @@ def train_loader(
 ) -> DataLoader[Any]:
     """Give the training batches."""
     share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
+    most = recipe.augment.scale[1]
+    largest = (round(recipe.input_size[0] * most), round(recipe.input_size[1] * most))
     sources: list[FrameSource] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, share)]
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share)]
     repeats = None
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(

@@ -14,9 +14,11 @@
 
 """Synthetic scenes: repeatable, plausible, and boxed where the objects are."""
 
+from pathlib import Path
+
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.data.synthetic import Scene, to_counts, write_coco
+from cgdet_core.runtime.frames import read_rgb, read_thermal
 import numpy as np
 
 
@@ -55,3 +57,32 @@ def test_written_sets_can_be_read(scenes) -> None:
     frame = read_thermal(coco.images[0].path)
     assert frame.dtype == np.uint16 and frame.shape == (128, 160)
     assert np.array_equal(frame, to_counts(Scene.random(7 * 1_000_003, 160, 128).render()[0]))
+
+
+def test_the_rgb_picture_shows_the_same_actors_otherwise() -> None:
+    """Render with and without the nearest actor, in both modalities."""
+    shared, lights = [], []
+    for seed in range(10):
+        scene = Scene.random(seed)
+        (kelvin, _, _), picture = scene.render(), scene.paint()
+        assert np.array_equal(picture, scene.paint()) and picture.shape == (512, 640, 3)
+        lights.append(picture.mean())
+        scene.actors.pop()
+        (kelvin_without, _, _), without = scene.render(), scene.paint()
+        thermal = np.abs(kelvin - kelvin_without) > 1.0
+        colour = np.abs(picture.astype(int) - without).max(2) > 40
+        if thermal.sum() > 500 and colour.sum() > 500:
+            shared.append((thermal & colour).sum() / colour.sum())
+    assert len(shared) > 3 and np.median(shared) > 0.7
+    assert min(lights) < 40 and max(lights) > 80  # night and day
+
+
+def test_pairs_are_written_where_asked_and_shifted(tmp_path: Path) -> None:
+    plain = load_coco(write_coco(tmp_path / 'a', 4, 1, 4, (160, 128), rgb=2))
+    moved = load_coco(write_coco(tmp_path / 'b', 4, 1, 4, (160, 128), rgb=2, shift=(6, -3)))
+    assert [r.rgb_path is not None for r in plain.images] == [True, False, True, False]
+    for one, two in zip(plain.images[::2], moved.images[::2]):
+        assert one.rgb_path and two.rgb_path
+        a, b = read_rgb(one.rgb_path), read_rgb(two.rgb_path)
+        assert np.array_equal(a[3:, :-6], b[:-3, 6:])
+        assert np.array_equal(read_thermal(one.path), read_thermal(two.path))

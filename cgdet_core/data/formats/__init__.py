@@ -1,0 +1,39 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Native data set layouts: one reader each; a new one is a file and a line here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cgdet_core.data.formats.flir import read_flir_aligned, read_flir_v1, read_flir_v2
+from cgdet_core.data.formats.kaist import read_kaist
+from cgdet_core.data.formats.llvip import read_llvip
+from cgdet_core.data.formats.m3fd import read_m3fd
+from cgdet_core.data.formats.msrs import read_msrs
+from cgdet_core.data.formats.native import Listing, Options
+from cgdet_core.data.formats.voc import read_voc
+from cgdet_core.data.formats.yolo import read_yolo
+
+FORMATS: dict[str, Callable[[Path, Options], Listing]] = {
+    'flir-adas-v1': read_flir_v1,
+    'flir-adas-v2': read_flir_v2,
+    'flir-aligned': read_flir_aligned,
+    'llvip': read_llvip,
+    'kaist': read_kaist,
+    'm3fd': read_m3fd,
+    'msrs': read_msrs,
+    'yolo': read_yolo,
+    'voc': read_voc,
+}

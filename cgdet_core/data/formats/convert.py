@@ -1,0 +1,198 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Native data sets to our paired COCO form, with a report and a contact sheet."""
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.formats import FORMATS
+from cgdet_core.data.formats.alignment import estimate_alignment
+from cgdet_core.data.formats.native import CLASSES, Frame, Listing, Options, TARGETS
+from cgdet_core.data.formats.report import make_report, Tally
+from cgdet_core.data.show import evenly, refuse_existing, save_sheet
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.card import write_atomically
+from cgdet_core.runtime.frames import read_thermal
+import cv2
+from rich.console import Console
+from rich.progress import track
+
+ALIGNMENT_PAIRS = 50
+NO_OPTIONS = Options()
+
+
+def convert(
+    name: str, folder: Path, output: Path | None, console: Console,
+    options: Options = NO_OPTIONS, mapping: dict[str, str] | None = None,
+    hold_out: float | None = None, frames_shown: int = 12, overwrite: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """
+    Write <split>_thermal.json, report.json and contact_sheet.png; return folder and report.
+
+    output: folder/annotations by default, so that load_coco finds the pictures by itself.
+    mapping: native class name -> one of TARGETS, over the format's own. hold_out: the share of
+    the last frames that becomes val where a set has no split. UserError if the layout is
+    another one, nothing can be read, or a file to write exists.
+    """
+    listing = _read(name, folder, options)
+    output = output or folder / 'annotations'
+    classes = listing.classes | {k.lower(): v for k, v in (mapping or {}).items()}
+    _check_targets(classes)
+    _check_listing(listing, classes, folder)
+    _hold_out(listing, hold_out)
+    splits = list(dict.fromkeys(f.split for f in listing.frames))
+    targets = {s: output / f'{s}_thermal.json' for s in splits}
+    sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
+    refuse_existing([*targets.values(), sheet, report_file], overwrite)
+    tally, sets = Tally(), {s: _empty_set(name) for s in splits}
+    for frame in track(listing.frames, 'reading', console=console, transient=True):
+        _add(sets[frame.split], frame, folder, name, classes, tally)
+    sets = {s: content for s, content in sets.items() if content['images']}
+    _check_sets(listing, sets, tally)
+    for split, content in sets.items():
+        write_atomically(targets[split], (json.dumps(content) + '\n').encode())
+    loaded = {s: load_coco(targets[s], folder) for s in sets}
+    records = [r for coco in loaded.values() for r in coco.images]
+    paired = evenly([r for r in records if r.rgb_path is not None], ALIGNMENT_PAIRS)
+    pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path))) for r in paired)
+    report = make_report(name, folder, listing, sets, tally) | {
+        'alignment': estimate_alignment(p for p in pairs if p[1] is not None)}
+    # Frames of both modalities say more.
+    shown = [r for r in records if r.rgb_path is not None] or records
+    save_sheet(sheet, evenly(shown, frames_shown), CLASSES)
+    write_atomically(report_file, (json.dumps(report, indent=2) + '\n').encode())
+    return output, report
+
+
+def _read(name: str, folder: Path, options: Options) -> Listing:
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, 1)
+        raise UserError(f'The format {name!r} is not one of {", ".join(FORMATS)}'
+                        + (f'; did you mean {near[0]!r}?' if near else '.'))
+    if not folder.is_dir():
+        raise UserError(f'The folder {folder} does not exist.')
+    return FORMATS[name](folder, options)
+
+
+def _check_targets(classes: dict[str, str]) -> None:
+    for native, target in classes.items():
+        if target not in TARGETS:
+            raise UserError(f'The class {native!r} cannot become {target!r}; choose one of '
+                            f'{", ".join(TARGETS)}.')
+
+
+def _hold_out(listing: Listing, share: float | None) -> None:
+    """Make the last frames val: neighbours in time stay on one side."""
+    if share is None:
+        return
+    if {f.split for f in listing.frames} != {'all'}:
+        raise UserError('--hold-out is for sets without a split of their own; this one has one.')
+    if not 0 < share < 1:
+        raise UserError(f'--hold-out must be between 0 and 1, not {share}.')
+    first = round(len(listing.frames) * (1 - share))
+    for number, frame in enumerate(listing.frames):
+        frame.split = 'train' if number < first else 'val'
+
+
+def _empty_set(name: str) -> dict[str, Any]:
+    return {'info': {'description': f'{name}, converted by cgdet'},
+            'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(CLASSES)],
+            'images': [], 'annotations': []}
+
+
+def _add(
+    content: dict[str, Any], frame: Frame, folder: Path, source: str, classes: dict[str, str],
+    tally: Tally,
+) -> None:
+    """Append one frame with its boxes, or count what is wrong with it."""
+    if not frame.thermal.is_file():
+        tally.missing['thermal'].append(_relative(frame.thermal, folder))
+        return
+    try:
+        thermal = read_thermal(frame.thermal)
+    except UserError:
+        tally.missing['unreadable'].append(_relative(frame.thermal, folder))
+        return
+    rgb = None if frame.rgb is None else _relative(frame.rgb, folder)
+    if frame.rgb is not None and rgb is not None and not frame.rgb.is_file():
+        tally.missing['rgb'].append(rgb)
+        rgb = None
+    height, width = thermal.shape
+    depth = str(thermal.dtype)
+    tally.depth[depth] += 1
+    tally.largest[depth] = max(tally.largest[depth], int(thermal.max()))
+    tally.sizes[f'{width}x{height}'] += 1
+    number = len(content['images']) + 1
+    content['images'].append({
+        'id': number, 'file_name': _relative(frame.thermal, folder), 'rgb_file_name': rgb,
+        'width': width, 'height': height, 'source': source, 'time_of_day': frame.time_of_day})
+    for category, crowd, box in _boxes(frame, (width, height), classes, tally):
+        content['annotations'].append({
+            'id': len(content['annotations']) + 1, 'image_id': number, 'category_id': category,
+            'bbox': box, 'area': round(box[2] * box[3], 2), 'iscrowd': int(crowd)})
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _boxes(
+    frame: Frame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
+) -> list[tuple[int, bool, list[float]]]:
+    """Give (category, crowd, x y width height) of what is kept, clipped to the picture."""
+    width, height = size
+    x_scale, y_scale = size if frame.fractions else (1, 1)
+    kept: dict[tuple[int, bool, tuple[float, ...]], None] = {}
+    for item in frame.items:
+        target = classes.get(item.name.lower(), 'drop')
+        name = target.removeprefix('ignore-')
+        ignore = item.ignore or target != name
+        tally.classes[f'{item.name} -> {"ignore-" * (ignore and name != "drop")}{name}'] += 1
+        if name == 'drop':
+            continue
+        x1, y1, x2, y2 = (round(v * s, 2) for v, s in zip(item.box, (x_scale, y_scale) * 2))
+        left, top = min(max(x1, 0.0), width), min(max(y1, 0.0), height)
+        right, bottom = min(max(x2, 0.0), width), min(max(y2, 0.0), height)
+        if not (right - left >= 1 and bottom - top >= 1):
+            tally.boxes['degenerate or outside, dropped'] += 1
+            continue
+        tally.boxes['clipped to the picture'] += (left, top, right, bottom) != (x1, y1, x2, y2)
+        box = left, top, round(right - left, 2), round(bottom - top, 2)
+        key = CLASSES.index(name) + 1, ignore, box
+        tally.boxes['repeated, dropped'] += key in kept
+        kept[key] = None
+    return [(category, crowd, list(box)) for category, crowd, box in kept]
+
+
+def _check_listing(listing: Listing, classes: dict[str, str], folder: Path) -> None:
+    if not listing.frames:
+        raise UserError(f'{folder} holds no labelled frames'
+                        + ''.join(f'; {n} {what}' for what, n in listing.counts.items() if n)
+                        + '.')
+    names = sorted({i.name for f in listing.frames for i in f.items})
+    if names and all(classes.get(n.lower(), 'drop') == 'drop' for n in names):
+        raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) becomes '
+                        f'{", ".join(CLASSES)}; say how with --map "{names[0]}=person".')
+
+
+def _check_sets(listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally) -> None:
+    if not sets:
+        gone = (tally.missing['thermal'] or tally.missing['unreadable'])[0]
+        raise UserError(f'None of the {len(listing.frames)} thermal pictures that the labels '
+                        f'name can be read, the first is {gone}; unpack the pictures there.')

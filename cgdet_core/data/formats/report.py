@@ -1,0 +1,132 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a conversion found: collected, as JSON values, and as a table."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.formats.native import CLASSES, Listing
+from rich.console import Console
+from rich.table import Table
+
+EXAMPLES = 5  # of missing files
+
+
+@dataclass
+class Tally:
+    """What is counted while frames become records."""
+
+    depth: Counter[str] = field(default_factory=Counter)
+    largest: Counter[str] = field(default_factory=Counter)  # value per depth
+    sizes: Counter[str] = field(default_factory=Counter)
+    boxes: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)  # "native -> ours"
+    missing: dict[str, list[str]] = field(
+        default_factory=lambda: {'thermal': [], 'rgb': [], 'unreadable': []})
+
+
+def make_report(
+    name: str, folder: Path, listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally,
+) -> dict[str, Any]:
+    """Give the JSON values of a report; sets are the COCO contents by split."""
+    splits = defaultdict(set)
+    for split, content in sets.items():
+        for image in content['images']:
+            splits[image['file_name']].add(split)
+    notes = list(listing.notes)
+    if len(tally.depth) > 1:
+        notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal pictures are '
+                     '8-bit among 16-bit ones: stretched by the camera, unlike the rest.')
+    if list(sets) == ['all']:
+        notes.append('The set has no split of its own; --hold-out 0.2 makes one.')
+    shared = sum(len(s) > 1 for s in splits.values())
+    if shared:
+        notes.append(f'{shared} frames are in more than one split.')
+    return {
+        'format': name, 'folder': str(folder), 'read': listing.layout,
+        'splits': {split: _numbers(content) for split, content in sets.items()},
+        'bit_depth': dict(tally.depth), 'largest_value': dict(tally.largest),
+        'sizes': dict(tally.sizes.most_common()),
+        'classes': dict(sorted(tally.classes.items())),
+        'boxes': {what: n for what, n in tally.boxes.items() if n},
+        'left_out': {what: n for what, n in listing.counts.items() if n},
+        'missing': {what: {'count': len(paths), 'examples': paths[:EXAMPLES]}
+                    for what, paths in tally.missing.items()},
+        'notes': notes}
+
+
+def _numbers(content: dict[str, Any]) -> dict[str, int]:
+    annotations = content['annotations']
+    boxes = Counter(CLASSES[a['category_id'] - 1] for a in annotations if not a['iscrowd'])
+    return {'images': len(content['images']),
+            'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
+            'empty': len(content['images']) - len({a['image_id'] for a in annotations}),
+            **{c: boxes[c] for c in CLASSES},
+            'ignored': sum(a['iscrowd'] for a in annotations)}
+
+
+def print_report(report: dict[str, Any], output: Path, console: Console) -> None:
+    """Print the numbers as tables; warnings in yellow."""
+    table = Table('', 'images', 'with RGB', 'empty', *CLASSES, 'ignored', title=report['format'])
+    for split, numbers in report['splits'].items():
+        table.add_row(split, *(str(n) for n in numbers.values()))
+    console.print(table)
+    facts = Table(show_header=False, box=None)
+    for what, value in _facts(report):
+        facts.add_row(what, value)
+    console.print(facts, highlight=False, markup=False)
+    for note in _warnings(report):
+        console.print(note, style='yellow', highlight=False, markup=False, soft_wrap=True)
+    names = ', '.join(f'{split}_thermal.json' for split in report['splits'])
+    console.print(f'{output}: {names}, report.json, contact_sheet.png', highlight=False,
+                  markup=False, soft_wrap=True)
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    def joined(values: dict[str, int]) -> str:
+        return ', '.join(f'{what} {n}' for what, n in values.items()) or 'none'
+
+    largest = report['largest_value']
+    shift = report['alignment']
+    facts = [
+        ('read', report['read']),
+        ('bit depth', ', '.join(f'{depth} {n} (up to {largest[depth]})'
+                                for depth, n in report['bit_depth'].items())),
+        ('sizes', joined(dict(list(report['sizes'].items())[:6]))),
+        ('classes', joined(report['classes'])),
+        ('boxes', joined(report['boxes'])),
+        ('left out', joined(report['left_out']))]
+    if shift['believed']:
+        facts.append(('RGB lies off by', (
+            f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), scatter '
+            f'{shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of {shift["pairs"]} '
+            'pairs')))
+    return facts
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    warnings = list(report['notes'])
+    for what, entry in report['missing'].items():
+        if entry['count']:
+            files = {'thermal': 'thermal pictures are missing, left out',
+                     'rgb': 'RGB pictures are missing, their frames are thermal only',
+                     'unreadable': 'thermal pictures cannot be read, left out'}[what]
+            warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
+                            + (' ...' if entry['count'] > len(entry['examples']) else ''))
+    if not report['alignment']['believed']:
+        warnings.append('Alignment: ' + report['alignment']['note'])
+    return warnings

@@ -1,0 +1,133 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""YOLO text labels: one file per picture, boxes in fractions of its size."""
+
+from collections import Counter
+import math
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.formats.native import (
+    COMMON,
+    Frame,
+    Item,
+    Listing,
+    Options,
+    Pictures,
+    read_text,
+    rgb_folder,
+    wrong_layout,
+)
+from cgdet_core.errors import UserError
+import yaml
+
+SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+
+
+def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
+    """
+    Read "class x y width height" lines: centre and size in fractions of the picture's size.
+
+    A score after them is skipped. UserError names the line that is not valid.
+    """
+    items = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            label, x, y, w, h = int(float(words[0])), *(float(v) for v in words[1:5])
+            # A little outside happens at the borders; numbers of pixels are another format.
+            good = len(words) in (5, 6) and all(math.isfinite(v) and -1 <= v <= 2
+                                                for v in (x, y, w, h)) and w >= 0 and h >= 0
+        except (ValueError, OverflowError):
+            good = False
+        if not good:
+            raise UserError(f'{path}, line {number}: "{line[:60]}" is not "class x y width '
+                            'height" with fractions of the picture\'s size.')
+        if label not in names:
+            raise UserError(f'{path}, line {number}: class {label} has no name; the names end '
+                            f'at {max(names)}.')
+        items.append(Item(names[label], (x - w / 2, y - h / 2, x + w / 2, y + h / 2)))
+    return items
+
+
+def read_class_names(folder: Path) -> dict[int, str]:
+    """Read the names of data.yaml or classes.txt; UserError if there are none."""
+    for path in (folder / 'data.yaml', folder / 'data.yml', folder / 'dataset.yaml'):
+        if path.is_file():
+            return _yaml_names(path)
+    for path in (folder / 'classes.txt', folder / 'labels' / 'classes.txt'):
+        if path.is_file():
+            lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+            # Some write the number before the name.
+            return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
+    raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add one, '
+                    'as YOLO labels hold only class numbers.')
+
+
+def _yaml_names(path: Path) -> dict[int, str]:
+    try:
+        content: Any = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path} is not a readable YAML file: {reason}.') from None
+    names = content.get('names') if isinstance(content, dict) else None
+    if isinstance(names, list) and names:
+        return {i: str(n) for i, n in enumerate(names)}
+    if isinstance(names, dict) and names and all(isinstance(k, int) for k in names):
+        return {k: str(n) for k, n in names.items()}
+    raise UserError(f'{path} has no list "names"; write the class names in order of their '
+                    'numbers.')
+
+
+def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
+    """Give per split the folders of pictures and labels, and the split's folder name."""
+    found: dict[str, tuple[Path, Path, str]] = {}
+    for name, split in SPLITS.items():
+        for images, labels in ((folder / 'images' / name, folder / 'labels' / name),
+                               (folder / name / 'images', folder / name / 'labels')):
+            if images.is_dir() and labels.is_dir():
+                found.setdefault(split, (images, labels, name))
+    if not found and (folder / 'images').is_dir() and (folder / 'labels').is_dir():
+        found['all'] = folder / 'images', folder / 'labels', '.'
+    return found
+
+
+def read_yolo(folder: Path, options: Options) -> Listing:
+    """Read images/ and labels/, each with or without train, val and test, or inside them."""
+    options.allow('yolo', 'rgb')
+    places = _places(folder)
+    if not places:
+        raise wrong_layout(folder, 'YOLO', 'images/ and labels/ (or images/train/ and '
+                           'labels/train/, or train/images/ and train/labels/)')
+    names, counts, frames = read_class_names(folder), Counter[str](), []
+    for split, (images, labels, name) in places.items():
+        thermal, rgb = Pictures(images), None
+        if options.rgb is not None:
+            place = rgb_folder(folder, options.rgb)
+            rgb = Pictures(place / name if (place / name).is_dir() else place)
+        files = {p.stem: p for p in labels.glob('*.txt') if p.name != 'classes.txt'}
+        if not files:
+            raise UserError(f'{labels} holds no label files (*.txt).')
+        for stem in sorted(files.keys() | thermal.keys()):
+            # No file is how many tools write "nothing here".
+            counts['frames without a label file, taken as empty'] += stem not in files
+            frames.append(Frame(
+                split, thermal[stem], None if rgb is None else rgb[stem],
+                parse_yolo(files[stem], names) if stem in files else [], fractions=True))
+    return Listing(frames, COMMON, ', '.join(
+        f'{i.relative_to(folder)}/ with {la.relative_to(folder)}/'
+        for i, la, _ in places.values()), counts)

@@ -1,0 +1,110 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pictures of annotated frames, thermal and RGB side by side, for people to look at."""
+
+from collections.abc import Sequence
+import fnmatch
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.card import write_atomically
+from cgdet_core.runtime.drawing import COLORS, contact_sheet, TRUTH_COLOR
+from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.normalization import Normalization, normalize
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """Choose `count` items evenly spaced, or all where there are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def draw_record(record: ImageRecord, classes: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Give (H, 2W, 3) BGR: thermal and RGB with the same boxes; ignore regions thin and white."""
+    raw = read_thermal(record.path)
+    gray = (normalize(raw, Normalization('plateau')) * 255).astype(np.uint8)
+    views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), _rgb_view(record, gray.shape)]
+    for view in views if record.rgb_path else views[:1]:
+        # The sheet is scaled down; lines must survive that.
+        thick = max(2, round(view.shape[1] / 320))
+        for box, label, crowd in zip(
+                np.rint(record.boxes).astype(int).tolist(), record.labels, record.crowd):
+            color = TRUTH_COLOR if crowd else COLORS[label % len(COLORS)]
+            cv2.rectangle(view, box[:2], box[2:], color, 1 if crowd else thick)
+            name = f'ignore {classes[label]}' if crowd else classes[label]
+            cv2.putText(view, name, (box[0], max(12, box[1] - 3)), cv2.FONT_HERSHEY_SIMPLEX,
+                        0.25 * thick, color, 1, cv2.LINE_AA)
+    return np.hstack(views)
+
+
+def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    picture = None if record.rgb_path is None else cv2.imread(str(record.rgb_path))
+    if picture is not None:
+        return cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
+    empty = np.zeros((*shape, 3), np.uint8)
+    words = 'no RGB' if record.rgb_path is None else 'RGB cannot be read'
+    cv2.putText(empty, words, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, TRUTH_COLOR, 1)
+    return empty
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Stop before a file is replaced that the user has not given up."""
+    existing = [p for p in paths if p.exists()]
+    if existing and not overwrite:
+        raise UserError(f'{existing[0]} exists already; choose another --output or add '
+                        '--overwrite.')
+
+
+def save_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a PNG, whole or not at all."""
+    write_atomically(path, cv2.imencode('.png', picture)[1].tobytes())
+
+
+def save_sheet(
+    path: Path, records: list[ImageRecord], classes: tuple[str, ...], columns: int = 2,
+) -> None:
+    """Write a contact sheet of frames, each with both modalities."""
+    save_picture(path, contact_sheet([draw_record(r, classes) for r in records],
+                                     min(columns, len(records)), 960))
+
+
+def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -> int:
+    """
+    Write `count` evenly spaced frames whose file name fits the shell pattern `match`.
+
+    A PNG file becomes one sheet, a folder gets one picture a frame. Returns their number.
+    """
+    if count < 1:
+        raise UserError(f'The count must be positive, not {count}.')
+    records = evenly([r for r in coco.images if fnmatch.fnmatch(r.path.name, match)], count)
+    if not records:
+        raise UserError(f'No frame of {coco.path} fits {match!r}.')
+    if output.suffix.lower() == '.png':
+        refuse_existing([output], overwrite)
+        save_sheet(output, records, coco.classes)
+        return len(records)
+    if output.suffix:
+        raise UserError(f'{output} must end in .png for a sheet, or be a folder.')
+    paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
+    refuse_existing(paths, overwrite)
+    for path, record in zip(paths, records):
+        save_picture(path, draw_record(record, coco.classes))
+    return len(records)

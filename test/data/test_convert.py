@@ -1,0 +1,277 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Conversion: the report's numbers, damaged and missing files, nothing overwritten."""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import shutil
+import subprocess
+from typing import Any
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.formats.convert import convert
+from cgdet_core.data.formats.native import Options
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.drawing import COLORS
+import cv2
+from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, voc, yolo
+import pytest
+from rich.console import Console
+
+Run = Callable[..., subprocess.CompletedProcess]
+QUIET = Console(quiet=True)
+
+
+def run(name: str, folder: Path, output: Path | None = None, **options: Any) -> dict[str, Any]:
+    return convert(name, folder, output, QUIET, **options)[1]
+
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_output_is_complete_and_needs_no_options(tmp_path: Path, name: str) -> None:
+    folder = LAYOUTS[name](tmp_path)
+    before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+    report = run(name, folder)
+    out = folder / 'annotations'
+    splits = [f'{s}_thermal.json' for s in report['splits']]
+    new = {p for p in folder.rglob('*') if p.is_file()} - before.keys()
+    assert {p.name for p in new} == {*splits, 'report.json', 'contact_sheet.png'}
+    assert all(p.read_bytes() == content for p, content in before.items())
+    assert json.loads((out / 'report.json').read_text()) == report
+    pairs, frames = (sum(s[k] for s in report['splits'].values()) for k in ('with_rgb', 'images'))
+    assert cv2.imread(str(out / 'contact_sheet.png')).shape[1] == 960 * min(2, pairs or frames)
+    for split, numbers in report['splits'].items():
+        records = load_coco(out / f'{split}_thermal.json').images
+        assert numbers['images'] == len(records)
+        assert numbers['with_rgb'] == sum(r.rgb_path is not None for r in records)
+        assert numbers['ignored'] == sum(int(r.crowd.sum()) for r in records)
+        for i, name in enumerate(('person', 'bicycle', 'car')):
+            assert numbers[name] == sum(
+                int(((r.labels == i) & (r.crowd == 0)).sum()) for r in records)
+
+
+def test_output_elsewhere_needs_images(tmp_path: Path) -> None:
+    folder = llvip(tmp_path / 'set')
+    run('llvip', folder, tmp_path / 'out')
+    path = tmp_path / 'out' / 'train_thermal.json'
+    assert len(load_coco(path, folder).images) == 2
+    with pytest.raises(UserError, match='--images'):
+        load_coco(path)
+    run('llvip', folder, folder)
+    assert len(load_coco(folder / 'train_thermal.json').images) == 2
+
+
+def test_records_say_where_they_come_from(tmp_path: Path) -> None:
+    run('msrs', LAYOUTS['msrs'](tmp_path))
+    content = json.loads((tmp_path / 'annotations' / 'test_thermal.json').read_text())
+    assert content['images'] == [{
+        'id': 1, 'file_name': 'test/ir/00004N.png', 'rgb_file_name': 'test/vi/00004N.png',
+        'width': 64, 'height': 48, 'source': 'msrs', 'time_of_day': 'night'}]
+    assert content['categories'] == [{'id': 1, 'name': 'person'}, {'id': 2, 'name': 'bicycle'},
+                                     {'id': 3, 'name': 'car'}]
+    assert content['annotations'][0] == {
+        'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [8, 12, 16, 24], 'area': 384,
+        'iscrowd': 0}
+
+
+def test_boxes_are_clipped_dropped_and_counted(tmp_path: Path) -> None:
+    m3fd(tmp_path)
+    for path in list((tmp_path / 'Annotation').iterdir())[1:]:
+        path.unlink()
+    path = next((tmp_path / 'Annotation').iterdir())
+    voc(path, ('People', -5, -5, 10, 20), ('People', 60, 40, 70, 90), ('Car', 5, 5, 5, 15),
+        ('Car', 20, 15, 10, 5), ('Car', 70, 5, 90, 15), ('Car', 5, 5, 9, 9), ('Car', 5, 5, 9, 9))
+    report = run('m3fd', tmp_path)
+    boxes = load_coco(tmp_path / 'annotations' / 'all_thermal.json').images[0].boxes
+    assert boxes.tolist() == [[0, 0, 10, 20], [60, 40, 64, 48], [5, 5, 9, 9]]
+    assert report['boxes'] == {'clipped to the picture': 2, 'degenerate or outside, dropped': 3,
+                               'repeated, dropped': 1}
+
+
+def test_missing_and_damaged_pictures_are_left_out(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    (tmp_path / 'images/train/a.png').unlink()
+    (tmp_path / 'images/train/b.png').write_bytes(b'no picture')
+    (tmp_path / 'visible/val/d.jpg').unlink()
+    report = run('yolo', tmp_path, options=Options(rgb=Path('visible')))
+    assert report['missing'] == {
+        'thermal': {'count': 1, 'examples': ['images/train/a.png']},
+        'rgb': {'count': 1, 'examples': ['visible/val/d.jpg']},
+        'unreadable': {'count': 1, 'examples': ['images/train/b.png']}}
+    assert report['splits']['train']['images'] == report['splits']['val']['images'] == 1
+    (tmp_path / 'visible/train/c.jpg').write_bytes(b'no picture')
+    assert run('yolo', tmp_path, options=Options(rgb=Path('visible')), overwrite=True)[
+        'alignment']['pairs'] == 0
+
+
+def test_all_pictures_missing(tmp_path: Path) -> None:
+    flir_v2(tmp_path)
+    for folder in ('data', 'analyticsData'):
+        for path in tmp_path.glob(f'*/{folder}'):
+            shutil.rmtree(path)
+    with pytest.raises(UserError, match='None of the 3 thermal pictures'):
+        run('flir-adas-v2', tmp_path)
+    assert not (tmp_path / 'annotations').exists()
+
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match='expected .*found an empty folder'):
+        run(name, tmp_path)
+    (tmp_path / 'holiday').mkdir()
+    with pytest.raises(UserError, match='expected .*found holiday/'):
+        run(name, tmp_path)
+    with pytest.raises(UserError, match='does not exist'):
+        run(name, tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize(('name', 'file', 'content', 'words'), [
+    ('llvip', 'Annotations_v2/010001.xml', '<annotation><object>', '010001.xml is not a readable'),
+    ('llvip', 'Annotations_v2/010001.xml', '', '010001.xml is not a readable XML'),
+    ('voc', 'Annotations/a.xml', '<annotation><object><name>car</name></object></annotation>',
+     'a.xml: object 0 has no valid name and box'),
+    ('m3fd', 'Annotation/00001.xml', '<a><object><name>Car</name><bndbox><xmin>x</xmin></bndbox>'
+     '</object></a>', '00001.xml: object 0'),
+    ('flir-adas-v1', 'train/thermal_annotations.json', '{"images": [', 'not a readable JSON'),
+    ('flir-adas-v1', 'train/thermal_annotations.json', '[]', 'no list "images"'),
+    ('flir-adas-v1', 'train/thermal_annotations.json', '{"images": [{"id": 1}]}', "'file_name'"),
+    ('flir-adas-v2', 'images_thermal_val/coco.json', '{"images": [], "annotations": '
+     '[{"image_id": 1, "bbox": [1, 2, 3], "category_id": 1}]}', 'annotation 0 is not valid'),
+    ('flir-adas-v2', 'rgb_to_thermal_vid_map.json', '[]', 'not a table'),
+    ('kaist', 'annotations_KAIST_test_set/set06_V000_I00019.txt', 'person 1 2\n', 'line 1'),
+    ('msrs', 'MSRS-detection-label-main/infrared/test/00004N.txt', '0 16 12 32 24\n',
+     'line 1: "0 16 12 32 24"'),
+    ('yolo', 'labels/train/a.txt', '9 0.1 0.1 0.1 0.1\n', 'class 9 has no name'),
+    ('yolo', 'labels/train/a.txt', 'car\n', 'line 1'),
+    ('yolo', 'labels/train/a.txt', 'inf 0.5 0.5 0.5 0.5\n', 'line 1'),
+    ('voc', 'Annotations/a.xml', '<?xml version="1.0" encoding="GBK"?><a/>', 'not a readable XML'),
+    ('flir-adas-v2', 'images_thermal_val/coco.json', '{"images": [], "categories": [{"id": "x", '
+     '"name": "car"}]}', 'not a valid COCO'),
+    ('yolo', 'labels/train/a.txt', '0 nan 0.5 0.5 0.5\n', 'line 1'),
+    ('yolo', 'data.yaml', 'names: {a: b}\n', 'no list "names"'),
+    ('yolo', 'data.yaml', 'names: [', 'not a readable YAML'),
+])
+def test_damaged_labels_are_named(
+    tmp_path: Path, name: str, file: str, content: str, words: str,
+) -> None:
+    folder = LAYOUTS[name](tmp_path)
+    (folder / file).write_text(content)
+    with pytest.raises(UserError) as caught:
+        run(name, folder)
+    assert words in str(caught.value) and '\n' not in str(caught.value)
+    assert not (folder / 'annotations').exists()
+
+
+def test_binary_labels_are_named(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    (tmp_path / 'labels/train/a.txt').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(UserError, match=r'a\.txt is not a text file'):
+        run('yolo', tmp_path)
+
+
+@pytest.mark.parametrize(('name', 'options', 'words'), [
+    ('nothing', {}, "format 'nothing' is not one of"),
+    ('lvip', {}, "did you mean 'llvip'"),
+    ('llvip', {'options': Options(bits=8)}, '--bits means nothing for llvip'),
+    ('llvip', {'options': Options(labels=Path('no'))}, 'holds no XML'),
+    ('yolo', {'options': Options(rgb=Path('no'))}, 'RGB folder no does not exist'),
+    ('msrs', {'options': Options(labels=Path('no'))}, 'label folder no does not exist'),
+    ('flir-adas-v2', {'options': Options(bits=12)}, 'must be 8 or 16'),
+    ('llvip', {'mapping': {'person': 'human'}}, "cannot become 'human'"),
+    ('llvip', {'mapping': {'person': 'drop'}}, 'None of the classes'),
+    ('llvip', {'hold_out': 0.2}, 'without a split'),
+    ('m3fd', {'hold_out': 1.5}, 'between 0 and 1'),
+])
+def test_wrong_options(tmp_path: Path, name: str, options: dict, words: str) -> None:
+    folder = LAYOUTS.get(name, llvip)(tmp_path)
+    with pytest.raises(UserError, match=words):
+        run(name, folder, **options)
+    assert not (folder / 'annotations').exists()
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    llvip(tmp_path)
+    out = tmp_path / 'annotations'
+    text(out / 'report.json', 'mine')
+    with pytest.raises(UserError, match='report.json exists already'):
+        run('llvip', tmp_path)
+    assert [p.name for p in out.iterdir()] == ['report.json']
+    run('llvip', tmp_path, overwrite=True)
+    assert json.loads((out / 'report.json').read_text())['format'] == 'llvip'
+    with pytest.raises(UserError, match='exists already'):
+        run('llvip', tmp_path)
+
+
+def test_repeated_ids_and_frames(tmp_path: Path) -> None:
+    flir_v1(tmp_path)
+    names = [f'thermal_8_bit/FLIR_{i:05d}.jpeg' for i in (1, 2, 3)]
+    coco(tmp_path / 'train' / 'thermal_annotations.json',
+         [(0, names[0], {}), (0, names[0], {}), (1, names[1], {}), (1, names[2], {})],
+         [(0, 1, [1, 2, 10, 20]), (1, 1, [1, 2, 10, 20]), (7, 1, [1, 2, 10, 20])], {1: 'person'})
+    report = run('flir-adas-v1', tmp_path)
+    assert report['left_out'] == {
+        'frames listed twice': 1, 'boxes of pictures that are not listed': 1,
+        'frames that share an id, left out': 2, 'frames without labels, left out': 2}
+    assert report['splits']['train']['images'] == report['splits']['train']['person'] == 1
+
+
+def test_frames_in_two_splits_are_noted(tmp_path: Path) -> None:
+    folder = LAYOUTS['voc'](tmp_path)
+    text(folder / 'ImageSets' / 'Main' / 'val.txt', 'a\nc\n')
+    assert run('voc', folder)['notes'] == ['1 frames are in more than one split.']
+
+
+def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
+    flir_v1(tmp_path)
+    result = run_cgdet('data', 'convert', 'flir-adas-v1', tmp_path, '--map', 'dog=ignore-person')
+    assert result.returncode == 0, result.stderr
+    for words in ('8-bit among 16-bit', 'uint16 4 (up to', '2 RGB pictures are missing',
+                  'dog -> ignore-person 2', 'train_thermal.json, val_thermal.json'):
+        assert words in ' '.join(result.stdout.split())
+    path = tmp_path / 'annotations' / 'train_thermal.json'
+    for arguments, files in (
+            (('--output', tmp_path / 'sheet.png'), ['sheet.png']),
+            (('--output', tmp_path / 'many', '--match', '*2.tiff'),
+             ['many/000002_FLIR_00002.png'])):
+        result = run_cgdet('data', 'show', path, *arguments)
+        assert result.returncode == 0, result.stderr
+        assert all((tmp_path / f).is_file() for f in files)
+    assert len(list((tmp_path / 'many').iterdir())) == 1
+    picture = cv2.imread(str(tmp_path / 'many' / '000002_FLIR_00002.png'))
+    assert picture.shape == (48, 128, 3)
+    for half in (picture[:, :64], picture[:, 64:]):  # a bicycle is drawn on either
+        assert (half == COLORS[1]).all(axis=2).sum() > 20
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (('convert', 'lvip', 'SET'), "did you mean 'llvip'"),
+    (('convert', 'llvip', 'SET', '--map', 'person'), '--map needs NATIVE=CLASS'),
+    (('convert', 'kaist', 'SET'), 'is not laid out like KAIST'),
+    (('show', 'no.json'), 'no.json does not exist'),
+    (('show', 'SCENES', '--match', 'x*', '--output', 'SET/a.png'), 'No frame of'),
+    (('show', 'SCENES', '--output', 'SET/a.jpg'), 'must end in .png'),
+    (('show', 'SCENES', '--output', 'SET/old.png'), 'old.png exists already'),
+])
+def test_bad_input_is_one_sentence(
+    run_cgdet: Run, scenes: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,
+) -> None:
+    llvip(tmp_path)
+    text(tmp_path / 'old.png', 'mine')
+    before = sorted(tmp_path.rglob('*'))
+    result = run_cgdet('data', *(
+        a.replace('SET', str(tmp_path)).replace('SCENES', str(scenes)) for a in arguments))
+    assert result.returncode == 1 and words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob('*')) == before

@@ -1,0 +1,263 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Every native layout with its traps: frames, pairs, boxes, classes and splits exactly."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.formats import FORMATS
+from cgdet_core.data.formats.convert import convert
+from cgdet_core.data.formats.native import Options
+from native_layouts import (
+    flir_aligned,
+    flir_v1,
+    flir_v1_first,
+    flir_v2,
+    kaist,
+    kaist_tree,
+    LAYOUTS,
+    llvip,
+    m3fd,
+    msrs,
+    text,
+    thermal,
+    voc,
+    voc_set,
+    yolo,
+)
+import pytest
+from rich.console import Console
+
+PERSON, BICYCLE, CAR = 0, 1, 2
+QUIET = Console(quiet=True)
+ONE = (1, 2, 11, 22)  # the box most frames have
+
+
+def converted(name: str, folder: Path, **options: Any) -> tuple[dict, dict]:
+    """Give per split and frame (RGB name, boxes, ignored boxes), and the report."""
+    output, report = convert(name, folder, None, QUIET, **options)
+    found: dict[str, dict] = {}
+    for path in sorted(output.glob('*_thermal.json')):
+        coco = load_coco(path)
+        assert coco.classes == ('person', 'bicycle', 'car')
+        assert [r.image_id for r in coco.images] == list(range(1, len(coco.images) + 1))
+        found[path.stem.removesuffix('_thermal')] = {
+            r.path.stem: (
+                r.rgb_path.name if r.rgb_path else None,
+                [(int(c), *map(float, b)) for c, b, i in zip(r.labels, r.boxes, r.crowd) if not i],
+                [(int(c), *map(float, b)) for c, b, i in zip(r.labels, r.boxes, r.crowd) if i])
+            for r in coco.images}
+        assert all(r.rgb_path is None or r.rgb_path.is_file() for r in coco.images)
+    return found, report
+
+
+def times(folder: Path, split: str) -> dict[str, str]:
+    coco = load_coco(folder / 'annotations' / f'{split}_thermal.json')
+    return {r.path.stem: r.time_of_day for r in coco.images}
+
+
+def test_every_format_has_a_layout() -> None:
+    assert set(LAYOUTS) == set(FORMATS)
+
+
+def test_flir_v1_takes_16_bit_twins_and_warns_of_8_bit_ones(tmp_path: Path) -> None:
+    found, report = converted('flir-adas-v1', flir_v1(tmp_path))
+    assert found['train'] == {
+        'FLIR_00001': (None, [(PERSON, *ONE), (CAR, 5, 5, 25, 15)], []),
+        'FLIR_00002': ('FLIR_00002.jpg', [(BICYCLE, 3, 3, 12, 12)], []),
+        'FLIR_00003': ('FLIR_00003.jpg', [], [(CAR, 4, 4, 34, 24)])}
+    assert list(found['val']) == ['FLIR_08863', 'FLIR_08864', 'FLIR_08865']
+    assert report['bit_depth'] == {'uint16': 4, 'uint8': 2}
+    assert report['notes'] == ['2 of 6 thermal pictures are 8-bit among 16-bit ones: stretched '
+                               'by the camera, unlike the rest.']
+    assert report['classes']['dog -> drop'] == 2
+    assert report['missing']['rgb'] == {
+        'count': 2, 'examples': ['train/RGB/FLIR_00001.jpg', 'val/RGB/FLIR_08863.jpg']}
+
+
+def test_flir_v1_with_the_other_twin(tmp_path: Path) -> None:
+    found, report = converted('flir-adas-v1', flir_v1(tmp_path), options=Options(bits=8))
+    assert report['bit_depth'] == {'uint8': 6} and not report['notes']
+    assert report['read'] == 'train/thermal_8_bit, val/thermal_8_bit'
+
+
+def test_flir_v1_first_release(tmp_path: Path) -> None:
+    found, report = converted('flir-adas-v1', flir_v1_first(tmp_path))
+    assert found == {'train': {'FLIR_00001': ('FLIR_00001.jpg', [(PERSON, *ONE)], [])},
+                     'val': {'FLIR_08863': ('FLIR_08863.jpg', [(PERSON, *ONE)], [])}}
+    assert report['read'] == 'training/Data, validation/Data'
+
+
+@pytest.mark.parametrize(('bits', 'depth'), [(None, 'uint16'), (8, 'uint8'), (16, 'uint16')])
+def test_flir_v2(tmp_path: Path, bits: int | None, depth: str) -> None:
+    found, report = converted('flir-adas-v2', flir_v2(tmp_path), options=Options(bits=bits))
+    boxes = [(PERSON, *ONE), (BICYCLE, 3, 3, 12, 12)]
+    ignored = [(BICYCLE, 30, 3, 39, 12), (CAR, 4, 4, 34, 24)]
+    assert found == {
+        'train': {'video-aa-frame-000001-xaa': (None, boxes, ignored)},
+        'val': {'video-bb-frame-000001-xbb': (None, boxes, ignored)},
+        'test': {'video-cc-frame-000001-xcc': ('video-dd-frame-000001-y.jpg', boxes, ignored)}}
+    assert report['bit_depth'] == {depth: 3}
+    assert report['classes']['bike -> bicycle'] == 3 and report['classes']['light -> drop'] == 3
+    assert list(times(tmp_path, 'val').values()) == ['night']
+
+
+def test_flir_aligned(tmp_path: Path) -> None:
+    found, report = converted('flir-aligned', flir_aligned(tmp_path))
+    boxes = [(PERSON, *ONE), (BICYCLE, 3, 3, 12, 12)]
+    assert found == {
+        'train': {'FLIR_00002_PreviewData': ('FLIR_00002_RGB.jpg', boxes, []),
+                  'FLIR_00005_PreviewData': ('FLIR_00005_RGB.jpg', boxes, [])},
+        'val': {'FLIR_08864_PreviewData': ('FLIR_08864_RGB.jpg', boxes, [])}}
+    assert report['left_out'] == {'frames listed twice': 1}
+    assert times(tmp_path, 'val') == {'FLIR_08864_PreviewData': 'night'}
+
+
+def test_llvip_reads_the_corrected_labels(tmp_path: Path) -> None:
+    found, report = converted('llvip', llvip(tmp_path))
+    assert found == {
+        'train': {'010001': ('010001.jpg', [(PERSON, *ONE)], []),
+                  '010002': ('010002.jpg', [(PERSON, 1, 2, 21, 22)], [])},
+        'test': {'190001': ('190001.jpg', [(PERSON, *ONE)], [])}}
+    assert report['left_out'] == {'frames without labels, left out': 1,
+                                  'labels without a picture': 1}
+    assert report['notes'] == ['Annotations/ holds other labels for 1 of 4 frames; not read.']
+
+
+def test_llvip_with_the_first_labels(tmp_path: Path) -> None:
+    options = Options(labels=Path('Annotations'))
+    found, report = converted('llvip', llvip(tmp_path), options=options)
+    assert found['train']['010002'][1] == [(PERSON, *ONE)]
+    assert report['read'] == 'labels of Annotations/'
+
+
+def test_kaist_takes_the_corrected_labels(tmp_path: Path) -> None:
+    found, report = converted('kaist', kaist(tmp_path))
+    assert found == {
+        'train': {
+            'I00001': ('I00001.jpg', [(PERSON, *ONE)], [
+                (PERSON, 30, 5, 50, 15), (PERSON, 5, 5, 10, 14), (PERSON, 40, 20, 49, 40),
+                (PERSON, 50, 20, 59, 40), (PERSON, 20, 20, 29, 40)]),
+            'I00003': ('I00003.jpg', [], [])},
+        'test': {'I00019': ('I00019.jpg', [(PERSON, *ONE)], []),
+                 'I00039': ('I00039.jpg', [], [(PERSON, *ONE)])}}
+    assert times(tmp_path, 'train') == {'I00001': 'day', 'I00003': 'night'}
+    assert times(tmp_path, 'test') == {'I00019': 'day', 'I00039': 'night'}
+    assert report['read'] == ('2 from annotations_KAIST_test_set, 2 from '
+                              'sanitized_annotations/sanitized_annotations')
+    assert report['left_out'] == {
+        'frames outside the selection or without labels, left out': 1}
+
+
+def test_kaist_tree_is_thinned_out(tmp_path: Path) -> None:
+    found, _ = converted('kaist', kaist_tree(tmp_path))
+    boxes = [(PERSON, *ONE)], [(PERSON, 20, 2, 30, 22)]
+    assert found == {'train': {n: (f'{n}.jpg', *boxes) for n in ('I00001', 'I00003', 'I00019')},
+                     'test': {'I00019': ('I00019.jpg', *boxes)}}
+
+
+def test_kaist_prefers_the_improved_test_labels(tmp_path: Path) -> None:
+    kaist(tmp_path)
+    (tmp_path / 'annotations-xml').rename(tmp_path / 'annotations-xml-new-sanitized')
+    _, report = converted('kaist', tmp_path)
+    assert report['read'] == ('2 from annotations-xml-new-sanitized, 2 from '
+                              'annotations_KAIST_test_set')
+
+
+def test_kaist_with_chosen_labels(tmp_path: Path) -> None:
+    found, _ = converted('kaist', kaist(tmp_path), options=Options(labels=Path('annotations-xml')))
+    assert {s: list(f) for s, f in found.items()} == {'train': ['I00001', 'I00003'],
+                                                      'test': ['I00019', 'I00039']}
+    assert found['train']['I00003'][1] == [(PERSON, 0, 0, 64, 48)]
+
+
+def test_m3fd(tmp_path: Path) -> None:
+    found, report = converted('m3fd', m3fd(tmp_path))
+    assert list(found) == ['all'] and len(found['all']) == 5
+    assert found['all']['00000'] == (
+        '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15)],
+        [(CAR, 20, 5, 50, 25), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40)])
+    assert report['classes']['Lamp -> drop'] == 5
+    assert report['notes'] == ['The set has no split of its own; --hold-out 0.2 makes one.']
+
+
+def test_m3fd_splits(tmp_path: Path) -> None:
+    folder = m3fd(tmp_path / 'a')
+    found, _ = converted('m3fd', folder, hold_out=0.4)
+    assert [list(found[s]) for s in ('train', 'val')] == [['00000', '00001', '00002'],
+                                                          ['00003', '00004']]
+    folder = m3fd(tmp_path / 'b')
+    text(folder / 'meta' / 'train.txt', '00003.png\n')
+    text(folder / 'meta' / 'val.txt', '00001.png\n')
+    found, _ = converted('m3fd', folder)
+    assert {s: list(f) for s, f in found.items()} == {'train': ['00003'], 'val': ['00001']}
+
+
+def test_msrs_leaves_out_what_has_no_labels(tmp_path: Path) -> None:
+    found, report = converted('msrs', msrs(tmp_path))
+    boxes = [(PERSON, 8, 12, 24, 36), (BICYCLE, 24, 18, 40, 30), (CAR, 32, 18, 64, 30)]
+    assert found == {'train': {'00001D': ('00001D.png', boxes, [])},
+                     'test': {'00004N': ('00004N.png', boxes, [])}}
+    assert times(tmp_path, 'train') == {'00001D': 'day'}
+    assert times(tmp_path, 'test') == {'00004N': 'night'}
+    assert report['left_out'] == {'frames without labels, left out': 1}
+
+
+def test_msrs_with_its_own_eighty(tmp_path: Path) -> None:
+    thermal(tmp_path / 'detection' / 'ir' / '1.png')
+    text(tmp_path / 'detection' / 'labels' / '1.txt', '2 0.5 0.5 0.5 0.5\n')
+    found, report = converted('msrs', tmp_path)
+    assert found == {'test': {'1': (None, [(CAR, 16, 12, 48, 36)], [])}}
+    assert report['missing']['rgb']['examples'] == ['detection/vi/1.png']
+
+
+def test_yolo(tmp_path: Path) -> None:
+    found, report = converted('yolo', yolo(tmp_path), options=Options(rgb=Path('visible')))
+    assert found == {
+        'train': {'a': ('a.jpg', [(PERSON, 8, 12, 24, 36)], []), 'b': ('b.jpg', [], []),
+                  'c': ('c.jpg', [], [])},
+        'val': {'d': ('d.jpg', [(CAR, 16, 12, 48, 36)], [])}}
+    assert report['left_out'] == {'frames without a label file, taken as empty': 1}
+    assert report['classes']['deer -> drop'] == 1
+
+
+def test_yolo_flat_with_class_list_and_mapping(tmp_path: Path) -> None:
+    for stem in ('a', 'b'):
+        thermal(tmp_path / 'images' / f'{stem}.png')
+        text(tmp_path / 'labels' / f'{stem}.txt', '0 0.25 0.5 0.25 0.5\n1 0.5 0.5 0.5 0.5\n')
+    text(tmp_path / 'classes.txt', '0 Deer\n1 Van\n')
+    found, _ = converted('yolo', tmp_path, hold_out=0.5,
+                         mapping={'deer': 'ignore-person', 'Van': 'car'})
+    frame = (None, [(CAR, 16, 12, 48, 36)], [(PERSON, 8, 12, 24, 36)])
+    assert found == {'train': {'a': frame}, 'val': {'b': frame}}
+
+
+def test_voc(tmp_path: Path) -> None:
+    found, _ = converted('voc', voc_set(tmp_path), options=Options(rgb=tmp_path / 'RGB'))
+    assert found == {'train': {'a': ('a.png', [(PERSON, *ONE)], []),
+                               'b': ('b.png', [(PERSON, *ONE)], [])},
+                     'val': {'c': ('c.png', [], [(PERSON, *ONE)])}}
+
+
+def test_voc_without_lists(tmp_path: Path) -> None:
+    thermal(tmp_path / 'images' / 'a.png')
+    thermal(tmp_path / 'images' / 'b.png')
+    voc(tmp_path / 'Annotations' / 'a.xml', ('person', 1, 2, 11, 22))
+    voc(tmp_path / 'Annotations' / 'c.xml', ('person', 1, 2, 11, 22))
+    found, report = converted('voc', tmp_path)
+    assert found == {'all': {'a': (None, [(PERSON, *ONE)], [])}}
+    assert report['left_out'] == {'frames without labels, left out': 1}
+    assert report['missing']['thermal'] == {'count': 1, 'examples': ['images/c.png']}
