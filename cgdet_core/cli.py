@@ -130,8 +130,9 @@ def ablate(
 
     ablation = load_ablation(grid, output, overrides)
     try:
-        if not only_report:
-            run_ablation(ablation, console)
+        busy = 0 if only_report else run_ablation(ablation, console)
+        if busy:
+            console.print(f'{busy} runs are still being trained by other processes')
         report(ablation)
     except KeyboardInterrupt:
         Console(stderr=True).print('cgdet: interrupted; the same command goes on from here.')

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+VERSION = 2  # of what the numbers mean; results of another one are measured again
 ROI_SIZE = 3  # cells of a pooled region's side, as in RCS
 Arrays = dict[str, NDArray[Any]]
 

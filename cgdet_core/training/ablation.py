@@ -37,7 +37,7 @@ from typing import Any
 from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.figures import write_figures
-from cgdet_core.evaluation.measure import measure
+from cgdet_core.evaluation.measure import measure, VERSION
 from cgdet_core.evaluation.statistics import markdown, Result, summarize
 from cgdet_core.models.checkpoint import KEY, read_checkpoint
 from cgdet_core.runtime.card import write_atomically
@@ -48,34 +48,43 @@ import torch
 import yaml
 
 
-def run_ablation(ablation: Ablation, console: Console) -> None:
+def run_ablation(ablation: Ablation, console: Console) -> int:
     """
     Train and measure every run that is not finished, and write the tables after each.
 
-    UserError where another process works in the same folder, or a training fails.
+    Several processes may work on one grid: each takes runs that no other is at. Returns the
+    number of runs that others are still at. UserError where a training fails.
     """
-    with _lock(ablation.output) as lock:
-        for number, run in enumerate(ablation.runs, 1):
-            if run.result.is_file():
-                continue
-            console.print(f'run {number} of {len(ablation.runs)}: {run.name}', highlight=False)
-            seconds = _train(run, lock)
-            _measure(run, seconds)
-            write_tables(ablation)
+    if torch.distributed.is_torchelastic_launched():
+        raise UserError('"cgdet ablate" starts trainings itself: call it without torchrun and '
+                        'give each run its processes with run.devices=...')
+    busy = 0
+    for number, run in enumerate(ablation.runs, 1):
+        if result_of(run):
+            continue
+        with _lock(run.recipe.folder) as lock:
+            if lock is None:
+                busy += 1
+            elif not result_of(run):  # another process may just have finished it
+                console.print(f'run {number} of {len(ablation.runs)}: {run.name}',
+                              highlight=False)
+                _measure(run, _train(run, lock))
+                write_tables(ablation)
+    return busy
 
 
 @contextmanager
-def _lock(output: Path) -> Iterator[int]:
-    """Keep a second grid out; a training that outlives the grid keeps the lock as well."""
-    output.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(output / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+def _lock(folder: Path) -> Iterator[int | None]:
+    """Give the descriptor of a run's lock, or None while another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
         except BlockingIOError:
-            raise UserError(f'Another process is training in {output}; wait for it, or look at '
-                            'what is finished with --report.') from None
-        yield descriptor
+            mine = False
+        yield descriptor if mine else None
     finally:
         os.close(descriptor)
 
@@ -91,6 +100,7 @@ def _train(run: Run, lock: int) -> float:
     write_atomically(path, yaml.safe_dump(run.values, sort_keys=False).encode())
     command = [sys.executable, '-m', 'cgdet_core', 'train', str(path)]
     start = time.monotonic()
+    # With the lock: a training that outlives this process keeps its run.
     process = subprocess.Popen(
         command + (['--resume'] if last.is_file() else []), pass_fds=[lock])
     try:
@@ -123,7 +133,8 @@ def _measure(run: Run, seconds: float) -> None:
     np.savez_compressed(temporary, **arrays)
     os.replace(temporary, recipe.folder / 'arrays.npz')
     result = {
-        'variant': run.variant, 'seed': run.seed, 'recipe': recipe_hash(recipe),
+        'version': VERSION, 'variant': run.variant, 'seed': run.seed,
+        'recipe': recipe_hash(recipe),
         'checkpoint': last.name, 'epochs': checkpoint['epoch'] + 1,
         'commit': checkpoint[KEY]['card']['training']['commit'],
         'train_seconds': round(seconds, 1), 'machine': machine(), 'data': recipe.data.val.name,
@@ -143,7 +154,19 @@ def machine() -> dict[str, Any]:
 
 def finished(ablation: Ablation) -> list[Result]:
     """Read the results of the runs that are finished."""
-    return [json.loads(run.result.read_text()) for run in ablation.runs if run.result.is_file()]
+    return [result for run in ablation.runs if (result := result_of(run))]
+
+
+def result_of(run: Run) -> Result | None:
+    """Read a run's result; None where there is none, or of an earlier meaning of the numbers."""
+    if not run.result.is_file():
+        return None
+    try:
+        result: Result = json.loads(run.result.read_text())
+    except ValueError as error:
+        raise UserError(f'{run.result} is not a readable JSON file: {error}; remove it to '
+                        'measure the run again.') from None
+    return result if result.get('version') == VERSION else None
 
 
 def write_tables(ablation: Ablation) -> None:

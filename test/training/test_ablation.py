@@ -25,7 +25,7 @@ import sys
 import time
 
 from cgdet_core.errors import UserError
-from cgdet_core.training.ablation import report, run_ablation
+from cgdet_core.training.ablation import finished, report, run_ablation
 from cgdet_core.training.grid import Ablation, load_ablation
 import cv2
 import numpy as np
@@ -141,14 +141,40 @@ def test_another_recipe_is_refused(copied: Callable[..., Ablation]) -> None:
         copied('optim.lr=0.5')
 
 
-def test_two_grids_in_one_folder_are_refused(
+def test_processes_share_a_grid(copied: Callable[..., Ablation], tmp_path: Path) -> None:
+    result = tmp_path / 'out' / 'rcs_0' / 'result.json'
+    result.unlink()
+    with open(tmp_path / 'out' / 'rcs_0' / '.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run_ablation(copied(), Console(quiet=True)) == 1
+        assert not result.exists()
+    assert run_ablation(copied(), Console(quiet=True)) == 0
+    assert result.exists()
+
+
+def test_results_of_an_earlier_version_are_measured_again(
     copied: Callable[..., Ablation], tmp_path: Path,
 ) -> None:
-    with open(tmp_path / 'out' / '.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match='Another process'):
-            run_ablation(copied(), Console(quiet=True))
+    path = tmp_path / 'out' / 'plain_0' / 'result.json'
+    expected = json.loads(path.read_text())
+    path.write_text(json.dumps({**expected, 'version': 0, 'AP': 0.9}))
+    assert len(finished(copied())) == 3
     run_ablation(copied(), Console(quiet=True))
+    assert json.loads(path.read_text()) == expected
+
+
+def test_a_damaged_result_is_named(copied: Callable[..., Ablation], tmp_path: Path) -> None:
+    (tmp_path / 'out' / 'plain_0' / 'result.json').write_text('{')
+    with pytest.raises(UserError, match='plain_0/result.json is not a readable JSON'):
+        report(copied())
+
+
+def test_torchrun_is_refused(
+    copied: Callable[..., Ablation], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
+    with pytest.raises(UserError, match='without torchrun'):
+        run_ablation(copied(), Console(quiet=True))
 
 
 def test_a_failing_training_is_named(tmp_path: Path, recipe_values: dict) -> None:
