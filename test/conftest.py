@@ -20,6 +20,7 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.runtime import Detector, Normalization
@@ -29,7 +30,7 @@ import yaml
 # As on a robot, where torch is not installed: leave out what needs it.
 if importlib.util.find_spec('torch') is None:
     collect_ignore_glob = ['losses/*', 'models/*', 'training/*', 'evaluation/*', 'export/*',
-                           'data/test_loading.py']
+                           'data/test_loading.py', 'data/test_views.py']
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get(
@@ -42,6 +43,60 @@ TINY = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the COCO file of twelve small 16-bit synthetic frames."""
     return write_coco(tmp_path_factory.mktemp('scenes'), 12, 7, 3, (160, 128))
+
+
+@pytest.fixture(scope='session')
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the COCO file of twelve such frames, every second one with an RGB picture."""
+    return write_coco(tmp_path_factory.mktemp('pairs'), 12, 7, 3, (160, 128), rgb=2)
+
+
+@pytest.fixture(scope='session')
+def pooling_teacher() -> Callable[..., Path]:
+    """
+    Give a function that writes an ONNX "detector" whose pyramid are colours averaged per cell.
+
+    Its features show where a picture's colours are, so that geometry can be checked exactly.
+    """
+    def write(path: Path, batch: int | str = 'n', gain: float = 1.0) -> Path:
+        from onnx import checker, helper, save, TensorProto
+
+        def value(name: str, stride: int) -> Any:
+            shape = [batch, 3, *(d if stride == 1 else f'{d}{stride}' for d in 'hw')]
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        nodes = [helper.make_node('Mul', ['picture', 'gain'], ['p1'])] + [
+            helper.make_node('AveragePool', ['p1'], [f'p{s}'], kernel_shape=[s, s], strides=[s, s])
+            for s in (8, 16, 32)]
+        graph = helper.make_graph(
+            nodes, 'pooling', [value('picture', 1)], [value(f'p{s}', s) for s in (8, 16, 32)],
+            [helper.make_tensor('gain', TensorProto.FLOAT, [], [gain])])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
+        checker.check_model(model)
+        save(model, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the checkpoint of a tiny RGB detector with random weights."""
+    torch = pytest.importorskip('torch', reason='training is not installed')
+    from cgdet_core.models.checkpoint import checkpoint_entry, KEY
+    from cgdet_core.models.student import Student, StudentConfig
+    from cgdet_core.runtime.card import ModelCard
+
+    config = StudentConfig.model_validate({**TINY, 'in_channels': 3})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        student = Student(3, config)
+    card = ModelCard('teacher', ('person', 'bicycle', 'car'), (160, 128), Normalization(),
+                     channels=3)
+    path = tmp_path_factory.mktemp('teacher') / 'teacher.ckpt'
+    torch.save({KEY: checkpoint_entry(card, config), 'state_dict': {
+        f'student.{name}': value for name, value in student.state_dict().items()}}, path)
+    return path
 
 
 @pytest.fixture(scope='session')

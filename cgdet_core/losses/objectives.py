@@ -72,19 +72,27 @@ def cwd(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0
     return temperature ** 2 * divergence * mask.amax((1, 2, 3))
 
 
+def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """
+    Compare the mean and standard deviation of each channel (CKD, arXiv 2410.11586, L_SD).
+
+    These say what is seen but not where, and need no registration.
+    """
+    (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
+    return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
+
+
 def style_content(
-    student: Tensor, teacher: Tensor, mask: Tensor, style: float = 0.1, content: float = 1.0,
+    student: Tensor, teacher: Tensor, mask: Tensor, of_style: float = 0.1, content: float = 1.0,
 ) -> Tensor:
     """
     Compare style and content apart (CKD, arXiv 2410.11586, L_SD and L_CD).
 
-    Style: per-channel mean and standard deviation over positions, which need no registration.
     Content: the features after instance normalisation, cell by cell. CKD weighs 0.01 : 0.1.
     """
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
-    of_style = ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
     of_content = mse((student - mean_s) / std_s, (teacher - mean_t) / std_t, mask)
-    return style * of_style + content * of_content
+    return of_style * style(student, teacher, mask) + content * of_content
 
 
 def frequency(
@@ -108,6 +116,6 @@ def frequency(
 
 
 OBJECTIVES: dict[str, Objective] = {
-    'mse': mse, 'pearson': pearson, 'cwd': cwd, 'style_content': style_content,
+    'mse': mse, 'pearson': pearson, 'cwd': cwd, 'style': style, 'style_content': style_content,
     'frequency': frequency,
 }

@@ -12,11 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training samples: repeatable, and thermal, RGB and boxes move together."""
+"""Training samples: repeatable, boxes move with the picture, batches hold what was asked."""
 
-from cgdet_core.data.datasets import make_sample, SyntheticFrames
+from cgdet_core.data.datasets import make_sample, Sample, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic, random_window
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.normalization import Normalization
 import numpy as np
 import pytest
@@ -26,13 +27,11 @@ from torch.utils.data import DataLoader
 CLASSES = ('person', 'bicycle', 'car')
 
 
-def marked(rgb: bool = True):
-    """Give a frame with one bright rectangle, in RGB as well, and its box."""
+def marked() -> Sample:
+    """Give a frame with one bright rectangle and its box."""
     thermal = np.zeros((96, 128), np.float32)
     thermal[30:60, 40:90] = 1
-    color = np.repeat((thermal * 255).astype(np.uint8)[..., None], 3, 2)
-    return make_sample(thermal, np.array([[40, 30, 90, 60]], np.float32), np.array([1]),
-                       color if rgb else None)
+    return make_sample(thermal, np.array([[40, 30, 90, 60]], np.float32), np.array([1]))
 
 
 def spot(image: torch.Tensor) -> list[int]:
@@ -41,23 +40,22 @@ def spot(image: torch.Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize('seed', range(12))
-def test_boxes_and_rgb_follow_the_picture(seed: int) -> None:
+def test_boxes_follow_the_picture(seed: int) -> None:
     torch.manual_seed(seed)
     moved = random_window(marked(), (128, 96), (0.6, 1.6), (128, 96), 0.1)
     if seed % 2:
         moved = flip(moved)
-    assert moved['thermal'].shape == (1, 96, 128) and moved['rgb'].shape == (3, 96, 128)
-    torch.testing.assert_close(moved['rgb'][0], moved['thermal'][0], atol=0.01, rtol=0)
+    assert moved['image'].shape == (1, 96, 128)
     if len(moved['boxes']):
-        np.testing.assert_allclose(spot(moved['thermal'][0]), moved['boxes'][0], atol=1.5)
+        np.testing.assert_allclose(spot(moved['image'][0]), moved['boxes'][0], atol=1.5)
 
 
 def test_boxes_cut_below_the_least_visible_share_are_dropped() -> None:
     torch.manual_seed(0)
     kept = dropped = 0
     for _ in range(60):
-        moved = random_window(marked(False), (64, 48), (1.0, 1.0), (128, 96), 0.5)
-        share = float((moved['thermal'] > 0.5).sum()) / (50 * 30)
+        moved = random_window(marked(), (64, 48), (1.0, 1.0), (128, 96), 0.5)
+        share = float((moved['image'] > 0.5).sum()) / (50 * 30)
         if len(moved['boxes']):
             kept += 1
             assert share > 0.5 - 0.05
@@ -70,10 +68,10 @@ def test_boxes_cut_below_the_least_visible_share_are_dropped() -> None:
 def test_mosaic_places_every_box_on_its_rectangle() -> None:
     torch.manual_seed(1)
     for _ in range(10):
-        sample = mosaic([marked(False) for _ in range(4)], (128, 96), (0.4, 0.8), 0.1)
-        assert 'rgb' not in sample and sample['thermal'].shape == (1, 96, 128)
+        sample = mosaic([marked() for _ in range(4)], (128, 96), (0.4, 0.8), 0.1)
+        assert sample['views'] == [] and sample['image'].shape == (1, 96, 128)
         for x1, y1, x2, y2 in sample['boxes'].round().int().tolist():
-            inside = sample['thermal'][0, y1 + 1:y2 - 1, x1 + 1:x2 - 1]
+            inside = sample['image'][0, y1 + 1:y2 - 1, x1 + 1:x2 - 1]
             assert inside.numel() == 0 or inside.mean() > 0.85
 
 
@@ -97,8 +95,8 @@ def test_samples_depend_on_seed_epoch_and_index_alone() -> None:
     two[(0, 0)], torch.rand(3)
     for key in ((0, 1), (2, 4)):
         a, b = one[key], two[key]
-        assert torch.equal(a['thermal'], b['thermal']) and torch.equal(a['boxes'], b['boxes'])
-    assert not torch.equal(one[(0, 1)]['thermal'], one[(1, 1)]['thermal'])
+        assert torch.equal(a['image'], b['image']) and torch.equal(a['boxes'], b['boxes'])
+    assert not torch.equal(one[(0, 1)]['image'], one[(1, 1)]['image'])
 
 
 def test_workers_change_nothing_and_sampling_leaves_the_generator_alone() -> None:
@@ -108,7 +106,7 @@ def test_workers_change_nothing_and_sampling_leaves_the_generator_alone() -> Non
     assert torch.equal(state, torch.get_rng_state())
 
     def images(workers: int) -> torch.Tensor:
-        loader = DataLoader(frames(), 3, sampler=EpochSampler(6, 0), collate_fn=collate,
+        loader = DataLoader(frames(), 3, sampler=EpochSampler(6, 0, 3), collate_fn=collate,
                             num_workers=workers)
         return torch.cat([b['images'] for b in loader])
 
@@ -116,7 +114,7 @@ def test_workers_change_nothing_and_sampling_leaves_the_generator_alone() -> Non
 
 
 def test_the_sampler_shuffles_by_epoch() -> None:
-    sampler = EpochSampler(20, 3)
+    sampler = EpochSampler(20, 3, 4)
     first = list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
@@ -124,6 +122,55 @@ def test_the_sampler_shuffles_by_epoch() -> None:
     assert [i for _, i in first] != [i for _, i in second] and second[0][0] == 1
     sampler.set_epoch(0)
     assert list(sampler) == first
+
+
+def test_frames_that_fill_no_batch_wait_for_another_epoch() -> None:
+    sampler = EpochSampler(11, 3, 4)
+    seen = set()
+    for epoch in range(9):
+        sampler.set_epoch(epoch)
+        indices = [i for _, i in sampler]
+        assert len(indices) == len(sampler) == 8 == len(set(indices))
+        seen |= set(indices)
+    assert seen == set(range(11))
+
+
+@pytest.mark.parametrize(('share', 'wanted'), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_every_batch_holds_its_share_of_pairs(share: float, wanted: int) -> None:
+    paired = torch.arange(40) < 5
+    sampler = EpochSampler(40, 1, 8, paired=paired, pair_share=share)
+    batches = torch.tensor([i for _, i in sampler]).reshape(-1, 8)
+    assert len(batches) == 5
+    assert (paired[batches].sum(1) == wanted).all()
+    pairs = batches[paired[batches]].bincount(minlength=40)[:5]
+    # The five pairs take turns: each is shown as often as the others.
+    assert int(pairs.max() - pairs.min()) <= 1 and pairs.sum() == 5 * wanted
+
+
+def test_without_a_share_pairs_come_as_they_are() -> None:
+    sampler = EpochSampler(40, 1, 8, paired=torch.arange(40) < 5)
+    assert sorted(i for _, i in sampler) == list(range(40))
+
+
+@pytest.mark.parametrize(('paired', 'words'), [
+    (False, 'with RGB, but there are none'), (True, 'without RGB, but there are none')])
+def test_a_share_that_the_frames_cannot_give_is_explained(paired: bool, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        EpochSampler(8, 0, 4, paired=torch.full((8,), paired), pair_share=0.5)
+
+
+def test_repeats_show_rare_frames_more_often_and_keep_the_share() -> None:
+    repeats = torch.ones(40)
+    repeats[3], repeats[30] = 6, 6
+    sampler = EpochSampler(40, 1, 8, repeats, torch.arange(40) < 10, 0.25)
+    counts = torch.zeros(40)
+    for epoch in range(60):
+        sampler.set_epoch(epoch)
+        indices = torch.tensor([i for _, i in sampler])
+        assert ((indices.reshape(-1, 8) < 10).sum(1) == 2).all()
+        counts += indices.bincount(minlength=40)
+    assert counts[3] / counts[:3].mean() == pytest.approx(6, rel=0.3)
+    assert counts[30] / counts[10:30].mean() == pytest.approx(6, rel=0.3)
 
 
 def test_rare_classes_repeat() -> None:

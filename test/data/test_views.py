@@ -1,0 +1,225 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Views: what the teacher sees lies on the same cells as what the student sees."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cgdet_core.data.datasets import make_sample, Sample
+from cgdet_core.data.loading import AugmentedFrames, collate
+from cgdet_core.data.transforms import AugmentConfig
+from cgdet_core.data.views import batch_views, lay_out, TeacherInput, View
+from cgdet_core.errors import UserError
+from cgdet_core.models.teachers import TeacherConfig
+from cgdet_core.runtime.geometry import Letterbox
+from cgdet_core.training.guide import TeacherGuide
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+SIZE = (320, 256)  # of the samples
+
+
+class Ramps:
+    """
+    Frames whose "thermal" channels tell where in which frame a pixel comes from.
+
+    Channel 0 grows from left to right, channel 1 from top to bottom, channel 2 names the frame;
+    in frames without an RGB picture all are 0, like padding. The RGB picture shows the same, with
+    another number of pixels.
+    """
+
+    def __init__(self, folder: Path, frame: tuple[int, int], rgb: tuple[int, int]) -> None:
+        self.frame = frame
+        self.paths: list[Path | None] = []
+        for i in range(6):
+            path = folder / f'{i}.png' if i % 3 else None
+            self.paths.append(path)
+            if path:
+                picture = np.rint(self.picture(i, rgb) * 255).astype(np.uint8)
+                cv2.imwrite(str(path), picture[..., ::-1])
+
+    @staticmethod
+    def picture(index: int, size: tuple[int, int]) -> np.ndarray:
+        x, y = np.meshgrid((np.arange(size[0]) + 0.5) / size[0],
+                           (np.arange(size[1]) + 0.5) / size[1])
+        return np.stack([x, y, np.full_like(x, 0.4 + index / 10)], -1).astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        image = self.picture(index, self.frame) * (path is not None)
+        return make_sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path)
+
+
+@pytest.mark.parametrize('batch', ['n', 1])
+@pytest.mark.parametrize(('frame', 'rgb', 'teacher_size'), [
+    ((160, 128), (320, 256), (160, 128)),  # all of one shape
+    ((160, 128), (200, 160), (384, 192)),  # the teacher's input is wide: pad on the right
+    ((640, 480), (320, 240), (352, 352)),  # high: pad below
+    ((160, 128), (400, 200), (320, 256)),  # RGB of other proportions, stretched onto the frame
+], ids=['same', 'wide', 'high', 'stretched'])
+def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
+    tmp_path: Path, pooling_teacher: Callable[..., Path], frame: tuple[int, int],
+    rgb: tuple[int, int], teacher_size: tuple[int, int], batch: int | str,
+) -> None:
+    """
+    Follow random windows, flips and mosaics through the real loader and a teacher of colours.
+
+    A cell of the laid-out features must have the colours of the sample there (a displacement of
+    one pixel of the frame would show), and the mask must be 1 exactly where there is a picture.
+    """
+    guide = TeacherGuide(TeacherConfig(
+        kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx', batch), pad=114, cache=None,
+        tensors=('p8', 'p16', 'p32'), input_size=teacher_size))
+    frames = AugmentedFrames(
+        [Ramps(tmp_path, frame, rgb)], SIZE,
+        AugmentConfig(contrast=0, mosaic=0.6, close_mosaic_epochs=0), 3, 9, guide.reader)
+    samples = [frames[(0, i % 6)] for i in range(6)] + [frames[(1, i)] for i in range(6)]
+    assert max(len(s['views']) for s in samples) > 1, 'no mosaic'
+    assert any(v.scale[0] < 0 for s in samples for v in s['views']), 'no flip'
+    batch_dict = collate(samples)
+    seen = guide.of(batch_dict)
+    assert seen is not None
+    images = batch_dict['images']
+    for level, stride in enumerate((8, 16, 32)):
+        middle = images[:, 2:, stride // 2::stride, stride // 2::stride]
+        assert torch.equal(seen.masks[level], (middle > 0.2).float())
+        mean = functional.avg_pool2d(images, stride)
+        whole = torch.stack([one_tile(s['views'], stride) for s in samples])
+        for axis, (used, of) in enumerate(zip(Letterbox(frame, teacher_size).fitted,
+                                              teacher_size)):
+            # Not where the teacher's own cells end, nor where they hold some of its padding.
+            near, far = 0.6 * stride / used, (0.6 if used == of else 1.5) * stride / used
+            whole &= (mean[:, axis] > near) & (mean[:, axis] < 1 - far)
+        assert whole.sum() > {8: 2000, 16: 400, 32: 60}[stride]
+        error = ((seen.features[level] - mean) * whole[:, None]).abs()
+        # 8 bits of colour and half precision: about 0.004; one pixel of 160 is 0.00625.
+        assert error[:, :2].max() < 0.0055 and error[:, 2].max() < 0.004
+        assert not seen.features[level][(seen.masks[level] == 0).expand(-1, 3, -1, -1)].any()
+
+
+def one_tile(views: list[View], stride: int) -> torch.Tensor:
+    """Say which cells (H/stride, W/stride) lie wholly in the region of one view."""
+    result = torch.zeros(SIZE[1] // stride, SIZE[0] // stride, dtype=torch.bool)
+    for x1, y1, x2, y2 in (v.region for v in views):
+        result[int(-(-y1 // stride)):int(y2 // stride),
+               int(-(-x1 // stride)):int(x2 // stride)] = True
+    return result
+
+
+def view(path: Path, frame: tuple[int, int] = (64, 32)) -> View:
+    return View(path, frame, frame, (0, 0), (0, 0, *frame))
+
+
+def test_views_follow_by_hand() -> None:
+    start = view(Path('x'))
+    moved = start.moved((2, 3), (-10, 6), (100, 90))
+    assert moved.scale == (128, 96) and moved.offset == (-10, 6)
+    assert moved.region == (0, 6, 100, 90)
+    placed = moved.placed(20, 40)
+    assert placed.offset == (10, 46) and placed.region == (20, 46, 120, 130)
+    mirrored = placed.mirrored(200)
+    assert mirrored.scale == (-128, 96) and mirrored.offset == (190, 46)
+    assert mirrored.region == (80, 46, 180, 130)
+    assert mirrored.mirrored(200) == placed
+
+
+def test_a_picture_cut_away_by_the_window_shows_nothing() -> None:
+    gone = view(Path('x')).moved((1, 1), (-64, 0), (64, 32))
+    row = torch.tensor([(0, *gone.scale, *gone.offset, *gone.region, 1.0, 1.0)])
+    laid, mask = lay_out(torch.ones(1, 2, 4, 8), row, 1, (32, 64), 8)
+    assert not mask.any() and not laid.any()
+
+
+def test_a_batch_without_pictures_has_no_views() -> None:
+    sample = make_sample(np.zeros((32, 64), np.float32), np.zeros((0, 4), np.float32),
+                         np.zeros(0, np.int64))
+    assert batch_views([sample, sample]) == {}
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> TeacherInput:
+    return TeacherInput((64, 64), 9, (2, 3, 4), tmp_path / 'cache')
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / 'picture.png'
+    cv2.imwrite(str(path), np.full((32, 64, 3), (10, 20, 30), np.uint8))
+    return path
+
+
+def pyramid() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(c, 64 // s, 64 // s, generator=generator) * 10
+            for c, s in ((2, 8), (3, 16), (4, 32))]
+
+
+def test_pixels_are_rgb_letterboxed_on_the_teachers_pad(
+    reader: TeacherInput, picture: Path,
+) -> None:
+    found = reader.read(view(picture))
+    assert found['share'] == (1, 0.5) and found['pixels'].dtype == torch.uint8
+    assert (found['pixels'][:, :32] == torch.tensor([30, 20, 10])[:, None, None]).all()
+    assert (found['pixels'][:, 32:] == 9).all()
+
+
+def test_kept_features_come_back_in_half_precision(reader: TeacherInput, picture: Path) -> None:
+    features = pyramid()
+    reader.write(view(picture), features)
+    found = reader.read(view(picture))
+    assert 'pixels' not in found and found['share'] == (1, 0.5)
+    for one, two in zip(features, found['features']):
+        assert two.dtype == torch.float16 and torch.equal(one.half(), two)
+
+
+def test_a_changed_picture_and_another_frame_size_are_computed_anew(
+    reader: TeacherInput, picture: Path,
+) -> None:
+    reader.write(view(picture), pyramid())
+    assert 'pixels' in reader.read(view(picture, (64, 48)))
+    cv2.imwrite(str(picture), np.full((32, 64, 3), (90, 20, 30), np.uint8))
+    assert 'pixels' in reader.read(view(picture))
+
+
+@pytest.mark.parametrize('damage', [b'', b'short', None])
+def test_a_damaged_file_of_the_cache_is_computed_anew(
+    reader: TeacherInput, picture: Path, damage: bytes | None,
+) -> None:
+    reader.write(view(picture), pyramid())
+    [path] = (picture.parent / 'cache').iterdir()
+    path.write_bytes(path.read_bytes()[:-2] if damage is None else damage)
+    assert 'pixels' in reader.read(view(picture))
+    reader.write(view(picture), pyramid())
+    assert 'features' in reader.read(view(picture))
+
+
+def test_without_a_cache_nothing_is_written(picture: Path) -> None:
+    before = sorted(picture.parent.iterdir())
+    reader = TeacherInput((64, 64), 0, (2, 3, 4), None)
+    reader.write(view(picture), pyramid())
+    assert 'pixels' in reader.read(view(picture))
+    assert sorted(picture.parent.iterdir()) == before
+
+
+def test_a_picture_that_is_none_is_named(reader: TeacherInput, picture: Path) -> None:
+    picture.write_bytes(b'damaged')
+    with pytest.raises(UserError, match='picture.png is not a picture'):
+        reader.read(view(picture))
