@@ -183,7 +183,7 @@ def train_loader(
     paired = torch.tensor([r.rgb_path is not None for r in coco.images]
                           + [False] * recipe.data.synthetic)
     if recipe.data.repeat_threshold:
-        labels = [set(r.labels.tolist()) for r in coco.images]
+        labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
         repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
                              torch.ones(recipe.data.synthetic)])
     return DataLoader(
