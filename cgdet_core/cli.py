@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The command line: `cgdet train | evaluate | detect | export | bag ... | data ...`."""
+"""The command line: `cgdet train | ablate | evaluate | detect | export | bag | data`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,7 +88,7 @@ def _needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
-                    'pydantic', 'onnx', 'onnxscript', 'tensorboard')
+                    'pydantic', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
 
 @app.command()
@@ -111,6 +111,33 @@ def train(
         raise typer.Exit(130) from None
     rank_zero_only(console.print)(
         f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_needs(*TRAINING_MODULES)
+def ablate(
+    grid: Annotated[Path, typer.Argument(help='Grid of variants and seeds, a YAML file.')],
+    overrides: Annotated[list[str] | None, typer.Argument(
+        metavar='[KEY=VALUE]...', help='Changes to the base recipe.')] = None,
+    output: Annotated[Path, typer.Option(
+        help='Folder for the runs, the tables and the figures.')] = Path('runs/ablation'),
+    only_report: Annotated[bool, typer.Option(
+        '--report', help='Train nothing; write tables and figures of what is finished.')] = False,
+) -> None:
+    """Train variants of a recipe over seeds and compare them; goes on where it stopped."""
+    from cgdet_core.training.ablation import report, run_ablation
+    from cgdet_core.training.grid import load_ablation
+
+    ablation = load_ablation(grid, output, overrides)
+    try:
+        busy = 0 if only_report else run_ablation(ablation, console)
+        if busy:
+            console.print(f'{busy} runs are still being trained by other processes')
+        report(ablation)
+    except KeyboardInterrupt:
+        Console(stderr=True).print('cgdet: interrupted; the same command goes on from here.')
+        raise typer.Exit(130) from None
+    console.print(f'The tables and figures are in {output}', highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -21,8 +21,8 @@ import pytest
 
 ROS = ('rclpy', 'sensor_msgs', 'vision_msgs', 'std_msgs', 'cgdet_ros')
 CORE = ('cgdet_core.models', 'cgdet_core.losses', 'cgdet_core.data.bags', 'cgdet_core.cli',
-        'cgdet_core.training.train', 'cgdet_core.evaluation.coco', 'cgdet_core.export.onnx',
-        'cgdet_core.evaluation.detect')
+        'cgdet_core.training.train', 'cgdet_core.training.ablation', 'cgdet_core.evaluation.coco',
+        'cgdet_core.export.onnx', 'cgdet_core.evaluation.detect')
 RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runtime.frames',
            'cgdet_core.runtime.drawing', 'cgdet_core.runtime.image_message')
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show')

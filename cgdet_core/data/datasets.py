@@ -31,6 +31,7 @@ import torch
 from torchvision import tv_tensors
 
 Sample = dict[str, Any]
+IGNORED = -1  # label of a region that is neither object nor background (COCO's iscrowd)
 
 
 class FrameSource(Protocol):
@@ -49,7 +50,8 @@ def make_sample(
     Pack one frame.
 
     image (H, W) or (H, W, 3) in [0, 1] -> tv Image (C, H, W); boxes (M, 4) x1, y1, x2, y2 -> tv
-    BoundingBoxes; rgb, a registered picture's file -> one view, which fills the frame.
+    BoundingBoxes, labels (M,) among them IGNORED; rgb, a registered picture's file -> one view,
+    which fills the frame.
     """
     height, width = image.shape[:2]
     tensor = torch.from_numpy(image)
@@ -94,11 +96,10 @@ class CocoFrames:
             if image.nbytes <= self._room:
                 self._cache[index] = image
                 self._room -= image.nbytes
-        kept = record.crowd == 0
         factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2)
         return make_sample(
-            image.astype(np.float32), (record.boxes[kept] * factor).astype(np.float32),
-            record.labels[kept], record.rgb_path)
+            image.astype(np.float32), (record.boxes * factor).astype(np.float32),
+            np.where(record.crowd == 0, record.labels, IGNORED), record.rgb_path)
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
         raw = read_frame(record.path, self.channels)

@@ -17,7 +17,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cgdet_core.data.datasets import FrameSource, Sample
+from cgdet_core.data.datasets import FrameSource, IGNORED, Sample
 from cgdet_core.data.transforms import (
     AugmentConfig,
     flip,
@@ -171,12 +171,17 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """
     Stack samples into a batch.
 
-    images (N, C, H, W); targets: N dicts of boxes (M, 4) and labels (M,); where a teacher's
-    input was read, what `batch_views` gives.
+    images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,) and ignored (I, 4), regions
+    that are neither object nor background; where a teacher's input was read, what `batch_views`
+    gives.
     """
+    targets = []
+    for sample in samples:
+        boxes, real = sample['boxes'].as_subclass(Tensor), sample['labels'] != IGNORED
+        targets.append({'boxes': boxes[real], 'labels': sample['labels'][real],
+                        'ignored': boxes[~real]})
     return {
         'images': torch.stack([s['image'].as_subclass(Tensor) for s in samples]),
-        'targets': [{'boxes': s['boxes'].as_subclass(Tensor), 'labels': s['labels']}
-                    for s in samples],
+        'targets': targets,
         **batch_views(samples),
     }

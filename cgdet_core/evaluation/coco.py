@@ -46,11 +46,7 @@ class CocoMetric:
 
     def compute(self) -> Report:
         """Give AP, AP50, AP75, AP_small/medium/large and per_class.<name>.{AP, AP50}."""
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            result = self.metric.compute()
-        # precision: (IoU 0.5:0.95, recall, class, area, max detections), classes as seen.
-        precision = result['precision'][:, :, :, 0, -1]
+        result, precision = self._result()
         per_class: dict[str, dict[str, float | None]] = {
             name: {'AP': None, 'AP50': None} for name in self.classes}
         for i, label in enumerate(result['classes'].reshape(-1).tolist()):
@@ -60,6 +56,23 @@ class CocoMetric:
                  'AP_medium': 'map_medium', 'AP_large': 'map_large'}
         overall = {name: _fraction(float(result[key])) for name, key in names.items()}
         return {**overall, 'per_class': per_class}
+
+    def curves(self) -> dict[str, list[float] | None]:
+        """Give each class's precision at recall 0, 0.01 .. 1, IoU 0.5; None without objects."""
+        found: dict[str, list[float] | None] = dict.fromkeys(self.classes)
+        result, precision = self._result()
+        for i, label in enumerate(result['classes'].reshape(-1).tolist()):
+            if bool((precision[0, :, i] > -1).all()):
+                found[self.classes[int(label)]] = precision[0, :, i].tolist()
+        return found
+
+    def _result(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Give torchmetrics' values and precision (IoU 0.5:0.95, recall, classes as seen)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            result = self.metric.compute()
+        # Its last two axes are area and max detections.
+        return result, result['precision'][:, :, :, 0, -1]
 
 
 def evaluate(detections: list[Detections], coco: CocoSet) -> Report:

@@ -28,14 +28,20 @@ from torchvision.ops import generalized_box_iou_loss
 WEIGHTS = {'cls': 1.0, 'box': 2.5, 'dfl': 0.5}
 
 
-def varifocal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.75) -> Tensor:
+def varifocal_loss(
+    logits: Tensor, targets: Tensor, alpha: float = 0.75, negative: Tensor | None = None,
+) -> Tensor:
     """
     Sum the varifocal classification loss (arXiv 2008.13367, eq. 2 with gamma = 2).
 
-    Positives (target q > 0) weigh q, negatives alpha * p^2; shapes equal, float32.
+    Positives (target q > 0) weigh q, negatives alpha * p^2; shapes equal, float32. negative, of
+    a shape that expands to theirs: false where a cell is no negative either.
     """
     p = logits.detach().sigmoid()
-    weight = torch.where(targets > 0, targets, alpha * p.square())
+    weight = alpha * p.square()
+    if negative is not None:
+        weight = weight * negative
+    weight = torch.where(targets > 0, targets, weight)
     return (functional.binary_cross_entropy_with_logits(
         logits, targets, reduction='none') * weight).sum()
 
@@ -64,10 +70,11 @@ def detection_loss(
     """
     Compute the terms of L_det, weighted, and their sum.
 
-    logits (N, A, C) and distributions (N, A, 4, bins) as the head gives them; targets: one
-    dict an image with `boxes` (M, 4) x1, y1, x2, y2 in input pixels and `labels` (M,);
-    image_size (height, width). All terms are normalised by the sum of the soft targets, averaged
-    over the ranks. Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
+    logits (N, A, C) and distributions (N, A, 4, bins) as the head gives them; targets: one dict an
+    image with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
+    `ignored` (I, 4), regions whose cells are no negatives (COCO's iscrowd); image_size (height,
+    width). All terms are normalised by the sum of the soft targets, averaged over the ranks.
+    Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
     centers, strides = cell_centers(*image_size, logits.device)
@@ -75,11 +82,14 @@ def detection_loss(
     scores = logits.detach().sigmoid()
 
     soft = torch.zeros_like(logits)
+    negative = torch.ones_like(logits[..., :1], dtype=torch.bool)
     predicted, wanted, raw, points, scale, weight = [], [], [], [], [], []
     for n, target in enumerate(targets):
         gt_boxes, gt_labels = target['boxes'].float(), target['labels']
         found = assign(scores[n], boxes[n].detach(), centers, strides, gt_boxes, gt_labels)
         soft[n, found.cells, gt_labels[found.objects]] = found.quality
+        if 'ignored' in target:
+            negative[n] = ~_inside(centers, target['ignored'])
         predicted.append(boxes[n, found.cells])
         raw.append(distributions[n, found.cells])
         wanted.append(gt_boxes[found.objects])
@@ -91,9 +101,16 @@ def detection_loss(
     total = mean_over_ranks(quality.sum(), 1.0)
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     terms = {
-        'cls': varifocal_loss(logits, soft),
+        'cls': varifocal_loss(logits, soft, negative=negative),
         'box': (generalized_box_iou_loss(torch.cat(predicted), gt) * quality).sum(),
         'dfl': (distribution_focal_loss(torch.cat(raw), distances) * quality).sum(),
     }
     terms = {name: WEIGHTS[name] * value / total for name, value in terms.items()}
     return {**terms, 'det': torch.stack(list(terms.values())).sum()}
+
+
+def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Say for each point (A, 2) whether it lies in any of the boxes (I, 4): (A, 1)."""
+    points = points[:, None]
+    inside = (points >= boxes[None, :, :2]) & (points < boxes[None, :, 2:])
+    return inside.all(-1).any(1, keepdim=True)

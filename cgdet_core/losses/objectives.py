@@ -103,7 +103,7 @@ def frequency(
 
     Bands are split by a box filter of `window` cells over the guided cells. Low band: mean
     squared difference; high band: log(1 + mean squared difference), weight `high`, as edges
-    differ between modalities (papers/facts.md: low-band MSE + 0.1 log-MSE of the high band).
+    differ more between modalities than what is smooth.
     """
     def low_pass(x: Tensor) -> Tensor:
         blur = functional.avg_pool2d(x * mask, window, 1, window // 2)

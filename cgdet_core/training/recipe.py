@@ -16,7 +16,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args, Literal
+from typing import Any, get_args, Literal, TypeVar
 
 from cgdet_core.data.transforms import AugmentConfig
 from cgdet_core.errors import UserError
@@ -33,6 +33,8 @@ from pydantic import (
     ValidationError,
 )
 import yaml
+
+Schema = TypeVar('Schema', bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -132,6 +134,11 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
 
     UserError names a missing file, an unknown key with the nearest valid one, or a bad value.
     """
+    return parse_recipe(apply_overrides(read_values(path), overrides), str(path))
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """Read the values of a recipe, unchecked; UserError where the file holds no mapping."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f'The recipe {path} does not exist.')
@@ -141,40 +148,58 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f'{path} is not valid YAML: {str(error).splitlines()[0]}.') from None
     if not isinstance(values, dict):
         raise UserError(f'{path} is not a recipe: it must be a mapping of keys to values.')
+    return values
+
+
+def apply_overrides(values: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
+    """Set `section.key=value` in the values, in place, and give them."""
     for override in overrides or []:
         key, equals, text = override.partition('=')
         if not equals or not key:
             raise UserError(f'The override {override!r} is not of the form key=value.')
-        node = values
-        *parents, last = key.split('.')
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise UserError(f'The override {override!r} names no section of the recipe.')
         try:
-            node[last] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f'The value of the override {override!r} is not valid YAML.') from None
-    return parse_recipe(values, str(path))
+        set_value(values, key, value)
+    return values
+
+
+def set_value(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of `section.key`; a section that is missing or null begins empty."""
+    *parents, last = key.split('.')
+    for parent in parents:
+        node = values.get(parent)
+        if node is None:
+            node = values[parent] = {}
+        if not isinstance(node, dict):
+            raise UserError(f'The override {key!r} names no section of the recipe.')
+        values = node
+    values[last] = value
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Check the values of a recipe; `origin` names it in errors."""
+    return check_values(Recipe, values, origin)
+
+
+def check_values(schema: type[Schema], values: dict[str, Any], origin: str) -> Schema:
+    """Check values against a schema; UserError names the key that is wrong."""
     try:
-        return Recipe.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as failure:
         error = failure.errors()[0]
         where = '.'.join(str(part) for part in error['loc'])
         if error['type'] == 'extra_forbidden':
-            near = _nearest(error['loc'])
+            near = _nearest(schema, error['loc'])
             raise UserError(f'{origin}: unknown key {where!r}'
                             + (f', did you mean {near!r}?' if near else '.')) from None
         message = error['msg'].removeprefix('Value error, ')
         raise UserError(f'{origin}: {where + ": " if where else ""}{message}.') from None
 
 
-def _nearest(location: tuple[int | str, ...]) -> str | None:
-    section: Any = Recipe
+def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str | None:
+    section: Any = schema
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         section = next((a for a in (annotation, *get_args(annotation))

@@ -57,7 +57,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already holds a run; continue it with --resume, or '
                         'choose another name=... or run.output=...')
-    _quiet()
+    quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
     count = len(train_set.images) + recipe.data.synthetic
@@ -123,7 +123,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(path, content.getvalue())
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep Lightning's hints and its dependencies' deprecations out of the user's terminal."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -183,7 +183,7 @@ def train_loader(
     paired = torch.tensor([r.rgb_path is not None for r in coco.images]
                           + [False] * recipe.data.synthetic)
     if recipe.data.repeat_threshold:
-        labels = [set(r.labels.tolist()) for r in coco.images]
+        labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
         repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
                              torch.ones(recipe.data.synthetic)])
     return DataLoader(

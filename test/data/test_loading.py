@@ -14,8 +14,13 @@
 
 """Training samples: repeatable, boxes move with the picture, batches hold what was asked."""
 
-from cgdet_core.data.datasets import make_sample, Sample, SyntheticFrames
+import json
+from pathlib import Path
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.datasets import CocoFrames, make_sample, Sample, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
+from cgdet_core.data.synthetic import write_coco
 from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic, random_window
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.normalization import Normalization
@@ -176,3 +181,17 @@ def test_repeats_show_rare_frames_more_often_and_keep_the_share() -> None:
 def test_rare_classes_repeat() -> None:
     factors = repeat_factors([{0}, {0}, {0, 1}, set()], 0.5)
     assert factors.tolist() == pytest.approx([1, 1, 2 ** 0.5, 1])
+
+
+def test_crowds_become_ignored_regions(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, 1, 3, 1, (160, 128))
+    data = json.loads(path.read_text())
+    assert len(data['annotations']) > 1
+    data['annotations'][0]['iscrowd'] = 1
+    path.write_text(json.dumps(data))
+    sample = CocoFrames(load_coco(path), Normalization())[0]
+    target = collate([sample])['targets'][0]
+    x, y, w, h = data['annotations'][0]['bbox']
+    assert target['ignored'].tolist() == [[x, y, x + w, y + h]]
+    assert len(target['boxes']) == len(target['labels']) == len(data['annotations']) - 1
+    assert (target['labels'] >= 0).all()

@@ -17,6 +17,7 @@
 import math
 
 from cgdet_core.losses.detection import detection_loss, distribution_focal_loss, varifocal_loss
+from cgdet_core.models.head import cell_centers
 from cgdet_core.models.student import Student, StudentConfig
 import pytest
 import torch
@@ -104,3 +105,23 @@ def test_a_student_can_learn_one_frame_by_heart() -> None:
         optimizer.step()
         losses.append(float(terms['det'].detach()))
     assert losses[-1] < 0.35 * losses[0]
+
+
+def test_cells_of_ignored_regions_are_neither_object_nor_background() -> None:
+    student = Student(3, TINY).eval()
+    logits, distributions = outputs(student, 1)
+    logits = logits.detach().requires_grad_()
+    target = {'boxes': torch.tensor([[10.0, 10, 40, 50]]), 'labels': torch.tensor([1])}
+    plain, = torch.autograd.grad(
+        detection_loss(logits, distributions, [target], (64, 96))['cls'], logits)
+    region = torch.tensor([[30.0, 0, 96, 64]])
+    ignoring, = torch.autograd.grad(detection_loss(
+        logits, distributions, [{**target, 'ignored': region}], (64, 96))['cls'], logits)
+    centers, _ = cell_centers(64, 96, logits.device)
+    inside = centers[:, 0] >= 30
+    assert torch.equal(plain[0, ~inside], ignoring[0, ~inside])
+    assert (plain[0, inside] != 0).all()
+    # What is left there are the positive cells of the object, in its own class.
+    left = ignoring[0, inside] != 0
+    assert 0 < int(left.sum()) < 20 and not left[:, [0, 2]].any()
+    assert torch.equal(plain[0, inside][left], ignoring[0, inside][left])

@@ -1,0 +1,182 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tables over seeds: mean, standard deviation and paired differences of an ablation's results."""
+
+from collections.abc import Callable
+import math
+from typing import Any
+
+import numpy as np
+
+CONFIDENCE = 0.95
+Result = dict[str, Any]  # what `measure` gives, with `variant` and `seed`
+
+# Title of a column and where its number is; columns of classes and times of day come in between.
+ACCURACY = ('AP', 'AP50', 'AP75')
+CLAIMS: dict[str, tuple[str, ...]] = {
+    'duplicates': ('duplicates', 'before_nms', 'duplicates'),
+    'duplicates, relative': ('duplicates', 'before_nms_relative', 'duplicates'),
+    'duplicates after NMS': ('duplicates', 'after_nms', 'duplicates'),
+    'confused': ('confusion', 'confused'),
+    'silhouette': ('separability', 'silhouette'),
+    'neighbours': ('separability', 'neighbours'),
+}
+NOTES = """
+Mean and sample standard deviation over seeds; the difference to the first variant is paired by
+seed, with Student's t {percent:.0f} % interval (one seed gives none; intervals are not corrected
+for the number of comparisons). Every number is of the last epoch's averaged weights (last.ckpt),
+so nothing was chosen on the validation frames.
+
+- duplicates: boxes before non-maximum suppression beyond the first, per found object (class
+  right, IoU >= 0.5, score >= 0.25); relative: score at least half of the object's best one's,
+  which a change of all scores by one factor leaves alone; after NMS: as the first.
+- confused: share of the objects matched at score >= 0.3 and IoU >= 0.5 whose class is wrong.
+- silhouette, neighbours: how far apart classes lie in the pooled pyramid features of the annotated
+  objects, in [-1, 1], and how many of them have mostly their own class among the 5 nearest
+  objects of other frames; both are means over classes.
+"""
+
+
+def metrics_of(result: Result) -> dict[str, float | None]:
+    """Give a run's numbers by the titles of the table's columns."""
+    found: dict[str, float | None] = {name: result[name] for name in ACCURACY}
+    for group in ('per_class', 'per_time_of_day'):
+        found |= {f'AP50 {name}': v['AP50'] for name, v in result.get(group, {}).items()}
+    for name, path in CLAIMS.items():
+        value: Any = result
+        for key in path:
+            value = value[key]
+        found[name] = value
+    return found
+
+
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Give mean and sample standard deviation; None where there are too few values."""
+    return {'mean': float(np.mean(values)) if values else None,
+            'std': float(np.std(values, ddof=1)) if len(values) > 1 else None}
+
+
+def paired_difference(
+    values: dict[int, float], reference: dict[int, float],
+) -> dict[str, float | int | None]:
+    """
+    Compare two variants over the seeds that both have.
+
+    Gives mean of the differences, low and high of Student's t confidence interval (None with
+    fewer than two seeds) and n, the number of pairs.
+    """
+    differences = [values[s] - reference[s] for s in sorted(values.keys() & reference.keys())]
+    n = len(differences)
+    mean, std = spread(differences).values()
+    if mean is None or std is None:
+        return {'mean': mean, 'low': None, 'high': None, 'n': n}
+    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    return {'mean': mean, 'low': mean - half, 'high': mean + half, 'n': n}
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """Give the p-quantile, p > 0.5, of Student's t distribution by bisecting its CDF."""
+    low, high = 0.0, 1.0
+    while t_cdf(high, freedom) < p:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_cdf(middle, freedom) < p else (low, middle)
+    return (low + high) / 2
+
+
+def t_cdf(t: float, freedom: int) -> float:
+    """Give P(T <= t), t >= 0 (Abramowitz and Stegun, 26.7.3 and 26.7.4: finite sums)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    cosine, odd = math.cos(angle), freedom % 2
+    # The terms grow by the factor k / (k + 1) cos^2, from cos (odd) or 1 (even).
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(2 if odd else 1, freedom + 1 - odd, 2):
+        total += term
+        term *= k / (k + 1) * cosine ** 2
+    within = math.sin(angle) * total
+    if odd:
+        within = 2 / math.pi * (angle + (within if freedom > 1 else 0.0))
+    return (1 + within) / 2
+
+
+def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
+    """
+    Sum up finished runs, the first variant being the reference.
+
+    Gives `reference`, `confidence` and per variant `seeds` and `metrics`: by column mean, std,
+    values by seed and, but for the reference, `difference` (see `paired_difference`).
+    """
+    values: dict[str, dict[str, dict[int, float]]] = {v: {} for v in variants}
+    seeds: dict[str, list[int]] = {v: [] for v in variants}
+    for result in sorted(results, key=lambda r: r['seed']):
+        seeds[result['variant']].append(result['seed'])
+        for name, value in metrics_of(result).items():
+            column = values[result['variant']].setdefault(name, {})
+            if value is not None:
+                column[result['seed']] = value
+    reference = values[variants[0]]
+    summary: dict[str, Any] = {}
+    for variant in variants:
+        metrics: dict[str, dict[str, Any]] = {}
+        for name, column in values[variant].items():
+            metrics[name] = {**spread(list(column.values())), 'values': column}
+            if variant != variants[0]:
+                metrics[name]['difference'] = paired_difference(column, reference.get(name, {}))
+        summary[variant] = {'seeds': seeds[variant], 'metrics': metrics}
+    return {'reference': variants[0], 'confidence': CONFIDENCE, 'variants': summary}
+
+
+def markdown(summary: dict[str, Any], total: int) -> str:
+    """Write a summary as tables; `total` is the number of runs of the whole grid."""
+    variants = {k: v for k, v in summary['variants'].items() if v['seeds']}
+    names = list(dict.fromkeys(n for v in variants.values() for n in v['metrics']))
+    accuracy = [n for n in names if n not in CLAIMS]
+    claims = [n for n in names if n in CLAIMS]
+    done = sum(len(v['seeds']) for v in variants.values())
+    lines = ['# Ablation', '', f'{done} of {total} runs are finished.']
+    others = {k: v for k, v in variants.items() if k != summary['reference']}
+    for title, columns in (('Accuracy', accuracy), ("The paper's claims", claims)):
+        lines += ['', f'## {title}', '', *_rows(variants, columns, _value)]
+        if others and variants.keys() - others.keys():
+            lines += ['', f'Difference to {summary["reference"]}:', '',
+                      *_rows(others, columns, _difference)]
+    return '\n'.join(lines) + '\n' + NOTES.format(percent=100 * summary['confidence'])
+
+
+def _rows(
+    variants: dict[str, Any], columns: list[str], cell: Callable[[dict[str, Any]], str],
+) -> list[str]:
+    lines = ['| | seeds | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 2) + '|']
+    for name, variant in variants.items():
+        cells = [cell(variant['metrics'].get(c, {})) for c in columns]
+        lines.append(f'| {name} | {len(variant["seeds"])} | ' + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _value(metric: dict[str, Any]) -> str:
+    if metric.get('mean') is None:
+        return '-'
+    std = metric['std']
+    return f'{metric["mean"]:.3f}' + ('' if std is None else f' ± {std:.3f}')
+
+
+def _difference(metric: dict[str, Any]) -> str:
+    found = metric.get('difference', {})
+    if found.get('mean') is None:
+        return '-'
+    if found['low'] is None:
+        return f'{found["mean"]:+.3f}'
+    return f'{found["mean"]:+.3f} [{found["low"]:+.3f}, {found["high"]:+.3f}]'

@@ -1,0 +1,130 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Time training steps: `python -m cgdet_core.training.benchmark RECIPE.yaml [KEY=VALUE ...]`.
+
+Compares L_det alone with RCS and CMG added, teacher features cached and computed anew. Every
+variant runs in a process of its own, in turns; a step is forward, losses, backward and optimiser,
+without waiting for data.
+"""
+
+import argparse
+import json
+from multiprocessing import get_context
+from pathlib import Path
+import resource
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.training.guide import TeacherGuide
+from cgdet_core.training.module import Averaging, StudentTraining
+from cgdet_core.training.recipe import load_recipe, Recipe
+from cgdet_core.training.train import make_card, quiet, train_loader
+import lightning
+import numpy as np
+import torch
+
+ROUNDS = 3
+
+
+class StepTimes(lightning.Callback):
+    """Collect the seconds of every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._start = perf_counter()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.strategy.root_device.type == 'cuda':
+            torch.cuda.synchronize()
+        self.seconds.append(perf_counter() - self._start)
+
+
+def time_steps(recipe: Recipe, steps: int) -> tuple[list[float], float]:
+    """Train for `steps` steps; give the seconds of the later half and the peak MiB."""
+    quiet()
+    lightning.seed_everything(recipe.seed, verbose=False)
+    coco = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
+    guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
+    times = StepTimes()
+    trainer = lightning.Trainer(
+        accelerator=recipe.run.accelerator, devices=1, precision=recipe.run.precision,
+        max_steps=steps, callbacks=[times, Averaging(recipe.optim.ema_decay)], logger=False,
+        gradient_clip_val=recipe.optim.clip_norm, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False)
+    trainer.fit(StudentTraining(recipe, make_card(recipe), guide),
+                train_loader(recipe, coco, guide))
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2 ** 20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 10
+    return times.seconds[steps // 2:], peak
+
+
+def benchmark(path: Path, overrides: list[str], steps: int) -> dict[str, Any]:
+    """Give each variant's milliseconds a step (median of all rounds) and peak memory."""
+    recipe = load_recipe(path, overrides)
+    if recipe.rcs is None or recipe.cmg is None:
+        raise SystemExit('the recipe needs both rcs and cmg')
+    with TemporaryDirectory() as folder:
+        def variant(cache: Path | None) -> Recipe:
+            assert recipe.cmg is not None
+            # Weights of full size from the first step on.
+            cmg = recipe.cmg.model_copy(update={
+                'warmup_epochs': 0,
+                'teacher': recipe.cmg.teacher.model_copy(update={'cache': cache})})
+            rcs = recipe.rcs and recipe.rcs.model_copy(update={'warmup_epochs': 0})
+            return recipe.model_copy(update={'rcs': rcs, 'cmg': cmg})
+
+        variants = {
+            'plain': recipe.model_copy(update={'rcs': None, 'cmg': None}),
+            'rcs': variant(None).model_copy(update={'cmg': None}),
+            'rcs + cmg, cached': variant(recipe.cmg.teacher.cache or Path(folder)),
+            'rcs + cmg, not cached': variant(None)}
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        peaks: dict[str, float] = {}
+        for _ in range(ROUNDS):
+            for name, values in variants.items():
+                with get_context('spawn').Pool(1) as pool:
+                    found, peaks[name] = pool.apply(time_steps, (values, steps))
+                seconds[name] += found
+    plain = float(np.median(seconds['plain']))
+    return {
+        'recipe': recipe.name, 'input': recipe.input_size, 'batch': recipe.optim.batch_size,
+        'device': torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
+        **{name: {'ms': round(1e3 * float(np.median(values)), 1),
+                  'ratio': round(float(np.median(values)) / plain, 3),
+                  'peak MiB': round(peaks[name]),
+                  'peak ratio': round(peaks[name] / peaks['plain'], 3)}
+           for name, values in seconds.items()}}
+
+
+def main() -> None:
+    """Print the numbers as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('recipe', type=Path)
+    parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE')
+    parser.add_argument('--steps', type=int, default=60)
+    options = parser.parse_args()
+    print(json.dumps(benchmark(options.recipe, options.overrides, options.steps), indent=2))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,161 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The grid of an ablation: which variants of a recipe are trained over which seeds."""
+
+from collections.abc import Iterator
+import hashlib
+import json
+from pathlib import Path
+import re
+from typing import Any, NamedTuple
+
+from cgdet_core.errors import UserError
+from cgdet_core.training.recipe import (
+    apply_overrides,
+    check_values,
+    load_recipe,
+    parse_recipe,
+    read_values,
+    Recipe,
+    set_value,
+    Strict,
+)
+from pydantic import Field, field_validator
+
+RESERVED = ('name', 'seed', 'run.output')  # what the grid itself sets
+
+
+class AblationConfig(Strict):
+    """Say what is compared; the first variant is the reference of the differences."""
+
+    base: Path  # recipe, relative to this file
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(min_length=1)  # changes to the base, by name
+    shown: str | None = None  # the variant that figures show beside the reference; the last
+
+    @field_validator('seeds')
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value) or min(value) < 0:
+            raise ValueError('must be different numbers from 0 on')
+        return value
+
+    @field_validator('variants', mode='before')
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name in value:
+            if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', str(name)):
+                raise ValueError(f'{name!r} is no name for a folder')
+        return {k: {} if v is None else v for k, v in value.items()}
+
+
+class Run(NamedTuple):
+    """One cell of the grid."""
+
+    variant: str
+    seed: int
+    values: dict[str, Any]  # of the recipe, unchecked, as its file holds them
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def result(self) -> Path:
+        """Give the file that marks the run as finished."""
+        return self.recipe.folder / 'result.json'
+
+
+class Ablation(NamedTuple):
+    """A grid of runs, in the order in which they are trained."""
+
+    variants: list[str]
+    shown: str
+    runs: list[Run]
+    output: Path
+
+
+def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = None) -> Ablation:
+    """
+    Read a grid; overrides `section.key=value` change the base recipe.
+
+    Seed by seed, so that an unfinished grid can be compared already. UserError names an unknown
+    key with the nearest valid one, a bad value, and a run that exists with another recipe.
+    """
+    path = Path(path)
+    config = check_values(AblationConfig, read_values(path), str(path))
+    variants = list(config.variants)
+    if config.shown is not None and config.shown not in variants:
+        raise UserError(f'{path}: shown: {config.shown!r} is not one of the variants '
+                        f'{", ".join(variants)}.')
+    base = path.parent / config.base
+    runs = [_run(path, base, variant, config.variants[variant], seed, output, overrides)
+            for seed in config.seeds for variant in variants]
+    for run in runs:
+        _same_recipe(run)
+    return Ablation(variants, config.shown or variants[-1], runs, output)
+
+
+def _run(
+    path: Path, base: Path, variant: str, changes: dict[str, Any], seed: int, output: Path,
+    overrides: list[str] | None,
+) -> Run:
+    values = apply_overrides(read_values(base), overrides)
+    for key, value in _flat(changes):
+        if key in RESERVED:
+            raise UserError(f'{path}: the variant {variant} may not set {key}; the grid does.')
+        set_value(values, key, value)
+    set_value(values, 'run.output', str(output))
+    values |= {'name': f'{variant}_{seed}', 'seed': seed}
+    return Run(variant, seed, values, parse_recipe(values, f'{path}: variant {variant}'))
+
+
+def _flat(changes: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]:
+    """Give `section.key` and value; a mapping changes a section, an empty one nothing."""
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{parents}{key}.')
+        else:
+            yield f'{parents}{key}', value
+
+
+def comparable(recipe: Recipe) -> dict[str, Any]:
+    """Give what decides about a run's numbers, as `section.key` with plain values."""
+    kept = {'precision', 'devices', 'nodes'}
+    values = recipe.model_dump(mode='json', exclude={'name', 'run'})
+    values['run'] = recipe.run.model_dump(mode='json', include=kept)
+    return dict(_flat(values))
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Name what decides about a run's numbers."""
+    text = json.dumps(comparable(recipe), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _same_recipe(run: Run) -> None:
+    """Refuse a run that exists with another recipe."""
+    path = run.recipe.folder / 'recipe.yaml'
+    if not path.is_file():
+        return
+    old, new = comparable(load_recipe(path)), comparable(run.recipe)
+    changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    if changed:
+        raise UserError(
+            f'The run {run.recipe.folder} was made with another recipe ({", ".join(changed)} '
+            'changed); choose another --output or remove that run.')
