@@ -16,18 +16,19 @@
 Time training steps: `python -m cgdet_core.training.benchmark RECIPE.yaml [KEY=VALUE ...]`.
 
 Compares L_det alone with RCS and CMG added, teacher features cached and computed anew. Every
-variant runs in a process of its own, in turns; a step is forward, losses, backward and optimiser,
-without waiting for data.
+variant runs in a process of its own, in turns. `ms` is a step's forward, losses, backward and
+optimiser; `ms with data` is the time from step to step, waiting for the loading included.
 """
 
 import argparse
+from concurrent.futures import ProcessPoolExecutor
 import json
 from multiprocessing import get_context
 from pathlib import Path
 import resource
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.training.guide import TeacherGuide
@@ -42,10 +43,11 @@ ROUNDS = 3
 
 
 class StepTimes(lightning.Callback):
-    """Collect the seconds of every step."""
+    """Collect the seconds of every step, and when it ended."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.ends: list[float] = []
         self._start = 0.0
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -54,11 +56,20 @@ class StepTimes(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         if trainer.strategy.root_device.type == 'cuda':
             torch.cuda.synchronize()
-        self.seconds.append(perf_counter() - self._start)
+        self.ends.append(perf_counter())
+        self.seconds.append(self.ends[-1] - self._start)
 
 
-def time_steps(recipe: Recipe, steps: int) -> tuple[list[float], float]:
-    """Train for `steps` steps; give the seconds of the later half and the peak MiB."""
+class Times(NamedTuple):
+    """What one training took: seconds of its later half's steps, and its peak of memory."""
+
+    steps: list[float]
+    with_data: float  # mean from step to step: waiting comes in bursts
+    peak: float  # MiB, of the GPU or else of the process without its workers
+
+
+def time_steps(recipe: Recipe, steps: int) -> Times:
+    """Train for `steps` steps."""
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     coco = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
@@ -75,11 +86,14 @@ def time_steps(recipe: Recipe, steps: int) -> tuple[list[float], float]:
         peak = torch.cuda.max_memory_allocated() / 2 ** 20
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 10
-    return times.seconds[steps // 2:], peak
+    later = times.ends[steps // 2 - 1:]
+    return Times(times.seconds[steps // 2:], (later[-1] - later[0]) / (len(later) - 1), peak)
 
 
-def benchmark(path: Path, overrides: list[str], steps: int) -> dict[str, Any]:
-    """Give each variant's milliseconds a step (median of all rounds) and peak memory."""
+def benchmark(
+    path: Path, overrides: list[str], steps: int, rounds: int = ROUNDS,
+) -> dict[str, Any]:
+    """Give each variant's milliseconds a step (medians over the rounds) and peak memory."""
     recipe = load_recipe(path, overrides)
     if recipe.rcs is None or recipe.cmg is None:
         raise SystemExit('the recipe needs both rcs and cmg')
@@ -98,22 +112,29 @@ def benchmark(path: Path, overrides: list[str], steps: int) -> dict[str, Any]:
             'rcs': variant(None).model_copy(update={'cmg': None}),
             'rcs + cmg, cached': variant(recipe.cmg.teacher.cache or Path(folder)),
             'rcs + cmg, not cached': variant(None)}
-        seconds: dict[str, list[float]] = {name: [] for name in variants}
-        peaks: dict[str, float] = {}
-        for _ in range(ROUNDS):
+        found: dict[str, list[Times]] = {name: [] for name in variants}
+        for _ in range(rounds):
             for name, values in variants.items():
-                with get_context('spawn').Pool(1) as pool:
-                    found, peaks[name] = pool.apply(time_steps, (values, steps))
-                seconds[name] += found
-    plain = float(np.median(seconds['plain']))
+                # Not a Pool, whose processes may not start the loading's workers.
+                with ProcessPoolExecutor(1, get_context('spawn')) as process:
+                    found[name].append(process.submit(time_steps, values, steps).result())
+    plain = _numbers(found['plain'])
     return {
         'recipe': recipe.name, 'input': recipe.input_size, 'batch': recipe.optim.batch_size,
+        'workers': recipe.run.workers,
         'device': torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
-        **{name: {'ms': round(1e3 * float(np.median(values)), 1),
-                  'ratio': round(float(np.median(values)) / plain, 3),
-                  'peak MiB': round(peaks[name]),
-                  'peak ratio': round(peaks[name] / peaks['plain'], 3)}
-           for name, values in seconds.items()}}
+        **{name: {key: round(value, digits) for key, value, digits in (
+            ('ms', ours['ms'], 1), ('ratio', ours['ms'] / plain['ms'], 3),
+            ('ms with data', ours['ms with data'], 1),
+            ('ratio with data', ours['ms with data'] / plain['ms with data'], 3),
+            ('peak MiB', ours['peak'], 0), ('peak ratio', ours['peak'] / plain['peak'], 3))}
+           for name, ours in ((name, _numbers(times)) for name, times in found.items())}}
+
+
+def _numbers(times: list[Times]) -> dict[str, float]:
+    return {'ms': 1e3 * float(np.median([s for t in times for s in t.steps])),
+            'ms with data': 1e3 * float(np.median([t.with_data for t in times])),
+            'peak': float(np.median([t.peak for t in times]))}
 
 
 def main() -> None:
@@ -122,8 +143,10 @@ def main() -> None:
     parser.add_argument('recipe', type=Path)
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE')
     parser.add_argument('--steps', type=int, default=60)
+    parser.add_argument('--rounds', type=int, default=ROUNDS)
     options = parser.parse_args()
-    print(json.dumps(benchmark(options.recipe, options.overrides, options.steps), indent=2))
+    numbers = benchmark(options.recipe, options.overrides, options.steps, options.rounds)
+    print(json.dumps(numbers, indent=2))
 
 
 if __name__ == '__main__':
