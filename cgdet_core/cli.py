@@ -156,7 +156,7 @@ def evaluate(
     from cgdet_core.runtime.frames import read_frame
 
     detector = _open(model)
-    coco = load_coco(data, images, detector.card.classes)
+    coco = load_coco(data, images, detector.card.classes, detector.card.channels)
     found = [detect_named(detector, read_frame(r.path, detector.card.channels), r.path,
                           EVALUATION_THRESHOLD)
              for r in track(coco.images, 'evaluating', console=console, transient=True)]

@@ -14,20 +14,23 @@
 
 """COCO annotation files: read, check, and find the pictures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.frames import is_grey
 import numpy as np
 from numpy.typing import NDArray
+
+GREY_SAMPLE = 8  # pictures that tell a thermal set from a set of colour pictures
 
 
 @dataclass
 class ImageRecord:
-    """One thermal frame and its boxes."""
+    """One frame and its boxes; `path` is what a model looks at, thermal but for RGB models."""
 
     image_id: int
     path: Path
@@ -53,14 +56,17 @@ class CocoSet:
 
 def load_coco(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
+    channels: int = 1,
 ) -> CocoSet:
     """
     Read a COCO file and check that all its pictures are there.
 
     images: the folder that file names are relative to; by default the annotation file's
     folder or that folder's parent. classes: map categories to these names by name and drop
-    the others; by default the file's categories in the order of their ids. UserError says what
-    is wrong: no such file, no COCO, no common class, pictures missing.
+    the others; by default the file's categories in the order of their ids. channels: 3 gives
+    the RGB pictures of a thermal set, with its boxes, and leaves out frames without one; a set
+    of colour pictures stays as it is. UserError says what is wrong: no such file, no COCO, no
+    common class, pictures missing.
     """
     path = Path(path)
     data = _read(path)
@@ -82,7 +88,37 @@ def load_coco(
     if missing:
         raise UserError(f'{len(missing)} of the {len(records)} pictures named in {path} are '
                         f'missing, the first is {missing[0]}; give their folder with --images.')
-    return CocoSet(path, records, classes)
+    coco = CocoSet(path, records, classes)
+    return _seen_in_rgb(coco) if channels == 3 else coco
+
+
+def _seen_in_rgb(coco: CocoSet) -> CocoSet:
+    paired = [r for r in coco.images if r.rgb_path is not None]
+    if paired:
+        return replace(coco, images=[_with_rgb(r) for r in paired])
+    some = coco.images[::max(1, len(coco.images) // GREY_SAMPLE)]
+    if all(is_grey(r.path) for r in some):
+        raise UserError(f'{coco.path} is a thermal set without RGB pictures (rgb_file_name), '
+                        'which a model of model.in_channels=3 needs.')
+    return coco
+
+
+def _with_rgb(record: ImageRecord) -> ImageRecord:
+    """Give a frame's RGB picture with the frame's boxes, in the picture's pixels."""
+    from PIL import Image  # reads a size without the pixels; comes with training alone
+
+    assert record.rgb_path is not None
+    try:
+        with Image.open(record.rgb_path) as picture:
+            width, height = picture.size
+    except FileNotFoundError:
+        raise UserError(f'The RGB picture {record.rgb_path} does not exist.') from None
+    except OSError:
+        raise UserError(f'The RGB picture {record.rgb_path} cannot be read.') from None
+    x, y = width / record.width, height / record.height
+    boxes = (record.boxes * np.array([x, y, x, y])).astype(np.float32)
+    return replace(record, path=record.rgb_path, width=width, height=height, boxes=boxes,
+                   areas=(record.areas * x * y).astype(np.float32))
 
 
 def _read(path: Path) -> dict[str, Any]:

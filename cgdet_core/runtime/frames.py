@@ -44,6 +44,12 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def is_grey(path: str | Path) -> bool:
+    """Say whether a picture has one channel, or three of the same values."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return image is not None and (image.ndim == 2 or not np.ptp(image[..., :3], axis=2).any())
+
+
 def read_thermal(path: str | Path) -> NDArray[Any]:
     """Read a thermal picture as (H, W) uint8 or uint16; UserError if it is none."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None

@@ -34,7 +34,6 @@ import sys
 import time
 from typing import Any
 
-from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.figures import write_figures
 from cgdet_core.evaluation.measure import measure, VERSION
@@ -125,7 +124,7 @@ def _train(run: Run, lock: int) -> float:
 def _measure(run: Run, seconds: float) -> None:
     """Write arrays.npz, then result.json, which says that the run is finished."""
     recipe, last = run.recipe, run.recipe.folder / 'last.ckpt'
-    coco = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
+    coco = recipe.frames(recipe.data.val)
     found, of_objects = measure(last, coco)
     arrays: dict[str, Any] = of_objects
     checkpoint = read_checkpoint(last)
@@ -192,7 +191,7 @@ def report(ablation: Ablation) -> list[Path]:
     folders = {(r.variant, r.seed): r.recipe.folder for r in ablation.runs
                if (r.variant, r.seed) in done}
     recipe = ablation.runs[0].recipe
-    coco = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
+    coco = recipe.frames(recipe.data.val)
     figures = write_figures(
         results, folders, (ablation.variants[0], ablation.shown), coco, recipe.normalization,
         ablation.output)

@@ -30,7 +30,6 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from cgdet_core.data.coco import load_coco
 from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, StudentTraining
 from cgdet_core.training.recipe import load_recipe, Recipe
@@ -72,7 +71,7 @@ def time_steps(recipe: Recipe, steps: int) -> Times:
     """Train for `steps` steps."""
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
-    coco = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
+    coco = recipe.frames(recipe.data.train)
     guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
     times = StepTimes()
     trainer = lightning.Trainer(

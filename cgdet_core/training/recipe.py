@@ -18,6 +18,7 @@ import difflib
 from pathlib import Path
 from typing import Any, get_args, Literal, TypeVar
 
+from cgdet_core.data.coco import CocoSet, load_coco
 from cgdet_core.data.transforms import AugmentConfig
 from cgdet_core.errors import UserError
 from cgdet_core.losses.contrastive import ContrastiveConfig
@@ -126,6 +127,10 @@ class Recipe(Strict):
     def folder(self) -> Path:
         """Give the folder of the run's checkpoints and logs."""
         return self.run.output / self.name
+
+    def frames(self, path: Path) -> CocoSet:
+        """Read the frames of `data.train` or `data.val` as the model looks at them."""
+        return load_coco(path, self.data.images, self.classes, self.model.in_channels)
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:

@@ -23,7 +23,7 @@ import subprocess
 from typing import Any
 import warnings
 
-from cgdet_core.data.coco import CocoSet, load_coco
+from cgdet_core.data.coco import CocoSet
 from cgdet_core.data.datasets import CocoFrames, FrameSource, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.errors import UserError
@@ -59,7 +59,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
                         'choose another name=... or run.output=...')
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
-    train_set = load_coco(recipe.data.train, recipe.data.images, recipe.classes)
+    train_set = recipe.frames(recipe.data.train)
     count = len(train_set.images) + recipe.data.synthetic
     devices, nodes = _processes(recipe)
     batch = recipe.optim.batch_size * devices * nodes
@@ -70,7 +70,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     if recipe.data.synthetic and recipe.model.in_channels == 3:
         raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
                         'data.synthetic=0.')
-    val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
+    val_set = recipe.frames(recipe.data.val)
     guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
     if guide and not any(r.rgb_path for r in train_set.images):
         raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '

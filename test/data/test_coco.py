@@ -58,6 +58,28 @@ def test_reads_boxes_classes_and_folders(coco: Path) -> None:
     assert load_coco(coco, coco.parent.parent / 'pics').images[0].path.is_file()
 
 
+def test_rgb_models_see_the_rgb_pictures_of_a_thermal_set(coco: Path) -> None:
+    picture = np.zeros((40, 90, 3), np.uint8)
+    picture[..., 0] = 9
+    cv2.imwrite(str(coco.parent.parent / 'pics' / 'rgb.png'), picture)
+    found = load_coco(edited(coco, lambda d: d['images'][0].update(
+        rgb_file_name='pics/rgb.png')), channels=3)
+    assert [r.path.name for r in found.images] == ['rgb.png']
+    record = found.images[0]
+    assert (record.width, record.height) == (90, 40)
+    assert record.boxes[0].tolist() == [3, 4, 33, 14] and record.areas[0] == 300
+    # Without rgb_file_name: colour pictures are meant, thermal ones an error.
+    edited(coco, lambda d: [i.update(rgb_file_name=None) for i in d['images']])
+    with pytest.raises(UserError, match='thermal set without RGB'):
+        load_coco(coco, channels=3)
+    edited(coco, lambda d: d['images'][1].update(file_name='pics/rgb.png', width=90, height=40))
+    assert len(load_coco(coco, channels=3).images) == 2
+    for name, words in (('gone.png', 'does not exist'), ('../annotations/x.json', 'cannot be')):
+        edited(coco, lambda d, n=name: d['images'][0].update(rgb_file_name=f'pics/{n}'))
+        with pytest.raises(UserError, match=words):
+            load_coco(coco, channels=3)
+
+
 def edited(path: Path, change) -> Path:
     data = json.loads(path.read_text())
     change(data)

@@ -158,11 +158,11 @@ def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
-    tmp_path: Path, recipe_values: dict, colour_set: Path, onnx_model: Path,
+    tmp_path: Path, recipe_values: dict, colour_set: Path, pairs: Path, onnx_model: Path,
     run_cgdet: Callable[..., subprocess.CompletedProcess],
 ) -> None:
     values = {**recipe_values, 'model': {**recipe_values['model'], 'in_channels': 3},
-              'data': {'train': str(colour_set), 'val': str(colour_set)},
+              'data': {'train': str(pairs), 'val': str(colour_set)},
               'optim': {'epochs': 1, 'batch_size': 4}}
     result = subprocess.run(command(tmp_path, values), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -170,6 +170,9 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     result = run_cgdet('evaluate', checkpoint, '--data', colour_set, '--json', tmp_path / 'r.json')
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / 'r.json').read_text())['images'] == 8
+    result = run_cgdet('evaluate', checkpoint, '--data', pairs, '--json', tmp_path / 'r.json')
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / 'r.json').read_text())['images'] == 6, 'frames with RGB'
     assert open_teacher(TeacherConfig(path=checkpoint)).channels == (16, 16, 16)
     assert open_model(checkpoint).card.channels == load_student(checkpoint)[1].channels == 3
     with pytest.raises(UserError, match='looks at RGB pictures'):
@@ -195,6 +198,8 @@ def test_data_that_do_not_fit_the_recipe_are_explained(
             ({'data': {**data, 'train': str(scenes)}, 'cmg': None}, 'with RGB, but there are'),
             ({'model': rgb_model, 'cmg': None, 'data': {
                 'train': str(colour_set), 'val': str(colour_set), 'synthetic': 4}}, 'are thermal'),
+            ({'model': rgb_model, 'cmg': None, 'data': {
+                'train': str(scenes), 'val': str(scenes)}}, 'thermal set without RGB'),
             ({'run': {**run, 'devices': 9}}, 'one batch of 18 over 9 processes')):
         with pytest.raises(UserError, match=words):
             train(parse_recipe({**values, 'run': run, **changes}, 'test'), progress=False)
