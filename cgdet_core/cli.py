@@ -285,6 +285,8 @@ def data_convert(
         help='Label folder, where there are several (llvip, kaist, msrs).')] = None,
     bits: Annotated[int | None, typer.Option(
         help='8 or 16, where a set has both (flir-adas); 16 by default.')] = None,
+    unregistered_rgb: Annotated[bool, typer.Option(
+        '--unregistered-rgb', help='Pair RGB of another field of view (flir-adas-v1).')] = False,
     renames: Annotated[list[str] | None, typer.Option(
         '--map', metavar='NATIVE=CLASS',
         help='CLASS: person, bicycle, car, ignore-person ..., drop.')] = None,
@@ -304,8 +306,9 @@ def data_convert(
         if not equals:
             raise UserError(f'--map needs NATIVE=CLASS, such as truck=car, not {rename!r}.')
         mapping[native.strip()] = target.strip()
-    place, report = convert(name, folder, output, console, Options(rgb, labels, bits), mapping,
-                            hold_out, frames, overwrite)
+    options = Options(rgb, labels, bits, unregistered_rgb)
+    place, report = convert(
+        name, folder, output, console, options, mapping, hold_out, frames, overwrite)
     print_report(report, place, console)
 
 

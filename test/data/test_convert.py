@@ -186,6 +186,7 @@ def test_binary_labels_are_named(tmp_path: Path) -> None:
     ('lvip', {}, "did you mean 'llvip'"),
     ('llvip', {'options': Options(bits=8)}, '--bits means nothing for llvip'),
     ('llvip', {'options': Options(labels=Path('no'))}, 'holds no XML'),
+    ('llvip', {'options': Options(unregistered_rgb=True)}, '--unregistered-rgb means nothing'),
     ('yolo', {'options': Options(rgb=Path('no'))}, 'RGB folder no does not exist'),
     ('msrs', {'options': Options(labels=Path('no'))}, 'label folder no does not exist'),
     ('flir-adas-v2', {'options': Options(bits=12)}, 'must be 8 or 16'),
@@ -235,7 +236,8 @@ def test_frames_in_two_splits_are_noted(tmp_path: Path) -> None:
 
 def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
     flir_v1(tmp_path)
-    result = run_cgdet('data', 'convert', 'flir-adas-v1', tmp_path, '--map', 'dog=ignore-person')
+    result = run_cgdet('data', 'convert', 'flir-adas-v1', tmp_path, '--map', 'dog=ignore-person',
+                       '--unregistered-rgb')
     assert result.returncode == 0, result.stderr
     for words in ('8-bit among 16-bit', 'uint16 4 (up to', '2 RGB pictures are missing',
                   'dog -> ignore-person 2', 'train_thermal.json, val_thermal.json'):

@@ -74,7 +74,8 @@ def test_every_format_has_a_layout() -> None:
 
 
 def test_flir_v1_takes_16_bit_twins_and_warns_of_8_bit_ones(tmp_path: Path) -> None:
-    found, report = converted('flir-adas-v1', flir_v1(tmp_path))
+    found, report = converted(
+        'flir-adas-v1', flir_v1(tmp_path), options=Options(unregistered_rgb=True))
     assert found['train'] == {
         'FLIR_00001': (None, [(PERSON, *ONE), (CAR, 5, 5, 25, 15)], []),
         'FLIR_00002': ('FLIR_00002.jpg', [(BICYCLE, 3, 3, 12, 12)], []),
@@ -90,15 +91,24 @@ def test_flir_v1_takes_16_bit_twins_and_warns_of_8_bit_ones(tmp_path: Path) -> N
 
 def test_flir_v1_with_the_other_twin(tmp_path: Path) -> None:
     found, report = converted('flir-adas-v1', flir_v1(tmp_path), options=Options(bits=8))
-    assert report['bit_depth'] == {'uint8': 6} and not report['notes']
+    assert report['bit_depth'] == {'uint8': 6}
     assert report['read'] == 'train/thermal_8_bit, val/thermal_8_bit'
 
 
 def test_flir_v1_first_release(tmp_path: Path) -> None:
     found, report = converted('flir-adas-v1', flir_v1_first(tmp_path))
-    assert found == {'train': {'FLIR_00001': ('FLIR_00001.jpg', [(PERSON, *ONE)], [])},
-                     'val': {'FLIR_08863': ('FLIR_08863.jpg', [(PERSON, *ONE)], [])}}
+    assert found == {'train': {'FLIR_00001': (None, [(PERSON, *ONE)], [])},
+                     'val': {'FLIR_08863': (None, [(PERSON, *ONE)], [])}}
     assert report['read'] == 'training/Data, validation/Data'
+
+
+def test_flir_v1_is_unregistered_and_paired_only_if_asked(tmp_path: Path) -> None:
+    found, report = converted('flir-adas-v1', flir_v1_first(tmp_path))
+    assert found['train']['FLIR_00001'][0] is None
+    assert 'another field of view' in report['notes'][0]
+    found, report = converted('flir-adas-v1', tmp_path, overwrite=True,
+                              options=Options(unregistered_rgb=True))
+    assert found['train']['FLIR_00001'][0] == 'FLIR_00001.jpg' and not report['notes']
 
 
 @pytest.mark.parametrize(('bits', 'depth'), [(None, 'uint16'), (8, 'uint8'), (16, 'uint16')])

@@ -65,9 +65,10 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     Read train, val and video, or training, validation and video of the first release.
 
     The later release has thermal_annotations.json, thermal_8_bit/ and thermal_16_bit/; the
-    first one Annotations/*.json per frame, PreviewData/ (8-bit) and Data/ (16-bit).
+    first one Annotations/*.json per frame, PreviewData/ (8-bit) and Data/ (16-bit). Its RGB
+    camera sees another field of view, so frames get RGB only where the user asks for it.
     """
-    options.allow('flir-adas-v1', 'bits')
+    options.allow('flir-adas-v1', 'bits', 'unregistered_rgb')
     _check_bits(options)
     listing = Listing([], V1_CLASSES, '')
     read = []
@@ -82,7 +83,8 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
             found = _v1_per_frame(place / 'Annotations')
         else:
             continue
-        frames = [Frame(split, thermal[stem], rgb[stem], items) for stem, items in found]
+        frames = [Frame(split, thermal[stem], rgb[stem] if options.unregistered_rgb else None,
+                        items) for stem, items in found]
         listing.counts[UNLABELLED] += len(thermal.keys() - {f.thermal.stem for f in frames})
         listing.frames += frames
         read.append(f'{name}/{thermal.folder.name}')
@@ -92,6 +94,10 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
             'thermal_16_bit/ or thermal_8_bit/, or training/ and validation/ with '
             'Annotations/*.json and Data/ or PreviewData/')
     listing.layout = ', '.join(read)
+    if not options.unregistered_rgb:
+        listing.notes.append('RGB is left out: its camera has another field of view and is not '
+                             'registered to thermal, as guidance needs; the subset flir-aligned '
+                             'is. --unregistered-rgb pairs it all the same.')
     return listing
 
 

@@ -74,17 +74,23 @@ class Listing:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose about a layout: RGB folder, label folder, twin by bit depth."""
+    """
+    What the user may choose about a layout.
+
+    RGB folder, label folder, twin by bit depth, and whether to pair RGB that is not registered.
+    """
 
     rgb: Path | None = None
     labels: Path | None = None
     bits: int | None = None
+    unregistered_rgb: bool = False
 
     def allow(self, name: str, *known: str) -> None:
         """Refuse an option that means nothing for the format `name`."""
         for option, value in vars(self).items():
-            if value is not None and option not in known:
-                raise UserError(f'--{option} means nothing for {name}; leave it out.')
+            if value is not None and value is not False and option not in known:
+                raise UserError(f'--{option.replace("_", "-")} means nothing for {name}; leave it '
+                                'out.')
 
 
 def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
