@@ -57,6 +57,7 @@ def run_ablation(ablation: Ablation, console: Console) -> int:
     if torch.distributed.is_torchelastic_launched():
         raise UserError('"cgdet ablate" starts trainings itself: call it without torchrun and '
                         'give each run its processes with run.devices=...')
+    _check_teachers(ablation)
     busy = 0
     for number, run in enumerate(ablation.runs, 1):
         if result_of(run):
@@ -70,6 +71,15 @@ def run_ablation(ablation: Ablation, console: Console) -> int:
                 _measure(run, _train(run, lock))
                 write_tables(ablation)
     return busy
+
+
+def _check_teachers(ablation: Ablation) -> None:
+    """Say at once, not after the runs before it, that a variant has no teacher."""
+    for run in ablation.runs:
+        path = run.recipe.cmg and run.recipe.cmg.teacher.path
+        if path and not path.is_file() and not result_of(run):
+            raise UserError(f'The variant {run.variant} needs the teacher {path}, which does not '
+                            'exist; train it, or take the variant out of the grid.')
 
 
 @contextmanager

@@ -139,7 +139,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
 
     UserError names a missing file, an unknown key with the nearest valid one, or a bad value.
     """
-    return parse_recipe(apply_overrides(read_values(path), overrides), str(path))
+    values = read_values(path)
+    if 'variants' in values and 'name' not in values:
+        raise UserError(f'{path} is a grid of recipes; use "cgdet ablate".')
+    return parse_recipe(apply_overrides(values, overrides), str(path))
 
 
 def read_values(path: str | Path) -> dict[str, Any]:

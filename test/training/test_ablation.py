@@ -183,6 +183,17 @@ def test_a_failing_training_is_named(tmp_path: Path, recipe_values: dict) -> Non
         run_ablation(grid, Console(quiet=True))
 
 
+def test_a_missing_teacher_is_named_before_anything_is_trained(
+    tmp_path: Path, recipe_values: dict,
+) -> None:
+    path = grid_file(tmp_path, recipe_values)
+    path.write_text('base: tiny.yaml\nvariants: {plain: {}, taught: {'
+                    'cmg.teacher.path: none.ckpt}}\n')
+    with pytest.raises(UserError, match='variant taught needs the teacher none.ckpt'):
+        run_ablation(load_ablation(path, tmp_path / 'out'), Console(quiet=True))
+    assert not (tmp_path / 'out').exists()
+
+
 def test_an_interrupted_grid_goes_on(tmp_path: Path, recipe_values: dict) -> None:
     path = grid_file(tmp_path, recipe_values, 6)
     path.write_text('base: tiny.yaml\nseeds: [3]\nvariants: {plain: {}}\n')

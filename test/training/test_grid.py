@@ -15,8 +15,10 @@
 """Grids: read, checked, and explained when they are wrong."""
 
 from pathlib import Path
+import shlex
 
 from cgdet_core.errors import UserError
+from cgdet_core.losses.objectives import OBJECTIVES
 from cgdet_core.training.grid import comparable, load_ablation, recipe_hash
 import pytest
 import yaml
@@ -42,7 +44,19 @@ def test_the_shipped_grid() -> None:
     assert [on[v] for v in grid.variants[:4]] == [
         (False, False), (True, False), (False, True), (True, True)]
     objectives = {r.recipe.cmg.objective for r in grid.runs if r.recipe.cmg}
-    assert objectives == {'pearson', 'mse', 'cwd', 'style_content', 'frequency'}
+    assert objectives == set(OBJECTIVES)
+    teachers = {r.recipe.cmg.teacher.path for r in grid.runs if r.recipe.cmg}
+    assert teachers == {None, Path('runs/rgb_teacher/best.ckpt')}
+
+
+def test_the_command_of_the_shipped_grid() -> None:
+    path = ROOT / 'config' / 'train' / 'ablation.yaml'
+    line = next(x for x in path.read_text().splitlines() if x.startswith('#   cgdet ablate'))
+    overrides = shlex.split(line)[4:]
+    grid = load_ablation(path, Path('runs/ablation'), overrides)
+    assert {r.recipe.input_size for r in grid.runs} == {(256, 192)}
+    kinds = {r.variant: r.recipe.cmg.teacher.kind for r in grid.runs if r.recipe.cmg}
+    assert kinds.pop('rgb_teacher') == 'cgdet' and set(kinds.values()) == {'onnx'}
 
 
 def test_runs_go_seed_by_seed(tmp_path: Path, recipe_values: dict) -> None:

@@ -66,7 +66,7 @@ def test_wrong_values_are_named(recipe: Path, override: str, words: str) -> None
 
 @pytest.mark.parametrize(('text', 'words'), [
     ('', 'not a recipe'), ('- a', 'not a recipe'), ('a: [', 'not valid YAML'),
-    ('name: x', 'data')])
+    ('name: x', 'data'), ('base: x.yaml\nvariants: {a: {}}', 'a grid of .*cgdet ablate')])
 def test_files_that_are_no_recipe(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / 'r.yaml'
     path.write_text(text)
