@@ -58,6 +58,11 @@ class TeacherConfig(BaseModel):
             raise ValueError(f'a teacher of kind {self.kind} needs its path')
         if self.kind == 'onnx' and self.tensors is None:
             raise ValueError('a teacher of kind onnx needs tensors, the names of its pyramid')
+        for key in ('tensors', 'bgr', 'full_range', 'pad') if self.kind != 'onnx' else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f'{key} is for a teacher of kind onnx, not {self.kind}')
+        if self.kind == 'torchvision' and self.path is not None:
+            raise ValueError('path is for a teacher of another kind than torchvision')
         if self.input_size and any(s <= 0 or s % 32 for s in self.input_size):
             raise ValueError('input_size must be two multiples of 32, width then height')
         return self
@@ -107,11 +112,17 @@ class TorchvisionTeacher(nn.Module):
 
     def __init__(self, config: TeacherConfig) -> None:
         super().__init__()
-        from torchvision.models import get_model, list_models
-        from torchvision.models.detection import FasterRCNN  # noqa: F401  registers the models
+        from torchvision.models import detection, get_model, get_model_weights, list_models
 
-        if config.model not in list_models():
-            raise UserError(f'torchvision has no model {config.model!r}.')
+        detectors = list_models(module=detection)
+        if config.model not in detectors:
+            raise UserError(f'torchvision has no detector {config.model!r}; it has '
+                            f'{", ".join(detectors)}.')
+        known = get_model_weights(config.model)
+        names = [None, *known.__members__]
+        if config.weights not in names:
+            raise UserError(f'{config.model} has no weights {config.weights!r}; it has '
+                            f'{", ".join(names[1:])}.')
         try:
             detector = get_model(config.model, weights=config.weights, weights_backbone=None)
         except (URLError, OSError) as error:
@@ -124,19 +135,16 @@ class TorchvisionTeacher(nn.Module):
                 f'torchvision cannot read the weights {config.weights} of {config.model} '
                 f'({type(error).__name__}); delete their file in $TORCH_HOME/hub/checkpoints.'
             ) from None
-        except (ValueError, KeyError) as error:
-            raise UserError(f'torchvision cannot make {config.model}: {error}.') from None
-        except TypeError:  # of a classifier, which knows no weights_backbone
-            detector = None
-        if not hasattr(detector, 'backbone'):
-            raise UserError(f'{config.model} is not a detector with a feature pyramid.')
         self.backbone = detector.backbone.eval().requires_grad_(False)
         self.input_size = config.input_size or (640, 512)
         self.register_buffer('mean', torch.tensor(detector.transform.image_mean)[:, None, None])
         self.register_buffer('std', torch.tensor(detector.transform.image_std)[:, None, None])
         self._names: list[str] = []
-        with torch.no_grad():
-            found = self.backbone(torch.zeros(1, 3, 64, 64))
+        try:
+            with torch.no_grad():
+                found = self.backbone(torch.zeros(1, 3, 64, 64))
+        except RuntimeError:  # too small for a backbone without a pyramid
+            raise UserError(f'{config.model} has no feature pyramid.') from None
         for stride in STRIDES:
             name = next((k for k, v in found.items() if v.shape[-1] == 64 // stride), None)
             if name is None:
@@ -171,6 +179,10 @@ class OnnxTeacher:
             raise UserError(f'{config.path} is not a readable ONNX file: '
                             f'{type(error).__name__}.') from None
         sizes = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+        if len(sizes) != 4 or sizes[1] not in (0, 3):
+            raise UserError(
+                f'The input of the teacher {config.path} must be (n, 3, height, width), it is '
+                f'({", ".join(str(s or "any") for s in sizes)}).')
         self._fixed_batch = sizes[0] > 0
         if config.input_size is None and not all(sizes[2:]):
             raise UserError(f'The teacher {config.path} takes any input size; choose one with '
@@ -182,9 +194,9 @@ class OnnxTeacher:
         options = onnxruntime.SessionOptions()
         # Idle threads that spin would slow down training on the same cores.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-        self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
         width, height = self.input_size
         try:
+            self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
             found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
         except Exception as error:  # ONNX Runtime's own error classes
             raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '

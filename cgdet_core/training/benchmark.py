@@ -30,6 +30,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from cgdet_core.errors import UserError
 from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, StudentTraining
 from cgdet_core.training.recipe import load_recipe, Recipe
@@ -95,7 +96,7 @@ def benchmark(
     """Give each variant's milliseconds a step (medians over the rounds) and peak memory."""
     recipe = load_recipe(path, overrides)
     if recipe.rcs is None or recipe.cmg is None:
-        raise SystemExit('the recipe needs both rcs and cmg')
+        raise UserError(f'{path} needs both rcs and cmg.')
     with TemporaryDirectory() as folder:
         def variant(cache: Path | None) -> Recipe:
             assert recipe.cmg is not None
@@ -144,7 +145,10 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=60)
     parser.add_argument('--rounds', type=int, default=ROUNDS)
     options = parser.parse_args()
-    numbers = benchmark(options.recipe, options.overrides, options.steps, options.rounds)
+    try:
+        numbers = benchmark(options.recipe, options.overrides, options.steps, options.rounds)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
     print(json.dumps(numbers, indent=2))
 
 

@@ -15,6 +15,7 @@
 """Recipes: one YAML file says everything about a training run."""
 
 import difflib
+import math
 from pathlib import Path
 from typing import Any, get_args, Literal, TypeVar
 
@@ -41,7 +42,7 @@ Schema = TypeVar('Schema', bound=BaseModel)
 class Strict(BaseModel):
     """A section of the recipe; unknown keys are errors."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Strict):
@@ -88,7 +89,7 @@ class Recipe(Strict):
     """Hold a whole recipe."""
 
     name: str = Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')  # of the run's folder
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2 ** 32)
     classes: tuple[str, ...] = Field(('person', 'bicycle', 'car'), min_length=1)
     input_size: tuple[int, int] = (640, 512)  # width, height
     normalization: Normalization = Normalization()
@@ -107,6 +108,21 @@ class Recipe(Strict):
             return Normalization.from_dict(value) if isinstance(value, dict) else value
         except TypeError as error:
             raise ValueError(f'has a value of the wrong type: {error}') from None
+
+    @field_validator('classes')
+    @classmethod
+    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError('must be different names')
+        return value
+
+    @field_validator('augment')
+    @classmethod
+    def _scales(cls, value: AugmentConfig) -> AugmentConfig:
+        low, high = value.scale
+        if not 0 < low <= high < math.inf:
+            raise ValueError('scale must be two positive numbers, the smaller one first')
+        return value
 
     @field_validator('input_size')
     @classmethod

@@ -35,6 +35,7 @@ from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, count_parameters, StudentTraining
 from cgdet_core.training.recipe import Recipe
 import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -152,16 +153,21 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
     ]
     if progress:
         callbacks.append(RichProgressBar())
-    return lightning.Trainer(
-        accelerator=recipe.run.accelerator, devices=devices, num_nodes=nodes,
-        precision=recipe.run.precision,  # type: ignore[arg-type]
-        max_epochs=recipe.optim.epochs, callbacks=callbacks, plugins=[AtomicCheckpoints()],
-        logger=TensorBoardLogger(folder, 'logs', ''),
-        gradient_clip_val=recipe.optim.clip_norm,
-        check_val_every_n_epoch=min(recipe.run.val_every, recipe.optim.epochs),
-        num_sanity_val_steps=0, log_every_n_steps=10, use_distributed_sampler=False,
-        deterministic=recipe.run.deterministic, enable_progress_bar=progress,
-        enable_model_summary=False)
+    try:
+        return lightning.Trainer(
+            accelerator=recipe.run.accelerator, devices=devices, num_nodes=nodes,
+            precision=recipe.run.precision,  # type: ignore[arg-type]
+            max_epochs=recipe.optim.epochs, callbacks=callbacks, plugins=[AtomicCheckpoints()],
+            logger=TensorBoardLogger(folder, 'logs', ''),
+            gradient_clip_val=recipe.optim.clip_norm,
+            check_val_every_n_epoch=min(recipe.run.val_every, recipe.optim.epochs),
+            num_sanity_val_steps=0, log_every_n_steps=10, use_distributed_sampler=False,
+            deterministic=recipe.run.deterministic, enable_progress_bar=progress,
+            enable_model_summary=False)
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f'This machine cannot train with run.accelerator='
+                        f'{recipe.run.accelerator} and run.devices={devices}: '
+                        f'{str(error).strip().splitlines()[0]}') from None
 
 
 def train_loader(

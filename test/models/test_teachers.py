@@ -21,6 +21,8 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_core.models.checkpoint import load_student
 from cgdet_core.models.teachers import open_teacher, teacher_key, TeacherConfig
+import onnx
+from onnx import helper, TensorProto
 from pydantic import ValidationError
 import pytest
 import torch
@@ -59,7 +61,8 @@ def test_a_thermal_checkpoint_is_no_teacher(trained: Path) -> None:
 
 @pytest.mark.parametrize('kind', ['cgdet', 'onnx'])
 def test_a_missing_file(tmp_path: Path, kind: str) -> None:
-    config = TeacherConfig(kind=kind, path=tmp_path / 'no', tensors=('a', 'b', 'c'))
+    tensors = ('a', 'b', 'c') if kind == 'onnx' else None
+    config = TeacherConfig(kind=kind, path=tmp_path / 'no', tensors=tensors)
     with pytest.raises(UserError, match='does not exist'):
         open_teacher(config)
 
@@ -67,6 +70,9 @@ def test_a_missing_file(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(('values', 'words'), [
     ({'kind': 'cgdet'}, 'needs its path'), ({'kind': 'onnx'}, 'needs its path'),
     ({'kind': 'onnx', 'path': 'x'}, 'needs tensors'),
+    ({'kind': 'cgdet', 'path': 'x', 'tensors': ('a', 'b', 'c')}, 'tensors is for'),
+    ({'kind': 'torchvision', 'pad': 114}, 'pad is for'),
+    ({'kind': 'torchvision', 'path': 'x'}, 'path is for'),
     ({'kind': 'torchvision', 'input_size': (100, 64)}, 'multiples of 32')])
 def test_incomplete_configurations_are_named(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
@@ -144,6 +150,19 @@ def test_onnx_files_that_cannot_be_used_are_explained(
             open_teacher(TeacherConfig(kind='onnx', path=path, tensors=tensors, input_size=size))
 
 
+@pytest.mark.parametrize('shape', [(1, 64, 64, 3), (1, 3, 64), (64,)])
+def test_onnx_inputs_that_are_no_pictures_are_named(tmp_path: Path, shape: tuple) -> None:
+    def value(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value('x')],
+                              [value('y')])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)],
+                                ir_version=9), tmp_path / 'm.onnx')
+    with pytest.raises(UserError, match=r'must be \(n, 3, height, width\), it is \('):
+        open_teacher(TeacherConfig(kind='onnx', path=tmp_path / 'm.onnx', tensors=('y',) * 3))
+
+
 def test_a_torchvision_detector_gives_its_pyramid() -> None:
     teacher = open_teacher(TeacherConfig(**SMALL, weights=None))
     assert teacher.channels == (256, 256, 256)
@@ -152,11 +171,18 @@ def test_a_torchvision_detector_gives_its_pyramid() -> None:
 
 
 @pytest.mark.parametrize(('model', 'words'), [
-    ('retinanet_resnet5', 'has no model'), ('mobilenet_v3_small', 'not a detector'),
+    ('retinanet_resnet5', 'has no detector .*retinanet_resnet50_fpn_v2'),
+    ('mobilenet_v3_small', 'has no detector'), ('deeplabv3_resnet50', 'has no detector'),
+    ('ssd300_vgg16', 'ssd300_vgg16 has no feature'), ('ssdlite320_mobilenet_v3_large', 'has no f'),
     ('fasterrcnn_mobilenet_v3_large_320_fpn', 'no features of stride 8')])
 def test_torchvision_models_without_a_pyramid_are_named(model: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         open_teacher(TeacherConfig(kind='torchvision', model=model, weights=None))
+
+
+def test_unknown_weights_of_a_torchvision_model_are_named() -> None:
+    with pytest.raises(UserError, match="no weights 'COCO'; it has COCO_V1, DEFAULT"):
+        open_teacher(TeacherConfig(**SMALL, weights='COCO'))
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ import sys
 import time
 
 from cgdet_core.data.synthetic import write_coco
+from cgdet_core.errors import UserError
 from cgdet_core.models.checkpoint import load_student
 from cgdet_core.training.recipe import parse_recipe
-from cgdet_core.training.train import make_card
+from cgdet_core.training.train import make_card, make_trainer
 import pytest
 import torch
 import yaml
@@ -111,6 +112,20 @@ def test_neither_overwrites_nor_resumes_nothing(
     assert result.returncode == 1
     assert ('nothing to resume' if more else 'already holds a run') in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('run', [
+    {'accelerator': 'abacus'},
+    pytest.param({'accelerator': 'gpu'}, marks=pytest.mark.skipif(
+        torch.cuda.is_available(), reason='there is a GPU')),
+    pytest.param({'accelerator': 'gpu', 'devices': 99}, marks=pytest.mark.skipif(
+        not torch.cuda.is_available(), reason='no GPU here'))])
+def test_a_machine_that_cannot_train_is_explained(
+    tmp_path: Path, recipe_values: dict, run: dict,
+) -> None:
+    recipe = parse_recipe({**recipe_values, 'run': {**run, 'output': str(tmp_path)}}, 'test')
+    with pytest.raises(UserError, match=f'run.accelerator={run["accelerator"]} and run.devices'):
+        make_trainer(recipe, progress=False)
 
 
 def test_a_damaged_picture_is_named_although_a_worker_read_it(
