@@ -14,7 +14,6 @@
 
 """The grid of an ablation: which variants of a recipe are trained over which seeds."""
 
-from collections.abc import Iterator
 import hashlib
 import json
 from pathlib import Path
@@ -25,12 +24,15 @@ from cgdet_core.errors import UserError
 from cgdet_core.training.recipe import (
     apply_overrides,
     check_values,
+    differences,
+    flat,
     load_recipe,
     parse_recipe,
     read_values,
     Recipe,
     set_value,
     Strict,
+    WEIGHTLESS,
 )
 from pydantic import Field, field_validator
 
@@ -116,7 +118,7 @@ def _run(
     overrides: list[str] | None,
 ) -> Run:
     values = apply_overrides(read_values(base), overrides)
-    for key, value in _flat(changes):
+    for key, value in flat(changes):
         if key in RESERVED:
             raise UserError(f'{path}: the variant {variant} may not set {key}; the grid does.')
         set_value(values, key, value)
@@ -125,21 +127,12 @@ def _run(
     return Run(variant, seed, values, parse_recipe(values, f'{path}: variant {variant}'))
 
 
-def _flat(changes: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]:
-    """Give `section.key` and value; a mapping changes a section, an empty one nothing."""
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f'{parents}{key}.')
-        else:
-            yield f'{parents}{key}', value
-
-
 def comparable(recipe: Recipe) -> dict[str, Any]:
     """Give what decides about a run's numbers, as `section.key` with plain values."""
     kept = {'precision', 'devices', 'nodes'}
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
-    return dict(_flat(values))
+    return {k: v for k, v in flat(values) if k not in WEIGHTLESS}
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -153,8 +146,7 @@ def _same_recipe(run: Run) -> None:
     path = run.recipe.folder / 'recipe.yaml'
     if not path.is_file():
         return
-    old, new = comparable(load_recipe(path)), comparable(run.recipe)
-    changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    changed = differences(comparable(load_recipe(path)), comparable(run.recipe))
     if changed:
         raise UserError(
             f'The run {run.recipe.folder} was made with another recipe ({", ".join(changed)} '

@@ -14,6 +14,7 @@
 
 """Recipes: one YAML file says everything about a training run."""
 
+from collections.abc import Iterator
 import difflib
 import math
 from pathlib import Path
@@ -37,6 +38,9 @@ from pydantic import (
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
+# Keys that change no weight (the teacher's cache: but for the rounding of its features, which it
+# computes one by one or in batches).
+WEIGHTLESS = ('data.cache_gib', 'cmg.teacher.cache')
 
 
 class Strict(BaseModel):
@@ -200,6 +204,22 @@ def set_value(values: dict[str, Any], key: str, value: Any) -> None:
             raise UserError(f'The override {key!r} names no section of the recipe.')
         values = node
     values[last] = value
+
+
+def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]:
+    """Give `section.key` and value; an empty section gives nothing."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f'{parents}{key}.')
+        else:
+            yield f'{parents}{key}', value
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Name the `section.key` that differ and may change the weights; plain values."""
+    old, new = dict(flat(old)), dict(flat(new))
+    return [k for k in sorted(old.keys() | new.keys())
+            if k not in WEIGHTLESS and old.get(k) != new.get(k)]
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:

@@ -29,11 +29,12 @@ from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repe
 from cgdet_core.errors import UserError
 from cgdet_core.models.checkpoint import KEY, load_student, read_checkpoint
 from cgdet_core.models.student import DeployedStudent, Student
+from cgdet_core.models.teachers import teacher_key
 from cgdet_core.runtime.card import ModelCard, write_atomically
 from cgdet_core.runtime.normalization import Normalization
 from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, count_parameters, StudentTraining
-from cgdet_core.training.recipe import Recipe
+from cgdet_core.training.recipe import differences, Recipe
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
@@ -103,14 +104,17 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
 
 
 def _same_recipe(last: Path, card: ModelCard) -> None:
-    """Refuse to resume a run under another recipe (`run` aside)."""
-    old = read_checkpoint(last)[KEY]['card']['training']['recipe']
-    new = json.loads(json.dumps(card.training['recipe']))
-    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
+    """Refuse to resume a run under another recipe (`run` aside) or teacher."""
+    old = read_checkpoint(last)[KEY]['card']['training']
+    new = json.loads(json.dumps(card.training))
+    changed = differences(old['recipe'], new['recipe'])
+    # A recipe's path may have another teacher by now; the first runs did not record theirs.
+    if not changed and old.get('teacher', new['teacher']) != new['teacher']:
+        changed = ['the content of cmg.teacher']
     if changed:
         raise UserError(
-            f'{last} was trained by another recipe: {", ".join(sorted(changed))} changed. Resume '
-            'with the recipe as it was, or start a new run with name=... and optim.init=...')
+            f'{last} was trained by another recipe: {", ".join(changed)} changed. Resume with '
+            'the recipe as it was, or start a new run with name=... and optim.init=...')
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -219,6 +223,7 @@ def make_card(recipe: Recipe) -> ModelCard:
         gflops=round(counter.get_total_flops() / 1e9, 2),
         training={
             'recipe': _without_folders(recipe.model_dump(exclude={'run'})), 'seed': recipe.seed,
+            'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
             'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),

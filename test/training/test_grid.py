@@ -114,7 +114,7 @@ def test_what_decides_about_the_numbers(tmp_path: Path, recipe_values: dict) -> 
     def found(*overrides: str) -> str:
         return recipe_hash(load_ablation(path, tmp_path, list(overrides)).runs[0].recipe)
 
-    assert found() == found('run.workers=2', 'run.val_every=9', 'name=x')
+    assert found() == found('run.workers=2', 'run.val_every=9', 'name=x', 'data.cache_gib=1')
     assert len({found(), found('optim.lr=0.1'), found('run.precision=bf16-mixed'),
                 found('normalization.kind=percentile')}) == 4
 

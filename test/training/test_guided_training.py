@@ -113,10 +113,10 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert torch.load(last, weights_only=True)['epoch'] < EPOCHS - 1, 'killed too late'
-    with pytest.raises(UserError, match='another recipe: rcs changed'):
+    with pytest.raises(UserError, match=r'another recipe: rcs\.weight changed'):
         train(load_recipe(tmp_path / 'recipe.yaml', ['rcs.weight=0.3']), True, progress=False)
-    result = subprocess.run(command(tmp_path, values, '--resume'), cwd=ROOT,
-                            capture_output=True, text=True)
+    result = subprocess.run(command(tmp_path, values, '--resume', 'data.cache_gib=0.0001'),
+                            cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     expected = torch.load(guided / 'last.ckpt', weights_only=True)
     found = torch.load(last, weights_only=True)
@@ -125,6 +125,21 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
         assert expected[part].keys() == found[part].keys()
         for name, value in expected[part].items():
             assert torch.equal(value, found[part][name]), name
+
+
+def test_another_teacher_of_the_same_name_is_refused(
+    tmp_path: Path, guided: Path, values: dict,
+) -> None:
+    shutil.copytree(guided, tmp_path / 'guided')
+    other = tmp_path / Path(values['cmg']['teacher']['path']).name
+    content = torch.load(values['cmg']['teacher']['path'], weights_only=True)
+    first = next(iter(content['state_dict'].values()))
+    first += 1
+    torch.save(content, other)
+    command(tmp_path, values)
+    with pytest.raises(UserError, match=r'content of cmg\.teacher changed'):
+        train(load_recipe(tmp_path / 'recipe.yaml', [f'cmg.teacher.path={other}']), True,
+              progress=False)
 
 
 def test_nothing_of_training_remains_in_the_deployed_model(

@@ -17,7 +17,7 @@
 from pathlib import Path
 
 from cgdet_core.errors import UserError
-from cgdet_core.training.recipe import load_recipe
+from cgdet_core.training.recipe import differences, load_recipe
 import pytest
 import yaml
 
@@ -86,3 +86,14 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, words: str) -> None
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_recipe(tmp_path / 'no.yaml')
+
+
+def test_what_another_recipe_is(recipe: Path) -> None:
+    def changed(*overrides: str) -> list[str]:
+        teacher = 'cmg.teacher={path: x, pad: 0}'
+        return differences(*(load_recipe(recipe, [teacher, *more]).model_dump()
+                             for more in ((), overrides)))
+
+    assert not changed('data.cache_gib=0', 'cmg.teacher.cache=null')
+    assert changed('optim.lr=1', 'cmg.teacher.path=y') == ['cmg.teacher.path', 'optim.lr']
+    assert set(changed('cmg=null')) > {'cmg.weight'}
