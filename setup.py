@@ -27,7 +27,8 @@ runtime = [
 bags = ['pyyaml', 'rosbags>=0.10']
 train = runtime + bags + [
     'faster-coco-eval>=1.6', 'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17', 'onnxscript',
-    'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5', 'torchvision>=0.21',
+    'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
+    'torchvision>=0.21',
 ]
 test = ['hypothesis', 'pytest']
 

@@ -42,7 +42,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import source_frames
 from cgdet_core.runtime.card import load_card, ModelCard, write_atomically
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
-from cgdet_core.runtime.drawing import contact_sheet, draw
+from cgdet_core.runtime.drawing import contact_sheet, draw, save_png
 from cgdet_core.runtime.postprocess import Detections
 from cgdet_ros.play import play
 from cgdet_ros.resources import share_file, use_transport_profile
@@ -304,7 +304,7 @@ def _write_pictures(
         if video is not None:
             video.release()
     if sheet:
-        cv2.imwrite(str(output / 'contact_sheet.png'), contact_sheet(sheet))
+        save_png(output / 'contact_sheet.png', contact_sheet(sheet))
 
 
 if __name__ == '__main__':

@@ -21,9 +21,9 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.card import write_atomically
-from cgdet_core.runtime.drawing import COLORS, contact_sheet, TRUTH_COLOR
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.drawing import COLORS, contact_sheet, save_png, TRUTH_COLOR
+from cgdet_core.runtime.frames import read_rgb, read_thermal
+from cgdet_core.runtime.geometry import resize
 from cgdet_core.runtime.normalization import Normalization, normalize
 import cv2
 import numpy as np
@@ -56,13 +56,15 @@ def draw_record(record: ImageRecord, classes: tuple[str, ...]) -> NDArray[np.uin
 
 
 def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    picture = None if record.rgb_path is None else cv2.imread(str(record.rgb_path))
-    if picture is not None:
-        return cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
-    empty = np.zeros((*shape, 3), np.uint8)
-    words = 'no RGB' if record.rgb_path is None else 'RGB cannot be read'
-    cv2.putText(empty, words, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, TRUTH_COLOR, 1)
-    return empty
+    view, words = np.zeros((*shape, 3), np.uint8), 'no RGB'
+    if record.rgb_path is not None:
+        try:
+            resize(cv2.cvtColor(read_rgb(record.rgb_path), cv2.COLOR_RGB2BGR), view)
+            return view
+        except UserError:
+            words = 'RGB cannot be read'
+    cv2.putText(view, words, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, TRUTH_COLOR, 1)
+    return view
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
@@ -73,17 +75,12 @@ def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
                         '--overwrite.')
 
 
-def save_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write a PNG, whole or not at all."""
-    write_atomically(path, cv2.imencode('.png', picture)[1].tobytes())
-
-
 def save_sheet(
     path: Path, records: list[ImageRecord], classes: tuple[str, ...], columns: int = 2,
 ) -> None:
     """Write a contact sheet of frames, each with both modalities."""
-    save_picture(path, contact_sheet([draw_record(r, classes) for r in records],
-                                     min(columns, len(records)), 960))
+    save_png(path, contact_sheet([draw_record(r, classes) for r in records],
+                                 min(columns, len(records)), 960))
 
 
 def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -> int:
@@ -106,5 +103,5 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
     refuse_existing(paths, overwrite)
     for path, record in zip(paths, records):
-        save_picture(path, draw_record(record, coco.classes))
+        save_png(path, draw_record(record, coco.classes))
     return len(records)

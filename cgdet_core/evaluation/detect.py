@@ -22,11 +22,10 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.card import write_atomically
 from cgdet_core.runtime.detector import Detector
-from cgdet_core.runtime.drawing import draw
+from cgdet_core.runtime.drawing import draw, save_png
 from cgdet_core.runtime.frames import IMAGE_SUFFIXES, read_thermal, to_gray, VIDEO_SUFFIXES
 from cgdet_core.runtime.postprocess import Detections
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -114,17 +113,10 @@ def detect_sources(
                        'width': frame.shape[1], 'height': frame.shape[0]})
         annotations += coco_annotations(found, image_id, len(annotations) + 1)
         picture = draw(frame, found, detector.card.classes, detector.card.normalization)
-        _save(output / 'pictures' / Path(name).with_suffix('.png'), picture)
+        save_png(output / 'pictures' / Path(name).with_suffix('.png'), picture)
     if not images:
         raise UserError(f'There are no frames in {", ".join(sources)}.')
     categories = [{'id': i + 1, 'name': c} for i, c in enumerate(detector.card.classes)]
     text = json.dumps({'images': images, 'annotations': annotations, 'categories': categories})
     write_atomically(output / 'detections.json', text.encode())
     return len(images), len(annotations)
-
-
-def _save(path: Path, picture: NDArray[np.uint8]) -> None:
-    good, encoded = cv2.imencode('.png', picture)
-    if not good:
-        raise UserError(f'The picture {path} cannot be encoded.')
-    write_atomically(path, encoded.tobytes())

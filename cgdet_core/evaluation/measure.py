@@ -86,9 +86,9 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         counts['before_nms_relative'].append(
             analysis.boxes_per_object(more, record, analysis.DUPLICATE_SHARE))
         counts['after_nms'].append(analysis.boxes_per_object(
-            _above(found, analysis.DUPLICATE_SCORE), record))
+            found.above(analysis.DUPLICATE_SCORE), record))
         confusion += analysis.confusion(
-            _above(found, analysis.MATCH_SCORE), record, len(card.classes))
+            found.above(analysis.MATCH_SCORE), record, len(card.classes))
         features.append(_features(student, tap.images, record, box))
         metric.update(found, record)
         all_found.append(found)
@@ -109,11 +109,6 @@ def detections_of(arrays: Arrays, frame: int) -> Detections:
     return Detections(arrays['boxes'][mine], arrays['scores'][mine], arrays['labels'][mine])
 
 
-def _above(found: Detections, least: float) -> Detections:
-    keep = found.scores >= least
-    return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
-
-
 @torch.inference_mode()
 def _features(
     student: Student, images: NDArray[np.float32], record: ImageRecord, box: Letterbox,
@@ -128,7 +123,7 @@ def _features(
 
 
 def _detections(all_found: list[Detections]) -> Arrays:
-    kept = [_above(found, analysis.MATCH_SCORE) for found in all_found]
+    kept = [found.above(analysis.MATCH_SCORE) for found in all_found]
     return {'frame': np.repeat(np.arange(len(kept)), [len(k) for k in kept]),
             'boxes': np.concatenate([k.boxes for k in kept]),
             'scores': np.concatenate([k.scores for k in kept]),

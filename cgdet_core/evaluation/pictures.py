@@ -17,10 +17,8 @@
 from pathlib import Path
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
-from cgdet_core.errors import UserError
 from cgdet_core.evaluation.analysis import match
-from cgdet_core.runtime.card import write_atomically
-from cgdet_core.runtime.drawing import COLORS
+from cgdet_core.runtime.drawing import COLORS, save_png
 from cgdet_core.runtime.frames import read_thermal
 from cgdet_core.runtime.geometry import resize
 from cgdet_core.runtime.normalization import Normalization, normalize
@@ -136,8 +134,4 @@ def _write(rows: list[list[Picture]], path: Path) -> Path:
     padded = [np.hstack([cv2.copyMakeBorder(
         p, 0, height - p.shape[0], 0, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
         for p in row]) for row in rows]
-    good, encoded = cv2.imencode('.png', np.vstack(padded))
-    if not good:
-        raise UserError(f'The picture {path} cannot be encoded.')
-    write_atomically(path, encoded.tobytes())
-    return path
+    return save_png(path, np.vstack(padded))

@@ -14,8 +14,11 @@
 
 """Draw detections on thermal frames, for people to look at."""
 
+from pathlib import Path
 from typing import Any
 
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.card import write_atomically
 from cgdet_core.runtime.normalization import Normalization, normalize
 from cgdet_core.runtime.postprocess import Detections
 import cv2
@@ -62,3 +65,12 @@ def contact_sheet(
     while len(tiles) % columns:
         tiles.append(np.zeros_like(tiles[0]))
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+
+
+def save_png(path: Path, picture: NDArray[np.uint8]) -> Path:
+    """Write a picture (H, W, 3) BGR, whole or not at all, and give its file."""
+    good, encoded = cv2.imencode('.png', picture)
+    if not good:
+        raise UserError(f'The picture {path} cannot be encoded.')
+    write_atomically(path, encoded.tobytes())
+    return path

@@ -37,9 +37,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, thresholds: NDArray[np.float32]) -> 'Detections':
-        """Keep detections that reach their class's threshold, thresholds (num_classes,)."""
-        keep = self.scores >= thresholds[self.labels]
+    def above(self, threshold: float | NDArray[np.float32]) -> 'Detections':
+        """Keep detections that reach the threshold, or their class's of (num_classes,)."""
+        least = threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold
+        keep = self.scores >= least
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
 

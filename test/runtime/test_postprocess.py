@@ -74,3 +74,4 @@ def test_thresholds_per_class() -> None:
     found = Detections(np.zeros((3, 4), np.float32), np.array([0.5, 0.5, 0.5], np.float32),
                        np.array([0, 1, 0]))
     assert found.above(np.array([0.4, 0.6], np.float32)).labels.tolist() == [0, 0]
+    assert len(found.above(0.5)) == 3 and len(found.above(0.6)) == 0
