@@ -62,35 +62,14 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     train_set = recipe.frames(recipe.data.train)
-    count = len(train_set.images) + recipe.data.synthetic
-    devices, nodes = _processes(recipe)
-    batch = recipe.optim.batch_size * devices * nodes
-    if count < batch:
-        over = f' over {devices * nodes} processes' if devices * nodes > 1 else ''
-        raise UserError(f'{count} training frames do not fill one batch of {batch}{over}; '
-                        'lower optim.batch_size.')
-    if recipe.data.synthetic and recipe.model.in_channels == 3:
-        raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
-                        'data.synthetic=0.')
+    _check_data(recipe, train_set)
     val_set = recipe.frames(recipe.data.val)
     guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
-    if guide and not any(r.rgb_path for r in train_set.images):
-        raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
-                        'guidance (cmg) needs.')
-    missing = [r.rgb_path for r in train_set.images if r.rgb_path and not r.rgb_path.is_file()]
-    if guide and missing:
-        raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
-                        f'missing, the first is {missing[0]}.')
     module = StudentTraining(recipe, make_card(recipe), guide)
     if resume:
         _same_recipe(last, module.card)
     if recipe.optim.init is not None and not resume:
-        start, _ = load_student(recipe.optim.init)
-        try:
-            module.student.load_state_dict(start.state_dict())
-        except RuntimeError:
-            raise UserError(
-                f'{recipe.optim.init} has other layer sizes than the recipe.') from None
+        _start_from(recipe.optim.init, module.student)
     trainer = make_trainer(recipe, progress)
     try:
         trainer.fit(module, train_loader(recipe, train_set, guide), val_loader(val_set),
@@ -101,6 +80,38 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
     return recipe.folder / 'best.ckpt'
+
+
+def _check_data(recipe: Recipe, frames: CocoSet) -> None:
+    """Refuse training frames that the recipe cannot use."""
+    count = len(frames.images) + recipe.data.synthetic
+    devices, nodes = _processes(recipe)
+    batch = recipe.optim.batch_size * devices * nodes
+    if count < batch:
+        over = f' over {devices * nodes} processes' if devices * nodes > 1 else ''
+        raise UserError(f'{count} training frames do not fill one batch of {batch}{over}; '
+                        'lower optim.batch_size.')
+    if recipe.data.synthetic and recipe.model.in_channels == 3:
+        raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
+                        'data.synthetic=0.')
+    if recipe.cmg is None:
+        return
+    pictures = [r.rgb_path for r in frames.images if r.rgb_path]
+    if not pictures:
+        raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
+                        'guidance (cmg) needs.')
+    missing = [p for p in pictures if not p.is_file()]
+    if missing:
+        raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
+                        f'missing, the first is {missing[0]}.')
+
+
+def _start_from(checkpoint: Path, student: Student) -> None:
+    start, _ = load_student(checkpoint)
+    try:
+        student.load_state_dict(start.state_dict())
+    except RuntimeError:
+        raise UserError(f'{checkpoint} has other layer sizes than the recipe.') from None
 
 
 def _same_recipe(last: Path, card: ModelCard) -> None:
