@@ -44,7 +44,7 @@ class FrameSource(Protocol):
 
 def make_sample(
     image: NDArray[np.float32], boxes: NDArray[np.float32], labels: NDArray[np.int64],
-    rgb: Path | None = None,
+    rgb: Path | None = None, size: tuple[int, int] | None = None,
 ) -> Sample:
     """
     Pack one frame.
@@ -61,7 +61,7 @@ def make_sample(
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             torch.from_numpy(boxes), format='XYXY', canvas_size=(height, width)),
         'labels': torch.from_numpy(labels),
-        'views': [] if rgb is None else [View(rgb, whole, whole, (0, 0), (0, 0, *whole))],
+        'views': [] if rgb is None else [View(rgb, size or whole, whole, (0, 0), (0, 0, *whole))],
     }
 
 
@@ -99,7 +99,8 @@ class CocoFrames:
         factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2)
         return make_sample(
             image.astype(np.float32), (record.boxes * factor).astype(np.float32),
-            np.where(record.crowd == 0, record.labels, IGNORED), record.rgb_path)
+            np.where(record.crowd == 0, record.labels, IGNORED), record.rgb_path,
+            (record.width, record.height))
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
         raw = read_frame(record.path, self.channels)

@@ -79,7 +79,7 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     if guide and missing:
         raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
                         f'missing, the first is {missing[0]}.')
-    module = StudentTraining(recipe, make_card(recipe), guide)
+    module = StudentTraining(recipe, make_card(recipe), guide, train_set.images)
     if resume:
         _same_recipe(last, module.card)
     if recipe.optim.init is not None and not resume:
@@ -177,11 +177,12 @@ def train_loader(
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(
             recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
-    frames = AugmentedFrames(
-        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
-        guide.reader if guide else None)
     paired = torch.tensor([r.rgb_path is not None for r in coco.images]
                           + [False] * recipe.data.synthetic)
+    frames = AugmentedFrames(
+        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
+        paired if recipe.data.pair_share is not None else None,
+        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
     if recipe.data.repeat_threshold:
         labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
         repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
