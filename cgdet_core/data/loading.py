@@ -186,7 +186,7 @@ class AugmentedFrames(Dataset[Sample]):
         for view in views:
             found = teacher.cached(view)
             if found is None:
-                raise UserError(f'The features of {view.rgb} vanished from {teacher.cache}; '
+                raise UserError(f'The features of {view.picture} vanished from {teacher.cache}; '
                                 'start again with --resume.')
             teacher.lay_out(view, found, features, masks)
         return features, masks

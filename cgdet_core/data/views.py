@@ -18,10 +18,12 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cgdet_core.data.coco import ImageRecord
 from cgdet_core.models.head import STRIDES
 from cgdet_core.runtime.card import write_atomically
-from cgdet_core.runtime.frames import read_rgb
+from cgdet_core.runtime.frames import read_rgb, read_thermal
 from cgdet_core.runtime.geometry import Letterbox, resize
+from cgdet_core.runtime.normalization import Normalization, normalize
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,18 +32,28 @@ from torch.nn import functional
 
 class View(NamedTuple):
     """
-    Place an RGB picture in a sample.
+    Place a picture that a teacher can see, of RGB as a rule, in a sample.
 
     The point (u, v) of the picture, each in [0, 1], lies at (scale * (u, v) + offset) pixels of
     the sample, and only `region` (x1, y1, x2, y2) of the sample shows it. A negative scale is
     a mirrored picture.
     """
 
-    rgb: Path
+    picture: Path
     size: tuple[int, int]  # of the thermal frame's file, width and height
     scale: tuple[float, float]
     offset: tuple[float, float]
     region: tuple[float, float, float, float]
+    thermal: bool = False  # the picture is the thermal frame itself
+
+    @staticmethod
+    def of(record: ImageRecord, thermal: bool) -> 'View | None':
+        """Give the view that fills its frame: of RGB, else if wanted of the frame itself."""
+        size = record.width, record.height
+        if record.rgb_path is None and not thermal:
+            return None
+        return View(record.rgb_path or record.path, size, size, (0, 0), (0, 0, *size),
+                    record.rgb_path is None)
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float],
               size: tuple[int, int]) -> 'View':
@@ -85,11 +97,13 @@ class TeacherInput:
     def __init__(
         self, input_size: tuple[int, int], pad: int, channels: tuple[int, ...],
         cache: Path | None, offset: float = 0.5,
+        normalization: Normalization | None = None,
     ) -> None:
         self.input_size = input_size
         self.pad = pad
         self.cache = cache
         self.offset = offset
+        self.normalization = normalization or Normalization()  # of thermal frames
         width, height = input_size
         self.shapes = [(c, height // s, width // s) for c, s in zip(channels, STRIDES)]
 
@@ -115,7 +129,12 @@ class TeacherInput:
         width, height = self._fitted(view)
         canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
         # Registered means: of the thermal frame's shape, whatever its own number of pixels.
-        resize(read_rgb(view.rgb), canvas[:height, :width])
+        if view.thermal:
+            frame = normalize(read_thermal(view.picture), self.normalization)
+            picture = np.repeat(np.rint(frame * 255).astype(np.uint8)[..., None], 3, 2)
+        else:
+            picture = read_rgb(view.picture)
+        resize(picture, canvas[:height, :width])
         return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
 
     def empty(self, size: tuple[int, int], device: torch.device) -> tuple[list[Tensor], ...]:
@@ -165,8 +184,10 @@ class TeacherInput:
 
     def _path(self, view: View) -> Path:
         assert self.cache is not None
-        state, (width, height) = view.rgb.stat(), self._fitted(view)
-        name = f'{view.rgb.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
+        state, (width, height) = view.picture.stat(), self._fitted(view)
+        name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
+        if view.thermal:
+            name += f' {self.normalization.to_dict()}'
         return self.cache / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
 
 

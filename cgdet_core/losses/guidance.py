@@ -34,6 +34,7 @@ class GuidanceConfig(BaseModel):
     weight: float = Field(5.0, ge=0, allow_inf_nan=False)  # lambda_cms
     objective: str = 'pearson'
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
+    unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the frame itself
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
     warmup_epochs: float = Field(1.0, ge=0)  # the weight grows linearly over these
     stop_epoch: int | None = Field(None, gt=0)  # without CMG from here on

@@ -22,6 +22,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.losses.guidance import Guide
 from cgdet_core.models.teachers import open_teacher, teacher_key, TeacherConfig
 from cgdet_core.ranks import rank_and_ranks
+from cgdet_core.runtime.normalization import Normalization
 from rich.progress import track
 import torch
 from torch import Tensor
@@ -33,7 +34,10 @@ HALF_MAX = 6e4  # about the largest value of half precision
 class TeacherGuide:
     """Hold the frozen teacher, outside of the module whose weights are trained and saved."""
 
-    def __init__(self, config: TeacherConfig) -> None:
+    def __init__(
+        self, config: TeacherConfig, normalization: Normalization | None = None,
+        thermal: bool = False,
+    ) -> None:
         # A student starts from the same weights with a teacher and without.
         with torch.random.fork_rng(devices=[]):
             self.teacher = open_teacher(config)
@@ -42,7 +46,8 @@ class TeacherGuide:
         cache = config.cache / teacher_key(config) if config.cache and not random else None
         self.reader = TeacherInput(
             self.teacher.input_size, self.teacher.pad, self.teacher.channels, cache,
-            self.teacher.offset)
+            self.teacher.offset, normalization)
+        self.thermal = thermal  # show the teacher frames without RGB as they are
 
     def __deepcopy__(self, memo: Any) -> 'TeacherGuide':
         return self  # the averaged copy of the module needs no teacher of its own
@@ -57,9 +62,8 @@ class TeacherGuide:
         if self.reader.cache is None:
             return
         rank, ranks = rank_and_ranks()
-        views = [View(r.rgb_path, (r.width, r.height), (1, 1), (0, 0), (0, 0, 1, 1))
-                 for r in records if r.rgb_path is not None]
-        missing = [v for v in views[rank::ranks] if self.reader.cached(v) is None]
+        views = [View.of(record, self.thermal) for record in records[rank::ranks]]
+        missing = [v for v in views if v is not None and self.reader.cached(v) is None]
         for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
             features = self._see(self.reader.pixels(view)[None].to(device))
             try:

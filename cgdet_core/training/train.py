@@ -71,8 +71,8 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
         raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
                         'data.synthetic=0.')
     val_set = load_coco(recipe.data.val, recipe.data.images, recipe.classes)
-    guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
-    if guide and not any(r.rgb_path for r in train_set.images):
+    guide = open_guide(recipe)
+    if guide and not guide.thermal and not any(r.rgb_path for r in train_set.images):
         raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
                         'guidance (cmg) needs.')
     missing = [r.rgb_path for r in train_set.images if r.rgb_path and not r.rgb_path.is_file()]
@@ -164,6 +164,14 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
         enable_model_summary=False)
 
 
+def open_guide(recipe: Recipe) -> TeacherGuide | None:
+    """Load the teacher, if the recipe has one."""
+    if recipe.cmg is None:
+        return None
+    return TeacherGuide(
+        recipe.cmg.teacher, recipe.normalization, recipe.cmg.unpaired == 'thermal')
+
+
 def train_loader(
     recipe: Recipe, coco: CocoSet, guide: TeacherGuide | None = None,
 ) -> DataLoader[Any]:
@@ -172,7 +180,8 @@ def train_loader(
     most = recipe.augment.scale[1]
     largest = (round(recipe.input_size[0] * most), round(recipe.input_size[1] * most))
     sources: list[FrameSource] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share)]
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share,
+                   guide is not None and guide.thermal)]
     repeats = None
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(

@@ -66,7 +66,8 @@ class Ramps:
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         image = self.picture(index, self.frame) * (path is not None)
-        return make_sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path)
+        return make_sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64),
+                           path and view(path, self.frame))
 
 
 @pytest.mark.parametrize('cached', [False, True], ids=['computed', 'cached'])

@@ -127,7 +127,7 @@ def test_an_unknown_objective_is_named() -> None:
 
 def batch_of(reader: Any, paths: list[Path | None], frame: tuple[int, int]) -> dict[str, Any]:
     samples = [make_sample(np.zeros(frame[::-1], np.float32), np.zeros((0, 4), np.float32),
-                           np.zeros(0, np.int64), path) for path in paths]
+                           np.zeros(0, np.int64), path and view_of(path, frame)) for path in paths]
     frames = AugmentedFrames([samples], frame, AugmentConfig(
         mosaic=0, flip=0, contrast=0, scale=(1, 1)), 0, 1, teacher=reader)
     return collate([frames[(0, i, i)] for i in range(len(samples))])
