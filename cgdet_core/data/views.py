@@ -29,6 +29,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# What a thermal frame looks like to a teacher that knows photographs: a linear stretch.
+AS_A_PICTURE = Normalization('percentile')
+
 
 class View(NamedTuple):
     """
@@ -97,13 +100,11 @@ class TeacherInput:
     def __init__(
         self, input_size: tuple[int, int], pad: int, channels: tuple[int, ...],
         cache: Path | None, offset: float = 0.5,
-        normalization: Normalization | None = None,
     ) -> None:
         self.input_size = input_size
         self.pad = pad
         self.cache = cache
         self.offset = offset
-        self.normalization = normalization or Normalization()  # of thermal frames
         width, height = input_size
         self.shapes = [(c, height // s, width // s) for c, s in zip(channels, STRIDES)]
 
@@ -130,7 +131,7 @@ class TeacherInput:
         canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
         # Registered means: of the thermal frame's shape, whatever its own number of pixels.
         if view.thermal:
-            frame = normalize(read_thermal(view.picture), self.normalization)
+            frame = normalize(read_thermal(view.picture), AS_A_PICTURE)
             picture = np.repeat(np.rint(frame * 255).astype(np.uint8)[..., None], 3, 2)
         else:
             picture = read_rgb(view.picture)
@@ -187,7 +188,7 @@ class TeacherInput:
         state, (width, height) = view.picture.stat(), self._fitted(view)
         name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
         if view.thermal:
-            name += f' {self.normalization.to_dict()}'
+            name += f' {AS_A_PICTURE.to_dict()}'
         return self.cache / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
 
 

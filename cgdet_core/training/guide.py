@@ -22,7 +22,6 @@ from cgdet_core.errors import UserError
 from cgdet_core.losses.guidance import Guide
 from cgdet_core.models.teachers import open_teacher, teacher_key, TeacherConfig
 from cgdet_core.ranks import rank_and_ranks
-from cgdet_core.runtime.normalization import Normalization
 from rich.progress import track
 import torch
 from torch import Tensor
@@ -34,10 +33,7 @@ HALF_MAX = 6e4  # about the largest value of half precision
 class TeacherGuide:
     """Hold the frozen teacher, outside of the module whose weights are trained and saved."""
 
-    def __init__(
-        self, config: TeacherConfig, normalization: Normalization | None = None,
-        thermal: bool = False,
-    ) -> None:
+    def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
         # A student starts from the same weights with a teacher and without.
         with torch.random.fork_rng(devices=[]):
             self.teacher = open_teacher(config)
@@ -46,7 +42,7 @@ class TeacherGuide:
         cache = config.cache / teacher_key(config) if config.cache and not random else None
         self.reader = TeacherInput(
             self.teacher.input_size, self.teacher.pad, self.teacher.channels, cache,
-            self.teacher.offset, normalization)
+            self.teacher.offset)
         self.thermal = thermal  # show the teacher frames without RGB as they are
 
     def __deepcopy__(self, memo: Any) -> 'TeacherGuide':

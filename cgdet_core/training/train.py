@@ -168,8 +168,7 @@ def open_guide(recipe: Recipe) -> TeacherGuide | None:
     """Load the teacher, if the recipe has one."""
     if recipe.cmg is None:
         return None
-    return TeacherGuide(
-        recipe.cmg.teacher, recipe.normalization, recipe.cmg.unpaired == 'thermal')
+    return TeacherGuide(recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
 
 
 def train_loader(

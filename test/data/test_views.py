@@ -15,6 +15,7 @@
 """Views: what the teacher sees lies on the same cells as what the student sees."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cgdet_core.data.coco import ImageRecord
@@ -226,3 +227,23 @@ def test_a_picture_that_is_none_is_named(reader: TeacherInput, picture: Path) ->
     picture.write_bytes(b'damaged')
     with pytest.raises(UserError, match='picture.png is not a picture'):
         reader.pixels(view(picture))
+
+
+def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(
+    reader: TeacherInput, tmp_path: Path,
+) -> None:
+    path = tmp_path / 'thermal.png'
+    cv2.imwrite(str(path), np.linspace(3000, 4000, 64 * 32).astype(np.uint16).reshape(32, 64))
+    record = ImageRecord(1, path, 64, 32)
+    assert View.of(record, False) is None
+    seen = View.of(record, True)
+    assert seen is not None and seen.thermal
+    found = reader.pixels(seen)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert found[0, 0, 0] == 0 and found[0, 31, 63] == 255 and (found[:, 32:] == 9).all()
+    reader.write(seen, pyramid())
+    assert reader.cached(seen) is not None
+    # The same file as an RGB picture has other features.
+    assert reader.cached(seen._replace(thermal=False)) is None
+    paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), True)
+    assert paired is not None and paired.picture.name == 'rgb.png' and not paired.thermal
