@@ -14,7 +14,6 @@
 
 """Frames, some with a registered RGB picture, as torchvision tensors."""
 
-from pathlib import Path
 from typing import Any, Protocol
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
@@ -44,24 +43,24 @@ class FrameSource(Protocol):
 
 def make_sample(
     image: NDArray[np.float32], boxes: NDArray[np.float32], labels: NDArray[np.int64],
-    rgb: Path | None = None,
+    view: View | None = None,
 ) -> Sample:
     """
     Pack one frame.
 
     image (H, W) or (H, W, 3) in [0, 1] -> tv Image (C, H, W); boxes (M, 4) x1, y1, x2, y2 -> tv
-    BoundingBoxes, labels (M,) among them IGNORED; rgb, a registered picture's file -> one view,
-    which fills the frame.
+    BoundingBoxes, labels (M,) among them IGNORED; view, which fills the frame -> one view of the
+    image.
     """
     height, width = image.shape[:2]
     tensor = torch.from_numpy(image)
-    whole = (width, height)
     return {
         'image': tv_tensors.Image(tensor[None] if image.ndim == 2 else tensor.permute(2, 0, 1)),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             torch.from_numpy(boxes), format='XYXY', canvas_size=(height, width)),
         'labels': torch.from_numpy(labels),
-        'views': [] if rgb is None else [View(rgb, whole, whole, (0, 0), (0, 0, *whole))],
+        'views': [] if view is None else [view.moved(
+            (width / view.size[0], height / view.size[1]), (0, 0), (width, height))],
     }
 
 
@@ -71,17 +70,20 @@ class CocoFrames:
 
     Frames larger than `fit` = (width, height), the most that training can use of them, are
     shrunk into it. Once read they stay in memory, in every worker, up to `cache_bytes`; as
-    float16, whose steps (0.0005 at most) are far below any sensor's noise.
+    float16, whose steps (0.0005 at most) are far below any sensor's noise. view_thermal: a
+    teacher sees frames without RGB as they are.
     """
 
     def __init__(
         self, coco: CocoSet, normalization: Normalization, channels: int = 1,
         fit: tuple[int, int] | None = None, cache_bytes: float = 1e9,
+        view_thermal: bool = False,
     ) -> None:
         self.coco = coco
         self.normalization = normalization
         self.channels = channels
         self.fit = fit
+        self.view_thermal = view_thermal
         self._cache: dict[int, NDArray[np.float16]] = {}
         self._room = cache_bytes
 
@@ -99,7 +101,8 @@ class CocoFrames:
         factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2)
         return make_sample(
             image.astype(np.float32), (record.boxes * factor).astype(np.float32),
-            np.where(record.crowd == 0, record.labels, IGNORED), record.rgb_path)
+            np.where(record.crowd == 0, record.labels, IGNORED),
+            View.of(record, self.view_thermal))
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
         raw = read_frame(record.path, self.channels)

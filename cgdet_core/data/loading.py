@@ -26,18 +26,19 @@ from cgdet_core.data.transforms import (
     random_window,
     uniform,
 )
-from cgdet_core.data.views import batch_views, TeacherInput
+from cgdet_core.data.views import batch_teacher, TeacherInput, View
 from cgdet_core.errors import UserError
+from cgdet_core.ranks import rank_and_ranks
 import torch
-from torch import distributed, Tensor
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-Key = tuple[int, int]  # epoch, index
+Key = tuple[int, int, int]  # epoch, place in the epoch, index of the frame
 
 
 class EpochSampler(Sampler[Key]):
     """
-    Shuffle the indices of an epoch and hand out (epoch, index).
+    Shuffle the indices of an epoch and hand out (epoch, place in it, index).
 
     The order depends on seed and epoch alone, so a resumed run sees what an uninterrupted one
     sees. `repeats` (one factor per index) shows rare classes more often. With `paired` (a flag
@@ -58,6 +59,9 @@ class EpochSampler(Sampler[Key]):
         self.batch = batch
         self.pair_share = pair_share
         if pair_share is not None:
+            if 0 < pair_share * batch < 0.5:
+                raise UserError(f'data.pair_share={pair_share} is less than half a frame of a '
+                                f'batch of {batch}; raise it or optim.batch_size.')
             for share, flags, kind in ((pair_share, self.paired, 'with'),
                                        (1 - pair_share, ~self.paired, 'without')):
                 if share > 0 and not bool(flags.any()):
@@ -69,12 +73,12 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // (self.batch * _ranks()[1]) * self.batch
+        return self.length // (self.batch * rank_and_ranks()[1]) * self.batch
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         everything = torch.arange(self.length)
-        rank, ranks = _ranks()
+        rank, ranks = rank_and_ranks()
         whole = self.batch * ranks
         batches = self.length // whole
         if self.pair_share is None:
@@ -85,8 +89,9 @@ class EpochSampler(Sampler[Key]):
             order = torch.cat([
                 self._draw(everything[kind], batches * n, generator).reshape(batches, n)
                 for kind, n in parts if n], 1)
-        mine = order[:, rank::ranks].flatten()
-        return iter([(self.epoch, int(i)) for i in mine])
+        places = torch.arange(batches * whole).reshape(batches, whole)
+        mine = torch.stack([places, order], -1)[:, rank::ranks].flatten(0, 1)
+        return iter([(self.epoch, place, index) for place, index in mine.tolist()])
 
     def _draw(self, indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
         weights = self.repeats[indices]
@@ -95,13 +100,6 @@ class EpochSampler(Sampler[Key]):
         rounds = -(-count // len(indices))
         order = [torch.randperm(len(indices), generator=generator) for _ in range(rounds)]
         return indices[torch.cat(order)[:count]]
-
-
-def _ranks() -> tuple[int, int]:
-    """Give this process's rank and the number of ranks, which are known once training starts."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
@@ -117,18 +115,26 @@ def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
 
 
 class AugmentedFrames(Dataset[Sample]):
-    """Training samples of `size` = (width, height), drawn by (epoch, index)."""
+    """
+    Training samples of `size` = (width, height), drawn by (epoch, place, index).
+
+    paired: a flag per index; a mosaic then joins frames of one kind, so that the share of pairs
+    in a batch stays what the sampler chose. teacher is asked before epoch `teacher_until`.
+    """
 
     def __init__(
         self, sources: list[FrameSource], size: tuple[int, int], config: AugmentConfig,
-        seed: int, epochs: int, teacher: TeacherInput | None = None,
+        seed: int, epochs: int, paired: Tensor | None = None,
+        teacher: TeacherInput | None = None, teacher_until: int | None = None,
     ) -> None:
         self.sources = sources
         self.size = size
         self.config = config
         self.seed = seed
         self.last_mosaic_epoch = epochs - config.close_mosaic_epochs
+        self.paired = paired
         self.teacher = teacher
+        self.teacher_until = epochs if teacher_until is None else teacher_until
 
     def __len__(self) -> int:
         return sum(len(s) for s in self.sources)
@@ -142,17 +148,17 @@ class AugmentedFrames(Dataset[Sample]):
         raise IndexError(index)
 
     def __getitem__(self, key: Key) -> Sample:
-        epoch, index = key
+        epoch, place, index = key
         # Own generator state per sample: workers, resume and order change nothing.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed * 1009 + epoch) * 1_000_003 + index)
+            torch.manual_seed((self.seed * 1009 + epoch) * 1_000_003 + place)
             return self._draw(epoch, index)
 
     def _draw(self, epoch: int, index: int) -> Sample:
         c = self.config
         sample = self.frame(index)
         if epoch < self.last_mosaic_epoch and uniform(0, 1) < c.mosaic:
-            others = torch.randint(len(self), (3,)).tolist()
+            others = self._partners(index)
             tiles = [sample, *(self.frame(i) for i in others)]
             order = torch.randperm(4).tolist()
             sample = mosaic([tiles[i] for i in order], self.size, c.scale, c.min_visible)
@@ -162,9 +168,28 @@ class AugmentedFrames(Dataset[Sample]):
             sample = flip(sample)
         if uniform(0, 1) < c.contrast:
             sample['image'] = jitter_contrast(sample['image'].as_subclass(Tensor), c)
-        if self.teacher is not None:
-            sample['teacher'] = [self.teacher.read(view) for view in sample['views']]
+        if self.teacher is not None and epoch < self.teacher_until:
+            sample['teacher'] = self._teach(self.teacher, sample['views'])
         return sample
+
+    def _partners(self, index: int) -> list[int]:
+        if self.paired is None:
+            return torch.randint(len(self), (3,)).tolist()
+        alike = (self.paired == self.paired[index]).nonzero()[:, 0]
+        return alike[torch.randint(len(alike), (3,))].tolist()
+
+    def _teach(self, teacher: TeacherInput, views: list[View]) -> Any:
+        """Give features and masks on the sample's cells, or without a cache the pictures."""
+        if teacher.cache is None:
+            return [teacher.pixels(view) for view in views]
+        features, masks = teacher.empty(self.size[::-1], torch.device('cpu'))
+        for view in views:
+            found = teacher.cached(view)
+            if found is None:
+                raise UserError(f'The features of {view.picture} vanished from {teacher.cache}; '
+                                'start again with --resume.')
+            teacher.lay_out(view, found, features, masks)
+        return features, masks
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:
@@ -172,8 +197,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     Stack samples into a batch.
 
     images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,) and ignored (I, 4), regions
-    that are neither object nor background; where a teacher's input was read, what `batch_views`
-    gives.
+    that are neither object nor background; and what `batch_teacher` gives.
     """
     targets = []
     for sample in samples:
@@ -183,5 +207,5 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     return {
         'images': torch.stack([s['image'].as_subclass(Tensor) for s in samples]),
         'targets': targets,
-        **batch_views(samples),
+        **batch_teacher(samples),
     }

@@ -14,7 +14,7 @@
 
 """Training transforms: geometry moves image, boxes and views of RGB pictures together."""
 
-from cgdet_core.data.datasets import Sample
+from cgdet_core.data.datasets import IGNORED, Sample
 from pydantic import BaseModel, ConfigDict, Field
 import torch
 from torch import Tensor
@@ -67,7 +67,10 @@ def random_window(
     boxes = full.clone()
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])
-    keep = (_area(boxes) > min_visible * _area(full)) & ((boxes[:, 2:] - boxes[:, :2]).amin(1) > 2)
+    keep = _area(boxes) > min_visible * _area(full)
+    # An ignored region stays one, however little of it is left.
+    keep |= sample['labels'] == IGNORED
+    keep &= (boxes[:, 2:] - boxes[:, :2]).amin(1) > 2
     scales, shift = (new_w / width, new_h / height), (-left, -top)
     return {
         'image': functional.crop(image, top, left, size[1], size[0]),

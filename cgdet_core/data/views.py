@@ -18,29 +18,45 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cgdet_core.data.coco import ImageRecord
+from cgdet_core.models.head import STRIDES
 from cgdet_core.runtime.card import write_atomically
-from cgdet_core.runtime.frames import read_rgb
+from cgdet_core.runtime.frames import read_rgb, read_thermal
 from cgdet_core.runtime.geometry import Letterbox, resize
+from cgdet_core.runtime.normalization import Normalization, normalize
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+# What a thermal frame looks like to a teacher that knows photographs: a linear stretch.
+AS_A_PICTURE = Normalization('percentile')
+
 
 class View(NamedTuple):
     """
-    Place an RGB picture in a sample.
+    Place a picture that a teacher can see, of RGB as a rule, in a sample.
 
     The point (u, v) of the picture, each in [0, 1], lies at (scale * (u, v) + offset) pixels of
     the sample, and only `region` (x1, y1, x2, y2) of the sample shows it. A negative scale is
     a mirrored picture.
     """
 
-    rgb: Path
-    size: tuple[int, int]  # of the thermal frame, width and height
+    picture: Path
+    size: tuple[int, int]  # of the thermal frame's file, width and height
     scale: tuple[float, float]
     offset: tuple[float, float]
     region: tuple[float, float, float, float]
+    thermal: bool = False  # the picture is the thermal frame itself
+
+    @staticmethod
+    def of(record: ImageRecord, thermal: bool) -> 'View | None':
+        """Give the view that fills its frame: of RGB, else if wanted of the frame itself."""
+        size = record.width, record.height
+        if record.rgb_path is None and not thermal:
+            return None
+        return View(record.rgb_path or record.path, size, size, (0, 0), (0, 0, *size),
+                    record.rgb_path is None)
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float],
               size: tuple[int, int]) -> 'View':
@@ -74,99 +90,122 @@ class View(NamedTuple):
 
 class TeacherInput:
     """
-    Read what a teacher needs of a picture: its features from the cache, or else its pixels.
+    Read what a teacher needs of a picture: its features from the cache, or its pixels.
 
     The cache is a folder with a float16 file per picture, which the operating system keeps in
-    memory; nothing is read twice from the disk, whatever the number of workers.
+    memory; None: there is none. `offset` says where in its cell, from 0 to 1, the place lies that
+    a feature stands for.
     """
 
     def __init__(
         self, input_size: tuple[int, int], pad: int, channels: tuple[int, ...],
-        cache: Path | None,
+        cache: Path | None, offset: float = 0.5,
     ) -> None:
         self.input_size = input_size
         self.pad = pad
         self.cache = cache
+        self.offset = offset
         width, height = input_size
-        self._shapes = [(c, height // s, width // s) for c, s in zip(channels, (8, 16, 32))]
+        self.shapes = [(c, height // s, width // s) for c, s in zip(channels, STRIDES)]
 
-    def read(self, view: View) -> dict[str, Any]:
-        """
-        Give what is there of a view's picture.
-
-        Either {'features': [P3, P4, P5]} of (C, h, w) float16, or {'pixels': (3, H, W) uint8};
-        and 'share', the part of the input's width and height that the picture fills.
-        """
-        width, height = Letterbox(view.size, self.input_size).fitted
-        share = width / self.input_size[0], height / self.input_size[1]
-        if self.cache is not None and (path := self._path(view)).is_file():
-            flat = np.fromfile(path, np.float16)
-            sizes = [int(np.prod(s)) for s in self._shapes]
-            if len(flat) == sum(sizes):
-                parts = np.split(flat, np.cumsum(sizes)[:-1])
-                return {'share': share, 'features': [
-                    torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self._shapes)]}
-        canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
-        # Registered means: of the thermal frame's shape, whatever its own number of pixels.
-        resize(read_rgb(view.rgb), canvas[:height, :width])
-        return {'share': share, 'pixels': torch.from_numpy(canvas).permute(2, 0, 1).contiguous()}
+    def cached(self, view: View) -> list[Tensor] | None:
+        """Give the features P3, P4, P5 (C, h, w), float16, of a picture if they are there."""
+        path = self._path(view)
+        if not path.is_file():
+            return None
+        flat = np.fromfile(path, np.float16)
+        sizes = [int(np.prod(s)) for s in self.shapes]
+        if len(flat) != sum(sizes):
+            return None
+        parts = np.split(flat, np.cumsum(sizes)[:-1])
+        return [torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self.shapes)]
 
     def write(self, view: View, features: list[Tensor]) -> None:
-        """Keep the features (C, h, w) of a view's picture, where there is a cache."""
-        if self.cache is not None:
-            flat = torch.cat([x.detach().cpu().half().flatten() for x in features])
-            write_atomically(self._path(view), flat.numpy().tobytes())
+        """Keep the features (C, h, w), float16, of a view's picture."""
+        flat = torch.cat([x.cpu().flatten() for x in features])
+        write_atomically(self._path(view), flat.numpy().tobytes())
+
+    def pixels(self, view: View) -> Tensor:
+        """Read a view's picture into the teacher's input, (3, H, W) uint8."""
+        width, height = self._fitted(view)
+        canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
+        # Registered means: of the thermal frame's shape, whatever its own number of pixels.
+        if view.thermal:
+            frame = normalize(read_thermal(view.picture), AS_A_PICTURE)
+            picture = np.repeat(np.rint(frame * 255).astype(np.uint8)[..., None], 3, 2)
+        else:
+            picture = read_rgb(view.picture)
+        resize(picture, canvas[:height, :width])
+        return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
+
+    def empty(self, size: tuple[int, int], device: torch.device) -> tuple[list[Tensor], ...]:
+        """Give features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
+        cells = [(size[0] // s, size[1] // s) for s in STRIDES]
+        return ([torch.zeros(shape[0], *c, dtype=torch.half, device=device)
+                 for shape, c in zip(self.shapes, cells)],
+                [torch.zeros(1, *c, dtype=torch.half, device=device) for c in cells])
+
+    def lay_out(
+        self, view: View, features: list[Tensor], laid: list[Tensor], masks: list[Tensor],
+    ) -> None:
+        """
+        Lay the features of a view's picture onto the cells of the sample that shows it, bilinear.
+
+        features: P3, P4, P5 (C, h, w) of the picture. laid (C, H/stride, W/stride) and masks (1,
+        H/stride, W/stride) of the sample are written where the view is, masks with 1.
+        """
+        fitted = self._fitted(view)
+        for level, onto, mask, stride in zip(features, laid, masks, STRIDES):
+            first_x, x = self._places(view, 0, onto.shape[2], stride, fitted[0])
+            first_y, y = self._places(view, 1, onto.shape[1], stride, fitted[1])
+            if not (len(x) and len(y)):
+                continue
+            grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1)[None]
+            seen = functional.grid_sample(
+                level[None].float(), grid.to(level.device), padding_mode='border',
+                align_corners=False)[0]
+            at = (slice(None), slice(first_y, first_y + len(y)),
+                  slice(first_x, first_x + len(x)))
+            onto[at], mask[at] = seen.to(onto.dtype), 1
+
+    def _places(
+        self, view: View, axis: int, cells: int, stride: int, fitted: int,
+    ) -> tuple[int, Tensor]:
+        """Give the first cell along an axis that shows the view, and where each looks (-1..1)."""
+        at = (torch.arange(cells) + 0.5) * stride
+        share = (at - view.offset[axis]) / view.scale[axis]  # of the picture
+        low, high = view.region[axis], view.region[axis + 2]
+        shown = ((at >= low) & (at < high) & (share >= 0) & (share <= 1)).nonzero()[:, 0]
+        first = int(shown[0]) if len(shown) else 0
+        place = share[shown] * fitted / stride - self.offset + 0.5  # in teacher's cells
+        return first, 2 * place / (self.input_size[axis] // stride) - 1
+
+    def _fitted(self, view: View) -> tuple[int, int]:
+        return Letterbox(view.size, self.input_size).fitted
 
     def _path(self, view: View) -> Path:
         assert self.cache is not None
-        state = view.rgb.stat()
-        name = f'{view.rgb.resolve()} {state.st_size} {state.st_mtime_ns} {view.size}'
+        state, (width, height) = view.picture.stat(), self._fitted(view)
+        name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
+        if view.thermal:
+            name += f' {AS_A_PICTURE.to_dict()}'
         return self.cache / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
 
 
-def batch_views(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def batch_teacher(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """
-    Stack the views of a batch: {} without any.
+    Stack what the teacher shows of a batch: {} where it shows nothing.
 
-    views (V, 11): index of the sample, scale, offset, region, and the picture's share of
-    the teacher's input; inputs: V results of TeacherInput.read; sources: V views, to write to.
+    Either `teacher_features` and `teacher_masks`, per level (N, C, H/stride, W/stride) and (N, 1,
+    H/stride, W/stride) float16; or, without a cache, `teacher_pixels` (V, 3, H, W) uint8 and
+    `teacher_views`, V pairs of a sample's number and its view.
     """
-    pairs = [(n, view, content) for n, sample in enumerate(samples)
-             for view, content in zip(sample['views'], sample.get('teacher', ()))]
-    if not pairs:
+    views = [(n, view) for n, s in enumerate(samples) if 'teacher' in s for view in s['views']]
+    if not views:
         return {}
-    return {
-        'views': torch.tensor([(n, *view.scale, *view.offset, *view.region, *content['share'])
-                               for n, view, content in pairs]),
-        'inputs': [{k: v for k, v in content.items() if k != 'share'} for _, _, content in pairs],
-        'sources': [view for _, view, _ in pairs]}
-
-
-def lay_out(
-    features: Tensor, views: Tensor, count: int, size: tuple[int, int], stride: int,
-) -> tuple[Tensor, Tensor]:
-    """
-    Lay a teacher's features onto the cells of the samples that show its pictures.
-
-    features (V, C, h, w) of one level; views as `batch_views` stacks them; count: samples of the
-    batch; size (height, width) of the samples in pixels. Returns features (count, C, H/stride,
-    W/stride), bilinear, and the mask (count, 1, H/stride, W/stride), 1 where they are real.
-    """
-    height, width = size[0] // stride, size[1] // stride
-    index = views[:, 0].long()
-    scale, offset, region, share = (
-        views[:, 1:3], views[:, 3:5], views[:, 5:9], views[:, 9:11])
-    x = (torch.arange(width, device=views.device) + 0.5) * stride
-    y = (torch.arange(height, device=views.device) + 0.5) * stride
-    u = (x[None] - offset[:, :1]) / scale[:, :1]  # (V, width), in the picture
-    v = (y[None] - offset[:, 1:]) / scale[:, 1:]
-    inside_x = (x >= region[:, :1]) & (x < region[:, 2:3]) & (u >= 0) & (u <= 1)
-    inside_y = (y >= region[:, 1:2]) & (y < region[:, 3:]) & (v >= 0) & (v <= 1)
-    mask = (inside_y[:, None, :, None] & inside_x[:, None, None]).to(features.dtype)
-    grid = torch.stack([
-        (2 * u * share[:, :1] - 1)[:, None].expand(-1, height, -1),
-        (2 * v * share[:, 1:] - 1)[:, :, None].expand(-1, -1, width)], -1)
-    seen = functional.grid_sample(
-        features, grid.to(features.dtype), padding_mode='border', align_corners=False) * mask
-    laid = features.new_zeros(count, features.shape[1], height, width).index_add(0, index, seen)
-    return laid, mask.new_zeros(count, 1, height, width).index_add(0, index, mask)
+    content = [s['teacher'] for s in samples]
+    if isinstance(content[0], tuple):
+        features, masks = ([torch.stack(level) for level in zip(*part)] for part in zip(*content))
+        return {'teacher_features': features, 'teacher_masks': masks}
+    return {'teacher_pixels': torch.stack([p for pixels in content for p in pixels]),
+            'teacher_views': views}

@@ -16,8 +16,8 @@
 
 from typing import Any
 
-from cgdet_core.losses.ranks import gather_rows
 from cgdet_core.losses.rois import boxes_of, jitter_boxes, pool_rois
+from cgdet_core.ranks import gather_rows
 from pydantic import BaseModel, ConfigDict, Field
 import torch
 from torch import nn, Tensor
@@ -28,7 +28,7 @@ class ContrastiveConfig(BaseModel):
     """Say how RCS works; the paper gives none of these numbers, all are our choice."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
-    weight: float = Field(0.1, ge=0)  # lambda_rcs
+    weight: float = Field(0.2, ge=0, allow_inf_nan=False)  # lambda_rcs
     temperature: float = Field(0.1, gt=0)  # tau
     embedding: int = Field(128, gt=0)  # width of z
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side

@@ -17,8 +17,8 @@
 from typing import Any
 
 from cgdet_core.losses.assignment import assign
-from cgdet_core.losses.ranks import mean_over_ranks
 from cgdet_core.models.head import cell_centers, decode_boxes
+from cgdet_core.ranks import mean_over_ranks
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -17,10 +17,10 @@
 from typing import Any, Literal, NamedTuple
 
 from cgdet_core.losses.objectives import OBJECTIVES
-from cgdet_core.losses.ranks import mean_over_ranks
 from cgdet_core.losses.rois import boxes_of, levels_of, pool_level
 from cgdet_core.models.head import STRIDES
 from cgdet_core.models.teachers import TeacherConfig
+from cgdet_core.ranks import mean_over_ranks
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 import torch
 from torch import nn, Tensor
@@ -31,9 +31,10 @@ class GuidanceConfig(BaseModel):
 
     model_config = ConfigDict(extra='forbid', frozen=True)
     teacher: TeacherConfig
-    weight: float = Field(1.0, ge=0)  # lambda_cms
+    weight: float = Field(5.0, ge=0, allow_inf_nan=False)  # lambda_cms
     objective: str = 'pearson'
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
+    unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the frame itself
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
     warmup_epochs: float = Field(1.0, ge=0)  # the weight grows linearly over these
     stop_epoch: int | None = Field(None, gt=0)  # without CMG from here on
@@ -105,9 +106,9 @@ class Guidance(nn.Module):
         if guide is None:
             return mean_over_ranks(torch.zeros((), device=self._device()), 1.0) * 0
         boxes, images = boxes_of(targets)
-        seen = _under(guide.masks[0], boxes, images)
-        boxes, images = boxes[seen], images[seen]
         levels = levels_of(boxes)
+        seen = _under(guide.masks, boxes, images, levels)
+        boxes, images, levels = boxes[seen], images[seen], levels[seen]
         loss = adapted[0].sum() * 0
         for level, (s, t) in enumerate(zip(adapted, guide.features)):
             mine = levels == level
@@ -123,9 +124,13 @@ class Guidance(nn.Module):
         return next(self.parameters()).device
 
 
-def _under(mask: Tensor, boxes: Tensor, images: Tensor) -> Tensor:
-    """Say for each box whether the mask (N, 1, H/8, W/8) is set at its centre."""
-    centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDES[0]).long()
-    x = centre[:, 0].clamp(0, mask.shape[3] - 1)
-    y = centre[:, 1].clamp(0, mask.shape[2] - 1)
-    return mask[images, 0, y, x] > 0
+def _under(masks: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
+    """Say for each box whether the mask of its level is set at its centre."""
+    seen = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for level, (mask, stride) in enumerate(zip(masks, STRIDES)):
+        mine = levels == level
+        centre = ((boxes[mine, :2] + boxes[mine, 2:]) / 2 / stride).long()
+        x = centre[:, 0].clamp(0, mask.shape[3] - 1)
+        y = centre[:, 1].clamp(0, mask.shape[2] - 1)
+        seen[mine] = mask[images[mine], 0, y, x] > 0
+    return seen

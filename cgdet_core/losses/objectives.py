@@ -47,7 +47,7 @@ def mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def pearson(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Give 1 - r, r Pearson's correlation per channel over positions (PKD, arXiv 2207.02039)."""
+    """Give 1 - r, r Pearson's correlation per channel and image (after PKD, arXiv 2207.02039)."""
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     product = (student - mean_s) / std_s * (teacher - mean_t) / std_t
     guided = mask.amax((1, 2, 3))

@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 # Boxes of 64 to 128 pixels (geometric mean of the sides) belong to P4, smaller ones to P3,
-# larger ones to P5: the ranges of FCOS (arXiv 1904.01355).
+# larger ones to P5: our choice, by the level rule of FPN (arXiv 1612.03144, eq. 1).
 SMALLEST_OF_P4 = 64
 
 

@@ -28,6 +28,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 import torch
 from torch import nn, Tensor
+import torchvision
+
+KEY_VERSION = 1  # of what lies between a picture and its cached features
 
 
 class TeacherConfig(BaseModel):
@@ -74,6 +77,7 @@ class Teacher(Protocol):
     input_size: tuple[int, int]  # width, height
     channels: tuple[int, ...]  # of P3, P4, P5
     pad: int  # grey level of the input beside the letterboxed picture
+    offset: float  # of the place in its cell, 0 to 1, that a feature stands for
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """Give P3, P4, P5 (V, C_l, H/stride, W/stride), float32, for RGB uint8 (V, 3, H, W)."""
@@ -86,6 +90,7 @@ class CgdetTeacher(nn.Module):
     """Our own detector, trained on RGB."""
 
     pad = 0
+    offset = 0.5
 
     def __init__(self, config: TeacherConfig) -> None:
         super().__init__()
@@ -107,6 +112,7 @@ class TorchvisionTeacher(nn.Module):
     """A torchvision COCO detector with a feature pyramid."""
 
     pad = 0
+    offset = 0.0  # torchvision's anchors are centred on the corners of cells
     mean: Tensor
     std: Tensor
 
@@ -160,6 +166,8 @@ class TorchvisionTeacher(nn.Module):
 
 class OnnxTeacher:
     """Any ONNX detector, cut after the tensors of its pyramid and run by ONNX Runtime."""
+
+    offset = 0.5
 
     def __init__(self, config: TeacherConfig) -> None:
         import onnx
@@ -233,7 +241,8 @@ def open_teacher(config: TeacherConfig) -> Teacher:
 
 
 def teacher_key(config: TeacherConfig) -> str:
-    """Name a teacher's features: another teacher, input or file has another key."""
+    """Name a teacher's features: another teacher, file, input or library has another key."""
     values = config.model_dump_json(exclude={'cache', 'path'})
     content = config.path.read_bytes() if config.path else b''
-    return hashlib.sha256(values.encode() + content).hexdigest()[:16]
+    library = torchvision.__version__ if config.kind == 'torchvision' else ''
+    return hashlib.sha256(f'{KEY_VERSION} {library} {values} '.encode() + content).hexdigest()[:16]

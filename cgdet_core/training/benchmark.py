@@ -31,10 +31,9 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
-from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, StudentTraining
 from cgdet_core.training.recipe import load_recipe, Recipe
-from cgdet_core.training.train import make_card, quiet, train_loader
+from cgdet_core.training.train import make_card, open_guide, quiet, train_loader
 import lightning
 import numpy as np
 import torch
@@ -73,14 +72,14 @@ def time_steps(recipe: Recipe, steps: int) -> Times:
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     coco = recipe.frames(recipe.data.train)
-    guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
+    guide = open_guide(recipe)
     times = StepTimes()
     trainer = lightning.Trainer(
         accelerator=recipe.run.accelerator, devices=1, precision=recipe.run.precision,
         max_steps=steps, callbacks=[times, Averaging(recipe.optim.ema_decay)], logger=False,
         gradient_clip_val=recipe.optim.clip_norm, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False)
-    trainer.fit(StudentTraining(recipe, make_card(recipe), guide),
+    trainer.fit(StudentTraining(recipe, make_card(recipe), guide, coco.images),
                 train_loader(recipe, coco, guide))
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2 ** 20

@@ -16,55 +16,79 @@
 
 from typing import Any
 
-from cgdet_core.data.views import lay_out, TeacherInput
+from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.views import TeacherInput, View
+from cgdet_core.errors import UserError
 from cgdet_core.losses.guidance import Guide
-from cgdet_core.models.head import STRIDES
 from cgdet_core.models.teachers import open_teacher, teacher_key, TeacherConfig
+from cgdet_core.ranks import rank_and_ranks
+from rich.progress import track
 import torch
 from torch import Tensor
 
-CHUNK = 16  # pictures that the teacher sees at once
+CHUNK = 16  # pictures that the teacher sees at once, without a cache
+HALF_MAX = 6e4  # about the largest value of half precision
 
 
 class TeacherGuide:
     """Hold the frozen teacher, outside of the module whose weights are trained and saved."""
 
-    def __init__(self, config: TeacherConfig) -> None:
+    def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
         # A student starts from the same weights with a teacher and without.
         with torch.random.fork_rng(devices=[]):
             self.teacher = open_teacher(config)
-        cache = config.cache / teacher_key(config) if config.cache else None
+        # A teacher of random weights is another one every time.
+        random = config.kind == 'torchvision' and config.weights is None
+        cache = config.cache / teacher_key(config) if config.cache and not random else None
         self.reader = TeacherInput(
-            self.teacher.input_size, self.teacher.pad, self.teacher.channels, cache)
+            self.teacher.input_size, self.teacher.pad, self.teacher.channels, cache,
+            self.teacher.offset)
+        self.thermal = thermal  # show the teacher frames without RGB as they are
 
     def __deepcopy__(self, memo: Any) -> 'TeacherGuide':
         return self  # the averaged copy of the module needs no teacher of its own
 
+    def fill_cache(self, records: list[ImageRecord], device: torch.device, progress: bool) -> None:
+        """
+        Compute the features of all pictures that are not in the cache; each rank its share.
+
+        One by one: features then depend on the picture alone, not on what else was missing.
+        """
+        self.teacher.to(device)
+        if self.reader.cache is None:
+            return
+        rank, ranks = rank_and_ranks()
+        views = [View.of(record, self.thermal) for record in records[rank::ranks]]
+        missing = [v for v in views if v is not None and self.reader.cached(v) is None]
+        for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
+            features = self._see(self.reader.pixels(view)[None].to(device))
+            try:
+                self.reader.write(view, [level[0] for level in features])
+            except OSError as error:
+                raise UserError(
+                    f'The cache of teacher features {self.reader.cache} cannot be written '
+                    f'({error.strerror}); set cmg.teacher.cache to another folder, or to null.'
+                ) from None
+
     def of(self, batch: dict[str, Any]) -> Guide | None:
         """Give the features for a batch of `collate`, or None where no frame has RGB."""
-        if 'views' not in batch:
+        if 'teacher_features' in batch:
+            return Guide([x.float() for x in batch['teacher_features']],
+                         [x.float() for x in batch['teacher_masks']])
+        if 'teacher_pixels' not in batch:
             return None
-        self._complete(batch)
-        images = batch['images']
-        features, masks = [], []
-        for level, stride in enumerate(STRIDES):
-            stacked = torch.stack([x['features'][level] for x in batch['inputs']])
-            laid, mask = lay_out(
-                stacked.float(), batch['views'], len(images), images.shape[2:], stride)
-            features.append(laid)
-            masks.append(mask)
+        images, pixels = batch['images'], batch['teacher_pixels']
+        parts = [self._see(chunk) for chunk in pixels.split(CHUNK)]
+        found = [torch.cat(level) for level in zip(*parts)]
+        samples = [self.reader.empty(images.shape[2:], images.device) for _ in images]
+        for i, (n, view) in enumerate(batch['teacher_views']):
+            self.reader.lay_out(view, [level[i] for level in found], *samples[n])
+        features, masks = ([torch.stack(level).float() for level in zip(*part)]
+                           for part in zip(*samples))
         return Guide(features, masks)
 
-    def _complete(self, batch: dict[str, Any]) -> None:
-        """Run the teacher where only pixels are known, and keep what it gives."""
-        missing = [i for i, x in enumerate(batch['inputs']) if 'pixels' in x]
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start:start + CHUNK]
-            pixels = torch.stack([batch['inputs'][i]['pixels'] for i in chunk])
-            with torch.autocast(pixels.device.type, enabled=False):
-                found: list[Tensor] = self.teacher.features(pixels)
-            for k, i in enumerate(chunk):
-                # Half, as from the cache: what is cached already must change no weight.
-                features = [level[k].half() for level in found]
-                batch['inputs'][i] = {'features': features}
-                self.reader.write(batch['sources'][i], features)
+    def _see(self, pixels: Tensor) -> list[Tensor]:
+        """Run the teacher; half precision in any case, so that a cache changes nothing."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            found = self.teacher.features(pixels)
+        return [level.clamp(-HALF_MAX, HALF_MAX).half() for level in found]

@@ -22,9 +22,9 @@ from cgdet_core.evaluation.coco import CocoMetric
 from cgdet_core.losses.contrastive import ContrastiveConfig, RoiContrast
 from cgdet_core.losses.detection import detection_loss
 from cgdet_core.losses.guidance import Guidance, GuidanceConfig
-from cgdet_core.losses.ranks import gather_entries, take_from_first
 from cgdet_core.models.checkpoint import checkpoint_entry, detector_of, KEY
 from cgdet_core.models.student import Student
+from cgdet_core.ranks import broadcast_from_first, gather_entries
 from cgdet_core.runtime.card import ModelCard
 from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.frames import read_frame
@@ -49,6 +49,7 @@ class StudentTraining(lightning.LightningModule):
 
     def __init__(
         self, recipe: Recipe, card: ModelCard, guide: TeacherGuide | None = None,
+        pictures: list[ImageRecord] | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -57,6 +58,7 @@ class StudentTraining(lightning.LightningModule):
         width = recipe.model.neck_channels
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
         self.guide = guide
+        self.pictures = pictures or []  # what the teacher will be asked about
         self.cmg = (Guidance(width, guide.teacher.channels, recipe.cmg)
                     if recipe.cmg and guide else None)
         self._detector: Detector | None = None
@@ -69,7 +71,9 @@ class StudentTraining(lightning.LightningModule):
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
         if self.guide is not None:
-            self.guide.teacher.to(self.device)
+            progress = self.trainer.progress_bar_callback is not None
+            self.guide.fill_cache(self.pictures, self.device, progress)
+            self.trainer.strategy.barrier()
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         images = batch['images'].to(memory_format=torch.channels_last)
@@ -123,7 +127,7 @@ class StudentTraining(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # Ranks normalise batches by themselves; the checkpoint has the statistics of the first.
-        take_from_first(self.student.buffers())
+        broadcast_from_first(self.student.buffers())
         self._detector = detector_of(self.student, self.card)
 
     def validation_step(self, record: ImageRecord, index: int) -> None:
@@ -193,6 +197,13 @@ class Averaging(WeightAveraging):
                     a.copy_(c)
 
         super().__init__(multi_avg_fn=average)
+
+    def on_fit_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule,
+    ) -> None:
+        """Follow the module to its device: the copy was made before it moved."""
+        if self._average_model is not None:
+            self._average_model.to(pl_module.device)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -64,8 +64,8 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     train_set = recipe.frames(recipe.data.train)
     _check_data(recipe, train_set)
     val_set = recipe.frames(recipe.data.val)
-    guide = TeacherGuide(recipe.cmg.teacher) if recipe.cmg else None
-    module = StudentTraining(recipe, make_card(recipe), guide)
+    guide = open_guide(recipe)
+    module = StudentTraining(recipe, make_card(recipe), guide, train_set.images)
     if resume:
         _same_recipe(last, module.card)
     if recipe.optim.init is not None and not resume:
@@ -97,7 +97,7 @@ def _check_data(recipe: Recipe, frames: CocoSet) -> None:
     if recipe.cmg is None:
         return
     pictures = [r.rgb_path for r in frames.images if r.rgb_path]
-    if not pictures:
+    if not pictures and recipe.cmg.unpaired != 'thermal':
         raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
                         'guidance (cmg) needs.')
     missing = [p for p in pictures if not p.is_file()]
@@ -185,6 +185,13 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
                         f'{str(error).strip().splitlines()[0]}') from None
 
 
+def open_guide(recipe: Recipe) -> TeacherGuide | None:
+    """Load the teacher, if the recipe has one."""
+    if recipe.cmg is None:
+        return None
+    return TeacherGuide(recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
+
+
 def train_loader(
     recipe: Recipe, coco: CocoSet, guide: TeacherGuide | None = None,
 ) -> DataLoader[Any]:
@@ -193,16 +200,18 @@ def train_loader(
     most = recipe.augment.scale[1]
     largest = (round(recipe.input_size[0] * most), round(recipe.input_size[1] * most))
     sources: list[FrameSource] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share)]
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share,
+                   guide is not None and guide.thermal)]
     repeats = None
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(
             recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
-    frames = AugmentedFrames(
-        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
-        guide.reader if guide else None)
     paired = torch.tensor([r.rgb_path is not None for r in coco.images]
                           + [False] * recipe.data.synthetic)
+    frames = AugmentedFrames(
+        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
+        paired if recipe.data.pair_share is not None else None,
+        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
     if recipe.data.repeat_threshold:
         labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
         repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.datasets import CocoFrames, make_sample, Sample, SyntheticFrames
+from cgdet_core.data.datasets import CocoFrames, IGNORED, make_sample, Sample, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.data.transforms import AugmentConfig, flip, jitter_contrast, mosaic, random_window
@@ -95,19 +95,19 @@ def frames() -> AugmentedFrames:
     return AugmentedFrames([source], (160, 128), AugmentConfig(close_mosaic_epochs=1), 5, 3)
 
 
-def test_samples_depend_on_seed_epoch_and_index_alone() -> None:
+def test_samples_depend_on_seed_and_key_alone() -> None:
     one, two = frames(), frames()
-    two[(0, 0)], torch.rand(3)
-    for key in ((0, 1), (2, 4)):
+    two[(0, 0, 0)], torch.rand(3)
+    for key in ((0, 7, 1), (2, 8, 4)):
         a, b = one[key], two[key]
         assert torch.equal(a['image'], b['image']) and torch.equal(a['boxes'], b['boxes'])
-    assert not torch.equal(one[(0, 1)]['image'], one[(1, 1)]['image'])
+    assert not torch.equal(one[(0, 1, 1)]['image'], one[(1, 1, 1)]['image'])
 
 
 def test_workers_change_nothing_and_sampling_leaves_the_generator_alone() -> None:
     torch.manual_seed(9)
     state = torch.get_rng_state()
-    frames()[(0, 0)]
+    frames()[(0, 0, 0)]
     assert torch.equal(state, torch.get_rng_state())
 
     def images(workers: int) -> torch.Tensor:
@@ -123,8 +123,8 @@ def test_the_sampler_shuffles_by_epoch() -> None:
     first = list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
-    assert sorted(i for _, i in first) == list(range(20))
-    assert [i for _, i in first] != [i for _, i in second] and second[0][0] == 1
+    assert sorted(i for _, _, i in first) == list(range(20))
+    assert [i for _, _, i in first] != [i for _, _, i in second] and second[0][0] == 1
     sampler.set_epoch(0)
     assert list(sampler) == first
 
@@ -134,7 +134,7 @@ def test_frames_that_fill_no_batch_wait_for_another_epoch() -> None:
     seen = set()
     for epoch in range(9):
         sampler.set_epoch(epoch)
-        indices = [i for _, i in sampler]
+        indices = [i for _, _, i in sampler]
         assert len(indices) == len(sampler) == 8 == len(set(indices))
         seen |= set(indices)
     assert seen == set(range(11))
@@ -144,7 +144,7 @@ def test_frames_that_fill_no_batch_wait_for_another_epoch() -> None:
 def test_every_batch_holds_its_share_of_pairs(share: float, wanted: int) -> None:
     paired = torch.arange(40) < 5
     sampler = EpochSampler(40, 1, 8, paired=paired, pair_share=share)
-    batches = torch.tensor([i for _, i in sampler]).reshape(-1, 8)
+    batches = torch.tensor([i for _, _, i in sampler]).reshape(-1, 8)
     assert len(batches) == 5
     assert (paired[batches].sum(1) == wanted).all()
     pairs = batches[paired[batches]].bincount(minlength=40)[:5]
@@ -154,7 +154,7 @@ def test_every_batch_holds_its_share_of_pairs(share: float, wanted: int) -> None
 
 def test_without_a_share_pairs_come_as_they_are() -> None:
     sampler = EpochSampler(40, 1, 8, paired=torch.arange(40) < 5)
-    assert sorted(i for _, i in sampler) == list(range(40))
+    assert sorted(i for _, _, i in sampler) == list(range(40))
 
 
 @pytest.mark.parametrize(('paired', 'words'), [
@@ -171,7 +171,7 @@ def test_repeats_show_rare_frames_more_often_and_keep_the_share() -> None:
     counts = torch.zeros(40)
     for epoch in range(60):
         sampler.set_epoch(epoch)
-        indices = torch.tensor([i for _, i in sampler])
+        indices = torch.tensor([i for _, _, i in sampler])
         assert ((indices.reshape(-1, 8) < 10).sum(1) == 2).all()
         counts += indices.bincount(minlength=40)
     assert counts[3] / counts[:3].mean() == pytest.approx(6, rel=0.3)
@@ -195,3 +195,31 @@ def test_crowds_become_ignored_regions(tmp_path: Path) -> None:
     assert target['ignored'].tolist() == [[x, y, x + w, y + h]]
     assert len(target['boxes']) == len(target['labels']) == len(data['annotations']) - 1
     assert (target['labels'] >= 0).all()
+
+
+def test_a_frame_shown_twice_in_an_epoch_is_varied_twice() -> None:
+    assert not torch.equal(frames()[(0, 0, 1)]['image'], frames()[(0, 1, 1)]['image'])
+    sampler = EpochSampler(8, 0, 4, paired=torch.arange(8) < 1, pair_share=0.5)
+    assert len({place for _, place, _ in sampler}) == 8
+
+
+def test_mosaics_join_frames_of_one_kind_where_a_share_is_kept() -> None:
+    paired = torch.arange(6) % 2 == 0
+    mixed = AugmentedFrames([SyntheticFrames(6, Normalization(), CLASSES, 1)], (160, 128),
+                            AugmentConfig(), 5, 30, paired)
+    for index in range(6):
+        for _ in range(20):
+            assert all(paired[i] == paired[index] for i in mixed._partners(index))
+
+
+def test_a_share_too_small_for_a_batch_is_refused() -> None:
+    with pytest.raises(UserError, match='less than half a frame of a batch of 4'):
+        EpochSampler(8, 0, 4, paired=torch.arange(8) < 4, pair_share=0.1)
+
+
+def test_little_is_left_of_an_ignored_region_and_it_stays() -> None:
+    whole = np.array([[0, 0, 128, 96], [0, 0, 128, 96]], np.float32)
+    frame = make_sample(np.zeros((96, 128), np.float32), whole, np.array([IGNORED, 1]))
+    torch.manual_seed(0)
+    cut = random_window(frame, (40, 30), (2, 2), (128, 96), 0.5)
+    assert cut['labels'].tolist() == [IGNORED]

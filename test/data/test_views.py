@@ -15,12 +15,14 @@
 """Views: what the teacher sees lies on the same cells as what the student sees."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.datasets import make_sample, Sample
 from cgdet_core.data.loading import AugmentedFrames, collate
 from cgdet_core.data.transforms import AugmentConfig
-from cgdet_core.data.views import batch_views, lay_out, TeacherInput, View
+from cgdet_core.data.views import batch_teacher, TeacherInput, View
 from cgdet_core.errors import UserError
 from cgdet_core.models.teachers import TeacherConfig
 from cgdet_core.runtime.geometry import Letterbox
@@ -65,9 +67,11 @@ class Ramps:
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         image = self.picture(index, self.frame) * (path is not None)
-        return make_sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path)
+        return make_sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64),
+                           path and view(path, self.frame))
 
 
+@pytest.mark.parametrize('cached', [False, True], ids=['computed', 'cached'])
 @pytest.mark.parametrize('batch', ['n', 1])
 @pytest.mark.parametrize(('frame', 'rgb', 'teacher_size'), [
     ((160, 128), (320, 256), (160, 128)),  # all of one shape
@@ -78,6 +82,7 @@ class Ramps:
 def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
     tmp_path: Path, pooling_teacher: Callable[..., Path], frame: tuple[int, int],
     rgb: tuple[int, int], teacher_size: tuple[int, int], batch: int | str,
+    cached: bool,
 ) -> None:
     """
     Follow random windows, flips and mosaics through the real loader and a teacher of colours.
@@ -86,12 +91,16 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
     one pixel of the frame would show), and the mask must be 1 exactly where there is a picture.
     """
     guide = TeacherGuide(TeacherConfig(
-        kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx', batch), pad=114, cache=None,
+        kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx', batch), pad=114,
+        cache=tmp_path / 'cache' if cached else None,
         tensors=('p8', 'p16', 'p32'), input_size=teacher_size))
+    source = Ramps(tmp_path, frame, rgb)
+    guide.fill_cache([ImageRecord(i, Path(), *frame, rgb_path=path)
+                      for i, path in enumerate(source.paths)], torch.device('cpu'), False)
     frames = AugmentedFrames(
-        [Ramps(tmp_path, frame, rgb)], SIZE,
-        AugmentConfig(contrast=0, mosaic=0.6, close_mosaic_epochs=0), 3, 9, guide.reader)
-    samples = [frames[(0, i % 6)] for i in range(6)] + [frames[(1, i)] for i in range(6)]
+        [source], SIZE, AugmentConfig(contrast=0, mosaic=0.6, close_mosaic_epochs=0), 3, 9,
+        teacher=guide.reader)
+    samples = [frames[(e, i, i)] for e in (0, 1) for i in range(6)]
     assert max(len(s['views']) for s in samples) > 1, 'no mosaic'
     assert any(v.scale[0] < 0 for s in samples for v in s['views']), 'no flip'
     batch_dict = collate(samples)
@@ -143,15 +152,17 @@ def test_views_follow_by_hand() -> None:
 
 def test_a_picture_cut_away_by_the_window_shows_nothing() -> None:
     gone = view(Path('x')).moved((1, 1), (-64, 0), (64, 32))
-    row = torch.tensor([(0, *gone.scale, *gone.offset, *gone.region, 1.0, 1.0)])
-    laid, mask = lay_out(torch.ones(1, 2, 4, 8), row, 1, (32, 64), 8)
-    assert not mask.any() and not laid.any()
+    reader = TeacherInput((64, 32), 0, (2, 2, 2), None)
+    laid, masks = reader.empty((32, 64), torch.device('cpu'))
+    reader.lay_out(gone, [torch.ones(2, 32 // s, 64 // s) for s in (8, 16, 32)], laid, masks)
+    assert not any(x.any() for x in laid + masks)
 
 
-def test_a_batch_without_pictures_has_no_views() -> None:
+def test_a_batch_without_pictures_shows_the_teacher_nothing() -> None:
     sample = make_sample(np.zeros((32, 64), np.float32), np.zeros((0, 4), np.float32),
                          np.zeros(0, np.int64))
-    assert batch_views([sample, sample]) == {}
+    assert batch_teacher([sample, sample]) == {}
+    assert batch_teacher([{**sample, 'teacher': []}, sample]) == {}
 
 
 @pytest.fixture
@@ -168,35 +179,36 @@ def picture(tmp_path: Path) -> Path:
 
 def pyramid() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(c, 64 // s, 64 // s, generator=generator) * 10
+    return [(torch.randn(c, 64 // s, 64 // s, generator=generator) * 10).half()
             for c, s in ((2, 8), (3, 16), (4, 32))]
 
 
 def test_pixels_are_rgb_letterboxed_on_the_teachers_pad(
     reader: TeacherInput, picture: Path,
 ) -> None:
-    found = reader.read(view(picture))
-    assert found['share'] == (1, 0.5) and found['pixels'].dtype == torch.uint8
-    assert (found['pixels'][:, :32] == torch.tensor([30, 20, 10])[:, None, None]).all()
-    assert (found['pixels'][:, 32:] == 9).all()
+    found = reader.pixels(view(picture))
+    assert found.shape == (3, 64, 64) and found.dtype == torch.uint8
+    assert (found[:, :32] == torch.tensor([30, 20, 10])[:, None, None]).all()
+    assert (found[:, 32:] == 9).all()
 
 
 def test_kept_features_come_back_in_half_precision(reader: TeacherInput, picture: Path) -> None:
     features = pyramid()
     reader.write(view(picture), features)
-    found = reader.read(view(picture))
-    assert 'pixels' not in found and found['share'] == (1, 0.5)
-    for one, two in zip(features, found['features']):
-        assert two.dtype == torch.float16 and torch.equal(one.half(), two)
+    found = reader.cached(view(picture))
+    assert found is not None
+    for one, two in zip(features, found):
+        assert two.dtype == torch.float16 and torch.equal(one, two)
 
 
 def test_a_changed_picture_and_another_frame_size_are_computed_anew(
     reader: TeacherInput, picture: Path,
 ) -> None:
     reader.write(view(picture), pyramid())
-    assert 'pixels' in reader.read(view(picture, (64, 48)))
+    assert reader.cached(view(picture, (128, 64))) is not None, 'of the same proportions'
+    assert reader.cached(view(picture, (64, 48))) is None
     cv2.imwrite(str(picture), np.full((32, 64, 3), (90, 20, 30), np.uint8))
-    assert 'pixels' in reader.read(view(picture))
+    assert reader.cached(view(picture)) is None
 
 
 @pytest.mark.parametrize('damage', [b'', b'short', None])
@@ -206,20 +218,32 @@ def test_a_damaged_file_of_the_cache_is_computed_anew(
     reader.write(view(picture), pyramid())
     [path] = (picture.parent / 'cache').iterdir()
     path.write_bytes(path.read_bytes()[:-2] if damage is None else damage)
-    assert 'pixels' in reader.read(view(picture))
+    assert reader.cached(view(picture)) is None
     reader.write(view(picture), pyramid())
-    assert 'features' in reader.read(view(picture))
-
-
-def test_without_a_cache_nothing_is_written(picture: Path) -> None:
-    before = sorted(picture.parent.iterdir())
-    reader = TeacherInput((64, 64), 0, (2, 3, 4), None)
-    reader.write(view(picture), pyramid())
-    assert 'pixels' in reader.read(view(picture))
-    assert sorted(picture.parent.iterdir()) == before
+    assert reader.cached(view(picture)) is not None
 
 
 def test_a_picture_that_is_none_is_named(reader: TeacherInput, picture: Path) -> None:
     picture.write_bytes(b'damaged')
     with pytest.raises(UserError, match='picture.png is not a picture'):
-        reader.read(view(picture))
+        reader.pixels(view(picture))
+
+
+def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(
+    reader: TeacherInput, tmp_path: Path,
+) -> None:
+    path = tmp_path / 'thermal.png'
+    cv2.imwrite(str(path), np.linspace(3000, 4000, 64 * 32).astype(np.uint16).reshape(32, 64))
+    record = ImageRecord(1, path, 64, 32)
+    assert View.of(record, False) is None
+    seen = View.of(record, True)
+    assert seen is not None and seen.thermal
+    found = reader.pixels(seen)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert found[0, 0, 0] == 0 and found[0, 31, 63] == 255 and (found[:, 32:] == 9).all()
+    reader.write(seen, pyramid())
+    assert reader.cached(seen) is not None
+    # The same file as an RGB picture has other features.
+    assert reader.cached(seen._replace(thermal=False)) is None
+    paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), True)
+    assert paired is not None and paired.picture.name == 'rgb.png' and not paired.thermal

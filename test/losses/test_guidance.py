@@ -18,8 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.datasets import make_sample
-from cgdet_core.data.loading import collate
+from cgdet_core.data.loading import AugmentedFrames, collate
+from cgdet_core.data.transforms import AugmentConfig
+from cgdet_core.data.views import View
 from cgdet_core.losses.guidance import Guidance, GuidanceConfig, Guide
 from cgdet_core.losses.objectives import mse, OBJECTIVES
 from cgdet_core.losses.rois import pool_level
@@ -124,10 +127,10 @@ def test_an_unknown_objective_is_named() -> None:
 
 def batch_of(reader: Any, paths: list[Path | None], frame: tuple[int, int]) -> dict[str, Any]:
     samples = [make_sample(np.zeros(frame[::-1], np.float32), np.zeros((0, 4), np.float32),
-                           np.zeros(0, np.int64), path) for path in paths]
-    for sample in samples:
-        sample['teacher'] = [reader.read(view) for view in sample['views']]
-    return collate(samples)
+                           np.zeros(0, np.int64), path and view_of(path, frame)) for path in paths]
+    frames = AugmentedFrames([samples], frame, AugmentConfig(
+        mosaic=0, flip=0, contrast=0, scale=(1, 1)), 0, 1, teacher=reader)
+    return collate([frames[(0, i, i)] for i in range(len(samples))])
 
 
 def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Path) -> None:
@@ -141,12 +144,20 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
         cv2.imwrite(str(path), np.random.default_rng(i).integers(
             0, 255, (128, 160, 3), dtype=np.uint8))
     frame = (160, 128)
+
+    def fill(*wanted: Path | None) -> None:
+        guide.fill_cache([ImageRecord(0, Path(), *frame, rgb_path=path) for path in wanted],
+                         torch.device('cpu'), False)
+
+    fill(None, None)
     assert guide.of(batch_of(guide.reader, [None, None], frame)) is None and seen == []
+    fill(paths[0], None, paths[1])
     first = guide.of(batch_of(guide.reader, [paths[0], None, paths[1]], frame))
-    assert seen == [2]
+    assert seen == [1, 1]
+    fill(*paths)
     assert [float(m) for m in first.masks[0].mean((1, 2, 3))] == [1, 0, 1]
     again = guide.of(batch_of(guide.reader, [paths[1], paths[2], paths[0]], frame))
-    assert seen == [2, 1]
+    assert seen == [1, 1, 1]
     for one, two in zip(first.features, again.features):
         # From the cache comes exactly what was computed: a resumed run finds more in it.
         assert torch.equal(one[0], two[2]) and torch.equal(one[2], two[0])
@@ -157,7 +168,12 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
         torch.testing.assert_close(one[0], two[0], atol=1e-3, rtol=1e-3)
     other = TeacherGuide(TeacherConfig(path=rgb_teacher, cache=tmp_path / 'cache',
                                        input_size=(192, 128)))
-    assert 'pixels' in batch_of(other.reader, [paths[0]], frame)['inputs'][0]
+    assert other.reader.cached(view_of(paths[0], frame)) is None
+    assert guide.reader.cached(view_of(paths[0], frame)) is not None
+
+
+def view_of(path: Path, frame: tuple[int, int]) -> View:
+    return View(path, frame, frame, (0, 0), (0, 0, *frame))
 
 
 def structured(seed: int) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
@@ -179,7 +195,7 @@ def test_statistics_and_regions_tolerate_a_shift_that_cells_do_not(
     tmp_path: Path, pooling_teacher: Callable[..., Path],
 ) -> None:
     """
-    Shift RGB by 6 pixels, as FLIR-aligned is shifted (papers/facts.md).
+    Shift RGB by 6 pixels, as FLIR-aligned is shifted.
 
     The student has already learnt what the teacher gives for registered pictures: every loss
     is 0 there. The measure is the loss with pictures shifted by 6 pixels relative to the loss

@@ -24,8 +24,15 @@ from torch.nn import functional
 T = TypeVar('T')
 
 
+def rank_and_ranks() -> tuple[int, int]:
+    """Give this process's rank and the number of ranks, which are known once training starts."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
 def _ranks() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return rank_and_ranks()[1]
 
 
 def mean_over_ranks(value: Tensor, least: float) -> Tensor:
@@ -85,7 +92,7 @@ def gather_entries(part: dict[int, T]) -> dict[int, T]:
     return {key: joined[key] for key in sorted(joined)}
 
 
-def take_from_first(tensors: Iterable[Tensor]) -> None:
+def broadcast_from_first(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with those of rank zero."""
     if _ranks() > 1:
         for tensor in tensors:

@@ -21,9 +21,9 @@ from cgdet_core.data.loading import EpochSampler
 from cgdet_core.losses.contrastive import ContrastiveConfig, RoiContrast
 from cgdet_core.losses.detection import detection_loss
 from cgdet_core.losses.guidance import Guidance, GuidanceConfig, Guide
-from cgdet_core.losses.ranks import gather_entries, gather_rows, take_from_first
 from cgdet_core.models.student import Student, StudentConfig
 from cgdet_core.models.teachers import TeacherConfig
+from cgdet_core.ranks import broadcast_from_first, gather_entries, gather_rows
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn, Tensor
@@ -97,7 +97,7 @@ def helpers_in(rank: int) -> dict[str, Any]:
     (joined * torch.arange(8.0).reshape(4, 2) * (rank + 1)).sum().backward()
     labels = gather_rows(torch.arange(3) if rank else torch.zeros(0, dtype=torch.long))
     buffer = torch.full((3,), float(rank + 5))
-    take_from_first([buffer])
+    broadcast_from_first([buffer])
     return {'joined': joined.detach(), 'gradient': rows.grad, 'labels': labels,
             'nothing': gather_rows(torch.zeros(0, 2)), 'buffer': buffer,
             'entries': gather_entries({rank: 'a', 4 - rank: 'b'})}
@@ -114,7 +114,7 @@ def indices_of_two_epochs() -> list[list[int]]:
     result = []
     for epoch in range(2):
         SAMPLER.set_epoch(epoch)
-        indices = [i for _, i in SAMPLER]
+        indices = [i for _, _, i in SAMPLER]
         assert len(indices) == len(SAMPLER)
         result.append(indices)
     return result
@@ -185,7 +185,7 @@ def test_the_ranks_batches_together_are_those_of_one_process(
     whole = sampler(4)
     for epoch in range(2):
         whole.set_epoch(epoch)
-        batches = torch.tensor([i for _, i in whole]).reshape(-1, 4)
+        batches = torch.tensor([i for _, _, i in whole]).reshape(-1, 4)
         parts = [torch.tensor(r[epoch]).reshape(-1, 2) for r in (one, two)]
         assert all(len(part) == len(batches) == 5 for part in parts)
         assert torch.equal(torch.cat(parts, 1).sort(1).values, batches.sort(1).values)
