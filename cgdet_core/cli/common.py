@@ -1,0 +1,88 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the commands share: options, opening a model, showing numbers."""
+
+from collections.abc import Callable
+import functools
+import json
+from pathlib import Path
+from typing import Annotated, Any, TYPE_CHECKING
+
+from cgdet_core.errors import UserError
+from rich.console import Console
+from rich.table import Table
+import typer
+
+if TYPE_CHECKING:
+    from cgdet_core.runtime.detector import Detector
+
+console = Console()
+
+Images = Annotated[Path | None, typer.Option(
+    help='Folder that the file names in the COCO file are relative to.')]
+Json = Annotated[Path | None, typer.Option('--json', help='Write the numbers to this file.')]
+Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
+Match = Annotated[str, typer.Option(
+    help='Only pictures whose name fits this shell pattern.')]
+Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
+Topic = Annotated[str | None, typer.Option(help='Image topic, where a bag has several.')]
+TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
+                    'pydantic', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+
+
+def needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn a missing training module into a sentence."""
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                command(*args, **kwargs)
+            except ModuleNotFoundError as error:
+                if error.name is None or error.name.split('.')[0] not in modules:
+                    raise
+                raise UserError(f'The module {error.name} is missing; install what training '
+                                'needs with "pip install .[train]".') from None
+        return run
+    return decorate
+
+
+def open_detector(model: Path) -> 'Detector':
+    from cgdet_core.runtime.detector import Detector
+
+    if model.suffix.lower() == '.onnx':
+        return Detector.load(model)
+    try:
+        from cgdet_core.models.checkpoint import open_model
+    except ModuleNotFoundError as error:
+        raise UserError(f'A checkpoint needs the module {error.name}; install '
+                        '".[train]" or give an ONNX file.') from None
+    return open_model(model)
+
+
+def show_report(report: dict[str, Any], json_path: Path | None) -> None:
+    from cgdet_core.runtime.card import write_atomically
+
+    def cell(value: float | None) -> str:
+        return '-' if value is None else f'{value:.3f}'
+
+    table = Table('', 'AP', 'AP50', 'AP75', 'small', 'medium', 'large')
+    table.add_row('all', *(cell(report[k]) for k in (
+        'AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large')))
+    for group in ('per_class', 'per_time_of_day'):
+        for name, values in report.get(group, {}).items():
+            table.add_row(name, cell(values['AP']), cell(values['AP50']))
+    console.print(table)
+    if json_path is not None:
+        write_atomically(json_path, (json.dumps(report, indent=2) + '\n').encode())

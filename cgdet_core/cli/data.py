@@ -1,0 +1,82 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet data`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cgdet_core.cli.common import console, Images, Match, Overwrite
+from cgdet_core.errors import UserError
+import typer
+
+data_app = typer.Typer(no_args_is_help=True, help='Convert data sets to COCO, and look at them.')
+
+
+@data_app.command('convert')
+def data_convert(
+    name: Annotated[str, typer.Argument(metavar='FORMAT', help=(
+        'flir-adas-v1, flir-adas-v2, flir-aligned, llvip, kaist, m3fd, msrs, yolo or voc.'))],
+    folder: Annotated[Path, typer.Argument(metavar='DATASET', help="The set's own folder.")],
+    output: Annotated[Path | None, typer.Option(
+        help='Folder to write to; DATASET/annotations by default.')] = None,
+    rgb: Annotated[Path | None, typer.Option(
+        help='RGB pictures of the same names (yolo, voc).')] = None,
+    labels: Annotated[Path | None, typer.Option(
+        help='Label folder, where there are several (llvip, kaist, msrs).')] = None,
+    bits: Annotated[int | None, typer.Option(
+        help='8 or 16, where a set has both (flir-adas); 16 by default.')] = None,
+    unregistered_rgb: Annotated[bool, typer.Option(
+        '--unregistered-rgb', help='Pair RGB of another field of view (flir-adas-v1).')] = False,
+    renames: Annotated[list[str] | None, typer.Option(
+        '--map', metavar='NATIVE=CLASS',
+        help='CLASS: person, bicycle, car, ignore-person ..., drop.')] = None,
+    hold_out: Annotated[float | None, typer.Option(
+        help='Share of the last frames for val, where a set has no split.')] = None,
+    frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a data set's labels as COCO, with a report and a contact sheet."""
+    from cgdet_core.data.formats.convert import convert
+    from cgdet_core.data.formats.native import Options
+    from cgdet_core.data.formats.report import print_report
+
+    mapping = {}
+    for rename in renames or []:
+        native, equals, target = rename.rpartition('=')
+        if not equals:
+            raise UserError(f'--map needs NATIVE=CLASS, such as truck=car, not {rename!r}.')
+        mapping[native.strip()] = target.strip()
+    options = Options(rgb, labels, bits, unregistered_rgb)
+    place, report = convert(
+        name, folder, output, console, options, mapping, hold_out, frames, overwrite)
+    print_report(report, place, console)
+
+
+@data_app.command('show')
+def data_show(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    images: Images = None,
+    output: Annotated[Path, typer.Option(
+        help='PNG file for a sheet, or folder for a picture a frame.')] = Path('show.png'),
+    count: Annotated[int, typer.Option(min=1, help='Frames, evenly spaced.')] = 12,
+    match: Match = '*',
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw boxes on thermal and RGB side by side."""
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.show import show
+
+    shown = show(load_coco(path, images), output, count, match, overwrite)
+    console.print(f'{output}: {shown} frames', highlight=False, soft_wrap=True)

@@ -1,0 +1,161 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Commands that make and use models; `cgdet` itself."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, TYPE_CHECKING
+
+from cgdet_core.cli.common import (
+    console,
+    Data,
+    Images,
+    Json,
+    needs,
+    open_detector,
+    show_report,
+    TRAINING_MODULES,
+)
+from cgdet_core.errors import UserError
+from rich.console import Console
+from rich.progress import track
+import typer
+
+if TYPE_CHECKING:
+    from cgdet_core.runtime.detector import Detector
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help='Train, evaluate and deploy small thermal object detectors.')
+
+
+@app.command()
+@needs(*TRAINING_MODULES)
+def train(
+    recipe: Annotated[Path, typer.Argument(help='Recipe, a YAML file.')],
+    overrides: Annotated[list[str] | None, typer.Argument(
+        metavar='[KEY=VALUE]...', help='Changes to it.')] = None,
+    resume: Annotated[bool, typer.Option('--resume', help='Go on from last.ckpt.')] = False,
+) -> None:
+    """Train a detector as a recipe says."""
+    from cgdet_core.training.recipe import load_recipe
+    from cgdet_core.training.train import train as run
+    from lightning.pytorch.utilities import rank_zero_only
+
+    try:
+        best = run(load_recipe(recipe, overrides), resume)
+    except KeyboardInterrupt:
+        Console(stderr=True).print('cgdet: interrupted; go on with --resume.')
+        raise typer.Exit(130) from None
+    rank_zero_only(console.print)(
+        f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
+
+
+@app.command()
+@needs(*TRAINING_MODULES)
+def ablate(
+    grid: Annotated[Path, typer.Argument(help='Grid of variants and seeds, a YAML file.')],
+    overrides: Annotated[list[str] | None, typer.Argument(
+        metavar='[KEY=VALUE]...', help='Changes to the base recipe.')] = None,
+    output: Annotated[Path, typer.Option(
+        help='Folder for the runs, the tables and the figures.')] = Path('runs/ablation'),
+    only_report: Annotated[bool, typer.Option(
+        '--report', help='Train nothing; write tables and figures of what is finished.')] = False,
+) -> None:
+    """Train variants of a recipe over seeds and compare them; goes on where it stopped."""
+    from cgdet_core.training.ablation import report, run_ablation
+    from cgdet_core.training.grid import load_ablation
+
+    ablation = load_ablation(grid, output, overrides)
+    try:
+        busy = 0 if only_report else run_ablation(ablation, console)
+        if busy:
+            console.print(f'{busy} runs are still being trained by other processes')
+        report(ablation)
+    except KeyboardInterrupt:
+        Console(stderr=True).print('cgdet: interrupted; the same command goes on from here.')
+        raise typer.Exit(130) from None
+    console.print(f'The tables and figures are in {output}', highlight=False, soft_wrap=True)
+
+
+@app.command()
+@needs(*TRAINING_MODULES)
+def evaluate(
+    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    data: Data, images: Images = None, json_path: Json = None,
+    update_card: Annotated[bool, typer.Option(
+        '--update-card', help='Record the numbers in the card of an ONNX file.')] = False,
+) -> None:
+    """Measure COCO average precision on annotated frames."""
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.evaluation.coco import evaluate as score
+    from cgdet_core.evaluation.detect import detect_named
+    from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+    from cgdet_core.runtime.frames import read_frame
+
+    detector = open_detector(model)
+    coco = load_coco(data, images, detector.card.classes, detector.card.channels)
+    found = [detect_named(detector, read_frame(r.path, detector.card.channels), r.path,
+                          EVALUATION_THRESHOLD)
+             for r in track(coco.images, 'evaluating', console=console, transient=True)]
+    report = {'model': model.name, 'data': data.name, 'backend': detector.backend.describe(),
+              **score(found, coco)}
+    show_report(report, json_path)
+    if update_card:
+        _record(model, detector, report)
+
+
+@app.command()
+def detect(
+    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    sources: Annotated[list[str], typer.Argument(
+        metavar='SOURCE...', help='Pictures, folders, videos or bags.')],
+    output: Annotated[Path, typer.Option(help='Folder for the boxes and pictures.')],
+    score_threshold: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Least score; the model card's by default.")] = None,
+) -> None:
+    """Detect objects; write detections.json (COCO) and pictures with boxes."""
+    from cgdet_core.evaluation.detect import detect_sources
+
+    detector = open_detector(model)
+    images, boxes = detect_sources(detector, sources, output, score_threshold, console)
+    console.print(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures '
+                  f'in {output / "pictures"}', highlight=False, soft_wrap=True)
+
+
+@app.command()
+@needs(*TRAINING_MODULES)
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help='Checkpoint of "cgdet train".')],
+    output: Annotated[Path, typer.Option(help='ONNX file to write, its card goes beside it.')],
+    precision: Annotated[str, typer.Option(help='fp32, fp16 or int8.')] = 'fp32',
+) -> None:
+    """Write a checkpoint as ONNX with its model card."""
+    from cgdet_core.export.onnx import export as run
+
+    card = run(checkpoint, output, precision)
+    console.print(
+        f'{output}: {card.parameters / 1e6:.2f} M parameters, {card.gflops:.2f} GFLOPs at '
+        f'{card.input_size[0]}x{card.input_size[1]}, {output.stat().st_size / 1e6:.1f} MB',
+        highlight=False, soft_wrap=True)
+
+
+def _record(model: Path, detector: 'Detector', report: dict[str, Any]) -> None:
+    from cgdet_core.runtime.card import save_card
+
+    if model.suffix.lower() != '.onnx':
+        raise UserError('--update-card needs an ONNX file; export the checkpoint first.')
+    accuracy = {**detector.card.accuracy, report['data']: report}
+    save_card(replace(detector.card, accuracy=accuracy), model)
