@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE')
     parser.add_argument('--steps', type=int, default=60)
     parser.add_argument('--rounds', type=int, default=ROUNDS)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     try:
         numbers = benchmark(options.recipe, options.overrides, options.steps, options.rounds)
     except UserError as error:

@@ -32,8 +32,8 @@ def test_it_runs_with_loading_workers(
         **recipe_values, 'data': {'train': str(pairs), 'val': str(pairs)}, 'rcs': {},
         'cmg': {'teacher': {'path': str(rgb_teacher), 'cache': str(tmp_path / 'features')}}}))
     result = subprocess.run(
-        [sys.executable, '-m', 'cgdet_core.training.benchmark', str(recipe), 'run.workers=1',
-         '--steps', '4', '--rounds', '1'], cwd=ROOT, capture_output=True, text=True)
+        [sys.executable, '-m', 'cgdet_core.training.benchmark', str(recipe), '--steps', '4',
+         'run.workers=1', '--rounds', '1'], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     variants = {k: v for k, v in report.items() if isinstance(v, dict)}
