@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional
 class AugmentConfig(BaseModel):
     """Say how strongly training frames are varied; probabilities in [0, 1]."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
     mosaic: float = Field(0.8, ge=0, le=1)
     close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see single frames only
     scale: tuple[float, float] = (0.6, 1.6)  # relative to the frame fitted into the input

@@ -27,8 +27,8 @@ from torch.nn import functional
 class ContrastiveConfig(BaseModel):
     """Say how RCS works; the paper gives none of these numbers, all are our choice."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
-    weight: float = Field(0.2, ge=0, allow_inf_nan=False)  # lambda_rcs
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+    weight: float = Field(0.2, ge=0)  # lambda_rcs
     temperature: float = Field(0.1, gt=0)  # tau
     embedding: int = Field(128, gt=0)  # width of z
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side

@@ -29,9 +29,9 @@ from torch import nn, Tensor
 class GuidanceConfig(BaseModel):
     """Say how CMG works; weights, levels and objective are our choice, the paper gives none."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
     teacher: TeacherConfig
-    weight: float = Field(5.0, ge=0, allow_inf_nan=False)  # lambda_cms
+    weight: float = Field(5.0, ge=0)  # lambda_cms
     objective: str = 'pearson'
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
     unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the frame itself

@@ -141,6 +141,10 @@ class Recipe(Strict):
             raise ValueError('rcs separates classes and needs at least two; set rcs to null')
         if self.cmg is not None and self.model.in_channels != 1:
             raise ValueError('cmg guides a thermal student; set model.in_channels to 1')
+        for name, term in (('rcs', self.rcs), ('cmg', self.cmg)):
+            if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
+                raise ValueError(f'{name} stops before it is warm; lower {name}.warmup_epochs or '
+                                 f'raise {name}.stop_epoch')
         return self
 
     @property
