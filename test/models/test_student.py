@@ -76,9 +76,12 @@ def test_the_deployed_form_gives_the_best_cells_of_the_training_form() -> None:
     centers, strides = cell_centers(64, 96, torch.device('cpu'))
     all_boxes = decode_boxes(distributions, centers, strides)
     for n in range(2):
-        order = logits[n].amax(1).argsort(descending=True)[:20]
-        torch.testing.assert_close(boxes[n], all_boxes[n, order], atol=1e-3, rtol=1e-4)
-        torch.testing.assert_close(scores[n], logits[n, order].sigmoid(), atol=1e-5, rtol=1e-4)
+        best = logits[n].amax(1).sigmoid().sort(descending=True).values[:20]
+        torch.testing.assert_close(scores[n].amax(1), best, atol=1e-5, rtol=1e-4)
+        # By place, not by rank: folding may swap cells whose scores differ in the last digits.
+        distance, cell = (boxes[n][:, None] - all_boxes[n][None]).abs().amax(-1).min(1)
+        assert distance.max() < 1e-3 and len(cell.unique()) == 20
+        torch.testing.assert_close(scores[n], logits[n, cell].sigmoid(), atol=1e-5, rtol=1e-4)
 
 
 def test_deployment_folds_the_normalisation_and_leaves_the_student_alone() -> None:
