@@ -67,13 +67,17 @@ class StudentTraining(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
 
+    def setup(self, stage: str) -> None:
+        # Here, as loading workers start when the optimiser asks for the number of steps.
+        if self.guide is not None and stage == 'fit':
+            progress = self.trainer.progress_bar_callback is not None
+            self.guide.fill_cache(
+                self.pictures, self.trainer.strategy.root_device, progress)
+            self.trainer.strategy.barrier()
+
     def on_fit_start(self) -> None:
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
-        if self.guide is not None:
-            progress = self.trainer.progress_bar_callback is not None
-            self.guide.fill_cache(self.pictures, self.device, progress)
-            self.trainer.strategy.barrier()
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         images = batch['images'].to(memory_format=torch.channels_last)

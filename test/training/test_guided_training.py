@@ -68,9 +68,10 @@ def command(folder: Path, values: dict, *more: str) -> list[str]:
 
 @pytest.fixture(scope='module')
 def guided(tmp_path_factory: pytest.TempPathFactory, values: dict) -> Path:
-    """Give the folder of a guided run."""
+    """Give the folder of a guided run, with a loading worker and an empty cache at the start."""
     folder = tmp_path_factory.mktemp('guided')
-    result = subprocess.run(command(folder, values), cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command(folder, values, 'run.workers=1'), cwd=ROOT,
+                            capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return folder / 'guided'
 
