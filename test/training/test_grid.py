@@ -37,8 +37,8 @@ def write(folder: Path, recipe_values: dict, **grid: object) -> Path:
     return path
 
 
-def test_the_shipped_grid() -> None:
-    grid = load_ablation(ROOT / 'config' / 'train' / 'ablation.yaml', Path('runs/ablation'))
+def test_the_shipped_grid(tmp_path: Path) -> None:
+    grid = load_ablation(ROOT / 'config' / 'train' / 'ablation.yaml', tmp_path)
     assert grid.variants[:4] == ['plain', 'rcs', 'cmg', 'both'] and grid.shown == 'both'
     on = {r.variant: (r.recipe.rcs is not None, r.recipe.cmg is not None) for r in grid.runs}
     assert [on[v] for v in grid.variants[:4]] == [
