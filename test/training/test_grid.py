@@ -49,11 +49,11 @@ def test_the_shipped_grid(tmp_path: Path) -> None:
     assert teachers == {None, Path('runs/rgb_teacher/best.ckpt')}
 
 
-def test_the_command_of_the_shipped_grid() -> None:
+def test_the_command_of_the_shipped_grid(tmp_path: Path) -> None:
     path = ROOT / 'config' / 'train' / 'ablation.yaml'
     line = next(x for x in path.read_text().splitlines() if x.startswith('#   cgdet ablate'))
     overrides = shlex.split(line)[4:]
-    grid = load_ablation(path, Path('runs/ablation'), overrides)
+    grid = load_ablation(path, tmp_path, overrides)
     assert {r.recipe.input_size for r in grid.runs} == {(256, 192)}
     kinds = {r.variant: r.recipe.cmg.teacher.kind for r in grid.runs if r.recipe.cmg}
     assert kinds.pop('rgb_teacher') == 'cgdet' and set(kinds.values()) == {'onnx'}
