@@ -21,9 +21,8 @@ from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
 from cgdet_core.data.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.frames import read_frame
-from cgdet_core.runtime.geometry import Letterbox
+from cgdet_core.runtime.geometry import Letterbox, resize
 from cgdet_core.runtime.normalization import Normalization, normalize
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -113,7 +112,9 @@ class CocoFrames:
                  else raw.astype(np.float32) / np.float32(255))
         box = Letterbox((record.width, record.height), self.fit or (record.width, record.height))
         if box.scale < 1:
-            image = cv2.resize(image, box.fitted, interpolation=cv2.INTER_AREA)
+            shrunk = np.empty((*box.fitted[::-1], *image.shape[2:]), np.float32)
+            resize(image, shrunk)
+            image = shrunk
         return image.astype(np.float16)
 
 
