@@ -15,6 +15,7 @@
 """Views: where in a training sample a frame with an RGB picture lies, and what RGB shows there."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,16 +109,17 @@ class TeacherInput:
         width, height = input_size
         self.shapes = [(c, height // s, width // s) for c, s in zip(channels, STRIDES)]
 
+    def has(self, view: View) -> bool:
+        """Say whether the features of a view's picture are in the cache, without reading them."""
+        path = self._path(view)
+        return path.is_file() and path.stat().st_size == 2 * sum(self._sizes())
+
     def cached(self, view: View) -> list[Tensor] | None:
         """Give the features P3, P4, P5 (C, h, w), float16, of a picture if they are there."""
-        path = self._path(view)
-        if not path.is_file():
+        if not self.has(view):
             return None
-        flat = np.fromfile(path, np.float16)
-        sizes = [int(np.prod(s)) for s in self.shapes]
-        if len(flat) != sum(sizes):
-            return None
-        parts = np.split(flat, np.cumsum(sizes)[:-1])
+        flat = np.fromfile(self._path(view), np.float16)
+        parts = np.split(flat, np.cumsum(self._sizes())[:-1])
         return [torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self.shapes)]
 
     def write(self, view: View, features: list[Tensor]) -> None:
@@ -179,6 +181,9 @@ class TeacherInput:
         first = int(shown[0]) if len(shown) else 0
         place = share[shown] * fitted / stride - self.offset + 0.5  # in teacher's cells
         return first, 2 * place / (self.input_size[axis] // stride) - 1
+
+    def _sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes]
 
     def _fitted(self, view: View) -> tuple[int, int]:
         return Letterbox(view.size, self.input_size).fitted

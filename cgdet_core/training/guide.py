@@ -59,7 +59,7 @@ class TeacherGuide:
             return
         rank, ranks = rank_and_ranks()
         views = [View.of(record, self.thermal) for record in records[rank::ranks]]
-        missing = [v for v in views if v is not None and self.reader.cached(v) is None]
+        missing = [v for v in views if v is not None and not self.reader.has(v)]
         for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
             features = self._see(self.reader.pixels(view)[None].to(device))
             try:
