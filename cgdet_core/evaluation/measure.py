@@ -24,7 +24,6 @@ from cgdet_core.evaluation.detect import detect_named
 from cgdet_core.losses.rois import pool_rois
 from cgdet_core.models.checkpoint import detector_of, load_student
 from cgdet_core.models.student import Student
-from cgdet_core.runtime.backends import Backend
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.frames import read_frame
 from cgdet_core.runtime.geometry import Letterbox
@@ -38,24 +37,6 @@ ROI_SIZE = 3  # cells of a pooled region's side, as in RCS
 Arrays = dict[str, NDArray[Any]]
 
 
-class _Tap:
-    """Pass frames through to a backend and keep what went in and came out of it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.images = self.boxes = self.scores = np.zeros(0, np.float32)
-
-    def infer(
-        self, images: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        self.images = images
-        self.boxes, self.scores = self.backend.infer(images)
-        return self.boxes, self.scores
-
-    def describe(self) -> str:
-        return self.backend.describe()
-
-
 def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     """
     Evaluate a checkpoint in its deployed form.
@@ -67,7 +48,6 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     """
     student, card = load_student(checkpoint)
     detector = detector_of(student, card)
-    tap = detector.backend = _Tap(detector.backend)
     metric = CocoMetric(card.classes)
     all_found: list[Detections] = []
     counts: dict[str, list[NDArray[np.int64]]] = {
@@ -78,7 +58,7 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         frame = read_frame(record.path, card.channels)
         found = detect_named(detector, frame, record.path, EVALUATION_THRESHOLD)
         box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
-        raw, scores = box.to_source(tap.boxes[0]), tap.scores[0]
+        raw, scores = box.to_source(detector.boxes[0]), detector.scores[0]
         dense = analysis.candidates(raw, scores, analysis.DUPLICATE_SCORE)
         more = analysis.candidates(
             raw, scores, analysis.DUPLICATE_SCORE * analysis.DUPLICATE_SHARE)
@@ -89,7 +69,7 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
             found.above(analysis.DUPLICATE_SCORE), record))
         confusion += analysis.confusion(
             found.above(analysis.MATCH_SCORE), record, len(card.classes))
-        features.append(_features(student, tap.images, record, box))
+        features.append(_features(student, detector.input, record, box))
         metric.update(found, record)
         all_found.append(found)
     arrays = {**_detections(all_found), **_objects(features, coco)}

@@ -73,15 +73,19 @@ class TorchBackend:
         self.model = DeployedStudent(student, card.input_size, card.top_k)
         self.model.to(memory_format=torch.channels_last)
         self.device = self.model.centers.device
+        self.max_batch = 64
+        self.rows = self.model.top_k
 
     @torch.inference_mode()
     def infer(
         self, images: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        boxes: NDArray[np.float32], scores: NDArray[np.float32],
+    ) -> None:
         # Full precision, also when a validation runs inside a trainer's autocast.
         with torch.autocast(self.device.type, enabled=False):
-            boxes, scores = self.model(torch.from_numpy(images).to(self.device))
-        return boxes.cpu().numpy(), scores.cpu().numpy()
+            found = self.model(torch.from_numpy(images).to(self.device))
+        for array, tensor in zip((boxes, scores), found):
+            torch.from_numpy(array).copy_(tensor)
 
     def describe(self) -> str:
         return f'PyTorch {torch.__version__} {self.device}'
@@ -97,7 +101,7 @@ class RgbDetector(Detector):
         box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
         for channel in range(3):
             plane = frame[..., channel].astype(np.float32) / np.float32(255)
-            box.apply(plane, self._input[0, channel])
+            box.apply(plane, self.input[0, channel])
         return box
 
 

@@ -45,7 +45,8 @@ class Detector:
     """
     Detect objects in raw thermal frames; not thread-safe, one per thread.
 
-    `last_timings` holds the seconds of the latest frame.
+    Of the latest frame: `input` (1, C, H, W) is what the network saw, `boxes` (1, K, 4), in
+    input pixels, and `scores` (1, K, num_classes) what it gave, `last_timings` the seconds.
     """
 
     def __init__(self, card: ModelCard, backend: Backend) -> None:
@@ -53,7 +54,9 @@ class Detector:
         self.backend = backend
         self.last_timings = Timings(0.0, 0.0, 0.0)
         width, height = card.input_size
-        self._input = np.zeros((1, card.channels, height, width), np.float32)
+        self.input = np.zeros((1, card.channels, height, width), np.float32)
+        self.boxes = np.zeros((1, backend.rows, 4), np.float32)
+        self.scores = np.zeros((1, backend.rows, len(card.classes)), np.float32)
 
     @staticmethod
     def load(model: str | Path, threads: int = 0) -> 'Detector':
@@ -71,7 +74,7 @@ class Detector:
             raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
                              f'this one has shape {frame.shape}')
         box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
-        target = self._input[0, 0]
+        target = self.input[0, 0]
         if box.fitted == box.source:
             normalize(frame, self.card.normalization, box.window(target))
         else:
@@ -88,10 +91,10 @@ class Detector:
         start = perf_counter()
         box = self.preprocess(frame)
         ready = perf_counter()
-        boxes, scores = self.backend.infer(self._input)
+        self.backend.infer(self.input, self.boxes, self.scores)
         done = perf_counter()
         threshold = self.card.score_threshold if score_threshold is None else score_threshold
-        found = select(boxes[0], scores[0], threshold, self.card.iou_threshold,
+        found = select(self.boxes[0], self.scores[0], threshold, self.card.iou_threshold,
                        self.card.max_detections)
         corners = box.to_source(found.boxes)
         # What lay in the padding alone has no area in the frame.

@@ -21,16 +21,20 @@ from numpy.typing import NDArray
 
 
 class Backend(Protocol):
-    """Run a network of fixed input size."""
+    """Run a network of fixed input size; built by loading a model, which checks its shapes."""
+
+    max_batch: int  # images of one call
+    rows: int  # K, boxes per image
 
     def infer(
         self, images: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        boxes: NDArray[np.float32], scores: NDArray[np.float32],
+    ) -> None:
         """
-        Run images (N, 1, H, W).
+        Run images (N, C, H, W), N from 1 to max_batch, and fill the caller's arrays.
 
-        Returns boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes).
-        The arrays may be reused by the next call.
+        boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes), all three
+        float32 and C-contiguous.
         """
         ...
 

@@ -22,6 +22,8 @@ from cgdet_core.runtime.card import ModelCard
 import numpy as np
 from numpy.typing import NDArray
 
+DYNAMIC_BATCH = 64  # images of one call to a file whose batch is open
+
 
 class OnnxRuntimeBackend:
     """Run an exported student; the file and the card must agree on shapes."""
@@ -45,6 +47,9 @@ class OnnxRuntimeBackend:
             raise UserError(f'{model} is not an ONNX file that ONNX Runtime can load: '
                             f'{str(error).splitlines()[0]}') from None
         self._check(Path(model), card)
+        batch, self.rows, _ = self._session.get_outputs()[0].shape
+        self.max_batch = batch if isinstance(batch, int) else DYNAMIC_BATCH
+        self._binding = self._session.io_binding()
         self._version = onnxruntime.__version__
 
     def _check(self, model: Path, card: ModelCard) -> None:
@@ -61,9 +66,13 @@ class OnnxRuntimeBackend:
 
     def infer(
         self, images: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        boxes, scores = self._session.run(None, {'images': images})
-        return boxes, scores
+        boxes: NDArray[np.float32], scores: NDArray[np.float32],
+    ) -> None:
+        binding = self._binding
+        binding.bind_cpu_input('images', images)
+        for name, array in (('boxes', boxes), ('scores', scores)):
+            binding.bind_output(name, 'cpu', 0, np.float32, array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(binding)
 
     def describe(self) -> str:
         provider = self._session.get_providers()[0].removesuffix('ExecutionProvider')
