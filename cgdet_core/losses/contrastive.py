@@ -17,17 +17,17 @@
 from typing import Any
 
 from cgdet_core.losses.rois import boxes_of, jitter_boxes, pool_rois
+from cgdet_core.losses.schedule import ScheduledLoss
 from cgdet_core.ranks import gather_rows
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
 
-class ContrastiveConfig(BaseModel):
+class ContrastiveConfig(ScheduledLoss):
     """Say how RCS works; the paper gives none of these numbers, all are our choice."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
     weight: float = Field(0.2, ge=0)  # lambda_rcs
     temperature: float = Field(0.1, gt=0)  # tau
     embedding: int = Field(128, gt=0)  # width of z
@@ -36,8 +36,6 @@ class ContrastiveConfig(BaseModel):
     jitter: float = Field(0.15, ge=0, lt=1)  # their largest shift and scaling
     queue: int = Field(0, ge=0)  # embeddings of earlier batches kept per class
     balance: bool = True  # every class weighs the same, however many objects it has
-    warmup_epochs: float = Field(1.0, ge=0)  # the weight grows linearly over these
-    stop_epoch: int | None = Field(None, gt=0)  # without RCS from here on
 
 
 def supervised_contrastive_loss(

@@ -18,26 +18,24 @@ from typing import Any, Literal, NamedTuple
 
 from cgdet_core.losses.objectives import OBJECTIVES
 from cgdet_core.losses.rois import boxes_of, levels_of, pool_level
+from cgdet_core.losses.schedule import ScheduledLoss
 from cgdet_core.models.head import STRIDES
 from cgdet_core.models.teachers import TeacherConfig
 from cgdet_core.ranks import mean_over_ranks
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 import torch
 from torch import nn, Tensor
 
 
-class GuidanceConfig(BaseModel):
+class GuidanceConfig(ScheduledLoss):
     """Say how CMG works; weights, levels and objective are our choice, the paper gives none."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
     teacher: TeacherConfig
     weight: float = Field(5.0, ge=0)  # lambda_cms
     objective: str = 'pearson'
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
     unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the frame itself
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
-    warmup_epochs: float = Field(1.0, ge=0)  # the weight grows linearly over these
-    stop_epoch: int | None = Field(None, gt=0)  # without CMG from here on
 
     @field_validator('objective')
     @classmethod

@@ -19,9 +19,10 @@ from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.evaluation.coco import CocoMetric
-from cgdet_core.losses.contrastive import ContrastiveConfig, RoiContrast
+from cgdet_core.losses.contrastive import RoiContrast
 from cgdet_core.losses.detection import detection_loss
-from cgdet_core.losses.guidance import Guidance, GuidanceConfig
+from cgdet_core.losses.guidance import Guidance
+from cgdet_core.losses.schedule import ScheduledLoss
 from cgdet_core.models.checkpoint import checkpoint_entry, detector_of, KEY
 from cgdet_core.models.student import Student
 from cgdet_core.ranks import broadcast_from_first, gather_entries
@@ -112,8 +113,8 @@ class StudentTraining(lightning.LightningModule):
                 terms['cms'] = terms['cms'] + weight * loss
         return terms
 
-    def _weight(self, config: ContrastiveConfig | GuidanceConfig) -> float:
-        return weight_at(config, self.global_step / max(1, self.trainer.num_training_batches))
+    def _weight(self, config: ScheduledLoss) -> float:
+        return config.weight_at(self.global_step / max(1, self.trainer.num_training_batches))
 
     def _generator(self) -> torch.Generator:
         # From seed and step, so that a resumed run draws what an uninterrupted one draws.
@@ -174,13 +175,6 @@ class StudentTraining(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
-
-
-def weight_at(config: ContrastiveConfig | GuidanceConfig, epoch: float) -> float:
-    """Give lambda: a linear warm-up, then constant, 0 from stop_epoch on."""
-    if config.stop_epoch is not None and epoch >= config.stop_epoch:
-        return 0.0
-    return config.weight * (min(1.0, epoch / config.warmup_epochs) if config.warmup_epochs else 1)
 
 
 def _idle(module: nn.Module) -> Tensor:

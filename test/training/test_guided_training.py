@@ -31,7 +31,6 @@ from cgdet_core.losses.contrastive import ContrastiveConfig
 from cgdet_core.models.checkpoint import load_student, open_model
 from cgdet_core.models.teachers import open_teacher, TeacherConfig
 from cgdet_core.runtime import Detector
-from cgdet_core.training.module import weight_at
 from cgdet_core.training.recipe import load_recipe, parse_recipe
 from cgdet_core.training.train import train
 import onnx
@@ -96,8 +95,8 @@ def test_every_term_and_its_gradient_is_logged(guided: Path) -> None:
     (0, 0), (0.5, 0.05), (2, 0.2), (2.9, 0.2), (3, 0), (9, 0)])
 def test_lambda_warms_up_and_stops(epoch: float, expected: float) -> None:
     config = ContrastiveConfig(weight=0.2, warmup_epochs=2, stop_epoch=3)
-    assert weight_at(config, epoch) == pytest.approx(expected)
-    assert weight_at(ContrastiveConfig(weight=0.2, warmup_epochs=0), epoch) == 0.2
+    assert config.weight_at(epoch) == pytest.approx(expected)
+    assert ContrastiveConfig(weight=0.2, warmup_epochs=0).weight_at(epoch) == 0.2
 
 
 def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
