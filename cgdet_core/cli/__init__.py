@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-The command line: `cgdet train | ablate | evaluate | detect | export | bag | data`.
+The command line: `cgdet train | ablate | evaluate | detect | export | verify | benchmark ...`.
 
 Heavy modules are imported inside the commands: `cgdet --help` answers at once, and a robot
-without torch can still run `cgdet detect` and `cgdet bag`.
+without torch can still run `cgdet detect`, `verify`, `benchmark` and `bag`.
 """
 
 import sys
@@ -24,10 +24,13 @@ from typing import NoReturn
 
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.data import data_app
+from cgdet_core.cli.measure import benchmark, verify
 from cgdet_core.cli.models import app
 from cgdet_core.errors import UserError
 from rich.console import Console
 
+app.command()(verify)
+app.command()(benchmark)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 

@@ -12,121 +12,214 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-Time a model on this machine's CPU: `python -m cgdet_core.evaluation.benchmark MODEL.onnx`.
+"""Time models and peers on this machine, interleaved: `cgdet benchmark`."""
 
-Milliseconds depend on the machine, so a plain stack of 3x3 convolutions is timed before and
-after: the ratio of the times per GFLOP says how well the model uses the machine. Not
-interleaved: the waiting threads of one ONNX Runtime session would slow the other down.
-"""
-
-import argparse
-import json
-import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+import multiprocessing
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-import platform
-from time import perf_counter
+from tempfile import TemporaryDirectory
+from time import sleep
 from typing import Any
 
-from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.runtime import Detector, load_card
+from cgdet_core.errors import UserError
+from cgdet_core.evaluation.contestants import all_cores, Contestant, Seconds, serve
+from cgdet_core.evaluation.machine import clock, describe_machine
+from cgdet_core.evaluation.yardstick import GFLOPS, write_yardstick
+from cgdet_core.runtime.card import load_card
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
-import onnxruntime
+from numpy.typing import NDArray
 
-PLAIN_LAYERS, PLAIN_CHANNELS, PLAIN_SIZE = 4, 64, (128, 160)
-
-
-def plain_convolutions() -> tuple[bytes, float]:
-    """Give an ONNX of 3x3 convolutions with ReLU, 64 channels at 160x128, and its GFLOPs."""
-    rng = np.random.default_rng(0)
-    shape = [1, PLAIN_CHANNELS, *PLAIN_SIZE]
-    nodes, weights, name = [], [], 'x0'
-    for i in range(PLAIN_LAYERS):
-        kernel = rng.normal(0, 0.04, (PLAIN_CHANNELS, PLAIN_CHANNELS, 3, 3)).astype(np.float32)
-        weights.append(numpy_helper.from_array(kernel, f'w{i}'))
-        nodes.append(helper.make_node('Conv', [name, f'w{i}'], [f'c{i}'], pads=[1, 1, 1, 1]))
-        name = f'x{i + 1}'
-        nodes.append(helper.make_node('Relu', [f'c{i}'], [name]))
-    graph = helper.make_graph(
-        nodes, 'plain', [helper.make_tensor_value_info('x0', onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
-    gflops = 2e-9 * PLAIN_LAYERS * PLAIN_CHANNELS ** 2 * 9 * PLAIN_SIZE[0] * PLAIN_SIZE[1]
-    return model.SerializeToString(), gflops
+REST = 0.1  # seconds between turns, in which the last one's waiting threads go to sleep
+LEAST_CALLS = 3  # of a batch size in a round
+SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+Report = dict[str, Any]
 
 
-def benchmark(model: str | Path, frames: int = 200, threads: int = 0) -> dict[str, Any]:
-    """Give percentiles in milliseconds of `frames` 16-bit frames, and the plain stack's."""
-    threads = threads or len(os.sched_getaffinity(0))
-    card = load_card(model)
-    width, height = card.input_size
-    raw = [to_counts(Scene.random(i, width, height).render()[0]) for i in range(8)]
-    content, plain_gflops = plain_convolutions()
-    plain = _time_plain(content, frames // 2, threads)
-    detector = Detector.load(model, threads)
-    rows = []
-    for i in range(frames + 10):
-        start = perf_counter()
-        detector.detect(raw[i % len(raw)])
-        times = detector.last_timings
-        rows.append((perf_counter() - start, times.pre, times.infer, times.post))
-    backend = detector.backend.describe()
-    del detector
-    plain += _time_plain(content, frames // 2, threads)
-    columns = dict(zip(('end to end', 'pre', 'infer', 'post'), np.array(rows[10:]).T))
-    columns['plain convolutions'] = np.array(plain)
-    report: dict[str, Any] = {}
-    for name, seconds in columns.items():
-        p50, p95 = np.percentile(seconds * 1e3, (50, 95))
-        report[f'{name} ms'] = {'p50': round(float(p50), 2), 'p95': round(float(p95), 2)}
-    per_gflop = report['infer ms']['p50'] / card.gflops
-    plain_per_gflop = report['plain convolutions ms']['p50'] / plain_gflops
-    return {
-        'model': card.name, 'input': f'{width}x{height}, 16-bit',
-        'gflops': card.gflops, 'parameters': card.parameters,
-        'backend': backend, 'threads': threads,
-        'machine': f'{platform.machine()}, {_processor()}', 'frames': frames, **report,
-        'ms per GFLOP': round(per_gflop, 2), 'plain ms per GFLOP': round(plain_per_gflop, 2),
-        'ratio to plain convolutions': round(per_gflop / plain_per_gflop, 2),
-        'end to end / infer': round(
-            report['end to end ms']['p50'] / report['infer ms']['p50'], 3)}
+@dataclass(frozen=True)
+class Plan:
+    """Say what to measure: frames a contestant, in how many rounds, and on what."""
+
+    models: Sequence[Path]
+    peers: Sequence[Path] = ()
+    backends: Sequence[str] = ('onnxruntime',)
+    batches: Sequence[int] = (1,)
+    frames: int = 200
+    rounds: int = 5
+    threads: int = 0  # 0: all cores of this process
+    source: tuple[int, int] | None = None  # width, height; the model's input by default
+    yardstick: bool = False  # a stack of plain convolutions beside the models
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise UserError('There is no model to measure.')
+        if min((self.frames, self.rounds, *self.batches), default=1) < 1 or self.threads < 0:
+            raise UserError('Frames, rounds and batch sizes must be at least 1, and threads '
+                            'must not be negative.')
+
+    def contestants(self, folder: Path) -> list[Contestant]:
+        """Give every model on every backend, the peers, the yardstick (written to folder)."""
+        threads = self.threads or all_cores()
+        size = load_card(self.models[0]).input_size
+        chosen = [Contestant(m, b, threads, size=self.source)
+                  for m in self.models for b in self.backends]
+        chosen += [Contestant(p, 'onnxruntime', threads, True, size) for p in self.peers]
+        if self.yardstick:
+            plain = write_yardstick(folder / 'plain_convolutions.onnx')
+            chosen.append(Contestant(plain, 'onnxruntime', threads, True, gflops=GFLOPS))
+        return chosen
 
 
-def _time_plain(content: bytes, runs: int, threads: int) -> list[float]:
-    """Time runs of the plain stack in a session of its own, in seconds."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
-    images = np.random.default_rng(0).normal(
-        size=(1, PLAIN_CHANNELS, *PLAIN_SIZE)).astype(np.float32)
-    times = []
-    for _ in range(runs + 10):
-        start = perf_counter()
-        session.run(None, {'x0': images})
-        times.append(perf_counter() - start)
-    return times[10:]
+@dataclass
+class Seat:
+    """Hold a contestant's process and what it has measured so far."""
+
+    contestant: Contestant
+    process: BaseProcess
+    pipe: Connection
+    facts: Report = field(default_factory=dict)
+    memory: Report = field(default_factory=dict)
+    frames: list[Seconds] = field(default_factory=list)
+    batches: dict[int, list[Seconds]] = field(default_factory=dict)
+
+    def ask(self, method: str, *arguments: int) -> Any:
+        """Let the process call a method and give what it returns."""
+        try:
+            self.pipe.send((method, arguments))
+        except OSError:
+            pass  # it has ended; what it said before is still in the pipe
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Wait for the process; UserError if it failed or died."""
+        try:
+            good, value = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join(10)
+            raise UserError(f'The process that measured {self.contestant.path} has ended '
+                            f'(exit status {self.process.exitcode}).') from None
+        if not good:
+            raise UserError(value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        try:
+            self.pipe.send(None)
+        except OSError:
+            pass
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()
 
 
-def _processor() -> str:
+def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> Report:
+    """
+    Measure all contestants in turns, the order alternated from round to round.
+
+    progress: called with the turns done and their number. The report has `machine`, `settings`
+    and `results`, a list in the order of the plan; all times are milliseconds. UserError: a
+    file that is missing or does not load, a process that died.
+    """
+    machine = describe_machine()
+    seats: list[Seat] = []
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return 'unknown processor'
-    return next((x.split(':', 1)[1].strip() for x in lines if x.startswith('model name')),
-                'unknown processor')
+        with TemporaryDirectory() as folder:
+            for contestant in plan.contestants(Path(folder)):
+                seats.append(_start(contestant))
+        _play(seats, plan, progress)
+    finally:
+        for seat in seats:
+            seat.close()
+    machine['mhz_after'] = clock()
+    return {'machine': machine,
+            'settings': {'frames': plan.frames, 'rounds': plan.rounds,
+                         'threads': seats[0].contestant.threads, 'batches': list(plan.batches)},
+            'results': [{'label': name, **_result(seat, plan)}
+                        for name, seat in zip(_labels(seats), seats)]}
 
 
-def main() -> None:
-    """Print the numbers as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('model')
-    parser.add_argument('--frames', type=int, default=200)
-    parser.add_argument('--threads', type=int, default=0, help='0: all cores of this process')
-    options = parser.parse_args()
-    print(json.dumps(benchmark(options.model, options.frames, options.threads), indent=2))
+def _start(contestant: Contestant) -> Seat:
+    context = multiprocessing.get_context('spawn')
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(contestant, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    seat = Seat(contestant, process, ours)
+    try:
+        seat.facts = seat.answer()
+    except UserError:
+        seat.close()
+        raise
+    return seat
 
 
-if __name__ == '__main__':
-    main()
+def _play(
+    seats: list[Seat], plan: Plan, progress: Callable[[int, int], None] | None,
+) -> None:
+    count = -(-plan.frames // plan.rounds)
+    done = 0
+    for number in range(plan.rounds):
+        for seat in seats if number % 2 == 0 else seats[::-1]:
+            sleep(REST)
+            seat.frames.append(seat.ask('frames', count))
+            if not seat.memory:  # before a batch needs more
+                seat.memory = seat.ask('memory')
+            for size in plan.batches:
+                if size <= seat.facts['max_batch']:
+                    calls = max(LEAST_CALLS, count // size)
+                    seat.batches.setdefault(size, []).append(seat.ask('batches', size, calls))
+            done += 1
+            if progress:
+                progress(done, plan.rounds * len(seats))
+
+
+def _labels(seats: list[Seat]) -> list[str]:
+    """Name each contestant by its file, and by what else it takes to tell it apart."""
+    several = len({s.contestant.backend for s in seats}) > 1
+    stems = [s.contestant.path.stem for s in seats]
+    labels = []
+    for seat in seats:
+        path = seat.contestant.path
+        same_file = sum(s.contestant.path == path for s in seats)
+        words = [path.stem if stems.count(path.stem) == same_file else str(path.with_suffix(''))]
+        precision = seat.facts['precision']
+        words += [precision] if precision and precision not in words[0] else []
+        words += [seat.contestant.backend] if several else []
+        labels.append(' '.join(words))
+    return labels
+
+
+def _result(seat: Seat, plan: Plan) -> Report:
+    times = _joined(seat.frames)
+    result = {
+        'file': seat.contestant.path.name, 'peer': seat.contestant.peer, **seat.facts,
+        'ms': {name: percentiles(values) for name, values in times.items()},
+        'memory_mb': seat.memory, 'batches': {},
+        'skipped_batches': [s for s in plan.batches if s > seat.facts['max_batch']]}
+    infer = result['ms']['infer']['p50']
+    if 'total' in times:
+        result['total_over_infer'] = round(result['ms']['total']['p50'] / infer, 3)
+    if seat.facts.get('gflops'):
+        result['ms_per_gflop'] = round(infer / seat.facts['gflops'], 3)
+    for size, parts in seat.batches.items():
+        values = _joined(parts)
+        ms = percentiles(values['infer'])
+        result['batches'][str(size)] = {
+            'images_per_s': round(1e3 * size / ms['p50'], 2), 'ms': ms,
+            'cpu_ms_per_image': round(float(np.median(values['cpu'])) * 1e3 / size, 3)}
+    return result
+
+
+def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
+    """Give p50, p95, p99 and the largest of seconds, in milliseconds."""
+    found = np.percentile(seconds * 1e3, list(SHARES.values()))
+    return {name: round(float(value), 3) for name, value in zip(SHARES, found)}
+
+
+def _joined(parts: list[Seconds]) -> Seconds:
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

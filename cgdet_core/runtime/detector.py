@@ -57,6 +57,7 @@ class Detector:
         self.input = np.zeros((1, card.channels, height, width), np.float32)
         self.boxes = np.zeros((1, backend.rows, 4), np.float32)
         self.scores = np.zeros((1, backend.rows, len(card.classes)), np.float32)
+        self._normalized = np.empty((0, 0), np.float32)  # kept: a large new array costs more
 
     @staticmethod
     def load(model: str | Path, threads: int = 0) -> 'Detector':
@@ -78,7 +79,9 @@ class Detector:
         if box.fitted == box.source:
             normalize(frame, self.card.normalization, box.window(target))
         else:
-            box.apply(normalize(frame, self.card.normalization), target)
+            if self._normalized.shape != frame.shape:
+                self._normalized = np.empty(frame.shape, np.float32)
+            box.apply(normalize(frame, self.card.normalization, self._normalized), target)
         return box
 
     def detect(self, frame: NDArray[Any], score_threshold: float | None = None) -> Detections:

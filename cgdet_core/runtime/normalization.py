@@ -22,6 +22,7 @@ function with a named specification is used in training, evaluation and on the r
 """
 
 from dataclasses import asdict, dataclass, fields
+import math
 from typing import Any
 
 import cv2
@@ -30,7 +31,8 @@ from numpy.typing import NDArray
 
 KINDS = ('none', 'window', 'percentile', 'plateau')
 BINS = 64  # of the plateau histogram
-LARGE = 2**17  # pixels from which on the histogram is of every fourth row
+LARGE = 2**17  # pixels from which on statistics are of every fourth row
+STEPS = 2**14  # of a float frame between its percentiles
 
 try:
     cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(65536, np.float32))
@@ -145,17 +147,17 @@ def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
 
 
 def _stretch_floats(frame: NDArray[np.float32], spec: Normalization) -> tuple[float, float]:
-    low, high = np.percentile(frame, (spec.low_percentile, spec.high_percentile))
+    shares = spec.low_percentile, spec.high_percentile
+    low, high = np.percentile(_counted_rows(frame), shares)
     return _widened(float(low), float(high), spec.min_span_16bit * spec.kelvin_per_count)
 
 
 def _stretch(
-    first: int, counts: NDArray[np.float32], dtype: 'np.dtype[Any]', spec: Normalization,
+    first: int, cumulative: NDArray[np.float64], dtype: 'np.dtype[Any]', spec: Normalization,
 ) -> tuple[float, float]:
     """Give the two percentiles of a histogram of levels, moved apart if too near."""
-    cumulative = np.cumsum(counts, dtype=np.float64)
     shares = np.array((spec.low_percentile, spec.high_percentile)) / 100 * cumulative[-1]
-    low, high = first + np.searchsorted(cumulative, shares)
+    low, high = first + np.searchsorted(cumulative[1:], shares)
     least = spec.min_span_8bit if dtype == np.uint8 else spec.min_span_16bit
     return _widened(float(low), float(high), least)
 
@@ -165,18 +167,29 @@ def _widened(low: float, high: float, least: float) -> tuple[float, float]:
     return low - missing / 2, high + missing / 2
 
 
-def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float32]]:
+def _counted_rows(frame: NDArray[Any]) -> NDArray[Any]:
     """
-    Count the levels of an integer frame; gives the lowest and one count a level from it.
+    Give the rows that a frame's statistics are of, every fourth one of a large frame.
 
-    Of large frames every fourth row is counted: the percentiles barely move, and rows, unlike
-    columns, carry no fixed pattern of an uncooled sensor.
+    The percentiles barely move, and rows, unlike columns, carry no fixed pattern of an
+    uncooled sensor.
     """
-    rows = frame[::4] if frame.size >= LARGE else frame
+    return frame[::4] if frame.size >= LARGE else frame
+
+
+def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float64]]:
+    """
+    Count the levels of an integer frame.
+
+    Gives the lowest level and, of each level from it and once more, how many pixels are below.
+    """
+    rows = _counted_rows(frame)
     first, last = int(rows.min()), int(rows.max())
     counts = cv2.calcHist([np.ascontiguousarray(rows)], [0], None,
                           [last - first + 1], [first, last + 1])
-    return first, counts.ravel()
+    cumulative = np.zeros(len(counts) + 1)
+    np.cumsum(counts, out=cumulative[1:])
+    return first, cumulative
 
 
 def _plateau(
@@ -190,24 +203,29 @@ def _plateau(
     unit. Every bin gets half a mean bin on top: the gain of a nearly flat frame is bounded.
     """
     if frame.dtype == np.float32:
-        edges = np.linspace(*_stretch_floats(frame, spec), BINS + 1)
-        counts, _ = np.histogram(frame, edges)
-        out[...] = np.interp(frame, edges, _curve(counts, frame.size, spec))
-        return out
-    first, fine = _histogram(frame)
-    edges = np.linspace(*_stretch(first, fine, frame.dtype, spec), BINS + 1)
-    levels = np.arange(first, first + len(fine))
-    counts, _ = np.histogram(levels, edges, weights=fine)
-    lut = np.empty(np.iinfo(frame.dtype).max + 1, np.float32)
-    lut[levels] = np.interp(levels, edges, _curve(counts, int(fine.sum()), spec))
-    lut[:first], lut[first + len(fine):] = lut[first], lut[levels[-1]]
-    if frame.dtype == np.uint16 and not LUT_16_BIT:
-        # mode='clip' spares numpy a buffered copy; every level is in range.
-        return np.take(lut, frame, out=out, mode='clip')
-    result = cv2.LUT(frame, lut, out)
-    if result is not out:
-        out[...] = result
-    return out
+        frame = _levels(frame, _stretch_floats(frame, spec), out)
+        first, below = _histogram(frame)
+        low, high = 1.0, STEPS + 1.0
+    else:
+        first, below = _histogram(frame)
+        low, high = _stretch(first, below, frame.dtype, spec)
+    edges = np.linspace(low, high, BINS + 1)
+    index = np.ceil(edges).astype(np.int64)
+    index[-1] = int(high) + 1  # the last bin holds its upper edge
+    counts = np.diff(below[np.clip(index - first, 0, len(below) - 1)]).astype(np.float32)
+    curve = _curve(counts, int(below[-1]), spec)
+    return _look_up(frame, _table(first, first + len(below) - 2, edges, curve, frame.dtype), out)
+
+
+def _levels(
+    frame: NDArray[np.float32], window: tuple[float, float], scratch: NDArray[np.float32],
+) -> NDArray[np.uint16]:
+    """Round a float frame to STEPS levels of its window, from 1; 0 and the last lie outside."""
+    low, high = window
+    np.subtract(frame, np.float32(low), out=scratch)
+    np.multiply(scratch, np.float32(STEPS / (high - low)), out=scratch)
+    np.add(scratch, np.float32(1.5), out=scratch)
+    return np.clip(scratch, 0, STEPS + 2, out=scratch).astype(np.uint16)
 
 
 def _curve(counts: NDArray[Any], pixels: int, spec: Normalization) -> NDArray[np.float64]:
@@ -215,3 +233,32 @@ def _curve(counts: NDArray[Any], pixels: int, spec: Normalization) -> NDArray[np
     mean = pixels / BINS
     weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
     return np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
+
+
+def _table(
+    first: int, last: int, edges: NDArray[np.float64], curve: NDArray[np.float64],
+    dtype: 'np.dtype[Any]',
+) -> NDArray[np.float32]:
+    """
+    Give the output value of each level of an integer type.
+
+    Between the edges alone the curve is evaluated: one dead pixel at 0 or 65535 would make
+    that the whole table. Levels beyond the first and last counted one are as these.
+    """
+    start, stop = max(first, math.ceil(edges[0])), min(last, math.floor(edges[-1])) + 1
+    table = np.empty(np.iinfo(dtype).max + 1, np.float32)
+    table[start:stop] = np.interp(np.arange(start, stop), edges, curve)
+    table[:start], table[stop:] = np.interp((first, last), edges, curve)
+    return table
+
+
+def _look_up(
+    frame: NDArray[Any], table: NDArray[np.float32], out: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    if frame.dtype == np.uint16 and not LUT_16_BIT:
+        # mode='clip' spares numpy a buffered copy; every level is in range.
+        return np.take(table, frame, out=out, mode='clip')
+    result = cv2.LUT(frame, table, out)
+    if result is not out:
+        out[...] = result
+    return out

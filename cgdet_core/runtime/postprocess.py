@@ -62,7 +62,7 @@ def select(
     sides = candidates.astype(np.float64)
     sides[:, 2:] -= sides[:, :2]
     sides[:, 0] += labels * (np.ptp(candidates) + 1.0)
+    # What it keeps comes best first.
     keep = cv2.dnn.NMSBoxes(sides, confidence, 0.0, iou_threshold)
-    kept = np.asarray(keep, np.int64).ravel()
-    kept = kept[np.argsort(-confidence[kept], kind='stable')][:max_detections]
+    kept = np.asarray(keep, np.int64).ravel()[:max_detections]
     return Detections(candidates[kept], confidence[kept], labels[kept])

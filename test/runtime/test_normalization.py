@@ -58,6 +58,27 @@ def test_the_unit_does_not_matter(kind: str) -> None:
         np.testing.assert_allclose(normalize(counts, spec), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['percentile', 'plateau'])
+@pytest.mark.parametrize('size', [(160, 128), (640, 512)])
+def test_kelvin_is_seen_as_hundredths_of_it_are(kind: str, size: tuple[int, int]) -> None:
+    counts = to_counts(Scene.random(4, *size).render()[0])
+    spec = Normalization(kind)
+    kelvin = counts.astype(np.float32) / 100
+    np.testing.assert_allclose(normalize(kelvin, spec), normalize(counts, spec), atol=2e-3)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_the_plateau_is_the_plain_formula(dtype: type) -> None:
+    counts = to_counts(Scene.random(6, 160, 128).render()[0])
+    frame = (counts // 128 if dtype == np.uint8 else counts).astype(dtype)
+    low, high = np.percentile(frame, (0.5, 99.9), method='inverted_cdf')
+    bins, edges = np.histogram(frame, 64, (low, high))
+    mean = frame.size / 64
+    weights = np.minimum(bins, 3 * mean) + mean / 2
+    expected = np.interp(frame, edges, np.append(0, np.cumsum(weights)) / weights.sum())
+    np.testing.assert_allclose(normalize(frame, Normalization()), expected, atol=1e-6)
+
+
 def test_16_bit_detail_survives_where_the_usual_scaling_loses_it() -> None:
     counts = to_counts(Scene.random(1).render()[0])
     usual = (counts / 256).astype(np.uint8)

@@ -1,0 +1,162 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet verify` and `cgdet benchmark`."""
+
+from dataclasses import replace
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cgdet_core.cli.common import console, Images, Json, open_detector
+from cgdet_core.errors import UserError
+from rich.progress import Progress, track
+from rich.table import Table
+import typer
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help='ONNX file or checkpoint.')],
+    against: Annotated[Path, typer.Option(help='ONNX file or checkpoint it was made of.')],
+    data: Annotated[Path, typer.Option(
+        help='COCO annotation file; or a folder, a bag or a video, without AP.')],
+    images: Images = None, json_path: Json = None,
+    score_threshold: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Score from which on detections count; the cards' by default.")] = None,
+    corner: Annotated[float | None, typer.Option(
+        help='Pixels that a corner may move; all four tolerances by default as the precision '
+        "of MODEL's card asks.")] = None,
+    score: Annotated[float | None, typer.Option(help='What a score may change by.')] = None,
+    off: Annotated[float | None, typer.Option(
+        help='Share of detections that may be farther off, or have no counterpart.')] = None,
+    ap_drop: Annotated[float | None, typer.Option(help='What AP may fall by, a fraction.')] = None,
+) -> None:
+    """Compare a model with what it was made of, frame by frame; exit status 1 if they differ."""
+    from cgdet_core.evaluation.verify import failure, frames_of, TOLERANCES
+    from cgdet_core.evaluation.verify import verify as run
+
+    first, second = open_detector(model), open_detector(against)
+    given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
+    tolerances = replace(TOLERANCES[first.card.precision],
+                         **{k: v for k, v in given.items() if v is not None})
+    frames = track(frames_of(data, images, first.card), 'comparing', console=console,
+                   transient=True, total=None)
+    report = run(first, second, frames, tolerances, score_threshold)
+    report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
+    _show_differences(report)
+    _write(json_path, report)
+    if not report['passed']:
+        raise UserError(failure(report))
+
+
+def benchmark(
+    models: Annotated[list[Path], typer.Argument(metavar='MODEL...', help='ONNX files.')],
+    peer: Annotated[list[Path] | None, typer.Option(
+        help='Any other ONNX file, for its bare inference; may be repeated.')] = None,
+    backend: Annotated[list[str] | None, typer.Option(
+        help='onnxruntime (default); may be repeated.')] = None,
+    batch: Annotated[str, typer.Option(
+        help='Batch sizes for the throughput, such as 1,2,4,8.')] = '1',
+    frames: Annotated[int, typer.Option(help='Frames of each model.')] = 200,
+    rounds: Annotated[int, typer.Option(help='Turns that these are split into.')] = 5,
+    threads: Annotated[int, typer.Option(help='CPU threads, 0: all cores.')] = 0,
+    source: Annotated[str | None, typer.Option(
+        metavar='WIDTHxHEIGHT', help="Size of the 16-bit frames; the model's by default.")] = None,
+    yardstick: Annotated[bool, typer.Option(
+        '--yardstick', help='Time a stack of plain 3x3 convolutions beside the models.')] = False,
+    json_path: Json = None,
+    plot_path: Annotated[Path | None, typer.Option(
+        '--plot', help='Write a plot to this file.')] = None,
+) -> None:
+    """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
+    from cgdet_core.evaluation.benchmark import benchmark as run
+    from cgdet_core.evaluation.benchmark import Plan
+    from cgdet_core.evaluation.benchmark_report import plot, print_report
+
+    if plot_path is not None:
+        _needs_matplotlib()
+    plan = Plan(models, peer or (), backend or ('onnxruntime',),
+                [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
+                _size(source), yardstick)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task('measuring', total=None)
+        report = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
+    print_report(report, console)
+    _write(json_path, report)
+    if plot_path is not None:
+        plot(report, plot_path)
+
+
+def _needs_matplotlib() -> None:
+    """Say so before the measurement and not after it."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError('--plot needs matplotlib; install it with '
+                        '"pip install matplotlib".') from None
+
+
+def _whole(text: str, option: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f'{option} needs whole numbers, not {text!r}.') from None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, cross, height = text.partition('x')
+    size = _whole(width, '--source'), _whole(height, '--source')
+    if min(size) < 1:
+        raise UserError(f'--source needs WIDTHxHEIGHT, such as 1280x1024, not {text!r}.')
+    return size
+
+
+def _write(path: Path | None, report: dict[str, Any]) -> None:
+    from cgdet_core.runtime.card import write_atomically
+
+    if path is not None:
+        write_atomically(path, (json.dumps(report, indent=2) + '\n').encode())
+
+
+def _show_differences(report: dict[str, Any]) -> None:
+    def cell(value: float | None, digits: int) -> str:
+        return '-' if value is None else f'{value:.{digits}f}'
+
+    console.print(
+        f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
+        f'{report["against_file"]} ({report["against_precision"]}, '
+        f'{report["against_backend"]}), {report["frames"]} frames, scores from '
+        f'{report["score_threshold"]:g}', highlight=False, soft_wrap=True)
+    console.print(
+        f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
+        f'missing, {report["extra"]} extra, {report["off"]} off by more than the tolerances',
+        highlight=False, soft_wrap=True)
+    table = Table('difference', 'p50', 'p99', 'max')
+    for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
+        table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
+    console.print(table)
+    if report['AP'] is None:
+        console.print(f'AP was not measured: {report["why_no_AP"]}.', highlight=False)
+    else:
+        table = Table('', 'against', 'model', 'drop')
+        for name in ('AP', 'AP50'):
+            table.add_row(name, *(cell(report[name][k], 4) for k in ('against', 'model', 'drop')))
+        console.print(table)
+    table = Table('worst frames', 'off', 'missing', 'extra', 'corner', 'score')
+    for frame in report['worst_frames'][:5]:
+        table.add_row(frame['name'], *(str(frame[k]) for k in ('off', 'missing', 'extra')),
+                      cell(frame['corner_px'], 3), cell(frame['score'], 4))
+    console.print(table)
