@@ -74,7 +74,11 @@ class Buffer:
         size = int(np.prod(shape)) * 4
         self.row_bytes = size // shape[0]
         self.device = int(cuda.call('cudaMalloc', size))
-        self._pinned = int(cuda.call('cudaHostAlloc', size, 0))
+        try:
+            self._pinned = int(cuda.call('cudaHostAlloc', size, 0))
+        except CudaError:
+            self.free()
+            raise
         memory = (ctypes.c_float * (size // 4)).from_address(self._pinned)
         self.host: NDArray[np.float32] = np.ctypeslib.as_array(memory).reshape(shape)
         self.host.fill(0)
