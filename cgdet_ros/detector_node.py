@@ -140,6 +140,7 @@ class DetectorNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Stop the worker before the publishers go."""
         self._stop()
+        self._detector = None
         self._log.close()
         super().destroy_node()
 

@@ -68,7 +68,10 @@ def build_engine(
             Console(stderr=True).print('cgdet: interrupted; no engine was written.')
             raise typer.Exit(130) from None
     if output is not None:
-        write_engine(output, key, model.stem, engine)
+        try:
+            write_engine(output, key, model.stem, engine)
+        except OSError as error:
+            raise UserError(f'{output} cannot be written: {error.strerror}.') from None
     elif path is None:
         raise UserError('The engine could not be kept; write it to a file with --output.')
     console.print(f'{output or path}: {tensorrt.title}, {gpu or "+".join(chosen)}, '
@@ -120,6 +123,7 @@ def engines_clean(
     removed, freed, left = 0, 0, 0
     for path in cache.files() + cache.leftovers():
         try:
+            size = path.stat().st_size
             wanted = model is not None and read_engine(path).model == Path(model).stem
             if model is None and not everything:
                 read_engine(path)
@@ -130,8 +134,7 @@ def engines_clean(
         if not (wanted or everything):
             left += 1
             continue
-        size = path.stat().st_size
-        path.unlink()
+        path.unlink(missing_ok=True)
         removed, freed = removed + 1, freed + size
     console.print(f'Files removed: {removed}, {freed / 1e6:.1f} MB; left: {left}, in '
                   f'{cache.folder}', highlight=False, soft_wrap=True)

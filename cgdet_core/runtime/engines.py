@@ -82,10 +82,7 @@ class EngineCache:
 
     def files(self) -> list[Path]:
         """List the files that look like engines, sound or not."""
-        try:
-            return sorted(self.folder.glob(f'*{SUFFIX}'))
-        except OSError:
-            return []
+        return _engines_in(self.folder)
 
     def leftovers(self) -> list[Path]:
         """List what processes that were killed while writing have left."""
@@ -94,7 +91,7 @@ class EngineCache:
     def matching(self, key: EngineKey, model: Path) -> Iterator[EngineFile]:
         """Give sound engines for this key: of the cache first, then of the model's folder."""
         own = [] if self._unsafe() else self.files()
-        for path in [*own, *sorted(model.absolute().parent.glob(f'*{SUFFIX}'))]:
+        for path in [*own, *_engines_in(model.absolute().parent)]:
             try:
                 found = read_engine(path)
             except (Damaged, OSError) as error:
@@ -159,7 +156,11 @@ class EngineCache:
             yield False
             return
         try:
-            _wait_for(descriptor, progress)
+            try:
+                _wait_for(descriptor, progress)
+            except OSError as error:  # a network folder without locks
+                _log.warning('The engine cache %s cannot be locked (%s); another process may '
+                             'build the same engine.', self.folder, error.strerror)
             yield True
         finally:
             os.close(descriptor)
@@ -234,6 +235,13 @@ def _accepted(
         cache.mark_used(found.path)
         return item, found.path
     return None
+
+
+def _engines_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob(f'*{SUFFIX}'))
+    except OSError:
+        return []
 
 
 def _wait_for(descriptor: int, progress: Progress) -> None:

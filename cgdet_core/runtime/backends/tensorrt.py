@@ -90,16 +90,18 @@ class TensorRTBackend:
         self._logger = tensorrt_logger(flavour)
         self._runtime = self._tensorrt.module.Runtime(self._logger)
         try:
+            self._stream = self._cuda.call('cudaStreamCreate')
             self._engine, _ = obtain(
                 cache, key, model, lambda: build_engine(self._tensorrt, model, targets, progress),
                 self._deserialize, progress)
             self._check(model, card)
             kernels = None if not self._rtx else _Kernels(
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
-            self._context = (kernels.context(self._engine) if kernels
-                             else self._engine.create_execution_context())
-            if self._context is None:
+            context = (kernels.context(self._engine) if kernels
+                       else self._engine.create_execution_context())
+            if context is None:
                 raise Rejected(self._logger.latest or 'TensorRT gives no execution context')
+            self._context: trt.IExecutionContext = context
             self._prepare(card)
             self._infer(1)
             if kernels:
@@ -108,6 +110,9 @@ class TensorRTBackend:
             self.close()
             raise UserError(f'{FLAVOURS[flavour]} cannot run {model} on {self._gpu.name}: '
                             f'{error}') from None
+        except BaseException:
+            self.close()
+            raise
 
     def _deserialize(self, payload: bytes) -> 'trt.ICudaEngine':
         self._logger.latest = ''
@@ -135,9 +140,8 @@ class TensorRTBackend:
         self.rows = shapes['boxes'][1]
 
     def _prepare(self, card: ModelCard) -> None:
-        """Allocate the stream and the largest batch's buffers; tell TensorRT where they are."""
+        """Allocate the largest batch's buffers and tell TensorRT where they are."""
         width, height = card.input_size
-        self._stream = self._cuda.call('cudaStreamCreate')
         for name, shape in (('images', (card.channels, height, width)), ('boxes', (self.rows, 4)),
                             ('scores', (self.rows, len(card.classes)))):
             buffer = self._buffers[name] = Buffer(self._cuda, (self.max_batch, *shape))
@@ -213,8 +217,9 @@ class TensorRTBackend:
             if graph is not None:
                 self._cuda.api.cudaGraphExecDestroy(graph)
         self._graphs = {}
-        self._context = None  # type: ignore[assignment]  # before the buffers it points to
-        self._engine = None  # type: ignore[assignment]
+        # The context goes before the buffers it points to.
+        for name in ('_context', '_engine'):
+            self.__dict__.pop(name, None)
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers = {}
