@@ -159,8 +159,9 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     parser = module.OnnxParser(network, logger)
     parsed: Any = parser.parse(model.read_bytes())  # in the stubs, bool is a type of tensors
     if not parsed:
-        reasons = '; '.join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise UserError(f'TensorRT cannot read {model}: {reasons or logger.latest}')
+        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise UserError(f'{tensorrt.title} cannot read {model}: '
+                        f'{_one_line("; ".join(reasons) or logger.latest)}')
     config = builder.create_builder_config()
     config.clear_flag(module.BuilderFlag.TF32)
     config.progress_monitor = _monitor(module, cancelled)
@@ -172,7 +173,7 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
         raise UserError('The build was stopped.')
     if engine is None:
         raise UserError(f'{tensorrt.title} cannot build {model}: '
-                        f'{logger.latest or "it does not say why"}')
+                        f'{_one_line(logger.latest) or "it does not say why"}')
     return bytes(engine)
 
 
@@ -237,6 +238,10 @@ def tensorrt_logger(flavour: str) -> Any:
                 _log.debug('%s', message)
 
     return Logger()
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split())
 
 
 def _beside(work: Callable[[], Result], cancelled: Event, tell: Callable[[], None]) -> Result:

@@ -34,12 +34,19 @@ MAGIC = b'CGDETENG'
 SUFFIX = '.engine'
 BUILD = 1  # rises when building.py gives other engines for the same model
 DYNAMIC_BATCH = (1, 4, 16)  # least, tuned for, most images of a file whose batch is open
-_HEADER_LIMIT = 1 << 16
 _DIGEST = hashlib.sha256().digest_size
 
 
 class Damaged(Exception):
     """The file is no engine that may be loaded; the message says why."""
+
+
+class Foreign(Exception):
+    """The engine is for something else than what is wanted; the message says what differs."""
+
+    def __init__(self, why: str, key: 'EngineKey') -> None:
+        super().__init__(why)
+        self.key = key
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,13 @@ def write_engine(
     write_atomically(path, content + hashlib.sha256(content).digest(), mode)
 
 
-def read_engine(path: Path) -> EngineFile:
-    """Read and check an engine file; Damaged says what is wrong, OSError that it is gone."""
+def read_engine(path: Path, wanted: EngineKey | None = None) -> EngineFile:
+    """
+    Read and check an engine file.
+
+    Damaged says why it may not be loaded, Foreign why it can't serve as the wanted one (before
+    the engine itself is read), OSError that it can't be read.
+    """
     # Whose file it is must be asked of the opened file: the path may lead elsewhere by then.
     # A pipe of that name must not block.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb') as file:
@@ -108,25 +120,33 @@ def read_engine(path: Path) -> EngineFile:
             raise Damaged('not a file')
         if why := untrusted(status):
             raise Damaged(why)
-        content = file.read()
-    start = len(MAGIC) + 4
-    if content[:len(MAGIC)] != MAGIC:
-        raise Damaged('not an engine file of this package')
-    length = int.from_bytes(content[len(MAGIC):start], 'little')
-    end = len(content) - _DIGEST
-    if length > _HEADER_LIMIT or start + length > end:
-        raise Damaged('truncated')
-    view = memoryview(content)
-    if hashlib.sha256(view[:end]).digest() != content[end:]:
+        start = file.read(len(MAGIC) + 4)
+        if start[:len(MAGIC)] != MAGIC:
+            raise Damaged('not an engine file of this package')
+        length = int.from_bytes(start[len(MAGIC):], 'little')
+        if len(start) + length + _DIGEST > status.st_size:
+            raise Damaged('truncated')
+        header = file.read(length)
+        key, model = _parse(header)
+        if wanted is not None and (why := key.mismatch(wanted)):
+            raise Foreign(why, key)
+        rest = memoryview(file.read())
+    payload = rest[:-_DIGEST]
+    digest = hashlib.sha256(start + header)
+    digest.update(payload)
+    if digest.digest() != rest[-_DIGEST:]:
         raise Damaged('damaged: its checksum is off')
+    return EngineFile(path, key, model, bytes(payload))
+
+
+def _parse(header: bytes) -> tuple[EngineKey, str]:
     try:
-        values: dict[str, Any] = json.loads(content[start:start + length])
+        values: dict[str, Any] = json.loads(header)
         model = str(values.pop('model'))
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        key = EngineKey(**values)
+        return EngineKey(**values), model
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise Damaged('written by another version of this package') from None
-    return EngineFile(path, key, model, content[start + length:end])
+        raise Damaged('damaged, or written by another version of this package') from None
 
 
 def untrusted(status: os.stat_result) -> str:

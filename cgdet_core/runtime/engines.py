@@ -27,6 +27,7 @@ from cgdet_core.runtime.engine_file import (
     Damaged,
     EngineFile,
     EngineKey,
+    Foreign,
     read_engine,
     SUFFIX,
     untrusted,
@@ -93,15 +94,12 @@ class EngineCache:
         own = [] if self._unsafe() else self.files()
         for path in [*own, *_engines_in(model.absolute().parent)]:
             try:
-                found = read_engine(path)
+                yield read_engine(path, key)
             except (Damaged, OSError) as error:
-                self._tell_unused(path, str(error))
-                continue
-            why = found.key.mismatch(key)
-            if not why:
-                yield found
-            elif found.key.onnx_sha256 == key.onnx_sha256 and found.key.kind == key.kind:
-                self._tell_unused(path, why)
+                self._tell_unused(path, error)
+            except Foreign as error:
+                if (error.key.onnx_sha256, error.key.kind) == (key.onnx_sha256, key.kind):
+                    self._tell_unused(path, error)
 
     def keep(self, key: EngineKey, model: Path, payload: bytes) -> Path | None:
         """Store an engine and make room for it; None, after a warning, if it can't be stored."""
@@ -165,7 +163,7 @@ class EngineCache:
         finally:
             os.close(descriptor)
 
-    def _tell_unused(self, path: Path, why: str) -> None:
+    def _tell_unused(self, path: Path, why: Exception) -> None:
         text = f'{path} is not used: {why}'
         if text not in self._told:
             self._told.add(text)

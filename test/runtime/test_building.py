@@ -26,7 +26,8 @@ from cgdet_core.runtime.engines import EngineCache, log_progress, obtain
 import pytest
 from toy_model import write_toy
 
-SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
+MODELS = sorted((Path(__file__).resolve().parents[2] / 'models').glob('*.onnx'))
+SHIPPED = MODELS[0]
 
 
 @pytest.fixture(scope='module')
@@ -39,12 +40,15 @@ def quiet(what: str, seconds: float) -> None:
     pass
 
 
+@pytest.mark.parametrize('model', MODELS, ids=lambda path: path.stem)
 @pytest.mark.parametrize('targets', [('sm86', 'sm89'), ('sm75',), ('sm120',)])
-def test_the_shipped_model_builds(rtx: TensorRT, targets: tuple[str, ...]) -> None:
+def test_every_shipped_model_builds(
+    rtx: TensorRT, model: Path, targets: tuple[str, ...],
+) -> None:
     told: list[str] = []
-    engine = build_engine(rtx, SHIPPED, targets, lambda what, seconds: told.append(what))
+    engine = build_engine(rtx, model, targets, lambda what, seconds: told.append(what))
     assert len(engine) > 1e6
-    assert told[0] == 'Building the TensorRT-RTX engine of thermal.onnx'
+    assert told[0] == f'Building the TensorRT-RTX engine of {model.name}'
 
 
 @pytest.mark.parametrize('batch', [1, 4, 'n'])
@@ -83,7 +87,7 @@ def test_the_key_names_the_gpu_only_where_it_matters(rtx: TensorRT) -> None:
 def test_what_tensorrt_cannot_read_is_a_sentence(rtx: TensorRT, tmp_path: Path) -> None:
     path = tmp_path / 'bad.onnx'
     path.write_bytes(SHIPPED.read_bytes()[:5000])
-    with pytest.raises(UserError, match='TensorRT cannot read .*bad.onnx: .'):
+    with pytest.raises(UserError, match='TensorRT-RTX .* cannot read .*bad.onnx: .'):
         build_engine(rtx, path, ('sm86',), quiet)
 
 
