@@ -161,7 +161,7 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     if not parsed:
         reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise UserError(f'{tensorrt.title} cannot read {model}: '
-                        f'{_one_line("; ".join(reasons) or logger.latest)}')
+                        f'{_one_line("; ".join(reasons)) or logger.latest}')
     config = builder.create_builder_config()
     config.clear_flag(module.BuilderFlag.TF32)
     config.progress_monitor = _monitor(module, cancelled)
@@ -173,7 +173,7 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
         raise UserError('The build was stopped.')
     if engine is None:
         raise UserError(f'{tensorrt.title} cannot build {model}: '
-                        f'{_one_line(logger.latest) or "it does not say why"}')
+                        f'{logger.latest or "it does not say why"}')
     return bytes(engine)
 
 
@@ -234,7 +234,7 @@ def tensorrt_logger(flavour: str) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
-                self.latest = message
+                self.latest = _one_line(message)
                 _log.debug('%s', message)
 
     return Logger()

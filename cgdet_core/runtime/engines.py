@@ -203,12 +203,13 @@ def obtain(
     accept: raises Rejected for an engine that TensorRT does not load; it is then built anew.
     The file is None if the engine is in memory alone. Rejected if a new one is not loaded.
     """
-    found = _accepted(cache, key, model, accept)
+    rejected: set[Path] = set()
+    found = _accepted(cache, key, model, accept, rejected)
     if found is not None:
         return found
     with cache.lock(progress) as locked:
         # Another process may have built it while this one waited.
-        found = _accepted(cache, key, model, accept) if locked else None
+        found = _accepted(cache, key, model, accept, rejected) if locked else None
         if found is not None:
             return found
         start = monotonic()
@@ -217,18 +218,22 @@ def obtain(
                   model.name, key.gpu or '+'.join(key.targets), monotonic() - start,
                   len(payload) / 1e6)
         item = accept(payload)
+        # Not before: what was rejected may be good, and the GPU short of memory.
+        for path in rejected:
+            cache.remove(path)
         return item, cache.keep(key, model, payload) if locked else None
 
 
 def _accepted(
     cache: EngineCache, key: EngineKey, model: Path, accept: Callable[[bytes], Item],
+    rejected: set[Path],
 ) -> tuple[Item, Path | None] | None:
     for found in cache.matching(key, model):
         try:
             item = accept(found.payload)
         except Rejected as error:
             _log.info('%s is not used: %s', found.path, error)
-            cache.remove(found.path)
+            rejected.add(found.path)
             continue
         cache.mark_used(found.path)
         return item, found.path

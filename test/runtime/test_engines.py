@@ -107,11 +107,15 @@ def test_an_engine_tensorrt_rejects_is_built_anew(
 
 def test_a_new_engine_that_is_rejected_is_not_kept(robot: Robot) -> None:
     def accept(payload: bytes) -> bytes:
-        raise Rejected('no')
+        raise Rejected('out of memory')
 
     with pytest.raises(Rejected):
         robot.start(accept=accept)
     assert not robot.cache.files()
+    good = robot.start()
+    with pytest.raises(Rejected):
+        robot.start(accept=accept)
+    assert robot.start() == good  # it was not the engine's fault
 
 
 def test_an_engine_beside_the_model_is_found_and_never_removed(robot: Robot) -> None:
