@@ -30,6 +30,7 @@ train = runtime + bags + [
     'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]
+tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest']
 
 setup(
@@ -54,6 +55,7 @@ setup(
     extras_require={
         'runtime': runtime,
         'bags': bags,
+        'tensorrt': tensorrt,
         'train': train,
         'test': test,  # colcon test runs pytest because of this name
         'dev': test + ['mypy', 'pre-commit', 'ruff', 'types-PyYAML'],

@@ -24,6 +24,7 @@ from cgdet_core.runtime.image_message import view_image
 from cgdet_ros import parameters
 from cgdet_ros.conversions import to_detection_array, to_label_info, to_vision_info
 from cgdet_ros.diagnostics import Statistics
+from cgdet_ros.logs import RosLog
 from cgdet_ros.resources import share_file
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
@@ -60,6 +61,7 @@ class DetectorNode(LifecycleNode):
 
     def __init__(self, **node_options: object) -> None:
         super().__init__('thermal_detector', **node_options)
+        self._log = RosLog(self.get_logger())
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._detector: Detector | None = None
@@ -86,7 +88,8 @@ class DetectorNode(LifecycleNode):
         """Load the model: SUCCESS, or FAILURE with the reason in the log and /diagnostics."""
         try:
             path = self.get_parameter('model_path').value or share_file('models/*.onnx')
-            self._detector = Detector.load(path, self.get_parameter('threads').value)
+            self._detector = Detector.load(path, self.get_parameter('threads').value,
+                                           self.get_parameter('backend').value)
         except Exception as error:  # rclpy would swallow it without a word
             return self._refuse(error)
         self._error = ''
@@ -137,6 +140,8 @@ class DetectorNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Stop the worker before the publishers go."""
         self._stop()
+        self._detector = None
+        self._log.close()
         super().destroy_node()
 
     def _refuse(self, error: Exception) -> TransitionCallbackReturn:

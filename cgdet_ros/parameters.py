@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cgdet_core.runtime.backends.choice import BACKENDS
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -39,11 +40,14 @@ class Spec:
     high: float | None = None
     static: bool = False
     read_only: bool = False
+    choices: tuple[str, ...] = ()
 
 
 SPECS = (
     Spec('model_path', '', 'ONNX file with its model card beside it; empty: the shipped model',
          static=True),
+    Spec('backend', 'auto', 'What runs the model; auto: the first of TensorRT, TensorRT-RTX and '
+         'ONNX Runtime that can', static=True, choices=BACKENDS),
     Spec('threads', 0, 'CPU threads of the inference; 0: all cores this process may use',
          0, 256, static=True),
     Spec('autostart', True, 'Configure and activate at start, without a lifecycle manager',
@@ -60,7 +64,9 @@ SPECS = (
 def declare(node: LifecycleNode) -> None:
     """Declare all parameters with type, description and range."""
     for spec in SPECS:
-        descriptor = ParameterDescriptor(description=spec.description, read_only=spec.read_only)
+        descriptor = ParameterDescriptor(
+            description=spec.description, read_only=spec.read_only,
+            additional_constraints=f'one of {", ".join(spec.choices)}' if spec.choices else '')
         if spec.low is not None and spec.high is not None:
             if isinstance(spec.default, float):
                 descriptor.floating_point_range = [
@@ -74,7 +80,11 @@ def declare(node: LifecycleNode) -> None:
 def check(changes: Iterable[Parameter], unconfigured: bool) -> SetParametersResult:
     """Accept or refuse a change with a reason; ranges and types are checked by ROS itself."""
     static = {s.name for s in SPECS if s.static}
+    choices = {s.name: s.choices for s in SPECS if s.choices}
     for change in changes:
+        if change.name in choices and change.value not in choices[change.name]:
+            return SetParametersResult(successful=False, reason=(
+                f'{change.name} must be one of {", ".join(choices[change.name])}'))
         if change.name in static and not unconfigured:
             return SetParametersResult(successful=False, reason=(
                 f'{change.name} takes effect on configure: clean the node up first '

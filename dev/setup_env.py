@@ -89,6 +89,10 @@ def set_up(distribution: str | None) -> None:
     second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
     with step('installing packages (several GB the first time, most of them PyTorch)'):
         install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
+    with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB)'):
+        # Without dependencies: the type stubs ask for the whole of TensorRT, which has no wheel.
+        install('--no-deps', '-r', str(DEV / 'requirements-engines.txt'))
+        mend_tensorrt_stubs()
     if not distribution:
         with step('generating vision_msgs'):
             generate_vision_msgs()
@@ -198,6 +202,18 @@ def rewrite_cmake_exports() -> None:
         if new != old:
             path.unlink()  # it may be a hard link into uv's cache, which must stay as it is
             path.write_bytes(new)
+
+
+def mend_tensorrt_stubs() -> None:
+    """Make TensorRT's type stubs parse: they name a parameter `in` and lack a default."""
+    for path in VENV.glob('lib/python3*/site-packages/tensorrt_bindings/tensorrt.pyi'):
+        old = path.read_text()
+        new = re.sub(r'\bin: list', 'in_: list', old)
+        new = new.replace('channel_axis: int) -> IScaleLayer',
+                          'channel_axis: int = 0) -> IScaleLayer')
+        if new != old:
+            path.unlink()  # as above
+            path.write_text(new)
 
 
 def check_type_hashes() -> None:

@@ -24,7 +24,9 @@ CORE = ('cgdet_core.models', 'cgdet_core.losses', 'cgdet_core.data.bags', 'cgdet
         'cgdet_core.training.train', 'cgdet_core.training.ablation', 'cgdet_core.evaluation.coco',
         'cgdet_core.export.onnx', 'cgdet_core.evaluation.detect')
 RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runtime.frames',
-           'cgdet_core.runtime.drawing', 'cgdet_core.runtime.image_message')
+           'cgdet_core.runtime.drawing', 'cgdet_core.runtime.image_message',
+           'cgdet_core.runtime.building')
+HEAVY = ('onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show',
          'cgdet_core.evaluation.verify', 'cgdet_core.evaluation.benchmark',
          'cgdet_core.evaluation.benchmark_report', 'cgdet_core.cli.measure')
@@ -52,7 +54,7 @@ def test_a_robot_can_load_it_without_torch(module: str) -> None:
 
 @pytest.mark.parametrize('module', RUNTIME)
 def test_runtime_imports_neither_torch_nor_ros(module: str) -> None:
-    assert not imported(module) & {*ROS, 'torch', 'torchvision', 'lightning', 'pydantic'}
+    assert not imported(module) & {*ROS, *HEAVY, 'torch', 'torchvision', 'lightning', 'pydantic'}
 
 
 def test_node_imports_only_the_runtime_of_the_core() -> None:

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-The command line: `cgdet train | ablate | evaluate | detect | export | verify | benchmark ...`.
+The command line: `cgdet train | evaluate | detect | export | verify | build-engine | ...`.
 
 Heavy modules are imported inside the commands: `cgdet --help` answers at once, and a robot
 without torch can still run `cgdet detect`, `verify`, `benchmark` and `bag`.
@@ -23,7 +23,9 @@ import sys
 from typing import NoReturn
 
 from cgdet_core.cli.bags import bag_app
+from cgdet_core.cli.common import show_log
 from cgdet_core.cli.data import data_app
+from cgdet_core.cli.engines import engines_app
 from cgdet_core.cli.measure import benchmark, verify
 from cgdet_core.cli.models import app
 from cgdet_core.errors import UserError
@@ -33,10 +35,12 @@ app.command()(verify)
 app.command()(benchmark)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
+app.add_typer(engines_app, name='engines')
 
 
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit status 1."""
+    show_log()
     try:
         app(standalone_mode=True)
     except UserError as error:

@@ -17,6 +17,7 @@
 from collections.abc import Callable
 import functools
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any, TYPE_CHECKING
 
@@ -58,11 +59,27 @@ def needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     return decorate
 
 
-def open_detector(model: Path) -> 'Detector':
+class _ConsoleLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = record.levelno >= logging.WARNING
+        target = Console(stderr=True) if warning else console
+        target.print(record.getMessage(), style='yellow' if warning else 'dim', highlight=False,
+                     markup=False, soft_wrap=True)
+
+
+def show_log() -> None:
+    """Print what the runtime has to say: which backend was chosen and why, engines built."""
+    log = logging.getLogger('cgdet_core.runtime')
+    log.setLevel(logging.INFO)
+    log.addHandler(_ConsoleLog())
+    log.propagate = False
+
+
+def open_detector(model: Path, backend: str = 'auto') -> 'Detector':
     from cgdet_core.runtime.detector import Detector
 
     if model.suffix.lower() == '.onnx':
-        return Detector.load(model)
+        return Detector.load(model, backend=backend)
     try:
         from cgdet_core.models.checkpoint import open_model
     except ModuleNotFoundError as error:

@@ -32,6 +32,8 @@ def verify(
     data: Annotated[Path, typer.Option(
         help='COCO annotation file; or a folder, a bag or a video, without AP.')],
     images: Images = None, json_path: Json = None,
+    backend: Annotated[str, typer.Option(
+        help='What runs MODEL: auto, onnxruntime, tensorrt or tensorrt_rtx.')] = 'auto',
     score_threshold: Annotated[float | None, typer.Option(
         min=0, max=1, help="Score from which on detections count; the cards' by default.")] = None,
     corner: Annotated[float | None, typer.Option(
@@ -46,7 +48,7 @@ def verify(
     from cgdet_core.evaluation.verify import failure, frames_of, TOLERANCES
     from cgdet_core.evaluation.verify import verify as run
 
-    first, second = open_detector(model), open_detector(against)
+    first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[first.card.precision],
                          **{k: v for k, v in given.items() if v is not None})
@@ -65,7 +67,7 @@ def benchmark(
     peer: Annotated[list[Path] | None, typer.Option(
         help='Any other ONNX file, for its bare inference; may be repeated.')] = None,
     backend: Annotated[list[str] | None, typer.Option(
-        help='onnxruntime (default); may be repeated.')] = None,
+        help='auto (default), onnxruntime, tensorrt or tensorrt_rtx; may be repeated.')] = None,
     batch: Annotated[str, typer.Option(
         help='Batch sizes for the throughput, such as 1,2,4,8.')] = '1',
     frames: Annotated[int, typer.Option(help='Frames of each model.')] = 200,
@@ -86,7 +88,7 @@ def benchmark(
 
     if plot_path is not None:
         _needs_matplotlib()
-    plan = Plan(models, peer or (), backend or ('onnxruntime',),
+    plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
                 _size(source), yardstick)
     with Progress(console=console, transient=True) as progress:

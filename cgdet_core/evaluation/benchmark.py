@@ -44,7 +44,7 @@ class Plan:
 
     models: Sequence[Path]
     peers: Sequence[Path] = ()
-    backends: Sequence[str] = ('onnxruntime',)
+    backends: Sequence[str] = ('auto',)
     batches: Sequence[int] = (1,)
     frames: int = 200
     rounds: int = 5

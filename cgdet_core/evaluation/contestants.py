@@ -36,7 +36,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-BACKENDS = ('onnxruntime',)
 SCENES = 8  # frames that are shown in turn
 WARM = 3  # calls before each turn, as the others' turns have emptied the caches
 PEER_TYPES = {'float': np.float32, 'float16': np.float16, 'double': np.float64,
@@ -75,7 +74,8 @@ class ModelRunner:
         self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
         forget_peak()
         self._before = memory()['resident']
-        self._detector = open_on(contestant.path, contestant.backend, contestant.threads)
+        self._detector = Detector.load(
+            contestant.path, contestant.threads, contestant.backend)
         card = self._detector.card
         self.max_batch = self._detector.backend.max_batch
         self.facts = {
@@ -173,13 +173,6 @@ class PeerRunner:
             return self._size[3 - axis]
         raise UserError(f'Axis {axis} of the input {name} of the peer is open; export it with '
                         'a fixed shape.')
-
-
-def open_on(model: Path, backend: str, threads: int) -> Detector:
-    """Open a model on the backend of this name."""
-    if backend not in BACKENDS:
-        raise UserError(f'There is no backend {backend!r}; there is {", ".join(BACKENDS)}.')
-    return Detector.load(model, threads)
 
 
 def serve(contestant: Contestant, pipe: Connection) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.data.coco import ImageRecord, load_coco
+from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.analysis import overlaps
 from cgdet_core.evaluation.detect import detect_named, source_frames
@@ -235,6 +236,12 @@ def frames_of(data: Path, images: Path | None, card: ModelCard) -> Iterator[Fram
     else:
         for name, frame in source_frames(data):
             yield name, frame, None
+
+
+def scenes(card: ModelCard, count: int = 16) -> Iterator[Frame]:
+    """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
+    for i in range(count):
+        yield f'synthetic scene {i}', to_counts(Scene.random(i, *card.input_size).render()[0]), None
 
 
 def failure(report: Report) -> str:

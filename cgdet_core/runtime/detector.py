@@ -21,8 +21,9 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.backends import Backend
-from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.backends.choice import open_backend
 from cgdet_core.runtime.card import load_card, ModelCard
+from cgdet_core.runtime.engines import Progress
 from cgdet_core.runtime.geometry import Letterbox
 from cgdet_core.runtime.normalization import normalize
 from cgdet_core.runtime.postprocess import Detections, select
@@ -60,12 +61,21 @@ class Detector:
         self._normalized = np.empty((0, 0), np.float32)  # kept: a large new array costs more
 
     @staticmethod
-    def load(model: str | Path, threads: int = 0) -> 'Detector':
-        """Open an ONNX file with its card and run it once; UserError says what is wrong."""
+    def load(
+        model: str | Path, threads: int = 0, backend: str = 'auto',
+        progress: Progress | None = None,
+    ) -> 'Detector':
+        """
+        Open an ONNX file with its card and run it once; UserError says what is wrong.
+
+        backend: one of `BACKENDS`. progress hears of an engine being built, which may take
+        minutes; the log does by default.
+        """
         card = load_card(model)
         if card.channels != 1:
             raise UserError(f'{model} looks at RGB pictures; choose a thermal model.')
-        detector = Detector(card, OnnxRuntimeBackend(model, card, threads))
+        detector = Detector(
+            card, open_backend(model, card, backend, threads, progress=progress))
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector
 

@@ -23,7 +23,9 @@ import sys
 import time
 
 from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.backends.tensorrt import check_device
 from cgdet_ros.demo import from_message
 import numpy as np
 import pytest
@@ -183,7 +185,7 @@ def test_parameters_change_while_running(
         assert len(client.send(client.image(frame, 'mono16')).detections) == many
         for name, value in (('score_threshold', 1.5), ('score_threshold', -0.5),
                             ('score_threshold', 'high'), ('no_input_warn_s', -1.0),
-                            ('autostart', False)):
+                            ('autostart', False), ('backend', 'openvino')):
             result = client.set_parameter(name, value)
             assert not result.successful and result.reason
         assert client.set_parameter('max_image_age_s', 1.0).successful
@@ -193,6 +195,25 @@ def test_parameters_change_while_running(
             for s in client.statuses))
 
 
+def test_the_backend_can_be_chosen_and_says_what_it_lacks(
+    start: Start, onnx_model: Path,
+) -> None:
+    try:
+        check_device('tensorrt')
+        pytest.skip('TensorRT runs here')
+    except UserError as error:
+        words = str(error)
+    with start(model_path=onnx_model, backend='tensorrt') as client:
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        assert status['message'].endswith(words) and client.state() == 'unconfigured'
+        assert client.set_parameter('backend', 'auto').successful
+        assert client.change_state('configure')
+        assert 'Inference by' in client.log.read_text()
+        refused = client.set_parameter('backend', 'onnxruntime')
+        assert not refused.successful and 'clean the node up' in refused.reason
+
+
 def test_silence_is_a_warning(start: Start, onnx_model: Path) -> None:
     with start(model_path=onnx_model, no_input_warn_s=0.5) as client:
         status = client.wait(lambda: next(
@@ -200,12 +221,14 @@ def test_silence_is_a_warning(start: Start, onnx_model: Path) -> None:
         assert 'no image for' in status['message'] and status['state'] == 'active'
 
 
-@pytest.mark.parametrize('value', ['1', '-0.5', '2.0', 'high'])
-def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, value: str) -> None:
+@pytest.mark.parametrize(('name', 'value'), [
+    ('score_threshold', '1'), ('score_threshold', '-0.5'), ('score_threshold', '2.0'),
+    ('score_threshold', 'high'), ('backend', 'openvino')])
+def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, name: str, value: str) -> None:
     result = subprocess.run(
         [sys.executable, '-m', 'cgdet_ros.detector_node', '--ros-args', '-p',
-         f'score_threshold:={value}'], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 1 and 'score_threshold' in result.stderr
+         f'{name}:={value}'], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1 and name in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

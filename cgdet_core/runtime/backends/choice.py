@@ -1,0 +1,64 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Open a model on the backend asked for, or on the best one that runs here."""
+
+import logging
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.backends import Backend
+from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.backends.tensorrt import TensorRTBackend
+from cgdet_core.runtime.building import FLAVOURS, Unavailable
+from cgdet_core.runtime.card import ModelCard
+from cgdet_core.runtime.engines import EngineCache, Progress
+
+BACKENDS = ('auto', 'onnxruntime', *FLAVOURS)
+_log = logging.getLogger(__name__)
+
+
+def open_backend(
+    model: str | Path, card: ModelCard, name: str = 'auto', threads: int = 0,
+    cache: EngineCache | None = None, progress: Progress | None = None,
+) -> Backend:
+    """
+    Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why it chose.
+
+    threads are the CPU's. cache and progress are for backends that compile the model first: the
+    user's cache and warnings with the seconds by default. UserError says what is missing.
+    """
+    if name not in BACKENDS:
+        raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
+    if name in FLAVOURS:
+        return TensorRTBackend(model, card, name, cache, progress)
+    if name == 'onnxruntime':
+        return OnnxRuntimeBackend(model, card, threads)
+    reasons = []
+    for flavour in FLAVOURS:
+        try:
+            backend: Backend = TensorRTBackend(model, card, flavour, cache, progress)
+        except Unavailable as error:
+            reasons.append(error.why)
+            continue
+        except UserError as error:  # it should have worked here
+            _log.warning('%s is left out: %s', FLAVOURS[flavour], error)
+            reasons.append(f'{FLAVOURS[flavour]} failed')
+            continue
+        break
+    else:
+        backend = OnnxRuntimeBackend(model, card, threads)
+    _log.info('Inference by %s, as %s', backend.describe(),
+              ' and '.join(reasons) or 'TensorRT is the first choice')
+    return backend

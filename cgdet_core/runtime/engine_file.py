@@ -1,0 +1,164 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Engine files: a compiled network with what it was made from, so that a wrong one is never run.
+
+An engine is code for one GPU: its file says which, and carries a checksum. A file that another
+user could have written is not read. Layout: MAGIC, length of the header (4 bytes, little endian),
+header (JSON), engine, SHA-256 of all that (32 bytes).
+"""
+
+from dataclasses import asdict, dataclass, field
+import hashlib
+import json
+import os
+from pathlib import Path
+import stat
+from typing import Any
+
+from cgdet_core.runtime.card import write_atomically
+
+MAGIC = b'CGDETENG'
+SUFFIX = '.engine'
+BUILD = 1  # rises when building.py gives other engines for the same model
+DYNAMIC_BATCH = (1, 4, 16)  # least, tuned for, most images of a file whose batch is open
+_DIGEST = hashlib.sha256().digest_size
+
+
+class Damaged(Exception):
+    """The file is no engine that may be loaded; the message says why."""
+
+
+class Foreign(Exception):
+    """The engine is for something else than what is wanted; the message says what differs."""
+
+    def __init__(self, why: str, key: 'EngineKey') -> None:
+        super().__init__(why)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """
+    Name everything that decides whether an engine may run here.
+
+    targets are compute capabilities ('sm87'); an engine of several runs on each of them. gpu is
+    a GPU's name, empty for an engine that any GPU of its targets runs. kind is "engine", or
+    "kernels" for what TensorRT-RTX compiles from it at the first run. shape is (C, H, W).
+    """
+
+    onnx_sha256: str
+    flavour: str
+    version: str
+    targets: tuple[str, ...]
+    gpu: str
+    precision: str
+    shape: tuple[int, ...]
+    batches: tuple[int, ...] = DYNAMIC_BATCH
+    kind: str = 'engine'
+    build: int = BUILD
+
+    def mismatch(self, wanted: 'EngineKey') -> str:
+        """Say what keeps this engine from serving as the wanted one; empty if nothing does."""
+        for name, have in asdict(self).items():
+            want = getattr(wanted, name)
+            if name == 'targets' and set(want) <= set(have):
+                continue
+            if have != want:
+                return f'{name} is {_words(have)}, not {_words(want)}'
+        return ''
+
+    def file_name(self, model: str) -> str:
+        """Give a name that tells the model and differs between keys."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f'{model}-{hashlib.sha256(text.encode()).hexdigest()[:16]}{SUFFIX}'
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """A sound engine file; model is the name of the ONNX file it was made from."""
+
+    path: Path
+    key: EngineKey
+    model: str
+    payload: bytes = field(repr=False)
+
+
+def write_engine(
+    path: Path, key: EngineKey, model: str, payload: bytes, mode: int = 0o644,
+) -> None:
+    """Write an engine, whole or not at all; OSError if that can't be."""
+    header = json.dumps({'model': model, **asdict(key)}).encode()
+    content = b''.join((MAGIC, len(header).to_bytes(4, 'little'), header, payload))
+    write_atomically(path, content + hashlib.sha256(content).digest(), mode)
+
+
+def read_engine(path: Path, wanted: EngineKey | None = None) -> EngineFile:
+    """
+    Read and check an engine file.
+
+    Damaged says why it may not be loaded, Foreign why it can't serve as the wanted one (before
+    the engine itself is read), OSError that it can't be read.
+    """
+    # Whose file it is must be asked of the opened file: the path may lead elsewhere by then.
+    # A pipe of that name must not block.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb') as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged('not a file')
+        if why := untrusted(status):
+            raise Damaged(why)
+        start = file.read(len(MAGIC) + 4)
+        if start[:len(MAGIC)] != MAGIC:
+            raise Damaged('not an engine file of this package')
+        length = int.from_bytes(start[len(MAGIC):], 'little')
+        if len(start) + length + _DIGEST > status.st_size:
+            raise Damaged('truncated')
+        header = file.read(length)
+        key, model = _parse(header)
+        if wanted is not None and (why := key.mismatch(wanted)):
+            raise Foreign(why, key)
+        rest = memoryview(file.read())
+    payload = rest[:-_DIGEST]
+    digest = hashlib.sha256(start + header)
+    digest.update(payload)
+    if digest.digest() != rest[-_DIGEST:]:
+        raise Damaged('damaged: its checksum is off')
+    return EngineFile(path, key, model, bytes(payload))
+
+
+def _parse(header: bytes) -> tuple[EngineKey, str]:
+    try:
+        values: dict[str, Any] = json.loads(header)
+        model = str(values.pop('model'))
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return EngineKey(**values), model
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Damaged('damaged, or written by another version of this package') from None
+
+
+def untrusted(status: os.stat_result) -> str:
+    """Say why a file or folder could hold another user's code; empty if it can't."""
+    if status.st_uid not in (os.geteuid(), 0):
+        return 'belongs to another user'
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return 'can be written by other users'
+    return ''
+
+
+def _words(value: object) -> str:
+    if isinstance(value, tuple):
+        return '+'.join(map(str, value))
+    return (value[:12] if isinstance(value, str) and len(value) == 64 else str(value)) or 'any'

@@ -1,0 +1,251 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The TensorRT backend: its logic on a simulated GPU, its calls against the real CUDA bindings.
+
+What a real GPU does is tested only where there is one (marker gpu).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.backends import tensorrt
+from cgdet_core.runtime.backends.choice import open_backend
+from cgdet_core.runtime.backends.cuda import Cuda, CudaError
+from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.backends.tensorrt import TensorRTBackend
+from cgdet_core.runtime.building import tensorrt_logger
+from cgdet_core.runtime.card import load_card
+from cgdet_core.runtime.engines import EngineCache
+import numpy as np
+import pytest
+from simulated_gpu import cudaError_t, Cudart, Engine, module
+from toy_model import write_toy
+
+
+class Machine:
+    """A robot with a simulated GPU; a build gives the ONNX file's content."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.cudart, self.engines = Cudart(), list[Engine]()
+        self.cache = EngineCache(folder / 'cache')
+        self.built: list[bytes] = []
+        self.payload: Callable[[Path], bytes] = Path.read_bytes
+        simulated = module(self.cudart, self.engines)
+        for flavour in ('tensorrt', 'tensorrt_rtx'):
+            patch.setitem(sys.modules, flavour, simulated)
+        patch.setitem(sys.modules, 'cuda', SimpleNamespace())
+        patch.setitem(sys.modules, 'cuda.bindings', SimpleNamespace(runtime=self.cudart))
+        patch.setattr(tensorrt, 'build_engine', self.build)
+
+    def build(self, flavour: Any, model: Path, targets: Any, progress: Any) -> bytes:
+        self.built.append(self.payload(model))
+        return self.built[-1]
+
+    def open(self, model: Path, name: str = 'tensorrt') -> Any:
+        return open_backend(model, load_card(model), name, cache=self.cache)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    tensorrt_logger.cache_clear()
+    yield Machine(monkeypatch, tmp_path)
+    tensorrt_logger.cache_clear()
+
+
+def outputs(backend: Any, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    images = np.random.default_rng(seed).random((count, 1, 64, 64), np.float32)
+    boxes = np.full((count, backend.rows, 4), -1, np.float32)
+    scores = np.full((count, backend.rows, 3), -1, np.float32)
+    backend.infer(images, boxes, scores)
+    return boxes, scores
+
+
+@pytest.mark.parametrize('batch', [1, 2, 'n'])
+@pytest.mark.parametrize('name', ['tensorrt', 'tensorrt_rtx'])
+@pytest.mark.parametrize('capture', [True, False])
+def test_it_gives_what_onnx_runtime_gives(
+    machine: Machine, tmp_path: Path, batch: int | str, name: str, capture: bool,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx', batch)
+    if not capture:
+        machine.cudart.failing['cudaGraphInstantiate'] = \
+            cudaError_t.cudaErrorStreamCaptureUnsupported
+    backend, reference = machine.open(model, name), OnnxRuntimeBackend(model, load_card(model))
+    assert backend.max_batch == (16 if batch == 'n' else batch) and backend.rows == reference.rows
+    for seed, count in enumerate((1, 3, 3, 1, 16) if batch == 'n' else (batch,) * 3):
+        assert isinstance(count, int)
+        for a, b in zip(outputs(backend, count, seed), outputs(reference, count, seed)):
+            np.testing.assert_array_equal(a, b)
+    graphs = capture and name == 'tensorrt'
+    assert (machine.cudart.launches > 0) == graphs
+    assert ('with CUDA graph' in backend.describe()) == (graphs or name == 'tensorrt_rtx')
+    assert 'Orin (sm87)' in backend.describe()
+
+
+def test_everything_is_freed(machine: Machine, tmp_path: Path) -> None:
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    assert machine.cudart.memory and sorted(machine.cudart.alive) == ['graph', 'stream']
+    backend.close()
+    backend.close()
+    assert not machine.cudart.memory and not machine.cudart.alive
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    del backend
+    assert not machine.cudart.memory and not machine.cudart.alive
+
+
+@pytest.mark.parametrize('call', ['cudaMalloc', 'cudaHostAlloc', 'cudaStreamCreate',
+                                  'cudaMemcpyAsync', 'cudaStreamSynchronize'])
+def test_a_cuda_error_is_a_sentence_and_leaks_nothing(
+    machine: Machine, tmp_path: Path, call: str,
+) -> None:
+    machine.cudart.failing[call] = cudaError_t.cudaErrorMemoryAllocation
+    with pytest.raises(UserError, match=f'cannot run .*Orin: {call}: out of memory'):
+        machine.open(write_toy(tmp_path / 'toy.onnx'))
+    machine.cudart.failing.clear()
+    assert not machine.cudart.memory and not machine.cudart.alive
+
+
+def test_a_failing_run_is_a_cuda_error(machine: Machine, tmp_path: Path) -> None:
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'tensorrt_rtx')
+    machine.engines[0].context.good = False
+    with pytest.raises(CudaError, match='could not run'):
+        outputs(backend, 1)
+
+
+def test_the_engine_is_built_once_and_anew_when_tensorrt_rejects_it(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level('INFO', 'cgdet_core.runtime')
+    model = write_toy(tmp_path / 'toy.onnx')
+    for _ in range(2):
+        machine.open(model)
+    assert len(machine.built) == 1
+    path, = machine.cache.files()
+    machine.cache.keep(tensorrt.engine_key(
+        tensorrt.load_tensorrt('tensorrt'), load_card(model), ('sm87',), 'Orin'), model, b'bad')
+    assert machine.cache.files() == [path]
+    machine.open(model)
+    assert len(machine.built) == 2 and 'magic tag does not match' in caplog.text
+
+
+def test_a_new_engine_that_tensorrt_rejects_is_a_sentence(
+    machine: Machine, tmp_path: Path,
+) -> None:
+    machine.payload = lambda model: b'bad'
+    with pytest.raises(UserError, match='cannot run .*magic tag'):
+        machine.open(write_toy(tmp_path / 'toy.onnx'))
+
+
+def test_an_engine_that_does_not_fit_the_card_is_a_sentence(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Engine, 'data_type', 'half')
+    with pytest.raises(UserError, match='does not fit its card'):
+        machine.open(write_toy(tmp_path / 'toy.onnx'))
+    assert not machine.cudart.memory
+
+
+def test_rtx_kernels_are_kept_for_the_second_start(machine: Machine, tmp_path: Path) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    for _ in range(2):
+        machine.open(model, 'tensorrt_rtx')
+    assert len(machine.built) == 1 and len(machine.cache.files()) == 2
+    assert [e.config.loaded for e in machine.engines] == [[], [b'kernels']]
+    assert machine.engines[0].config.cuda_graph_strategy == 'whole'
+
+
+def test_auto_takes_the_first_that_runs_and_says_why(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level('INFO', 'cgdet_core.runtime')
+    model = write_toy(tmp_path / 'toy.onnx')
+    assert machine.open(model, 'auto').describe().startswith('TensorRT 10.3.0')
+    monkeypatch.setitem(sys.modules, 'tensorrt', None)
+    assert machine.open(model, 'auto').describe().startswith('TensorRT-RTX 10.3.0')
+    assert 'as TensorRT is not installed' in caplog.messages[-1]
+    machine.cudart.target = (9, 0)
+    assert machine.open(model, 'auto').describe().startswith('ONNX Runtime')
+    assert 'TensorRT is not installed and TensorRT-RTX 10.3.0 does not run on Orin (sm90)' \
+        in caplog.messages[-1]
+
+
+def test_auto_goes_on_with_a_warning_when_a_build_fails(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine.payload = lambda model: b'bad'
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
+    assert backend.describe().startswith('ONNX Runtime')
+    assert [r.levelname for r in caplog.records] == ['WARNING', 'WARNING']
+
+
+def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    for name in ('tensorrt', 'tensorrt_rtx'):
+        try:
+            tensorrt.check_device(name)
+        except UserError as error:
+            assert 'is not installed; it comes with' in str(error) \
+                or 'finds no GPU' in str(error) or 'does not run on' in str(error)
+            with pytest.raises(UserError):
+                open_backend(model, load_card(model), name)
+    with pytest.raises(UserError, match='choose from auto, onnxruntime, tensorrt, tensorrt_rtx'):
+        open_backend(model, load_card(model), 'openvino')
+
+
+def test_the_real_cuda_bindings_know_every_call() -> None:
+    pytest.importorskip('cuda.bindings', reason='cuda-bindings is not installed')
+    cuda = Cuda()
+    try:
+        cuda.gpu()
+    except CudaError as error:
+        assert 'driver' in str(error) or 'no GPU' in str(error)
+    else:
+        pytest.skip('this machine has a GPU; null handles are not for it')
+    api = cuda.api
+    for name, *arguments in (
+        ('cudaMalloc', 4), ('cudaHostAlloc', 4, 0), ('cudaStreamCreate',), ('cudaFree', 0),
+        ('cudaMemcpyAsync', 0, 0, 4, api.cudaMemcpyKind.cudaMemcpyHostToDevice, 0),
+        ('cudaStreamBeginCapture', 0,
+         api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal),
+        ('cudaStreamEndCapture', 0), ('cudaStreamSynchronize', 0), ('cudaGraphInstantiate', 0, 0),
+        ('cudaGraphLaunch', 0, 0), ('cudaGraphDestroy', 0), ('cudaGraphExecDestroy', 0),
+        ('cudaFreeHost', 0), ('cudaStreamDestroy', 0), ('cudaGetDeviceProperties', 0),
+    ):
+        with pytest.raises(CudaError, match=f'{name}: .*cudaError'):
+            cuda.call(name, *arguments)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('name', ['tensorrt', 'tensorrt_rtx'])
+def test_on_a_real_gpu(name: str, tmp_path: Path) -> None:
+    try:
+        tensorrt.check_device(name)
+    except UserError as error:
+        pytest.skip(str(error))
+    model = write_toy(tmp_path / 'toy.onnx', 'n')
+    cache, card = EngineCache(tmp_path / 'cache'), load_card(model)
+    reference = OnnxRuntimeBackend(model, card)
+    for _ in range(2):
+        backend = TensorRTBackend(model, card, name, cache)
+        for seed, count in enumerate((1, 3, 3, 1, 16)):
+            for a, b in zip(outputs(backend, count, seed), outputs(reference, count, seed)):
+                np.testing.assert_allclose(a, b, atol=1e-4)
+        backend.close()
