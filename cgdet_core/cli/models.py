@@ -26,6 +26,7 @@ from cgdet_core.cli.common import (
     needs,
     open_detector,
     show_report,
+    Topic,
     TRAINING_MODULES,
 )
 from cgdet_core.errors import UserError
@@ -138,18 +139,37 @@ def detect(
 @app.command()
 @needs(*TRAINING_MODULES)
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help='Checkpoint of "cgdet train".')],
+    source: Annotated[Path, typer.Argument(
+        metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or an FP32 ONNX file of one.')],
     output: Annotated[Path, typer.Option(help='ONNX file to write, its card goes beside it.')],
     precision: Annotated[str, typer.Option(help='fp32, fp16 or int8.')] = 'fp32',
+    calibration: Annotated[Path | None, typer.Option(
+        help='For int8: COCO file (.json) or bag of thermal frames, not those of the '
+        'evaluation.')] = None,
+    calibration_frames: Annotated[int, typer.Option(
+        min=1, max=1000, help='So many of them, spread over all.')] = 200,
+    images: Images = None, topic: Topic = None,
+    dynamic_batch: Annotated[bool, typer.Option(
+        '--dynamic-batch', help='Leave the number of images open.')] = False,
 ) -> None:
     """Write a checkpoint as ONNX with its model card."""
+    from cgdet_core.export.calibration import load_frames
     from cgdet_core.export.onnx import export as run
 
-    card = run(checkpoint, output, precision)
+    frames = (None if calibration is None
+              else load_frames(calibration, calibration_frames, images, topic))
+    with console.status('exporting'):
+        card = run(source, output, precision, frames, dynamic_batch)
     console.print(
-        f'{output}: {card.parameters / 1e6:.2f} M parameters, {card.gflops:.2f} GFLOPs at '
-        f'{card.input_size[0]}x{card.input_size[1]}, {output.stat().st_size / 1e6:.1f} MB',
-        highlight=False, soft_wrap=True)
+        f'{output}: {card.precision}, {card.parameters / 1e6:.2f} M parameters, '
+        f'{card.gflops:.2f} GFLOPs at {card.input_size[0]}x{card.input_size[1]}, '
+        f'{output.stat().st_size / 1e6:.1f} MB', highlight=False, soft_wrap=True)
+    if frames is not None:
+        found = card.training['calibration']
+        console.print(
+            f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
+            f'left in FP32: {", ".join(found["left_out"]) or "no layer"}',
+            highlight=False, soft_wrap=True)
 
 
 def _record(model: Path, detector: 'Detector', report: dict[str, Any]) -> None:

@@ -20,9 +20,11 @@ import pickle
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
+from cgdet_core.export.calibration import CalibrationFrames
 from cgdet_core.export.onnx import export
 from cgdet_core.models.checkpoint import load_student, open_model
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cgdet_core.runtime.frames import read_thermal
 import numpy as np
 import onnx
@@ -77,6 +79,35 @@ def test_the_file_holds_one_static_fused_graph(onnx_model: Path) -> None:
                       'scores': [1, min(300, cells), 3]}
 
 
+def test_any_number_of_images_where_the_batch_is_open(
+    tmp_path: Path, trained: Path, detector: Detector, scenes: Path,
+) -> None:
+    path = tmp_path / 'open.onnx'
+    card = export(trained / 'last.ckpt', path, dynamic_batch=True)
+    for model in (path, tmp_path / 'half.onnx'):
+        if model != path:
+            export(path, model, 'fp16')
+        backend = OnnxRuntimeBackend(model, card)
+        assert backend.max_batch > 1 and backend.rows == detector.backend.rows
+        single = OnnxRuntimeBackend(path, card) if model == path else backend
+        frames = [read_thermal(r.path) for r in load_coco(scenes).images[:3]]
+        for count in (1, 2, 3):
+            images = np.concatenate([seen(detector, f) for f in frames[:count]])
+            boxes = np.zeros((count, backend.rows, 4), np.float32)
+            scores = np.zeros((count, backend.rows, len(card.classes)), np.float32)
+            backend.infer(images, boxes, scores)
+            for i in range(count):
+                one = np.zeros_like(scores[:1])
+                single.infer(images[i:i + 1], np.zeros_like(boxes[:1]), one)
+                np.testing.assert_allclose(scores[i].max(1), one[0].max(1), atol=1e-3)
+
+
+def seen(detector: Detector, frame: np.ndarray) -> np.ndarray:
+    """Give what the network sees of a frame."""
+    detector.preprocess(frame)
+    return detector.input.copy()
+
+
 def test_the_card_describes_the_file(trained: Path, onnx_model: Path) -> None:
     card = json.loads(onnx_model.with_suffix('.json').read_text())
     student, _ = load_student(trained / 'last.ckpt')
@@ -115,7 +146,30 @@ def test_bad_input_is_explained_and_leaves_nothing(tmp_path: Path, trained: Path
             (tmp_path / 'other.ckpt', 'm.onnx', 'not a checkpoint of'),
             (tmp_path / 'empty.ckpt', 'm.onnx', 'not a checkpoint'),
             (tmp_path / 'half.ckpt', 'm.onnx', 'not a checkpoint'),
-            (trained / 'last.ckpt', 'm.engine', 'end in .onnx')):
+            (trained / 'last.ckpt', 'm.engine', 'end in .onnx'),
+            (tmp_path / 'no.onnx', 'm.onnx', 'does not exist')):
         with pytest.raises(UserError, match=words):
             export(source, tmp_path / output)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_precisions_that_cannot_be_made_are_explained(
+    tmp_path: Path, trained: Path, onnx_model: Path, rgb_teacher: Path,
+) -> None:
+    checkpoint = trained / 'last.ckpt'
+    frames = CalibrationFrames('set.json', [np.zeros((128, 160), np.uint16)])
+    export(onnx_model, tmp_path / 'half.onnx', 'fp16')
+    before = sorted(tmp_path.iterdir())
+    for source, precision, calibration, words in (
+            (checkpoint, 'int4', None, 'not one of fp32, fp16, int8'),
+            (checkpoint, 'int8', None, 'needs real thermal frames'),
+            (checkpoint, 'fp16', frames, 'no use to fp16'),
+            (tmp_path / 'half.onnx', 'int8', frames, 'in fp16 already'),
+            (rgb_teacher, 'fp16', None, 'looks at RGB')):
+        with pytest.raises(UserError, match=words):
+            export(source, tmp_path / 'm.onnx', precision, calibration)
+    with pytest.raises(UserError, match='is the source itself'):
+        export(onnx_model, onnx_model, 'fp16')
+    with pytest.raises(UserError, match='needs the checkpoint'):
+        export(onnx_model, tmp_path / 'm.onnx', dynamic_batch=True)
     assert sorted(tmp_path.iterdir()) == before

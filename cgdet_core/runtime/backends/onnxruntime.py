@@ -23,6 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 DYNAMIC_BATCH = 64  # images of one call to a file whose batch is open
+ZERO_POINT = 'activation_zero_point'  # the one of all activations in an INT8 file
+# Type and name of that constant as ONNX files hold them: int8 (3), for TensorRT, or uint8 (2).
+_NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
+SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
 
 
 class OnnxRuntimeBackend:
@@ -41,8 +45,11 @@ class OnnxRuntimeBackend:
         providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
                      if p in onnxruntime.get_available_providers()]
         try:
+            # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
+            # activation is negative, so that as uint8 they have the same values.
+            content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
             self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=providers)
+                content, options, providers=providers)
         except Exception as error:  # onnxruntime's own exception types share no base class
             raise UserError(f'{model} is not an ONNX file that ONNX Runtime can load: '
                             f'{str(error).splitlines()[0]}') from None
