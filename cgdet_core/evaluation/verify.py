@@ -241,8 +241,8 @@ def frames_of(data: Path, images: Path | None, card: ModelCard) -> Iterator[Fram
 def scenes(card: ModelCard, count: int = 16) -> Iterator[Frame]:
     """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
     for i in range(count):
-        frame, _ = Scene.random(i, *card.input_size).render()
-        yield f'synthetic scene {i}', to_counts(frame), None
+        kelvin, _, _ = Scene.random(i, *card.input_size).render()
+        yield f'synthetic scene {i}', to_counts(kelvin), None
 
 
 def failure(report: Report) -> str:
