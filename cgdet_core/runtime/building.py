@@ -21,7 +21,7 @@ import importlib
 import logging
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol, TYPE_CHECKING, TypeVar
 
 from cgdet_core.errors import UserError
@@ -255,16 +255,23 @@ def _beside(work: Callable[[], Result], cancelled: Event, tell: Callable[[], Non
         except BaseException as error:
             errors.append(error)
 
-    thread = Thread(target=run, name='engine builder', daemon=True)
-    thread.start()
+    # No daemon, as an interruption inside of start() leaves a thread that cannot be joined here.
+    thread = Thread(target=run, name='engine builder')
     try:
+        thread.start()
         while thread.is_alive():
             tell()
             thread.join(1.0)
     except BaseException:
         cancelled.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
         raise
+    finally:
+        # A joined thread may still be about to leave the library, which logs on that occasion:
+        # it would abort the process if the interpreter went first.
+        while thread.native_id and Path(f'/proc/self/task/{thread.native_id}').exists():
+            sleep(0.001)
     if errors:
         raise errors[0]
     return results[0]
