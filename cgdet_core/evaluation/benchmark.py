@@ -180,7 +180,7 @@ def _play(
 
 def _labels(seats: list[Seat]) -> list[str]:
     """Name each contestant by its file, and by what else it takes to tell it apart."""
-    several = len({s.contestant.backend for s in seats}) > 1
+    several = len({s.contestant.backend for s in seats if not s.contestant.peer}) > 1
     stems = [s.contestant.path.stem for s in seats]
     labels = []
     for seat in seats:
@@ -189,7 +189,7 @@ def _labels(seats: list[Seat]) -> list[str]:
         words = [path.stem if stems.count(path.stem) == same_file else str(path.with_suffix(''))]
         precision = seat.facts['precision']
         words += [precision] if precision and precision not in words[0] else []
-        words += [seat.contestant.backend] if several else []
+        words += [seat.contestant.backend] if several and not seat.contestant.peer else []
         labels.append(' '.join(words))
     return labels
 
