@@ -209,7 +209,7 @@ def main(args: list[str] | None = None) -> None:
 
 def demo(options: argparse.Namespace, output: Path) -> None:
     """Make the bag where none is given, run it, and write table, pictures and video."""
-    model = Path(options.model) if options.model else share_file('models/*.onnx')
+    model = Path(options.model) if options.model else share_file('models/thermal.onnx')
     card = load_card(model)
     bag, truth = _input(options, output, card)
     output.mkdir(parents=True, exist_ok=True)

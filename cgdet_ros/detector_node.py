@@ -87,7 +87,7 @@ class DetectorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model: SUCCESS, or FAILURE with the reason in the log and /diagnostics."""
         try:
-            path = self.get_parameter('model_path').value or share_file('models/*.onnx')
+            path = self.get_parameter('model_path').value or share_file('models/thermal.onnx')
             self._detector = Detector.load(path, self.get_parameter('threads').value,
                                            self.get_parameter('backend').value)
         except Exception as error:  # rclpy would swallow it without a word

@@ -24,7 +24,7 @@ from cgdet_core.errors import UserError
 
 def share_file(pattern: str) -> Path:
     """
-    Give the first file that fits, for example 'models/*.onnx'.
+    Give the first file that fits, for example 'models/thermal.onnx'.
 
     Looked for in the installed share folder (colcon), the source checkout, and the prefix of
     a pip installation. UserError if it is in none of them.

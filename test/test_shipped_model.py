@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The model in models/: fits its card, keeps the limits, and still detects."""
+"""The model in models/ in three precisions: fits its card, keeps the limits, still detects."""
 
 import json
 from pathlib import Path
@@ -20,22 +20,22 @@ import re
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.runtime import Detector
+from cgdet_core.evaluation.verify import scenes, verify
+from cgdet_core.runtime import Detector, load_card
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.frames import read_thermal
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+MODELS = Path(__file__).resolve().parents[1] / 'models'
+MODEL = MODELS / 'thermal.onnx'
+FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / 'thermal_int8.onnx'}
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
 
 @pytest.fixture(scope='module')
 def shipped() -> Detector:
-    """Open the one shipped model."""
-    models = list((ROOT / 'models').glob('*.onnx'))
-    assert len(models) == 1
-    return Detector.load(models[0])
+    return Detector.load(MODEL)
 
 
 def average_precision(detector: Detector, annotations: Path) -> dict:
@@ -46,8 +46,7 @@ def average_precision(detector: Detector, annotations: Path) -> dict:
 
 
 def test_limits(shipped: Detector) -> None:
-    model = next((ROOT / 'models').glob('*.onnx'))
-    assert model.stat().st_size < 14e6
+    assert MODEL.stat().st_size < 14e6
     card = shipped.card
     assert card.classes == ('person', 'bicycle', 'car') and card.input_size == (640, 512)
     assert card.parameters <= 3.15e6 and card.gflops <= 7.5
@@ -55,8 +54,15 @@ def test_limits(shipped: Detector) -> None:
     assert card.training['init']['recipe']['optim']['epochs'] == 40
 
 
-def test_the_card_names_no_path_of_the_machine_that_made_it() -> None:
-    text = next((ROOT / 'models').glob('*.json')).read_text()
+def test_every_file_is_named_by_its_precision() -> None:
+    assert sorted(MODELS.glob('*.onnx')) == sorted(FILES.values())
+    for precision, path in FILES.items():
+        assert load_card(path).precision == precision
+
+
+@pytest.mark.parametrize('path', FILES.values(), ids=FILES)
+def test_the_card_names_no_path_of_the_machine_that_made_it(path: Path) -> None:
+    text = path.with_suffix('.json').read_text()
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
     assert not [s for s in strings if s.startswith(('/', '~', '..'))]
     assert json.loads(text)['onnx_sha256']
@@ -65,6 +71,13 @@ def test_the_card_names_no_path_of_the_machine_that_made_it() -> None:
 def test_finds_the_objects_of_unseen_synthetic_scenes(shipped: Detector, tmp_path: Path) -> None:
     report = average_precision(shipped, write_coco(tmp_path, 20, 99, 1))
     assert report['AP50'] > 0.5
+
+
+@pytest.mark.parametrize('precision', ['fp16', 'int8'])
+def test_a_precision_is_equal_enough_to_fp32(shipped: Detector, precision: str) -> None:
+    other = Detector.load(FILES[precision], backend='onnxruntime')
+    report = verify(other, shipped, scenes(shipped.card, 12))
+    assert report['passed'], report['failures']
 
 
 def test_8_and_16_bit_give_the_same_detections(shipped: Detector) -> None:
@@ -76,8 +89,13 @@ def test_8_and_16_bit_give_the_same_detections(shipped: Detector) -> None:
     np.testing.assert_allclose(one.boxes, two.boxes, atol=1e-2)
 
 
-def test_real_validation_frames(shipped: Detector, real_data: Path) -> None:
-    report = average_precision(shipped, real_data / 'val_thermal.json')
+@pytest.mark.parametrize(('precision', 'drop'), [('fp32', 0.0), ('fp16', 0.001), ('int8', 0.010)])
+def test_real_validation_frames(
+    shipped: Detector, real_data: Path, precision: str, drop: float,
+) -> None:
+    detector = Detector.load(FILES[precision], backend='onnxruntime')
+    report = average_precision(detector, real_data / 'val_thermal.json')
     assert report['AP50'] >= PEER_AP50
-    written = shipped.card.accuracy['val_thermal.json']
+    written = detector.card.accuracy['val_thermal.json']
     assert report['AP50'] == pytest.approx(written['AP50'], abs=0.002)
+    assert report['AP'] >= shipped.card.accuracy['val_thermal.json']['AP'] - drop - 1e-4
