@@ -35,7 +35,7 @@ from cgdet_core.runtime.card import load_card
 from cgdet_core.runtime.engines import EngineCache
 import numpy as np
 import pytest
-from simulated_gpu import cudaError_t, Cudart, Engine, module
+from simulated_gpu import Context, cudaError_t, Cudart, Engine, module
 from toy_model import write_toy
 
 
@@ -120,6 +120,16 @@ def test_a_cuda_error_is_a_sentence_and_leaks_nothing(
         machine.open(write_toy(tmp_path / 'toy.onnx'))
     machine.cudart.failing.clear()
     assert not machine.cudart.memory and not machine.cudart.alive
+
+
+def test_a_run_that_cannot_be_captured_leaks_no_graph(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Context, 'execute_async_v3', lambda self, stream: (
+        self.cudart.captured is None))
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    assert 'without CUDA graph' in backend.describe()
+    assert machine.cudart.alive == ['stream']
 
 
 def test_a_failing_run_is_a_cuda_error(machine: Machine, tmp_path: Path) -> None:
