@@ -206,6 +206,28 @@ def test_auto_goes_on_with_a_warning_when_a_build_fails(
     assert [r.levelname for r in caplog.records] == ['WARNING', 'WARNING']
 
 
+def test_auto_goes_on_when_the_library_raises_something_of_its_own(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_runtime(logger: object) -> None:
+        raise TypeError('factory function returned nullptr')
+
+    monkeypatch.setattr(sys.modules['tensorrt'], 'Runtime', no_runtime)
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
+    assert backend.describe().startswith('ONNX Runtime')
+    assert 'TensorRT is left out: factory function returned nullptr' in caplog.text
+
+
+def test_an_older_tensorrt_says_so(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    monkeypatch.setattr(sys.modules['tensorrt'], '__version__', '8.6.1')
+    with pytest.raises(UserError, match='TensorRT 8.6.1 is too old; version 10 or later'):
+        machine.open(model)
+
+
 def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
     for name in ('tensorrt', 'tensorrt_rtx'):
@@ -213,7 +235,8 @@ def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
             tensorrt.check_device(name)
         except UserError as error:
             assert 'is not installed; it comes with' in str(error) \
-                or 'finds no GPU' in str(error) or 'does not run on' in str(error)
+                or 'finds no GPU' in str(error) or 'does not run on' in str(error) \
+                or 'too old' in str(error)
             with pytest.raises(UserError):
                 open_backend(model, load_card(model), name)
     with pytest.raises(UserError, match='choose from auto, onnxruntime, tensorrt, tensorrt_rtx'):
