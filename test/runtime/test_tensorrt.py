@@ -24,7 +24,9 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from cgdet_core.cli import engines as cli_engines
 from cgdet_core.errors import UserError
+from cgdet_core.evaluation import verify as evaluation_verify
 from cgdet_core.runtime.backends import tensorrt
 from cgdet_core.runtime.backends.choice import open_backend
 from cgdet_core.runtime.backends.cuda import Cuda, CudaError
@@ -217,6 +219,40 @@ def test_auto_goes_on_when_the_library_raises_something_of_its_own(
     backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
     assert backend.describe().startswith('ONNX Runtime')
     assert 'TensorRT is left out: factory function returned nullptr' in caplog.text
+
+
+@pytest.mark.parametrize('beside', [True, False])
+def test_an_engine_that_differs_goes_from_the_cache_alone(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    monkeypatch.setenv('CGDET_ENGINE_CACHE', str(machine.cache.folder))
+    machine.open(model)
+    engine, = machine.cache.files()
+    if beside:
+        engine = engine.rename(tmp_path / 'ahead.engine')
+    monkeypatch.setattr(evaluation_verify, 'verify', lambda *arguments: {
+        'passed': False, 'failures': ['all is off'], 'model': 'toy', 'against': 'toy',
+        'precision': 'fp32'})
+    with pytest.raises(UserError, match='all is off') as error:
+        cli_engines._verify(model, 'tensorrt', ('sm87',), engine, None)
+    assert engine.exists() == beside == (f'Remove {engine}' in str(error.value))
+
+
+def test_an_engine_for_other_gpus_is_not_said_to_be_verified(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    cli_engines._verify(model, 'tensorrt_rtx', ('sm86', 'sm89'), None, None)
+    assert 'Not verified, as it is not for the Orin (sm87)' in capsys.readouterr().out
+    assert not machine.built
+
+
+def test_auto_says_what_both_lack(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'cuda.bindings', None)
+    monkeypatch.setitem(sys.modules, 'tensorrt_rtx', None)
+    with pytest.raises(UserError, match='cuda-bindings is missing.* TensorRT-RTX is not inst'):
+        cli_engines._device('auto', ())
 
 
 def test_an_older_tensorrt_says_so(
