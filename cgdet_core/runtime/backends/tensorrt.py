@@ -96,7 +96,8 @@ class TensorRTBackend:
                 cache, key, model, lambda: build_engine(self._tensorrt, model, targets, progress),
                 self._deserialize, progress)
             self._check(model, card)
-            kernels = None if not self._rtx else _Kernels(
+            # Kept: nothing says that the context keeps their store alive.
+            kernels = self._kernels = None if not self._rtx else _Kernels(
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
             context = (kernels.context(self._engine) if kernels
                        else self._engine.create_execution_context())
@@ -227,7 +228,7 @@ class TensorRTBackend:
         """Free the GPU's memory; the backend can't be used afterwards."""
         self._drop_graph()
         # The context goes before the buffers it points to.
-        for name in ('_context', '_engine'):
+        for name in ('_context', '_engine', '_kernels'):
             self.__dict__.pop(name, None)
         for buffer in self._buffers.values():
             buffer.free()
