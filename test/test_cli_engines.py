@@ -80,6 +80,13 @@ def test_build_list_and_clean(run_cgdet: Run, cache: Path, tmp_path: Path) -> No
         assert f'left: {left}, ' in cleaned.stdout
 
 
+def test_names_are_shown_as_they_are(run_cgdet: Run, cache: Path) -> None:
+    cache.mkdir()
+    (cache / 'm[v2].engine').write_bytes(b'')
+    listed = run_cgdet('engines', 'list', env={**os.environ, 'COLUMNS': '150'})
+    assert 'm[v2].engine' in listed.stdout
+
+
 def test_without_targets_it_builds_for_all_but_turing(run_cgdet: Run, tmp_path: Path) -> None:
     result = run_cgdet('build-engine', MODEL, '--backend', 'tensorrt_rtx')
     assert result.returncode == 0, result.stderr

@@ -29,7 +29,7 @@ import typer
 if TYPE_CHECKING:
     from cgdet_core.runtime.detector import Detector
 
-console = Console()
+console = Console(markup=False)  # names of files and models may have brackets
 
 Images = Annotated[Path | None, typer.Option(
     help='Folder that the file names in the COCO file are relative to.')]

@@ -23,6 +23,7 @@ from cgdet_core.cli.models import app
 from cgdet_core.errors import UserError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 import typer
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def build_engine(
     key = building.engine_key(tensorrt, card, chosen, gpu)
     with console.status('') as status:
         def tell(what: str, seconds: float) -> None:
-            status.update(f'{what}: {seconds:.0f} s')
+            status.update(Text(f'{what}: {seconds:.0f} s'))
 
         try:
             engine, path = obtain(
@@ -77,7 +78,7 @@ def build_engine(
             Console(stderr=True).print('cgdet: interrupted; no engine was written.')
             raise typer.Exit(130) from None
     if not no_verify:
-        _verify(model, tensorrt.name, path, data)
+        _verify(model, tensorrt.name, chosen, path, data)
     if output is not None:
         try:
             write_engine(output, key, model.stem, engine)
@@ -161,14 +162,21 @@ def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[st
     if targets and backend == 'tensorrt':
         raise UserError('TensorRT builds for the GPU in this machine; --target needs '
                         '--backend tensorrt_rtx.')
+    missing: Unavailable | None = None
     if backend != 'tensorrt_rtx' and not targets:
         try:
             tensorrt, _, gpu = check_device('tensorrt')
             return tensorrt, (gpu.target,), gpu.name
-        except Unavailable:
+        except Unavailable as error:
             if backend == 'tensorrt':
                 raise
-    tensorrt = load_tensorrt('tensorrt_rtx')
+            missing = error
+    try:
+        tensorrt = load_tensorrt('tensorrt_rtx')
+    except Unavailable as error:
+        if missing is None:
+            raise
+        raise UserError(f'{missing} {error}') from None
     if not targets:
         try:
             targets = (check_device('tensorrt_rtx')[2].target,)
@@ -177,17 +185,25 @@ def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[st
     return tensorrt, targets, ''
 
 
-def _verify(model: Path, backend: str, engine: Path | None, data: Path | None) -> None:
-    """Compare the engine in the cache with its ONNX file; one that differs is removed."""
+def _verify(
+    model: Path, backend: str, targets: tuple[str, ...], engine: Path | None, data: Path | None,
+) -> None:
+    """Compare an engine with its ONNX file; one in the cache that differs is removed."""
     from cgdet_core.evaluation.verify import failure, frames_of, scenes, verify
     from cgdet_core.runtime.backends.tensorrt import check_device
     from cgdet_core.runtime.building import Unavailable
     from cgdet_core.runtime.detector import Detector
+    from cgdet_core.runtime.engines import EngineCache
 
     try:
-        check_device(backend)
+        gpu = check_device(backend)[2]
+        # Another engine would be built for this GPU, and that one verified.
+        why = ('' if gpu.target in targets
+               else f'it is not for the {gpu.name} ({gpu.target}) in this machine')
     except Unavailable as error:
-        console.print(f'Not verified, as {error.why}: run "cgdet verify" where the engine will '
+        why = error.why
+    if why:
+        console.print(f'Not verified, as {why}: run "cgdet verify" where the engine will '
                       'run.', highlight=False, soft_wrap=True)
         return
     against = Detector.load(model, backend='onnxruntime')
@@ -199,5 +215,7 @@ def _verify(model: Path, backend: str, engine: Path | None, data: Path | None) -
                       soft_wrap=True)
         return
     if engine is not None:
-        engine.unlink(missing_ok=True)
+        EngineCache().remove(engine)
+        if engine.exists():  # beside the model, where the user put it
+            raise UserError(f'{failure(report)} Remove {engine}.')
     raise UserError(failure(report))

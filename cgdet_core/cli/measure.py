@@ -48,6 +48,8 @@ def verify(
     from cgdet_core.evaluation.verify import failure, frames_of, TOLERANCES
     from cgdet_core.evaluation.verify import verify as run
 
+    if backend != 'auto' and model.suffix.lower() != '.onnx':
+        raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
     first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[first.card.precision],
@@ -87,7 +89,7 @@ def benchmark(
     from cgdet_core.evaluation.benchmark_report import plot, print_report
 
     if plot_path is not None:
-        _needs_matplotlib()
+        _check_plot(plot_path)
     plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
                 _size(source), yardstick)
@@ -100,13 +102,15 @@ def benchmark(
         plot(report, plot_path)
 
 
-def _needs_matplotlib() -> None:
-    """Say so before the measurement and not after it."""
+def _check_plot(path: Path) -> None:
+    """Say what is wrong before the measurement and not after it."""
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib.backend_bases import FigureCanvasBase
     except ModuleNotFoundError:
         raise UserError('--plot needs matplotlib; install it with '
                         '"pip install matplotlib".') from None
+    if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f'--plot needs a file that ends in .png, .svg or .pdf, not {path.name}.')
 
 
 def _whole(text: str, option: str) -> int:

@@ -20,6 +20,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+import signal
 from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
@@ -55,7 +56,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.models:
             raise UserError('There is no model to measure.')
-        if min((self.frames, self.rounds, *self.batches), default=1) < 1 or self.threads < 0:
+        if min((self.frames, self.rounds, *self.batches)) < 1 or self.threads < 0:
             raise UserError('Frames, rounds and batch sizes must be at least 1, and threads '
                             'must not be negative.')
 
@@ -132,6 +133,10 @@ def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) ->
             for contestant in plan.contestants(Path(folder)):
                 seats.append(_start(contestant))
         _play(seats, plan, progress)
+    except KeyboardInterrupt:
+        for seat in seats:  # in the middle of a turn
+            seat.process.kill()
+        raise
     finally:
         for seat in seats:
             seat.close()
@@ -147,12 +152,18 @@ def _start(contestant: Contestant) -> Seat:
     context = multiprocessing.get_context('spawn')
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(contestant, theirs), daemon=True)
-    process.start()
+    # Ctrl-C reaches every process of the terminal; theirs is ended by this one.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
     theirs.close()
     seat = Seat(contestant, process, ours)
     try:
         seat.facts = seat.answer()
-    except UserError:
+    except BaseException:
+        process.kill()
         seat.close()
         raise
     return seat

@@ -61,7 +61,8 @@ class Tolerances:
                 raise UserError(f'The tolerance {name} must not be negative, it is {value}.')
 
 
-# By the precision of the model; what they were chosen from is in docs/architecture.md.
+# By the precision of the model; why a share is limited and not the largest difference is in
+# docs/architecture.md.
 TOLERANCES = {
     'fp32': Tolerances(corner=0.05, score=0.001, off=0.001, ap_drop=0.0005),
     'fp16': Tolerances(corner=1.0, score=0.01, off=0.01, ap_drop=0.001),

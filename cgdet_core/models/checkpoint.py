@@ -60,7 +60,7 @@ def load_student(path: str | Path) -> tuple[Student, ModelCard]:
         weights = {k.removeprefix(prefix): v for k, v in data['state_dict'].items()
                    if k.startswith(prefix)}
         student.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f'The checkpoint {path} does not fit this version: '
                         f'{str(error).splitlines()[0]}') from None
     return student.eval(), card

@@ -32,6 +32,7 @@ from cgdet_core.runtime.engines import Progress
 if TYPE_CHECKING:
     import tensorrt as trt
 
+OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX counts anew
 FLAVOURS = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT-RTX'}
 _log = logging.getLogger(__name__)
 Result = TypeVar('Result')
@@ -110,7 +111,11 @@ def load_tensorrt(flavour: str) -> TensorRT:
             f'{FLAVOURS[flavour]} is not installed{why}', 'it comes with ' + (
                 '"pip install tensorrt-rtx"' if flavour == 'tensorrt_rtx'
                 else 'JetPack, or "pip install tensorrt"')) from None
-    return TensorRT(flavour, module.__version__, module)
+    version = str(module.__version__)
+    if flavour == 'tensorrt' and int(version.split('.')[0]) < OLDEST_VERSION:
+        raise Unavailable(f'TensorRT {version} is too old',
+                          f'version {OLDEST_VERSION} or later is needed')
+    return TensorRT(flavour, version, module)
 
 
 def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],

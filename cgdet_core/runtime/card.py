@@ -70,6 +70,7 @@ class ModelCard:
             (0 < self.iou_threshold <= 1, 'iou_threshold must be in (0, 1]'),
             (self.max_detections > 0 and self.top_k > 0,
              'max_detections and top_k must be positive'),
+            (isinstance(self.onnx_sha256, str), 'onnx_sha256 must be text'),
             (self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'),
         )
         for good, message in checks:
@@ -117,7 +118,7 @@ def load_card(model: str | Path) -> ModelCard:
                         'write both with "cgdet export".')
     try:
         card = ModelCard.from_dict(json.loads(path.read_text(encoding='utf-8')))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f'The model card {path} is not valid: {error}.') from None
     digest = file_sha256(model)
     if card.onnx_sha256 != digest:

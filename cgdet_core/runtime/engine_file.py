@@ -144,8 +144,15 @@ def _parse(header: bytes) -> tuple[EngineKey, str]:
         values: dict[str, Any] = json.loads(header)
         model = str(values.pop('model'))
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return EngineKey(**values), model
-    except (ValueError, TypeError, KeyError, AttributeError):
+        key = EngineKey(**values)
+        words = (key.onnx_sha256, key.flavour, key.version, key.gpu, key.precision, key.kind,
+                 *key.targets)
+        numbers = (*key.shape, *key.batches, key.build)
+        if not (all(isinstance(w, str) for w in words)
+                and all(isinstance(n, int) for n in numbers)):
+            raise TypeError
+        return key, model
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Damaged('damaged, or written by another version of this package') from None
 
 

@@ -14,10 +14,14 @@
 
 """The benchmark measures what it says, in processes of their own; no time is asserted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import json
+import os
 from pathlib import Path
+import signal
 import subprocess
+import sys
+import time
 
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation import machine
@@ -29,6 +33,7 @@ import numpy as np
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_command_line(
@@ -69,6 +74,7 @@ def test_command_line(
     (('MODEL', '--frames', '0'), 'must be at least 1'),
     (('MODEL', '--source', '640'), '--source needs'),
     (('MODEL', '--backend', 'magic'), "no backend 'magic'"),
+    (('MODEL', '--plot', 'times.txt'), 'ends in .png, .svg or .pdf, not times.txt'),
 ])
 def test_bad_input_gives_one_sentence(
     run_cgdet: Run, onnx_model: Path, arguments: tuple[str, ...], words: str,
@@ -86,6 +92,31 @@ def test_a_process_that_dies_is_named(onnx_model: Path) -> None:
     seat.close()
 
 
+def test_ctrl_c_is_quiet_in_every_process(onnx_model: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'cgdet_core', 'benchmark', str(onnx_model), '--frames', '1000000'],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True)
+    for _ in range(6000):  # a minute; the contestant loads after its start
+        time.sleep(0.01)
+        if any(spawned(process.pid)):
+            break
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode and 'Traceback' not in errors
+
+
+def spawned(session: int) -> Iterator[Path]:
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            if os.getsid(int(path.parent.name)) == session \
+                    and b'spawn_main' in path.read_bytes():
+                yield path
+        except OSError:
+            continue
+
+
 def test_a_plan_needs_a_model() -> None:
     with pytest.raises(UserError, match='no model'):
         Plan([])
@@ -96,6 +127,10 @@ def test_percentiles_are_milliseconds() -> None:
 
 
 def test_peak_memory_is_forgotten_and_found() -> None:
+    try:
+        Path('/proc/self/clear_refs').write_text('5')
+    except OSError:
+        pytest.skip('the system does not forget the peak')
     block = np.ones(25_000_000)
     high = machine.memory()['peak']
     del block
@@ -103,4 +138,4 @@ def test_peak_memory_is_forgotten_and_found() -> None:
     now = machine.memory()
     if high is None or now['peak'] is None or now['resident'] is None:
         pytest.skip('the system does not tell the memory of a process')
-    assert now['resident'] <= now['peak'] + 1 and now['peak'] <= high
+    assert now['resident'] <= now['peak'] + 1 and now['peak'] <= high - 100

@@ -205,6 +205,8 @@ def perturbed(model: Path, path: Path) -> Path:
     (('no.onnx', '--against', 'MODEL', '--data', 'SCENES'), 'no.onnx does not exist'),
     (('MODEL', '--against', 'no.ckpt', '--data', 'SCENES'), 'no.ckpt does not exist'),
     (('MODEL', '--against', 'MODEL', '--data', 'nowhere'), 'nowhere does not exist'),
+    (('no.ckpt', '--against', 'MODEL', '--data', 'SCENES', '--backend', 'tensorrt'),
+     '--backend is for ONNX files'),
     (('MODEL', '--against', 'MODEL', '--data', 'SCENES', '--off', '-1'), 'not be negative'),
 ])
 def test_bad_input_gives_one_sentence(

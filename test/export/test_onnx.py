@@ -140,12 +140,15 @@ def test_bad_input_is_explained_and_leaves_nothing(tmp_path: Path, trained: Path
     (tmp_path / 'empty.ckpt').write_bytes(b'')
     half = (trained / 'last.ckpt').read_bytes()
     (tmp_path / 'half.ckpt').write_bytes(half[:len(half) // 2])
+    entry = torch.load(trained / 'last.ckpt', weights_only=True)['cgdet']
+    torch.save({'cgdet': entry, 'state_dict': [1]}, tmp_path / 'list.ckpt')
     before = sorted(tmp_path.iterdir())
     for source, output, words in (
             (tmp_path / 'no.ckpt', 'm.onnx', 'does not exist'),
             (tmp_path / 'other.ckpt', 'm.onnx', 'not a checkpoint of'),
             (tmp_path / 'empty.ckpt', 'm.onnx', 'not a checkpoint'),
             (tmp_path / 'half.ckpt', 'm.onnx', 'not a checkpoint'),
+            (tmp_path / 'list.ckpt', 'm.onnx', 'does not fit this version'),
             (trained / 'last.ckpt', 'm.engine', 'end in .onnx'),
             (tmp_path / 'no.onnx', 'm.onnx', 'does not exist')):
         with pytest.raises(UserError, match=words):

@@ -105,6 +105,7 @@ class Cudart:
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[int, Any]:
         graph, self.captured = self.captured, None
+        self.alive.append('captured')
         return 0, graph
 
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
@@ -112,6 +113,7 @@ class Cudart:
         return 0, graph
 
     def cudaGraphDestroy(self, graph: Any) -> tuple[int]:
+        self.alive.remove('captured')
         return (0,)
 
     def cudaGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:
@@ -132,6 +134,7 @@ class Context:
         self.cudart, self.session = cudart, session
         self.addresses: dict[str, int] = {}
         self.shape = session.get_inputs()[0].shape
+        self.changes = 0
         self.good = True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -140,12 +143,14 @@ class Context:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
+        self.changes += 1
         return shape[0] <= 16
 
     def execute_async_v3(self, stream: int) -> bool:
-        shape = list(self.shape)
+        shape, changes = list(self.shape), self.changes
 
         def run() -> None:
+            assert changes == self.changes, 'the context changed under its graph'
             images = self.array('images', shape)
             outputs = self.session.run(['boxes', 'scores'], {'images': images})
             for name, value in zip(('boxes', 'scores'), outputs):

@@ -50,6 +50,7 @@ def test_round_trip(pair: Path) -> None:
     ({'normalization': {'kind': 'magic'}}, 'magic'),
     ({'normalisation': {}}, "did you mean 'normalization'"),
     ({'precision': 'fp4'}, 'precision'),
+    ({'onnx_sha256': None}, 'onnx_sha256 must be text'),
     ({'classes': []}, 'classes'),
     ({'version': 99}, 'version'),
     ({'letterbox': 'center'}, 'letterbox'),
@@ -71,6 +72,9 @@ def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_card(tmp_path / 'no.onnx')
     card_path(pair).write_text('{"name": ')
+    with pytest.raises(UserError, match='not valid'):
+        load_card(pair)
+    card_path(pair).write_text('[' * 200_000)
     with pytest.raises(UserError, match='not valid'):
         load_card(pair)
     card_path(pair).unlink()

@@ -64,6 +64,30 @@ def test_a_later_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_engine(path)
 
 
+@pytest.mark.parametrize('change', [
+    {'targets': None}, {'targets': 5}, {'targets': (['sm87'],)}, {'targets': ({},)},
+    {'shape': 'abc'}, {'precision': None}, {'build': '1'}])
+def test_a_header_with_other_types_is_damaged(tmp_path: Path, change: dict) -> None:
+    path = tmp_path / 'a.engine'
+    write_engine(path, replace(KEY, **change), 'thermal', b'engine')
+    for wanted in (None, KEY):
+        with pytest.raises(Damaged, match='another version'):
+            read_engine(path, wanted)
+
+
+def test_a_header_nested_too_deeply_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cgdet_core.runtime import engine_file
+
+    path = tmp_path / 'a.engine'
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_file.json, 'dumps', lambda values: '[' * 200_000)
+        write_engine(path, KEY, 'thermal', b'engine')
+    with pytest.raises(Damaged, match='another version'):
+        read_engine(path)
+
+
 @pytest.mark.parametrize('mode', [0o664, 0o646, 0o666])
 def test_a_file_others_may_write_is_not_read(engine: Path, mode: int) -> None:
     engine.chmod(mode)

@@ -24,7 +24,9 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from cgdet_core.cli import engines as cli_engines
 from cgdet_core.errors import UserError
+from cgdet_core.evaluation import verify as evaluation_verify
 from cgdet_core.runtime.backends import tensorrt
 from cgdet_core.runtime.backends.choice import open_backend
 from cgdet_core.runtime.backends.cuda import Cuda, CudaError
@@ -35,7 +37,7 @@ from cgdet_core.runtime.card import load_card
 from cgdet_core.runtime.engines import EngineCache
 import numpy as np
 import pytest
-from simulated_gpu import cudaError_t, Cudart, Engine, module
+from simulated_gpu import Context, cudaError_t, Cudart, Engine, module
 from toy_model import write_toy
 
 
@@ -122,6 +124,16 @@ def test_a_cuda_error_is_a_sentence_and_leaks_nothing(
     assert not machine.cudart.memory and not machine.cudart.alive
 
 
+def test_a_run_that_cannot_be_captured_leaks_no_graph(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Context, 'execute_async_v3', lambda self, stream: (
+        self.cudart.captured is None))
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    assert 'without CUDA graph' in backend.describe()
+    assert machine.cudart.alive == ['stream']
+
+
 def test_a_failing_run_is_a_cuda_error(machine: Machine, tmp_path: Path) -> None:
     backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'tensorrt_rtx')
     machine.engines[0].context.good = False
@@ -196,6 +208,62 @@ def test_auto_goes_on_with_a_warning_when_a_build_fails(
     assert [r.levelname for r in caplog.records] == ['WARNING', 'WARNING']
 
 
+def test_auto_goes_on_when_the_library_raises_something_of_its_own(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_runtime(logger: object) -> None:
+        raise TypeError('factory function returned nullptr')
+
+    monkeypatch.setattr(sys.modules['tensorrt'], 'Runtime', no_runtime)
+    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
+    assert backend.describe().startswith('ONNX Runtime')
+    assert 'TensorRT is left out: factory function returned nullptr' in caplog.text
+
+
+@pytest.mark.parametrize('beside', [True, False])
+def test_an_engine_that_differs_goes_from_the_cache_alone(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    monkeypatch.setenv('CGDET_ENGINE_CACHE', str(machine.cache.folder))
+    machine.open(model)
+    engine, = machine.cache.files()
+    if beside:
+        engine = engine.rename(tmp_path / 'ahead.engine')
+    monkeypatch.setattr(evaluation_verify, 'verify', lambda *arguments: {
+        'passed': False, 'failures': ['all is off'], 'model': 'toy', 'against': 'toy',
+        'precision': 'fp32'})
+    with pytest.raises(UserError, match='all is off') as error:
+        cli_engines._verify(model, 'tensorrt', ('sm87',), engine, None)
+    assert engine.exists() == beside == (f'Remove {engine}' in str(error.value))
+
+
+def test_an_engine_for_other_gpus_is_not_said_to_be_verified(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    cli_engines._verify(model, 'tensorrt_rtx', ('sm86', 'sm89'), None, None)
+    assert 'Not verified, as it is not for the Orin (sm87)' in capsys.readouterr().out
+    assert not machine.built
+
+
+def test_auto_says_what_both_lack(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'cuda.bindings', None)
+    monkeypatch.setitem(sys.modules, 'tensorrt_rtx', None)
+    with pytest.raises(UserError, match='cuda-bindings is missing.* TensorRT-RTX is not inst'):
+        cli_engines._device('auto', ())
+
+
+def test_an_older_tensorrt_says_so(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx')
+    monkeypatch.setattr(sys.modules['tensorrt'], '__version__', '8.6.1')
+    with pytest.raises(UserError, match='TensorRT 8.6.1 is too old; version 10 or later'):
+        machine.open(model)
+
+
 def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
     for name in ('tensorrt', 'tensorrt_rtx'):
@@ -203,7 +271,8 @@ def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
             tensorrt.check_device(name)
         except UserError as error:
             assert 'is not installed; it comes with' in str(error) \
-                or 'finds no GPU' in str(error) or 'does not run on' in str(error)
+                or 'finds no GPU' in str(error) or 'does not run on' in str(error) \
+                or 'too old' in str(error)
             with pytest.raises(UserError):
                 open_backend(model, load_card(model), name)
     with pytest.raises(UserError, match='choose from auto, onnxruntime, tensorrt, tensorrt_rtx'):

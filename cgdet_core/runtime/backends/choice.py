@@ -52,8 +52,9 @@ def open_backend(
         except Unavailable as error:
             reasons.append(error.why)
             continue
-        except UserError as error:  # it should have worked here
-            _log.warning('%s is left out: %s', FLAVOURS[flavour], error)
+        except Exception as error:  # it should have worked here; the libraries raise anything
+            _log.warning('%s is left out: %s', FLAVOURS[flavour],
+                         str(error) or type(error).__name__)
             reasons.append(f'{FLAVOURS[flavour]} failed')
             continue
         break

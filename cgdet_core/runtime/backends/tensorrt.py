@@ -76,11 +76,12 @@ class TensorRTBackend:
         self, model: str | Path, card: ModelCard, flavour: str,
         cache: EngineCache | None = None, progress: Progress | None = None,
     ) -> None:
-        self._graphs: dict[int, Any] = {}
+        self._graph: Any = None  # of the batch that the context is set to
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._tensorrt, self._cuda, self._gpu = check_device(flavour)
         self._rtx = flavour == 'tensorrt_rtx'
+        self._captures = not self._rtx
         self._batch = 0  # the one the context is set to
         self._precision = card.precision
         model, cache = Path(model), cache or EngineCache()
@@ -95,7 +96,8 @@ class TensorRTBackend:
                 cache, key, model, lambda: build_engine(self._tensorrt, model, targets, progress),
                 self._deserialize, progress)
             self._check(model, card)
-            kernels = None if not self._rtx else _Kernels(
+            # Kept: nothing says that the context keeps their store alive.
+            kernels = self._kernels = None if not self._rtx else _Kernels(
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
             context = (kernels.context(self._engine) if kernels
                        else self._engine.create_execution_context())
@@ -103,7 +105,8 @@ class TensorRTBackend:
                 raise Rejected(self._logger.latest or 'TensorRT gives no execution context')
             self._context: trt.IExecutionContext = context
             self._prepare(card)
-            self._infer(1)
+            for _ in range(2):  # the second run captures
+                self._infer(1)
             if kernels:
                 kernels.keep()
         except (CudaError, Rejected) as error:
@@ -161,22 +164,30 @@ class TensorRTBackend:
 
     def _infer(self, count: int) -> None:
         """Run what lies in the pinned input; CudaError if the GPU fails."""
-        if self.dynamic and count != self._batch:
-            if not self._context.set_input_shape('images', self._shape(count)):
+        if count != self._batch:
+            # A graph holds for the context as it was captured, and for no other shape.
+            self._drop_graph()
+            self._batch = 0
+            if self.dynamic and not self._context.set_input_shape('images', self._shape(count)):
                 raise CudaError(f'TensorRT refused a batch of {count}: {self._logger.latest}')
-        self._batch = count
-        if count not in self._graphs:
             # The first run of a shape allocates, which a capture must not.
             self._enqueue(count)
             self._cuda.call('cudaStreamSynchronize', self._stream)
-            self._graphs[count] = None if self._rtx else self._capture(count)
+            self._batch = count
             return
-        graph = self._graphs[count]
-        if graph is None:
+        if self._graph is None and self._captures:
+            self._graph = self._capture(count)
+            self._captures = self._graph is not None
+        if self._graph is None:
             self._enqueue(count)
         else:
-            self._cuda.call('cudaGraphLaunch', graph, self._stream)
+            self._cuda.call('cudaGraphLaunch', self._graph, self._stream)
         self._cuda.call('cudaStreamSynchronize', self._stream)
+
+    def _drop_graph(self) -> None:
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            self._cuda.api.cudaGraphExecDestroy(graph)
 
     def _shape(self, count: int) -> tuple[int, ...]:
         return (count, *self._buffers['images'].host.shape[1:])
@@ -192,33 +203,32 @@ class TensorRTBackend:
         """Give the run of a batch as one CUDA graph, or None where that isn't possible."""
         mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
+            graph = None
             self._cuda.call('cudaStreamBeginCapture', self._stream, mode)
             try:
-                self._enqueue(count)
-            finally:  # a stream left in capture could do nothing else
-                graph = self._cuda.call('cudaStreamEndCapture', self._stream)
-            try:
+                try:
+                    self._enqueue(count)
+                finally:  # a stream left in capture could do nothing else
+                    graph = self._cuda.call('cudaStreamEndCapture', self._stream)
                 return self._cuda.call('cudaGraphInstantiate', graph, 0)
             finally:
-                self._cuda.call('cudaGraphDestroy', graph)
+                if graph is not None:
+                    self._cuda.call('cudaGraphDestroy', graph)
         except CudaError as error:
             _log.info('No CUDA graph, the plain way is taken: %s', error)
             return None
 
     def describe(self) -> str:
-        graph = self._rtx or any(g is not None for g in self._graphs.values())
+        graph = self._rtx or self._captures
         return (f'{self._tensorrt.title} on '
                 f'{self._gpu.name} ({self._gpu.target}), {self._precision}, '
                 f'{"with" if graph else "without"} CUDA graph')
 
     def close(self) -> None:
         """Free the GPU's memory; the backend can't be used afterwards."""
-        for graph in self._graphs.values():
-            if graph is not None:
-                self._cuda.api.cudaGraphExecDestroy(graph)
-        self._graphs = {}
+        self._drop_graph()
         # The context goes before the buffers it points to.
-        for name in ('_context', '_engine'):
+        for name in ('_context', '_engine', '_kernels'):
             self.__dict__.pop(name, None)
         for buffer in self._buffers.values():
             buffer.free()
