@@ -68,7 +68,7 @@ def test_build_list_and_clean(run_cgdet: Run, cache: Path, tmp_path: Path) -> No
     assert again.returncode == 0 and 'was built' not in again.stdout
     if shutil.which('nvidia-smi') is None:
         assert 'Not verified, as' in built.stdout and 'erified' not in again.stdout
-    (cache / 'broken-0.engine').write_bytes(b'CGDETENG')
+    (cache / f'broken-{0:016x}.engine').write_bytes(b'CGDETENG')
     listed = run_cgdet('engines', 'list', env={**os.environ, 'COLUMNS': '150'})
     assert listed.returncode == 0, listed.stderr
     assert 'tensorrt_rtx 1.' in listed.stdout and 'sm86 sm89' in listed.stdout
@@ -80,11 +80,19 @@ def test_build_list_and_clean(run_cgdet: Run, cache: Path, tmp_path: Path) -> No
         assert f'left: {left}, ' in cleaned.stdout
 
 
+def test_engines_of_others_are_left_alone(run_cgdet: Run, cache: Path) -> None:
+    cache.mkdir(mode=0o700)
+    other = cache / 'model.engine'
+    other.write_bytes(b'of another tool')
+    assert 'Files removed: 0, ' in run_cgdet('engines', 'clean', '--all').stdout
+    assert other.read_bytes() == b'of another tool'
+
+
 def test_names_are_shown_as_they_are(run_cgdet: Run, cache: Path) -> None:
     cache.mkdir()
-    (cache / 'm[v2].engine').write_bytes(b'')
+    (cache / 'm[v2]-0123456789abcdef.engine').write_bytes(b'')
     listed = run_cgdet('engines', 'list', env={**os.environ, 'COLUMNS': '150'})
-    assert 'm[v2].engine' in listed.stdout
+    assert 'm[v2]-0123456789abcdef.engine' in listed.stdout
 
 
 def test_without_targets_it_builds_for_all_but_turing(run_cgdet: Run, tmp_path: Path) -> None:

@@ -189,7 +189,13 @@ def _verify(
     model: Path, backend: str, targets: tuple[str, ...], engine: Path | None, data: Path | None,
 ) -> None:
     """Compare an engine with its ONNX file; one in the cache that differs is removed."""
-    from cgdet_core.evaluation.verify import failure, frames_of, scenes, verify
+    from cgdet_core.evaluation.verify import (
+        failure,
+        frames_of,
+        NothingFound,
+        scenes,
+        verify,
+    )
     from cgdet_core.runtime.backends.tensorrt import check_device
     from cgdet_core.runtime.building import Unavailable
     from cgdet_core.runtime.detector import Detector
@@ -208,7 +214,14 @@ def _verify(
         return
     against = Detector.load(model, backend='onnxruntime')
     frames = scenes(against.card) if data is None else frames_of(data, None, against.card)
-    report = verify(Detector.load(model, backend=backend), against, frames)
+    try:
+        report = verify(Detector.load(model, backend=backend), against, frames)
+    except NothingFound as error:
+        if data is not None:
+            raise
+        console.print(f'Not verified on synthetic scenes: {error} Give frames with --data.',
+                      highlight=False, soft_wrap=True)
+        return
     if report['passed']:
         console.print(f'Verified on {report["frames"]} frames: {report["matched"]} of '
                       f'{report["detections"]} detections in both', highlight=False,

@@ -40,6 +40,10 @@ Report = dict[str, Any]
 Frame = tuple[str, NDArray[Any], ImageRecord | None]  # name, raw pixels, truth if there is any
 
 
+class NothingFound(UserError):
+    """Neither model found anything, so that nothing was compared."""
+
+
 @dataclass(frozen=True)
 class Tolerances:
     """
@@ -170,9 +174,9 @@ def verify(
         'score_threshold': threshold, 'tolerances': asdict(tolerances),
         **_summary(differences, tolerances), **precision.compute()}
     if not report['detections']:
-        raise UserError(f'Neither model is sure ({threshold:g}) of anything in the '
-                        f'{len(differences)} frames; give frames with objects or a lower '
-                        'score threshold.')
+        raise NothingFound(f'Neither model is sure ({threshold:g}) of anything in the '
+                           f'{len(differences)} frames; give frames with objects or a lower '
+                           'score threshold.')
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']
     return report

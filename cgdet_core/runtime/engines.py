@@ -20,6 +20,7 @@ import fcntl
 import logging
 import os
 from pathlib import Path
+import re
 from time import monotonic, sleep
 from typing import TypeVar
 
@@ -37,6 +38,7 @@ from cgdet_core.runtime.engine_file import (
 VARIABLE = 'CGDET_ENGINE_CACHE'
 LIMIT = 2 << 30  # bytes
 LOCK = 'build.lock'
+OWN_NAME = re.compile(rf'-[0-9a-f]{{16}}{re.escape(SUFFIX)}$')
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]  # what is going on and for how many seconds, each second
@@ -82,8 +84,8 @@ class EngineCache:
         self._told: set[str] = set()
 
     def files(self) -> list[Path]:
-        """List the files that look like engines, sound or not."""
-        return _engines_in(self.folder)
+        """List the cache's own engines, by their names, sound or not; others' are not touched."""
+        return [path for path in _engines_in(self.folder) if OWN_NAME.search(path.name)]
 
     def leftovers(self) -> list[Path]:
         """List what processes that were killed while writing have left."""
@@ -91,8 +93,8 @@ class EngineCache:
 
     def matching(self, key: EngineKey, model: Path) -> Iterator[EngineFile]:
         """Give sound engines for this key: of the cache first, then of the model's folder."""
-        own = [] if self._unsafe() else self.files()
-        for path in [*own, *_engines_in(model.absolute().parent)]:
+        here = [] if self._unsafe() else _engines_in(self.folder)
+        for path in [*here, *_engines_in(model.absolute().parent)]:
             try:
                 yield read_engine(path, key)
             except (Damaged, OSError) as error:

@@ -18,11 +18,12 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+from cgdet_core.errors import UserError
 import numpy as np
 from numpy.typing import NDArray
 
 
-class CudaError(RuntimeError):
+class CudaError(UserError):
     """CUDA refused something; the message says what and why."""
 
 
