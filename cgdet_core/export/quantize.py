@@ -16,6 +16,7 @@
 
 from collections.abc import Collection, Mapping
 
+from cgdet_core.errors import UserError
 from cgdet_core.export.graph import network_nodes, read_instead, replace_nodes
 from cgdet_core.runtime.backends.onnxruntime import ZERO_POINT
 import numpy as np
@@ -105,7 +106,8 @@ def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
     made = {name: node.op_type for node in network for name in node.output}
     wrong = [n for n in found if n not in entries and made[n] not in NEVER_NEGATIVE]
     if wrong:
-        raise ValueError(f'{wrong[0]} may be negative; activations must end in a Relu')
+        raise UserError(f'{wrong[0]} may be negative, and int8 needs activations that end in a '
+                        'Relu: give a checkpoint of "cgdet train" or the FP32 file of one.')
     return [n for n in (*entries, *made) if n in found and n in read]
 
 

@@ -17,6 +17,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cgdet_core.errors import UserError
 from cgdet_core.evaluation.analysis import overlaps
 from cgdet_core.export.calibration import (
     CalibrationFrames,
@@ -92,7 +93,8 @@ class Judge:
         # The deployed graph picks the best cells of these two, logits and box distributions.
         self._cells = [n.input[0] for n in model.graph.node if n.op_type == 'GatherElements']
         if len(self._cells) != 2:
-            raise ValueError('the graph is not an exported student')
+            raise UserError('The ONNX file is not one that "cgdet export" wrote; give a '
+                            'checkpoint or the FP32 file of one.')
         width, height = detector.card.input_size
         self._centers = cell_centers(height, width, torch.device('cpu'))
         self._top_k = detector.card.top_k

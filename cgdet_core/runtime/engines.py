@@ -24,6 +24,7 @@ import re
 from time import monotonic, sleep
 from typing import TypeVar
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.engine_file import (
     Damaged,
     EngineFile,
@@ -53,8 +54,12 @@ def default_folder() -> Path:
     """Give the folder named by CGDET_ENGINE_CACHE, or the one in the user's cache folder."""
     if named := os.environ.get(VARIABLE):
         return Path(named)
-    home = os.environ.get('XDG_CACHE_HOME')
-    return (Path(home) if home else Path.home() / '.cache') / 'cgdet_ros' / 'engines'
+    try:
+        home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    except RuntimeError:  # a user without a home, in a container
+        raise UserError(f'This user has no home folder for engines; name one in {VARIABLE}.'
+                        ) from None
+    return home / 'cgdet_ros' / 'engines'
 
 
 def log_progress(interval: float = 10.0) -> Progress:

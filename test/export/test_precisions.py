@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
+from cgdet_core.errors import UserError
 from cgdet_core.export.calibration import load_frames, open_session
 from cgdet_core.export.half import to_half
 from cgdet_core.export.onnx import export
@@ -195,7 +196,7 @@ def test_activations_that_may_be_negative_are_refused() -> None:
         [helper.make_tensor_value_info('images', FLOAT, [1, 1, 8, 8])],
         [helper.make_tensor_value_info('b', FLOAT, [1, 1, 8, 8])],
         [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), 'w')])
-    with pytest.raises(ValueError, match='may be negative'):
+    with pytest.raises(UserError, match='may be negative'):
         to_int8(helper.make_model(graph), dict.fromkeys(names, 1.0))
 
 

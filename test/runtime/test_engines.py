@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import card, engines
 from cgdet_core.runtime.engine_file import EngineKey, read_engine, write_engine
 from cgdet_core.runtime.engines import EngineCache, LOCK, log_progress, obtain, Rejected
@@ -250,3 +251,14 @@ def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert engines.default_folder() == tmp_path / 'cgdet_ros' / 'engines'
     monkeypatch.setenv('CGDET_ENGINE_CACHE', str(tmp_path / 'here'))
     assert EngineCache().folder == tmp_path / 'here'
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.delenv(engines.VARIABLE, raising=False)
+    monkeypatch.setattr(engines.Path, 'home', no_home)
+    with pytest.raises(UserError, match='CGDET_ENGINE_CACHE'):
+        engines.default_folder()
