@@ -23,7 +23,6 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-import json
 import os
 from pathlib import Path
 import shutil
@@ -40,7 +39,7 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import source_frames
-from cgdet_core.runtime.card import load_card, ModelCard, write_atomically
+from cgdet_core.runtime.card import load_card, ModelCard, write_json
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.drawing import contact_sheet, draw, save_png
 from cgdet_core.runtime.postprocess import Detections
@@ -218,7 +217,7 @@ def demo(options: argparse.Namespace, output: Path) -> None:
     report = summarise(run, truth, card)
     frames = ((f.stamp_ns, f.frame) for f in read_frames(bag))
     _write_pictures(frames, run, truth, card, output)
-    write_atomically(output / 'report.json', (json.dumps(report, indent=2) + '\n').encode())
+    write_json(output / 'report.json', report)
     table = Table('', '', title='thermal images over DDS into the detector node',
                   show_header=False)
     for key, value in report.items():

@@ -16,7 +16,6 @@
 
 from collections.abc import Callable
 import functools
-import json
 import logging
 from pathlib import Path
 from typing import Annotated, Any, TYPE_CHECKING
@@ -89,8 +88,6 @@ def open_detector(model: Path, backend: str = 'auto') -> 'Detector':
 
 
 def show_report(report: dict[str, Any], json_path: Path | None) -> None:
-    from cgdet_core.runtime.card import write_atomically
-
     def cell(value: float | None) -> str:
         return '-' if value is None else f'{value:.3f}'
 
@@ -101,5 +98,12 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
         for name, values in report.get(group, {}).items():
             table.add_row(name, cell(values['AP']), cell(values['AP50']))
     console.print(table)
+    write_report(report, json_path)
+
+
+def write_report(report: dict[str, Any], json_path: Path | None) -> None:
+    """Write the numbers where --json asks for them."""
+    from cgdet_core.runtime.card import write_json
+
     if json_path is not None:
-        write_atomically(json_path, (json.dumps(report, indent=2) + '\n').encode())
+        write_json(json_path, report)

@@ -15,11 +15,10 @@
 """`cgdet verify` and `cgdet benchmark`."""
 
 from dataclasses import replace
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, Images, Json, open_detector
+from cgdet_core.cli.common import console, Images, Json, open_detector, write_report
 from cgdet_core.errors import UserError
 from rich.progress import Progress, track
 from rich.table import Table
@@ -59,7 +58,7 @@ def verify(
     report = run(first, second, frames, tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)
-    _write(json_path, report)
+    write_report(report, json_path)
     if not report['passed']:
         raise UserError(failure(report))
 
@@ -97,7 +96,7 @@ def benchmark(
         task = progress.add_task('measuring', total=None)
         report = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
     print_report(report, console)
-    _write(json_path, report)
+    write_report(report, json_path)
     if plot_path is not None:
         plot(report, plot_path)
 
@@ -128,13 +127,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if min(size) < 1:
         raise UserError(f'--source needs WIDTHxHEIGHT, such as 1280x1024, not {text!r}.')
     return size
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> None:
-    from cgdet_core.runtime.card import write_atomically
-
-    if path is not None:
-        write_atomically(path, (json.dumps(report, indent=2) + '\n').encode())
 
 
 def _show_differences(report: dict[str, Any]) -> None:

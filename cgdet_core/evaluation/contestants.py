@@ -31,6 +31,11 @@ from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.machine import forget_peak, memory
 from cgdet_core.runtime.backends import Backend
+from cgdet_core.runtime.backends.onnxruntime import (
+    describe_session,
+    DYNAMIC_BATCH,
+    open_session,
+)
 from cgdet_core.runtime.detector import Detector
 import cv2
 import numpy as np
@@ -110,34 +115,21 @@ class PeerRunner:
     """Measure any ONNX file: random input of its own shapes and types, bare inference."""
 
     def __init__(self, contestant: Contestant) -> None:
-        import onnxruntime
-
         forget_peak()
         self._before = memory()['resident']
         path = contestant.path
         if not path.is_file():
             raise UserError(f'The peer {path} does not exist.')
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = contestant.threads
-        options.log_severity_level = 3
-        providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
-                     if p in onnxruntime.get_available_providers()]
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=providers)
-        except Exception as error:  # onnxruntime's own exception types share no base class
-            raise UserError(f'The peer {path} is not an ONNX file that ONNX Runtime can load: '
-                            f'{str(error).splitlines()[0]}') from None
+        self._session = open_session(str(path), f'The peer {path}', contestant.threads)
         self._size = contestant.size or (640, 512)
         inputs = self._session.get_inputs()
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
-        self.max_batch = 1 if closed else 64
+        self.max_batch = 1 if closed else DYNAMIC_BATCH
         feed = self._feed(1)
-        provider = self._session.get_providers()[0].removesuffix('ExecutionProvider')
         self.facts = {
             'name': path.stem, 'precision': None, 'max_batch': self.max_batch,
             'gflops': contestant.gflops,
-            'backend': f'ONNX Runtime {onnxruntime.__version__} {provider}',
+            'backend': describe_session(self._session),
             'input': {name: list(array.shape) for name, array in feed.items()}}
 
     def frames(self, count: int) -> Seconds:

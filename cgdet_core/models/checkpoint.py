@@ -20,6 +20,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.models.student import DeployedStudent, Student, StudentConfig
+from cgdet_core.runtime.backends.onnxruntime import DYNAMIC_BATCH
 from cgdet_core.runtime.card import ModelCard
 from cgdet_core.runtime.detector import Detector
 from cgdet_core.runtime.geometry import Letterbox
@@ -73,7 +74,7 @@ class TorchBackend:
         self.model = DeployedStudent(student, card.input_size, card.top_k)
         self.model.to(memory_format=torch.channels_last)
         self.device = self.model.centers.device
-        self.max_batch = 64
+        self.max_batch = DYNAMIC_BATCH
         self.rows = self.model.top_k
 
     @torch.inference_mode()

@@ -136,6 +136,11 @@ def save_card(card: ModelCard, model: str | Path) -> Path:
     return path
 
 
+def write_json(path: str | Path, values: dict[str, Any]) -> None:
+    """Write a report, whole or not at all."""
+    write_atomically(path, (json.dumps(values, indent=2) + '\n').encode())
+
+
 def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file through a temporary neighbour, so that nobody sees half of it."""
     path = Path(path)

@@ -27,7 +27,7 @@ from cgdet_core.data.formats.native import CLASSES, Frame, Listing, Options, TAR
 from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, refuse_existing, save_sheet
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.card import write_atomically
+from cgdet_core.runtime.card import write_atomically, write_json
 from cgdet_core.runtime.frames import read_thermal
 import cv2
 from rich.console import Console
@@ -76,7 +76,7 @@ def convert(
     # Frames of both modalities say more.
     shown = [r for r in records if r.rgb_path is not None] or records
     save_sheet(sheet, evenly(shown, frames_shown), CLASSES)
-    write_atomically(report_file, (json.dumps(report, indent=2) + '\n').encode())
+    write_json(report_file, report)
     return output, report
 
 

@@ -16,11 +16,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.card import ModelCard
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 DYNAMIC_BATCH = 64  # images of one call to a file whose batch is open
 ZERO_POINT = 'activation_zero_point'  # the one of all activations in an INT8 file
@@ -33,31 +37,14 @@ class OnnxRuntimeBackend:
     """Run an exported student; the file and the card must agree on shapes."""
 
     def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UserError('The onnxruntime module is missing; '
-                            'install it with "pip install onnxruntime".') from None
-        options = onnxruntime.SessionOptions()
-        # 0 would take the machine's cores, not those this process may use (containers).
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        options.log_severity_level = 3
-        providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
-                     if p in onnxruntime.get_available_providers()]
-        try:
-            # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
-            # activation is negative, so that as uint8 they have the same values.
-            content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=providers)
-        except Exception as error:  # onnxruntime's own exception types share no base class
-            raise UserError(f'{model} is not an ONNX file that ONNX Runtime can load: '
-                            f'{str(error).splitlines()[0]}') from None
+        # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
+        # activation is negative, so that as uint8 they have the same values.
+        content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
+        self._session = open_session(content, str(model), threads)
         self._check(Path(model), card)
         batch, self.rows, _ = self._session.get_outputs()[0].shape
         self.max_batch = batch if isinstance(batch, int) else DYNAMIC_BATCH
         self._binding = self._session.io_binding()
-        self._version = onnxruntime.__version__
 
     def _check(self, model: Path, card: ModelCard) -> None:
         inputs = {i.name: i.shape for i in self._session.get_inputs()}
@@ -82,5 +69,36 @@ class OnnxRuntimeBackend:
         self._session.run_with_iobinding(binding)
 
     def describe(self) -> str:
-        provider = self._session.get_providers()[0].removesuffix('ExecutionProvider')
-        return f'ONNX Runtime {self._version} {provider}'
+        return describe_session(self._session)
+
+
+def open_session(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
+    """
+    Open an ONNX file, its path or its bytes, on CUDA where that is installed, else on the CPU.
+
+    threads: 0 takes the cores this process may use. UserError calls the file `name`.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError('The onnxruntime module is missing; '
+                        'install it with "pip install onnxruntime".') from None
+    options = onnxruntime.SessionOptions()
+    # 0 would take the machine's cores, not those this process may use (containers).
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.log_severity_level = 3
+    providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
+                 if p in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # onnxruntime's own exception types share no base class
+        raise UserError(f'{name} is not an ONNX file that ONNX Runtime can load: '
+                        f'{str(error).splitlines()[0]}') from None
+
+
+def describe_session(session: 'InferenceSession') -> str:
+    """Name ONNX Runtime's version and what a session runs on."""
+    import onnxruntime
+
+    provider = session.get_providers()[0].removesuffix('ExecutionProvider')
+    return f'ONNX Runtime {onnxruntime.__version__} {provider}'
