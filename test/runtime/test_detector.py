@@ -67,11 +67,15 @@ def test_a_model_of_every_normalisation_loads(
     assert Detector.load(model).card.normalization.kind == kind
 
 
+def ramp(height: int) -> np.ndarray:
+    """Give a frame that gets brighter to the right, where the toy's boxes have an area."""
+    return np.tile(np.arange(0, 256, 4, np.uint8), (height, 1)) // (1 + height % 3)
+
+
 @pytest.mark.parametrize('count', [1, 2, 3])
 def test_a_batch_gives_what_its_frames_give_alone(tmp_path: Path, count: int) -> None:
     detector = Detector.load(write_toy(tmp_path / 'toy.onnx', 'n'))
-    rng = np.random.default_rng(0)
-    frames = [rng.integers(0, 255, (40 + 9 * i, 64)).astype(np.uint8) for i in range(count)]
+    frames = [ramp(40 + 9 * i) for i in range(count)]
     alone = [detector.detect(frame, 0.1) for frame in frames]
     assert all(len(found) for found in alone)
     detector.reserve(3)
@@ -88,7 +92,7 @@ def test_a_batch_gives_what_its_frames_give_alone(tmp_path: Path, count: int) ->
 
 def test_a_threshold_for_each_class(tmp_path: Path) -> None:
     detector = Detector.load(write_toy(tmp_path / 'toy.onnx'))
-    frame = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    frame = ramp(64)
     everything = detector.detect(frame, 0.0)
     assert set(everything.labels) == {0, 1, 2}
     found = detector.detect(frame, np.array([0.0, 1.1, 0.0], np.float32))
