@@ -58,11 +58,10 @@ def to_annotations(
 
     Boxes are in pixels of the received image. Needs foxglove_msgs, see `annotations_type`.
     """
-    from foxglove_msgs.msg import (
-        Color, ImageAnnotations, Point2, PointsAnnotation, TextAnnotation)
+    from foxglove_msgs.msg import Color, ImageAnnotations, Point2, PointsAnnotation, TextAnnotation
 
     message = ImageAnnotations()
-    if hasattr(message, 'timestamp'):  # since release 3.2.6
+    if hasattr(message, 'timestamp'):  # since release 3.2.5
         message.timestamp = header.stamp
     boxes = detections.boxes.tolist()
     for (x1, y1, x2, y2), label, text in zip(
