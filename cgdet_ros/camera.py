@@ -20,7 +20,10 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from cgdet_core.runtime import Detections, ModelCard
-from cgdet_core.runtime.image_message import view_image
+from cgdet_core.runtime.drawing import draw
+from cgdet_core.runtime.frames import to_gray
+from cgdet_core.runtime.geometry import Crop
+from cgdet_core.runtime.image_message import encoding_of, is_false_colour, view_pixels
 from cgdet_ros.conversions import (
     to_detection_array,
     to_histogram,
@@ -28,13 +31,16 @@ from cgdet_ros.conversions import (
     to_vision_info,
 )
 from cgdet_ros.diagnostics import Statistics
+from cgdet_ros.overlay import annotations_type, to_annotations, to_debug_image
+from cgdet_ros.parameters import ModelSettings, Settings
+from cgdet_ros.tracking import Tracker
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, UInt32MultiArray
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
@@ -51,7 +57,7 @@ LOG_PERIOD_S = 5.0  # of skipped images
 class Arrival:
     """An image and when it came, perf_counter's seconds."""
 
-    message: Image
+    message: Image | CompressedImage
     received: float
 
 
@@ -63,12 +69,18 @@ class Camera:
     every image.
     """
 
-    def __init__(self, node: Node, name: str, wake: Condition) -> None:
+    def __init__(
+        self, node: Node, name: str, wake: Condition, card: ModelCard, settings: ModelSettings,
+    ) -> None:
         self.name = name
         self.statistics = Statistics()
         self._node = node
         self._prefix = f'{name}/' if name else ''
         self._wake = wake
+        self._card = card
+        self._compressed = settings.input_transport == 'compressed'
+        self._tracker = Tracker(settings.track_max_age_s) if settings.track else None
+        self._told_of_colour = False
         self._slot: Arrival | None = None
         self._quiet_until = 0.0
         self._pool: list[Detection2D] = []
@@ -78,6 +90,9 @@ class Camera:
         self._label_info = self._advertise(LabelInfo, 'label_info', LATCHED_QOS)
         self._vision_info = self._advertise(VisionInfo, 'vision_info', LATCHED_QOS)
         self._histogram = self._advertise(UInt32MultiArray, 'latency_histogram', 10)
+        self._debug_image = self._advertise(Image, 'debug_image', INPUT_QOS)
+        kind = annotations_type()
+        self._annotations = self._advertise(kind, 'annotations', 10) if kind else None
 
     def _advertise(self, kind: type, topic: str, qos: int | QoSProfile) -> Publisher:
         publisher = self._node.create_publisher(kind, self._prefix + topic, qos)
@@ -95,8 +110,14 @@ class Camera:
     def subscribe(self) -> None:
         """Listen, and measure anew; raises what a bad qos_overrides entry makes rclpy raise."""
         self.statistics = Statistics()
+        if self._tracker is not None:
+            self._tracker.reset()
+        kind, topic = Image, f'{self._prefix}image_raw'
+        if self._compressed:
+            # As image_transport does it: beside the raw topic, wherever that is remapped to.
+            kind, topic = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
         self._subscription = self._node.create_subscription(
-            Image, f'{self._prefix}image_raw', self._receive, INPUT_QOS,
+            kind, topic, self._receive, INPUT_QOS,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def unsubscribe(self) -> None:
@@ -106,7 +127,7 @@ class Camera:
             self._subscription = None
         self.take()
 
-    def _receive(self, message: Image) -> None:
+    def _receive(self, message: Image | CompressedImage) -> None:
         arrival = Arrival(message, perf_counter())
         with self._wake:
             self.statistics.frame_received(replaces=self._slot is not None)
@@ -123,40 +144,71 @@ class Camera:
             arrival, self._slot = self._slot, None
             return arrival
 
-    def image_age(self, message: Image) -> float:
+    def image_age(self, message: Image | CompressedImage) -> float:
         """Give the seconds since the image's stamp, by the node's clock."""
         stamp = message.header.stamp
         now = self._node.get_clock().now().nanoseconds
         return float(now - stamp.sec * 10**9 - stamp.nanosec) * 1e-9
 
-    def to_frame(self, message: Image) -> NDArray[Any]:
+    def to_frame(self, message: Image | CompressedImage, settings: Settings) -> NDArray[Any]:
         """Give the frame to detect in; ValueError says what is wrong with the image."""
-        return view_image(message)
+        pixels = settings.crop.apply(view_pixels(message))
+        if pixels.ndim == 3 and not self._told_of_colour and is_false_colour(pixels):
+            self._told_of_colour = True
+            self._node.get_logger().warning(
+                f'the image{self._of()} is in colour ({encoding_of(message)}), of which only the '
+                'brightness is used: a palette hides what the model was trained on; set the '
+                'camera to white hot, or better to 16 bit')
+        return to_gray(pixels)
 
     # Results
 
-    def publish(self, found: Detections, header: Header) -> None:
-        """Publish the detections of an image."""
-        self._detections.publish(to_detection_array(found, header, self._pool))
+    def publish(self, found: Detections, header: Header, crop: Crop) -> list[str]:
+        """Publish the detections of a frame and give their track ids, none without a tracker."""
+        received = _received(found, crop)
+        ids = [] if self._tracker is None else self._tracker.update(
+            received, header.stamp.sec + header.stamp.nanosec * 1e-9)
+        self._detections.publish(to_detection_array(received, header, ids, self._pool))
+        return ids
 
-    def publish_infos(self, card: ModelCard, threshold: float, version: int) -> None:
+    def show(
+        self, found: Detections, ids: list[str], frame: NDArray[Any], header: Header,
+        settings: Settings,
+    ) -> None:
+        """Publish pictures of the detections to those who look."""
+        classes = self._card.classes
+        if self._annotations is not None and self._annotations.get_subscription_count():
+            self._annotations.publish(
+                to_annotations(_received(found, settings.crop), classes, header, ids))
+        if settings.debug_image and self._debug_image.get_subscription_count():
+            picture = draw(frame, found, classes, self._card.normalization, ids=ids)
+            self._debug_image.publish(to_debug_image(picture, header))
+
+    def publish_infos(self, threshold: float, version: int) -> None:
         """Publish the latched class map with the threshold in force, and where it is found."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
-        self._label_info.publish(to_label_info(card, threshold, header))
+        self._label_info.publish(to_label_info(self._card, threshold, header))
         self._vision_info.publish(
-            to_vision_info(card, self._label_info.topic_name, version, header))
+            to_vision_info(self._card, self._label_info.topic_name, version, header))
 
     def publish_histogram(self) -> None:
         """Publish how many frames of the last second took how many milliseconds."""
         self._histogram.publish(to_histogram(self.statistics.take_histogram()))
 
-    def skip(self, message: Image, error: Exception) -> None:
+    def skip(self, message: Image | CompressedImage, error: Exception) -> None:
         """Count an image as failed and say why, not more often than one can read."""
         if not self._node.context.ok():
             return  # Ctrl-C took the publishers away
         text = str(error) or type(error).__name__
-        self.statistics.frame_failed(message.encoding, text)
+        self.statistics.frame_failed(encoding_of(message), text)
         if monotonic() >= self._quiet_until:
             self._quiet_until = monotonic() + LOG_PERIOD_S
-            of = f' of {self.name}' if self.name else ''
-            self._node.get_logger().error(f'image{of} skipped: {text}')
+            self._node.get_logger().error(f'image{self._of()} skipped: {text}')
+
+    def _of(self) -> str:
+        return f' of {self.name}' if self.name else ''
+
+
+def _received(found: Detections, crop: Crop) -> Detections:
+    """Give detections in pixels of the received image."""
+    return Detections(crop.to_received(found.boxes), found.scores, found.labels)

@@ -31,21 +31,22 @@ UNLABELED = 65535  # class id of what belongs to no class, as vision_msgs define
 
 
 def to_detection_array(
-    detections: Detections, header: Header, pool: list[Detection2D] | None = None,
+    detections: Detections, header: Header, ids: Sequence[str] = (),
+    pool: list[Detection2D] | None = None,
 ) -> Detection2DArray:
     """
     Convert; every header is the image's, boxes are in pixels of the received image.
 
-    pool: messages to use again and to add to, as making one costs more than all else; those of
-    the result before belong to the new one.
+    ids: the tracks', none without a tracker; pool: messages to use again and to add to, as making
+    one costs more than all else; those of the result before belong to the new one.
     """
     pool = [] if pool is None else pool
     while len(pool) < len(detections):
         pool.append(Detection2D(results=[ObjectHypothesisWithPose()]))
     rows = zip(pool, detections.boxes.tolist(), detections.scores.tolist(),
-               detections.labels.tolist())
-    for message, (x1, y1, x2, y2), score, label in rows:
-        message.header = header
+               detections.labels.tolist(), ids or [''] * len(detections))
+    for message, (x1, y1, x2, y2), score, label, track in rows:
+        message.header, message.id = header, track
         box, hypothesis = message.bbox, message.results[0].hypothesis
         box.center.position.x, box.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
         box.size_x, box.size_y = x2 - x1, y2 - y1

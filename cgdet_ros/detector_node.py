@@ -128,7 +128,8 @@ class DetectorNode(ManagedNode):
             with self.lock:
                 self._detector = detector
                 self._backend = detector.backend.describe()
-                self._cameras = [Camera(self, name, self._wake) for name in settings.cameras]
+                self._cameras = [Camera(self, name, self._wake, detector.card, settings)
+                                 for name in settings.cameras]
                 parameters.declare_classes(self, detector.card.classes)
                 self._settings = parameters.read_settings(self, detector.card)
                 self._versions += 1
@@ -230,10 +231,8 @@ class DetectorNode(ManagedNode):
             return result
 
     def _publish_infos(self) -> None:
-        assert self._detector is not None
         for camera in self._cameras:
-            camera.publish_infos(
-                self._detector.card, float(self._settings.thresholds.min()), self._versions)
+            camera.publish_infos(float(self._settings.thresholds.min()), self._versions)
 
     def _report(self) -> None:
         """Publish the diagnostics, and the histograms where they are wanted."""

@@ -22,7 +22,8 @@ from cgdet_core.runtime.detector import Timings
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
-WINDOW = 300  # frames that the percentiles look back on
+WINDOW = 1000  # frames that the percentiles look back on
+SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 HISTOGRAM_BINS = 101  # milliseconds of latency; the last one counts all from 100 on
 
 
@@ -69,7 +70,8 @@ class Statistics:
             self.image_age = image_age
             self._last_failed = self._last_too_old = False
             self._outputs.append(monotonic())
-            self._latencies.append((total, timings.pre, timings.infer, timings.post))
+            self._latencies.append(
+                (total, timings.pre, timings.infer, timings.post, image_age))
             self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
 
     def frame_failed(self, encoding: str, error: str) -> None:
@@ -113,10 +115,9 @@ class Statistics:
         table = np.array(self._latencies) * 1e3
         overhead = table[:, 0] - table[:, 2]
         columns = {'latency': table[:, 0], 'pre': table[:, 1], 'infer': table[:, 2],
-                   'post': table[:, 3], 'overhead': overhead}
+                   'post': table[:, 3], 'overhead': overhead, 'image age': table[:, 4]}
         return {f'{name} {label} ms': f'{value:.2f}' for name, column in columns.items()
-                for label, value in zip(('p50', 'p95', 'max'),
-                                        np.percentile(column, (50, 95, 100)))}
+                for label, value in zip(SHARES, np.percentile(column, list(SHARES.values())))}
 
 
 def to_status(

@@ -22,6 +22,7 @@ from typing import Any
 
 from cgdet_core.runtime import ModelCard
 from cgdet_core.runtime.backends.choice import BACKENDS
+from cgdet_core.runtime.geometry import Crop
 import numpy as np
 from numpy.typing import NDArray
 from rcl_interfaces.msg import (
@@ -69,12 +70,24 @@ SPECS = (
     Spec('cameras', [''], 'Names of the cameras, each of which gets its topics under its name, '
          'such as front/image_raw and front/detections; an empty name: image_raw and detections '
          'themselves', effect='static'),
+    Spec('input_transport', 'raw', 'raw: sensor_msgs/Image on image_raw; compressed: '
+         'sensor_msgs/CompressedImage (PNG, JPEG, TIFF) on image_raw/compressed',
+         effect='static', choices=('raw', 'compressed')),
+    Spec('track', False, 'Fill the id of detections with track ids; needs norfair',
+         effect='static'),
+    Spec('track_max_age_s', 1.0, 'End a track not seen for so many seconds', 0.1, 60.0,
+         effect='static'),
     Spec('autostart', True, 'Configure and activate at start, without a lifecycle manager',
          effect='read_only'),
     Spec('score_threshold', -1.0, 'Least score of a published detection, 0 to 1; -1: the model '
          "card's", -1.0, 1.0),
     Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, in seconds; 0: never skip',
          0.0, 3600.0),
+    *(Spec(f'crop.{side}', 0, f'Pixels to leave out at the {side} of every received image, '
+           'for example telemetry rows', 0, 65535)
+      for side in ('top', 'bottom', 'left', 'right')),
+    Spec('debug_image', True, 'Publish the topic debug_image, which is drawn only while somebody '
+         'listens'),
     Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has been silent '
          'for so many seconds', 0.1, 3600.0),
     Spec('max_failures', 10, 'Load the model anew after so many failing inferences in a row, '
@@ -93,6 +106,9 @@ class ModelSettings:
     model_path: str
     backend: str
     threads: int
+    input_transport: str
+    track: bool
+    track_max_age_s: float
     cameras: tuple[str, ...]
 
 
@@ -104,6 +120,8 @@ class Settings:
     no_input_warn_s: float
     max_failures: int
     latency_histogram: bool
+    debug_image: bool
+    crop: Crop
     thresholds: NDArray[np.float32]  # (num_classes,), empty without a model
 
 
@@ -133,15 +151,17 @@ def undeclare_classes(node: Node) -> None:
 
 def read_model_settings(node: Node) -> ModelSettings:
     """Read what configuring needs."""
-    names = ('model_path', 'backend', 'threads')
+    names = ('model_path', 'backend', 'threads', 'input_transport', 'track', 'track_max_age_s')
     values = {name: node.get_parameter(name).value for name in names}
     return ModelSettings(**values, cameras=tuple(node.get_parameter('cameras').value))
 
 
 def read_settings(node: Node, card: ModelCard | None) -> Settings:
     """Read what may change while running; -1 becomes the threshold it stands for."""
-    names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram')
+    names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
+             'debug_image')
     values = {name: node.get_parameter(name).value for name in names}
+    crop = Crop(**{side: p.value for side, p in node.get_parameters_by_prefix('crop').items()})
     thresholds: list[float] = []
     if card is not None:
         score = float(node.get_parameter('score_threshold').value)
@@ -149,7 +169,7 @@ def read_settings(node: Node, card: ModelCard | None) -> Settings:
         for name in card.classes:
             own = float(node.get_parameter(CLASS_PREFIX + name).value)
             thresholds.append(common if own < 0 else own)
-    return Settings(**values, thresholds=np.array(thresholds, np.float32))
+    return Settings(**values, crop=crop, thresholds=np.array(thresholds, np.float32))
 
 
 def check(changes: Iterable[Parameter], state: str) -> SetParametersResult:

@@ -18,13 +18,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
+from typing import Any
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detector import Timings
 from cgdet_core.runtime.geometry import Letterbox
+from cgdet_core.runtime.image_message import encoding_of
 from cgdet_ros.camera import Arrival, Camera
 from cgdet_ros.parameters import Settings
 from cgdet_ros.recovery import Recovery
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Frame:
     arrival: Arrival
     age: float  # s, of the image
     pre: float  # s, spent before the network
+    pixels: NDArray[Any]
     box: Letterbox
 
 
@@ -121,8 +125,9 @@ class Worker:
             camera.statistics.frame_too_old(age)
             return None
         start = perf_counter()
-        box = self._detector.preprocess(camera.to_frame(arrival.message), row)
-        return Frame(camera, arrival, age, perf_counter() - start, box)
+        pixels = camera.to_frame(arrival.message, settings)
+        box = self._detector.preprocess(pixels, row)
+        return Frame(camera, arrival, age, perf_counter() - start, pixels, box)
 
     def _finish(self, frame: Frame, settings: Settings, row: int, infer: float) -> None:
         """Publish what a row of the batch gave."""
@@ -130,7 +135,8 @@ class Worker:
         found = self._detector.postprocess(frame.box, settings.thresholds, row)
         post = perf_counter() - start
         message = frame.arrival.message
-        frame.camera.publish(found, message.header)
+        ids = frame.camera.publish(found, message.header, settings.crop)
         frame.camera.statistics.frame_done(
-            message.encoding, perf_counter() - frame.arrival.received,
+            encoding_of(message), perf_counter() - frame.arrival.received,
             Timings(frame.pre, infer, post), frame.age)
+        frame.camera.show(found, ids, frame.pixels, message.header, settings)

@@ -95,14 +95,14 @@ class TorchBackend:
 class RgbDetector(Detector):
     """Detect in RGB pictures (H, W, 3) uint8: how a teacher is trained and judged."""
 
-    def preprocess(self, frame: NDArray[Any]) -> Letterbox:
-        """Letterbox a picture into the input buffer, in [0, 1]."""
+    def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
+        """Letterbox a picture into a row of the input buffer, in [0, 1]."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f'an RGB picture must be (H, W, 3) uint8, this one is {frame.shape}')
         box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
         for channel in range(3):
             plane = frame[..., channel].astype(np.float32) / np.float32(255)
-            box.apply(plane, self.input[0, channel])
+            box.apply(plane, self.input[row, channel])
         return box
 
 
