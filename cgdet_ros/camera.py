@@ -50,6 +50,7 @@ INPUT_QOS = QoSProfile(  # REP-2003 sensor data, but only ever the newest image
 LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL)
+PICTURE_QOS = QoSProfile(depth=1)  # reliable: viewers of either reliability see it
 LOG_PERIOD_S = 5.0  # of skipped images
 
 
@@ -90,7 +91,7 @@ class Camera:
         self._label_info = self._advertise(LabelInfo, 'label_info', LATCHED_QOS)
         self._vision_info = self._advertise(VisionInfo, 'vision_info', LATCHED_QOS)
         self._histogram = self._advertise(UInt32MultiArray, 'latency_histogram', 10)
-        self._debug_image = self._advertise(Image, 'debug_image', INPUT_QOS)
+        self._debug_image = self._advertise(Image, 'debug_image', PICTURE_QOS)
         kind = annotations_type()
         self._annotations = self._advertise(kind, 'annotations', 10) if kind else None
 

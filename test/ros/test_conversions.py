@@ -70,7 +70,7 @@ def test_messages_of_a_pool_hold_nothing_of_the_frame_before() -> None:
         sent = Detections(boxes, rng.uniform(0, 1, count).astype(np.float32),
                           rng.integers(0, 3, count))
         expected = to_detection_array(sent, header())
-        assert to_detection_array(sent, header(), pool) == expected
+        assert to_detection_array(sent, header(), pool=pool) == expected
         assert len(expected.detections) == count
     assert len(pool) == 9
 

@@ -1,0 +1,169 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What else the node takes and gives: compressed and coloured images, crops, pictures, tracks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cgdet_ros.demo import from_message
+import cv2
+import numpy as np
+import pytest
+from toy_models import BOXES, gray
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., object]
+
+
+def boxes(message: Any) -> np.ndarray:
+    return from_message(message).boxes
+
+
+def compressed(client: Any, frame: np.ndarray, suffix: str) -> Any:
+    """Make a sensor_msgs/CompressedImage with a stamp of its own."""
+    from sensor_msgs.msg import CompressedImage
+    good, data = cv2.imencode(suffix, frame)
+    assert good
+    kind = 'png' if suffix == '.png' else 'jpeg'
+    return CompressedImage(header=client.image(frame, 'mono8').header, data=data.tobytes(),
+                           format=f'{"mono16" if frame.dtype == np.uint16 else "mono8"}; {kind}')
+
+
+def test_compressed_images(start: Start, toy: Path) -> None:
+    from sensor_msgs.msg import CompressedImage
+    frame = gray(0.4)
+    with start(model_path=toy) as client:
+        client.wait_active()
+        expected = boxes(client.send(client.image(frame, 'mono8')))
+    with start(model_path=toy, input_transport='compressed') as client:
+        images = client.node.create_publisher(CompressedImage, 'image_raw/compressed', 10)
+        client.wait(lambda: client.labels and images.get_subscription_count())
+        assert not client.images.get_subscription_count()
+        client.images = client.cameras[''].images = images
+        for suffix in ('.png', '.jpg'):
+            found = client.send(compressed(client, frame, suffix))
+            np.testing.assert_allclose(boxes(found), expected, atol=0.5)
+        message = compressed(client, frame, '.png')
+        message.data = message.data[:len(message.data) // 2]
+        images.publish(message)
+        client.status('truncated', failed='1')
+        found = client.send(compressed(client, frame.astype(np.uint16) * 257, '.png'))
+        np.testing.assert_allclose(boxes(found), expected, atol=0.5)
+        client.status('running', encoding='mono16; png')
+        refused = client.set_parameter('input_transport', 'raw')
+        assert not refused.successful and 'clean the node up' in refused.reason
+
+
+def test_a_palette_is_told_once(start: Start, toy: Path) -> None:
+    frame = gray(0.4)
+    with start(model_path=toy) as client:
+        client.wait_active()
+        expected = boxes(client.send(client.image(frame, 'mono8')))
+        grey = np.repeat(frame[..., None], 3, 2)
+        np.testing.assert_allclose(
+            boxes(client.send(client.image(grey, 'bgr8'))), expected, atol=0.5)
+        assert 'in colour' not in client.log.read_text()
+        palette = cv2.applyColorMap(frame, cv2.COLORMAP_JET)
+        for _ in range(3):
+            assert len(boxes(client.send(client.image(palette, 'bgr8')))) == len(expected)
+        assert client.log.read_text().count('in colour (bgr8)') == 1
+
+
+def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> None:
+    frame = gray(0.4)
+    rows, columns = 3, 5
+    received = cv2.copyMakeBorder(
+        frame, rows, 0, columns, 2, cv2.BORDER_CONSTANT, value=255)
+    with start(model_path=toy, **{'crop.top': rows}) as client:
+        client.wait_active()
+        assert client.set_parameter('crop.left', columns).successful
+        assert client.set_parameter('crop.right', 2).successful
+        found = boxes(client.send(client.image(received, 'mono8')))
+        assert client.set_parameter('crop.top', 0).successful
+        assert client.set_parameter('crop.left', 0).successful
+        assert client.set_parameter('crop.right', 0).successful
+        plain = boxes(client.send(client.image(frame, 'mono8')))
+        np.testing.assert_allclose(
+            found, plain + [columns, rows, columns, rows], atol=1e-3)
+        assert not client.set_parameter('crop.top', -1).successful
+        assert client.set_parameter('crop.top', 60000).successful
+        client.images.publish(client.image(frame, 'mono8'))
+        client.status('leaves nothing', failed='1')
+
+
+def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: Path) -> None:
+    from sensor_msgs.msg import Image
+    pictures: list[Any] = []
+    annotations: list[Any] = []
+    with start(model_path=toy) as client:
+        client.wait_active()
+        client.send(client.image(gray(0.4), 'mono8'))
+        subscription = client.node.create_subscription(Image, 'debug_image', pictures.append, 10)
+        try:
+            from foxglove_msgs.msg import ImageAnnotations
+            client.node.create_subscription(
+                ImageAnnotations, 'annotations', annotations.append, 10)
+        except ImportError:
+            annotations = None
+        client.wait(lambda: client.node.count_publishers('debug_image'))
+        client.spin(0.5)
+        message = client.image(gray(0.4), 'mono8')
+        found = client.send(message)
+        client.wait(lambda: pictures)
+        picture = pictures[-1]
+        assert picture.header == message.header and picture.encoding == 'bgr8'
+        assert (picture.width, picture.height) == (message.width, message.height)
+        pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
+        assert np.ptp(pixels.astype(int), axis=2).any(), 'coloured boxes'
+        if annotations is not None:
+            client.wait(lambda: annotations)
+            assert len(annotations[-1].points) == len(found.detections)
+            assert annotations[-1].points[0].timestamp == message.header.stamp
+        assert client.set_parameter('debug_image', False).successful
+        count = len(pictures)
+        for _ in range(3):
+            client.send(client.image(gray(0.4), 'mono8'))
+        client.spin(0.5)
+        assert len(pictures) == count
+        client.node.destroy_subscription(subscription)
+
+
+def test_ids_stay_with_the_objects(start: Start, toy: Path) -> None:
+    pytest.importorskip('norfair')
+    with start(model_path=toy, track=True) as client:
+        client.wait_active()
+
+        def ids(seconds: float) -> list[str]:
+            message = client.image(gray(0.4), 'mono8')
+            message.header.stamp.sec = int(seconds)
+            message.header.stamp.nanosec = round(seconds % 1 * 1e9)
+            return [d.id for d in client.send(message).detections]
+
+        history = [ids(100 + 0.1 * i) for i in range(8)]
+        assert history[0] == [''] * len(BOXES)
+        assert len(set(history[-1])) == len(BOXES) and all(history[-1])
+        assert history[-1] == history[-2] == history[-3]
+        later = [ids(50 + 0.1 * i) for i in range(8)]  # a bag that starts again
+        assert later[0] == [''] * len(BOXES)
+        assert all(later[-1]) and not set(later[-1]) & set(history[-1])
+
+
+def test_without_a_tracker_there_are_no_ids(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        for _ in range(4):
+            found = client.send(client.image(gray(0.4), 'mono8'))
+        assert [d.id for d in found.detections] == [''] * len(BOXES)
