@@ -14,17 +14,15 @@
 
 """From detections to vision_msgs."""
 
+from collections.abc import Sequence
+
 from cgdet_core.runtime import Detections, ModelCard
-from std_msgs.msg import Header
+from std_msgs.msg import Header, MultiArrayDimension, MultiArrayLayout, UInt32MultiArray
 from vision_msgs.msg import (
-    BoundingBox2D,
     Detection2D,
     Detection2DArray,
     LabelInfo,
-    ObjectHypothesis,
     ObjectHypothesisWithPose,
-    Point2D,
-    Pose2D,
     VisionClass,
     VisionInfo,
 )
@@ -32,17 +30,27 @@ from vision_msgs.msg import (
 UNLABELED = 65535  # class id of what belongs to no class, as vision_msgs defines it
 
 
-def to_detection_array(detections: Detections, header: Header) -> Detection2DArray:
-    """Convert; every header is the image's, boxes are in pixels of the received image."""
-    message = Detection2DArray(header=header)
-    rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist())
-    for (x1, y1, x2, y2), score, label in rows:
-        center = Pose2D(position=Point2D(x=(x1 + x2) / 2, y=(y1 + y2) / 2))
-        hypothesis = ObjectHypothesis(class_id=str(label), score=score)
-        message.detections.append(Detection2D(
-            header=header, results=[ObjectHypothesisWithPose(hypothesis=hypothesis)],
-            bbox=BoundingBox2D(center=center, size_x=x2 - x1, size_y=y2 - y1)))
-    return message
+def to_detection_array(
+    detections: Detections, header: Header, pool: list[Detection2D] | None = None,
+) -> Detection2DArray:
+    """
+    Convert; every header is the image's, boxes are in pixels of the received image.
+
+    pool: messages to use again and to add to, as making one costs more than all else; those of
+    the result before belong to the new one.
+    """
+    pool = [] if pool is None else pool
+    while len(pool) < len(detections):
+        pool.append(Detection2D(results=[ObjectHypothesisWithPose()]))
+    rows = zip(pool, detections.boxes.tolist(), detections.scores.tolist(),
+               detections.labels.tolist())
+    for message, (x1, y1, x2, y2), score, label in rows:
+        message.header = header
+        box, hypothesis = message.bbox, message.results[0].hypothesis
+        box.center.position.x, box.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
+        box.size_x, box.size_y = x2 - x1, y2 - y1
+        hypothesis.class_id, hypothesis.score = str(label), score
+    return Detection2DArray(header=header, detections=pool[:len(detections)])
 
 
 def to_label_info(card: ModelCard, threshold: float, header: Header) -> LabelInfo:
@@ -56,3 +64,9 @@ def to_vision_info(card: ModelCard, location: str, version: int, header: Header)
     """Say which model detects and where its class map is found."""
     return VisionInfo(header=header, method=card.name, database_location=location,
                       database_version=version)
+
+
+def to_histogram(counts: Sequence[int]) -> UInt32MultiArray:
+    """Give counts of frames per millisecond of latency; the last one is of all that is more."""
+    dimension = MultiArrayDimension(label='latency_ms', size=len(counts), stride=len(counts))
+    return UInt32MultiArray(layout=MultiArrayLayout(dim=[dimension]), data=counts)

@@ -14,233 +14,304 @@
 
 """The lifecycle node: thermal images in, vision_msgs detections out."""
 
+from collections.abc import Callable
+import gc
 import signal
 import sys
-from threading import Condition, Thread
-from time import perf_counter
+from threading import Condition, RLock
+from typing import Any
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
-from cgdet_core.runtime.image_message import view_image
 from cgdet_ros import parameters
-from cgdet_ros.conversions import to_detection_array, to_label_info, to_vision_info
-from cgdet_ros.diagnostics import Statistics
+from cgdet_ros.camera import Camera
+from cgdet_ros.diagnostics import to_status
+from cgdet_ros.executor import NodeExecutor
+from cgdet_ros.loading import Loading, Stopped
 from cgdet_ros.logs import RosLog
-from cgdet_ros.resources import share_file
-from diagnostic_msgs.msg import DiagnosticArray
+from cgdet_ros.recovery import Recovery
+from cgdet_ros.worker import Worker
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
 import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from rclpy.time import Time
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
 RCLError = rclpy_implementation.RCLError
-INPUT_QOS = QoSProfile(  # REP-2003 sensor data, but only ever the newest image
-    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE)
-LATCHED_QOS = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SUCCESS = TransitionCallbackReturn.SUCCESS
+RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
 
 
 class DetectorNode(LifecycleNode):
     """
-    Detect objects in the newest thermal image, always.
+    Detect objects in the newest thermal image of every camera, always.
 
-    The executor puts each image into a slot that holds one; a worker thread takes it,
-    detects and publishes. What arrives meanwhile replaces what waits.
+    Three threads: the executor's receives images, serves parameters and reports; transitions
+    have one of their own, as loading a model may take minutes; the worker detects and publishes.
+    `_lock` guards what the first two share: cameras, model, parameters. Neither transitions
+    that take long nor the worker hold it.
     """
 
     def __init__(self, **node_options: object) -> None:
         super().__init__('thermal_detector', **node_options)
         self._log = RosLog(self.get_logger())
-        self.add_on_set_parameters_callback(self._check_parameters)
-        parameters.declare(self)
+        self._lock = RLock()
+        self.transitions = MutuallyExclusiveCallbackGroup()
+        self._loading: Loading | None = None
         self._detector: Detector | None = None
-        self._error = ''
-        self._told_threshold = -1.0  # in the latest LabelInfo
-        self._versions = 0  # of the class map: rises with every model loaded
-        self._statistics = Statistics()
-        self._slot: tuple[Image, float] | None = None
+        self._backend = ''
+        self._cameras: list[Camera] = []
         self._wake = Condition()
-        self._running = False
-        self._worker: Thread | None = None
-        self._subscription: Subscription | None = None
-        self._detections = self.create_publisher(Detection2DArray, 'detections', 10)
-        self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED_QOS)
-        self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED_QOS)
+        self._worker: Worker | None = None
+        self._recovery = Recovery()
+        self._error = ''  # why the latest transition failed
+        self._versions = 0  # of the class map: rises with every model loaded
+        self.add_on_set_parameters_callback(
+            lambda changes: parameters.check(changes, self._state()))
+        parameters.declare(self)
+        self._settings = parameters.read_settings(self, None)
+        self._wrap_services()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Wall time also under use_sim_time: a paused bag must not silence the diagnostics.
-        self.create_timer(1.0, self._publish_diagnostics,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=clock)
+        self.create_timer(RECOVERY_PERIOD_S, self._recover, self.transitions, clock)
+        if self.get_parameter('autostart').value:
+            self._start = self.create_timer(0.0, self._autostart, self.transitions, clock)
 
     # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model: SUCCESS, or FAILURE with the reason in the log and /diagnostics."""
-        try:
-            path = self.get_parameter('model_path').value or share_file('models/thermal.onnx')
-            self._detector = Detector.load(path, self.get_parameter('threads').value,
-                                           self.get_parameter('backend').value)
-        except Exception as error:  # rclpy would swallow it without a word
-            return self._refuse(error)
-        self._error = ''
-        self._versions += 1
-        card = self._detector.card
-        self.get_logger().info(
-            f'{card.name}: {", ".join(card.classes)} at {card.input_size[0]}x'
-            f'{card.input_size[1]} on {self._detector.backend.describe()}')
-        return TransitionCallbackReturn.SUCCESS
+        return self._try(self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish the class map, start the worker, subscribe: SUCCESS."""
-        assert self._detector is not None
-        self._statistics = Statistics()
-        try:
-            self._publish_infos()
-            self._subscription = self.create_subscription(
-                Image, 'image_raw', self._receive, INPUT_QOS,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies())
-        except Exception as error:  # a bad qos_overrides entry, for example
-            return self._refuse(error)
-        self._error = ''
-        self._running = True
-        self._worker = Thread(target=self._work, name='detector', daemon=True)
-        self._worker.start()
-        return super().on_activate(state)
+        return self._try(self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop the worker: SUCCESS."""
         self._stop()
-        return super().on_deactivate(state)
+        return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model: SUCCESS."""
-        self._detector = None
-        return TransitionCallbackReturn.SUCCESS
+        """Free the model and the topics: SUCCESS."""
+        self._free()
+        return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free whatever is there, from any state: SUCCESS."""
-        self._stop()
-        self._detector = None
-        return TransitionCallbackReturn.SUCCESS
+        self._free()
+        return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free, back to unconfigured: SUCCESS."""
-        return self.on_shutdown(state)
+        self._free()
+        return SUCCESS
 
     def destroy_node(self) -> None:
         """Stop the worker before the publishers go."""
-        self._stop()
-        self._detector = None
+        self._free()
         self._log.close()
         super().destroy_node()
 
-    def _refuse(self, error: Exception) -> TransitionCallbackReturn:
-        """Say in the log and in /diagnostics why a transition failed."""
-        self._error = str(error) or type(error).__name__
+    def stop_loading(self) -> None:
+        """Let a model that is being loaded go: on_configure returns soon."""
+        if self._loading is not None:
+            self._loading.stop()
+
+    def _configure(self) -> None:
+        with self._lock:
+            settings = parameters.read_model_settings(self)
+            self._loading = loading = Loading(settings)
+        try:
+            detector = loading.run()
+            with self._lock:
+                self._detector = detector
+                self._backend = detector.backend.describe()
+                self._cameras = [Camera(self, name, self._wake) for name in settings.cameras]
+                parameters.declare_classes(self, detector.card.classes)
+                self._settings = parameters.read_settings(self, detector.card)
+                self._versions += 1
+        finally:
+            self._loading = None
+        card = detector.card
+        self.get_logger().info(f'{card.name}: {", ".join(card.classes)} at '
+                               f'{card.input_size[0]}x{card.input_size[1]} on {self._backend}')
+
+    def _activate(self) -> None:
+        with self._lock:
+            assert self._detector is not None
+            self._publish_infos()
+            for camera in self._cameras:
+                camera.subscribe()
+            self._worker = Worker(self._detector, self._cameras, self._wake,
+                                  lambda: self._settings, self._recovery)
+
+    def _try(self, work: Callable[[], None]) -> TransitionCallbackReturn:
+        """Do what a transition asks for; say in log and /diagnostics why it failed."""
+        unconfigured = self._detector is None
+        try:
+            work()
+        except (UserError, ParameterException, Stopped) as error:
+            result = TransitionCallbackReturn.FAILURE
+            self._error = str(error) or type(error).__name__
+        except Exception as error:  # rclpy would swallow it without a word
+            result = TransitionCallbackReturn.ERROR
+            self._error = f'{type(error).__name__}: {error}'
+        else:
+            self._error = ''
+            return SUCCESS
         self.get_logger().error(self._error)
-        return TransitionCallbackReturn.FAILURE
+        if unconfigured:
+            self._free()
+        else:
+            self._stop()
+        return result
 
     def _stop(self) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
-        with self._wake:
-            self._running = False
-            self._slot = None
-            self._wake.notify()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        with self._lock:
+            for camera in self._cameras:
+                camera.unsubscribe()
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
 
-    # Frames
+    def _free(self) -> None:
+        self._stop()
+        with self._lock:
+            for camera in self._cameras:
+                camera.destroy()
+            self._cameras = []
+            self._detector = None
+            parameters.undeclare_classes(self)
+            self._settings = parameters.read_settings(self, None)
+        gc.collect()  # sessions and engines in the tracebacks of what went wrong
 
-    def _receive(self, message: Image) -> None:
-        now = perf_counter()
-        self._statistics.frame_received()
-        with self._wake:
-            if self._slot is not None:
-                self._statistics.frame_dropped()
-            self._slot = (message, now)
-            self._wake.notify()
+    # Who asks for transitions
 
-    def _work(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._slot is not None or not self._running)
-                if not self._running:
-                    return
-                assert self._slot is not None
-                message, received = self._slot
-                self._slot = None
-            try:
-                self._process(message, received)
-            except Exception as error:  # one bad frame must never end the node
-                if not self.context.ok():
-                    return  # Ctrl-C took the publishers away
-                text = str(error) or type(error).__name__
-                self._statistics.frame_failed(message.encoding, text)
-                self.get_logger().error(f'image skipped: {text}', throttle_duration_sec=5.0)
+    def _autostart(self) -> None:
+        self._start.cancel()
+        # Unless somebody was quicker.
+        if self._state() == 'unconfigured' and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
 
-    def _process(self, message: Image, received: float) -> None:
-        assert self._detector is not None
-        age = (self.get_clock().now() - Time.from_msg(
-            message.header.stamp, clock_type=self.get_clock().clock_type)).nanoseconds * 1e-9
-        limit = self.get_parameter('max_image_age_s').value
-        if limit and age > limit:
-            self._statistics.frame_too_old(age)
+    def _recover(self) -> None:
+        """Load the model anew if inference keeps failing, from whichever state it left."""
+        if not self._recovery.begin():
             return
-        found = self._detector.detect(view_image(message), self._threshold())
-        self._detections.publish(to_detection_array(found, message.header))
-        self._statistics.frame_done(message.encoding, perf_counter() - received,
-                                    self._detector.last_timings, age)
+        self.get_logger().warning(
+            f'inference keeps failing ({self._recovery.error}); the model is loaded anew, '
+            f'attempt {self._recovery.restarts}')
+        for state, trigger in (
+                ('active', self.trigger_deactivate), ('inactive', self.trigger_cleanup),
+                ('unconfigured', self.trigger_configure), ('inactive', self.trigger_activate)):
+            if self._state() == state and trigger() != SUCCESS:
+                self._recovery.again(self._error)
+                return
 
-    def _threshold(self) -> float:
+    def _change_state(
+        self, answer: Callable[..., Any], request: ChangeState.Request,
+        response: ChangeState.Response,
+    ) -> ChangeState.Response:
+        """Serve a transition; one that the state does not have is refused, not rclpy's end."""
+        before = self._state()
+        try:
+            response = answer(request, response)
+        except RCLError:
+            if not self.context.ok():
+                raise
+            response.success = False
+        if self._state() != before or response.success:
+            self._recovery.give_up()
+        elif not response.success:
+            wanted = request.transition.label or request.transition.id
+            self.get_logger().warning(f'the transition {wanted} did not leave the state {before}')
+        return response
+
+    def _wrap_services(self) -> None:
+        """Let transitions run beside all else, and parameters change between their steps."""
+        for service in self.services:
+            if service.srv_type is ChangeState:
+                self.transitions.add_entity(service)
+                service.callback_group = self.transitions
+                service.callback = self._with(self._change_state, service.callback)
+            else:
+                service.callback = self._with(self._locked, service.callback)
+
+    @staticmethod
+    def _with(serve: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda request, response: serve(answer, request, response)
+
+    def _locked(self, answer: Callable[..., Any], request: object, response: object) -> object:
+        with self._lock:
+            return answer(request, response)
+
+    # Parameters and reports
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters, and use the new values from the next image on."""
+        with self._lock:
+            result = super().set_parameters_atomically(parameter_list)
+            before = self._settings
+            card = None if self._detector is None else self._detector.card
+            self._settings = parameters.read_settings(self, card)
+            if self._worker is not None and (
+                    self._settings.thresholds.min() != before.thresholds.min()):
+                self._publish_infos()
+            return result
+
+    def _publish_infos(self) -> None:
         assert self._detector is not None
-        value = float(self.get_parameter('score_threshold').value)
-        return value if value >= 0 else self._detector.card.score_threshold
-
-    # Reports
+        for camera in self._cameras:
+            camera.publish_infos(
+                self._detector.card, float(self._settings.thresholds.min()), self._versions)
 
     def _state(self) -> str:
         return str(self._state_machine.current_state[1])
 
-    def _check_parameters(self, changes: list[Parameter]) -> object:
-        return parameters.check(changes, self._state() == 'unconfigured')
-
-    def _publish_infos(self) -> None:
-        """Publish the latched class map with the threshold in force, and where it is found."""
-        assert self._detector is not None
-        header = Header(stamp=self.get_clock().now().to_msg())
-        location = f'{self.get_fully_qualified_name()}/label_info'
-        self._told_threshold = self._threshold()
-        self._label_info.publish(
-            to_label_info(self._detector.card, self._told_threshold, header))
-        self._vision_info.publish(
-            to_vision_info(self._detector.card, location, self._versions, header))
-
-    def _publish_diagnostics(self) -> None:
-        details = {}
-        if self._running and self._threshold() != self._told_threshold:
-            self._publish_infos()
-        if self._detector is not None:
-            details = {'model': self._detector.card.name,
-                       'backend': self._detector.backend.describe()}
-        status = self._statistics.status(
-            f'{self.get_fully_qualified_name()}: detector', self._state(), self._error,
-            self.get_parameter('no_input_warn_s').value, details)
-        message = DiagnosticArray(status=[status])
+    def _report(self) -> None:
+        """Publish the diagnostics, and the histograms where they are wanted."""
+        name = self.get_fully_qualified_name()
+        with self._lock:
+            active = self._worker is not None
+            statuses = [self._status(f'{name}: detector')]
+            for camera in self._cameras:
+                statuses.append(camera.statistics.status(
+                    f'{name}: camera {camera.name}'.rstrip(), active,
+                    self._settings.no_input_warn_s))
+                if active and self._settings.latency_histogram:
+                    camera.publish_histogram()
+        message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _status(self, name: str) -> DiagnosticStatus:
+        """Give the status of the node itself."""
+        recovery, loading = self._recovery, self._loading
+        values = {
+            'state': self._state(), 'cameras': len(self._cameras), 'failures': recovery.failures,
+            'restarts': recovery.restarts, 'last error': self._error or recovery.error}
+        if self._detector is not None:
+            values |= {'model': self._detector.card.name, 'backend': self._backend}
+        level, text = DiagnosticStatus.OK, self._state()
+        if loading is not None:
+            text = f'{loading.state}, {loading.elapsed():.0f} s'
+            values |= {'state': loading.state, 'elapsed s': f'{loading.elapsed():.0f}'}
+        elif self._error:
+            level, text = DiagnosticStatus.ERROR, self._error
+        elif recovery.failures:
+            level, text = DiagnosticStatus.ERROR, recovery.error
+        if (left := recovery.seconds_left()) is not None:
+            level = DiagnosticStatus.ERROR
+            text += f'; the model is loaded anew in {left:.0f} s'
+        return to_status(name, level, text, values)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -254,11 +325,10 @@ def main(args: list[str] | None = None) -> None:
         rclpy.try_shutdown()
         hint = ' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException) else ''
         sys.exit(f'thermal_detector: {error}{hint}')
+    executor = NodeExecutor(node.transitions)
+    executor.add_node(node)
     try:
-        if node.get_parameter('autostart').value:
-            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-                node.trigger_activate()
-        rclpy.spin(node)
+        executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except RCLError:  # a timer published while the context went down
@@ -267,6 +337,8 @@ def main(args: list[str] | None = None) -> None:
     finally:
         # A second Ctrl-C must not interrupt the way out.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        node.stop_loading()
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy put its predecessor back

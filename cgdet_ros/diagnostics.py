@@ -23,10 +23,11 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
 WINDOW = 300  # frames that the percentiles look back on
+HISTOGRAM_BINS = 101  # milliseconds of latency; the last one counts all from 100 on
 
 
 class Statistics:
-    """Count and time frames; safe to use from the executor's and the worker's threads."""
+    """Count and time one camera's frames; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -44,16 +45,15 @@ class Statistics:
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
         self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
+        self._histogram = [0] * HISTOGRAM_BINS
 
-    def frame_received(self) -> None:
+    def frame_received(self, replaces: bool) -> None:
+        """Count a frame, and the one that waited in its place as dropped."""
         with self._lock:
             self.received += 1
+            self.dropped += replaces
             self._last_received = monotonic()
             self._arrivals.append(self._last_received)
-
-    def frame_dropped(self) -> None:
-        with self._lock:
-            self.dropped += 1
 
     def frame_too_old(self, image_age: float) -> None:
         with self._lock:
@@ -70,6 +70,7 @@ class Statistics:
             self._last_failed = self._last_too_old = False
             self._outputs.append(monotonic())
             self._latencies.append((total, timings.pre, timings.infer, timings.post))
+            self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
 
     def frame_failed(self, encoding: str, error: str) -> None:
         with self._lock:
@@ -78,36 +79,30 @@ class Statistics:
             self.last_error = error
             self._last_failed = True
 
-    def status(self, name: str, state: str, error: str, no_input_warn_s: float,
-               details: dict[str, str]) -> DiagnosticStatus:
-        """
-        Give the status for /diagnostics.
-
-        state: the lifecycle state's label; error: why configuring failed, or empty.
-        """
+    def take_histogram(self) -> list[int]:
+        """Give the frames per millisecond of latency since the last call."""
         with self._lock:
-            level, message = self._level(state, error, no_input_warn_s)
-            values = {
-                'state': state, 'encoding': self.encoding, 'received': str(self.received),
-                'processed': str(self.processed), 'dropped': str(self.dropped),
-                'failed': str(self.failed), 'last error': self.last_error or error,
-                'input rate Hz': f'{_rate(self._arrivals):.1f}',
-                'output rate Hz': f'{_rate(self._outputs):.1f}',
-                'image age s': f'{self.image_age:.3f}', **self._percentiles(), **details}
-        return DiagnosticStatus(
-            level=level, name=name, message=message,
-            values=[KeyValue(key=k, value=v) for k, v in values.items()])
+            counts, self._histogram = self._histogram, [0] * HISTOGRAM_BINS
+            return counts
 
-    def _level(self, state: str, error: str, no_input_warn_s: float) -> tuple[bytes, str]:
-        if error:
-            return DiagnosticStatus.ERROR, error
-        if state != 'active':
-            return DiagnosticStatus.OK, state
-        if self._last_failed:
-            return DiagnosticStatus.ERROR, self.last_error
+    def status(self, name: str, active: bool, no_input_warn_s: float) -> DiagnosticStatus:
+        """Give the camera's status for /diagnostics."""
+        with self._lock:
+            level, message = self._level(no_input_warn_s) if active else (
+                DiagnosticStatus.OK, 'not active')
+            return to_status(name, level, message, {
+                'encoding': self.encoding, 'received': self.received,
+                'processed': self.processed, 'dropped': self.dropped, 'failed': self.failed,
+                'last error': self.last_error, 'input rate Hz': f'{_rate(self._arrivals):.1f}',
+                'output rate Hz': f'{_rate(self._outputs):.1f}',
+                'image age s': f'{self.image_age:.3f}', **self._percentiles()})
+
+    def _level(self, no_input_warn_s: float) -> tuple[bytes, str]:
         silent = monotonic() - (self._last_received or self.started)
         if silent > no_input_warn_s:
             return DiagnosticStatus.WARN, f'no image for {silent:.0f} s'
+        if self._last_failed:
+            return DiagnosticStatus.ERROR, self.last_error
         if self._last_too_old:
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         return DiagnosticStatus.OK, 'running'
@@ -122,6 +117,14 @@ class Statistics:
         return {f'{name} {label} ms': f'{value:.2f}' for name, column in columns.items()
                 for label, value in zip(('p50', 'p95', 'max'),
                                         np.percentile(column, (50, 95, 100)))}
+
+
+def to_status(
+    name: str, level: bytes, message: str, values: dict[str, object],
+) -> DiagnosticStatus:
+    """Make a status; all values become text."""
+    return DiagnosticStatus(level=level, name=name, message=message, values=[
+        KeyValue(key=key, value=str(value)) for key, value in values.items()])
 
 
 def _rate(times: deque[float]) -> float:

@@ -16,80 +16,192 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
+import re
 from typing import Any
 
+from cgdet_core.runtime import ModelCard
 from cgdet_core.runtime.backends.choice import BACKENDS
+import numpy as np
+from numpy.typing import NDArray
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+CLASS_PREFIX = 'class_thresholds.'
+CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
+EFFECTS = {'dynamic': 'takes effect at once',
+           'static': 'takes effect at the next configure, refused unless unconfigured',
+           'read_only': 'only at start'}
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter; a change of a `static` one needs the node to be unconfigured."""
+    """One parameter; `effect`, a key of EFFECTS, says when it may change."""
 
     name: str
     default: Any
     description: str
     low: float | None = None
     high: float | None = None
-    static: bool = False
-    read_only: bool = False
+    effect: str = 'dynamic'
     choices: tuple[str, ...] = ()
+
+    def limits(self) -> str:
+        """Give the range as text, empty where anything of the type will do."""
+        if self.choices:
+            return ', '.join(self.choices)
+        return '' if self.low is None else f'{self.low:g} to {self.high:g}'
 
 
 SPECS = (
     Spec('model_path', '', 'ONNX file with its model card beside it; empty: the shipped model',
-         static=True),
+         effect='static'),
     Spec('backend', 'auto', 'What runs the model; auto: the first of TensorRT, TensorRT-RTX and '
-         'ONNX Runtime that can', static=True, choices=BACKENDS),
+         'ONNX Runtime that can', effect='static', choices=BACKENDS),
     Spec('threads', 0, 'CPU threads of the inference; 0: all cores this process may use',
-         0, 256, static=True),
+         0, 256, effect='static'),
+    Spec('cameras', [''], 'Names of the cameras, each of which gets its topics under its name, '
+         'such as front/image_raw and front/detections; an empty name: image_raw and detections '
+         'themselves', effect='static'),
     Spec('autostart', True, 'Configure and activate at start, without a lifecycle manager',
-         read_only=True),
-    Spec('score_threshold', -1.0, "Least score of a published detection; -1: the model card's",
-         -1.0, 1.0),
-    Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, seconds; 0: never skip',
+         effect='read_only'),
+    Spec('score_threshold', -1.0, 'Least score of a published detection, 0 to 1; -1: the model '
+         "card's", -1.0, 1.0),
+    Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, in seconds; 0: never skip',
          0.0, 3600.0),
-    Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics after this long without an image',
-         0.1, 3600.0),
+    Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has been silent '
+         'for so many seconds', 0.1, 3600.0),
+    Spec('max_failures', 10, 'Load the model anew after so many failing inferences in a row, '
+         'with waits of 1, 2, 4 ... 60 s between attempts; 0: never', 0, 100000),
+    Spec('latency_histogram', False, 'Publish the topic latency_histogram, 1 Hz: frames of the '
+         'last second per millisecond from reception to publication'),
 )
+CLASS_SPEC = Spec(f'{CLASS_PREFIX}NAME', -1.0, 'Least score of a published detection of this '
+                  'class, 0 to 1; -1: score_threshold', -1.0, 1.0)
 
 
-def declare(node: LifecycleNode) -> None:
-    """Declare all parameters with type, description and range."""
+@dataclass(frozen=True)
+class ModelSettings:
+    """What configuring reads, once."""
+
+    model_path: str
+    backend: str
+    threads: int
+    cameras: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change while running, read after every change instead of at every frame."""
+
+    max_image_age_s: float
+    no_input_warn_s: float
+    max_failures: int
+    latency_histogram: bool
+    thresholds: NDArray[np.float32]  # (num_classes,), empty without a model
+
+
+def table() -> list[tuple[str, str, str, str]]:
+    """Give rows for documentation: name, default, range, description."""
+    return [(spec.name, str(spec.default), spec.limits(), _describe(spec))
+            for spec in (*SPECS, CLASS_SPEC)]
+
+
+def declare(node: Node) -> None:
+    """Declare all parameters but those of the classes."""
     for spec in SPECS:
-        descriptor = ParameterDescriptor(
-            description=spec.description, read_only=spec.read_only,
-            additional_constraints=f'one of {", ".join(spec.choices)}' if spec.choices else '')
-        if spec.low is not None and spec.high is not None:
-            if isinstance(spec.default, float):
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=spec.low, to_value=spec.high)]
-            else:
-                descriptor.integer_range = [
-                    IntegerRange(from_value=int(spec.low), to_value=int(spec.high))]
-        node.declare_parameter(spec.name, spec.default, descriptor)
+        node.declare_parameter(spec.name, spec.default, _descriptor(spec))
 
 
-def check(changes: Iterable[Parameter], unconfigured: bool) -> SetParametersResult:
-    """Accept or refuse a change with a reason; ranges and types are checked by ROS itself."""
-    static = {s.name for s in SPECS if s.static}
-    choices = {s.name: s.choices for s in SPECS if s.choices}
+def declare_classes(node: Node, classes: Iterable[str]) -> None:
+    """Declare a threshold per class; values given at start apply."""
+    for name in dict.fromkeys(classes):
+        node.declare_parameter(CLASS_PREFIX + name, CLASS_SPEC.default, _descriptor(CLASS_SPEC))
+
+
+def undeclare_classes(node: Node) -> None:
+    """Take the thresholds of all classes back."""
+    for name in node.get_parameters_by_prefix(CLASS_PREFIX[:-1]):
+        node.undeclare_parameter(CLASS_PREFIX + name)
+
+
+def read_model_settings(node: Node) -> ModelSettings:
+    """Read what configuring needs."""
+    names = ('model_path', 'backend', 'threads')
+    values = {name: node.get_parameter(name).value for name in names}
+    return ModelSettings(**values, cameras=tuple(node.get_parameter('cameras').value))
+
+
+def read_settings(node: Node, card: ModelCard | None) -> Settings:
+    """Read what may change while running; -1 becomes the threshold it stands for."""
+    names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram')
+    values = {name: node.get_parameter(name).value for name in names}
+    thresholds: list[float] = []
+    if card is not None:
+        score = float(node.get_parameter('score_threshold').value)
+        common = card.score_threshold if score < 0 else score
+        for name in card.classes:
+            own = float(node.get_parameter(CLASS_PREFIX + name).value)
+            thresholds.append(common if own < 0 else own)
+    return Settings(**values, thresholds=np.array(thresholds, np.float32))
+
+
+def check(changes: Iterable[Parameter], state: str) -> SetParametersResult:
+    """Accept or refuse changes with a reason; ranges and types are checked by ROS itself."""
     for change in changes:
-        if change.name in choices and change.value not in choices[change.name]:
-            return SetParametersResult(successful=False, reason=(
-                f'{change.name} must be one of {", ".join(choices[change.name])}'))
-        if change.name in static and not unconfigured:
-            return SetParametersResult(successful=False, reason=(
-                f'{change.name} takes effect on configure: clean the node up first '
-                '(ros2 lifecycle set NODE deactivate, then cleanup), then set it'))
-        if change.name == 'score_threshold' and -1.0 < change.value < 0.0:
-            return SetParametersResult(
-                successful=False, reason='score_threshold must be in [0, 1], or -1')
+        if reason := _refusal(change, state):
+            return SetParametersResult(successful=False, reason=f'{change.name} {reason}')
     return SetParametersResult(successful=True)
+
+
+def _refusal(change: Parameter, state: str) -> str:
+    spec = _BY_NAME.get(change.name)
+    if spec is not None and spec.choices and change.value not in spec.choices:
+        return f'must be one of {", ".join(spec.choices)}'
+    if spec is not None and spec.effect == 'static' and state != 'unconfigured':
+        return (f'takes effect on configure and the node is {state}: clean the node up first '
+                '(ros2 lifecycle set NODE deactivate, then cleanup), then set it')
+    if change.name == 'cameras':
+        return _refuse_cameras(list(change.value or []))
+    if isinstance(change.value, float) and not isfinite(change.value):
+        return 'must be a number'
+    if change.name == 'score_threshold' or change.name.startswith(CLASS_PREFIX):
+        return 'must be in [0, 1], or -1' if -1.0 < change.value < 0.0 else ''
+    return ''
+
+
+def _refuse_cameras(names: list[str]) -> str:
+    if not names:
+        return "needs a name; [''] stands for one camera on image_raw"
+    for name in names:
+        if name and not CAMERA_NAME.fullmatch(name):
+            return (f'has the name {name!r}, which is no topic name: letters, digits and _ '
+                    'between slashes, a letter first')
+    return '' if len(set(names)) == len(names) else 'must not name a camera twice'
+
+
+def _describe(spec: Spec) -> str:
+    return f'{spec.description} ({EFFECTS[spec.effect]})'
+
+
+def _descriptor(spec: Spec) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        description=_describe(spec), read_only=spec.effect == 'read_only',
+        additional_constraints=f'one of {spec.limits()}' if spec.choices else '')
+    if spec.low is not None and spec.high is not None:
+        if isinstance(spec.default, float):
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=spec.low, to_value=spec.high)]
+        else:
+            descriptor.integer_range = [
+                IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)]
+    return descriptor
+
+
+_BY_NAME = {spec.name: spec for spec in SPECS}

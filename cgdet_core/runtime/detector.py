@@ -46,19 +46,26 @@ class Detector:
     """
     Detect objects in raw thermal frames; not thread-safe, one per thread.
 
-    Of the latest frame: `input` (1, C, H, W) is what the network saw, `boxes` (1, K, 4), in
-    input pixels, and `scores` (1, K, num_classes) what it gave, `last_timings` the seconds.
+    `detect` does one frame. Several go through its steps, a row each: `preprocess` them, `infer`
+    once, `postprocess` each. Of the latest batch of N: `input` (N, C, H, W) is what the network
+    saw, `boxes` (N, K, 4), in input pixels, and `scores` (N, K, num_classes) what it gave; N
+    is 1 until `reserve`. `last_timings` are the seconds of the latest `detect`.
     """
 
     def __init__(self, card: ModelCard, backend: Backend) -> None:
         self.card = card
         self.backend = backend
         self.last_timings = Timings(0.0, 0.0, 0.0)
-        width, height = card.input_size
-        self.input = np.zeros((1, card.channels, height, width), np.float32)
-        self.boxes = np.zeros((1, backend.rows, 4), np.float32)
-        self.scores = np.zeros((1, backend.rows, len(card.classes)), np.float32)
         self._normalized = np.empty((0, 0), np.float32)  # kept: a large new array costs more
+        self.reserve(1)
+
+    def reserve(self, count: int) -> None:
+        """Make room for `count` frames, at most the backend's max_batch; the buffers are new."""
+        width, height = self.card.input_size
+        rows = self.backend.rows
+        self.input = np.zeros((count, self.card.channels, height, width), np.float32)
+        self.boxes = np.zeros((count, rows, 4), np.float32)
+        self.scores = np.zeros((count, rows, len(self.card.classes)), np.float32)
 
     @staticmethod
     def load(
@@ -79,13 +86,17 @@ class Detector:
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector
 
-    def preprocess(self, frame: NDArray[Any]) -> Letterbox:
-        """Normalise and letterbox a frame (H, W) into the input buffer."""
+    def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
+        """
+        Normalise and letterbox a frame (H, W) into a row of the input buffer.
+
+        ValueError for a frame that cannot be normalised; the other rows stay as they are.
+        """
         if frame.ndim != 2 or frame.size == 0:
             raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
                              f'this one has shape {frame.shape}')
         box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
-        target = self.input[0, 0]
+        target = self.input[row, 0]
         if box.fitted == box.source:
             normalize(frame, self.card.normalization, box.window(target))
         else:
@@ -94,24 +105,36 @@ class Detector:
             box.apply(normalize(frame, self.card.normalization, self._normalized), target)
         return box
 
-    def detect(self, frame: NDArray[Any], score_threshold: float | None = None) -> Detections:
+    def infer(self, count: int = 1) -> None:
+        """Run the network on the first rows; what the backend raises goes through."""
+        self.backend.infer(self.input[:count], self.boxes[:count], self.scores[:count])
+
+    def postprocess(
+        self, box: Letterbox, score_threshold: float | NDArray[np.float32], row: int = 0,
+    ) -> Detections:
+        """Give a row's detections in its frame; score_threshold: for all, or (num_classes,)."""
+        found = select(self.boxes[row], self.scores[row], score_threshold,
+                       self.card.iou_threshold, self.card.max_detections)
+        corners = box.to_source(found.boxes)
+        # What lay in the padding alone has no area in the frame.
+        real = (corners[:, 2:] > corners[:, :2]).all(1)
+        return Detections(corners[real], found.scores[real], found.labels[real])
+
+    def detect(
+        self, frame: NDArray[Any], score_threshold: float | NDArray[np.float32] | None = None,
+    ) -> Detections:
         """
         Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin.
 
-        score_threshold: the card's by default. Boxes are clipped to the frame. ValueError for
-        a frame that cannot be normalised.
+        score_threshold: one, one per class (num_classes,), or the card's by default. Boxes are
+        clipped to the frame. ValueError for a frame that cannot be normalised.
         """
         start = perf_counter()
         box = self.preprocess(frame)
         ready = perf_counter()
-        self.backend.infer(self.input, self.boxes, self.scores)
+        self.infer()
         done = perf_counter()
         threshold = self.card.score_threshold if score_threshold is None else score_threshold
-        found = select(self.boxes[0], self.scores[0], threshold, self.card.iou_threshold,
-                       self.card.max_detections)
-        corners = box.to_source(found.boxes)
-        # What lay in the padding alone has no area in the frame.
-        real = (corners[:, 2:] > corners[:, :2]).all(1)
-        found = Detections(corners[real], found.scores[real], found.labels[real])
+        found = self.postprocess(box, threshold)
         self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
         return found

@@ -46,13 +46,14 @@ class Detections:
 
 def select(
     boxes: NDArray[np.float32], scores: NDArray[np.float32],
-    score_threshold: float, iou_threshold: float, max_detections: int,
+    score_threshold: float | NDArray[np.float32], iou_threshold: float, max_detections: int,
 ) -> Detections:
     """
     Keep the best boxes per class by non-maximum suppression.
 
-    boxes (K, 4) x1, y1, x2, y2 and scores (K, num_classes). Every class of a box above the
-    threshold counts as a candidate, as COCO evaluation expects.
+    boxes (K, 4) x1, y1, x2, y2 and scores (K, num_classes); score_threshold is one for all or
+    (num_classes,). Every class of a box that reaches its threshold counts as a candidate, as
+    COCO evaluation expects.
     """
     cells, labels = np.nonzero(scores >= score_threshold)
     candidates, confidence = boxes[cells], scores[cells, labels]

@@ -14,7 +14,7 @@
 
 """Real rclpy, real DDS between processes, one ROS domain a test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import importlib.util
 import itertools
@@ -47,35 +47,59 @@ def pytest_report_header() -> str | None:
     return None
 
 
-class Client:
-    """A node in this process that talks to the detector in another."""
+class Topics:
+    """What a client sends to and hears of one camera."""
 
-    def __init__(self, process: subprocess.Popen, log: Path) -> None:
-        from diagnostic_msgs.msg import DiagnosticArray
-        import rclpy
+    def __init__(self, node: Any, camera: str) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile
         from sensor_msgs.msg import Image
+        from std_msgs.msg import UInt32MultiArray
         from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
-        self.process, self.log = process, log
-        self.node = rclpy.create_node('test_client')
         self.detections: list[Detection2DArray] = []
         self.labels: list[LabelInfo] = []
         self.infos: list[VisionInfo] = []
-        self.statuses: list[dict[str, Any]] = []
+        self.histograms: list[UInt32MultiArray] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(
-            Detection2DArray, 'detections', self.detections.append, 100)
-        self.node.create_subscription(LabelInfo, 'label_info', self.labels.append, latched)
-        self.node.create_subscription(VisionInfo, 'vision_info', self.infos.append, latched)
+        for kind, topic, heard, qos in (
+                (Detection2DArray, 'detections', self.detections, 100),
+                (LabelInfo, 'label_info', self.labels, latched),
+                (VisionInfo, 'vision_info', self.infos, latched),
+                (UInt32MultiArray, 'latency_histogram', self.histograms, 10)):
+            node.create_subscription(
+                kind, f'{camera}/{topic}'.lstrip('/'), heard.append, qos)
+        self.images = node.create_publisher(Image, f'{camera}/image_raw'.lstrip('/'), 10)
+
+
+class Client:
+    """A node in this process that talks to the detector in another."""
+
+    def __init__(self, process: subprocess.Popen, log: Path, cameras: Sequence[str]) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        import rclpy
+
+        self.process, self.log = process, log
+        self.node = rclpy.create_node('test_client')
+        self.cameras = {name: Topics(self.node, name) for name in cameras}
+        first = self.cameras[cameras[0]]
+        self.detections, self.labels, self.infos, self.images = (
+            first.detections, first.labels, first.infos, first.images)
+        self.statuses: list[dict[str, Any]] = []
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._status, 10)
-        self.images = self.node.create_publisher(Image, 'image_raw', 10)
         self._stamps = itertools.count(1)
 
     def _status(self, message: Any) -> None:
         for status in message.status:
-            self.statuses.append({'level': status.level, 'message': status.message,
+            self.statuses.append({'name': status.name, 'level': status.level,
+                                  'message': status.message,
                                   **{v.key: v.value for v in status.values}})
+
+    def status(self, words: str = '', **values: str) -> dict[str, Any]:
+        """Wait for a new status with these words in its message, these values among its own."""
+        start = len(self.statuses)
+        return self.wait(lambda: next(
+            (s for s in self.statuses[start:] if words in s['message']
+             and all(s.get(k.replace('_', ' ')) == v for k, v in values.items())), None))
 
     def wait(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
         """Spin until the condition holds; fail with the node's log after `timeout` seconds."""
@@ -90,7 +114,9 @@ class Client:
                              f'{self.log.read_text()}\n{self.statuses[-1:]}')
 
     def wait_active(self) -> None:
-        self.wait(lambda: self.labels and self.images.get_subscription_count())
+        """Wait until every camera's topics are connected."""
+        self.wait(lambda: all(c.labels and c.images.get_subscription_count()
+                              for c in self.cameras.values()))
         self.spin(0.3)
 
     def spin(self, seconds: float) -> None:
@@ -112,36 +138,52 @@ class Client:
             setattr(message, name, value)
         return message
 
-    def send(self, message: Any) -> Any:
+    def send(self, message: Any, camera: str | None = None) -> Any:
         """Publish an image and give the detections with its stamp."""
-        self.images.publish(message)
+        topics = self.cameras[next(iter(self.cameras)) if camera is None else camera]
+        topics.images.publish(message)
         return self.wait(lambda: next(
-            (d for d in self.detections if d.header.stamp == message.header.stamp), None))
+            (d for d in topics.detections if d.header.stamp == message.header.stamp), None))
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
-        client = self.node.create_client(kind, name)
-        self.wait(client.service_is_ready)
-        future = client.call_async(request)
+        """Call a service of the detector and wait for its answer."""
+        future = self.ask(kind, name, request)
         self.wait(future.done)
         return future.result()
 
-    def change_state(self, transition: str) -> bool:
+    def ask(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service of the detector; the future has its answer."""
+        client = self.node.create_client(kind, f'/thermal_detector/{name}')
+        self.wait(client.service_is_ready)
+        return client.call_async(request)
+
+    def change_state(self, transition: str | int) -> bool:
+        """Ask for a transition by its label or number."""
+        return self.ask_for(transition, wait=True).success
+
+    def ask_for(self, transition: str | int, wait: bool = False) -> Any:
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
-        request = ChangeState.Request(transition=Transition(label=transition))
-        return self.call(ChangeState, '/thermal_detector/change_state', request).success
+        wanted = (Transition(label=transition) if isinstance(transition, str)
+                  else Transition(id=transition))
+        return (self.call if wait else self.ask)(
+            ChangeState, 'change_state', ChangeState.Request(transition=wanted))
 
     def state(self) -> str:
         from lifecycle_msgs.srv import GetState
-        return self.call(GetState, '/thermal_detector/get_state',
-                         GetState.Request()).current_state.label
+        return self.call(GetState, 'get_state', GetState.Request()).current_state.label
 
     def set_parameter(self, name: str, value: Any) -> Any:
         from rcl_interfaces.srv import SetParameters
         from rclpy.parameter import Parameter
         request = SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self.call(SetParameters, '/thermal_detector/set_parameters', request).results[0]
+        return self.call(SetParameters, 'set_parameters', request).results[0]
+
+    def describe(self, *names: str) -> Any:
+        from rcl_interfaces.srv import DescribeParameters
+        return self.call(DescribeParameters, 'describe_parameters',
+                         DescribeParameters.Request(names=names)).descriptors
 
 
 @pytest.fixture
@@ -157,11 +199,17 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Start detector nodes with parameters; each ends with Ctrl-C and without a traceback."""
+    """
+    Start detector nodes with parameters; each ends with Ctrl-C and without a traceback.
+
+    cameras: their names; one without a name by default.
+    """
     import rclpy
 
     @contextmanager
-    def running(**parameters: Any) -> Iterator[Client]:
+    def running(cameras: Sequence[str] = ('',), **parameters: Any) -> Iterator[Client]:
+        if any(cameras):
+            parameters['cameras'] = f'[{", ".join(cameras)}]'
         arguments = [a for k, v in parameters.items() for a in ('-p', f'{k}:={v}')]
         log = tmp_path / f'node{len(list(tmp_path.glob("node*.log")))}.log'
         with open(log, 'w') as stream:
@@ -170,7 +218,7 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
                  *(['--ros-args', *arguments] if arguments else [])],
                 cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
         rclpy.init()
-        client = Client(process, log)
+        client = Client(process, log, cameras)
         try:
             yield client
             if process.poll() is None:

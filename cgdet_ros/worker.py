@@ -1,0 +1,136 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The inference thread: the newest image of every camera, as many at once as the model takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Condition, Thread
+from time import perf_counter
+
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detector import Timings
+from cgdet_core.runtime.geometry import Letterbox
+from cgdet_ros.camera import Arrival, Camera
+from cgdet_ros.parameters import Settings
+from cgdet_ros.recovery import Recovery
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image on its way through the network."""
+
+    camera: Camera
+    arrival: Arrival
+    age: float  # s, of the image
+    pre: float  # s, spent before the network
+    box: Letterbox
+
+
+class Worker:
+    """
+    Detect in what the cameras have, and have each publish its own.
+
+    It never waits for a camera: a batch is whoever has an image now, cameras that were not
+    served last time first. `settings` gives the latest ones.
+    """
+
+    def __init__(
+        self, detector: Detector, cameras: list[Camera], wake: Condition,
+        settings: Callable[[], Settings], recovery: Recovery,
+    ) -> None:
+        self._detector = detector
+        self._turns = list(cameras)  # who is served first
+        self._wake = wake
+        self._settings = settings
+        self._recovery = recovery
+        self._running = True
+        self._most = min(detector.backend.max_batch, len(cameras))
+        detector.reserve(self._most)
+        self._thread = Thread(target=self._run, name='detector', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch in progress."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(
+                    lambda: not self._running or any(c.waits() for c in self._turns))
+                if not self._running:
+                    return
+                batch = self._take()
+            self._process(batch)
+
+    def _take(self) -> list[tuple[Camera, Arrival]]:
+        chosen = [camera for camera in self._turns if camera.waits()][:self._most]
+        self._turns.sort(key=chosen.__contains__)  # stable: who was served goes to the end
+        return [(camera, arrival) for camera in chosen if (arrival := camera.take())]
+
+    def _process(self, batch: list[tuple[Camera, Arrival]]) -> None:
+        settings = self._settings()
+        frames: list[Frame] = []
+        for camera, arrival in batch:
+            try:
+                frame = self._prepare(camera, arrival, settings, len(frames))
+            except Exception as error:  # one bad image must hurt neither the node nor the others
+                camera.skip(arrival.message, error)
+                continue
+            if frame is not None:
+                frames.append(frame)
+        if not frames:
+            return
+        start = perf_counter()
+        try:
+            self._detector.infer(len(frames))
+        except Exception as error:  # the backends' libraries raise anything
+            for frame in frames:
+                frame.camera.skip(frame.arrival.message, error)
+            self._recovery.failed(str(error) or type(error).__name__, settings.max_failures)
+            return
+        self._recovery.inferred()
+        infer = perf_counter() - start
+        for row, frame in enumerate(frames):
+            try:
+                self._finish(frame, settings, row, infer)
+            except Exception as error:
+                frame.camera.skip(frame.arrival.message, error)
+
+    def _prepare(
+        self, camera: Camera, arrival: Arrival, settings: Settings, row: int,
+    ) -> Frame | None:
+        """Put an image into the batch; None if it is too old."""
+        age = camera.image_age(arrival.message)
+        if settings.max_image_age_s and age > settings.max_image_age_s:
+            camera.statistics.frame_too_old(age)
+            return None
+        start = perf_counter()
+        box = self._detector.preprocess(camera.to_frame(arrival.message), row)
+        return Frame(camera, arrival, age, perf_counter() - start, box)
+
+    def _finish(self, frame: Frame, settings: Settings, row: int, infer: float) -> None:
+        """Publish what a row of the batch gave."""
+        start = perf_counter()
+        found = self._detector.postprocess(frame.box, settings.thresholds, row)
+        post = perf_counter() - start
+        message = frame.arrival.message
+        frame.camera.publish(found, message.header)
+        frame.camera.statistics.frame_done(
+            message.encoding, perf_counter() - frame.arrival.received,
+            Timings(frame.pre, infer, post), frame.age)

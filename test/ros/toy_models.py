@@ -1,0 +1,103 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Small real ONNX files with cards: boxes that tell frames apart, slow ones, failing ones."""
+
+from pathlib import Path
+
+from cgdet_core.runtime.card import file_sha256, ModelCard, save_card
+from cgdet_core.runtime.normalization import Normalization
+import numpy as np
+import pytest
+
+SIZE = 64  # of the input; its frames go in unscaled
+BOXES = np.array([[2, 2, 20, 20], [22, 2, 40, 20], [2, 22, 20, 40], [22, 22, 40, 40]], np.float32)
+SCORES = np.array([[.9, .1, .1], [.1, .7, .1], [.1, .1, .5], [.1, .1, .3]], np.float32)
+SHIFT = 20.0  # pixels that the boxes of a white frame lie further to the right and down
+
+
+def write_model(
+    path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0,
+    classes: tuple[str, ...] = ('person', 'bicycle', 'car'),
+) -> Path:
+    """
+    Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
+
+    fails: inference fails for frames with a pixel above 0.9. slow: multiplications of matrices
+    that it does for a black frame, such as the one it is loaded with.
+    """
+    pytest.importorskip('onnx', reason='training is not installed')
+    from onnx import checker, helper, numpy_helper, save, TensorProto
+
+    def value(name: str, *shape: int) -> object:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+
+    constants = {
+        'axes': np.array([1, 2, 3]), 'shape': np.array([-1, 1, 1]), 'base': BOXES[None],
+        'shift': np.float32(SHIFT), 'zero': np.float32(0), 'known': SCORES[None],
+        'limit': np.float32(0.9), 'five': np.int64(5), 'vector': np.zeros(1, np.float32),
+        'many': np.float32(slow), 'one': np.float32(1), 'thousand': np.float32(1000),
+        'yes': np.array(True), 'matrix': np.eye(256, dtype=np.float32)}
+    node = helper.make_node
+    nodes = [
+        node('ReduceMean', ['images', 'axes'], ['mean'], keepdims=0),
+        node('Reshape', ['mean', 'shape'], ['means']), node('Mul', ['means', 'shift'], ['moved']),
+        node('ReduceMax', ['images'], ['top'], keepdims=0)]
+    extra = 'zero'
+    if fails:
+        nodes += [node('Greater', ['top', 'limit'], ['bright']),
+                  node('Cast', ['bright'], ['number'], to=TensorProto.INT64),
+                  node('Mul', ['number', 'five'], ['index']),
+                  node('Gather', ['vector', 'index'], ['extra'])]
+        extra = 'extra'
+    elif slow:
+        nodes += [node('Mul', ['top', 'thousand'], ['far']), node('Min', ['far', 'one'], ['lit']),
+                  node('Sub', ['one', 'lit'], ['dark']), node('Mul', ['dark', 'many'], ['times']),
+                  node('Cast', ['times'], ['trips'], to=TensorProto.INT64),
+                  node('Loop', ['trips', 'yes', 'matrix'], ['product'], body=_multiply()),
+                  node('ReduceMax', ['product'], ['most'], keepdims=0),
+                  node('Mul', ['most', 'zero'], ['extra'])]
+        extra = 'extra'
+    nodes += [node('Add', ['moved', extra], ['all']), node('Add', ['base', 'all'], ['boxes']),
+              node('Mul', ['means', 'zero'], ['nothing']),
+              node('Add', ['known', 'nothing'], ['scores'])]
+    graph = helper.make_graph(
+        nodes, 'toy', [value('images', 1, SIZE, SIZE)],
+        [value('boxes', 4, 4), value('scores', 4, 3)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
+    checker.check_model(model)
+    save(model, path)
+    save_card(ModelCard(path.stem, classes, (SIZE, SIZE), Normalization('none'),
+                        onnx_sha256=file_sha256(path)), path)
+    return path
+
+
+def _multiply() -> object:
+    from onnx import helper, TensorProto
+
+    def info(name: str, kind: int, shape: list[int]) -> object:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    return helper.make_graph(
+        [helper.make_node('Identity', ['go'], ['on']),
+         helper.make_node('MatMul', ['now', 'now'], ['next'])], 'multiply',
+        [info('i', TensorProto.INT64, []), info('go', TensorProto.BOOL, []),
+         info('now', TensorProto.FLOAT, [256, 256])],
+        [info('on', TensorProto.BOOL, []), info('next', TensorProto.FLOAT, [256, 256])])
+
+
+def gray(level: float) -> np.ndarray:
+    """Give an 8-bit frame of one brightness, 0 to 1."""
+    return np.full((SIZE, SIZE), round(level * 255), np.uint8)
