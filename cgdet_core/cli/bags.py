@@ -65,6 +65,7 @@ def bag_play(
     path: Annotated[Path, typer.Argument(metavar='BAG')],
     rate: Annotated[float, typer.Option(help='Speed relative to the recording.')] = 1.0,
     loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
+    clock: Annotated[bool, typer.Option('--clock', help='Publish its time on /clock.')] = False,
 ) -> None:
     """Publish a bag's messages over ROS 2 (for machines without rosbag2); takes --ros-args."""
     if importlib.util.find_spec('rclpy') is None:
@@ -72,7 +73,8 @@ def bag_play(
             'Playing a bag needs ROS 2: source a distribution or .venv/bin/ros_env.sh.')
     # A process of its own: cgdet_core never imports ROS.
     command = [sys.executable, '-m', 'cgdet_ros.play', str(path), '--rate', str(rate)]
-    os.execv(sys.executable, command + (['--loop'] if loop else []) + context.args)
+    flags = [flag for flag, on in (('--loop', loop), ('--clock', clock)) if on]
+    os.execv(sys.executable, command + flags + context.args)
 
 
 @bag_app.command('evaluate')

@@ -1,0 +1,111 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the launch files share: arguments, checks, and the node under the transport profile."""
+
+from collections.abc import Iterable
+import os
+from pathlib import Path
+from typing import Any
+
+from cgdet_ros.resources import PROFILE_VARIABLES, share_file
+from launch import LaunchContext
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+Arguments = dict[str, tuple[str | None, str]]  # name: (default, None if needed; description)
+DETECTOR_ARGUMENTS: Arguments = {  # an empty value leaves the parameter file's
+    'model_path': ('', 'ONNX file with its card; empty: the parameter file, the shipped model'),
+    'namespace': ('', 'Namespace of the node'),
+    'params_file': (str(share_file('config/thermal_detect.yaml')),
+                    'YAML file with the parameters'),
+    'autostart': ('', 'Configure and activate at start: true; false leaves the transitions to '
+                  'a lifecycle manager'),
+    'log_level': ('info', 'Logger level'),
+}
+
+
+def declare(arguments: Arguments) -> list[DeclareLaunchArgument]:
+    """Declare launch arguments."""
+    return [DeclareLaunchArgument(name, default_value=default, description=description)
+            for name, (default, description) in arguments.items()]
+
+
+def value(context: LaunchContext, name: str) -> str:
+    """Give a launch argument without blanks around it; empty if the launch file lacks it."""
+    return str(LaunchConfiguration(name, default='').perform(context)).strip()
+
+
+def existing(path: str, what: str) -> Path:
+    """Give an absolute path; RuntimeError, as launch prints it, if nothing is there."""
+    found = Path(path).expanduser().absolute()
+    if not found.exists():
+        raise RuntimeError(f'{what} {path} does not exist.')
+    return found
+
+
+def profile_environment() -> dict[str, str]:
+    """Give the variables that name the shipped DDS profile; a profile of the user's own stays."""
+    profile = str(share_file('config/fastdds.xml'))
+    return {name: profile for name in PROFILE_VARIABLES if name not in os.environ}
+
+
+def detector(
+    context: LaunchContext, remappings: Iterable[tuple[str, str]],
+    parameters: dict[str, Any] | None = None, **options: Any,
+) -> Node:
+    """
+    Make the detector of the launch arguments; RuntimeError says which of them is wrong.
+
+    parameters win over arguments, arguments that were given over the parameter file; options
+    go to launch_ros' Node.
+    """
+    params_file = existing(value(context, 'params_file'), 'The parameter file')
+    types = {'model_path': str, 'autostart': bool}
+    given: dict[str, Any] = {
+        name: ParameterValue(value(context, name), value_type=kind)
+        for name, kind in types.items() if value(context, name)}
+    given |= parameters or {}
+    return Node(
+        package='cgdet_ros', executable='detector_node', name='thermal_detector',
+        namespace=value(context, 'namespace'), output='screen', emulate_tty=True,
+        parameters=[str(params_file), *([given] if given else [])], remappings=list(remappings),
+        arguments=['--ros-args', '--log-level', value(context, 'log_level')],
+        additional_env=profile_environment(), **options)
+
+
+def camera_topics(cameras: str, image_topic: str) -> dict[str, str]:
+    """
+    Give each camera's image topic, from names separated by commas or blanks.
+
+    image_topic is relative to the camera's name, or holds "{camera}" in its place. RuntimeError
+    says what is wrong with the names.
+    """
+    names = cameras.replace(',', ' ').split()
+    if not names:
+        raise RuntimeError('The list of cameras is empty; name them, as in cameras:=front,rear.')
+    for name in names:
+        if not name.replace('_', 'a').isalnum() or not name.isascii() or name[0].isdigit():
+            raise RuntimeError(f'{name!r} is no camera name: letters, digits and underscores, '
+                               'and no digit first.')
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise RuntimeError(f'The camera {min(twice)} is named twice.')
+    if '{camera}' in image_topic:
+        return {name: image_topic.replace('{camera}', name) for name in names}
+    if image_topic.startswith('/'):
+        raise RuntimeError(f'All cameras would read {image_topic}; put {{camera}} where their '
+                           'names belong, as in image_topic:=/{camera}/image_raw.')
+    return {name: f'{name}/{image_topic}' for name in names}
