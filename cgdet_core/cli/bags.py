@@ -21,6 +21,7 @@ import shutil
 import sys
 from typing import Annotated, Any, TYPE_CHECKING
 
+from cgdet_core.cli.bag_dataset import bag_to_dataset
 from cgdet_core.cli.common import (
     console,
     Images,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from cgdet_core.evaluation.bags import Bag
     from cgdet_core.runtime.detector import Detector
 
-bag_app = typer.Typer(no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
+bag_app = typer.Typer(
+    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
+bag_app.command('to-dataset')(bag_to_dataset)
 
 
 @bag_app.command('from-coco')
