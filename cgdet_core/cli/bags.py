@@ -158,8 +158,8 @@ def _detect(
     if workers is None and address is None and importlib.util.find_spec('ray') is None:
         workers = 1
         if len(bags) > 1:
-            console.print('Ray is not installed: one bag after the other ("pip install ray" for '
-                          'all cores).', style='dim', highlight=False)
+            console.print('Ray is not installed: one bag after the other ("pip install '
+                          '.[bags]" for all cores).', style='dim', highlight=False)
     total = sum(len(b.truth) for b in bags)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task('detecting', total=total)

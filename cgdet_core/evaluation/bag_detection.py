@@ -24,6 +24,7 @@ from cgdet_core.data.bags import (
     BAG_SUFFIXES,
     custom_data,
     NoTruth,
+    open_bag,
     read_frames,
     SOURCE_KEY,
     truth_by_stamp,
@@ -87,6 +88,10 @@ def _bags_in(path: Path) -> Iterator[Path]:
 
 def find_truth(bag: Path, sets: Sequence[CocoSet]) -> Truth:
     """Find the annotated record of each stamp of a bag in any of the sets; UserError if none."""
+    if len(sets) == 1:
+        return truth_by_stamp(bag, sets[0])
+    with open_bag(bag):
+        pass  # says what is wrong with a path that is no bag
     source = custom_data(bag).get(SOURCE_KEY)
     chosen = [c for c in sets if c.path.name == source] or list(sets)
     truth: Truth = {}
@@ -95,8 +100,6 @@ def find_truth(bag: Path, sets: Sequence[CocoSet]) -> Truth:
         try:
             part = truth_by_stamp(bag, coco)
         except NoTruth:
-            if len(sets) == 1:
-                raise
             continue
         for stamp in part:
             if stamp in owners:

@@ -25,6 +25,8 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.bag_detection import BagDetections, detect_in_worker, Job
 
+# Ray's sockets lie some 70 characters below its folder, and Linux allows 107.
+LONGEST_FOLDER = 24
 STORE_BYTES = 128 * 2**20  # for detections alone; a larger result goes through the disk
 # Before Ray is imported. It must leave CUDA_VISIBLE_DEVICES alone: workers without a share of a
 # GPU of their own see the one that a single process would use.
@@ -39,8 +41,8 @@ def import_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError('Several workers need Ray; install it with "pip install ray", or '
-                        'evaluate with --workers 1.') from None
+        raise UserError('Several workers need Ray; install it with "pip install .[bags]", '
+                        'or evaluate with --workers 1.') from None
     return ray
 
 
@@ -59,7 +61,9 @@ def detect_in_parallel(
     temporary = None
     try:
         if address is None:
-            temporary = Path(tempfile.mkdtemp(prefix='ray_'))
+            place = tempfile.gettempdir()
+            temporary = Path(tempfile.mkdtemp(
+                prefix='ray_', dir=place if len(place) <= LONGEST_FOLDER else '/tmp'))
             workers = min(workers or _cores(), len(jobs))
             _start(ray, num_cpus=workers, include_dashboard=False,
                    object_store_memory=STORE_BYTES, _temp_dir=str(temporary))
