@@ -17,6 +17,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from cgdet_core.errors import UserError
 from cgdet_ros.parameters import SPECS
 from cgdet_ros.reference import BLOCK, rewrite, TABLES, TOPICS
 import pytest
@@ -58,3 +59,13 @@ def test_topics_are_those_of_the_running_node(start: Callable) -> None:
     named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
                       if some or not t.optional} for some in (True, False))
     assert always <= found <= named, 'TOPICS in cgdet_ros/reference.py differ from the node.'
+
+
+def test_rewriting_touches_generated_blocks_alone() -> None:
+    text = 'before\n<!-- generated: topics -->\nSTALE\n<!-- end -->\nafter\n'
+    new = rewrite(text)
+    assert new.startswith('before\n<!-- generated: topics -->\n| topic |')
+    assert new.endswith('|\n<!-- end -->\nafter\n') and 'STALE' not in new
+    assert rewrite(new) == new
+    with pytest.raises(UserError, match='no table colours, only topics'):
+        rewrite(text.replace('topics', 'colours'))
