@@ -18,8 +18,7 @@ from collections.abc import Callable
 import gc
 import signal
 import sys
-from threading import Condition, RLock
-from typing import Any
+from threading import Condition
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
@@ -29,40 +28,35 @@ from cgdet_ros.diagnostics import to_status
 from cgdet_ros.executor import NodeExecutor
 from cgdet_ros.loading import Loading, Stopped
 from cgdet_ros.logs import RosLog
+from cgdet_ros.managed_node import ManagedNode, RCLError
 from cgdet_ros.recovery import Recovery
 from cgdet_ros.worker import Worker
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
-from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
 
 
-class DetectorNode(LifecycleNode):
+class DetectorNode(ManagedNode):
     """
     Detect objects in the newest thermal image of every camera, always.
 
     Three threads: the executor's receives images, serves parameters and reports; transitions
     have one of their own, as loading a model may take minutes; the worker detects and publishes.
-    `_lock` guards what the first two share: cameras, model, parameters. Neither transitions
-    that take long nor the worker hold it.
+    `lock` guards what the first two share: cameras, model, parameters. Neither what takes long
+    nor the worker holds it.
     """
 
     def __init__(self, **node_options: object) -> None:
         super().__init__('thermal_detector', **node_options)
         self._log = RosLog(self.get_logger())
-        self._lock = RLock()
-        self.transitions = MutuallyExclusiveCallbackGroup()
         self._loading: Loading | None = None
         self._detector: Detector | None = None
         self._backend = ''
@@ -73,10 +67,9 @@ class DetectorNode(LifecycleNode):
         self._error = ''  # why the latest transition failed
         self._versions = 0  # of the class map: rises with every model loaded
         self.add_on_set_parameters_callback(
-            lambda changes: parameters.check(changes, self._state()))
+            lambda changes: parameters.check(changes, self.state()))
         parameters.declare(self)
         self._settings = parameters.read_settings(self, None)
-        self._wrap_services()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Wall time also under use_sim_time: a paused bag must not silence the diagnostics.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -127,12 +120,12 @@ class DetectorNode(LifecycleNode):
             self._loading.stop()
 
     def _configure(self) -> None:
-        with self._lock:
+        with self.lock:
             settings = parameters.read_model_settings(self)
             self._loading = loading = Loading(settings)
         try:
             detector = loading.run()
-            with self._lock:
+            with self.lock:
                 self._detector = detector
                 self._backend = detector.backend.describe()
                 self._cameras = [Camera(self, name, self._wake) for name in settings.cameras]
@@ -146,7 +139,7 @@ class DetectorNode(LifecycleNode):
                                f'{card.input_size[0]}x{card.input_size[1]} on {self._backend}')
 
     def _activate(self) -> None:
-        with self._lock:
+        with self.lock:
             assert self._detector is not None
             self._publish_infos()
             for camera in self._cameras:
@@ -176,7 +169,7 @@ class DetectorNode(LifecycleNode):
         return result
 
     def _stop(self) -> None:
-        with self._lock:
+        with self.lock:
             for camera in self._cameras:
                 camera.unsubscribe()
             worker, self._worker = self._worker, None
@@ -185,7 +178,7 @@ class DetectorNode(LifecycleNode):
 
     def _free(self) -> None:
         self._stop()
-        with self._lock:
+        with self.lock:
             for camera in self._cameras:
                 camera.destroy()
             self._cameras = []
@@ -194,16 +187,22 @@ class DetectorNode(LifecycleNode):
             self._settings = parameters.read_settings(self, None)
         gc.collect()  # sessions and engines in the tracebacks of what went wrong
 
-    # Who asks for transitions
+    # Transitions that nobody asks for
+
+    def transition_asked_for(self) -> None:
+        """Leave the node to whoever asked for a transition."""
+        self._recovery.give_up()
 
     def _autostart(self) -> None:
         self._start.cancel()
         # Unless somebody was quicker.
-        if self._state() == 'unconfigured' and self.trigger_configure() == SUCCESS:
+        if self.state() == 'unconfigured' and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
     def _recover(self) -> None:
-        """Load the model anew if inference keeps failing, from whichever state it left."""
+        """Load the model anew if inference keeps failing, from whichever state that left."""
+        if not self._settings.max_failures and self._recovery.seconds_left() is not None:
+            self._recovery.give_up()
         if not self._recovery.begin():
             return
         self.get_logger().warning(
@@ -212,52 +211,15 @@ class DetectorNode(LifecycleNode):
         for state, trigger in (
                 ('active', self.trigger_deactivate), ('inactive', self.trigger_cleanup),
                 ('unconfigured', self.trigger_configure), ('inactive', self.trigger_activate)):
-            if self._state() == state and trigger() != SUCCESS:
+            if self.state() == state and trigger() != SUCCESS:
                 self._recovery.again(self._error)
                 return
-
-    def _change_state(
-        self, answer: Callable[..., Any], request: ChangeState.Request,
-        response: ChangeState.Response,
-    ) -> ChangeState.Response:
-        """Serve a transition; one that the state does not have is refused, not rclpy's end."""
-        before = self._state()
-        try:
-            response = answer(request, response)
-        except RCLError:
-            if not self.context.ok():
-                raise
-            response.success = False
-        if self._state() != before or response.success:
-            self._recovery.give_up()
-        elif not response.success:
-            wanted = request.transition.label or request.transition.id
-            self.get_logger().warning(f'the transition {wanted} did not leave the state {before}')
-        return response
-
-    def _wrap_services(self) -> None:
-        """Let transitions run beside all else, and parameters change between their steps."""
-        for service in self.services:
-            if service.srv_type is ChangeState:
-                self.transitions.add_entity(service)
-                service.callback_group = self.transitions
-                service.callback = self._with(self._change_state, service.callback)
-            else:
-                service.callback = self._with(self._locked, service.callback)
-
-    @staticmethod
-    def _with(serve: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda request, response: serve(answer, request, response)
-
-    def _locked(self, answer: Callable[..., Any], request: object, response: object) -> object:
-        with self._lock:
-            return answer(request, response)
 
     # Parameters and reports
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set parameters, and use the new values from the next image on."""
-        with self._lock:
+        with self.lock:
             result = super().set_parameters_atomically(parameter_list)
             before = self._settings
             card = None if self._detector is None else self._detector.card
@@ -273,13 +235,10 @@ class DetectorNode(LifecycleNode):
             camera.publish_infos(
                 self._detector.card, float(self._settings.thresholds.min()), self._versions)
 
-    def _state(self) -> str:
-        return str(self._state_machine.current_state[1])
-
     def _report(self) -> None:
         """Publish the diagnostics, and the histograms where they are wanted."""
         name = self.get_fully_qualified_name()
-        with self._lock:
+        with self.lock:
             active = self._worker is not None
             statuses = [self._status(f'{name}: detector')]
             for camera in self._cameras:
@@ -296,12 +255,14 @@ class DetectorNode(LifecycleNode):
         """Give the status of the node itself."""
         recovery, loading = self._recovery, self._loading
         values = {
-            'state': self._state(), 'cameras': len(self._cameras), 'failures': recovery.failures,
+            'state': self.state(), 'cameras': len(self._cameras), 'failures': recovery.failures,
             'restarts': recovery.restarts, 'last error': self._error or recovery.error}
         if self._detector is not None:
             values |= {'model': self._detector.card.name, 'backend': self._backend}
-        level, text = DiagnosticStatus.OK, self._state()
+        level, text = DiagnosticStatus.OK, self.state()
         if loading is not None:
+            if loading.state != 'loading':  # this may take minutes
+                level = DiagnosticStatus.WARN
             text = f'{loading.state}, {loading.elapsed():.0f} s'
             values |= {'state': loading.state, 'elapsed s': f'{loading.elapsed():.0f}'}
         elif self._error:

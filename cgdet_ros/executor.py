@@ -17,6 +17,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import (
     ConditionReachedException,
     ShutdownException,
@@ -48,6 +49,8 @@ class NodeExecutor(SingleThreadedExecutor):
             handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
         except (ConditionReachedException, ShutdownException, TimeoutException):
             return
+        except InvalidHandle:
+            return  # a transition took a topic away while rclpy listed what to wait for
         if entity is not None and entity.callback_group is self._slow:
             self._thread.submit(self._run_slow, handler)
         else:

@@ -43,7 +43,7 @@ class Loading:
         detector = Detector.load(
             path, self._settings.threads, self._settings.backend, self._progress)
         if self._stop.is_set():
-            raise Stopped
+            raise Stopped('loading was stopped')
         return detector
 
     def elapsed(self) -> float:
@@ -56,6 +56,6 @@ class Loading:
 
     def _progress(self, what: str, seconds: float) -> None:
         if self._stop.is_set():
-            raise Stopped
+            raise Stopped('loading was stopped')
         self.state = 'building engine'  # or waiting for a process that does
         self._log(what, seconds)

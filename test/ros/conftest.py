@@ -94,11 +94,11 @@ class Client:
                                   'message': status.message,
                                   **{v.key: v.value for v in status.values}})
 
-    def status(self, words: str = '', **values: str) -> dict[str, Any]:
-        """Wait for a new status with these words in its message, these values among its own."""
+    def status(self, words: str = '', of: str = '', **values: str) -> dict[str, Any]:
+        """Wait for a new status with these words in its message, values, and end of its name."""
         start = len(self.statuses)
         return self.wait(lambda: next(
-            (s for s in self.statuses[start:] if words in s['message']
+            (s for s in self.statuses[start:] if words in s['message'] and s['name'].endswith(of)
              and all(s.get(k.replace('_', ' ')) == v for k, v in values.items())), None))
 
     def wait(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
@@ -180,10 +180,22 @@ class Client:
             parameters=[Parameter(name, value=value).to_parameter_msg()])
         return self.call(SetParameters, 'set_parameters', request).results[0]
 
+    def resident(self) -> int:
+        """Give the bytes of main memory that the detector's process holds."""
+        pages = Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]
+        return int(pages) * os.sysconf('SC_PAGE_SIZE')
+
     def describe(self, *names: str) -> Any:
         from rcl_interfaces.srv import DescribeParameters
         return self.call(DescribeParameters, 'describe_parameters',
                          DescribeParameters.Request(names=names)).descriptors
+
+
+@pytest.fixture(scope='session')
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a toy model, which finds four objects in every frame."""
+    from toy_models import write_model
+    return write_model(tmp_path_factory.mktemp('toy') / 'toy.onnx')
 
 
 @pytest.fixture

@@ -63,6 +63,18 @@ def test_no_detections_are_an_empty_array_with_a_header() -> None:
     assert len(from_message(message)) == 0
 
 
+def test_messages_of_a_pool_hold_nothing_of_the_frame_before() -> None:
+    rng, pool = np.random.default_rng(1), []
+    for count in (5, 9, 2, 0, 9):
+        boxes = np.cumsum(rng.uniform(1, 9, (count, 4)), 1, dtype=np.float32)
+        sent = Detections(boxes, rng.uniform(0, 1, count).astype(np.float32),
+                          rng.integers(0, 3, count))
+        expected = to_detection_array(sent, header())
+        assert to_detection_array(sent, header(), pool) == expected
+        assert len(expected.detections) == count
+    assert len(pool) == 9
+
+
 def test_label_and_vision_info() -> None:
     labels = to_label_info(CARD, 0.25, header())
     assert {c.class_id: c.class_name for c in labels.class_map} == {

@@ -24,6 +24,7 @@ from cgdet_core.runtime.card import save_card
 from cgdet_core.runtime.normalization import KINDS
 import numpy as np
 import pytest
+from toy_model import write_toy
 
 SIZES = [(160, 128), (640, 512), (80, 64), (33, 200), (1, 1), (1281, 722)]
 
@@ -64,3 +65,36 @@ def test_a_model_of_every_normalisation_loads(
     model = Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
     save_card(replace(load_card(onnx_model), normalization=Normalization(kind)), model)
     assert Detector.load(model).card.normalization.kind == kind
+
+
+def ramp(height: int) -> np.ndarray:
+    """Give a frame that gets brighter to the right, where the toy's boxes have an area."""
+    return np.tile(np.arange(0, 256, 4, np.uint8), (height, 1)) // (1 + height % 3)
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_a_batch_gives_what_its_frames_give_alone(tmp_path: Path, count: int) -> None:
+    detector = Detector.load(write_toy(tmp_path / 'toy.onnx', 'n'))
+    frames = [ramp(40 + 9 * i) for i in range(count)]
+    alone = [detector.detect(frame, 0.1) for frame in frames]
+    assert all(len(found) for found in alone)
+    detector.reserve(3)
+    boxes = [detector.preprocess(frame, row) for row, frame in enumerate(frames)]
+    with pytest.raises(ValueError, match='two-dimensional'):
+        detector.preprocess(np.zeros((0, 3), np.uint8), count - 1)  # leaves the row as it is
+    detector.infer(count)
+    for row, (box, wanted) in enumerate(zip(boxes, alone)):
+        found = detector.postprocess(box, 0.1, row)
+        np.testing.assert_allclose(found.boxes, wanted.boxes, rtol=1e-5)
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+    np.testing.assert_array_equal(detector.detect(frames[0], 0.1).boxes, alone[0].boxes)
+
+
+def test_a_threshold_for_each_class(tmp_path: Path) -> None:
+    detector = Detector.load(write_toy(tmp_path / 'toy.onnx'))
+    frame = ramp(64)
+    everything = detector.detect(frame, 0.0)
+    assert set(everything.labels) == {0, 1, 2}
+    found = detector.detect(frame, np.array([0.0, 1.1, 0.0], np.float32))
+    assert set(found.labels) == {0, 2}
+    assert len(found) == (everything.labels != 1).sum()

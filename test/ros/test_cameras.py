@@ -1,0 +1,109 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Several cameras in one node: a set of topics each, batches, and no harm to each other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_models import BOXES, gray, SHIFT, write_model
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., object]
+FRONT, REAR = 0.2, 0.8  # brightness
+
+
+def corner(message: object) -> float:
+    """Give the left side of the best box, which tells a frame's brightness."""
+    box = message.detections[0].bbox
+    return box.center.position.x - box.size_x / 2
+
+
+def expected(level: float) -> float:
+    return float(BOXES[0, 0] + SHIFT * round(level * 255) / 255)
+
+
+@pytest.fixture(params=[1, 'n'], ids=['one by one', 'batched'])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write_model(tmp_path / 'model.onnx', request.param)
+
+
+def test_each_camera_gets_its_own_detections(start: Start, model: Path) -> None:
+    with start(cameras=('front', 'rear/left'), model_path=model) as client:
+        client.wait_active()
+        sent = {'front': [], 'rear/left': []}
+        for _ in range(10):
+            for camera, level in (('front', FRONT), ('rear/left', REAR)):
+                message = client.image(gray(level), 'mono8')
+                message.header.frame_id = camera
+                client.cameras[camera].images.publish(message)
+                sent[camera].append(message.header.stamp.sec)
+            client.spin(0.05)
+        for camera, level in (('front', FRONT), ('rear/left', REAR)):
+            heard = client.cameras[camera].detections
+            last = sent[camera][-1]
+            client.wait(lambda h=heard, s=last: h and h[-1].header.stamp.sec == s)
+            stamps = [m.header.stamp.sec for m in heard]
+            assert stamps == sorted(set(stamps)) and set(stamps) <= set(sent[camera])
+            for message in heard:
+                assert message.header.frame_id == camera
+                assert all(d.header == message.header for d in message.detections)
+                assert corner(message) == pytest.approx(expected(level), abs=1e-3)
+            client.status('running', of=f': camera {camera}', processed=str(len(heard)))
+            infos = client.cameras[camera].infos
+            assert infos[-1].database_location == f'/{camera}/label_info'
+
+
+def test_a_bad_image_hurts_no_other_camera(start: Start, model: Path) -> None:
+    with start(cameras=('front', 'rear'), model_path=model) as client:
+        client.wait_active()
+        for _ in range(5):
+            client.cameras['front'].images.publish(
+                client.image(gray(FRONT), 'mono8', data=b'\1'))
+            found = client.send(client.image(gray(REAR), 'mono8'), 'rear')
+            assert corner(found) == pytest.approx(expected(REAR), abs=1e-3)
+        client.status('truncated', of='camera front', failed='5')
+        client.status('running', of='camera rear', processed='5')
+        found = client.send(client.image(gray(FRONT), 'mono8'), 'front')
+        assert corner(found) == pytest.approx(expected(FRONT), abs=1e-3)
+
+
+def test_a_silent_camera_holds_up_no_other(start: Start, model: Path) -> None:
+    with start(cameras=('front', 'rear'), model_path=model, no_input_warn_s=0.5) as client:
+        client.wait_active()
+        client.status('no image for', of='camera front')
+        for _ in range(3):
+            client.send(client.image(gray(REAR), 'mono8'), 'rear')
+        assert not client.cameras['front'].detections
+        client.send(client.image(gray(FRONT), 'mono8'), 'front')
+        assert client.set_parameter('no_input_warn_s', 60.0).successful
+        client.status('running', of='camera front', processed='1')
+
+
+def test_cameras_change_with_the_next_configure(start: Start, toy: Path) -> None:
+    with start(cameras=('front', 'rear'), model_path=toy, autostart=False) as client:
+        result = client.set_parameter('cameras', ['front', 'front'])
+        assert not result.successful and 'twice' in result.reason
+        result = client.set_parameter('cameras', ['a b'])
+        assert not result.successful and 'letters' in result.reason
+        assert client.set_parameter('cameras', ['rear']).successful
+        assert client.change_state('configure') and client.change_state('activate')
+        client.wait(client.cameras['rear'].images.get_subscription_count)
+        assert not client.cameras['front'].images.get_subscription_count()
+        refused = client.set_parameter('cameras', ['front'])
+        assert not refused.successful and 'clean the node up' in refused.reason
+        np.testing.assert_equal(
+            corner(client.send(client.image(gray(0.0), 'mono8'), 'rear')), BOXES[0, 0])

@@ -1,0 +1,178 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Transitions: every one of them, errors, long loads, and the way out."""
+
+from collections.abc import Callable
+from pathlib import Path
+import shutil
+import signal
+import time
+
+from lifecycle_msgs.msg import Transition
+import pytest
+from toy_models import gray, write_model
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., object]
+
+
+def test_lifecycle_to_the_letter(start: Start, toy: Path) -> None:
+    with start(model_path=toy, autostart=False) as client:
+        assert client.state() == 'unconfigured'
+        assert not client.labels
+        assert client.change_state('configure') and client.state() == 'inactive'
+        client.images.publish(client.image(gray(0.5), 'mono8'))
+        client.spin(0.5)
+        assert not client.detections
+        for _ in range(2):  # twice: subscribing again must work
+            assert client.change_state('activate') and client.state() == 'active'
+            client.wait_active()
+            count = len(client.detections)
+            client.send(client.image(gray(0.5), 'mono8'))
+            assert len(client.detections) == count + 1
+            assert client.change_state('deactivate') and client.state() == 'inactive'
+            client.wait(lambda: not client.images.get_subscription_count())
+        assert client.change_state('cleanup') and client.state() == 'unconfigured'
+        assert client.change_state('configure') and client.change_state('activate')
+        assert client.change_state('shutdown') and client.state() == 'finalized'
+
+
+def test_shutdown_from_unconfigured(start: Start, toy: Path) -> None:
+    with start(model_path=toy, autostart=False) as client:
+        assert client.change_state('shutdown')
+        assert client.state() == 'finalized'
+
+
+def test_a_wrong_model_is_reported_and_can_be_replaced(
+    start: Start, toy: Path, tmp_path: Path,
+) -> None:
+    lonely = Path(shutil.copy(toy, tmp_path / 'lonely.onnx'))
+    with start(model_path=tmp_path / 'no.onnx') as client:
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        assert 'no.onnx does not exist' in status['message']
+        assert client.state() == 'unconfigured'
+        assert client.set_parameter('model_path', str(lonely)).successful
+        assert not client.change_state('configure')
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if 'no card' in s['message']), None))
+        assert client.set_parameter('model_path', str(toy)).successful
+        assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        refused = client.set_parameter('model_path', 'other.onnx')
+        assert not refused.successful and 'clean the node up' in refused.reason
+
+
+def test_an_impatient_second_ctrl_c_does_no_harm(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        client.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        client.process.send_signal(signal.SIGINT)
+        # `start` checks the exit status and that there is no traceback.
+        client.process.wait(20)
+
+
+def test_ctrl_c_while_images_stream_is_quiet(
+    start: Start, toy: Path,
+) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        client.process.send_signal(signal.SIGINT)
+        while client.process.poll() is None:
+            client.images.publish(client.image(gray(0.5), 'mono8'))
+            client.spin(0.002)
+        assert 'image skipped' not in client.log.read_text()
+
+
+def test_a_transition_that_is_not_possible_is_refused(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP,
+                           'activate', 'nonsense', 200):
+            assert not client.change_state(transition) and client.state() == 'active'
+        client.send(client.image(gray(0.5), 'mono8'))
+
+
+def test_an_error_leads_to_unconfigured_and_back(start: Start, toy: Path) -> None:
+    with start(model_path=toy, autostart=False) as client:
+        # No file system takes such a name: an error nobody has a sentence for.
+        assert client.set_parameter('model_path', 'x' * 5000).successful
+        assert not client.change_state('configure')
+        assert client.status('File name too long')['level'] == b'\x02'
+        assert client.state() == 'unconfigured'
+        assert client.set_parameter('model_path', str(toy)).successful
+        assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert client.status('active', state='active')['level'] == b'\x00'
+
+
+def test_a_failing_activation_is_reported(start: Start, toy: Path) -> None:
+    overrides = {'qos_overrides./image_raw.subscription.depth': 'deep'}
+    with start(model_path=toy, **overrides) as client:
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        assert 'qos_overrides' in status['message'] and client.state() == 'inactive'
+        assert client.change_state('cleanup') and client.change_state('configure')
+
+
+def test_a_long_load_holds_up_nothing(start: Start, tmp_path: Path) -> None:
+    slow = write_model(tmp_path / 'slow.onnx', slow=2000)
+    with start(model_path=slow) as client:
+        first = client.status('loading', state='loading')
+        assert client.state() == 'configuring'
+        assert client.set_parameter('score_threshold', 0.4).successful
+        refused = client.set_parameter('model_path', 'other.onnx')
+        assert not refused.successful and 'configuring' in refused.reason
+        assert client.describe('score_threshold')[0].description
+        later = client.wait(lambda: next((
+            s for s in client.statuses if s.get('state') == 'loading'
+            and int(s['elapsed s']) > int(first['elapsed s'])), None))
+        assert later['level'] == b'\x00' and not client.labels
+        client.wait(lambda: client.labels)
+        assert client.labels[-1].threshold == pytest.approx(0.4)
+
+
+def test_shutdown_while_loading_waits_for_its_turn(start: Start, tmp_path: Path) -> None:
+    slow = write_model(tmp_path / 'slow.onnx', slow=1000)
+    with start(model_path=slow, autostart=False) as client:
+        configured = client.ask_for('configure')
+        client.status('loading')
+        finished = client.ask_for('shutdown')
+        client.wait(configured.done)
+        client.wait(finished.done)
+        assert configured.result().success and finished.result().success
+        assert client.state() == 'finalized'
+
+
+def test_ctrl_c_while_loading_is_quiet(start: Start, tmp_path: Path) -> None:
+    with start(model_path=write_model(tmp_path / 'slow.onnx', slow=1000)) as client:
+        client.status('loading')
+
+
+def test_cleanup_frees_the_model_and_its_topics(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        resident = client.resident()
+        for _ in range(5):
+            assert client.change_state('deactivate') and client.change_state('cleanup')
+            client.wait(lambda: not client.node.count_publishers('detections'))
+            assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert client.resident() < resident + 30e6

@@ -1,0 +1,165 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Parameters: described, refused with a reason, in force from the next image on."""
+
+from collections.abc import Callable
+from pathlib import Path
+import subprocess
+import sys
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.backends.tensorrt import check_device
+from cgdet_ros import parameters
+import pytest
+from toy_models import gray
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.ros
+Start = Callable[..., object]
+
+
+def test_parameters_change_while_running(
+    start: Start, toy: Path,
+) -> None:
+    with start(model_path=toy, score_threshold=0.0) as client:
+        client.wait_active()
+        many = len(client.send(client.image(gray(0.5), 'mono8')).detections)
+        assert client.set_parameter('score_threshold', 1.0).successful
+        client.wait(lambda: client.labels[-1].threshold == 1.0)  # the latched one follows
+        assert len(client.send(client.image(gray(0.5), 'mono8')).detections) == 0
+        assert client.set_parameter('score_threshold', 0.0).successful
+        assert len(client.send(client.image(gray(0.5), 'mono8')).detections) == many
+        for name, value in (('score_threshold', 1.5), ('score_threshold', -0.5),
+                            ('score_threshold', 'high'), ('no_input_warn_s', -1.0),
+                            ('autostart', False), ('backend', 'openvino')):
+            result = client.set_parameter(name, value)
+            assert not result.successful and result.reason
+        assert client.set_parameter('max_image_age_s', 1.0).successful
+        client.images.publish(client.image(gray(0.5), 'mono8'))  # a stamp of 1970
+        client.wait(lambda: any(
+            s.get('dropped') == '1' and s['level'] == b'\x01' and 'too old' in s['message']
+            for s in client.statuses))
+
+
+def test_the_backend_can_be_chosen_and_says_what_it_lacks(
+    start: Start, toy: Path,
+) -> None:
+    try:
+        check_device('tensorrt')
+        pytest.skip('TensorRT runs here')
+    except UserError as error:
+        words = str(error)
+    with start(model_path=toy, backend='tensorrt') as client:
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        assert status['message'].endswith(words) and client.state() == 'unconfigured'
+        assert client.set_parameter('backend', 'auto').successful
+        assert client.change_state('configure')
+        assert 'Inference by' in client.log.read_text()
+        refused = client.set_parameter('backend', 'onnxruntime')
+        assert not refused.successful and 'clean the node up' in refused.reason
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('score_threshold', '1'), ('score_threshold', '-0.5'), ('score_threshold', '2.0'),
+    ('score_threshold', 'high'), ('backend', 'openvino'), ('cameras', '[front, front]'),
+    ('cameras', '["9"]')])
+def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, name: str, value: str) -> None:
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.detector_node', '--ros-args', '-p',
+         f'{name}:={value}'], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1 and name in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def classes(client: object) -> list[str]:
+    found = client.send(client.image(gray(0.5), 'mono8'))
+    return [d.results[0].hypothesis.class_id for d in found.detections]
+
+
+def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
+    values = {'score_threshold': 0.4, 'class_thresholds.person': 0.95}
+    with start(model_path=toy, **values) as client:
+        client.wait_active()
+        assert classes(client) == ['1', '2']
+        assert client.labels[-1].threshold == pytest.approx(0.4)
+        assert client.set_parameter('class_thresholds.person', -1.0).successful
+        assert client.set_parameter('class_thresholds.car', 0.2).successful
+        assert classes(client) == ['0', '1', '2', '2']
+        client.wait(lambda: client.labels[-1].threshold == pytest.approx(0.2))
+        for name, value in (('person', 1.5), ('person', -0.5), ('person', float('nan')),
+                            ('person', 'high'), ('zebra', 0.5)):
+            result = client.set_parameter(f'class_thresholds.{name}', value)
+            assert not result.successful and result.reason
+        assert classes(client) == ['0', '1', '2', '2']
+        assert client.change_state('deactivate') and client.change_state('cleanup')
+        assert not client.set_parameter('class_thresholds.car', 0.5).successful
+        assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        assert classes(client) == ['1', '2'], 'the values given at start hold again'
+
+
+def test_a_class_threshold_of_the_wrong_type_is_said_in_one_sentence(
+    start: Start, toy: Path,
+) -> None:
+    with start(model_path=toy, **{'class_thresholds.person': 1}) as client:
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        assert 'class_thresholds.person' in status['message']
+        assert client.state() == 'unconfigured'
+
+
+def test_describe_reads_like_documentation(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        names = [s.name for s in parameters.SPECS] + ['class_thresholds.person']
+        for name, found in zip(names, client.describe(*names)):
+            assert found.name == name and len(found.description) > 30
+            assert any(words in found.description for words in parameters.EFFECTS.values())
+        score, = client.describe('score_threshold')
+        assert (score.floating_point_range[0].from_value, score.floating_point_range[0].to_value
+                ) == (-1.0, 1.0) and "-1: the model card's" in score.description
+
+
+def test_the_table_has_a_row_for_each(toy: Path) -> None:
+    rows = {row[0]: row for row in parameters.table()}
+    assert rows.keys() >= {'cameras', 'class_thresholds.NAME', 'max_failures'}
+    assert rows['score_threshold'][1:3] == ('-1.0', '-1 to 1')
+    assert rows['backend'][2].startswith('auto, ')
+
+
+def test_the_latency_histogram_counts_every_frame(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        topics = client.cameras['']
+        assert not topics.histograms
+        assert client.set_parameter('latency_histogram', True).successful
+        for _ in range(4):
+            client.send(client.image(gray(0.5), 'mono8'))
+        client.wait(lambda: sum(sum(m.data) for m in topics.histograms) == 5)
+        layout = topics.histograms[0].layout.dim[0]
+        assert (layout.label, layout.size) == ('latency_ms', len(topics.histograms[0].data))
+
+
+def test_silence_is_a_warning_and_ends_with_the_next_image(start: Start, toy: Path) -> None:
+    with start(model_path=toy, no_input_warn_s=0.5) as client:
+        assert client.status('no image for')['level'] == b'\x01'
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert client.set_parameter('no_input_warn_s', 60.0).successful
+        assert client.status('running', processed='1')['level'] == b'\x00'
+        assert client.set_parameter('no_input_warn_s', 0.5).successful
+        assert client.status('no image for', processed='1')['level'] == b'\x01'

@@ -1,0 +1,125 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Inference that fails, models that change under the node: it helps itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy_models import gray, write_model
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., object]
+
+
+def feed_until(client: object, level: float, condition: Callable[[], object]) -> object:
+    """Send frames of a brightness at 20 Hz until the condition holds."""
+    def fed() -> object:
+        client.images.publish(client.image(gray(level), 'mono8'))
+        return condition()
+
+    return client.wait(fed, 60.0)
+
+
+def node_status(client: object, words: str, **values: str) -> Callable[[], object]:
+    start = len(client.statuses)
+    return lambda: next((s for s in client.statuses[start:] if 'state' in s
+                         and words in s['message']
+                         and all(s.get(k) == v for k, v in values.items())), None)
+
+
+def test_failing_inference_reloads_the_model_until_it_works(
+    start: Start, tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / 'model.onnx', fails=True)
+    with start(model_path=model, max_failures=3) as client:
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        status = feed_until(client, 1.0, node_status(client, 'the model is loaded anew in'))
+        assert status['level'] == b'\x02' and 'out of data bounds' in status['message']
+        # The same model again: it fails again, and the node tries again.
+        feed_until(client, 1.0, node_status(client, '', restarts='2'))
+        write_model(model)
+        feed_until(client, 1.0, lambda: len(client.detections) > 1)
+        status = client.wait(node_status(client, 'active', failures='0'))
+        assert status['level'] == b'\x00' and int(status['restarts']) >= 2
+        assert 'inference keeps failing' in client.log.read_text()
+
+
+def test_a_reload_that_fails_is_tried_again(start: Start, tmp_path: Path) -> None:
+    model = write_model(tmp_path / 'model.onnx', fails=True)
+    with start(model_path=model, max_failures=2) as client:
+        client.wait_active()
+        model.with_suffix('.json').rename(tmp_path / 'away.json')
+        feed_until(client, 1.0, node_status(client, 'no card', state='unconfigured'))
+        write_model(model)
+        client.wait(node_status(client, 'active'), 60.0)
+        client.wait_active()
+        client.send(client.image(gray(1.0), 'mono8'))
+
+
+def test_a_transition_somebody_asks_for_ends_the_recovery(start: Start, tmp_path: Path) -> None:
+    model = write_model(tmp_path / 'model.onnx', fails=True)
+    with start(model_path=model, max_failures=2) as client:
+        client.wait_active()
+        model.with_suffix('.json').rename(tmp_path / 'away.json')
+        feed_until(client, 1.0, node_status(client, 'no card', restarts='2'))
+        write_model(model)
+        # Its next attempt would be in four seconds.
+        assert client.change_state('configure') and client.state() == 'inactive'
+        client.spin(6.0)
+        assert client.state() == 'inactive' and client.statuses[-1]['level'] == b'\x00'
+
+
+def test_zero_failures_never_reload_and_a_bad_image_is_no_failure(
+    start: Start, tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / 'model.onnx', fails=True)
+    with start(model_path=model, max_failures=1) as client:
+        client.wait_active()
+        for _ in range(3):
+            client.images.publish(client.image(gray(0.5), 'mono8', data=b''))
+            client.spin(0.3)
+        client.status('truncated')
+        assert client.set_parameter('max_failures', 0).successful
+        feed_until(client, 1.0, node_status(client, 'out of data bounds'))
+        client.spin(2.5)
+        assert client.status('out of data bounds')['restarts'] == '0'
+        client.send(client.image(gray(0.5), 'mono8'))  # it never left the state active
+
+
+@pytest.mark.parametrize('harm', [
+    lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:100]),
+    lambda p: write_model(p, classes=('dog', 'cat', 'cow'))],
+    ids=['removed', 'damaged', 'replaced'])
+def test_the_running_model_outlives_its_file(
+    start: Start, tmp_path: Path, harm: Callable[[Path], object],
+) -> None:
+    model = write_model(tmp_path / 'model.onnx')
+    with start(model_path=model) as client:
+        client.wait_active()
+        harm(model)
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert client.change_state('deactivate') and client.change_state('cleanup')
+        if client.change_state('configure'):
+            assert client.change_state('activate')
+            client.wait(lambda: client.labels[-1].class_map[0].class_name == 'dog')
+            assert client.infos[-1].database_version == 2
+        else:
+            assert client.status('model.onnx')['level'] == b'\x02'
+            write_model(model)
+            assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
