@@ -76,7 +76,7 @@ def detector(
     params_file = existing(value(context, 'params_file'), 'The parameter file')
     types = {'model_path': str, 'autostart': bool}
     given: dict[str, Any] = {
-        name: ParameterValue(value(context, name), value_type=kind)
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in types.items() if value(context, name)}
     given |= parameters or {}
     return Node(

@@ -81,7 +81,7 @@ def detects(topics: dict[str, str], *arguments: Any) -> Iterator[dict[str, list[
 
 def test_one_camera(domain: int) -> None:
     with detects({'/boson/raw': '/front/detections'}, 'thermal_detect.launch.py',
-                 'image_topic:=/boson/raw', 'namespace:=front') as received:
+                 'image_topic:=/boson/raw', 'namespace:=front', 'autostart:=true') as received:
         assert received['/front/detections'][0].header.frame_id == 'camera0'
 
 
