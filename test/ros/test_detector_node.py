@@ -26,7 +26,7 @@ from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.backends.tensorrt import check_device
-from cgdet_ros.demo import from_message
+from cgdet_ros.collector import from_message
 import numpy as np
 import pytest
 
