@@ -72,10 +72,11 @@ class Collector(Node):
         self.classes = {c.class_id: c.class_name for c in message.class_map}
 
     def _diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name.startswith(self._detector):
-                self.run.status = {'message': status.message,
-                                   **{v.key: v.value for v in status.values}}
+        # The node's own status comes first: its message says why it does not start.
+        statuses = [s for s in message.status if s.name.startswith(self._detector)]
+        if statuses:
+            values = {v.key: v.value for s in reversed(statuses) for v in s.values}
+            self.run.status = {'message': statuses[0].message, **values}
 
 
 def from_message(message: Detection2DArray) -> Detections:

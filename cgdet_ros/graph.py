@@ -157,7 +157,7 @@ def qos_checks(
             if result == QoSCompatibility.ERROR:
                 yield Check('graph', topic, 'FAIL',
                             f'{_owner(publisher)} publishes what {_owner(subscription)} does not '
-                            f'take: {reason.strip().rstrip(";")}',
+                            f'take: {reason.removeprefix("ERROR: ").strip().rstrip(";")}',
                             'let the publisher offer it, or change the subscription by its '
                             f'qos_overrides.{topic}.subscription parameters')
 

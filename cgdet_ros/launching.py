@@ -76,7 +76,7 @@ def detector(
     params_file = existing(value(context, 'params_file'), 'The parameter file')
     types = {'model_path': str, 'autostart': bool}
     given: dict[str, Any] = {
-        name: ParameterValue(value(context, name), value_type=kind)
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in types.items() if value(context, name)}
     given |= parameters or {}
     return Node(
@@ -85,27 +85,3 @@ def detector(
         parameters=[str(params_file), *([given] if given else [])], remappings=list(remappings),
         arguments=['--ros-args', '--log-level', value(context, 'log_level')],
         additional_env=profile_environment(), **options)
-
-
-def camera_topics(cameras: str, image_topic: str) -> dict[str, str]:
-    """
-    Give each camera's image topic, from names separated by commas or blanks.
-
-    image_topic is relative to the camera's name, or holds "{camera}" in its place. RuntimeError
-    says what is wrong with the names.
-    """
-    names = cameras.replace(',', ' ').split()
-    if not names:
-        raise RuntimeError('The list of cameras is empty; name them, as in cameras:=front,rear.')
-    for name in names:
-        if not name.replace('_', 'a').isalnum() or not name.isascii() or name[0].isdigit():
-            raise RuntimeError(f'{name!r} is no camera name: letters, digits and underscores, '
-                               'and no digit first.')
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise RuntimeError(f'The camera {min(twice)} is named twice.')
-    if '{camera}' in image_topic:
-        return {name: image_topic.replace('{camera}', name) for name in names}
-    if image_topic.startswith('/'):
-        raise RuntimeError(f'All cameras would read {image_topic}; put {{camera}} where their '
-                           'names belong, as in image_topic:=/{camera}/image_raw.')
-    return {name: f'{name}/{image_topic}' for name in names}

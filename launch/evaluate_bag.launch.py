@@ -41,10 +41,10 @@ ARGUMENTS = {
 
 
 def finish(event: ProcessExited, context: LaunchContext) -> Shutdown:
-    """End the launch with the evaluation, and fail with it unless all was interrupted."""
+    """End the launch with the first process, and fail with it unless all was interrupted."""
     if event.returncode and not context.is_shutdown:
-        raise RuntimeError(f'The evaluation failed, exit status {event.returncode}.')
-    return Shutdown(reason='the evaluation is done')
+        raise RuntimeError(f'{event.process_name} failed, exit status {event.returncode}.')
+    return Shutdown(reason=f'{event.process_name} is done')
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -61,7 +61,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         # Every detection counts for average precision, and the bag is the clock.
         detector(context, [], {
             'model_path': model, 'autostart': True, 'use_sim_time': True,
-            'score_threshold': EVALUATION_THRESHOLD}, on_exit=Shutdown(reason='no detector')),
+            'score_threshold': EVALUATION_THRESHOLD}, on_exit=finish),
         ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=finish,
                        additional_env=profile_environment())]
 

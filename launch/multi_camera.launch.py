@@ -14,7 +14,8 @@
 
 """Detect in several cameras at once: ros2 launch cgdet_ros multi_camera.launch.py cameras:=a,b."""
 
-from cgdet_ros.launching import camera_topics, declare, detector, DETECTOR_ARGUMENTS, value
+from cgdet_ros.camera_names import camera_topics
+from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, value
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import OpaqueFunction
 

@@ -29,7 +29,8 @@ RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runt
 HEAVY = ('onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show',
          'cgdet_core.evaluation.verify', 'cgdet_core.evaluation.benchmark',
-         'cgdet_core.evaluation.benchmark_report', 'cgdet_core.cli.measure')
+         'cgdet_core.evaluation.benchmark_report', 'cgdet_core.cli.measure',
+         'cgdet_core.doctor.machine', 'cgdet_core.doctor.model', 'cgdet_core.doctor.transport')
 
 
 def imported(module: str) -> set[str]:
