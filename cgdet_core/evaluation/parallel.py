@@ -34,6 +34,10 @@ SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'
             'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_BACKEND_LOG_LEVEL': 'fatal'}
 
 
+class RayFailed(UserError):
+    """Ray is there but cannot start, or be reached."""
+
+
 def import_ray() -> Any:
     """Import Ray with its statistics off; UserError where it is missing."""
     for name, value in SETTINGS.items():
@@ -55,7 +59,7 @@ def detect_in_parallel(
 
     workers: 0 for as many as there are cores. address: of a cluster, on whose machines model and
     bags have the same paths and this package is installed; by default Ray starts here and ends
-    with the last bag. The largest bags go first. UserError if Ray cannot start.
+    with the last bag. The largest bags go first. RayFailed comes before anything else.
     """
     ray = import_ray()
     temporary = None
@@ -85,8 +89,8 @@ def _start(ray: Any, **options: Any) -> None:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # Ray raises its own, those of gRPC, and bare Exception
         where = f' at {options["address"]}' if 'address' in options else ''
-        raise UserError(f'Ray{where} cannot be reached or started ('
-                        f'{str(error).strip().splitlines()[0].rstrip(".")}); try --workers 1.'
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
+        raise RayFailed(f'Ray{where} cannot be {"reached" if where else "started"}: {reason}.'
                         ) from None
 
 
