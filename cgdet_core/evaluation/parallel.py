@@ -19,6 +19,8 @@ import logging
 import os
 from pathlib import Path
 import shutil
+import signal
+import sys
 import tempfile
 from typing import Any
 
@@ -29,9 +31,9 @@ from cgdet_core.evaluation.bag_detection import BagDetections, detect_in_worker,
 LONGEST_FOLDER = 24
 STORE_BYTES = 128 * 2**20  # for detections alone; a larger result goes through the disk
 # Before Ray is imported. It must leave CUDA_VISIBLE_DEVICES alone: workers without a share of a
-# GPU of their own see the one that a single process would use.
+# GPU of their own see the one that a single process would use. Workers are no background work.
 SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',
-            'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_BACKEND_LOG_LEVEL': 'fatal'}
+            'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_worker_niceness': '0'}
 
 
 class RayFailed(UserError):
@@ -92,6 +94,8 @@ def _start(ray: Any, **options: Any) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
         raise RayFailed(f'Ray{where} cannot be {"reached" if where else "started"}: {reason}.'
                         ) from None
+    # Ray's own handler ends with a dump of the stack and leaves its folder behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _cores() -> int:
