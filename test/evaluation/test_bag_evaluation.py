@@ -52,7 +52,7 @@ Run = Callable[..., subprocess.CompletedProcess]
 def drives(scenes: Path, tmp_path: Path) -> Path:
     """Give a folder of two bags, 10 and 2 of the twelve frames, and one that is damaged."""
     folder = tmp_path / 'drives'
-    for name, match in (('day', 'scene_0000*'), ('night', 'scene_0001*'), ('torn', '*0')):
+    for name, match in (('day', 'scene_0000*'), ('night', 'scene_0001*'), ('torn', '*0.png')):
         write_bag(folder / name, coco_frames(load_coco(scenes), match), 10.0)
     torn = next((folder / 'torn').glob('*.mcap'))
     torn.write_bytes(torn.read_bytes()[:5000])
