@@ -204,7 +204,7 @@ def write_worst(
         costs += [0.0] * APART  # frames of different bags are never neighbours
     number_of = {place: number for number, place in enumerate(places)}
     chosen = [frames[number_of[i]] for i in choose(np.array(costs), count)]
-    listed = []
+    listed: list[dict[str, Any]] = []
     for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1):
         listed.append({
             'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
