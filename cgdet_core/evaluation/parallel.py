@@ -14,7 +14,9 @@
 
 """Ray: bags side by side, in processes of this machine or of a cluster."""
 
+import atexit
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 import logging
 import os
 from pathlib import Path
@@ -71,6 +73,8 @@ def detect_in_parallel(
             temporary = Path(tempfile.mkdtemp(
                 prefix='ray_', dir=place if len(place) <= LONGEST_FOLDER else '/tmp'))
             workers = min(workers or _cores(), len(jobs))
+            # Once more after Ray's own end, where its processes outlive a start that failed.
+            atexit.register(shutil.rmtree, temporary, ignore_errors=True)
             _start(ray, num_cpus=workers, include_dashboard=False,
                    object_store_memory=STORE_BYTES, _temp_dir=str(temporary))
             threads, share = max(1, _cores() // workers), 1
@@ -126,7 +130,8 @@ def _collect(
         for reference in ray.wait(list(running), timeout=1.0)[0]:
             number, job = running.pop(reference)
             try:
-                result = ray.get(reference)
+                # A copy, as Ray's arrays are read-only views of its store.
+                result = deepcopy(ray.get(reference))
             except ray.exceptions.RayError as error:
                 reason = type(error).__name__
                 result = BagDetections(
