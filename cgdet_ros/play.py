@@ -22,7 +22,7 @@ import sys
 from time import monotonic, sleep
 from typing import Any
 
-from cgdet_core.data.bags import image_connections, open_bag
+from cgdet_core.data.bags import COMPRESSED_TYPE, image_connections, open_bag
 from cgdet_core.errors import UserError
 from cgdet_ros.resources import use_transport_profile
 import rclpy
@@ -58,8 +58,9 @@ def play(
     Messages go out as recorded, byte for byte. Waits up to 10 s for a subscriber to each
     topic's publisher, then plays anyway. rate: speed relative to the recording. Topics whose
     message package is not installed are left out with a warning; `only_images` plays the one
-    image topic alone, as `image_raw`, and calls on_publish with each serialised message. `clock`
-    publishes each message's time on /clock before it, for nodes with use_sim_time.
+    image topic alone, as `image_raw` or `image_raw/compressed`, and calls on_publish with each
+    serialised message. `clock` publishes each message's time on /clock before it, for nodes with
+    use_sim_time.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
@@ -85,8 +86,9 @@ def _play(
             except UserError as error:
                 node.get_logger().warning(f'{error} The topic {c.topic} is left out.')
                 continue
+            name = 'image_raw/compressed' if c.msgtype == COMPRESSED_TYPE else 'image_raw'
             publishers[c.topic] = node.create_publisher(
-                kind, 'image_raw' if only_images else c.topic, qos)
+                kind, name if only_images else c.topic, qos)
         if not publishers:
             raise UserError(f'{path} holds no topic that can be played.')
         connections = [c for c in connections if c.topic in publishers]

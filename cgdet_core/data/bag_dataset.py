@@ -24,12 +24,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from cgdet_core.data.bag_images import (
-    color_picture,
-    stamp_of,
-    thermal_frame,
-    topic_messages,
-)
+from cgdet_core.data.bag_images import color_picture, stamp_of, topic_messages
 from cgdet_core.data.bag_pairing import (
     BagPlan,
     Choice,
@@ -49,6 +44,7 @@ from cgdet_core.runtime.card import write_atomically, write_json
 from cgdet_core.runtime.detector import Detector
 from cgdet_core.runtime.frames import read_thermal
 from cgdet_core.runtime.geometry import resize
+from cgdet_core.runtime.image_message import view_message
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +128,7 @@ def _write_bag(
     for stamp, message in _messages(plan, plan.thermal_topic, set(plan.stamps.tolist())):
         progress('thermal frames', 1)
         try:
-            frame = _as_integers(thermal_frame(message))
+            frame = _as_integers(view_message(message))
             small = _small(frame)
             if last is not None and last.shape == small.shape and (
                     change(last, small) < choice.min_change):

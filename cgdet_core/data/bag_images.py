@@ -12,25 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Topics and pixels of a bag's image messages, raw or compressed, thermal or colour."""
+"""Topics and messages of a bag's cameras, and the pixels of its colour images."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags import IMAGE_TYPE
+from cgdet_core.data.bags import COMPRESSED_TYPE, IMAGE_TYPE
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.frames import to_gray
-from cgdet_core.runtime.image_message import view_image
+from cgdet_core.runtime.image_message import view_image, view_pixels
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
-# encoding -> channels and the conversion to BGR
-COLORS: dict[str, tuple[int, int | None]] = {
-    'bgr8': (3, None), '8UC3': (3, None), 'rgb8': (3, cv2.COLOR_RGB2BGR),
-    'bgra8': (4, cv2.COLOR_BGRA2BGR), 'rgba8': (4, cv2.COLOR_RGBA2BGR),
-    'mono8': (1, cv2.COLOR_GRAY2BGR),
+# What cameras send beside the usual: encoding -> bytes of a pixel and the conversion to BGR
+CAMERA_ENCODINGS = {
     'yuv422': (2, cv2.COLOR_YUV2BGR_UYVY), 'uyvy': (2, cv2.COLOR_YUV2BGR_UYVY),
     'yuv422_yuy2': (2, cv2.COLOR_YUV2BGR_YUY2), 'yuyv': (2, cv2.COLOR_YUV2BGR_YUY2),
     # OpenCV names a Bayer pattern by its second row and column, ROS by its first.
@@ -52,6 +48,8 @@ def choose_topic(reader: Any, path: object, topic: str | None, option: str, othe
     """Give the image topic, by default the only one but `other`; UserError lists all topics."""
     topics = image_topics(reader)
     choice = [t for t in topics if t != other] if topic is None else [topic]
+    if topic is None:  # compressed beside raw is the same images again
+        choice = [t for t in choice if t.rpartition('/')[0] not in topics]
     if len(choice) == 1 and topics.get(choice[0], 0) > 0:
         return choice[0]
     listed = ', '.join(f'{t} ({n})' for t, n in topics.items()) or 'none'
@@ -77,35 +75,16 @@ def stamp_of(message: Any) -> int:
     return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
 
 
-def thermal_frame(message: Any) -> NDArray[Any]:
-    """Give a raw thermal frame (H, W) of an Image or CompressedImage; ValueError says why not."""
-    if hasattr(message, 'encoding'):
-        return view_image(message)
-    return to_gray(_decode(message, cv2.IMREAD_UNCHANGED))
-
-
 def color_picture(message: Any) -> NDArray[np.uint8]:
     """Give BGR (H, W, 3) of an Image or CompressedImage; ValueError says why not."""
-    if not hasattr(message, 'encoding'):
-        return _decode(message, cv2.IMREAD_COLOR)
-    if message.encoding not in COLORS:
-        raise ValueError(f'image encoding {message.encoding!r} is not supported, a colour image '
-                         f'must be one of {", ".join(COLORS)}')
-    channels, conversion = COLORS[message.encoding]
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    data = np.frombuffer(message.data, np.uint8)
-    needed = (height - 1) * step + width * channels
-    if min(height, width) == 0 or step < width * channels or data.size < needed:
-        raise ValueError(f'the image of {width}x{height} {message.encoding} pixels with a step of '
-                         f'{step} bytes does not fit its data of {data.size} bytes')
-    picture = np.ndarray((height, width, channels), np.uint8, data, strides=(step, channels, 1))
-    picture = np.ascontiguousarray(picture)
-    return picture if conversion is None else cv2.cvtColor(picture, conversion)
-
-
-def _decode(message: Any, flags: int) -> NDArray[Any]:
-    data = np.frombuffer(message.data, np.uint8)
-    picture = cv2.imdecode(data, flags) if data.size else None
-    if picture is None:
-        raise ValueError(f'the compressed image ({message.format!r}) cannot be decoded')
-    return picture
+    encoding = getattr(message, 'encoding', '')
+    if encoding not in CAMERA_ENCODINGS:
+        pixels = view_pixels(message)
+        if pixels.dtype != np.uint8:
+            raise ValueError(f'a colour image must be 8-bit, this one is {pixels.dtype}')
+        return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    size, conversion = CAMERA_ENCODINGS[encoding]
+    grey = np.ascontiguousarray(view_image(SimpleNamespace(
+        height=message.height, width=message.width * size, encoding='mono8', is_bigendian=0,
+        step=message.step, data=message.data)))
+    return cv2.cvtColor(grey.reshape(message.height, message.width, size), conversion)

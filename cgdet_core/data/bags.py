@@ -27,13 +27,14 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.frames import read_thermal
-from cgdet_core.runtime.image_message import view_image
+from cgdet_core.runtime.image_message import view_message
 from cgdet_core.runtime.normalization import Normalization, normalize
 import numpy as np
 from numpy.typing import NDArray
 import yaml
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
+COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 TOPIC = '/image_raw'
 START_NS = 1_700_000_000_000_000_000  # any date will do; a fixed one makes bags repeatable
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
@@ -166,10 +167,15 @@ def open_bag(path: str | Path) -> Iterator[Any]:
 
 
 def image_connections(reader: Any, path: str | Path, topic: str | None = None) -> list[Any]:
-    """Find the connection of the thermal images; UserError where there is none or a choice."""
-    found = [c for c in reader.connections if c.msgtype == IMAGE_TYPE]
-    if topic is not None:
-        found = [c for c in found if c.topic == topic]
+    """
+    Find the connections of the thermal images' topic, raw or compressed.
+
+    A raw topic comes before compressed ones, which are mostly the same images again. UserError
+    where there is none or a choice.
+    """
+    every = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)
+             and topic in (None, c.topic)]
+    found = [c for c in every if c.msgtype == IMAGE_TYPE] or every
     topics = sorted({c.topic for c in found})
     if len(topics) != 1:
         has = ', '.join(topics) or 'none'
@@ -182,8 +188,8 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame
     """
     Read the raw frames of a bag in the order of recording.
 
-    topic: the image topic, needed where there are several. UserError names a message that is
-    no valid thermal image.
+    topic: the image topic, raw or compressed, needed where there are several. UserError names a
+    message that is no valid thermal image.
     """
     with open_bag(path) as reader:
         connections = image_connections(reader, path, topic)
@@ -193,7 +199,7 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame
             try:
                 number, (connection, _, raw) = next(messages)
                 message = reader.deserialize(raw, connection.msgtype)
-                frame = view_image(message)
+                frame = view_message(message)
             except StopIteration:
                 return
             except Exception as error:  # damaged files raise the storages' own errors

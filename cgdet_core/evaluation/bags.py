@@ -14,7 +14,7 @@
 
 """Average precision over many bags, with its curves and the worst frames as pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from cgdet_core.evaluation.bag_detection import (
 )
 from cgdet_core.evaluation.coco import CocoMetric, evaluate, Report
 from cgdet_core.evaluation.figures import draw_curves, save_figure
-from cgdet_core.evaluation.parallel import detect_in_parallel, import_ray
+from cgdet_core.evaluation.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.evaluation.pictures import APART, choose, write_caption
 from cgdet_core.runtime.card import ModelCard
 from cgdet_core.runtime.detector import Detector
@@ -111,15 +111,23 @@ def detect_bags(
             if not b.error]
     if not jobs:
         return
-    if address is None and (len(jobs) == 1 or workers == 1):
-        results = detect_here(detector, jobs, progress)
-    else:
+
+    def keep(results: Iterable[tuple[int, BagDetections]]) -> None:
+        for number, result in results:
+            bags[number].result, bags[number].error = result, result.error
+            if result.error:
+                failed(result.error)
+
+    if address is not None or (len(jobs) > 1 and workers != 1):
         import_ray()
-        results = detect_in_parallel(model, jobs, workers or 0, address, progress)
-    for number, result in results:
-        bags[number].result, bags[number].error = result, result.error
-        if result.error:
-            failed(result.error)
+        try:
+            keep(detect_in_parallel(model, jobs, workers or 0, address, progress))
+            return
+        except RayFailed as error:
+            if address is not None:
+                raise
+            failed(f'{error} The bags are evaluated one after the other.')
+    keep(detect_here(detector, jobs, progress))
 
 
 def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Report:
@@ -196,7 +204,7 @@ def write_worst(
         costs += [0.0] * APART  # frames of different bags are never neighbours
     number_of = {place: number for number, place in enumerate(places)}
     chosen = [frames[number_of[i]] for i in choose(np.array(costs), count)]
-    listed = []
+    listed: list[dict[str, Any]] = []
     for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1):
         listed.append({
             'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),

@@ -14,11 +14,15 @@
 
 """Ray: bags side by side, in processes of this machine or of a cluster."""
 
+import atexit
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 import logging
 import os
 from pathlib import Path
 import shutil
+import signal
+import sys
 import tempfile
 from typing import Any
 
@@ -29,9 +33,13 @@ from cgdet_core.evaluation.bag_detection import BagDetections, detect_in_worker,
 LONGEST_FOLDER = 24
 STORE_BYTES = 128 * 2**20  # for detections alone; a larger result goes through the disk
 # Before Ray is imported. It must leave CUDA_VISIBLE_DEVICES alone: workers without a share of a
-# GPU of their own see the one that a single process would use.
+# GPU of their own see the one that a single process would use. Workers are no background work.
 SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',
-            'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_BACKEND_LOG_LEVEL': 'fatal'}
+            'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_worker_niceness': '0'}
+
+
+class RayFailed(UserError):
+    """Ray is there but cannot start, or be reached."""
 
 
 def import_ray() -> Any:
@@ -55,7 +63,7 @@ def detect_in_parallel(
 
     workers: 0 for as many as there are cores. address: of a cluster, on whose machines model and
     bags have the same paths and this package is installed; by default Ray starts here and ends
-    with the last bag. The largest bags go first. UserError if Ray cannot start.
+    with the last bag. The largest bags go first. RayFailed comes before anything else.
     """
     ray = import_ray()
     temporary = None
@@ -65,6 +73,8 @@ def detect_in_parallel(
             temporary = Path(tempfile.mkdtemp(
                 prefix='ray_', dir=place if len(place) <= LONGEST_FOLDER else '/tmp'))
             workers = min(workers or _cores(), len(jobs))
+            # Once more after Ray's own end, where its processes outlive a start that failed.
+            atexit.register(shutil.rmtree, temporary, ignore_errors=True)
             _start(ray, num_cpus=workers, include_dashboard=False,
                    object_store_memory=STORE_BYTES, _temp_dir=str(temporary))
             threads, share = max(1, _cores() // workers), 1
@@ -85,9 +95,11 @@ def _start(ray: Any, **options: Any) -> None:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # Ray raises its own, those of gRPC, and bare Exception
         where = f' at {options["address"]}' if 'address' in options else ''
-        raise UserError(f'Ray{where} cannot be reached or started ('
-                        f'{str(error).strip().splitlines()[0].rstrip(".")}); try --workers 1.'
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
+        raise RayFailed(f'Ray{where} cannot be {"reached" if where else "started"}: {reason}.'
                         ) from None
+    # Ray's own handler ends with a dump of the stack and leaves its folder behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _cores() -> int:
@@ -118,7 +130,8 @@ def _collect(
         for reference in ray.wait(list(running), timeout=1.0)[0]:
             number, job = running.pop(reference)
             try:
-                result = ray.get(reference)
+                # A copy, as Ray's arrays are read-only views of its store.
+                result = deepcopy(ray.get(reference))
             except ray.exceptions.RayError as error:
                 reason = type(error).__name__
                 result = BagDetections(

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Letterbox: fit a frame into the model's input and bring boxes back."""
+"""Crop and letterbox: fit a frame into the model's input and bring boxes back."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,32 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Cut pixels off the edges of a received image, for example a camera's telemetry rows."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.top, self.bottom, self.left, self.right) < 0:
+            raise ValueError(f'a crop cannot be negative: {self}')
+
+    def apply(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Give the rest of an image (H, W, ...) as a view; ValueError if there is none."""
+        height, width = image.shape[:2]
+        rest = image[self.top:max(0, height - self.bottom), self.left:max(0, width - self.right)]
+        if rest.size == 0:
+            raise ValueError(f'{self} leaves nothing of the image of {width}x{height} pixels')
+        return rest
+
+    def to_received(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map boxes (K, 4) from pixels of the cropped to pixels of the received image."""
+        return boxes + np.array((self.left, self.top) * 2, np.float32)
 
 
 @dataclass(frozen=True)

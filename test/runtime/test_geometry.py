@@ -14,7 +14,7 @@
 
 """Letterbox: there and back again."""
 
-from cgdet_core.runtime.geometry import Letterbox
+from cgdet_core.runtime.geometry import Crop, Letterbox
 from hypothesis import given, strategies
 import numpy as np
 import pytest
@@ -49,3 +49,29 @@ def test_a_bright_spot_lands_where_its_box_says(size: tuple[int, int]) -> None:
     tolerance = 1 + 0.51 / box.scale
     np.testing.assert_allclose(box.to_source(spot), [[x1, y1, x2, y2]], atol=tolerance)
     assert (out[box.fitted[1]:] == 0).all() and (out[:, box.fitted[0]:] == 0).all()
+
+
+def test_a_crop_is_a_view_and_boxes_come_back() -> None:
+    frame = np.zeros((60, 80), np.uint16)
+    frame[12:20, 33:50] = 1
+    crop = Crop(top=2, bottom=4, left=3, right=1)
+    rest = crop.apply(frame)
+    assert rest.shape == (54, 76) and np.shares_memory(rest, frame)
+    ys, xs = np.nonzero(rest)
+    box = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+    assert crop.to_received(box).tolist() == [[33, 12, 50, 20]]
+    assert crop.to_received(box).dtype == np.float32
+    assert crop.to_received(np.zeros((0, 4), np.float32)).shape == (0, 4)
+    assert Crop().apply(frame[..., None]).shape == (60, 80, 1)
+
+
+@pytest.mark.parametrize('crop', [
+    Crop(top=60), Crop(bottom=60), Crop(30, 30), Crop(left=50, right=40), Crop(right=500)])
+def test_a_crop_that_leaves_nothing_is_refused(crop: Crop) -> None:
+    with pytest.raises(ValueError, match='leaves nothing of the image of 80x60'):
+        crop.apply(np.zeros((60, 80), np.uint8))
+
+
+def test_a_negative_crop_is_refused() -> None:
+    with pytest.raises(ValueError, match='negative'):
+        Crop(left=-1)

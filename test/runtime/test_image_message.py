@@ -15,9 +15,18 @@
 """Pixels of image messages: every encoding, byte order and padding, and every way to be bad."""
 
 from dataclasses import dataclass
+import struct
 from typing import Any
 
-from cgdet_core.runtime.image_message import view_image
+from cgdet_core.runtime.image_message import (
+    decode_image,
+    is_false_colour,
+    MAX_PIXELS,
+    view_image,
+    view_message,
+    view_pixels,
+)
+import cv2
 import numpy as np
 import pytest
 
@@ -34,11 +43,19 @@ class Message:
     data: Any
 
 
+@dataclass
+class Compressed:
+    """Stand in for sensor_msgs/CompressedImage."""
+
+    format: str
+    data: Any
+
+
 def message(frame: np.ndarray, encoding: str, padding: int = 0, big: bool = False) -> Message:
     rows = frame.astype(frame.dtype.newbyteorder('>' if big else '<'))
     data = b''.join(row.tobytes() + b'\xff' * padding for row in rows)
-    step = frame.shape[1] * frame.itemsize + padding
-    return Message(*frame.shape, encoding, int(big), step, data)
+    step = frame[0].nbytes + padding
+    return Message(*frame.shape[:2], encoding, int(big), step, data)
 
 
 @pytest.mark.parametrize(('encoding', 'dtype'), [
@@ -76,3 +93,140 @@ def test_bad_messages_are_refused_in_words(change: dict, words: str) -> None:
         setattr(bad, key, value)
     with pytest.raises(ValueError, match=words):
         view_image(bad)
+
+
+def counts(shape: tuple[int, ...] = (24, 32), top: int = 2**14) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, top, shape).astype(np.uint16)
+
+
+def encoded(suffix: str, picture: np.ndarray) -> bytes:
+    good, data = cv2.imencode(suffix, picture)
+    assert good
+    return data.tobytes()
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', '8UC3'])
+@pytest.mark.parametrize('padding', [0, 5])
+def test_grey_in_colour_channels_stays_as_it_was(encoding: str, padding: int) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    channels = 4 if 'a' in encoding else 3
+    picture = np.dstack([gray] * 3 + [np.full_like(gray, 9)])[..., :channels]
+    bad = message(picture, encoding, padding)
+    np.testing.assert_array_equal(view_message(bad), gray)
+    assert not is_false_colour(view_pixels(bad))
+
+
+@pytest.mark.parametrize(('encoding', 'red'), [
+    ('bgr8', 2), ('8UC3', 2), ('bgra8', 2), ('rgb8', 0), ('rgba8', 0)])
+def test_false_colour_is_told_and_its_channels_are_not_swapped(encoding: str, red: int) -> None:
+    picture = np.zeros((3, 4, 4 if 'a' in encoding else 3), np.uint8)
+    picture[..., red] = 200
+    pixels = view_pixels(message(picture, encoding, padding=3))
+    assert pixels.shape == (3, 4, 3) and is_false_colour(pixels)
+    np.testing.assert_array_equal(pixels[..., 2], 200)
+    np.testing.assert_array_equal(view_message(message(picture, encoding)), 60)  # 0.299 of red
+
+
+@pytest.mark.parametrize(('suffix', 'kind'), [
+    ('.png', '16UC1; png compressed '), ('.tiff', 'mono16; tiff compressed '), ('.png', 'png')])
+def test_compressed_counts_survive(suffix: str, kind: str) -> None:
+    found = view_message(Compressed(kind, encoded(suffix, counts())))
+    np.testing.assert_array_equal(found, counts())
+    assert found.dtype == np.uint16
+
+
+def test_compressed_kelvin_survives() -> None:
+    kelvin = counts().astype(np.float32) / 50
+    np.testing.assert_array_equal(
+        view_message(Compressed('32FC1; tiff compressed ', encoded('.tiff', kelvin))), kelvin)
+
+
+@pytest.mark.parametrize('kind', ['16UC1; compressedDepth png', 'mono16; compressedDepth'])
+def test_compressed_depth_survives(kind: str) -> None:
+    header = struct.pack('<iff', 0, 0.0, 0.0)
+    found = view_message(Compressed(kind, header + encoded('.png', counts())))
+    np.testing.assert_array_equal(found, counts())
+
+
+def test_jpeg_of_grey_and_of_colour() -> None:
+    gray = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
+    found = view_message(Compressed('mono8; jpeg compressed ', encoded('.jpg', gray)))
+    assert found.dtype == np.uint8 and np.abs(found.astype(int) - gray).max() <= 4
+    colour = cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO)
+    pixels = view_pixels(Compressed('rgb8; jpeg compressed bgr8', encoded('.jpg', colour)))
+    assert is_false_colour(pixels)
+    assert np.abs(pixels.astype(int) - colour).mean() < 8  # the right way round
+    assert view_message(Compressed('jpeg', encoded('.jpg', colour))).shape == gray.shape
+
+
+def test_alpha_is_dropped() -> None:
+    picture = np.dstack([counts()] * 3 + [np.zeros_like(counts())])
+    np.testing.assert_array_equal(view_message(Compressed('png', encoded('.png', picture))),
+                                  counts())
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    data = encoded('.png', counts())
+    return data[:16] + struct.pack('>II', width, height) + data[24:]
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    data = encoded('.jpg', counts().astype(np.uint8))
+    at = data.index(b'\xff\xc0') + 5
+    return data[:at] + struct.pack('>HH', height, width) + data[at + 4:]
+
+
+def tiff_claiming(width: int, height: int) -> bytes:
+    return (b'II*\0' + struct.pack('<IH', 8, 2) + struct.pack('<HHII', 256, 4, 1, width)
+            + struct.pack('<HHII', 257, 3, 1, height) + b'\0' * 4)
+
+
+@pytest.mark.parametrize('data', [
+    png_claiming(2**31 - 1, 2**31 - 1), png_claiming(MAX_PIXELS, 2), png_claiming(0, 5),
+    jpeg_claiming(65000, 65000), tiff_claiming(2**31, 60000), tiff_claiming(2**32 - 1, 1)])
+def test_no_picture_of_absurd_size_is_unpacked(data: bytes) -> None:
+    with pytest.raises(ValueError, match='claims .* pixels'):
+        view_message(Compressed('', data))
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.tiff'])
+def test_no_truncated_picture_is_believed(suffix: str) -> None:
+    data = encoded(suffix, counts((48, 64), 256).astype(np.uint8))
+    whole = view_message(Compressed('', data))
+    refused = 0
+    for length in range(0, len(data) - 2, 13):
+        try:  # the end of a TIFF lists what OpenCV does not read
+            np.testing.assert_array_equal(view_message(Compressed('', data[:length])), whole)
+        except ValueError:
+            refused += 1
+    assert refused > 0.95 * len(data) / 13
+
+
+def test_random_damage_never_raises_anything_but_a_sentence() -> None:
+    rng = np.random.default_rng(1)
+    good = [encoded(s, counts((16, 16), 256).astype(np.uint8)) for s in ('.png', '.jpg', '.tiff')]
+    refused = 0
+    for i in range(600):
+        data = np.frombuffer(good[i % 3], np.uint8).copy()
+        data[rng.integers(0, len(data), 5)] = rng.integers(0, 256, 5)
+        try:
+            assert view_message(Compressed('', data)).ndim == 2
+        except ValueError as error:
+            refused += 1
+            assert '\n' not in str(error) and len(str(error)) < 250
+    assert refused > 200
+
+
+@pytest.mark.parametrize(('kind', 'data', 'words'), [
+    ('jpeg', b'', 'empty'), ('jpeg', b'hello world', 'none of PNG, JPEG and TIFF'),
+    ('png', encoded('.bmp', np.zeros((4, 4), np.uint8)), 'none of PNG'),
+    ('32FC1; compressedDepth png', encoded('.png', counts()), 'publish 16UC1'),
+    ('16UC1; compressedDepth rvl', b'abc' * 20, 'only 16-bit PNG'),
+    ('16UC1; compressedDepth', b'abc', 'empty'),
+    ('tiff', encoded('.tiff', np.zeros((4, 4), np.float64)), 'float64 pixels'),
+])
+def test_bad_compressed_messages_are_refused_in_words(
+    kind: str, data: bytes, words: str,
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode_image(kind, data)
