@@ -30,6 +30,7 @@ train = runtime + bags + [
     'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]
+track = ['norfair>=2.3']  # which needs numpy 1, as ROS distributions do
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest']
 
@@ -56,6 +57,7 @@ setup(
         'runtime': runtime,
         'bags': bags,
         'tensorrt': tensorrt,
+        'track': track,
         'train': train,
         'test': test,  # colcon test runs pytest because of this name
         'dev': test + ['mypy', 'pre-commit', 'ruff', 'types-PyYAML'],

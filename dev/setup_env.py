@@ -17,7 +17,7 @@ Make the development environment .venv in the repository's root.
 
 Runs under the system's Python with nothing but the standard library. The second time it only
 compares a stamp. Where a ROS 2 distribution is sourced the environment uses it; elsewhere it gets
-ROS 2 from PyPI, and vision_msgs is generated from dev/vision_msgs.
+ROS 2 from PyPI, and the message packages in dev are generated.
 """
 
 import sys
@@ -46,7 +46,7 @@ VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 STAMP = VENV / 'setup.stamp'
 LOG = VENV / 'setup.log'
-MESSAGES = DEV / 'vision_msgs'
+MESSAGES = sorted(path.parent for path in DEV.glob('*/package.xml'))  # packages to generate
 UV = 'uv==0.13.8'
 WHEEL_PREFIX = re.compile(rb'/opt/python/cp3\d+-cp3\d+t?')  # of the machine that built the wheels
 LOG_TAIL = 15
@@ -89,15 +89,16 @@ def set_up(distribution: str | None) -> None:
     second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
     with step('installing packages (several GB the first time, most of them PyTorch)'):
         install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
-    with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB)'):
-        # Without dependencies: the type stubs ask for the whole of TensorRT, which has no wheel.
-        install('--no-deps', '-r', str(DEV / 'requirements-engines.txt'))
+    with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB), and norfair'):
+        # Without dependencies: the type stubs ask for the whole of TensorRT, which has no wheel,
+        # and norfair for versions it does not need.
+        install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
         mend_tensorrt_stubs()
     if not distribution:
-        with step('generating vision_msgs'):
-            generate_vision_msgs()
-        with step("comparing vision_msgs' type hashes with the real package's"):
-            check_type_hashes()
+        for package in MESSAGES:
+            with step(f"generating {package.name}, comparing type hashes with the real package's"):
+                generate(package)
+                check_type_hashes(package)
     with step('installing cgdet_ros itself, editable'):
         install('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     write_ros_env(distribution)
@@ -115,7 +116,8 @@ def sourced_distribution() -> str | None:
 def stamp(distribution: str | None) -> str:
     """Give a hash of everything the environment is made from."""
     files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
-             *sorted(DEV.glob('requirements*.txt')), *_message_files()]
+             *sorted(DEV.glob('requirements*.txt')),
+             *(path for package in MESSAGES for path in _files(package))]
     return _hash(files, ROOT, sys.version, sys.base_prefix, distribution)
 
 
@@ -126,18 +128,16 @@ def check_machine(distribution: str | None) -> None:
         raise SetupError(f'Python {version} lacks its venv module; install it with '
                          f'"apt install python{version}-venv".')
     if distribution:
-        missing = [m for m in ('vision_msgs', 'cv_bridge') if _origin(m) is None]
-        if missing:
-            packages = ' '.join(f'ros-{distribution}-{m.replace("_", "-")}' for m in missing)
-            raise SetupError(f'ROS 2 {distribution} lacks {" and ".join(missing)}; install with '
-                             f'"apt install {packages}".')
+        if _origin('vision_msgs') is None:
+            raise SetupError(f'ROS 2 {distribution} lacks vision_msgs; install it with '
+                             f'"apt install ros-{distribution}-vision-msgs".')
         if sys.version_info >= (3, 13):
             raise SetupError('Beside a ROS 2 distribution Python 3.10, 3.11 or 3.12 is needed; '
                              'name the one ROS uses with "make PYTHON=/usr/bin/python3 ...".')
         return
     missing = [p for p in ('g++', 'cmake', 'make') if shutil.which(p) is None]
     if missing:
-        raise SetupError(f'Generating vision_msgs needs {" and ".join(missing)}; install with '
+        raise SetupError(f'Generating messages needs {" and ".join(missing)}; install with '
                          f'"apt install {" ".join(missing)}".')
 
 
@@ -171,24 +171,24 @@ def install(*arguments: str) -> None:
         'The packages could not be installed; is the network there?')
 
 
-def generate_vision_msgs() -> None:
-    """Generate and install vision_msgs with the wheels' own rosidl, unless it is there."""
-    mark = VENV / 'share' / 'vision_msgs' / 'source.hash'
-    wanted = _hash([DEV / 'requirements-ros.txt', *_message_files()])
+def generate(package: Path) -> None:
+    """Generate and install a message package with the wheels' own rosidl, unless it is there."""
+    mark = VENV / 'share' / package.name / 'source.hash'
+    wanted = _hash([DEV / 'requirements-ros.txt', *_files(package)])
     if mark.is_file() and mark.read_text() == wanted:
         return
     rewrite_cmake_exports()
     environment = {'AMENT_PREFIX_PATH': str(VENV), '_ROS_WHEELS_BOOTSTRAP_COMPLETE': '1',
                    'LD_LIBRARY_PATH': os.pathsep.join(ros_libraries())}
-    with tempfile.TemporaryDirectory(prefix='vision_msgs_') as build:
+    with tempfile.TemporaryDirectory(prefix=f'{package.name}_') as build:
         for command in (
-            ['cmake', '-S', str(MESSAGES), '-B', build, f'-DCMAKE_PREFIX_PATH={VENV}',
+            ['cmake', '-S', str(package), '-B', build, f'-DCMAKE_PREFIX_PATH={VENV}',
              f'-DCMAKE_INSTALL_PREFIX={VENV}', f'-DPython3_EXECUTABLE={PYTHON}',
              '-DPython3_FIND_VIRTUALENV=ONLY', '-DBUILD_TESTING=OFF'],
             ['cmake', '--build', build, f'-j{len(os.sched_getaffinity(0))}'],
             ['cmake', '--install', build],
         ):
-            run(command, 'vision_msgs could not be generated', environment)
+            run(command, f'{package.name} could not be generated', environment)
     mark.write_text(wanted)
 
 
@@ -216,18 +216,17 @@ def mend_tensorrt_stubs() -> None:
             path.write_text(new)
 
 
-def check_type_hashes() -> None:
+def check_type_hashes(package: Path) -> None:
     """Compare the generated type hashes with the real package's: they decide who can talk."""
-    for name, expected in json.loads((MESSAGES / 'type_hashes.json').read_text()).items():
-        package, kind, message = name.split('/')
-        path = VENV / 'share' / package / kind / f'{message}.json'
+    for name, expected in json.loads((package / 'type_hashes.json').read_text()).items():
+        path = VENV / 'share' / f'{name}.json'
         if not path.is_file():
             raise SetupError(f'{name} was not generated; remove .venv and try again.')
         hashes = {t['type_name']: t['hash_string']
                   for t in json.loads(path.read_text())['type_hashes']}
         if hashes[name] != expected:
             raise SetupError(f'{name} has the type hash {hashes[name]}, the real package has '
-                             f'{expected}; correct {MESSAGES.relative_to(ROOT)}.')
+                             f'{expected}; correct {package.relative_to(ROOT)}.')
 
 
 def ros_libraries() -> list[str]:
@@ -309,8 +308,8 @@ def _origin(module: str) -> str | None:
     return spec.origin
 
 
-def _message_files() -> list[Path]:
-    return sorted(p for p in MESSAGES.rglob('*') if p.is_file())
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob('*') if p.is_file())
 
 
 def _hash(files: list[Path], *values: object) -> str:

@@ -14,6 +14,7 @@
 
 """Draw detections on thermal frames, for people to look at."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,34 @@ TRUTH_COLOR = (255, 255, 255)
 def draw(
     frame: NDArray[Any], detections: Detections, classes: tuple[str, ...],
     normalization: Normalization, truth: NDArray[np.float32] | None = None,
+    ids: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """
     Give a picture (H, W, 3) BGR of a raw frame with labelled boxes.
 
-    truth (M, 4): annotated boxes, drawn thin and white below the detections.
+    truth (M, 4): annotated boxes, drawn thin and white below the detections; ids: the tracks'.
     """
     gray = (normalize(frame, normalization) * 255).astype(np.uint8)
     picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
     for box in np.rint(truth).astype(int) if truth is not None else ():
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), TRUTH_COLOR, 1)
     corners = np.rint(detections.boxes).astype(int)
-    for box, score, label in zip(corners, detections.scores, detections.labels):
+    for box, label, text in zip(
+            corners, detections.labels, captions(detections, classes, ids)):
         color = COLORS[label % len(COLORS)]
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), color, 2)
         above = int(box[0]), int(max(10, box[1] - 3))
-        cv2.putText(picture, f'{classes[label]} {score:.2f}', above,
-                    cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
+        cv2.putText(picture, text, above, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
     return picture
+
+
+def captions(
+    detections: Detections, classes: tuple[str, ...], ids: Sequence[str] = (),
+) -> list[str]:
+    """Give each detection's class, score and, where there is one, `#` with its track's id."""
+    return [f'{classes[label]} {score:.2f}' + (f' #{track}' if track else '')
+            for label, score, track in zip(
+                detections.labels, detections.scores, ids or [''] * len(detections))]
 
 
 def contact_sheet(
