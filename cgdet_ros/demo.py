@@ -21,13 +21,11 @@ of its own, started as a user would start it.
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 import os
 from pathlib import Path
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 from threading import Thread
@@ -42,38 +40,21 @@ from cgdet_core.evaluation.detect import source_frames
 from cgdet_core.runtime.card import load_card, ModelCard, write_json
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.drawing import contact_sheet, draw, save_png
-from cgdet_core.runtime.postprocess import Detections
+from cgdet_ros.collector import Collector, Run
 from cgdet_ros.play import play
 from cgdet_ros.resources import share_file, use_transport_profile
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rich.console import Console
 from rich.table import Table
-from vision_msgs.msg import Detection2DArray, LabelInfo
 
 SYNTHETIC_FRAMES = 60
 SYNTHETIC_SEED = 424242  # never seen in training
 START_TIMEOUT_S = 60.0
 SETTLE_S = 2.0  # after the last frame, for the last detections
-STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialised header
-
-
-@dataclass
-class Run:
-    """What the node published for a bag; keys are the images' stamps in nanoseconds."""
-
-    sent: dict[int, float] = field(default_factory=dict)  # time of publication
-    received: dict[int, Detections] = field(default_factory=dict)
-    latencies: dict[int, float] = field(default_factory=dict)  # s, publication to detections
-    frame_ids: set[str] = field(default_factory=set)
-    headers_equal: bool = True  # every detection's header is its array's
-    status: dict[str, str] = field(default_factory=dict)  # the node's last diagnostics
 
 
 @contextmanager
@@ -96,70 +77,24 @@ def detector_process(model: str | Path | None, score_threshold: float) -> Iterat
             process.wait()
 
 
-class Collector(Node):
-    """Subscribe to all the node publishes."""
-
-    def __init__(self) -> None:
-        super().__init__('cgdet_collector')
-        self.run = Run()
-        self.classes: dict[int, str] | None = None
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(Detection2DArray, 'detections', self._detections, 100)
-        self.create_subscription(LabelInfo, 'label_info', self._label_info, latched)
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
-
-    def sent(self, data: bytes) -> None:
-        """Note when an image is published; `data` is the serialised message."""
-        seconds, nanoseconds = STAMP.unpack_from(data, 4)
-        self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
-
-    def _detections(self, message: Detection2DArray) -> None:
-        now = monotonic()
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        run = self.run
-        run.frame_ids.add(message.header.frame_id)
-        run.headers_equal &= all(d.header == message.header for d in message.detections)
-        run.received[stamp] = from_message(message)
-        if stamp in run.sent:
-            run.latencies[stamp] = now - run.sent[stamp]
-
-    def _label_info(self, message: LabelInfo) -> None:
-        self.classes = {c.class_id: c.class_name for c in message.class_map}
-
-    def _diagnostics(self, message: DiagnosticArray) -> None:
-        # The node's own status comes first: its message says why it does not start.
-        statuses = [s for s in message.status if 'thermal_detector' in s.name]
-        if statuses:
-            values = {v.key: v.value for s in reversed(statuses) for v in s.values}
-            self.run.status = {'message': statuses[0].message, **values}
-
-
-def from_message(message: Detection2DArray) -> Detections:
-    """Give the arrays of a message, the inverse of `to_detection_array`."""
-    boxes = np.array([(d.bbox.center.position.x, d.bbox.center.position.y,
-                       d.bbox.size_x, d.bbox.size_y) for d in message.detections],
-                     np.float64).reshape(-1, 4)
-    half = boxes[:, 2:] / 2
-    hypotheses = [d.results[0].hypothesis for d in message.detections]
-    return Detections(
-        np.hstack([boxes[:, :2] - half, boxes[:, :2] + half]).astype(np.float32),
-        np.array([h.score for h in hypotheses], np.float32),
-        np.array([int(h.class_id) for h in hypotheses], np.int64))
-
-
 def run_bag(bag: str | Path, model: str | Path | None, score_threshold: float,
-            rate: float = 1.0) -> Run:
-    """Play a bag into a node of its own and collect what it publishes."""
-    rclpy.init()
+            rate: float = 1.0, running: bool = False, ros_args: list[str] | None = None) -> Run:
+    """
+    Play a bag into a node and collect what it publishes.
+
+    running: the node is there already, in the namespace that ros_args name, and takes its time
+    from the bag; otherwise one is started, with model and score_threshold.
+    """
+    rclpy.init(args=ros_args or [])
     collector, executor = Collector(), SingleThreadedExecutor()
     executor.add_node(collector)
     spinning = Thread(target=_spin, args=(executor,), daemon=True)
     spinning.start()
     try:
-        with detector_process(model, score_threshold):
+        with nullcontext() if running else detector_process(model, score_threshold):
             _wait(lambda: collector.classes is not None, START_TIMEOUT_S,
                   lambda: collector.run.status.get('message', 'the node did not become active'))
-            play(collector, bag, rate, collector.sent, only_images=True)
+            play(collector, bag, rate, collector.sent, only_images=True, clock=running)
             # One more second than the diagnostics' period.
             sleep(SETTLE_S)
     finally:
@@ -194,27 +129,32 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--model', help='ONNX file; the shipped model by default')
     parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
     parser.add_argument('--output', default='demo', help='folder for what the demo writes')
-    options = parser.parse_args(args)
-    # A graph of our own: no other camera on the network plays into the demo.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    parser.add_argument('--running', action='store_true',
+                        help='play into a node that runs already; takes --ros-args')
+    options, ros_args = parser.parse_known_args(args)
+    if ros_args and not (options.running and ros_args[0] == '--ros-args'):
+        parser.error(f'unrecognized arguments: {" ".join(ros_args)}')
+    if not options.running:
+        # A graph of our own: no other camera on the network plays into the demo.
+        os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     try:
         use_transport_profile()
-        demo(options, Path(options.output))
+        demo(options, Path(options.output), ros_args)
     except UserError as error:
         sys.exit(f'cgdet: {error}')
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def demo(options: argparse.Namespace, output: Path) -> None:
+def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None = None) -> None:
     """Make the bag where none is given, run it, and write table, pictures and video."""
     model = Path(options.model) if options.model else share_file('models/thermal.onnx')
     card = load_card(model)
     bag, truth = _input(options, output, card)
     output.mkdir(parents=True, exist_ok=True)
     run = run_bag(bag, model, EVALUATION_THRESHOLD if truth else card.score_threshold,
-                  options.rate)
+                  options.rate, options.running, ros_args)
     report = summarise(run, truth, card)
     frames = ((f.stamp_ns, f.frame) for f in read_frames(bag))
     _write_pictures(frames, run, truth, card, output)

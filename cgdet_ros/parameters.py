@@ -125,12 +125,6 @@ class Settings:
     thresholds: NDArray[np.float32]  # (num_classes,), empty without a model
 
 
-def table() -> list[tuple[str, str, str, str]]:
-    """Give rows for documentation: name, default, range, description."""
-    return [(spec.name, str(spec.default), spec.limits(), _describe(spec))
-            for spec in (*SPECS, CLASS_SPEC)]
-
-
 def declare(node: Node) -> None:
     """Declare all parameters but those of the classes."""
     for spec in SPECS:

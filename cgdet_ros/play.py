@@ -29,9 +29,12 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 
 MATCH_TIMEOUT_S = 10.0
+CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def message_class(name: str) -> Any:
@@ -47,6 +50,7 @@ def message_class(name: str) -> Any:
 def play(
     node: Node, path: str | Path, rate: float = 1.0,
     on_publish: Callable[[bytes], None] | None = None, only_images: bool = False,
+    clock: bool = False,
 ) -> int:
     """
     Publish every message of a bag once at its time, and return their number.
@@ -55,12 +59,13 @@ def play(
     topic's publisher, then plays anyway. rate: speed relative to the recording. Topics whose
     message package is not installed are left out with a warning; `only_images` plays the one
     image topic alone, as `image_raw` or `image_raw/compressed`, and calls on_publish with each
-    serialised message.
+    serialised message. `clock` publishes each message's time on /clock before it, for nodes with
+    use_sim_time.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
     try:
-        return _play(node, path, rate, on_publish, only_images)
+        return _play(node, path, rate, on_publish, only_images, clock)
     except Exception:
         if rclpy.ok():
             raise
@@ -69,7 +74,7 @@ def play(
 
 def _play(
     node: Node, path: str | Path, rate: float, on_publish: Callable[[bytes], None] | None,
-    only_images: bool,
+    only_images: bool, clock: bool,
 ) -> int:
     with open_bag(path) as reader:
         qos = QoSProfile(depth=10)
@@ -87,6 +92,7 @@ def _play(
         if not publishers:
             raise UserError(f'{path} holds no topic that can be played.')
         connections = [c for c in connections if c.topic in publishers]
+        time = node.create_publisher(Clock, '/clock', CLOCK_QOS) if clock else None
         try:
             _wait_for_subscribers(list(publishers.values()))
             start, first, count = monotonic(), None, 0
@@ -95,12 +101,16 @@ def _play(
                 sleep(max(0.0, start + (recorded - first) * 1e-9 / rate - monotonic()))
                 if not rclpy.ok():
                     break
+                if time is not None:
+                    time.publish(Clock(clock=Time(nanoseconds=recorded).to_msg()))
                 data = bytes(raw)
                 if on_publish is not None:
                     on_publish(data)
                 publishers[connection.topic].publish(data)
                 count += 1
         finally:
+            if time is not None:
+                node.destroy_publisher(time)
             for publisher in publishers.values():
                 if rclpy.ok():
                     publisher.wait_for_all_acked(Duration(seconds=2))
@@ -123,13 +133,14 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('bag')
     parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
     parser.add_argument('--loop', action='store_true', help='start again at the end')
+    parser.add_argument('--clock', action='store_true', help='publish its time on /clock')
     options, ros_args = parser.parse_known_args(args)
     use_transport_profile()
     rclpy.init(args=ros_args)
     node = Node('cgdet_bag_player')
     try:
         while True:
-            count = play(node, options.bag, options.rate)
+            count = play(node, options.bag, options.rate, clock=options.clock)
             if not rclpy.ok():
                 sys.exit(130)
             node.get_logger().info(f'{count} messages of {options.bag} published')

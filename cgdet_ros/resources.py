@@ -21,6 +21,9 @@ import sys
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from cgdet_core.errors import UserError
 
+# Fast DDS 2 (Humble, Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
 
 def share_file(pattern: str) -> Path:
     """
@@ -44,9 +47,8 @@ def use_transport_profile() -> None:
     """
     Give this process and its children the shipped DDS profile, unless the user chose one.
 
-    Must run before rclpy is initialised. Fast DDS 2 (Humble, Jazzy) reads the first name, Fast
-    DDS 3 (Kilted) the second.
+    Must run before rclpy is initialised.
     """
     profile = str(share_file('config/fastdds.xml'))
-    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+    for name in PROFILE_VARIABLES:
         os.environ.setdefault(name, profile)

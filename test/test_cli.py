@@ -20,6 +20,8 @@ from pathlib import Path
 import shutil
 import subprocess
 
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.frames import read_thermal
 import cv2
 import numpy as np
 import pytest
@@ -100,6 +102,31 @@ def test_bag_evaluate_equals_evaluate(
     assert a['AP'] == pytest.approx(b['AP'], abs=1e-6 if encoding == 'mono16' else 0.1)
 
 
+def test_a_data_set_of_a_bag_finds_the_bag_again(
+    run_cgdet: Run, onnx_model: Path, detector: Detector, scenes: Path, tmp_path: Path,
+) -> None:
+    """Pre-labels are the model's own detections, so that it finds every one of them."""
+    bag, out = tmp_path / 'bag', tmp_path / 'set'
+    frame = read_thermal(scenes.parent / 'thermal' / 'scene_00000.png')
+    # A tiny student is sure of nothing.
+    score = float(np.sort(detector.detect(frame, 0.0).scores)[-5])
+    assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
+    command = ('bag', 'to-dataset', bag, '--output', out, '--prelabel', onnx_model,
+               '--score', score, '--min-change', 0)
+    result = run_cgdet(*command)
+    assert result.returncode == 0 and 'pre-labels' in result.stdout, result.stderr
+    data = json.loads((out / 'annotations.json').read_text())
+    assert len(data['images']) == 12 and data['annotations'] and data['licenses'] == []
+    assert {'iscrowd', 'area', 'segmentation', 'score'} < set(data['annotations'][0])
+    result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', out / 'annotations.json',
+                       '--json', tmp_path / 'ap.json')
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / 'ap.json').read_text())
+    assert report['images'] == 12 and report['AP50'] > 0.99
+    again = run_cgdet(*command)
+    assert again.returncode == 1 and 'exists already' in again.stderr
+
+
 def test_bags_are_never_overwritten_and_appear_whole(
     run_cgdet: Run, scenes: Path, tmp_path: Path,
 ) -> None:
@@ -127,6 +154,8 @@ def test_bags_are_never_overwritten_and_appear_whole(
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--storage', 'tar'), "'tar'"),
     (('bag', 'evaluate', 'MODEL', 'nobag', '--data', 'SCENES'), 'nobag does not exist'),
     (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'not a ROS 2 bag'),
+    (('bag', 'to-dataset', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
+    (('bag', 'to-dataset', 'nobag', '--output', 'config'), 'config exists already'),
 ])
 def test_bad_input_gives_one_sentence(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,

@@ -29,7 +29,9 @@ RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runt
 HEAVY = ('onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show',
          'cgdet_core.evaluation.verify', 'cgdet_core.evaluation.benchmark',
-         'cgdet_core.evaluation.benchmark_report', 'cgdet_core.cli.measure')
+         'cgdet_core.evaluation.benchmark_report', 'cgdet_core.cli.measure',
+         'cgdet_core.doctor.machine', 'cgdet_core.doctor.model', 'cgdet_core.doctor.transport',
+         'cgdet_core.data.bag_dataset', 'cgdet_core.evaluation.parallel')
 
 
 def imported(module: str) -> set[str]:
@@ -49,7 +51,7 @@ def test_core_never_imports_ros(module: str) -> None:
 
 @pytest.mark.parametrize('module', LIGHT)
 def test_a_robot_can_load_it_without_torch(module: str) -> None:
-    assert not imported(module) & {*ROS, 'torch', 'torchvision', 'lightning', 'pydantic'}
+    assert not imported(module) & {*ROS, 'torch', 'torchvision', 'lightning', 'pydantic', 'ray'}
 
 
 @pytest.mark.parametrize('module', RUNTIME)

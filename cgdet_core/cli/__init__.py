@@ -25,6 +25,7 @@ from typing import NoReturn
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import show_log
 from cgdet_core.cli.data import data_app
+from cgdet_core.cli.doctor import doctor
 from cgdet_core.cli.engines import engines_app
 from cgdet_core.cli.measure import benchmark, verify
 from cgdet_core.cli.models import app
@@ -33,6 +34,7 @@ from rich.console import Console
 
 app.command()(verify)
 app.command()(benchmark)
+app.command()(doctor)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(engines_app, name='engines')

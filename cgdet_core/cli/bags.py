@@ -14,29 +14,40 @@
 
 """`cgdet bag`."""
 
-from dataclasses import replace
 import importlib.util
 import os
 from pathlib import Path
+import shutil
 import sys
-from typing import Annotated
+from typing import Annotated, Any, TYPE_CHECKING
 
+from cgdet_core.cli.bag_dataset import bag_to_dataset
 from cgdet_core.cli.common import (
     console,
-    Data,
     Images,
     Json,
     Match,
     needs,
-    open_detector,
+    Overwrite,
     show_report,
     Topic,
     TRAINING_MODULES,
+    write_report,
 )
 from cgdet_core.errors import UserError
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 import typer
 
-bag_app = typer.Typer(no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
+if TYPE_CHECKING:
+    from cgdet_core.evaluation.bags import Bag
+    from cgdet_core.runtime.detector import Detector
+
+bag_app = typer.Typer(
+    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
+bag_app.command('to-dataset')(bag_to_dataset)
 
 
 @bag_app.command('from-coco')
@@ -54,7 +65,8 @@ def bag_from_coco(
     from cgdet_core.data.bags import coco_frames, write_bag
     from cgdet_core.data.coco import load_coco
 
-    count = write_bag(path, coco_frames(load_coco(data, images), match), rate, encoding, storage)
+    count = write_bag(path, coco_frames(load_coco(data, images), match), rate, encoding, storage,
+                      source=data.name)
     console.print(f'{path}: {count} frames, {count / rate:.1f} s', highlight=False, soft_wrap=True)
 
 
@@ -65,6 +77,7 @@ def bag_play(
     path: Annotated[Path, typer.Argument(metavar='BAG')],
     rate: Annotated[float, typer.Option(help='Speed relative to the recording.')] = 1.0,
     loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
+    clock: Annotated[bool, typer.Option('--clock', help='Publish its time on /clock.')] = False,
 ) -> None:
     """Publish a bag's messages over ROS 2 (for machines without rosbag2); takes --ros-args."""
     if importlib.util.find_spec('rclpy') is None:
@@ -72,38 +85,100 @@ def bag_play(
             'Playing a bag needs ROS 2: source a distribution or .venv/bin/ros_env.sh.')
     # A process of its own: cgdet_core never imports ROS.
     command = [sys.executable, '-m', 'cgdet_ros.play', str(path), '--rate', str(rate)]
-    os.execv(sys.executable, command + (['--loop'] if loop else []) + context.args)
+    flags = [flag for flag, on in (('--loop', loop), ('--clock', clock)) if on]
+    os.execv(sys.executable, command + flags + context.args)
 
 
 @bag_app.command('evaluate')
 @needs(*TRAINING_MODULES)
 def bag_evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
-    path: Annotated[Path, typer.Argument(metavar='BAG')],
-    data: Data, images: Images = None, json_path: Json = None, topic: Topic = None,
+    sources: Annotated[list[str], typer.Argument(
+        metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
+    data: Annotated[list[Path], typer.Option(
+        '--data', help='COCO annotation file; several where the truth is in several.')],
+    images: Images = None, json_path: Json = None, topic: Topic = None,
+    output: Annotated[Path | None, typer.Option(
+        help='Folder for report.json, pr_curve.png and the worst frames.')] = None,
+    workers: Annotated[int | None, typer.Option(
+        min=1, help='Processes; as many as cores by default. More than one need Ray.')] = None,
+    address: Annotated[str | None, typer.Option(
+        help='Ray cluster to work on; by default this machine.')] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Measure average precision on a bag's frames, directly and repeatably, without DDS."""
-    from cgdet_core.data.bags import read_frames, truth_by_stamp
+    """Measure average precision on the frames of bags, repeatably, without DDS."""
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.evaluation.coco import evaluate as score
-    from cgdet_core.evaluation.detect import detect_named
-    from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+    from cgdet_core.data.show import refuse_existing
+    from cgdet_core.evaluation import bags as evaluation
+    from cgdet_core.evaluation.bag_detection import find_bags
+    from cgdet_core.evaluation.detect import open_detector
 
+    if output is not None:
+        refuse_existing([output / 'report.json', output / 'worst'], overwrite)
     detector = open_detector(model)
-    coco = load_coco(data, images, detector.card.classes)
-    truth = truth_by_stamp(path, coco)
-    found, records, unknown = [], [], 0
-    for frame in read_frames(path, topic):
-        record = truth.get(frame.stamp_ns)
-        if record is None:
-            unknown += 1
-            continue
-        found.append(detect_named(
-            detector, frame.frame, f'{path} at {frame.stamp_ns} ns', EVALUATION_THRESHOLD))
-        records.append(record)
-    if not found:
-        raise UserError(f'No frame of {path} has annotations in {data}.')
-    report = {'model': model.name, 'bag': path.name, 'data': data.name,
-              'frames_without_annotation': unknown,
-              **score(found, replace(coco, images=records))}
+    card = detector.card
+    sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
+    bags = evaluation.open_bags(find_bags(sources), sets)
+    if len(bags) == 1 and bags[0].error:
+        raise UserError(bags[0].error)
+    _detect(bags, detector, model, topic, workers, address)
+    if len(bags) == 1 and bags[0].error:
+        raise UserError(bags[0].error)
+    report = {'model': model.name, 'data': [c.path.name for c in sets],
+              **evaluation.score_bags(bags, card.classes, sets[0].path)}
+    if output is not None:
+        shutil.rmtree(output / 'worst', ignore_errors=True)
+        output.mkdir(parents=True, exist_ok=True)
+        evaluation.write_curves(bags, report, card.classes, output / 'pr_curve.png')
+        report['score_threshold'] = card.score_threshold
+        report['worst_frames'] = evaluation.write_worst(bags, card, topic, output / 'worst')
+        write_report(report, output / 'report.json')
+    _show_bags(report, card.classes)
     show_report(report, json_path)
+    if output is not None:
+        console.print(f'{output}: report.json, pr_curve.png, worst/ '
+                      f'({len(report["worst_frames"])} frames)', highlight=False, soft_wrap=True)
+    if report['failed']:
+        raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
+                        'the numbers are those of the others.')
+
+
+def _detect(
+    bags: 'list[Bag]', detector: 'Detector', model: Path, topic: str | None,
+    workers: int | None, address: str | None,
+) -> None:
+    """Detect behind a progress bar; with several bags each bad one is told at once."""
+    from cgdet_core.evaluation.bags import detect_bags
+
+    errors = Console(stderr=True)
+
+    def tell(sentence: str) -> None:
+        if len(bags) > 1:
+            errors.print(f'cgdet: {sentence}', style='red', highlight=False, markup=False,
+                         soft_wrap=True)
+
+    if workers is None and address is None and importlib.util.find_spec('ray') is None:
+        workers = 1
+        if len(bags) > 1:
+            console.print('Ray is not installed: one bag after the other ("pip install '
+                          '.[bags]" for all cores).', style='dim', highlight=False)
+    total = sum(len(b.truth) for b in bags)
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task('detecting', total=total)
+        detect_bags(bags, detector, model, topic, workers, address,
+                    lambda frames: progress.advance(bar, frames), tell)
+
+
+def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
+    """Print a line per bag, where there are several."""
+    if len(report['bags']) < 2:
+        return
+
+    def cell(value: float | None) -> str:
+        return '-' if value is None else f'{value:.3f}'
+
+    table = Table('bag', 'frames', 'AP', 'AP50', *(f'{c} AP50' for c in classes))
+    for name, part in [(p['bag'], p) for p in report['bags']] + [('all frames', report)]:
+        table.add_row(Text(name), str(part['images']), cell(part['AP']), cell(part['AP50']),
+                      *(cell(part['per_class'][c]['AP50']) for c in classes))
+    console.print(table)

@@ -18,15 +18,12 @@ from collections.abc import Callable
 import functools
 import logging
 from pathlib import Path
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
 from rich.console import Console
 from rich.table import Table
 import typer
-
-if TYPE_CHECKING:
-    from cgdet_core.runtime.detector import Detector
 
 console = Console(markup=False)  # names of files and models may have brackets
 
@@ -72,19 +69,6 @@ def show_log() -> None:
     log.setLevel(logging.INFO)
     log.addHandler(_ConsoleLog())
     log.propagate = False
-
-
-def open_detector(model: Path, backend: str = 'auto') -> 'Detector':
-    from cgdet_core.runtime.detector import Detector
-
-    if model.suffix.lower() == '.onnx':
-        return Detector.load(model, backend=backend)
-    try:
-        from cgdet_core.models.checkpoint import open_model
-    except ModuleNotFoundError as error:
-        raise UserError(f'A checkpoint needs the module {error.name}; install '
-                        '".[train]" or give an ONNX file.') from None
-    return open_model(model)
 
 
 def show_report(report: dict[str, Any], json_path: Path | None) -> None:

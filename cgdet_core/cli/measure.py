@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, Images, Json, open_detector, write_report
+from cgdet_core.cli.common import console, Images, Json, write_report
 from cgdet_core.errors import UserError
 from rich.progress import Progress, track
 from rich.table import Table
@@ -44,6 +44,7 @@ def verify(
     ap_drop: Annotated[float | None, typer.Option(help='What AP may fall by, a fraction.')] = None,
 ) -> None:
     """Compare a model with what it was made of, frame by frame; exit status 1 if they differ."""
+    from cgdet_core.evaluation.detect import open_detector
     from cgdet_core.evaluation.verify import failure, frames_of, TOLERANCES
     from cgdet_core.evaluation.verify import verify as run
 

@@ -24,7 +24,6 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     needs,
-    open_detector,
     show_report,
     Topic,
     TRAINING_MODULES,
@@ -102,7 +101,7 @@ def evaluate(
     """Measure COCO average precision on annotated frames."""
     from cgdet_core.data.coco import load_coco
     from cgdet_core.evaluation.coco import evaluate as score
-    from cgdet_core.evaluation.detect import detect_named
+    from cgdet_core.evaluation.detect import detect_named, open_detector
     from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
     from cgdet_core.runtime.frames import read_frame
 
@@ -128,7 +127,7 @@ def detect(
         min=0, max=1, help="Least score; the model card's by default.")] = None,
 ) -> None:
     """Detect objects; write detections.json (COCO) and pictures with boxes."""
-    from cgdet_core.evaluation.detect import detect_sources
+    from cgdet_core.evaluation.detect import detect_sources, open_detector
 
     detector = open_detector(model)
     images, boxes = detect_sources(detector, sources, output, score_threshold, console)

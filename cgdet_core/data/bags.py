@@ -38,6 +38,8 @@ COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 TOPIC = '/image_raw'
 START_NS = 1_700_000_000_000_000_000  # any date will do; a fixed one makes bags repeatable
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
+SOURCE_KEY = 'cgdet_coco'  # custom data: name of the COCO file with these ids
+BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 # An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
 
@@ -51,6 +53,10 @@ def _rosbags() -> Any:
         raise UserError('The rosbags module is missing; '
                         'install it with "pip install rosbags".') from None
     return rosbags
+
+
+class NoTruth(UserError):
+    """A bag and a COCO file that have no frame in common."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +79,14 @@ def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
 def write_bag(
     path: str | Path, frames: Iterator[tuple[NDArray[Any], int | None]], rate: float,
     encoding: str | None = None, storage: str = 'mcap', frame_id: str = 'thermal_camera',
+    source: str = '',
 ) -> int:
     """
     Write frames with even stamps to a new bag and return their number.
 
     frames: (raw frame (H, W), COCO image id or None); rate in Hz; encoding mono8 or mono16,
-    by default the frame's own depth; storage mcap or sqlite3. The bag appears whole or not
-    at all. UserError if it exists already or an option is not valid.
+    by default the frame's own depth; storage mcap or sqlite3; source the COCO file's name. The
+    bag appears whole or not at all. UserError if it exists already or an option is not valid.
     """
     path = Path(path)
     if path.exists():
@@ -110,6 +117,8 @@ def write_bag(
                     ids[str(stamp)] = image_id
                 count += 1
             bag.set_custom_data(MAPPING_KEY, json.dumps(ids))
+            if source:
+                bag.set_custom_data(SOURCE_KEY, source)
         if count == 0:
             raise UserError(f'No frame was found for {path}; no bag was written.')
         os.replace(work / path.name, path)
@@ -199,24 +208,38 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame
             yield BagFrame(stamp.sec * 10**9 + stamp.nanosec, frame)
 
 
+def bag_name(path: str | Path) -> str:
+    """Give a bag's name, that of its folder or of its single file."""
+    path = Path(path)
+    return path.stem if path.suffix in BAG_SUFFIXES else path.name
+
+
+def custom_data(path: str | Path) -> dict[str, str]:
+    """Give what the writer of a bag left in its metadata."""
+    metadata = Path(path) / 'metadata.yaml'
+    if not metadata.is_file():
+        return {}
+    information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
+    return information['rosbag2_bagfile_information'].get('custom_data') or {}
+
+
 def truth_by_stamp(path: str | Path, coco: CocoSet) -> dict[int, ImageRecord]:
     """
     Find the annotated record of each stamp of a bag.
 
-    From the bag's own table (bags of "cgdet bag from-coco"), or the records' `stamp_ns`.
+    From the bag's own table (bags of "cgdet bag from-coco"), or the records' `stamp_ns`, where
+    records with the bag's name come before those of other bags, whose clock may be the same.
+    NoTruth if there is none.
     """
     with open_bag(path):
         pass  # says what is wrong with a path that is no bag
-    metadata = Path(path) / 'metadata.yaml'
-    table: dict[str, int] = {}
-    if metadata.is_file():
-        information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
-        custom = information['rosbag2_bagfile_information'].get('custom_data') or {}
-        table = json.loads(custom.get(MAPPING_KEY, '{}'))
+    table = json.loads(custom_data(path).get(MAPPING_KEY, '{}'))
     by_id = {r.image_id: r for r in coco.images}
     found = {int(stamp): by_id[i] for stamp, i in table.items() if i in by_id}
-    found |= {r.stamp_ns: r for r in coco.images if r.stamp_ns is not None}
+    stamped = [r for r in coco.images if r.stamp_ns is not None]
+    stamped = [r for r in stamped if r.bag == bag_name(path)] or stamped
+    found |= {r.stamp_ns: r for r in stamped if r.stamp_ns is not None}
     if not found:
-        raise UserError(f'No frame of {path} can be matched to {coco.path}: make the bag with '
+        raise NoTruth(f'No frame of {path} can be matched to {coco.path}: make the bag with '
                         '"cgdet bag from-coco" or give each image record its "stamp_ns".')
     return found

@@ -22,6 +22,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.frames import is_grey
+from cgdet_core.runtime.postprocess import Detections
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +40,7 @@ class ImageRecord:
     rgb_path: Path | None = None
     time_of_day: str = 'unknown'
     stamp_ns: int | None = None  # of the frame in a bag
+    bag: str | None = None  # that bag's name
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -187,7 +189,25 @@ def _record(
         width=int(item['width']), height=int(item['height']),
         rgb_path=root / rgb if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown', stamp_ns=item.get('stamp_ns'),
-        boxes=boxes,
+        bag=item.get('bag'), boxes=boxes,
         labels=np.array([label_of[a['category_id']] for a in annotations], np.int64),
         areas=np.array(areas, np.float32),
         crowd=np.array([a.get('iscrowd', 0) for a in annotations], np.int64))
+
+
+def annotations_of(
+    detections: Detections, image_id: int, first_id: int,
+) -> list[dict[str, Any]]:
+    """
+    Give COCO annotations with scores, boxes as x, y, width, height; category = label + 1.
+
+    The empty segmentation is what CVAT's import asks for.
+    """
+    boxes = detections.boxes.astype(float).round(2)
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        {'id': first_id + i, 'image_id': image_id, 'category_id': int(label) + 1,
+         'bbox': box.round(2).tolist(), 'area': round(float(box[2] * box[3]), 2), 'iscrowd': 0,
+         'segmentation': [], 'score': round(float(score), 5)}
+        for i, (box, score, label) in enumerate(
+            zip(boxes, detections.scores, detections.labels))]

@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.coco import annotations_of
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.card import write_atomically
 from cgdet_core.runtime.detector import Detector
@@ -29,6 +30,21 @@ import cv2
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
+
+
+def open_detector(model: Path, backend: str = 'auto', threads: int = 0) -> Detector:
+    """Open an ONNX file or a checkpoint; threads: of the CPU, 0 for all cores."""
+    if model.suffix.lower() == '.onnx':
+        return Detector.load(model, threads, backend)
+    try:
+        from cgdet_core.models.checkpoint import open_model
+        import torch
+    except ModuleNotFoundError as error:
+        raise UserError(f'A checkpoint needs the module {error.name}; install '
+                        '".[train]" or give an ONNX file.') from None
+    if threads:
+        torch.set_num_threads(threads)
+    return open_model(model)
 
 
 def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -80,20 +96,6 @@ def detect_named(
         raise UserError(f'{name}: {error}.') from None
 
 
-def coco_annotations(
-    detections: Detections, image_id: int, first_id: int,
-) -> list[dict[str, Any]]:
-    """Give COCO annotations with scores, boxes as x, y, width, height; category = label + 1."""
-    boxes = detections.boxes.astype(float).round(2)
-    boxes[:, 2:] -= boxes[:, :2]
-    return [
-        {'id': first_id + i, 'image_id': image_id, 'category_id': int(label) + 1,
-         'bbox': box.round(2).tolist(), 'area': round(float(box[2] * box[3]), 2), 'iscrowd': 0,
-         'score': round(float(score), 5)}
-        for i, (box, score, label) in enumerate(
-            zip(boxes, detections.scores, detections.labels))]
-
-
 def detect_sources(
     detector: Detector, sources: list[str], output: Path, score_threshold: float | None,
     console: Console,
@@ -111,7 +113,7 @@ def detect_sources(
         image_id = len(images) + 1
         images.append({'id': image_id, 'file_name': name,
                        'width': frame.shape[1], 'height': frame.shape[0]})
-        annotations += coco_annotations(found, image_id, len(annotations) + 1)
+        annotations += annotations_of(found, image_id, len(annotations) + 1)
         picture = draw(frame, found, detector.card.classes, detector.card.normalization)
         save_png(output / 'pictures' / Path(name).with_suffix('.png'), picture)
     if not images:

@@ -63,7 +63,7 @@ def write_figures(
         pictures = [
             write_triptychs(found, titles, coco, normalization, output / 'triptychs.png'),
             write_failures(found[1], pair[1], coco, normalization, output / 'failures.png')]
-    paths = [_save(figure, output / f'{name}.png') for name, figure in figures.items()]
+    paths = [save_figure(figure, output / f'{name}.png') for name, figure in figures.items()]
     return paths + pictures
 
 
@@ -160,6 +160,7 @@ def _load(folder: Path) -> Arrays:
         return dict(found)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure and give its file."""
     figure.savefig(path, dpi=DPI)
     return path

@@ -15,6 +15,7 @@
 """Pictures of an ablation: where two variants differ, and where one fails."""
 
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.evaluation.analysis import match
@@ -77,7 +78,7 @@ def write_failures(
     return _write([top, bottom], path)
 
 
-def choose(values: NDArray[np.int64], count: int) -> list[int]:
+def choose(values: NDArray[Any], count: int) -> list[int]:
     """Give the indices of up to `count` greatest positive values, at least 5 apart."""
     chosen: list[int] = []
     for i in np.argsort(-values, kind='stable').tolist():
@@ -116,17 +117,28 @@ def _picture(
     # Without names and scores, which would hide small objects in crowded frames.
     for box, label in zip(np.rint(found.boxes * scale).astype(int), found.labels):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), COLORS[label % len(COLORS)], 1)
-    strip = np.zeros((24, WIDTH, 3), np.uint8)
-    x = _write_text(strip, caption, 4, (255, 255, 255))
+    strip = write_caption(caption, WIDTH)
+    x = 4 + _text_width(caption)
     for label, name in enumerate(legend):
         x = _write_text(strip, name, x + 10, COLORS[label % len(COLORS)])
     return np.vstack([picture, strip])
 
 
+def write_caption(text: str, width: int) -> Picture:
+    """Give a strip (24, width, 3) with white text, to stand below a picture."""
+    strip = np.zeros((24, width, 3), np.uint8)
+    _write_text(strip, text, 4, (255, 255, 255))
+    return strip
+
+
 def _write_text(strip: Picture, text: str, x: int, color: tuple[int, int, int]) -> int:
     """Write at x into a strip and give where the text ends."""
     cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
-    return x + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+    return x + _text_width(text)
+
+
+def _text_width(text: str) -> int:
+    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
 
 
 def _write(rows: list[list[Picture]], path: Path) -> Path:

@@ -1,0 +1,220 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Lay RGB pictures onto the thermal frame: by a homography, or by calibration and TF."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.errors import UserError
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import yaml
+
+FISHEYE = ('equidistant', 'fisheye')
+POLYNOMIAL = ('plumb_bob', 'rational_polynomial')
+STEPS = 40  # from a pixel to its ray
+OUTSIDE = -3e4  # a pixel that no picture has; OpenCV counts to 32767
+BEYOND = 1.1  # of the RGB picture's half diagonal: distortion polynomials fold back farther out
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """For each thermal pixel the RGB pixel (H, W, 2) that shows it, x and y; and how in words."""
+
+    rgb_pixels: NDArray[np.float32]
+    description: str
+
+    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give BGR (H, W, 3) as seen by the thermal camera, black where RGB sees nothing."""
+        steps = np.abs(np.diff(self.rgb_pixels[..., 0], axis=1))
+        inside = steps[steps < picture.shape[1]]
+        step = float(np.median(inside)) if inside.size else 1.0
+        pixels = self.rgb_pixels
+        if step > 1.5:  # areas are averaged first, or fine detail would turn into noise
+            size = (max(1, round(picture.shape[1] / step)), max(1, round(picture.shape[0] / step)))
+            scale = np.array(size) / picture.shape[1::-1]
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            pixels = ((pixels + 0.5) * scale - 0.5).astype(np.float32)
+        return cv2.remap(picture, pixels, None, cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A calibrated camera: matrix (3, 3), distortion, its model, picture size and TF frame."""
+
+    matrix: Floats
+    distortion: Floats
+    model: str
+    size: tuple[int, int]
+    frame_id: str
+
+    def to_rays(self, pixels: Floats) -> Floats:
+        """Give the rays (N, 3), z = 1, of pixels (N, 2)."""
+        ones = np.ones((len(pixels), 1))
+        if self.model in FISHEYE:
+            points = np.ascontiguousarray(pixels)[:, None]
+            flat = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)
+            return np.hstack([flat[:, 0], ones])
+        # OpenCV's own iteration has another name in every release, or stops after five steps.
+        focal, middle = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
+        rays = np.hstack([(pixels - middle) / focal, ones])
+        for _ in range(STEPS):
+            rays[:, :2] += (pixels - self.to_pixels(rays)) / focal
+        return rays
+
+    def to_pixels(self, points: Floats) -> Floats:
+        """Give the pixels (N, 2) of points (N, 3) in front of the camera."""
+        if self.model in FISHEYE:
+            pixels, _ = cv2.fisheye.projectPoints(points[:, None], np.zeros(3), np.zeros(3),
+                                                  self.matrix, self.distortion)
+        else:
+            pixels, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), self.matrix,
+                                          self.distortion)
+        return pixels.reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Maps points of one TF frame to another: p' = rotation p + translation, metres."""
+
+    rotation: Floats
+    translation: Floats
+
+
+def read_homography(path: Path) -> Floats:
+    """
+    Read the homography (3, 3) from RGB pixels to thermal pixels from YAML or JSON.
+
+    The file holds three rows of three numbers, at its top or under "homography".
+    """
+    if not path.is_file():
+        raise UserError(f'The homography file {path} does not exist.')
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        if isinstance(content, dict):
+            content = content['homography']
+        matrix = np.array(content, np.float64)
+        good = matrix.shape == (3, 3) and np.isfinite(matrix).all()
+        if not good or np.linalg.matrix_rank(matrix) < 3:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, yaml.YAMLError):
+        raise UserError(f'{path} holds no homography: three rows of three numbers that can be '
+                        'inverted, at its top or under "homography".') from None
+    return matrix
+
+
+def by_homography(matrix: Floats, thermal_size: tuple[int, int]) -> Registration:
+    """Register by a homography from RGB pixels to thermal pixels; size is (width, height)."""
+    points = np.hstack([_grid(thermal_size), np.ones((thermal_size[0] * thermal_size[1], 1))])
+    there = points @ np.linalg.inv(matrix).T
+    return Registration(_as_map(there[:, :2] / _safe(there[:, 2:]), thermal_size), 'homography')
+
+
+def by_calibration(
+    thermal: Camera, rgb: Camera, pose: Pose, plane_m: float | None = None,
+) -> Registration:
+    """
+    Register by both cameras' calibrations and the pose of the thermal frame in the RGB frame.
+
+    Depth is not known: the scene is taken to be infinitely far (the rotation alone counts), or a
+    plane parallel to the thermal image at plane_m metres.
+    """
+    rays = thermal.to_rays(_grid(thermal.size))
+    points = rays @ pose.rotation.T
+    words = 'calibration and rotation, scene at infinity'
+    if plane_m is not None:
+        points = points * plane_m + pose.translation
+        words = f'calibration and TF, scene on a plane at {plane_m:g} m'
+    corners = rgb.to_rays(np.array([(0, 0), (rgb.size[0], 0), (0, rgb.size[1]), rgb.size], float))
+    reach = np.linalg.norm(corners[:, :2], axis=1).max() * BEYOND
+    seen = (points[:, 2] > 0) & (
+        np.linalg.norm(points[:, :2], axis=1) < reach * points[:, 2])
+    pixels = np.full((len(points), 2), OUTSIDE)
+    if seen.any():
+        pixels[seen] = rgb.to_pixels(np.ascontiguousarray(points[seen]))
+    return Registration(_as_map(pixels, thermal.size), words)
+
+
+def camera_of(info: Any, topic: str, rectified: bool) -> Camera:
+    """Give the camera of a CameraInfo; rectified: its pictures are already without distortion."""
+    model = info.distortion_model or 'plumb_bob'
+    matrix = np.array(info.k, np.float64).reshape(3, 3)
+    distortion = np.array(info.d, np.float64)
+    if rectified:
+        matrix, distortion = np.array(info.p, np.float64).reshape(3, 4)[:, :3], np.zeros(0)
+        model = 'plumb_bob'
+    if not matrix[0, 0] > 0:
+        raise UserError(f'The camera of {topic} is not calibrated (its focal length is 0); '
+                        'calibrate it, or register with --homography.')
+    if model not in FISHEYE + POLYNOMIAL:
+        raise UserError(f'The distortion model {model!r} of {topic} is not one of '
+                        f'{", ".join(POLYNOMIAL + FISHEYE)}; register with --homography.')
+    if not distortion.size:
+        distortion = np.zeros(4 if model in FISHEYE else 5)
+    return Camera(matrix, distortion, model, (int(info.width), int(info.height)),
+                  info.header.frame_id)
+
+
+def pose_between(transforms: list[Any], source: str, target: str) -> Pose:
+    """Chain TF's static transforms from one frame to another; UserError if they do not meet."""
+    steps: dict[str, list[tuple[str, Pose]]] = {}
+    for transform in transforms:
+        parent, child = transform.header.frame_id, transform.child_frame_id
+        pose = _pose(transform.transform)
+        steps.setdefault(child, []).append((parent, pose))
+        back = Pose(pose.rotation.T, -pose.rotation.T @ pose.translation)
+        steps.setdefault(parent, []).append((child, back))
+    reached = {source: Pose(np.eye(3), np.zeros(3))}
+    waiting = [source]
+    while waiting and target not in reached:
+        frame = waiting.pop(0)
+        for other, step in steps.get(frame, []):
+            if other not in reached:
+                here = reached[frame]
+                reached[other] = Pose(step.rotation @ here.rotation,
+                                      step.rotation @ here.translation + step.translation)
+                waiting.append(other)
+    if target not in reached:
+        raise UserError(f'/tf_static does not connect {source!r} with {target!r}; its frames are '
+                        f'{", ".join(sorted(steps)) or "none"}. Register with --homography.')
+    return reached[target]
+
+
+def _pose(transform: Any) -> Pose:
+    q, t = transform.rotation, transform.translation
+    x, y, z, w = np.array([q.x, q.y, q.z, q.w]) / max(
+        1e-12, float(np.linalg.norm([q.x, q.y, q.z, q.w])))
+    rotation = np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
+    return Pose(rotation, np.array([t.x, t.y, t.z]))
+
+
+def _grid(size: tuple[int, int]) -> Floats:
+    x, y = np.meshgrid(np.arange(size[0], dtype=float), np.arange(size[1], dtype=float))
+    return np.stack([x.ravel(), y.ravel()], 1)
+
+
+def _safe(values: Floats) -> Floats:
+    return np.where(np.abs(values) < 1e-9, 1e-9, values)
+
+
+def _as_map(pixels: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
+    clipped = np.clip(pixels, OUTSIDE, -OUTSIDE)
+    return clipped.astype(np.float32).reshape(size[1], size[0], 2)

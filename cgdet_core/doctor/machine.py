@@ -1,0 +1,91 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check Python's modules, the GPU and what can run a model on it."""
+
+from pathlib import Path
+import subprocess
+import sys
+
+from cgdet_core.doctor import Check
+
+PROBE_TIMEOUT_S = 60.0
+# Processes of their own: a module built for another numpy may abort, or print pages.
+OPENCV = ('import numpy, cv2; cv2.resize(numpy.zeros((4, 4), numpy.uint16), (2, 2)); '
+          'print(cv2.__version__, "with numpy", numpy.__version__)')
+ONNXRUNTIME = ('import onnxruntime as o; print(o.__version__, "with", ", ".join('
+               'p.removesuffix("ExecutionProvider") for p in o.get_available_providers()))')
+NVIDIA = ('/proc/driver/nvidia/version', '/etc/nv_tegra_release', '/dev/nvidiactl')
+
+
+def versions() -> list[Check]:
+    """Check Python and the modules that every backend needs."""
+    return [
+        Check('versions', 'Python', 'OK', '.'.join(map(str, sys.version_info[:3]))),
+        module('OpenCV', OPENCV, "install one built for this numpy: a distribution's OpenCV "
+               'needs "pip install \'numpy<2\'", numpy 2 needs "pip install '
+               'opencv-python-headless"'),
+        module('ONNX Runtime', ONNXRUNTIME, 'install it with "pip install onnxruntime"')]
+
+
+def module(name: str, code: str, advice: str) -> Check:
+    """Check a module by code that prints its version, in an interpreter of its own."""
+    try:
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                              errors='replace', timeout=PROBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return Check('versions', name, 'FAIL', f'no answer within {PROBE_TIMEOUT_S:.0f} s', advice)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f'exit status {done.returncode}']
+        return Check('versions', name, 'FAIL', lines[-1], advice)
+    return Check('versions', name, 'OK', done.stdout.strip().splitlines()[-1])
+
+
+def accelerators() -> list[Check]:
+    """
+    Check each flavour of TensorRT, and name what the backend "auto" would take.
+
+    A missing one is worth a warning only where there is an NVIDIA driver.
+    """
+    from cgdet_core.runtime.backends.tensorrt import check_device
+    from cgdet_core.runtime.building import FLAVOURS, Unavailable
+
+    driver = nvidia_driver()
+    checks, usable = [], ''
+    for flavour, title in FLAVOURS.items():
+        try:
+            tensorrt, _, gpu = check_device(flavour)
+        except Unavailable as error:
+            advice = str(error).removeprefix(error.why).strip('; ')
+            worse = driver and not usable
+            checks.append(Check('GPU', title, 'WARN' if worse else 'OK', error.why,
+                                advice if worse else ''))
+            continue
+        usable = usable or tensorrt.title
+        checks.append(Check('GPU', title, 'OK',
+                            f'{tensorrt.version} on {gpu.name} ({gpu.target})'))
+    chosen = usable or 'ONNX Runtime'
+    return [Check('GPU', 'NVIDIA driver', 'OK', driver or 'none'), *checks,
+            Check('GPU', 'backend auto', 'OK', f'takes {chosen}')]
+
+
+def nvidia_driver() -> str:
+    """Name the NVIDIA driver that is loaded, or give an empty string."""
+    for path in map(Path, NVIDIA):
+        if path.exists():
+            try:
+                return path.read_text().splitlines()[0] if path.is_file() else str(path)
+            except (OSError, IndexError):
+                return str(path)
+    return ''

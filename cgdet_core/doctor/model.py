@@ -1,0 +1,80 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Check a model: file, card, engine, and that it detects."""
+
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from cgdet_core.doctor import Check
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.backends.tensorrt import check_device
+from cgdet_core.runtime.building import engine_key, FLAVOURS, Unavailable
+from cgdet_core.runtime.card import load_card, ModelCard
+from cgdet_core.runtime.detector import Detector
+from cgdet_core.runtime.engines import EngineCache
+import numpy as np
+
+FRAMES = 5
+FRAME = (512, 640)  # height and width of the usual thermal camera, 16 bits
+
+
+def model_checks(model: Path) -> list[Check]:
+    """Check a model up to its first detections; ends at the first failure."""
+    try:
+        card = load_card(model)
+    except (UserError, OSError) as error:
+        return [Check('model', 'file and card', 'FAIL', str(error),
+                      'write both anew with "cgdet export", or name another model')]
+    width, height = card.input_size
+    checks = [Check('model', 'file and card', 'OK',
+                    f'{model}: {", ".join(card.classes)} at {width}x{height}, {card.precision}, '
+                    f'hash {card.onnx_sha256[:12]} fits')]
+    engine, ready = engine_check(model, card)
+    checks.append(engine)
+    try:
+        # An engine that is missing takes minutes: that is the advice, not the doctor's work.
+        detector = Detector.load(model, backend='auto' if ready else 'onnxruntime')
+        frame = np.random.default_rng(0).integers(7000, 8000, FRAME, dtype=np.uint16)
+        seconds = []
+        for _ in range(FRAMES):
+            start = perf_counter()
+            detector.detect(frame)
+            seconds.append(perf_counter() - start)
+    except Exception as error:  # the libraries raise anything
+        return [*checks, Check('model', 'inference', 'FAIL', str(error) or type(error).__name__,
+                               'try --backend onnxruntime of the commands, or another model')]
+    return [*checks, Check('model', 'inference', 'OK',
+                           f'{median(seconds) * 1e3:.1f} ms for a 640x512 16-bit frame on '
+                           f'{detector.backend.describe()}')]
+
+
+def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
+    """Check whether the engine that "auto" wants is there; also tell if a load is quick."""
+    cache = EngineCache()
+    for flavour in FLAVOURS:
+        try:
+            tensorrt, _, gpu = check_device(flavour)
+        except Unavailable:
+            continue
+        key = engine_key(tensorrt, card, (gpu.target,), gpu.name)
+        for found in cache.matching(key, model):
+            return Check('model', 'engine', 'OK', f'{found.path} for {gpu.name}'), True
+        return Check('model', 'engine', 'WARN',
+                     f'none for {gpu.name} and {tensorrt.title} in {cache.folder}',
+                     f'the first start will build it; do so now: cgdet build-engine {model}'
+                     ), False
+    return Check('model', 'engine', 'OK', f'none needed by ONNX Runtime; {len(cache.files())} '
+                 f'files in {cache.folder}'), True

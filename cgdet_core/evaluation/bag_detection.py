@@ -1,0 +1,156 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Detect in the annotated frames of bags; needs no torch but for checkpoints."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+import functools
+import glob
+from pathlib import Path
+
+from cgdet_core.data.bags import (
+    BAG_SUFFIXES,
+    custom_data,
+    NoTruth,
+    open_bag,
+    read_frames,
+    SOURCE_KEY,
+    truth_by_stamp,
+)
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.errors import UserError
+from cgdet_core.evaluation.detect import detect_named, open_detector
+from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.runtime.postprocess import Detections
+
+Truth = dict[int, ImageRecord]  # by stamp in nanoseconds
+
+
+@dataclass
+class Job:
+    """What to detect in: a bag and the stamps of its annotated frames."""
+
+    bag: Path
+    stamps: frozenset[int]
+    topic: str | None = None
+
+
+@dataclass
+class BagDetections:
+    """
+    What was found in a bag, in the order of recording, or the sentence that says why nothing.
+
+    All that a worker sends back: frames stay where they are read.
+    """
+
+    found: list[tuple[int, Detections]]  # stamp in nanoseconds, detections from 0.001 on
+    unknown: int = 0  # frames without annotation
+    error: str | None = None
+
+
+def find_bags(sources: Sequence[str]) -> list[Path]:
+    """
+    Find bags by paths, folders that hold bags at any depth, and shell patterns.
+
+    Every bag comes once, in the order of the sources, then of names. A source without any bag
+    is given as it is: opening it says what is wrong.
+    """
+    found: dict[Path, Path] = {}
+    for source in sources:
+        paths = [Path(source)]
+        if glob.has_magic(source) and not paths[0].exists():
+            paths = [Path(p) for p in sorted(glob.glob(source, recursive=True))]
+        for path in [b for p in paths for b in _bags_in(p)] or [Path(source)]:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _bags_in(path: Path) -> Iterator[Path]:
+    if path.suffix in BAG_SUFFIXES or (path / 'metadata.yaml').is_file():
+        yield path
+    elif path.is_dir():
+        for inner in sorted(path.iterdir()):
+            if not inner.name.startswith('.'):
+                yield from _bags_in(inner)
+
+
+def find_truth(bag: Path, sets: Sequence[CocoSet]) -> Truth:
+    """Find the annotated record of each stamp of a bag in any of the sets; UserError if none."""
+    if len(sets) == 1:
+        return truth_by_stamp(bag, sets[0])
+    with open_bag(bag):
+        pass  # says what is wrong with a path that is no bag
+    source = custom_data(bag).get(SOURCE_KEY)
+    chosen = [c for c in sets if c.path.name == source] or list(sets)
+    truth: Truth = {}
+    owners: dict[int, Path] = {}
+    for coco in chosen:
+        try:
+            part = truth_by_stamp(bag, coco)
+        except NoTruth:
+            continue
+        for stamp in part:
+            if stamp in owners:
+                raise UserError(f'{bag} fits both {owners[stamp]} and {coco.path}; evaluate it '
+                                'with one of them alone.')
+            owners[stamp] = coco.path
+        truth |= part
+    if not truth:
+        raise NoTruth(f'No frame of {bag} can be matched to any of '
+                      f'{", ".join(str(c.path) for c in sets)}.')
+    return truth
+
+
+def detect_bag(
+    detector: Detector, job: Job, progress: Callable[[int], None] = lambda frames: None,
+) -> BagDetections:
+    """Detect in a bag's annotated frames; a bag that cannot be read gives its error."""
+    result = BagDetections([])
+    try:
+        for frame in read_frames(job.bag, job.topic):
+            if frame.stamp_ns in job.stamps:
+                name = f'{job.bag} at {frame.stamp_ns} ns'
+                result.found.append((frame.stamp_ns, detect_named(
+                    detector, frame.frame, name, EVALUATION_THRESHOLD)))
+                progress(1)
+            else:
+                result.unknown += 1
+        if not result.found:
+            return BagDetections([], error=f'No frame of {job.bag} has annotations.')
+    except (UserError, OSError) as error:
+        return BagDetections([], error=str(error))
+    return result
+
+
+def detect_here(
+    detector: Detector, jobs: Iterable[tuple[int, Job]], progress: Callable[[int], None],
+) -> Iterator[tuple[int, BagDetections]]:
+    """Detect in one bag after the other; gives (number, result)."""
+    for number, job in jobs:
+        yield number, detect_bag(detector, job, progress)
+
+
+@functools.lru_cache(maxsize=1)
+def _detector(model: Path, threads: int) -> Detector:
+    """Keep a worker's detector from bag to bag."""
+    return open_detector(model, threads=threads)
+
+
+def detect_in_worker(model: Path, threads: int, job: Job) -> BagDetections:
+    """Detect in a bag in a process that does nothing else."""
+    try:
+        return detect_bag(_detector(model, threads), job)
+    except UserError as error:
+        return BagDetections([], error=str(error))

@@ -1,0 +1,215 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is on the ROS graph around the detector: cameras, subscriptions, states, reports."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+import difflib
+from time import monotonic
+from typing import Any
+
+from cgdet_core.doctor import Check, Level
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import GetState
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage, Image
+
+IMAGES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+DETECTIONS = 'vision_msgs/msg/Detection2DArray'
+GET_STATE = 'lifecycle_msgs/srv/GetState'
+LEVELS: dict[bytes, Level] = {DiagnosticStatus.OK: 'OK', DiagnosticStatus.WARN: 'WARN'}
+DISCOVERY_S = 1.5
+SERVICE_TIMEOUT_S = 3.0
+SIMILAR = 0.5  # of difflib, from which on a topic is offered in place of another
+
+
+@dataclass
+class Heard:
+    """What arrived on an image topic."""
+
+    count: int = 0
+    encodings: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Detector:
+    """A detector node: its name, image inputs and every topic it takes part in."""
+
+    name: str
+    inputs: dict[str, str]  # topic: type
+    topics: set[str]
+
+
+def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
+    """Look around, then listen for `seconds`."""
+    _spin(node, DISCOVERY_S)
+    cameras = image_topics(node)
+    statuses: dict[str, DiagnosticStatus] = {}
+    heard = _listen(node, cameras, statuses, seconds)
+    if not cameras:
+        yield Check('graph', 'images', 'WARN', 'nothing publishes images',
+                    'start the camera driver; are ROS_DOMAIN_ID and discovery range the same?')
+    for topic, kind in cameras.items():
+        yield camera_check(topic, kind, heard[topic], seconds)
+    detectors = find_detectors(node)
+    if not detectors:
+        yield Check('graph', 'detector', 'WARN', 'no detector node is running',
+                    'ros2 launch cgdet_ros thermal_detect.launch.py')
+    for detector in detectors:
+        yield from _detector_checks(node, detector, statuses, cameras)
+
+
+def image_topics(node: Node) -> dict[str, str]:
+    """Give the topics on which others publish images, with their types."""
+    return {topic: kind for topic, kinds in node.get_topic_names_and_types() for kind in kinds
+            if kind in IMAGES and not topic.startswith(f'/{node.get_name()}/')
+            and node.get_publishers_info_by_topic(topic)}
+
+
+def find_detectors(node: Node) -> list[Detector]:
+    """Give the lifecycle nodes that publish detections."""
+    found = []
+    for name, namespace in set(node.get_node_names_and_namespaces()):
+        full = f'{namespace.rstrip("/")}/{name}'
+        try:
+            published = dict(node.get_publisher_names_and_types_by_node(name, namespace))
+            subscribed = dict(node.get_subscriber_names_and_types_by_node(name, namespace))
+            services = dict(node.get_service_names_and_types_by_node(name, namespace))
+        except RuntimeError:  # it has gone meanwhile
+            continue
+        if f'{full}/get_state' in services and any(DETECTIONS in t for t in published.values()):
+            inputs = {topic: kind for topic, kinds in subscribed.items() for kind in kinds
+                      if kind in IMAGES}
+            found.append(Detector(full, inputs, {*published, *subscribed}))
+    return sorted(found, key=lambda d: d.name)
+
+
+def camera_check(topic: str, kind: str, heard: Heard, seconds: float) -> Check:
+    """Say what a camera sends, and how often."""
+    if not heard.count:
+        return Check('graph', topic, 'WARN', f'has a publisher, but sent nothing in {seconds} s',
+                     'is the camera running? Large images that never arrive: see transport')
+    encodings = ', '.join(sorted(heard.encodings))
+    return Check('graph', topic, 'OK', f'{kind.rpartition("/")[2]} {encodings} at '
+                 f'{heard.count / seconds:.1f} Hz')
+
+
+def _detector_checks(
+    node: Node, detector: Detector, statuses: dict[str, DiagnosticStatus],
+    cameras: dict[str, str],
+) -> Iterator[Check]:
+    state = get_state(node, detector.name)
+    if state == 'active':
+        yield Check('graph', detector.name, 'OK', 'active')
+    else:
+        steps = 'configure, then activate' if state == 'unconfigured' else 'activate'
+        yield Check('graph', detector.name, 'WARN', state or 'does not answer',
+                    f'ros2 lifecycle set {detector.name} {steps}')
+    for name, status in statuses.items():
+        if name.startswith(f'{detector.name}:'):
+            yield Check('graph', 'diagnostics', LEVELS.get(status.level, 'FAIL'),
+                        f'{name}: {status.message}')
+    for topic, kind in detector.inputs.items():
+        if topic not in cameras:
+            yield unconnected(topic, kind, cameras)
+    for topic in sorted(detector.topics):
+        yield from qos_checks(topic, node.get_publishers_info_by_topic(topic),
+                              node.get_subscriptions_info_by_topic(topic))
+
+
+def unconnected(topic: str, kind: str, cameras: dict[str, str]) -> Check:
+    """Say that nothing publishes a detector's input, and which topic may have been meant."""
+    same = [name for name, other in cameras.items() if other == kind]
+    near = difflib.get_close_matches(topic, same, 1, SIMILAR) or (same if len(same) == 1 else [])
+    if near:
+        advice = f'remap {topic} to {near[0]} (the launch file: image_topic:={near[0]})'
+    elif cameras and not same:
+        advice = f'only {", ".join(sorted(set(cameras.values())))} is published'
+    else:
+        advice = 'start the camera driver, or remap the topic'
+    return Check('graph', topic, 'FAIL', 'is an input of the detector without a publisher', advice)
+
+
+def qos_checks(
+    topic: str, publishers: list[TopicEndpointInfo], subscriptions: list[TopicEndpointInfo],
+) -> Iterator[Check]:
+    """Give a failure for each publisher and subscription that never talk to each other."""
+    for publisher in publishers:
+        for subscription in subscriptions:
+            result, reason = qos_check_compatible(
+                publisher.qos_profile, subscription.qos_profile)
+            if result == QoSCompatibility.ERROR:
+                yield Check('graph', topic, 'FAIL',
+                            f'{_owner(publisher)} publishes what {_owner(subscription)} does not '
+                            f'take: {reason.removeprefix("ERROR: ").strip().rstrip(";")}',
+                            'let the publisher offer it, or change the subscription by its '
+                            f'qos_overrides.{topic}.subscription parameters')
+
+
+def get_state(node: Node, name: str) -> str:
+    """Ask a lifecycle node for its state; an empty string if it does not answer."""
+    client = node.create_client(GetState, f'{name}/get_state')
+    try:
+        if not client.wait_for_service(SERVICE_TIMEOUT_S):
+            return ''
+        future = client.call_async(GetState.Request())
+        rclpy.spin_until_future_complete(node, future, timeout_sec=SERVICE_TIMEOUT_S)
+        return str(future.result().current_state.label) if future.done() else ''
+    finally:
+        node.destroy_client(client)
+
+
+def _listen(
+    node: Node, topics: dict[str, str], statuses: dict[str, DiagnosticStatus], seconds: float,
+) -> dict[str, Heard]:
+    """Count the images of each topic, and keep the latest status of every component."""
+    heard = {topic: Heard() for topic in topics}
+
+    def receiver(topic: str) -> Callable[[Any], None]:
+        def receive(message: Any) -> None:
+            heard[topic].count += 1
+            heard[topic].encodings[getattr(message, 'encoding', None) or message.format] += 1
+
+        return receive
+
+    def report(message: DiagnosticArray) -> None:
+        statuses.update((status.name, status) for status in message.status)
+
+    # Best effort and volatile: what every publisher can serve.
+    qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    subscriptions = [node.create_subscription(IMAGES[kind], topic, receiver(topic), qos)
+                     for topic, kind in topics.items()]
+    subscriptions.append(node.create_subscription(DiagnosticArray, '/diagnostics', report, 10))
+    _spin(node, 0.5)  # until the publishers know
+    for found in heard.values():
+        found.count = 0
+    _spin(node, seconds)
+    for subscription in subscriptions:
+        node.destroy_subscription(subscription)
+    return heard
+
+
+def _owner(endpoint: TopicEndpointInfo) -> str:
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
+
+
+def _spin(node: Node, seconds: float) -> None:
+    end = monotonic() + seconds
+    while (left := end - monotonic()) > 0:
+        rclpy.spin_once(node, timeout_sec=left)

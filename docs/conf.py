@@ -1,0 +1,25 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Sphinx's settings, to which rosdoc2 adds its own: rosdoc2 build --package-path ."""
+
+project = 'cgdet_ros'
+extensions = ['myst_parser']
+myst_heading_anchors = 3
+# The package has topics, parameters and commands, and no Python API.
+rosdoc2_settings = {'enable_autodoc': False}
+exclude_patterns = ['modules.rst', 'cgdet_ros*.rst', '__readme_include.rst',
+                    'standard_docs/original']
+# Links out of this folder lead somewhere in the repository alone.
+suppress_warnings = ['myst.xref_missing']

@@ -1,0 +1,71 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Score the node on a bag: ros2 launch cgdet_ros evaluate_bag.launch.py bag:=b data:=val.json."""
+
+import sys
+
+from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+from cgdet_ros.launching import (
+    declare,
+    detector,
+    DETECTOR_ARGUMENTS,
+    existing,
+    profile_environment,
+    value,
+)
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import ExecuteProcess, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
+
+ARGUMENTS = {
+    **{name: DETECTOR_ARGUMENTS[name] for name in ('params_file', 'log_level')},
+    'model_path': ('', 'ONNX file with its card; empty: the shipped model'),
+    'namespace': ('evaluate_bag', 'Namespace of node and images, where no camera publishes'),
+    'bag': (None, 'Bag to play'),
+    'data': (None, 'COCO file with the truth of its frames'),
+    'rate': ('1.0', 'Speed relative to the recording'),
+    'output': ('evaluation', 'Folder for report.json, pictures and video'),
+}
+
+
+def finish(event: ProcessExited, context: LaunchContext) -> Shutdown:
+    """End the launch with the first process, and fail with it unless all was interrupted."""
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(f'{event.process_name} failed, exit status {event.returncode}.')
+    return Shutdown(reason=f'{event.process_name} is done')
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start the node, and the player that scores it."""
+    model, namespace = value(context, 'model_path'), value(context, 'namespace').strip('/')
+    command = [
+        sys.executable, '-m', 'cgdet_ros.demo', '--running',
+        '--bag', str(existing(value(context, 'bag'), 'The bag')),
+        '--data', str(existing(value(context, 'data'), 'The annotation file')),
+        '--rate', value(context, 'rate'), '--output', value(context, 'output'),
+        *(['--model', str(existing(model, 'The model'))] if model else []),
+        '--ros-args', '-r', f'__ns:=/{namespace}']
+    return [
+        # Every detection counts for average precision, and the bag is the clock.
+        detector(context, [], {
+            'model_path': model, 'autostart': True, 'use_sim_time': True,
+            'score_threshold': EVALUATION_THRESHOLD}, on_exit=finish),
+        ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=finish,
+                       additional_env=profile_environment())]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments, start node and player, and end with the score."""
+    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=start)])

@@ -1,0 +1,179 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Evaluation over many bags: which bags, which truth, one pooled number, the worst frames."""
+
+from collections.abc import Callable
+import importlib.util
+import json
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import tempfile
+
+from cgdet_core.data.bags import coco_frames, write_bag
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.synthetic import write_coco
+from cgdet_core.errors import UserError
+from cgdet_core.evaluation.bag_detection import find_bags, find_truth
+from cgdet_core.evaluation.bags import (
+    detect_bags,
+    judge,
+    open_bags,
+    score_bags,
+    write_curves,
+    write_worst,
+)
+from cgdet_core.evaluation.coco import evaluate
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.postprocess import Detections
+import cv2
+import numpy as np
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def drives(scenes: Path, tmp_path: Path) -> Path:
+    """Give a folder of two bags, 10 and 2 of the twelve frames, and one that is damaged."""
+    folder = tmp_path / 'drives'
+    for name, match in (('day', 'scene_0000*'), ('night', 'scene_0001*'), ('torn', '*0.png')):
+        write_bag(folder / name, coco_frames(load_coco(scenes), match), 10.0)
+    torn = next((folder / 'torn').glob('*.mcap'))
+    torn.write_bytes(torn.read_bytes()[:5000])
+    return folder
+
+
+def test_bags_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
+    for name in ('b/rec_1', 'b/rec_0', 'a'):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / 'metadata.yaml').touch()
+        (tmp_path / name / 'part_0.mcap').touch()
+    (tmp_path / 'loose').mkdir()
+    (tmp_path / 'loose' / 'one.mcap').touch()
+    found = find_bags([str(tmp_path / 'b'), str(tmp_path / '*'), str(tmp_path / 'a')])
+    assert [p.relative_to(tmp_path).as_posix() for p in found] == [
+        'b/rec_0', 'b/rec_1', 'a', 'loose/one.mcap']
+    assert find_bags([str(tmp_path / 'none*')]) == [tmp_path / 'none*']
+
+
+def test_truth_in_several_files(scenes: Path, drives: Path, tmp_path: Path) -> None:
+    """Image ids of both files are the same; the bag knows the name of its own."""
+    one = load_coco(scenes)
+    other = load_coco(shutil.copy(scenes, tmp_path / 'other.json'), scenes.parent)
+    write_bag(tmp_path / 'named', coco_frames(other), 10.0, source='other.json')
+    truth = find_truth(tmp_path / 'named', [one, other])
+    assert [r.image_id for r in truth.values()] == list(range(1, 13))
+    assert all(any(r is mine for mine in other.images) for r in truth.values())
+    with pytest.raises(UserError, match='fits both'):
+        find_truth(drives / 'day', [one, other])
+    empty = load_coco(write_coco(tmp_path / 'few', 1, 3, 3, (160, 128)))
+    empty.images[0].image_id = 99
+    assert len(find_truth(drives / 'day', [empty, one])) == 10
+    with pytest.raises(UserError, match='can be matched to'):
+        find_truth(drives / 'day', [empty, empty])
+
+
+def test_the_total_is_that_of_all_frames(
+    detector: Detector, scenes: Path, drives: Path, onnx_model: Path, tmp_path: Path,
+) -> None:
+    coco = load_coco(scenes, None, detector.card.classes)
+    bags = open_bags(find_bags([str(drives)]), [coco])
+    told: list[str] = []
+    done: list[int] = []
+    detect_bags(bags, detector, onnx_model, None, 1, None, done.append, told.append)
+    assert [b.name for b in bags] == ['day', 'night', 'torn']
+    assert len(told) == 1 and 'torn' in told[0] and bags[2].error == told[0]
+    assert sum(done) == 12
+    report = score_bags(bags, detector.card.classes, coco.path)
+    found = [detector.detect(read_thermal(r.path), EVALUATION_THRESHOLD) for r in coco.images]
+    direct = evaluate(found, coco)
+    assert {k: report[k] for k in direct} == direct
+    part = evaluate(found[:10], CocoSet(coco.path, coco.images[:10], coco.classes))
+    assert {k: report['bags'][0][k] for k in part} == part
+    assert [b['images'] for b in report['bags']] == [10, 2]
+    assert report['failed'] == [{'bag': 'torn', 'error': told[0]}]
+    curve = write_curves(bags, report, coco.classes, tmp_path / 'pr.png')
+    assert cv2.imread(str(curve)) is not None
+    listed = write_worst(bags[:2], detector.card, None, tmp_path / 'worst', 3)
+    costs = [item['cost'] for item in listed]
+    assert costs == sorted(costs, reverse=True) and costs[-1] > 0
+    for item in listed:
+        assert cv2.imread(str(tmp_path / 'worst' / item['picture'])).shape == (128 + 24, 160, 3)
+    first, second = (i['stamp_ns'] for i in listed if i['bag'] == 'day')
+    assert abs(first - second) >= 500_000_000  # 5 frames at 10 Hz
+    with pytest.raises(UserError, match='None of the 1 bags'):
+        score_bags(bags[2:], detector.card.classes, coco.path)
+
+
+def test_what_a_frame_costs() -> None:
+    boxes = np.array([(0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10), (60, 0, 90, 30)],
+                     np.float32)
+    truth = ImageRecord(1, Path(), 100, 100, boxes=boxes, labels=np.array([0, 1, 2, 0]),
+                        areas=np.full(4, 100, np.float32), crowd=np.array([0, 0, 0, 1]))
+    found = Detections(
+        np.array([(0, 0, 10, 10), (1, 0, 10, 10), (20, 0, 30, 10), (60, 0, 90, 29),
+                  (80, 80, 90, 90)], np.float32),
+        np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32), np.array([0, 0, 2, 0, 1]))
+    outcome = judge(found, truth)
+    # A duplicate, a wrong class and a box on nothing; the ignore region costs nothing.
+    assert sorted(outcome.false.tolist()) == [1, 2, 4]
+    assert outcome.missed.tolist() == [1, 2]
+    assert outcome.cost == pytest.approx(2 + 0.8 + 0.7 + 0.5)
+    nothing = Detections(found.boxes[:0], found.scores[:0], found.labels[:0])
+    assert judge(nothing, truth).cost == 3
+
+
+@pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray is not installed')
+def test_two_workers_give_the_report_of_one(
+    run_cgdet: Run, drives: Path, scenes: Path, onnx_model: Path, tmp_path: Path,
+) -> None:
+    reports = []
+    with tempfile.TemporaryDirectory(dir='/tmp') as folder:  # short, for Ray's sockets
+        for workers in (1, 2):
+            out = tmp_path / f'out_{workers}'
+            result = run_cgdet(
+                'bag', 'evaluate', onnx_model, drives, '--data', scenes, '--workers', workers,
+                '--output', out, env={**os.environ, 'TMPDIR': folder})
+            assert result.returncode == 1 and 'Traceback' not in result.stderr, result.stderr
+            lines = result.stderr.strip().splitlines()
+            assert len(lines) == 2 and 'torn' in lines[0]
+            assert lines[1].startswith('cgdet: 1 of 3 bags could not be evaluated')
+            reports.append((out / 'report.json').read_bytes())
+            assert sorted(p.name for p in out.iterdir()) == [
+                'pr_curve.png', 'report.json', 'worst']
+        assert not list(Path(folder).glob('ray_*')) and not _processes_of(folder)
+    assert reports[0] == reports[1]
+    report = json.loads(reports[0])
+    assert [b['bag'] for b in report['bags']] == ['day', 'night'] and report['images'] == 12
+    again = run_cgdet('bag', 'evaluate', onnx_model, drives / 'day', '--data', scenes,
+                      '--output', tmp_path / 'out_1')
+    assert again.returncode == 1 and 'add --overwrite' in again.stderr
+
+
+def _processes_of(folder: str) -> list[str]:
+    """Give the command lines that name a folder."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            text = path.read_bytes().replace(b'\0', b' ').decode(errors='replace')
+        except OSError:  # it ended just now
+            continue
+        if folder in text:
+            found.append(text)
+    return found

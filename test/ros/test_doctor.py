@@ -1,0 +1,146 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet doctor` on real graphs: cameras, detectors, and what keeps them apart."""
+
+from collections.abc import Callable, Iterator
+import json
+from pathlib import Path
+import subprocess
+from typing import Any
+
+from cgdet_core.doctor.transport import VARIABLES
+from cgdet_ros.graph import graph_checks, qos_checks, unconnected
+from cgdet_ros.transport_test import exchange, summarise
+import numpy as np
+import pytest
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
+from sensor_msgs.msg import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / 'models' / 'thermal.onnx'
+IMAGE = 'sensor_msgs/msg/Image'
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def node(domain: int) -> Iterator[Node]:
+    rclpy.init()
+    node = rclpy.create_node('doctor_under_test')
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def test_lost_frames_are_counted() -> None:
+    result = summarise(100, {i: i * 1e-3 for i in range(100) if i not in (0, 50, 99)})
+    assert (result.sent, result.lost) == (100, 3)
+    assert result.p50 == pytest.approx(49, abs=1) and result.p99 > 90
+    assert summarise(10, {}).lost == 10 and summarise(10, {}).p50 is None
+    assert summarise(2, {0: 0.001, 1: 0.001, 7: 0.1}).lost == 0
+
+
+def test_frames_reach_another_process(node: Node) -> None:
+    result = exchange(node, 0.5)
+    assert result.sent == 30 and result.lost == 0 and result.p50 > 0
+
+
+def test_a_publisher_that_fails_is_reported(node: Node) -> None:
+    with pytest.raises(RuntimeError, match='profile|Error|rmw'):
+        exchange(node, 0.5, {'RMW_IMPLEMENTATION': 'rmw_of_nobody'})
+
+
+@pytest.mark.parametrize(('cameras', 'words'), [
+    ({'/cam/image_raw': IMAGE, '/points/x': IMAGE}, 'remap /image_raw to /cam/image_raw'),
+    ({'/boson': IMAGE}, 'remap /image_raw to /boson'),
+    ({'/cam/image_raw/compressed': 'sensor_msgs/msg/CompressedImage'},
+     'only sensor_msgs/msg/CompressedImage'),
+    ({}, 'start the camera driver')])
+def test_the_topic_that_was_meant_is_offered(cameras: dict[str, str], words: str) -> None:
+    check = unconnected('/image_raw', IMAGE, cameras)
+    assert check.level == 'FAIL' and words in check.advice
+
+
+def test_qos_that_never_matches_is_a_failure(node: Node) -> None:
+    node.create_publisher(Image, 'a', qos_profile_sensor_data)
+    node.create_publisher(Image, 'b', 10)
+    for topic in 'ab':
+        node.create_subscription(Image, topic, lambda _: None, QoSProfile(depth=1))
+    node.create_subscription(Image, 'b', lambda _: None, QoSProfile(
+        depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+
+    def found(topic: str) -> list[str]:
+        return [c.found for c in qos_checks(topic, node.get_publishers_info_by_topic(topic),
+                                            node.get_subscriptions_info_by_topic(topic))]
+
+    assert len(found('/a')) == len(found('/b')) == 1
+    assert 'eliable' in found('/a')[0] and 'ransient local' in found('/b')[0]
+
+
+def test_a_healthy_graph(start: Callable[..., Any]) -> None:
+    with start(model_path=SHIPPED, threads=1) as client:
+        client.wait_active()
+        elsewhere = client.node.create_publisher(Image, 'boson/image_raw', 10)
+        message = client.image(np.zeros((512, 640), np.uint16), 'mono16')
+        client.node.create_timer(0.1, lambda: client.images.publish(message))
+        checks = list(graph_checks(client.node, 2.0))
+        by_name = {c.name: c for c in checks}
+        assert not [c for c in checks if c.level == 'FAIL']
+        assert 'Image mono16 at' in by_name['/image_raw'].found
+        assert by_name['/boson/image_raw'].level == 'WARN'  # it publishes nothing
+        assert by_name['/thermal_detector'].found == 'active'
+        assert 'thermal_detector' in by_name['diagnostics'].found
+        client.node.destroy_publisher(elsewhere)
+
+
+def test_a_detector_that_waits_on_the_wrong_topic(
+    start: Callable[..., Any], run_cgdet: Callable[..., subprocess.CompletedProcess],
+    tmp_path: Path,
+) -> None:
+    with start(model_path=SHIPPED, threads=1) as client:
+        client.wait_active()
+        client.node.destroy_publisher(client.images)
+        camera = client.node.create_publisher(Image, 'boson/image_raw', 10)
+        result = run_cgdet('doctor', SHIPPED, '--seconds', 1, '--json', tmp_path / 'd.json')
+        client.node.destroy_publisher(camera)
+    assert result.returncode == 1, result.stdout + result.stderr
+    report = json.loads((tmp_path / 'd.json').read_text())
+    checks = {c['name']: c for c in report['checks']}
+    assert checks['/image_raw']['level'] == 'FAIL'
+    assert 'image_topic:=/boson/image_raw' in checks['/image_raw']['advice']
+    assert checks['self-test']['found'].startswith('0 of ')
+    assert checks['profile']['level'] == 'OK' and checks['inference']['level'] == 'OK'
+    assert report['FAIL'] == sum(c['level'] == 'FAIL' for c in report['checks'])
+    assert 'remap /image_raw to /boson/image_raw' in result.stdout
+
+
+def test_an_inactive_detector_is_told_how_to_start(start: Callable[..., Any]) -> None:
+    with start(model_path=SHIPPED, threads=1, autostart='false') as client:
+        client.wait(lambda: client.statuses)
+        checks = {c.name: c for c in graph_checks(client.node, 0.5)}
+    assert checks['/thermal_detector'].found == 'unconfigured'
+    assert 'ros2 lifecycle set /thermal_detector configure' in checks['/thermal_detector'].advice
+
+
+def test_a_profile_that_is_not_there_is_a_failure(
+    domain: int, run_cgdet: Callable[..., subprocess.CompletedProcess], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, str(tmp_path / 'no.xml'))
+    result = run_cgdet('doctor', tmp_path / 'no.onnx', '--seconds', 0.5)
+    assert result.returncode == 1 and 'no.xml: No such file' in result.stdout
+    assert 'no.onnx' in result.stdout and 'Traceback' not in result.stderr

@@ -1,0 +1,130 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The launch files under the real `ros2 launch`, where it and the package are installed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import json
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+from typing import Any
+
+from ament_index_python.packages import get_package_prefix, PackageNotFoundError
+import numpy as np
+import pytest
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+pytest.importorskip('launch_ros', reason='launch is not installed (the wheels lack it)')
+if shutil.which('ros2') is None:
+    pytest.skip('there is no ros2 command', allow_module_level=True)
+try:
+    get_package_prefix('cgdet_ros')
+except (LookupError, PackageNotFoundError):
+    pytest.skip('cgdet_ros is not installed by colcon', allow_module_level=True)
+
+SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
+pytestmark = pytest.mark.ros
+
+
+def launch(*arguments: Any, **options: Any) -> subprocess.Popen:
+    return subprocess.Popen(['ros2', 'launch', 'cgdet_ros', *map(str, arguments)],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+@contextmanager
+def detects(topics: dict[str, str], *arguments: Any) -> Iterator[dict[str, list[Any]]]:
+    """Launch, publish on each image topic until each detections topic has answered, end it."""
+    process = launch(*arguments, f'model_path:={SHIPPED}')
+    rclpy.init()
+    node: Node = rclpy.create_node('test_client')
+    frame = np.random.default_rng(0).integers(7000, 8000, (512, 640), np.uint16)
+    received: dict[str, list[Any]] = {topic: [] for topic in topics.values()}
+    publishers = []
+    for camera, (image, detections) in enumerate(topics.items()):
+        message = Image(height=512, width=640, encoding='mono16', step=1280)
+        message.data = frame.tobytes()
+        message.header.frame_id = f'camera{camera}'
+        publishers.append((node.create_publisher(Image, image, 1), message))
+        node.create_subscription(Detection2DArray, detections, received[detections].append, 10)
+    try:
+        for _ in range(600):
+            if process.poll() is not None or all(received.values()):
+                break
+            for publisher, message in publishers:
+                publisher.publish(message)
+            rclpy.spin_once(node, timeout_sec=0.2)
+        yield received
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert 'finished cleanly' in output and 'Traceback' not in output, output
+
+
+def test_one_camera(domain: int) -> None:
+    with detects({'/boson/raw': '/front/detections'}, 'thermal_detect.launch.py',
+                 'image_topic:=/boson/raw', 'namespace:=front', 'autostart:=true') as received:
+        assert received['/front/detections'][0].header.frame_id == 'camera0'
+
+
+def test_two_cameras_in_one_process(domain: int) -> None:
+    topics = {'/left/thermal': '/left/detections', '/right/thermal': '/right/detections'}
+    with detects(topics, 'multi_camera.launch.py', 'cameras:=left,right',
+                 'image_topic:=thermal') as received:
+        assert received['/left/detections'][0].header.frame_id == 'camera0'
+        assert received['/right/detections'][0].header.frame_id == 'camera1'
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (('thermal_detect.launch.py', 'params_file:=/no.yaml'), 'file /no.yaml does not exist'),
+    (('multi_camera.launch.py', 'cameras:=,'), 'list of cameras is empty'),
+    (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is named twice'),
+    (('multi_camera.launch.py',), "missing required argument 'cameras'"),
+    (('evaluate_bag.launch.py', 'bag:=/no_bag', 'data:=/no.json'), 'bag /no_bag does not exist')])
+def test_wrong_arguments_are_one_sentence(
+    domain: int, arguments: tuple[str, ...], words: str,
+) -> None:
+    process = launch(*arguments)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and words in output and 'Traceback (' not in output
+
+
+def test_a_bag_is_scored(
+    domain: int, run_cgdet: Callable[..., subprocess.CompletedProcess], scenes: Path,
+    onnx_model: Path, tmp_path: Path,
+) -> None:
+    bag, out = tmp_path / 'bag', tmp_path / 'out'
+    assert run_cgdet('bag', 'from-coco', scenes, bag, '--rate', 5).returncode == 0
+    process = launch('evaluate_bag.launch.py', f'bag:={bag}', f'data:={scenes}',
+                     f'model_path:={onnx_model}', f'output:={out}')
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    report = json.loads((out / 'report.json').read_text())
+    assert report['frames sent'] == 12 and 0 <= report['AP'] <= 1
+    assert 'frames processed' in output
+
+
+def test_an_evaluation_that_fails_fails_the_launch(domain: int, tmp_path: Path) -> None:
+    data = tmp_path / 'data.json'
+    data.write_text('no JSON')
+    process = launch('evaluate_bag.launch.py', f'bag:={tmp_path}', f'data:={data}')
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and 'failed, exit status' in output

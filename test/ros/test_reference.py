@@ -1,0 +1,71 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""README.md and the parameter file say what the code does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_ros.parameters import SPECS
+from cgdet_ros.reference import BLOCK, rewrite, TABLES, TOPICS
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / 'README.md').read_text()
+STANDARD = {'/rosout', '/parameter_events', '/clock', '/thermal_detector/transition_event'}
+
+
+def test_readme_has_every_table() -> None:
+    assert [name for _, name, _ in BLOCK.findall(README)] == ['launch', 'topics', 'parameters']
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_table_is_what_the_code_says(name: str) -> None:
+    if name == 'launch':
+        pytest.importorskip('launch_ros', reason='no ROS distribution with launch here')
+    found = next(m[0] for m in BLOCK.finditer(README) if m[2] == name)
+    assert found == rewrite(found), (
+        'README.md is behind the code: run "python -m cgdet_ros.reference README.md".')
+
+
+def test_parameter_file_holds_every_parameter_with_its_default() -> None:
+    content = yaml.safe_load((ROOT / 'config' / 'thermal_detect.yaml').read_text())
+    assert content == {'/**': {'ros__parameters': {s.name: s.default for s in SPECS}}}, (
+        'config/thermal_detect.yaml is behind cgdet_ros/parameters.py: bring it up to date.')
+
+
+@pytest.mark.ros
+def test_topics_are_those_of_the_running_node(start: Callable) -> None:
+    with start() as client:
+        client.wait_active()
+        node = ('thermal_detector', '/')
+        topics = [('in', *t) for t in client.node.get_subscriber_names_and_types_by_node(*node)]
+        topics += [('out', *t) for t in client.node.get_publisher_names_and_types_by_node(*node)]
+    found = {(name.removeprefix('/'), kind, direction)
+             for direction, name, (kind, *_) in topics if name not in STANDARD}
+    named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
+                      if some or not t.optional} for some in (True, False))
+    assert always <= found <= named, 'TOPICS in cgdet_ros/reference.py differ from the node.'
+
+
+def test_rewriting_touches_generated_blocks_alone() -> None:
+    text = 'before\n<!-- generated: topics -->\nSTALE\n<!-- end -->\nafter\n'
+    new = rewrite(text)
+    assert new.startswith('before\n<!-- generated: topics -->\n| topic |')
+    assert new.endswith('|\n<!-- end -->\nafter\n') and 'STALE' not in new
+    assert rewrite(new) == new
+    with pytest.raises(UserError, match='no table colours, only topics'):
+        rewrite(text.replace('topics', 'colours'))

@@ -1,0 +1,40 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The documents' links lead somewhere."""
+
+from pathlib import Path
+import re
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md'), ROOT / 'docker/README.md']
+    broken = []
+    for document in documents:
+        for target in re.findall(r'\]\(([^)\s]+)\)', document.read_text()):
+            path, _, anchor = target.partition('#')
+            place = (document.parent / path).resolve() if path else document
+            if '://' not in target and (
+                    not place.exists() or (anchor and anchor not in anchors(place))):
+                broken.append(f'{document.relative_to(ROOT)}: {target}')
+    assert len(documents) > 5
+    assert not broken
+
+
+def anchors(path: Path) -> set[str]:
+    """Give the anchors of a document's headings, as forges make them."""
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+            for heading in re.findall(r'^#+ (.+)$', path.read_text(), re.MULTILINE)}
