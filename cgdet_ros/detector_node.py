@@ -123,6 +123,7 @@ class DetectorNode(ManagedNode):
         with self.lock:
             settings = parameters.read_model_settings(self)
             self._loading = loading = Loading(settings)
+            self._report()  # at once: a short load is seen, too
         try:
             detector = loading.run()
             with self.lock:
