@@ -212,6 +212,10 @@ def _verify(
         console.print(f'Not verified, as {why}: run "cgdet verify" where the engine will '
                       'run.', highlight=False, soft_wrap=True)
         return
+    if engine is None:  # what was built is gone, and would be built once more
+        console.print('Not verified, as the engine could not be kept in the cache: run "cgdet '
+                      'verify" where it will run.', highlight=False, soft_wrap=True)
+        return
     against = Detector.load(model, backend='onnxruntime')
     frames = scenes(against.card) if data is None else frames_of(data, None, against.card)
     try:
@@ -227,8 +231,7 @@ def _verify(
                       f'{report["detections"]} detections in both', highlight=False,
                       soft_wrap=True)
         return
-    if engine is not None:
-        EngineCache().remove(engine)
-        if engine.exists():  # beside the model, where the user put it
-            raise UserError(f'{failure(report)} Remove {engine}.')
+    EngineCache().remove(engine)
+    if engine.exists():  # beside the model, where the user put it
+        raise UserError(f'{failure(report)} Remove {engine}.')
     raise UserError(failure(report))

@@ -60,6 +60,11 @@ class Plan:
             raise UserError('Frames, rounds and batch sizes must be at least 1, and threads '
                             'must not be negative.')
 
+    @property
+    def frames_a_round(self) -> int:
+        """Give the frames of one turn, so that all turns have at least those asked for."""
+        return -(-self.frames // self.rounds)
+
     def contestants(self, folder: Path) -> list[Contestant]:
         """Give every model on every backend, the peers, the yardstick (written to folder)."""
         threads = self.threads or all_cores()
@@ -142,7 +147,7 @@ def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) ->
             seat.close()
     machine['mhz_after'] = clock()
     return {'machine': machine,
-            'settings': {'frames': plan.frames, 'rounds': plan.rounds,
+            'settings': {'frames': plan.frames_a_round * plan.rounds, 'rounds': plan.rounds,
                          'threads': seats[0].contestant.threads, 'batches': list(plan.batches)},
             'results': [{'label': name, **_result(seat, plan)}
                         for name, seat in zip(_labels(seats), seats)]}
@@ -172,7 +177,7 @@ def _start(contestant: Contestant) -> Seat:
 def _play(
     seats: list[Seat], plan: Plan, progress: Callable[[int, int], None] | None,
 ) -> None:
-    count = -(-plan.frames // plan.rounds)
+    count = plan.frames_a_round
     done = 0
     for number in range(plan.rounds):
         for seat in seats if number % 2 == 0 else seats[::-1]:

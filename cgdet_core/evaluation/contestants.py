@@ -123,6 +123,10 @@ class PeerRunner:
         self._session = open_session(str(path), f'The peer {path}', contestant.threads)
         self._size = contestant.size or (640, 512)
         inputs = self._session.get_inputs()
+        for images in (i.shape[0] for i in inputs if len(i.shape) == 4):
+            if isinstance(images, int) and images > 1:
+                raise UserError(f'The peer {path} takes {images} images a call; export it for '
+                                'one, or with an open batch.')
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
         self.max_batch = 1 if closed else DYNAMIC_BATCH
         feed = self._feed(1)

@@ -34,11 +34,11 @@ def describe_machine() -> dict[str, Any]:
     return {
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'system': f'{platform.system()} {platform.release()} {platform.machine()}',
-        'cpu': _processor(), 'cores': cores, 'cores_of_machine': os.cpu_count(),
+        'cpu': processor(), 'cores': cores, 'cores_of_machine': os.cpu_count(),
         'governor': _read(Path('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor')),
         'mhz': clock(), 'load': round(load, 2), 'busy': load > BUSY * cores,
         'niceness': os.nice(0), 'python': platform.python_version(),
-        'packages': {p: v for p in PACKAGES if (v := _version(p))}, 'commit': _commit()}
+        'packages': {p: v for p in PACKAGES if (v := _version(p))}, 'commit': commit()}
 
 
 def clock() -> int | None:
@@ -70,7 +70,8 @@ def forget_peak() -> None:
         pass
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the processor."""
     for line in (_read(Path('/proc/cpuinfo')) or '').splitlines():
         if line.startswith(('model name', 'Model')):
             return line.split(':', 1)[1].strip()
@@ -91,7 +92,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Give the commit of this code, with a plus where it was changed; None outside of git."""
     here = Path(__file__).resolve().parent
     if not (here.parents[1] / '.git').exists():

@@ -27,7 +27,6 @@ import json
 import os
 from pathlib import Path
 import platform
-import re
 import signal
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.figures import write_figures
+from cgdet_core.evaluation.machine import processor
 from cgdet_core.evaluation.measure import measure, VERSION
 from cgdet_core.evaluation.statistics import markdown, Result, summarize
 from cgdet_core.models.checkpoint import KEY, read_checkpoint
@@ -153,10 +153,8 @@ def _measure(run: Run, seconds: float) -> None:
 
 def machine() -> dict[str, Any]:
     """Say where a run was made."""
-    cpu = Path('/proc/cpuinfo')
-    names = re.findall(r'model name\s*: (.*)', cpu.read_text()) if cpu.is_file() else []
     return {
-        'cpu': names[0] if names else platform.machine(), 'cores': os.cpu_count(),
+        'cpu': processor(), 'cores': os.cpu_count(),
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'python': platform.python_version(), 'torch': torch.__version__}
 

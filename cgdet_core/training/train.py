@@ -19,7 +19,6 @@ import json
 import logging
 import os
 from pathlib import Path
-import subprocess
 from typing import Any
 import warnings
 
@@ -27,6 +26,7 @@ from cgdet_core.data.coco import CocoSet
 from cgdet_core.data.datasets import CocoFrames, FrameSource, SyntheticFrames
 from cgdet_core.data.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.errors import UserError
+from cgdet_core.evaluation.machine import commit
 from cgdet_core.models.checkpoint import KEY, load_student, read_checkpoint
 from cgdet_core.models.student import DeployedStudent, Student
 from cgdet_core.models.teachers import teacher_key
@@ -247,7 +247,7 @@ def make_card(recipe: Recipe) -> ModelCard:
             'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
-            'licence': recipe.data.licence, 'commit': _commit()})
+            'licence': recipe.data.licence, 'commit': commit() or 'unknown'})
 
 
 def _without_folders(value: Any) -> Any:
@@ -259,12 +259,3 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, Normalization):
         return value.to_dict()
     return value.name if isinstance(value, Path) else value
-
-
-def _commit() -> str:
-    try:
-        return subprocess.run(
-            ['git', 'describe', '--always', '--dirty'], cwd=Path(__file__).parent,
-            capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return 'unknown'

@@ -47,7 +47,7 @@ def test_command_line(
     assert result.returncode == 0, result.stderr
     assert 'batch 2 left out' in result.stdout and 'images per second' in result.stdout
     report = json.loads((tmp_path / 'b.json').read_text())
-    assert report['settings'] == {'frames': 5, 'rounds': 2, 'threads': 1, 'batches': [1, 2]}
+    assert report['settings'] == {'frames': 6, 'rounds': 2, 'threads': 1, 'batches': [1, 2]}
     assert {'cpu', 'cores', 'governor', 'mhz', 'mhz_after', 'load', 'busy', 'packages', 'date',
             'commit'} <= set(report['machine'])
     ours, other, plain = report['results']

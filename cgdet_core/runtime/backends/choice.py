@@ -42,7 +42,12 @@ def open_backend(
     if name not in BACKENDS:
         raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
     if name in FLAVOURS:
-        return TensorRTBackend(model, card, name, cache, progress)
+        try:
+            return TensorRTBackend(model, card, name, cache, progress)
+        except UserError:
+            raise
+        except Exception as error:  # the libraries raise anything
+            raise UserError(f'{FLAVOURS[name]} failed: {_words(error)}.') from error
     if name == 'onnxruntime':
         return OnnxRuntimeBackend(model, card, threads)
     reasons = []
@@ -53,8 +58,7 @@ def open_backend(
             reasons.append(error.why)
             continue
         except Exception as error:  # it should have worked here; the libraries raise anything
-            _log.warning('%s is left out: %s', FLAVOURS[flavour],
-                         str(error) or type(error).__name__)
+            _log.warning('%s is left out: %s', FLAVOURS[flavour], _words(error))
             reasons.append(f'{FLAVOURS[flavour]} failed')
             continue
         break
@@ -63,3 +67,7 @@ def open_backend(
     _log.info('Inference by %s, as %s', backend.describe(),
               ' and '.join(reasons) or 'TensorRT is the first choice')
     return backend
+
+
+def _words(error: Exception) -> str:
+    return str(error).rstrip('.') or type(error).__name__
