@@ -34,6 +34,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+SIDES = ('top', 'bottom', 'left', 'right')
 CLASS_PREFIX = 'class_thresholds.'
 CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 EFFECTS = {'dynamic': 'takes effect at once',
@@ -83,9 +84,9 @@ SPECS = (
          "card's", -1.0, 1.0),
     Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, in seconds; 0: never skip',
          0.0, 3600.0),
-    *(Spec(f'crop.{side}', 0, f'Pixels to leave out at the {side} of every received image, '
+    *(Spec(f'crop_{side}', 0, f'Pixels to leave out at the {side} of every received image, '
            'for example telemetry rows', 0, 65535)
-      for side in ('top', 'bottom', 'left', 'right')),
+      for side in SIDES),
     Spec('debug_image', True, 'Publish the topic debug_image, which is drawn only while somebody '
          'listens'),
     Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has been silent '
@@ -155,7 +156,7 @@ def read_settings(node: Node, card: ModelCard | None) -> Settings:
     names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
              'debug_image')
     values = {name: node.get_parameter(name).value for name in names}
-    crop = Crop(**{side: p.value for side, p in node.get_parameters_by_prefix('crop').items()})
+    crop = Crop(**{side: node.get_parameter(f'crop_{side}').value for side in SIDES})
     thresholds: list[float] = []
     if card is not None:
         score = float(node.get_parameter('score_threshold').value)

@@ -48,14 +48,20 @@ class Topic:
 
 
 TOPICS = (
-    Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, or '
-          '`32FC1` in kelvin; best effort, depth 1'),
+    Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, '
+          '`32FC1` in kelvin; `bgr8` and the like become grey; best effort, depth 1'),
+    Topic('image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 'in', 'instead, with '
+          '`input_transport: compressed`: PNG (8 or 16 bit), JPEG, TIFF', optional=True),
     Topic('detections', 'vision_msgs/msg/Detection2DArray', 'out', 'one per processed image, also '
           "when empty; the image's header; boxes in its pixels"),
     Topic('label_info', 'vision_msgs/msg/LabelInfo', 'out', 'latched: class ids, names, '
           'threshold'),
     Topic('vision_info', 'vision_msgs/msg/VisionInfo', 'out', 'latched: model, and where the '
           'class map is'),
+    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'what was found, drawn only while '
+          'somebody listens'),
+    Topic('annotations', 'foxglove_msgs/msg/ImageAnnotations', 'out', 'the same as an overlay for '
+          'Foxglove, where foxglove_msgs is installed', optional=True),
     Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, with the parameter '
           'of that name'),
     Topic('/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', 'out', '1 Hz: state, rates, '

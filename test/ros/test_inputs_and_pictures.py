@@ -87,19 +87,19 @@ def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> 
     rows, columns = 3, 5
     received = cv2.copyMakeBorder(
         frame, rows, 0, columns, 2, cv2.BORDER_CONSTANT, value=255)
-    with start(model_path=toy, **{'crop.top': rows}) as client:
+    with start(model_path=toy, crop_top=rows) as client:
         client.wait_active()
-        assert client.set_parameter('crop.left', columns).successful
-        assert client.set_parameter('crop.right', 2).successful
+        assert client.set_parameter('crop_left', columns).successful
+        assert client.set_parameter('crop_right', 2).successful
         found = boxes(client.send(client.image(received, 'mono8')))
-        assert client.set_parameter('crop.top', 0).successful
-        assert client.set_parameter('crop.left', 0).successful
-        assert client.set_parameter('crop.right', 0).successful
+        assert client.set_parameter('crop_top', 0).successful
+        assert client.set_parameter('crop_left', 0).successful
+        assert client.set_parameter('crop_right', 0).successful
         plain = boxes(client.send(client.image(frame, 'mono8')))
         np.testing.assert_allclose(
             found, plain + [columns, rows, columns, rows], atol=1e-3)
-        assert not client.set_parameter('crop.top', -1).successful
-        assert client.set_parameter('crop.top', 60000).successful
+        assert not client.set_parameter('crop_top', -1).successful
+        assert client.set_parameter('crop_top', 60000).successful
         client.images.publish(client.image(frame, 'mono8'))
         client.status('leaves nothing', failed='1')
 
