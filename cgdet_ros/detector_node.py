@@ -185,7 +185,6 @@ class DetectorNode(ManagedNode):
             self._cameras = []
             self._detector = None
             parameters.undeclare_classes(self)
-            self._settings = parameters.read_settings(self, None)
         return_memory()
 
     # Transitions that nobody asks for

@@ -17,12 +17,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
-import re
 from typing import Any
 
 from cgdet_core.runtime import ModelCard
 from cgdet_core.runtime.backends.choice import BACKENDS
 from cgdet_core.runtime.geometry import Crop
+from cgdet_ros.camera_names import NAME
 import numpy as np
 from numpy.typing import NDArray
 from rcl_interfaces.msg import (
@@ -36,7 +36,6 @@ from rclpy.parameter import Parameter
 
 SIDES = ('top', 'bottom', 'left', 'right')
 CLASS_PREFIX = 'class_thresholds.'
-CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 EFFECTS = {'dynamic': 'takes effect at once',
            'static': 'takes effect at the next configure, refused unless unconfigured',
            'read_only': 'only at start'}
@@ -197,7 +196,7 @@ def _refuse_cameras(names: list[str]) -> str:
     if not names:
         return "needs a name; [''] stands for one camera on image_raw"
     for name in names:
-        if name and not CAMERA_NAME.fullmatch(name):
+        if name and not NAME.fullmatch(name):
             return (f'has the name {name!r}, which is no topic name: letters, digits and _ '
                     'between slashes, a letter first')
     return '' if len(set(names)) == len(names) else 'must not name a camera twice'

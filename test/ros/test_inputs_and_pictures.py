@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cgdet_ros.demo import from_message
+from cgdet_ros.collector import from_message
 import cv2
 import numpy as np
 import pytest
