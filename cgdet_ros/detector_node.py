@@ -136,6 +136,9 @@ class DetectorNode(ManagedNode):
         finally:
             self._loading = None
         card = detector.card
+        for name in parameters.unknown_classes(self, card.classes):
+            self.get_logger().warning(
+                f'{name} is ignored, the model knows {", ".join(card.classes)}')
         self.get_logger().info(f'{card.name}: {", ".join(card.classes)} at '
                                f'{card.input_size[0]}x{card.input_size[1]} on {self._backend}')
 

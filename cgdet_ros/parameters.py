@@ -137,6 +137,14 @@ def declare_classes(node: Node, classes: Iterable[str]) -> None:
         node.declare_parameter(CLASS_PREFIX + name, CLASS_SPEC.default, _descriptor(CLASS_SPEC))
 
 
+def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
+    """List thresholds given at start whose class the model does not have."""
+    known = {CLASS_PREFIX + name for name in classes}
+    # rclpy has no public name for what was given at start.
+    return sorted(name for name in getattr(node, '_parameter_overrides', {})
+                  if name.startswith(CLASS_PREFIX) and name not in known)
+
+
 def undeclare_classes(node: Node) -> None:
     """Take the thresholds of all classes back."""
     for name in node.get_parameters_by_prefix(CLASS_PREFIX[:-1]):
