@@ -15,7 +15,6 @@
 """The lifecycle node: thermal images in, vision_msgs detections out."""
 
 from collections.abc import Callable
-import gc
 import signal
 import sys
 from threading import Condition
@@ -26,7 +25,7 @@ from cgdet_ros import parameters
 from cgdet_ros.camera import Camera
 from cgdet_ros.diagnostics import to_status
 from cgdet_ros.executor import NodeExecutor
-from cgdet_ros.loading import Loading, Stopped
+from cgdet_ros.loading import Loading, return_memory, Stopped
 from cgdet_ros.logs import RosLog
 from cgdet_ros.managed_node import ManagedNode, RCLError
 from cgdet_ros.recovery import Recovery
@@ -123,6 +122,7 @@ class DetectorNode(ManagedNode):
         with self.lock:
             settings = parameters.read_model_settings(self)
             self._loading = loading = Loading(settings)
+            self._report()  # at once: a short load is seen, too
         try:
             detector = loading.run()
             with self.lock:
@@ -185,7 +185,7 @@ class DetectorNode(ManagedNode):
             self._detector = None
             parameters.undeclare_classes(self)
             self._settings = parameters.read_settings(self, None)
-        gc.collect()  # sessions and engines in the tracebacks of what went wrong
+        return_memory()
 
     # Transitions that nobody asks for
 

@@ -14,6 +14,8 @@
 
 """A model on its way: what goes on, for how long, and a way to stop it."""
 
+import ctypes
+import gc
 from threading import Event
 from time import monotonic
 
@@ -59,3 +61,11 @@ class Loading:
             raise Stopped('loading was stopped')
         self.state = 'building engine'  # or waiting for a process that does
         self._log(what, seconds)
+
+
+def return_memory() -> None:
+    """Give what a model held back to the system, once nothing refers to it any more."""
+    gc.collect()  # tracebacks of what went wrong may hold sessions and engines
+    # glibc keeps what was freed; other C libraries do not have this.
+    if (trim := getattr(ctypes.CDLL(None), 'malloc_trim', None)) is not None:
+        trim(0)

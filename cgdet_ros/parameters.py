@@ -155,7 +155,9 @@ def check(changes: Iterable[Parameter], state: str) -> SetParametersResult:
 
 
 def _refusal(change: Parameter, state: str) -> str:
-    spec = _BY_NAME.get(change.name)
+    spec = CLASS_SPEC if change.name.startswith(CLASS_PREFIX) else _BY_NAME.get(change.name)
+    if spec is not None and change.type_ == Parameter.Type.NOT_SET and change.name != 'cameras':
+        return 'cannot be deleted'
     if spec is not None and spec.choices and change.value not in spec.choices:
         return f'must be one of {", ".join(spec.choices)}'
     if spec is not None and spec.effect == 'static' and state != 'unconfigured':

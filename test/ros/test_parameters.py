@@ -163,3 +163,16 @@ def test_silence_is_a_warning_and_ends_with_the_next_image(start: Start, toy: Pa
         assert client.status('running', processed='1')['level'] == b'\x00'
         assert client.set_parameter('no_input_warn_s', 0.5).successful
         assert client.status('no image for', processed='1')['level'] == b'\x01'
+
+
+def test_no_parameter_can_be_deleted(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        for name in [s.name for s in parameters.SPECS] + ['class_thresholds.person']:
+            result = client.set_parameter(name, None)
+            assert not result.successful and result.reason
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert client.change_state('deactivate') and client.change_state('cleanup')
+        result = client.set_parameter('cameras', None)
+        assert not result.successful and result.reason
+        assert client.change_state('configure')
