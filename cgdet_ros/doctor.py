@@ -27,6 +27,7 @@ from ament_index_python.packages import get_package_share_directory
 from cgdet_core.doctor import Check
 from cgdet_core.doctor.transport import (
     discovery_checks,
+    exports,
     profile_check,
     shared_memory_check,
     VARIABLES,
@@ -94,8 +95,7 @@ def self_test(node: Node, seconds: float, profile: Path) -> Check:
     found = (f'{first.lost} of {first.sent} 640x512 16-bit frames lost at {RATE_HZ:.0f} Hz; '
              f'with {profile.name} for the publisher {second.lost}')
     if second.lost < first.lost:
-        advice = 'set for the publisher, the camera driver: ' + ' '.join(
-            f'export {name}={profile}' for name in VARIABLES)
+        advice = f'set for the publisher, the camera driver: {exports(profile)}'
     else:
         advice = 'the profile does not help: is the machine busy, or the shared memory full?'
     level = 'FAIL' if first.lost > TOLERATED * first.sent else 'WARN'

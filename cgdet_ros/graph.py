@@ -15,7 +15,7 @@
 """What is on the ROS graph around the detector: cameras, subscriptions, states, reports."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 import difflib
 from time import monotonic
@@ -67,7 +67,7 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
                     'start the camera driver; are ROS_DOMAIN_ID and discovery range the same?')
     for topic, kind in cameras.items():
         yield camera_check(topic, kind, heard[topic], seconds)
-    detectors = find_detectors(node)
+    detectors = find_detectors(node, statuses)
     if not detectors:
         yield Check('graph', 'detector', 'WARN', 'no detector node is running',
                     'ros2 launch cgdet_ros thermal_detect.launch.py')
@@ -82,8 +82,8 @@ def image_topics(node: Node) -> dict[str, str]:
             and node.get_publishers_info_by_topic(topic)}
 
 
-def find_detectors(node: Node) -> list[Detector]:
-    """Give the lifecycle nodes that publish detections."""
+def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
+    """Give the lifecycle nodes that publish detections, or report as detectors without topics."""
     found = []
     for name, namespace in set(node.get_node_names_and_namespaces()):
         full = f'{namespace.rstrip("/")}/{name}'
@@ -93,7 +93,9 @@ def find_detectors(node: Node) -> list[Detector]:
             services = dict(node.get_service_names_and_types_by_node(name, namespace))
         except RuntimeError:  # it has gone meanwhile
             continue
-        if f'{full}/get_state' in services and any(DETECTIONS in t for t in published.values()):
+        if f'{full}/get_state' in services and (
+                f'{full}: detector' in statuses
+                or any(DETECTIONS in kinds for kinds in published.values())):
             inputs = {topic: kind for topic, kinds in subscribed.items() for kind in kinds
                       if kind in IMAGES}
             found.append(Detector(full, inputs, {*published, *subscribed}))

@@ -104,8 +104,8 @@ def _ros_checks(options: list[str]) -> Iterator[Check]:
 def _show(check: Check, before: list[Check]) -> None:
     if not before or before[-1].section != check.section:
         console.print(Text(check.section, style='bold'))
-    line = Text.assemble(f'  {check.name:<16}', (f'{check.level:<5}', STYLES[check.level]),
+    line = Text.assemble('  ', (f'{check.level:<5}', STYLES[check.level]), f'{check.name}: ',
                          check.found)
     console.print(line, soft_wrap=True)
     if check.advice:
-        console.print(Text(f'{"":23}-> {check.advice}'), soft_wrap=True)
+        console.print(Text(f'       -> {check.advice}'), soft_wrap=True)

@@ -53,10 +53,14 @@ def segment_size(profile: Path) -> int | None:
     return max(sizes) if sizes else None
 
 
+def exports(profile: Path) -> str:
+    """Give the shell commands that name a profile."""
+    return '; '.join(f'export {name}={profile}' for name in VARIABLES)
+
+
 def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
     """Check that the profile variables name a readable profile with room for thermal frames."""
-    advice = ('set it for the camera driver and the detector: '
-              + ' '.join(f'export {name}={shipped};' for name in VARIABLES).rstrip(';'))
+    advice = f'set it for the camera driver and the detector: {exports(shipped)}'
     named = {name: environment[name] for name in VARIABLES if environment.get(name)}
     if not named:
         return _profile('WARN', f'none set; a 640x512 16-bit frame ({FRAME_BYTES} bytes) does not '

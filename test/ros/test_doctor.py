@@ -130,7 +130,7 @@ def test_a_detector_that_waits_on_the_wrong_topic(
 def test_an_inactive_detector_is_told_how_to_start(start: Callable[..., Any]) -> None:
     with start(model_path=SHIPPED, threads=1, autostart='false') as client:
         client.wait(lambda: client.statuses)
-        checks = {c.name: c for c in graph_checks(client.node, 0.5)}
+        checks = {c.name: c for c in graph_checks(client.node, 2.0)}
     assert checks['/thermal_detector'].found == 'unconfigured'
     assert 'ros2 lifecycle set /thermal_detector configure' in checks['/thermal_detector'].advice
 
