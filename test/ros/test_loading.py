@@ -37,7 +37,7 @@ time.sleep(600)
 
 
 def settings(model: object = '') -> ModelSettings:
-    return ModelSettings(str(model), 'onnxruntime', 1, ('',))
+    return ModelSettings(str(model), 'onnxruntime', 1, 'raw', False, 1.0, ('',))
 
 
 @pytest.fixture

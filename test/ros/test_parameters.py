@@ -135,13 +135,6 @@ def test_describe_reads_like_documentation(start: Start, toy: Path) -> None:
                 ) == (-1.0, 1.0) and "-1: the model card's" in score.description
 
 
-def test_the_table_has_a_row_for_each(toy: Path) -> None:
-    rows = {row[0]: row for row in parameters.table()}
-    assert rows.keys() >= {'cameras', 'class_thresholds.NAME', 'max_failures'}
-    assert rows['score_threshold'][1:3] == ('-1.0', '-1 to 1')
-    assert rows['backend'][2].startswith('auto, ')
-
-
 def test_the_latency_histogram_counts_every_frame(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()
