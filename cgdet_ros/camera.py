@@ -44,14 +44,18 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, UInt32MultiArray
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
-INPUT_QOS = QoSProfile(  # REP-2003 sensor data, but only ever the newest image
-    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE)
 LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PICTURE_QOS = QoSProfile(depth=1)  # reliable: viewers of either reliability see it
 LOG_PERIOD_S = 5.0  # of skipped images
+
+
+def input_qos() -> QoSProfile:
+    """Give sensor data (REP-2003), the newest alone; anew, as rclpy writes overrides into it."""
+    return QoSProfile(
+        depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE)
 
 
 @dataclass(frozen=True)
@@ -118,19 +122,22 @@ class Camera:
             # As image_transport does it: beside the raw topic, wherever that is remapped to.
             kind, topic = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
         self._subscription = self._node.create_subscription(
-            kind, topic, self._receive, INPUT_QOS,
+            kind, topic, self._receive, input_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def unsubscribe(self) -> None:
         """Stop listening and forget what waits."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
-        self.take()
+        with self._wake:
+            subscription, self._subscription = self._subscription, None
+            self._slot = None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
 
     def _receive(self, message: Image | CompressedImage) -> None:
         arrival = Arrival(message, perf_counter())
         with self._wake:
+            if self._subscription is None:
+                return  # it was on its way when the subscription went
             self.statistics.frame_received(replaces=self._slot is not None)
             self._slot = arrival
             self._wake.notify()
@@ -193,7 +200,7 @@ class Camera:
             to_vision_info(self._card, self._label_info.topic_name, version, header))
 
     def publish_histogram(self) -> None:
-        """Publish how many frames of the last second took how many milliseconds."""
+        """Publish how many frames since the last call took how many milliseconds."""
         self._histogram.publish(to_histogram(self.statistics.take_histogram()))
 
     def skip(self, message: Image | CompressedImage, error: Exception) -> None:

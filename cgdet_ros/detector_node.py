@@ -89,18 +89,15 @@ class DetectorNode(ManagedNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop the worker: SUCCESS."""
-        self._stop()
-        return SUCCESS
+        return self._try(self._stop)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the topics: SUCCESS."""
-        self._free()
-        return SUCCESS
+        return self._try(self._free)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free whatever is there, from any state: SUCCESS."""
-        self._free()
-        return SUCCESS
+        return self._try(self._free)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free, back to unconfigured: SUCCESS."""
@@ -128,8 +125,9 @@ class DetectorNode(ManagedNode):
             with self.lock:
                 self._detector = detector
                 self._backend = detector.backend.describe()
-                self._cameras = [Camera(self, name, self._wake, detector.card, settings)
-                                 for name in settings.cameras]
+                for name in settings.cameras:
+                    self._cameras.append(
+                        Camera(self, name, self._wake, detector.card, settings))
                 parameters.declare_classes(self, detector.card.classes)
                 self._settings = parameters.read_settings(self, detector.card)
                 self._versions += 1
@@ -177,8 +175,8 @@ class DetectorNode(ManagedNode):
             for camera in self._cameras:
                 camera.unsubscribe()
             worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
+        if worker is not None and not worker.stop():
+            self.get_logger().error('inference does not return; it is left behind')
 
     def _free(self) -> None:
         self._stop()
@@ -187,7 +185,6 @@ class DetectorNode(ManagedNode):
                 camera.destroy()
             self._cameras = []
             self._detector = None
-            parameters.undeclare_classes(self)
         return_memory()
 
     # Transitions that nobody asks for
@@ -217,6 +214,7 @@ class DetectorNode(ManagedNode):
             if self.state() == state and trigger() != SUCCESS:
                 self._recovery.again(self._error)
                 return
+        self._recovery.reloaded()
 
     # Parameters and reports
 
@@ -248,6 +246,8 @@ class DetectorNode(ManagedNode):
                     self._settings.no_input_warn_s))
                 if active and self._settings.latency_histogram:
                     camera.publish_histogram()
+                else:
+                    camera.statistics.take_histogram()  # a new one begins when it is wanted
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

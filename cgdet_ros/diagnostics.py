@@ -23,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
 WINDOW = 1000  # frames that the percentiles look back on
+STUCK_S = 5.0  # with images and without a result: more than any inference that is of use
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 HISTOGRAM_BINS = 101  # milliseconds of latency; the last one counts all from 100 on
 
@@ -41,6 +42,7 @@ class Statistics:
         self.image_age = 0.0
         self.started = monotonic()
         self._last_received: float | None = None
+        self._last_done: float | None = None  # processed, failed or too old
         self._last_failed = False
         self._last_too_old = False
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
@@ -60,7 +62,8 @@ class Statistics:
         with self._lock:
             self.dropped += 1
             self.image_age = image_age
-            self._last_too_old = True
+            self._last_done = monotonic()
+            self._last_failed, self._last_too_old = False, True
 
     def frame_done(self, encoding: str, total: float, timings: Timings, image_age: float) -> None:
         """Record a published frame; total = seconds from reception to publication."""
@@ -69,7 +72,8 @@ class Statistics:
             self.encoding = encoding
             self.image_age = image_age
             self._last_failed = self._last_too_old = False
-            self._outputs.append(monotonic())
+            self._last_done = monotonic()
+            self._outputs.append(self._last_done)
             self._latencies.append(
                 (total, timings.pre, timings.infer, timings.post, image_age))
             self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
@@ -79,7 +83,8 @@ class Statistics:
             self.failed += 1
             self.encoding = encoding
             self.last_error = error
-            self._last_failed = True
+            self._last_done = monotonic()
+            self._last_failed, self._last_too_old = True, False
 
     def take_histogram(self) -> list[int]:
         """Give the frames per millisecond of latency since the last call."""
@@ -103,6 +108,11 @@ class Statistics:
         silent = monotonic() - (self._last_received or self.started)
         if silent > no_input_warn_s:
             return DiagnosticStatus.WARN, f'no image for {silent:.0f} s'
+        idle = monotonic() - (self._last_done or self.started)
+        if self._last_received and idle > max(no_input_warn_s, STUCK_S):
+            return DiagnosticStatus.ERROR, (
+                f'images come, but for {idle:.0f} s none was processed: inference hangs, or is '
+                'far too slow')
         if self._last_failed:
             return DiagnosticStatus.ERROR, self.last_error
         if self._last_too_old:

@@ -14,7 +14,9 @@
 
 """The executor: a transition that takes minutes holds up nothing else."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidHandle
@@ -41,12 +43,15 @@ class NodeExecutor(SingleThreadedExecutor):
         self._thread = ThreadPoolExecutor(1, 'transitions')
         self._error: BaseException | None = None  # of a callback in that thread
 
-    def spin_once(self, timeout_sec: float | None = None) -> None:
+    def _spin_once_impl(
+        self, timeout_sec: Any = None, wait_condition: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Wait for a callback and run it; what it raises comes out here, or at the next one."""
         if self._error is not None:
             raise self._error
         try:
-            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
+            handler, entity, _ = self.wait_for_ready_callbacks(
+                timeout_sec, None, wait_condition)
         except (ConditionReachedException, ShutdownException, TimeoutException):
             return
         except InvalidHandle:
@@ -57,6 +62,21 @@ class NodeExecutor(SingleThreadedExecutor):
             handler()
             if handler.exception() is not None:
                 raise handler.exception()
+
+    # A transition may take an entity away between its getting ready and its turn. Not every rclpy
+    # expects that, and the entity's group would then stay busy for ever.
+
+    def _take_subscription(self, sub: Any) -> Any:
+        try:
+            return super()._take_subscription(sub)
+        except InvalidHandle:
+            return None
+
+    def _take_waitable(self, waitable: Any) -> Any:
+        try:
+            return super()._take_waitable(waitable)
+        except InvalidHandle:
+            return None
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Wait for the transition that is under way, then stop."""

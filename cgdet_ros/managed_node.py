@@ -19,6 +19,8 @@ from threading import RLock
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
@@ -73,9 +75,19 @@ class ManagedNode(LifecycleNode):
             self.get_logger().warning(f'the transition {wanted} did not leave the state {before}')
         return response
 
-    def _answer(self, answer: Callable[..., Any], request: object, response: object) -> object:
-        with self.lock:
-            return answer(request, response)
+    def _answer(self, answer: Callable[..., Any], request: Any, response: Any) -> Any:
+        try:
+            with self.lock:
+                return answer(request, response)
+        except Exception as error:  # nonsense from outside must not end the node
+            if not self.context.ok():
+                raise
+            text = f'{type(error).__name__}: {error}'
+            self.get_logger().error(f'a request could not be answered: {text}')
+            if isinstance(request, SetParameters.Request):
+                refusal = SetParametersResult(successful=False, reason=text)
+                response.results = [refusal] * len(request.parameters)
+            return response
 
 
 def _bound(serve: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:

@@ -132,9 +132,14 @@ def declare(node: Node) -> None:
 
 
 def declare_classes(node: Node, classes: Iterable[str]) -> None:
-    """Declare a threshold per class; values given at start apply."""
-    for name in dict.fromkeys(classes):
-        node.declare_parameter(CLASS_PREFIX + name, CLASS_SPEC.default, _descriptor(CLASS_SPEC))
+    """Declare a threshold per class and drop other models'; values given at start apply."""
+    wanted = [CLASS_PREFIX + name for name in dict.fromkeys(classes)]
+    for name in node.get_parameters_by_prefix(CLASS_PREFIX[:-1]):
+        if CLASS_PREFIX + name not in wanted:
+            node.undeclare_parameter(CLASS_PREFIX + name)
+    for name in wanted:
+        if not node.has_parameter(name):
+            node.declare_parameter(name, CLASS_SPEC.default, _descriptor(CLASS_SPEC))
 
 
 def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
@@ -143,12 +148,6 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
     # rclpy has no public name for what was given at start.
     return sorted(name for name in getattr(node, '_parameter_overrides', {})
                   if name.startswith(CLASS_PREFIX) and name not in known)
-
-
-def undeclare_classes(node: Node) -> None:
-    """Take the thresholds of all classes back."""
-    for name in node.get_parameters_by_prefix(CLASS_PREFIX[:-1]):
-        node.undeclare_parameter(CLASS_PREFIX + name)
 
 
 def read_model_settings(node: Node) -> ModelSettings:

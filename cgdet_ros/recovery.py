@@ -64,6 +64,11 @@ class Recovery:
             self.error = error
             self._schedule()
 
+    def reloaded(self) -> None:
+        """Note a reload: what failed while the old model went is no reason for the next."""
+        with self._lock:
+            self.failures, self._due = 0, None
+
     def give_up(self) -> None:
         """Leave it to somebody who asked for a transition."""
         self.inferred()

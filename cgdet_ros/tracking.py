@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 MIN_HITS = 3  # frames before a track is believed
 INTERVALS = 15  # between frames, whose median is the camera's
+SLOWEST_S = 5.0  # a longer interval is a gap
 FIRST_INTERVAL_S = 0.1  # until there is one
 # Boxes are matched with a quarter of their size added on each side: small objects that move by
 # their own width between frames still overlap.
@@ -135,14 +136,18 @@ class Tracker:
     def _advance(self, stamp_s: float) -> None:
         """Note a frame's time; norfair counts a track's life in frames."""
         passed = 0.0 if self._last is None else stamp_s - self._last
-        if not 0 <= passed <= self.max_age_s:
+        # A slow camera's frames may lie further apart than a track lives unseen.
+        if not 0 <= passed <= max(self.max_age_s, MIN_HITS * self._interval()):
             self.reset()
-            passed = 0.0
-        if passed > 0:
+        if 0 < passed <= SLOWEST_S:
             self._intervals.append(passed)
-        self._last, self._clock.passed = stamp_s, passed
-        interval = median(self._intervals) if self._intervals else FIRST_INTERVAL_S
+        self._clock.passed = 0.0 if self._last is None else passed
+        self._last, interval = stamp_s, self._interval()
         frames = max(MIN_HITS, round(self.max_age_s / interval))
         self._tracker.hit_counter_max = frames
         for track in self._tracker.tracked_objects:
             track.hit_counter_max = frames
+
+    def _interval(self) -> float:
+        """Give the usual seconds between frames."""
+        return median(self._intervals) if self._intervals else FIRST_INTERVAL_S

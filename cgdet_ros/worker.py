@@ -29,6 +29,8 @@ from cgdet_ros.parameters import Settings
 from cgdet_ros.recovery import Recovery
 from numpy.typing import NDArray
 
+STOP_S = 30.0
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -65,12 +67,13 @@ class Worker:
         self._thread = Thread(target=self._run, name='detector', daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the batch in progress."""
+    def stop(self) -> bool:
+        """End after the batch in progress; False if that takes longer than STOP_S."""
         with self._wake:
             self._running = False
             self._wake.notify()
-        self._thread.join()
+        self._thread.join(STOP_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:

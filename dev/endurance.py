@@ -43,6 +43,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+SLACK_MS = 5.0  # that an image may be older than one inference when its turn comes
 PATIENCE_S = 120.0  # for a node that starts, or an image that is detected in
 Figures = dict[str, Any]
 
@@ -105,9 +106,9 @@ def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
     arguments = ['--ros-args', '-p', 'score_threshold:=0.05', '--log-level', 'fatal']
     if options.model:
         arguments += ['-p', f'model_path:={options.model.resolve()}']
-    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', *arguments])
     rclpy.init()
     listener = Listener()
+    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', *arguments])
     try:
         listener.detect(picture(options.size))
         yield listener, process.pid
@@ -123,12 +124,18 @@ def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
         rclpy.try_shutdown()
 
 
-def camera(options: argparse.Namespace) -> subprocess.Popen[str]:
-    """Start a camera in a process of its own; it prints the number of images it has sent."""
-    return subprocess.Popen(
+@contextmanager
+def camera(options: argparse.Namespace) -> Iterator[subprocess.Popen[str]]:
+    """Run a camera in a process of its own; it prints the number of images it has sent."""
+    process = subprocess.Popen(
         [sys.executable, __file__, 'camera', '--hz', str(options.hz), '--seconds',
          str(options.seconds), '--size', *map(str, options.size)],
         stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def run_camera(options: argparse.Namespace) -> Figures:
@@ -157,12 +164,12 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
     with node(options) as (listener, _):
         listener.spin_for(1.5)
         before, outputs = _counts(listener), len(listener.outputs)
-        source = camera(options)
-        while source.poll() is None:
-            listener.spin_for(0.2)
-        listener.spin_for(2.5)
-        assert source.stdout is not None
-        sent = json.loads(source.stdout.read())
+        with camera(options) as source:
+            while source.poll() is None:
+                listener.spin_for(0.2)
+            listener.spin_for(2.5)
+            assert source.stdout is not None
+            sent = json.loads(source.stdout.read())
         after = {k: v - before[k] for k, v in _counts(listener).items()}
         status = dict(listener.status)
         new = listener.outputs[outputs:]
@@ -173,9 +180,11 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
         'outputs': len(new), 'output hz': round(len(new) / options.seconds, 2),
         'in order': stamps == sorted(set(stamps)),
         'stamp to detections ms': _percentiles(delays),
-        'node': {k: v for k, v in status.items() if k.endswith((' ms', ' s', 'backend'))}}
+        'node': {k: v for k, v in status.items() if k.endswith((' ms', 'backend'))}}
+    # An image waits for the inference in progress, and for what belongs to the machine.
+    limit = float(status['infer p50 ms']) + SLACK_MS
     good = (figures['lost on the way'] == 0 and figures['in order']
-            and len(new) == after['processed'])
+            and len(new) == after['processed'] and float(status['image age p99 ms']) <= limit)
     return figures, good
 
 
@@ -226,7 +235,8 @@ def test_malformed(options: argparse.Namespace) -> tuple[Figures, bool]:
                    'taken for images': int(status['processed']), 'boxes before': len(before),
                    'same boxes afterwards': before == after, 'memory MB before': memory,
                    'memory MB after': _resident_mb(process)}
-    return figures, before == after and len(before) > 0
+    seen = figures['failed'] + figures['taken for images']
+    return figures, before == after and len(before) > 0 and seen > options.frames / 2
 
 
 def malformed(rng: random.Random) -> Image:
@@ -252,13 +262,11 @@ def test_restarts(options: argparse.Namespace) -> tuple[Figures, bool]:
         memory = _resident_mb(process)
         for _ in range(options.frames):
             count, start = len(listener.outputs), monotonic()
-            source = camera(options)
-            while len(listener.outputs) < count + 3 and monotonic() < start + PATIENCE_S:
-                rclpy.spin_once(listener, timeout_sec=0.1)
+            with camera(options):
+                while len(listener.outputs) < count + 3 and monotonic() < start + PATIENCE_S:
+                    rclpy.spin_once(listener, timeout_sec=0.1)
             recovered += len(listener.outputs) >= count + 3
             seconds.append(monotonic() - start)
-            source.kill()
-            source.wait()
         figures = {'restarts': options.frames, 'recovered': recovered,
                    's to the third detection': _percentiles(np.array(seconds)),
                    'memory MB before': memory, 'memory MB after': _resident_mb(process)}

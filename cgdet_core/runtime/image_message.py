@@ -92,7 +92,7 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     less data than the rows need.
     """
     if message.encoding not in ENCODINGS:
-        raise ValueError(f'image encoding {message.encoding!r} is not supported, a thermal '
+        raise ValueError(f'image encoding {message.encoding[:40]!r} is not supported, a thermal '
                          f'image must be one of {", ".join(ENCODINGS)}')
     kind, channels = ENCODINGS[message.encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
@@ -127,8 +127,9 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
     buffer = np.frombuffer(data, np.uint8)
     if 'compressedDepth' in kind:
         if kind.startswith('32FC1') or 'rvl' in kind.lower():
-            raise ValueError(f'the image format {kind!r} is not supported, of compressedDepth '
-                             'only 16-bit PNG is; publish 16UC1, or use "compressed"')
+            raise ValueError(f'the image format {kind[:40]!r} is not supported, of '
+                             'compressedDepth only 16-bit PNG is; publish 16UC1, or use '
+                             '"compressed"')
         buffer = buffer[DEPTH_HEADER:]
     _check_header(buffer)
     try:
@@ -178,10 +179,12 @@ def _check_header(buffer: NDArray[np.uint8]) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from a JPEG's frame header; struct.error if there is none."""
+    """Read width and height from a JPEG's frame header; struct.error or KeyError without."""
     position = 2
     while True:
         marker, length = struct.unpack_from('>HH', data, position)
+        if marker < 0xff00:
+            raise KeyError(marker)
         if 0xffc0 <= marker <= 0xffcf and marker not in (0xffc4, 0xffc8, 0xffcc):
             height, width = struct.unpack_from('>HH', data, position + 5)
             return width, height

@@ -93,6 +93,24 @@ def test_a_silent_camera_holds_up_no_other(start: Start, model: Path) -> None:
         client.status('running', of='camera front', processed='1')
 
 
+def test_a_qos_override_is_one_cameras_own(start: Start, toy: Path) -> None:
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image
+    override = {'qos_overrides./front/image_raw.subscription.reliability': 'reliable'}
+    with start(cameras=('front', 'rear'), model_path=toy, **override) as client:
+        best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for name, topics in client.cameras.items():
+            client.node.destroy_publisher(topics.images)
+            topics.images = client.node.create_publisher(
+                Image, f'{name}/image_raw', best_effort)
+        client.wait(lambda: client.cameras['rear'].images.get_subscription_count()
+                    and client.cameras['rear'].labels)
+        client.spin(0.3)
+        client.send(client.image(gray(REAR), 'mono8'), 'rear')
+        client.cameras['front'].images.publish(client.image(gray(FRONT), 'mono8'))
+        client.status('no image for', of='camera front', received='0')
+
+
 def test_cameras_change_with_the_next_configure(start: Start, toy: Path) -> None:
     with start(cameras=('front', 'rear'), model_path=toy, autostart=False) as client:
         result = client.set_parameter('cameras', ['front', 'front'])

@@ -172,6 +172,11 @@ def test_a_pause_longer_than_the_memory_starts_anew(tracker: Tracker) -> None:
     assert len(ids_of(result, 0)) == 2 and result[20][0] == result[21][0] == ''
 
 
+def test_a_camera_slower_than_the_memory_gets_ids(tracker: Tracker) -> None:
+    result = follow(tracker, lambda t: [(50 + 2 * t, 100, CAR)], at(0.8, 10))
+    assert len(ids_of(result, 0)) == 1 and result[-1][0]
+
+
 def test_no_id_is_used_twice_when_a_bag_loops(tracker: Tracker) -> None:
     def scene(t: float) -> Objects:
         return [(50 + 30 * t, 100, PERSON), (300, 100, CAR)]

@@ -1,0 +1,63 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The executor outlives what transitions take away under it."""
+
+from typing import Any
+
+from cgdet_ros.executor import NodeExecutor
+import pytest
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from std_msgs.msg import Empty
+
+pytestmark = pytest.mark.ros
+
+
+def test_a_subscription_may_go_between_getting_ready_and_its_turn(domain: int) -> None:
+    rclpy.init()
+    node = rclpy.create_node('short_lived')
+    executor = NodeExecutor(MutuallyExclusiveCallbackGroup())
+    try:
+        executor.add_node(node)
+        heard: list[Any] = []
+        group = MutuallyExclusiveCallbackGroup()
+        subscription = node.create_subscription(
+            Empty, 'first', heard.append, 10, callback_group=group)
+        publisher = node.create_publisher(Empty, 'first', 10)
+        while not publisher.get_subscription_count():
+            executor.spin_once(0.05)
+        publisher.publish(Empty())
+        handler, entity, _ = executor.wait_for_ready_callbacks(10)
+        while entity is not subscription:
+            handler()
+            handler, entity, _ = executor.wait_for_ready_callbacks(10)
+        node.destroy_subscription(subscription)
+        handler()  # its turn comes after all
+        assert handler.exception() is None and not heard
+        # The group is free for what comes next.
+        node.create_subscription(Empty, 'second', heard.append, 10, callback_group=group)
+        publisher = node.create_publisher(Empty, 'second', 10)
+        while not publisher.get_subscription_count():
+            executor.spin_once(0.05)
+        publisher.publish(Empty())
+        for _ in range(100):
+            executor.spin_once(0.05)
+            if heard:
+                break
+        assert heard
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
