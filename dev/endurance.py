@@ -103,7 +103,7 @@ def picture(size: tuple[int, int], seed: int = 0) -> Image:
 @contextmanager
 def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
     """Start the node, give a listener and the node's process id once it detects."""
-    arguments = ['--ros-args', '-p', 'score_threshold:=0.05', '--log-level', 'fatal']
+    arguments = ['--ros-args', '--log-level', 'fatal']
     if options.model:
         arguments += ['-p', f'model_path:={options.model.resolve()}']
     rclpy.init()
@@ -181,8 +181,8 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
         'in order': stamps == sorted(set(stamps)),
         'stamp to detections ms': _percentiles(delays),
         'node': {k: v for k, v in status.items() if k.endswith((' ms', 'backend'))}}
-    # An image waits for the inference in progress, and for what belongs to the machine.
-    limit = float(status['infer p50 ms']) + SLACK_MS
+    # An image waits for the inference in progress, which may be a slow one.
+    limit = float(status['infer p99 ms']) + SLACK_MS
     good = (figures['lost on the way'] == 0 and figures['in order']
             and len(new) == after['processed'] and float(status['image age p99 ms']) <= limit)
     return figures, good
