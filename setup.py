@@ -30,7 +30,8 @@ train = runtime + bags + [
     'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]
-track = ['norfair>=2.3']  # which needs numpy 1, as ROS distributions do
+# Its metadata asks for numpy 1, which later Pythons lack: install it there with --no-deps.
+track = ['norfair>=2.3; python_version < "3.13"']
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest']
 

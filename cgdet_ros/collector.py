@@ -75,7 +75,7 @@ class Collector(Node):
         # The node's own status comes first: its message says why it does not start.
         statuses = [s for s in message.status if s.name.startswith(self._detector)]
         if statuses:
-            values = {v.key: v.value for s in reversed(statuses) for v in s.values}
+            values = {v.key: v.value for s in reversed(statuses) for v in s.values if v.value}
             self.run.status = {'message': statuses[0].message, **values}
 
 

@@ -20,7 +20,7 @@ of its own, started as a user would start it.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 import os
 from pathlib import Path
@@ -32,7 +32,13 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
-from cgdet_core.data.bags import coco_frames, read_frames, truth_by_stamp, write_bag
+from cgdet_core.data.bags import (
+    coco_frames,
+    is_compressed,
+    read_frames,
+    truth_by_stamp,
+    write_bag,
+)
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
@@ -53,14 +59,18 @@ from rich.table import Table
 
 SYNTHETIC_FRAMES = 60
 SYNTHETIC_SEED = 424242  # never seen in training
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0  # without a sign of progress
 SETTLE_S = 2.0  # after the last frame, for the last detections
 
 
 @contextmanager
-def detector_process(model: str | Path | None, score_threshold: float) -> Iterator[None]:
+def detector_process(
+    model: str | Path | None, score_threshold: float, compressed: bool,
+) -> Iterator[None]:
     """Run the node as a process of its own; UserError if it ends by itself."""
-    arguments = ['--ros-args', '-p', f'score_threshold:={score_threshold}']
+    transport = 'compressed' if compressed else 'raw'
+    arguments = ['--ros-args', '-p', f'score_threshold:={score_threshold}',
+                 '-p', f'input_transport:={transport}']
     if model is not None:
         arguments += ['-p', f'model_path:={Path(model).resolve()}']
     process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', *arguments])
@@ -91,9 +101,9 @@ def run_bag(bag: str | Path, model: str | Path | None, score_threshold: float,
     spinning = Thread(target=_spin, args=(executor,), daemon=True)
     spinning.start()
     try:
-        with nullcontext() if running else detector_process(model, score_threshold):
-            _wait(lambda: collector.classes is not None, START_TIMEOUT_S,
-                  lambda: collector.run.status.get('message', 'the node did not become active'))
+        with nullcontext() if running else detector_process(
+                model, score_threshold, is_compressed(bag)):
+            wait_until_active(collector)
             play(collector, bag, rate, collector.sent, only_images=True, clock=running)
             # One more second than the diagnostics' period.
             sleep(SETTLE_S)
@@ -112,11 +122,17 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         pass
 
 
-def _wait(condition: Callable[[], bool], timeout: float, why: Callable[[], str]) -> None:
-    end = monotonic() + timeout
-    while not condition():
+def wait_until_active(collector: Collector) -> None:
+    """Wait for the class map; UserError unless the node gets on with loading its model."""
+    elapsed: str | None = None
+    end = monotonic() + START_TIMEOUT_S
+    while collector.classes is None:
+        status = collector.run.status
+        if status.get('elapsed s') != elapsed:  # it is at it: an engine takes minutes to build
+            elapsed, end = status.get('elapsed s'), monotonic() + START_TIMEOUT_S
         if monotonic() > end:
-            raise UserError(f'The detector did not start within {timeout:.0f} s: {why()}.')
+            why = status.get('message', 'the node did not become active')
+            raise UserError(f'The detector did not start within {START_TIMEOUT_S:.0f} s: {why}.')
         sleep(0.05)
 
 
@@ -155,6 +171,10 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
     output.mkdir(parents=True, exist_ok=True)
     run = run_bag(bag, model, EVALUATION_THRESHOLD if truth else card.score_threshold,
                   options.rate, options.running, ros_args)
+    if not run.received:
+        why = run.status.get('last error') or (
+            f'{run.status.get("received", 0)} reached it; see its input_transport and its log')
+        raise UserError(f'The detector processed none of the {len(run.sent)} images: {why}')
     report = summarise(run, truth, card)
     frames = ((f.stamp_ns, f.frame) for f in read_frames(bag))
     _write_pictures(frames, run, truth, card, output)
@@ -164,8 +184,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
     for key, value in report.items():
         table.add_row(key, f'{value:.3f}' if isinstance(value, float) else str(value))
     Console().print(table)
-    if run.received:
-        print(f'pictures: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
+    print(f'pictures: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
 
 
 def _input(

@@ -32,8 +32,12 @@ from sensor_msgs.msg import CompressedImage, Image
 
 IMAGES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
 DETECTIONS = 'vision_msgs/msg/Detection2DArray'
-GET_STATE = 'lifecycle_msgs/srv/GetState'
 LEVELS: dict[bytes, Level] = {DiagnosticStatus.OK: 'OK', DiagnosticStatus.WARN: 'WARN'}
+STATE_ADVICE = {
+    'unconfigured': 'ros2 lifecycle set {} configure, then activate',
+    'inactive': 'ros2 lifecycle set {} activate',
+    'finalized': 'it was shut down for good: start it anew',
+    '': 'look at its log; if its process hangs, start it anew'}
 DISCOVERY_S = 1.5
 SERVICE_TIMEOUT_S = 3.0
 SIMILAR = 0.5  # of difflib, from which on a topic is offered in place of another
@@ -59,7 +63,8 @@ class Detector:
 def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
     """Look around, then listen for `seconds`."""
     _spin(node, DISCOVERY_S)
-    cameras = image_topics(node)
+    # A debug image is no camera's, and to listen to it would make the detector draw.
+    cameras = image_topics(node, {d.name for d in find_detectors(node, ())})
     statuses: dict[str, DiagnosticStatus] = {}
     heard = _listen(node, cameras, statuses, seconds)
     if not cameras:
@@ -75,11 +80,12 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
         yield from _detector_checks(node, detector, statuses, cameras)
 
 
-def image_topics(node: Node) -> dict[str, str]:
-    """Give the topics on which others publish images, with their types."""
+def image_topics(node: Node, detectors: Container[str]) -> dict[str, str]:
+    """Give the topics on which others than these detectors publish images, with their types."""
     return {topic: kind for topic, kinds in node.get_topic_names_and_types() for kind in kinds
             if kind in IMAGES and not topic.startswith(f'/{node.get_name()}/')
-            and node.get_publishers_info_by_topic(topic)}
+            and any(_owner(publisher) not in detectors
+                    for publisher in node.get_publishers_info_by_topic(topic))}
 
 
 def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
@@ -116,13 +122,7 @@ def _detector_checks(
     node: Node, detector: Detector, statuses: dict[str, DiagnosticStatus],
     cameras: dict[str, str],
 ) -> Iterator[Check]:
-    state = get_state(node, detector.name)
-    if state == 'active':
-        yield Check('graph', detector.name, 'OK', 'active')
-    else:
-        steps = 'configure, then activate' if state == 'unconfigured' else 'activate'
-        yield Check('graph', detector.name, 'WARN', state or 'does not answer',
-                    f'ros2 lifecycle set {detector.name} {steps}')
+    yield state_check(detector.name, get_state(node, detector.name))
     for name, status in statuses.items():
         if name.startswith(f'{detector.name}:'):
             yield Check('graph', 'diagnostics', LEVELS.get(status.level, 'FAIL'),
@@ -133,6 +133,14 @@ def _detector_checks(
     for topic in sorted(detector.topics):
         yield from qos_checks(topic, node.get_publishers_info_by_topic(topic),
                               node.get_subscriptions_info_by_topic(topic))
+
+
+def state_check(name: str, state: str) -> Check:
+    """Say which state a lifecycle node is in, '' if it does not answer, and how to start it."""
+    if state == 'active':
+        return Check('graph', name, 'OK', state)
+    advice = STATE_ADVICE.get(state, 'wait, it is changing its state')
+    return Check('graph', name, 'WARN', state or 'does not answer', advice.format(name))
 
 
 def unconnected(topic: str, kind: str, cameras: dict[str, str]) -> Check:
@@ -186,7 +194,8 @@ def _listen(
     def receiver(topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
             heard[topic].count += 1
-            heard[topic].encodings[getattr(message, 'encoding', None) or message.format] += 1
+            encoding = message.format if hasattr(message, 'format') else message.encoding
+            heard[topic].encodings[encoding or 'no encoding'] += 1
 
         return receive
 

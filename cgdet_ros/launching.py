@@ -15,11 +15,10 @@
 """What the launch files share: arguments, checks, and the node under the transport profile."""
 
 from collections.abc import Iterable
-import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_ros.resources import PROFILE_VARIABLES, share_file
+from cgdet_ros.resources import profile_environment, share_file
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
@@ -55,12 +54,6 @@ def existing(path: str, what: str) -> Path:
     if not found.exists():
         raise RuntimeError(f'{what} {path} does not exist.')
     return found
-
-
-def profile_environment() -> dict[str, str]:
-    """Give the variables that name the shipped DDS profile; a profile of the user's own stays."""
-    profile = str(share_file('config/fastdds.xml'))
-    return {name: profile for name in PROFILE_VARIABLES if name not in os.environ}
 
 
 def detector(

@@ -29,11 +29,14 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 
 MATCH_TIMEOUT_S = 10.0
+QUEUED = QoSProfile(depth=10)
+# Of several publishers: a robot has many of /tf_static.
+LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -55,12 +58,12 @@ def play(
     """
     Publish every message of a bag once at its time, and return their number.
 
-    Messages go out as recorded, byte for byte. Waits up to 10 s for a subscriber to each
-    topic's publisher, then plays anyway. rate: speed relative to the recording. Topics whose
-    message package is not installed are left out with a warning; `only_images` plays the one
-    image topic alone, as `image_raw` or `image_raw/compressed`, and calls on_publish with each
-    serialised message. `clock` publishes each message's time on /clock before it, for nodes with
-    use_sim_time.
+    Messages go out as recorded, byte for byte, and latched where they were. Waits up to 10 s for
+    a subscriber to each topic's publisher, then plays anyway. rate: speed relative to the
+    recording. Topics whose message package is not installed are left out with a warning;
+    `only_images` plays the one image topic alone, as `image_raw` or `image_raw/compressed`, and
+    calls on_publish with each serialised message. `clock` publishes each message's time on /clock
+    before it, in place of a recorded clock, for nodes with use_sim_time.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
@@ -77,18 +80,9 @@ def _play(
     only_images: bool, clock: bool,
 ) -> int:
     with open_bag(path) as reader:
-        qos = QoSProfile(depth=10)
-        connections = image_connections(reader, path) if only_images else reader.connections
-        publishers = {}
-        for c in connections:
-            try:
-                kind = message_class(c.msgtype)
-            except UserError as error:
-                node.get_logger().warning(f'{error} The topic {c.topic} is left out.')
-                continue
-            name = 'image_raw/compressed' if c.msgtype == COMPRESSED_TYPE else 'image_raw'
-            publishers[c.topic] = node.create_publisher(
-                kind, name if only_images else c.topic, qos)
+        connections = image_connections(reader, path) if only_images else [
+            c for c in reader.connections if not (clock and c.topic == '/clock')]
+        publishers = _create_publishers(node, connections, only_images)
         if not publishers:
             raise UserError(f'{path} holds no topic that can be played.')
         connections = [c for c in connections if c.topic in publishers]
@@ -116,6 +110,25 @@ def _play(
                     publisher.wait_for_all_acked(Duration(seconds=2))
                 node.destroy_publisher(publisher)
     return count
+
+
+def _create_publishers(
+    node: Node, connections: list[Any], only_images: bool,
+) -> dict[str, Any]:
+    """Make one publisher a topic, however many recorded ones it had."""
+    latched = {c.topic for c in connections if c.topic == '/tf_static' or any(
+        qos.durability.name == 'TRANSIENT_LOCAL' for qos in c.ext.offered_qos_profiles)}
+    publishers = {}
+    for topic, name in {c.topic: c.msgtype for c in connections}.items():
+        try:
+            kind = message_class(name)
+        except UserError as error:
+            node.get_logger().warning(f'{error} The topic {topic} is left out.')
+            continue
+        image = 'image_raw/compressed' if name == COMPRESSED_TYPE else 'image_raw'
+        publishers[topic] = node.create_publisher(
+            kind, image if only_images else topic, LATCHED if topic in latched else QUEUED)
+    return publishers
 
 
 def _wait_for_subscribers(publishers: list[Any]) -> None:

@@ -21,9 +21,6 @@ import sys
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from cgdet_core.errors import UserError
 
-# Fast DDS 2 (Humble, Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
-
 
 def share_file(pattern: str) -> Path:
     """
@@ -43,12 +40,18 @@ def share_file(pattern: str) -> Path:
     raise UserError(f'The package came without {pattern}; install it again.')
 
 
+def profile_environment() -> dict[str, str]:
+    """Give the variables that name the shipped DDS profile; a profile of the user's own stays."""
+    from cgdet_core.doctor.transport import VARIABLES  # not for the node's process
+
+    profile = str(share_file('config/fastdds.xml'))
+    return {name: profile for name in VARIABLES if name not in os.environ}
+
+
 def use_transport_profile() -> None:
     """
     Give this process and its children the shipped DDS profile, unless the user chose one.
 
     Must run before rclpy is initialised.
     """
-    profile = str(share_file('config/fastdds.xml'))
-    for name in PROFILE_VARIABLES:
-        os.environ.setdefault(name, profile)
+    os.environ.update(profile_environment())

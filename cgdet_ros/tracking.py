@@ -96,8 +96,8 @@ class Tracker:
         try:
             import norfair
         except ImportError:
-            raise UserError('Track ids need the norfair module; '
-                            'install it with "pip install norfair".') from None
+            raise UserError('Track ids need the norfair module; install it with "pip install '
+                            '--no-deps norfair filterpy" and "pip install scipy rich".') from None
         self._norfair: Any = norfair
         self.max_age_s = max_age_s
         self.reset()

@@ -258,7 +258,6 @@ def step(what: str) -> Iterator[None]:
     print(f'{time.monotonic() - started:.1f} s', flush=True)
 
 
-
 def run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
     """Run a command, its output into the log; SetupError(failure) unless it succeeds."""
     inherited = {k: v for k, v in os.environ.items()

@@ -14,17 +14,15 @@
 
 """Score the node on a bag: ros2 launch cgdet_ros evaluate_bag.launch.py bag:=b data:=val.json."""
 
+from pathlib import Path
 import sys
+from typing import Any
 
+from cgdet_core.data.bags import is_compressed
+from cgdet_core.runtime.card import load_card
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
-from cgdet_ros.launching import (
-    declare,
-    detector,
-    DETECTOR_ARGUMENTS,
-    existing,
-    profile_environment,
-    value,
-)
+from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
+from cgdet_ros.resources import profile_environment, share_file
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import ExecuteProcess, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
@@ -47,21 +45,30 @@ def finish(event: ProcessExited, context: LaunchContext) -> Shutdown:
     return Shutdown(reason=f'{event.process_name} is done')
 
 
+def parameters(bag: Path, model: Path) -> dict[str, Any]:
+    """Give what an evaluation needs, whatever a robot's parameter file says."""
+    return {
+        'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
+        'input_transport': 'compressed' if is_compressed(bag) else 'raw',
+        'use_sim_time': True, 'max_image_age_s': 0.0,  # the bag is the clock
+        # Every detection counts for average precision.
+        'score_threshold': EVALUATION_THRESHOLD,
+        **{f'class_thresholds.{name}': -1.0 for name in load_card(model).classes}}
+
+
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the node, and the player that scores it."""
-    model, namespace = value(context, 'model_path'), value(context, 'namespace').strip('/')
+    bag, data = (existing(value(context, name), f'The {what}')
+                 for name, what in (('bag', 'bag'), ('data', 'annotation file')))
+    given = value(context, 'model_path')
+    model = existing(given, 'The model') if given else share_file('models/thermal.onnx')
     command = [
-        sys.executable, '-m', 'cgdet_ros.demo', '--running',
-        '--bag', str(existing(value(context, 'bag'), 'The bag')),
-        '--data', str(existing(value(context, 'data'), 'The annotation file')),
+        sys.executable, '-m', 'cgdet_ros.demo', '--running', '--bag', str(bag),
+        '--data', str(data), '--model', str(model),
         '--rate', value(context, 'rate'), '--output', value(context, 'output'),
-        *(['--model', str(existing(model, 'The model'))] if model else []),
-        '--ros-args', '-r', f'__ns:=/{namespace}']
+        '--ros-args', '-r', f'__ns:=/{value(context, "namespace").strip("/")}']
     return [
-        # Every detection counts for average precision, and the bag is the clock.
-        detector(context, [], {
-            'model_path': model, 'autostart': True, 'use_sim_time': True,
-            'score_threshold': EVALUATION_THRESHOLD}, on_exit=finish),
+        detector(context, [], parameters(bag, model), on_exit=finish),
         ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=finish,
                        additional_env=profile_environment())]
 

@@ -73,6 +73,9 @@ def _checks(model: Path | None, seconds: float) -> Iterator[Check]:
     else:
         yield Check('model', 'inference', 'FAIL', 'not tried without the modules above')
     if importlib.util.find_spec('rclpy') is None:
+        if sound and model is None:
+            yield Check('model', 'shipped model', 'WARN', 'not checked: ROS knows where it is',
+                        'name it: cgdet doctor models/thermal.onnx')
         yield Check('ROS 2', 'rclpy', 'WARN', 'not found: transport and graph were not checked',
                     'source a distribution, or .venv/bin/ros_env.sh')
         return

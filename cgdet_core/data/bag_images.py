@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags import COMPRESSED_TYPE, IMAGE_TYPE
+from cgdet_core.data.bags import COMPRESSED_TYPE, distinct_topics, IMAGE_TYPE
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.image_message import view_image, view_pixels
 import cv2
@@ -47,9 +47,7 @@ def choose_topic(reader: Any, path: object, topic: str | None, option: str, othe
                  ) -> str:
     """Give the image topic, by default the only one but `other`; UserError lists all topics."""
     topics = image_topics(reader)
-    choice = [t for t in topics if t != other] if topic is None else [topic]
-    if topic is None:  # compressed beside raw is the same images again
-        choice = [t for t in choice if t.rpartition('/')[0] not in topics]
+    choice = sorted(distinct_topics(reader) - {other}) if topic is None else [topic]
     if len(choice) == 1 and topics.get(choice[0], 0) > 0:
         return choice[0]
     listed = ', '.join(f'{t} ({n})' for t, n in topics.items()) or 'none'

@@ -166,22 +166,35 @@ def open_bag(path: str | Path) -> Iterator[Any]:
         reader.close()
 
 
+def distinct_topics(reader: Any) -> set[str]:
+    """Give the image topics but for compressed ones beside their raw one: the same images."""
+    images = {c.topic: c.msgtype for c in reader.connections
+              if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)}
+    return {topic for topic, kind in images.items() if kind == IMAGE_TYPE
+            or images.get(topic.rpartition('/')[0]) != IMAGE_TYPE}
+
+
 def image_connections(reader: Any, path: str | Path, topic: str | None = None) -> list[Any]:
     """
-    Find the connections of the thermal images' topic, raw or compressed.
+    Find the connections of the thermal images' topic, raw or compressed, by default the only one.
 
-    A raw topic comes before compressed ones, which are mostly the same images again. UserError
-    where there is none or a choice.
+    UserError where there is none or a choice.
     """
-    every = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)
-             and topic in (None, c.topic)]
-    found = [c for c in every if c.msgtype == IMAGE_TYPE] or every
+    wanted = distinct_topics(reader) if topic is None else {topic}
+    found = [c for c in reader.connections
+             if c.topic in wanted and c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
     topics = sorted({c.topic for c in found})
     if len(topics) != 1:
         has = ', '.join(topics) or 'none'
         raise UserError(f'{path} must have one image topic to read, found: {has}'
                         + ('; choose one with --topic.' if topics else '.'))
     return found
+
+
+def is_compressed(path: str | Path, topic: str | None = None) -> bool:
+    """Tell whether a bag's thermal images are CompressedImage messages."""
+    with open_bag(path) as reader:
+        return bool(image_connections(reader, path, topic)[0].msgtype == COMPRESSED_TYPE)
 
 
 def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame]:

@@ -17,13 +17,14 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags import COMPRESSED_TYPE, read_frames, write_bag
+from cgdet_core.data.bags import COMPRESSED_TYPE, is_compressed, read_frames, write_bag
 from cgdet_core.errors import UserError
 import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
+from two_cameras import RGB, THERMAL, write_two_cameras
 
 FRAMES = [np.random.default_rng(i).integers(0, 2**14, (24, 32)).astype(np.uint16)
           for i in range(3)]
@@ -73,6 +74,18 @@ def test_a_choice_of_topics_is_asked_for(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.frame, FRAMES[1])
     with pytest.raises(UserError, match='found: none'):
         list(read_frames(bag, '/c'))
+
+
+def test_a_compressed_topic_is_a_copy_of_its_own_raw_one_alone(tmp_path: Path) -> None:
+    """A raw colour topic does not hide the compressed thermal one."""
+    frames = {0: FRAMES[0], 10**8: FRAMES[1]}
+    bag = write_two_cameras(tmp_path / 'b', frames, {0: np.zeros((4, 4, 3), np.uint8)},
+                            compressed=('.png', ''))
+    with pytest.raises(UserError, match='found: /rgb/image_raw, /thermal/image_raw/compressed'):
+        is_compressed(bag)
+    assert is_compressed(bag, THERMAL + '/compressed') and not is_compressed(bag, RGB)
+    assert len(list(read_frames(bag, THERMAL + '/compressed'))) == 2
+    assert not is_compressed(write_two_cameras(tmp_path / 'c', frames, {}))
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:

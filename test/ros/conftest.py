@@ -199,6 +199,44 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def bag(run_cgdet: Callable[..., subprocess.CompletedProcess], scenes: Path, tmp_path: Path,
+        ) -> Path:
+    """Give twelve 16-bit frames at 5 Hz."""
+    result = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'bag', '--rate', 5)
+    assert result.returncode == 0, result.stderr
+    return tmp_path / 'bag'
+
+
+@pytest.fixture
+def write_compressed(bag: Path) -> Callable[..., Path]:
+    """Give a function that writes the same frames as CompressedImage, by default PNG."""
+    import cv2
+    from rosbags.highlevel import AnyReader
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import get_typestore, Stores
+
+    def png(frame: np.ndarray) -> bytes:
+        return cv2.imencode('.png', frame)[1].tobytes()
+
+    def write(path: Path, encode: Callable[[np.ndarray], bytes] = png) -> Path:
+        store = get_typestore(Stores.ROS2_JAZZY)
+        kind = 'sensor_msgs/msg/CompressedImage'
+        with AnyReader([bag], default_typestore=store) as reader, Writer(
+                path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            topic = writer.add_connection('/cam/image_raw/compressed', kind, typestore=store)
+            for connection, time, raw in reader.messages():
+                image = reader.deserialize(raw, connection.msgtype)
+                frame = image.data.view(np.uint16).reshape(image.height, image.width)
+                message = store.types[kind](
+                    header=image.header, format='mono16; png compressed ',
+                    data=np.frombuffer(encode(frame), np.uint8))
+                writer.write(topic, time, store.serialize_cdr(message, kind))
+        return path
+
+    return write
+
+
+@pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     """Isolate the test's ROS graph and give it the shipped transport profile."""
     number = next(_domains)

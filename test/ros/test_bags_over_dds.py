@@ -20,29 +20,40 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 from cgdet_core.data.bags import read_frames, truth_by_stamp
 from cgdet_core.data.coco import load_coco
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector, load_card
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+from cgdet_ros import demo
+from cgdet_ros.collector import Run as Collected
 from cgdet_ros.demo import run_bag, summarise
+from cgdet_ros.play import play
 import cv2
 import numpy as np
 import pytest
 import rclpy
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ros
 Run = Callable[..., subprocess.CompletedProcess]
-
-
-@pytest.fixture
-def bag(run_cgdet: Run, scenes: Path, tmp_path: Path) -> Path:
-    """Give twelve 16-bit frames at 5 Hz."""
-    result = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'bag', '--rate', 5)
-    assert result.returncode == 0, result.stderr
-    return tmp_path / 'bag'
 
 
 def test_the_node_equals_the_offline_evaluation(
@@ -65,6 +76,100 @@ def test_the_node_equals_the_offline_evaluation(
     offline = json.loads((tmp_path / 'o.json').read_text())
     for name in ('AP', 'AP50'):
         assert report[name] == pytest.approx(offline[name], abs=1e-3)
+
+
+def test_a_compressed_bag_gets_a_node_that_takes_it(
+    domain: int, write_compressed: Callable[..., Path], onnx_model: Path, tmp_path: Path,
+) -> None:
+    bag = write_compressed(tmp_path / 'compressed')
+    run = run_bag(bag, onnx_model, EVALUATION_THRESHOLD)
+    assert len(run.sent) == 12 and run.received and run.received.keys() <= run.sent.keys()
+    detector = Detector.load(onnx_model)
+    frames = {f.stamp_ns: f.frame for f in read_frames(bag)}
+    for stamp, found in run.received.items():
+        expected = detector.detect(frames[stamp], EVALUATION_THRESHOLD)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_a_demo_without_a_single_image_is_a_failure_with_the_reason(
+    domain: int, write_compressed: Callable[..., Path], onnx_model: Path, tmp_path: Path,
+) -> None:
+    bag = write_compressed(tmp_path / 'compressed', lambda frame: b'no picture')
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.demo', '--bag', bag, '--model', onnx_model,
+         '--output', tmp_path / 'out'], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert ('processed none of the 12 images: the compressed image is none of PNG, JPEG'
+            in result.stderr)
+
+
+@pytest.mark.parametrize('reports', [True, False])
+def test_a_node_that_builds_an_engine_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, reports: bool,
+) -> None:
+    collector: Any = SimpleNamespace(classes=None, run=Collected())
+    now = 0.0  # simulated: the build takes five minutes
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if reports:
+            collector.run.status = {'elapsed s': f'{now:.0f}'}
+        if now > 300:
+            collector.classes = {0: 'person'}
+
+    monkeypatch.setattr(demo, 'monotonic', lambda: now)
+    monkeypatch.setattr(demo, 'sleep', sleep)
+    if reports:
+        demo.wait_until_active(collector)
+    else:
+        with pytest.raises(UserError, match='did not start within 60 s'):
+            demo.wait_until_active(collector)
+    assert (collector.classes is not None) == reports
+
+
+def write_latched(path: Path) -> None:
+    """Write /robot_description by two latched publishers, and the clock of the recording."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    never = QosTime(2**31 - 1, 0)
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        for i in (1, 2):
+            offered = Qos(QosHistory.KEEP_LAST, i, QosReliability.RELIABLE,
+                          QosDurability.TRANSIENT_LOCAL, never, never, QosLiveliness.AUTOMATIC,
+                          never, False)
+            topic = bag.add_connection('/robot_description', 'std_msgs/msg/String',
+                                       typestore=store, offered_qos_profiles=[offered])
+            message = store.types['std_msgs/msg/String'](data=f'robot {i}')
+            bag.write(topic, i * 10**9, store.serialize_cdr(message, 'std_msgs/msg/String'))
+        topic = bag.add_connection('/clock', 'rosgraph_msgs/msg/Clock', typestore=store)
+        time = store.types['builtin_interfaces/msg/Time'](sec=77, nanosec=0)
+        message = store.types['rosgraph_msgs/msg/Clock'](clock=time)
+        bag.write(topic, 10**9, store.serialize_cdr(message, 'rosgraph_msgs/msg/Clock'))
+
+
+def test_topics_of_several_publishers_are_played_latched_and_with_one_clock(
+    domain: int, tmp_path: Path,
+) -> None:
+    write_latched(tmp_path / 'bag')
+    rclpy.init()
+    node = rclpy.create_node('player')
+    robots: list[String] = []
+    clocks: list[Clock] = []
+    node.create_subscription(String, '/robot_description', robots.append, QoSProfile(
+        depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    node.create_subscription(Clock, '/clock', clocks.append, qos_profile_sensor_data)
+    try:
+        assert play(node, tmp_path / 'bag', rate=10, clock=True) == 2
+        assert node.count_publishers('/robot_description') == 0
+        for _ in range(50):
+            rclpy.spin_once(node, timeout_sec=0.1)
+            if len(robots) == len(clocks) == 2:
+                break
+        assert [m.data for m in robots] == ['robot 1', 'robot 2']
+        assert [m.clock.sec for m in clocks] == [1, 2]
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def test_play_publishes_every_frame_unchanged(domain: int, bag: Path) -> None:

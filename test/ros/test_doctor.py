@@ -21,14 +21,14 @@ import subprocess
 from typing import Any
 
 from cgdet_core.doctor.transport import VARIABLES
-from cgdet_ros.graph import graph_checks, qos_checks, unconnected
+from cgdet_ros.graph import graph_checks, qos_checks, state_check, unconnected
 from cgdet_ros.transport_test import exchange, summarise
 import numpy as np
 import pytest
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / 'models' / 'thermal.onnx'
@@ -72,6 +72,29 @@ def test_a_publisher_that_fails_is_reported(node: Node) -> None:
 def test_the_topic_that_was_meant_is_offered(cameras: dict[str, str], words: str) -> None:
     check = unconnected('/image_raw', IMAGE, cameras)
     assert check.level == 'FAIL' and words in check.advice
+
+
+@pytest.mark.parametrize(('state', 'level', 'found', 'advice'), [
+    ('active', 'OK', 'active', ''),
+    ('inactive', 'WARN', 'inactive', 'ros2 lifecycle set /d activate'),
+    ('configuring', 'WARN', 'configuring', 'wait'),
+    ('finalized', 'WARN', 'finalized', 'start it anew'),
+    ('', 'WARN', 'does not answer', 'look at its log')])
+def test_every_state_gets_advice_that_can_work(
+    state: str, level: str, found: str, advice: str,
+) -> None:
+    check = state_check('/d', state)
+    assert (check.level, check.found) == (level, found) and advice in check.advice
+    assert ('activate' in check.advice) == (state == 'inactive')
+
+
+def test_images_without_an_encoding_are_told(node: Node) -> None:
+    for kind, topic in ((Image, 'raw'), (CompressedImage, 'compressed')):
+        publisher = node.create_publisher(kind, topic, 10)
+        node.create_timer(0.1, lambda p=publisher, k=kind: p.publish(k()))
+    found = {c.name: c.found for c in graph_checks(node, 1.0)}
+    assert 'Image no encoding at' in found['/raw']
+    assert 'CompressedImage no encoding at' in found['/compressed']
 
 
 def test_qos_that_never_matches_is_a_failure(node: Node) -> None:
@@ -125,6 +148,18 @@ def test_a_detector_that_waits_on_the_wrong_topic(
     assert checks['profile']['level'] == 'OK' and checks['inference']['level'] == 'OK'
     assert report['FAIL'] == sum(c['level'] == 'FAIL' for c in report['checks'])
     assert 'remap /image_raw to /boson/image_raw' in result.stdout
+
+
+def test_a_detectors_own_picture_is_no_camera(start: Callable[..., Any]) -> None:
+    with start(model_path=SHIPPED, threads=1) as client:
+        client.wait_active()
+        client.node.destroy_publisher(client.images)
+        camera = client.node.create_publisher(Image, 'boson', 10)
+        checks = {c.name: c for c in graph_checks(client.node, 1.0)}
+        client.node.destroy_publisher(camera)
+    assert '/boson' in checks and '/debug_image' not in checks
+    assert checks['/image_raw'].level == 'FAIL'
+    assert 'image_topic:=/boson' in checks['/image_raw'].advice
 
 
 def test_an_inactive_detector_is_told_how_to_start(start: Callable[..., Any]) -> None:

@@ -30,6 +30,7 @@ import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
+import yaml
 
 pytest.importorskip('launch_ros', reason='launch is not installed (the wheels lack it)')
 if shutil.which('ros2') is None:
@@ -107,24 +108,41 @@ def test_wrong_arguments_are_one_sentence(
     assert process.returncode == 1 and words in output and 'Traceback (' not in output
 
 
-def test_a_bag_is_scored(
-    domain: int, run_cgdet: Callable[..., subprocess.CompletedProcess], scenes: Path,
-    onnx_model: Path, tmp_path: Path,
-) -> None:
-    bag, out = tmp_path / 'bag', tmp_path / 'out'
-    assert run_cgdet('bag', 'from-coco', scenes, bag, '--rate', 5).returncode == 0
+def score(bag: Path, scenes: Path, out: Path, *arguments: str) -> dict[str, Any]:
+    """Launch an evaluation of the shipped model and give its report."""
     process = launch('evaluate_bag.launch.py', f'bag:={bag}', f'data:={scenes}',
-                     f'model_path:={onnx_model}', f'output:={out}')
+                     f'model_path:={SHIPPED}', f'output:={out}', *arguments)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    report = json.loads((out / 'report.json').read_text())
-    assert report['frames sent'] == 12 and 0 <= report['AP'] <= 1
-    assert 'frames processed' in output
+    assert process.returncode == 0 and 'frames processed' in output, output
+    return json.loads((out / 'report.json').read_text())
 
 
-def test_an_evaluation_that_fails_fails_the_launch(domain: int, tmp_path: Path) -> None:
+def test_a_bag_is_scored(domain: int, bag: Path, scenes: Path, tmp_path: Path) -> None:
+    report = score(bag, scenes, tmp_path / 'out', 'rate:=0.5')
+    assert report['frames sent'] == 12 and 0 < report['AP'] <= 1
+
+
+def test_a_compressed_bag_is_scored_whatever_a_robots_parameters_are(
+    domain: int, bag: Path, write_compressed: Callable[..., Path], scenes: Path, tmp_path: Path,
+) -> None:
+    compressed = write_compressed(tmp_path / 'compressed')
+    metadata = [yaml.safe_load((b / 'metadata.yaml').read_text()) for b in (bag, compressed)]
+    information = [m['rosbag2_bagfile_information'] for m in metadata]
+    information[1]['custom_data'] = information[0]['custom_data']
+    (compressed / 'metadata.yaml').write_text(yaml.safe_dump(metadata[1]))
+    params = tmp_path / 'robot.yaml'
+    params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
+        'cameras': ['front', 'rear'], 'input_transport': 'raw', 'max_image_age_s': 0.001,
+        'track': True, 'class_thresholds': {'person': 1.0, 'bicycle': 1.0, 'car': 1.0}}}}))
+    report = score(compressed, scenes, tmp_path / 'out', 'rate:=0.5', f'params_file:={params}')
+    assert report['frames processed'] > 0 and report['AP'] > 0
+
+
+def test_an_evaluation_that_fails_fails_the_launch(
+    domain: int, bag: Path, tmp_path: Path,
+) -> None:
     data = tmp_path / 'data.json'
     data.write_text('no JSON')
-    process = launch('evaluate_bag.launch.py', f'bag:={tmp_path}', f'data:={data}')
+    process = launch('evaluate_bag.launch.py', f'bag:={bag}', f'data:={data}')
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and 'failed, exit status' in output

@@ -211,5 +211,5 @@ def test_frames_without_objects(tracker: Tracker) -> None:
 
 def test_a_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'norfair', None)
-    with pytest.raises(UserError, match='pip install norfair'):
+    with pytest.raises(UserError, match='pip install --no-deps norfair filterpy'):
         Tracker()
