@@ -280,7 +280,11 @@ def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
     # The worker takes over from the executor at once, not after the usual 5 ms.
     sys.setswitchinterval(1e-4)
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except RCLError as error:
+        hint = '; name a folder in ROS_LOG_DIR' if 'log directory' in str(error) else ''
+        sys.exit(f'thermal_detector: {error}{hint}')
     try:
         node = DetectorNode()
     except ParameterException as error:

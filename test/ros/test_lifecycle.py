@@ -15,9 +15,12 @@
 """Transitions: every one of them, errors, long loads, and the way out."""
 
 from collections.abc import Callable
+import os
 from pathlib import Path
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 from cgdet_core.runtime import Detector
@@ -25,6 +28,7 @@ from lifecycle_msgs.msg import Transition
 import pytest
 from toy_models import gray, write_model
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ros
 Start = Callable[..., object]
 
@@ -190,3 +194,12 @@ def test_cleanup_frees_the_model_and_its_topics(start: Start, toy: Path) -> None
         client.wait_active()
         client.send(client.image(gray(0.5), 'mono8'))
         assert client.resident() < resident + 30e6
+
+
+def test_no_folder_for_logs_is_one_sentence(domain: int, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.detector_node'], capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, 'ROS_LOG_DIR': str(tmp_path / 'file' / 'log')})
+    assert result.returncode == 1 and 'ROS_LOG_DIR' in result.stderr
+    assert 'Traceback' not in result.stderr

@@ -83,6 +83,7 @@ def open_session(content: str | bytes, name: str, threads: int = 0) -> 'Inferenc
     except ImportError:
         raise UserError('The onnxruntime module is missing; '
                         'install it with "pip install onnxruntime".') from None
+    onnxruntime.disable_telemetry_events()  # a robot reports to nobody
     options = onnxruntime.SessionOptions()
     # 0 would take the machine's cores, not those this process may use (containers).
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
