@@ -24,7 +24,8 @@ SHARE = f'share/{PACKAGE}'
 runtime = [
     'numpy', 'onnxruntime', 'opencv-python-headless>=4.8', 'pyyaml', 'rich', 'typer>=0.12',
 ]
-bags = ['pyyaml', 'ray>=2.60', 'rosbags>=0.10']  # Ray: several bags at a time
+bags = ['pyyaml', 'rosbags>=0.10']
+parallel = ['ray>=2.60']  # several bags at a time
 train = runtime + bags + [
     'faster-coco-eval>=1.6', 'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17', 'onnxscript',
     'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
@@ -57,6 +58,7 @@ setup(
     extras_require={
         'runtime': runtime,
         'bags': bags,
+        'parallel': parallel,
         'tensorrt': tensorrt,
         'track': track,
         'train': train,

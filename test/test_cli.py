@@ -102,6 +102,23 @@ def test_bag_evaluate_equals_evaluate(
     assert a['AP'] == pytest.approx(b['AP'], abs=1e-6 if encoding == 'mono16' else 0.1)
 
 
+def test_the_report_is_written_before_the_pictures(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    bag, out = tmp_path / 'bag', tmp_path / 'out'
+    assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
+    (out / 'pr_curve.png').mkdir(parents=True)  # which no picture replaces
+    command = ('bag', 'evaluate', onnx_model, bag, '--data', scenes, '--output', out)
+    result = run_cgdet(*command)
+    assert result.returncode == 1 and 'pr_curve.png exists already' in result.stderr
+    result = run_cgdet(*command, '--overwrite', '--json', tmp_path / 'ap.json')
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert 'pr_curve.png' in result.stderr
+    for path in (out / 'report.json', tmp_path / 'ap.json'):
+        report = json.loads(path.read_text())
+        assert report['images'] == 12 and report['annotations_without_frame'] == 0
+
+
 def test_a_data_set_of_a_bag_finds_the_bag_again(
     run_cgdet: Run, onnx_model: Path, detector: Detector, scenes: Path, tmp_path: Path,
 ) -> None:

@@ -17,7 +17,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console
+from cgdet_core.cli.common import console, exit_on_sigterm
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
@@ -65,7 +65,7 @@ def bag_to_dataset(
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
                     min_change, homography, rectify, plane_m, jpeg)
     detector = None if prelabel is None else open_detector(prelabel)
-    with Progress(console=console, transient=True) as progress:
+    with exit_on_sigterm(), Progress(console=console, transient=True) as progress:
         bars: dict[str, TaskID] = {}
 
         def advance(what: str, frames: int) -> None:

@@ -24,6 +24,7 @@ from typing import Annotated, Any, TYPE_CHECKING
 from cgdet_core.cli.bag_dataset import bag_to_dataset
 from cgdet_core.cli.common import (
     console,
+    exit_on_sigterm,
     Images,
     Json,
     Match,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from cgdet_core.evaluation.bags import Bag
     from cgdet_core.runtime.detector import Detector
 
+OUTPUTS = ('report.json', 'pr_curve.png', 'worst')  # of evaluate
+
 bag_app = typer.Typer(
     no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
 bag_app.command('to-dataset')(bag_to_dataset)
@@ -62,11 +65,13 @@ def bag_from_coco(
     match: Match = '*',
 ) -> None:
     """Turn the frames of a COCO set into a bag."""
-    from cgdet_core.data.bags import coco_frames, write_bag
+    from cgdet_core.data.bags import coco_frames, fingerprint, write_bag
     from cgdet_core.data.coco import load_coco
 
-    count = write_bag(path, coco_frames(load_coco(data, images), match), rate, encoding, storage,
-                      source=data.name)
+    coco = load_coco(data, images)
+    with exit_on_sigterm():
+        count = write_bag(path, coco_frames(coco, match), rate, encoding, storage,
+                          source=fingerprint(coco))
     console.print(f'{path}: {count} frames, {count / rate:.1f} s', highlight=False, soft_wrap=True)
 
 
@@ -114,7 +119,7 @@ def bag_evaluate(
     from cgdet_core.evaluation.detect import open_detector
 
     if output is not None:
-        refuse_existing([output / 'report.json', output / 'worst'], overwrite)
+        refuse_existing([output / name for name in OUTPUTS], overwrite)
     detector = open_detector(model)
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
@@ -126,16 +131,16 @@ def bag_evaluate(
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
               **evaluation.score_bags(bags, card.classes, sets[0].path)}
-    if output is not None:
-        shutil.rmtree(output / 'worst', ignore_errors=True)
-        output.mkdir(parents=True, exist_ok=True)
-        evaluation.write_curves(bags, report, card.classes, output / 'pr_curve.png')
-        report['score_threshold'] = card.score_threshold
-        report['worst_frames'] = evaluation.write_worst(bags, card, topic, output / 'worst')
-        write_report(report, output / 'report.json')
     _show_bags(report, card.classes)
     show_report(report, json_path)
     if output is not None:
+        report['score_threshold'] = card.score_threshold
+        # At once: the pictures take their time and may fail.
+        write_report(report, output / 'report.json')
+        shutil.rmtree(output / 'worst', ignore_errors=True)
+        evaluation.write_curves(bags, report, card.classes, output / 'pr_curve.png')
+        report['worst_frames'] = evaluation.write_worst(bags, card, topic, output / 'worst')
+        write_report(report, output / 'report.json')
         console.print(f'{output}: report.json, pr_curve.png, worst/ '
                       f'({len(report["worst_frames"])} frames)', highlight=False, soft_wrap=True)
     if report['failed']:
@@ -161,9 +166,9 @@ def _detect(
         workers = 1
         if len(bags) > 1:
             console.print('Ray is not installed: one bag after the other ("pip install '
-                          '.[bags]" for all cores).', style='dim', highlight=False)
+                          '.[parallel]" for all cores).', style='dim', highlight=False)
     total = sum(len(b.truth) for b in bags)
-    with Progress(console=console, transient=True) as progress:
+    with exit_on_sigterm(), Progress(console=console, transient=True) as progress:
         bar = progress.add_task('detecting', total=total)
         detect_bags(bags, detector, model, topic, workers, address,
                     lambda frames: progress.advance(bar, frames), tell)

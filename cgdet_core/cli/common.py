@@ -14,10 +14,13 @@
 
 """What the commands share: options, opening a model, showing numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import functools
 import logging
 from pathlib import Path
+import signal
+import sys
 from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
@@ -53,6 +56,16 @@ def needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]
                                 'needs with "pip install .[train]".') from None
         return run
     return decorate
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that unfinished files and Ray's processes go."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _ConsoleLog(logging.Handler):

@@ -123,50 +123,64 @@ def _write_bag(
     """Write a bag's chosen frames, then the RGB pictures of those that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    first, duplicates = len(made.images), 0
+    first, duplicates, kelvin = len(made.images), 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan, plan.thermal_topic, set(plan.stamps.tolist())):
         progress('thermal frames', 1)
         try:
-            frame = _as_integers(view_message(message))
+            raw = view_message(message)
+            frame = _as_integers(raw)
             small = _small(frame)
             if last is not None and last.shape == small.shape and (
                     change(last, small) < choice.min_change):
                 duplicates += 1
                 continue
             labels = None if detector is None else detector.detect(frame, score)
-        except ValueError as error:
+        except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.thermal_topic} at {stamp} ns: {error}')
             continue
         last = small
+        kelvin += raw.dtype == np.float32
         image = _add_frame(made, plan.name, stamp, frame)
         if labels is not None:
             made.annotations += annotations_of(labels, image['id'], len(made.annotations) + 1)
         if stamp in plan.partners:
             images[plan.partners[stamp]] = image
-    registration: Registration | None = None
+    how = _write_rgb(made.folder, plan, choice, images, unreadable, progress)
+    mine = made.images[first:]
+    return plan.report | {
+        'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
+        'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
+        'kelvin_as_hundredths': kelvin, 'unreadable': unreadable}
+
+
+def _write_rgb(
+    folder: Path, plan: BagPlan, choice: Choice, images: dict[int, dict[str, Any]],
+    unreadable: list[str], progress: Progress,
+) -> str | None:
+    """Write the RGB pictures of these stamps for their frames; say how they were registered."""
+    registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
     for stamp, message in _messages(plan, plan.rgb_topic, set(images)):
         progress('RGB pictures', 1)
         try:
             picture = color_picture(message)
-        except ValueError as error:
+        except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.rgb_topic} at {stamp} ns: {error}')
             continue
         image = images[stamp]
         size = image['width'], image['height']
-        registration = registration or open_registration(plan, choice, size, picture)
+        sizes = (*size, *picture.shape)
+        if sizes not in registrations:
+            registrations[sizes] = open_registration(plan, choice, size, picture)
+        registration = registrations[sizes]
         if registration is not None:
             picture = registration.apply(picture)
         name = f'rgb/{Path(image["file_name"]).stem}{".jpg" if choice.jpeg else ".png"}'
-        _write_picture(made.folder / name, picture)
+        _write_picture(folder / name, picture)
         image['rgb_file_name'] = name
         image['rgb_stamp_ns'] = stamp
-    mine = made.images[first:]
-    return plan.report | {
-        'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
-        'with_rgb': sum(i['rgb_file_name'] is not None for i in mine),
-        'registration': registration.description if registration else None,
-        'unreadable': unreadable}
+    used = [r.description for r in registrations.values() if r is not None]
+    return used[0] if used else None
 
 
 def _messages(

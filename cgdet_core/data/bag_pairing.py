@@ -14,8 +14,11 @@
 
 """Which thermal frames of a bag to take, and which RGB image was taken at the same time."""
 
+from bisect import bisect
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+import re
 from typing import Any
 
 from cgdet_core.data.bag_images import choose_topic, stamp_of, topic_messages
@@ -23,7 +26,9 @@ from cgdet_core.data.bags import bag_name, open_bag
 from cgdet_core.data.registration import (
     by_calibration,
     by_homography,
+    Camera,
     camera_of,
+    Pose,
     pose_between,
     read_homography,
     Registration,
@@ -44,9 +49,10 @@ class Choice:
     What to take from bags, and how to register RGB.
 
     max_gap_ms: between the stamps of a pair; rgb_offset_ms is added to RGB's stamps first.
-    every_s: least time between frames. max_frames: of all bags, evenly spread. min_change: share
-    of the contrast by which a frame must differ from the one before. rectify: by CameraInfo and
-    /tf_static, with the scene at infinity or at plane_m metres.
+    every_s: least time between frames. max_frames: of all bags, evenly spread. Both take frames
+    with an RGB image before others. min_change: share of the contrast by which a frame must
+    differ from the one before. rectify: by CameraInfo and /tf_static, with the scene at infinity
+    or at plane_m metres.
     """
 
     thermal_topic: str | None = None
@@ -78,7 +84,7 @@ class Choice:
 
 @dataclass
 class BagPlan:
-    """A bag's chosen thermal stamps, in the order of recording, and their RGB stamps."""
+    """A bag's chosen thermal stamps, sorted, and their RGB stamps."""
 
     path: Path
     name: str
@@ -87,6 +93,7 @@ class BagPlan:
     stamps: Stamps
     rgb_stamps: Stamps = field(default_factory=lambda: np.zeros(0, np.int64))
     partners: dict[int, int] = field(default_factory=dict)  # thermal stamp -> RGB stamp
+    calibration: tuple[Camera, Camera, Pose] | None = None  # thermal, RGB, the one in the other
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,14 +108,19 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
             raise UserError(f'{topic} cannot be both the thermal and the RGB topic.')
         thermal = _stamps(reader, path, topic)
         rgb = _stamps(reader, path, rgb_topic) if rgb_topic else None
-    plan = BagPlan(path, bag_name(path), topic, rgb_topic, _apart(thermal[0], choice.every_s))
+        calibration = _calibration(reader, path, topic, rgb_topic) if (
+            choice.rectify and rgb_topic) else None
+    plan = BagPlan(path, bag_name(path), topic, rgb_topic, np.sort(thermal[0]),
+                   calibration=calibration)
     plan.report = {'bag': plan.name, 'thermal_topic': topic, 'rgb_topic': rgb_topic,
                    'thermal_images': len(thermal[0])}
     if rgb is not None:
         plan.rgb_stamps = rgb[0]
         plan.report['rgb_images'] = len(rgb[0])
-        if not synchronise(plan.stamps, rgb[0] + choice.rgb_offset_ns, choice.max_gap_ms * 1e6):
+        pair(plan, choice)
+        if not plan.partners:
             raise UserError(_unsynchronised(plan, thermal, rgb, choice))
+    plan.stamps = _apart(plan.stamps, choice.every_s, plan.partners)
     return plan
 
 
@@ -143,13 +155,16 @@ def synchronise(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, in
 
 
 def spread(plans: list[BagPlan], most: int | None) -> None:
-    """Keep at most this many frames of all bags together, evenly spaced."""
+    """Keep at most this many frames of all bags together, evenly spaced, those with RGB first."""
     if most is None:
         return
     items = [(i, int(stamp)) for i, plan in enumerate(plans) for stamp in plan.stamps]
-    kept = evenly(items, most)
+    paired = [(i, stamp) for i, stamp in items if stamp in plans[i].partners]
+    alone = [(i, stamp) for i, stamp in items if stamp not in plans[i].partners]
+    kept = evenly(paired, most)
+    kept += evenly(alone, most - len(kept))
     for i, plan in enumerate(plans):
-        plan.stamps = np.array([stamp for owner, stamp in kept if owner == i], np.int64)
+        plan.stamps = np.array(sorted(s for owner, s in kept if owner == i), np.int64)
 
 
 def open_registration(
@@ -158,38 +173,46 @@ def open_registration(
     """Give how to lay a bag's RGB onto its thermal frames; None leaves RGB as it is."""
     if choice.homography is not None:
         return by_homography(read_homography(choice.homography), thermal_size)
-    if not choice.rectify:
+    if plan.calibration is None:
         return None
-    assert plan.rgb_topic is not None
-    infos, transforms = {}, []
-    with open_bag(plan.path) as reader:
-        for topic, size in ((plan.thermal_topic, thermal_size),
-                            (plan.rgb_topic, picture.shape[1::-1])):
-            infos[topic] = _camera(reader, plan.path, topic, size)
-        for _, message in topic_messages(reader, TF_STATIC):
-            transforms += message.transforms
-    thermal, rgb = infos[plan.thermal_topic], infos[plan.rgb_topic]
-    pose = pose_between(transforms, thermal.frame_id, rgb.frame_id)
+    thermal, rgb, pose = plan.calibration
+    for camera, topic, size in ((thermal, plan.thermal_topic, thermal_size),
+                                (rgb, plan.rgb_topic, picture.shape[1::-1])):
+        if camera.size != size:
+            raise UserError(
+                f'The CameraInfo of {topic} in {plan.path} is for {camera.size[0]}x'
+                f'{camera.size[1]} pixels, an image has {size[0]}x{size[1]}; register with '
+                '--homography.')
     return by_calibration(thermal, rgb, pose, choice.plane_m)
 
 
 def info_topic(image_topic: str) -> str:
     """Give the topic of the CameraInfo that belongs to images: beside them, as drivers do it."""
-    parts = image_topic.split('/')
-    if parts[-1] in ('compressed', 'compressedDepth', 'ffmpeg', 'theora'):
-        parts.pop()
-    return '/'.join([*parts[:-1], 'camera_info'])
+    return f'{_raw_topic(image_topic).rpartition("/")[0]}/camera_info'
 
 
-def _camera(reader: Any, path: Path, topic: str, size: tuple[int, ...]) -> Any:
+def is_rectified(image_topic: str) -> bool:
+    """Tell images without distortion by the names that image_proc and drivers give them."""
+    return re.match(r'image_rect(_|$)', _raw_topic(image_topic).rpartition('/')[2]) is not None
+
+
+def _raw_topic(image_topic: str) -> str:
+    return re.sub(r'/(compressed|compressedDepth|ffmpeg|theora)$', '', image_topic)
+
+
+def _calibration(
+    reader: Any, path: Path, thermal_topic: str, rgb_topic: str,
+) -> tuple[Camera, Camera, Pose]:
+    thermal, rgb = (_camera(reader, path, topic) for topic in (thermal_topic, rgb_topic))
+    transforms = [t for _, message in topic_messages(reader, TF_STATIC)
+                  for t in message.transforms]
+    return thermal, rgb, pose_between(transforms, thermal.frame_id, rgb.frame_id)
+
+
+def _camera(reader: Any, path: Path, topic: str) -> Camera:
     wanted = info_topic(topic)
     for _, message in topic_messages(reader, wanted):
-        camera = camera_of(message, wanted, 'rect' in topic)
-        if camera.size != tuple(size):
-            raise UserError(f'{wanted} of {path} is for {camera.size[0]}x{camera.size[1]} pixels, '
-                            f'the images of {topic} have {size[0]}x{size[1]}; register with '
-                            '--homography.')
-        return camera
+        return camera_of(message, wanted, is_rectified(topic))
     infos = {c.topic for c in reader.connections if c.msgtype == INFO_TYPE}
     has = ', '.join(sorted(infos)) or 'none'
     raise UserError(f'{path} has no CameraInfo on {wanted}, which --rectify needs for {topic}; '
@@ -212,13 +235,15 @@ def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
     return np.array(list(found), np.int64), np.array(list(found.values()), np.int64)
 
 
-def _apart(stamps: Stamps, least_s: float) -> Stamps:
-    """Keep stamps that are at least this long after the one kept before."""
+def _apart(stamps: Stamps, least_s: float, first: Iterable[int]) -> Stamps:
+    """Keep stamps that are at least this long apart, of some of them first, then of the others."""
     kept: list[int] = []
-    for stamp in np.sort(stamps).tolist():
-        # A tenth of a millisecond of slack: stamps of a steady camera jitter.
-        if not kept or stamp - kept[-1] >= least_s * 1e9 - 1e5:
-            kept.append(stamp)
+    least = least_s * 1e9 - 1e5  # some slack: stamps of a steady camera jitter
+    for stamp in [*sorted(first), *np.sort(stamps).tolist()]:
+        place = bisect(kept, stamp)
+        near = kept[max(0, place - 1):place + 1]
+        if stamp not in near and all(abs(stamp - other) >= least for other in near):
+            kept.insert(place, stamp)
     return np.array(kept, np.int64)
 
 

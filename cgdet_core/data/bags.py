@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import fnmatch
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -38,7 +39,7 @@ COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 TOPIC = '/image_raw'
 START_NS = 1_700_000_000_000_000_000  # any date will do; a fixed one makes bags repeatable
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
-SOURCE_KEY = 'cgdet_coco'  # custom data: name of the COCO file with these ids
+SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set with these ids
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 # An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
@@ -55,16 +56,21 @@ def _rosbags() -> Any:
     return rosbags
 
 
-class NoTruth(UserError):
-    """A bag and a COCO file that have no frame in common."""
-
-
 @dataclass(frozen=True)
 class BagFrame:
-    """One raw frame of a bag with its header's stamp in nanoseconds."""
+    """An image of a bag: its header's stamp in nanoseconds, and the raw frame when asked for."""
 
     stamp_ns: int
-    frame: NDArray[Any]
+    message: Any
+    name: str  # in errors
+
+    @property
+    def frame(self) -> NDArray[Any]:
+        """The raw frame (H, W); UserError names a message that is no valid thermal image."""
+        try:
+            return view_message(self.message)
+        except ValueError as error:
+            raise UserError(f'{self.name}: {error}.') from None
 
 
 def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
@@ -85,8 +91,8 @@ def write_bag(
     Write frames with even stamps to a new bag and return their number.
 
     frames: (raw frame (H, W), COCO image id or None); rate in Hz; encoding mono8 or mono16,
-    by default the frame's own depth; storage mcap or sqlite3; source the COCO file's name. The
-    bag appears whole or not at all. UserError if it exists already or an option is not valid.
+    by default the frame's own depth; storage mcap or sqlite3; source the COCO set's fingerprint.
+    The bag appears whole or not at all. UserError if it exists already or an option is not valid.
     """
     path = Path(path)
     if path.exists():
@@ -199,10 +205,10 @@ def is_compressed(path: str | Path, topic: str | None = None) -> bool:
 
 def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame]:
     """
-    Read the raw frames of a bag in the order of recording.
+    Read the images of a bag in the order of recording; pixels are converted when asked for.
 
     topic: the image topic, raw or compressed, needed where there are several. UserError names a
-    message that is no valid thermal image.
+    message that cannot be read.
     """
     with open_bag(path) as reader:
         connections = image_connections(reader, path, topic)
@@ -212,13 +218,12 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame
             try:
                 number, (connection, _, raw) = next(messages)
                 message = reader.deserialize(raw, connection.msgtype)
-                frame = view_message(message)
             except StopIteration:
                 return
             except Exception as error:  # damaged files raise the storages' own errors
                 raise UserError(f'{path}, image {number}: {error}.') from None
             stamp = message.header.stamp
-            yield BagFrame(stamp.sec * 10**9 + stamp.nanosec, frame)
+            yield BagFrame(stamp.sec * 10**9 + stamp.nanosec, message, f'{path}, image {number}')
 
 
 def bag_name(path: str | Path) -> str:
@@ -236,23 +241,47 @@ def custom_data(path: str | Path) -> dict[str, str]:
     return information['rosbag2_bagfile_information'].get('custom_data') or {}
 
 
-def truth_by_stamp(path: str | Path, coco: CocoSet) -> dict[int, ImageRecord]:
-    """
-    Find the annotated record of each stamp of a bag.
+def fingerprint(coco: CocoSet) -> str:
+    """Give a hash of a set's list of images, which a renamed copy of its file shares."""
+    images = sorted((r.image_id, r.path.name, r.width, r.height) for r in coco.images)
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
 
-    From the bag's own table (bags of "cgdet bag from-coco"), or the records' `stamp_ns`, where
-    records with the bag's name come before those of other bags, whose clock may be the same.
-    NoTruth if there is none.
+
+def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
+    """
+    Find the annotated record of each stamp of a bag in any of the sets.
+
+    From the bag's own table (bags of "cgdet bag from-coco") and the set that it was made of, else
+    from the records' `stamp_ns`: those with the bag's name or none, as clocks of several bags may
+    be the same; where all are of one bag, it may have been renamed. UserError if there is none,
+    or two for one stamp.
     """
     with open_bag(path):
         pass  # says what is wrong with a path that is no bag
-    table = json.loads(custom_data(path).get(MAPPING_KEY, '{}'))
-    by_id = {r.image_id: r for r in coco.images}
-    found = {int(stamp): by_id[i] for stamp, i in table.items() if i in by_id}
-    stamped = [r for r in coco.images if r.stamp_ns is not None]
-    stamped = [r for r in stamped if r.bag == bag_name(path)] or stamped
-    found |= {r.stamp_ns: r for r in stamped if r.stamp_ns is not None}
+    data = custom_data(path)
+    source = data.get(SOURCE_KEY)
+    table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
+    found: list[tuple[int, ImageRecord, CocoSet]] = []
+    for coco in sets:
+        if source is None or source == fingerprint(coco):
+            by_id = {r.image_id: r for r in coco.images}
+            found += [(stamp, by_id[i], coco) for stamp, i in table.items() if i in by_id]
     if not found:
-        raise NoTruth(f'No frame of {path} can be matched to {coco.path}: make the bag with '
-                        '"cgdet bag from-coco" or give each image record its "stamp_ns".')
-    return found
+        stamped = [(r.stamp_ns, r, c) for c in sets for r in c.images if r.stamp_ns is not None]
+        found = [f for f in stamped if f[1].bag in (None, bag_name(path))]
+        if not found and len({r.bag for _, r, _ in stamped}) == 1:
+            found = stamped
+    truth: dict[int, tuple[ImageRecord, CocoSet]] = {}
+    for stamp, record, coco in found:
+        other, its = truth.setdefault(stamp, (record, coco))
+        if other is not record:
+            raise UserError(
+                f'Two images fit {path} at {stamp} ns: {other.path.name} of {its.path} and '
+                f'{record.path.name} of {coco.path}; leave one of them out.')
+    if not truth:
+        names = ', '.join(str(c.path) for c in sets)
+        reason = 'it was made of other pictures' if source else (
+            'make the bag with "cgdet bag from-coco" or give each image record its "stamp_ns", '
+            f'and {bag_name(path)!r} as its "bag"')
+        raise UserError(f'No frame of {path} can be matched to {names}: {reason}.')
+    return {stamp: record for stamp, (record, _) in truth.items()}

@@ -14,7 +14,7 @@
 
 """Lay RGB pictures onto the thermal frame: by a homography, or by calibration and TF."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,12 @@ class Registration:
 
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Give BGR (H, W, 3) as seen by the thermal camera, black where RGB sees nothing."""
-        steps = np.abs(np.diff(self.rgb_pixels[..., 0], axis=1))
-        inside = steps[steps < picture.shape[1]]
-        step = float(np.median(inside)) if inside.size else 1.0
         pixels = self.rgb_pixels
-        if step > 1.5:  # areas are averaged first, or fine detail would turn into noise
-            size = (max(1, round(picture.shape[1] / step)), max(1, round(picture.shape[0] / step)))
-            scale = np.array(size) / picture.shape[1::-1]
+        lengths = picture.shape[1::-1]
+        steps = [_step(pixels[..., i], lengths[i]) for i in (0, 1)]
+        if max(steps) > 1.5:  # areas are averaged first, or fine detail would turn into noise
+            size = tuple(max(1, round(n / max(step, 1.0))) for n, step in zip(lengths, steps))
+            scale = np.array(size) / lengths
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             pixels = ((pixels + 0.5) * scale - 0.5).astype(np.float32)
         return cv2.remap(picture, pixels, None, cv2.INTER_LINEAR)
@@ -55,16 +54,25 @@ class Registration:
 
 @dataclass(frozen=True)
 class Camera:
-    """A calibrated camera: matrix (3, 3), distortion, its model, picture size and TF frame."""
+    """
+    A calibrated camera: matrix (3, 3), distortion, its model, picture size and TF frame.
+
+    rotation (3, 3): from the TF frame to that of the pictures, which rectification turns.
+    """
 
     matrix: Floats
     distortion: Floats
     model: str
     size: tuple[int, int]
     frame_id: str
+    rotation: Floats = field(default_factory=lambda: np.eye(3))
 
     def to_rays(self, pixels: Floats) -> Floats:
-        """Give the rays (N, 3), z = 1, of pixels (N, 2)."""
+        """Give the rays (N, 3), z = 1, of pixels (N, 2) in the TF frame."""
+        rays = self._to_rays(pixels) @ self.rotation
+        return rays / rays[:, 2:]
+
+    def _to_rays(self, pixels: Floats) -> Floats:
         ones = np.ones((len(pixels), 1))
         if self.model in FISHEYE:
             points = np.ascontiguousarray(pixels)[:, None]
@@ -74,11 +82,14 @@ class Camera:
         focal, middle = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
         rays = np.hstack([(pixels - middle) / focal, ones])
         for _ in range(STEPS):
-            rays[:, :2] += (pixels - self.to_pixels(rays)) / focal
+            rays[:, :2] += (pixels - self._to_pixels(rays)) / focal
         return rays
 
     def to_pixels(self, points: Floats) -> Floats:
-        """Give the pixels (N, 2) of points (N, 3) in front of the camera."""
+        """Give the pixels (N, 2) of points (N, 3) of the TF frame, in front of the camera."""
+        return self._to_pixels(points @ self.rotation.T)
+
+    def _to_pixels(self, points: Floats) -> Floats:
         if self.model in FISHEYE:
             pixels, _ = cv2.fisheye.projectPoints(points[:, None], np.zeros(3), np.zeros(3),
                                                   self.matrix, self.distortion)
@@ -122,7 +133,12 @@ def by_homography(matrix: Floats, thermal_size: tuple[int, int]) -> Registration
     """Register by a homography from RGB pixels to thermal pixels; size is (width, height)."""
     points = np.hstack([_grid(thermal_size), np.ones((thermal_size[0] * thermal_size[1], 1))])
     there = points @ np.linalg.inv(matrix).T
-    return Registration(_as_map(there[:, :2] / _safe(there[:, 2:]), thermal_size), 'homography')
+    # Beyond the horizon, seen from the middle, the picture would come once more, mirrored.
+    middle = np.array([thermal_size[0] / 2, thermal_size[1] / 2, 1]) @ np.linalg.inv(matrix)[2]
+    seen = there[:, 2] * middle > 0
+    pixels = np.full((len(points), 2), OUTSIDE)
+    pixels[seen] = there[seen, :2] / there[seen, 2:]
+    return Registration(_as_map(pixels, thermal_size), 'homography')
 
 
 def by_calibration(
@@ -154,10 +170,16 @@ def camera_of(info: Any, topic: str, rectified: bool) -> Camera:
     """Give the camera of a CameraInfo; rectified: its pictures are already without distortion."""
     model = info.distortion_model or 'plumb_bob'
     matrix = np.array(info.k, np.float64).reshape(3, 3)
-    distortion = np.array(info.d, np.float64)
+    distortion, rotation = np.array(info.d, np.float64), np.eye(3)
     if rectified:
-        matrix, distortion = np.array(info.p, np.float64).reshape(3, 4)[:, :3], np.zeros(0)
-        model = 'plumb_bob'
+        projection = np.array(info.p, np.float64).reshape(3, 4)
+        if projection[:, 3].any():
+            raise UserError(f'{topic} is that of the second camera of a stereo pair (the last '
+                            'column of its P is not 0), whose rectified images cannot be '
+                            'registered; take the raw ones, or register with --homography.')
+        matrix, distortion, model = projection[:, :3], np.zeros(0), 'plumb_bob'
+        if np.any(info.r):  # some drivers leave it empty
+            rotation = np.array(info.r, np.float64).reshape(3, 3)
     if not matrix[0, 0] > 0:
         raise UserError(f'The camera of {topic} is not calibrated (its focal length is 0); '
                         'calibrate it, or register with --homography.')
@@ -167,7 +189,7 @@ def camera_of(info: Any, topic: str, rectified: bool) -> Camera:
     if not distortion.size:
         distortion = np.zeros(4 if model in FISHEYE else 5)
     return Camera(matrix, distortion, model, (int(info.width), int(info.height)),
-                  info.header.frame_id)
+                  info.header.frame_id, rotation)
 
 
 def pose_between(transforms: list[Any], source: str, target: str) -> Pose:
@@ -211,8 +233,11 @@ def _grid(size: tuple[int, int]) -> Floats:
     return np.stack([x.ravel(), y.ravel()], 1)
 
 
-def _safe(values: Floats) -> Floats:
-    return np.where(np.abs(values) < 1e-9, 1e-9, values)
+def _step(values: NDArray[np.float32], length: int) -> float:
+    """Give by how much a coordinate of a map (H, W) mostly changes from pixel to pixel."""
+    steps = np.hypot(np.diff(values, axis=1)[:-1], np.diff(values, axis=0)[:, :-1])
+    inside = steps[(steps > 0) & (steps < length)]
+    return float(np.median(inside)) if inside.size else 1.0
 
 
 def _as_map(pixels: Floats, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -18,24 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 import functools
 import glob
+import os
 from pathlib import Path
 
-from cgdet_core.data.bags import (
-    BAG_SUFFIXES,
-    custom_data,
-    NoTruth,
-    open_bag,
-    read_frames,
-    SOURCE_KEY,
-    truth_by_stamp,
-)
-from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.bags import BAG_SUFFIXES, read_frames
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import detect_named, open_detector
 from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.postprocess import Detections
-
-Truth = dict[int, ImageRecord]  # by stamp in nanoseconds
 
 
 @dataclass
@@ -67,71 +57,56 @@ def find_bags(sources: Sequence[str]) -> list[Path]:
     Every bag comes once, in the order of the sources, then of names. A source without any bag
     is given as it is: opening it says what is wrong.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for source in sources:
         paths = [Path(source)]
         if glob.has_magic(source) and not paths[0].exists():
             paths = [Path(p) for p in sorted(glob.glob(source, recursive=True))]
-        for path in [b for p in paths for b in _bags_in(p)] or [Path(source)]:
-            found.setdefault(path.resolve(), path)
+        for path in [b for p in paths for b in _bags_in(p, set())] or [Path(source)]:
+            found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
-def _bags_in(path: Path) -> Iterator[Path]:
+def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(path)  # links may lead back
+    if real in seen:
+        return
+    seen.add(real)
     if path.suffix in BAG_SUFFIXES or (path / 'metadata.yaml').is_file():
         yield path
     elif path.is_dir():
         for inner in sorted(path.iterdir()):
             if not inner.name.startswith('.'):
-                yield from _bags_in(inner)
-
-
-def find_truth(bag: Path, sets: Sequence[CocoSet]) -> Truth:
-    """Find the annotated record of each stamp of a bag in any of the sets; UserError if none."""
-    if len(sets) == 1:
-        return truth_by_stamp(bag, sets[0])
-    with open_bag(bag):
-        pass  # says what is wrong with a path that is no bag
-    source = custom_data(bag).get(SOURCE_KEY)
-    chosen = [c for c in sets if c.path.name == source] or list(sets)
-    truth: Truth = {}
-    owners: dict[int, Path] = {}
-    for coco in chosen:
-        try:
-            part = truth_by_stamp(bag, coco)
-        except NoTruth:
-            continue
-        for stamp in part:
-            if stamp in owners:
-                raise UserError(f'{bag} fits both {owners[stamp]} and {coco.path}; evaluate it '
-                                'with one of them alone.')
-            owners[stamp] = coco.path
-        truth |= part
-    if not truth:
-        raise NoTruth(f'No frame of {bag} can be matched to any of '
-                      f'{", ".join(str(c.path) for c in sets)}.')
-    return truth
+                yield from _bags_in(inner, seen)
 
 
 def detect_bag(
     detector: Detector, job: Job, progress: Callable[[int], None] = lambda frames: None,
 ) -> BagDetections:
-    """Detect in a bag's annotated frames; a bag that cannot be read gives its error."""
+    """Detect in a bag's annotated frames, each once; what goes wrong is the bag's error."""
     result = BagDetections([])
+    left = set(job.stamps)
     try:
         for frame in read_frames(job.bag, job.topic):
-            if frame.stamp_ns in job.stamps:
+            if frame.stamp_ns in left:
+                left.remove(frame.stamp_ns)
                 name = f'{job.bag} at {frame.stamp_ns} ns'
                 result.found.append((frame.stamp_ns, detect_named(
                     detector, frame.frame, name, EVALUATION_THRESHOLD)))
                 progress(1)
-            else:
+            elif frame.stamp_ns not in job.stamps:
                 result.unknown += 1
-        if not result.found:
-            return BagDetections([], error=f'No frame of {job.bag} has annotations.')
-    except (UserError, OSError) as error:
-        return BagDetections([], error=str(error))
+    except Exception as error:  # of storages and backends; the other bags' results must not go
+        return _failed(job, error)
+    if not result.found:
+        return BagDetections([], error=f'No frame of {job.bag} has annotations.')
     return result
+
+
+def _failed(job: Job, error: Exception) -> BagDetections:
+    reason = ' '.join(str(error).split()).rstrip('.')
+    return BagDetections([], error=str(error) if isinstance(error, UserError) else (
+        f'{job.bag}: {type(error).__name__}: {reason}.'))
 
 
 def detect_here(
@@ -152,5 +127,5 @@ def detect_in_worker(model: Path, threads: int, job: Job) -> BagDetections:
     """Detect in a bag in a process that does nothing else."""
     try:
         return detect_bag(_detector(model, threads), job)
-    except UserError as error:
-        return BagDetections([], error=str(error))
+    except Exception as error:  # of the backend, while it opens the model
+        return _failed(job, error)

@@ -19,17 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags import bag_name, read_frames
+from cgdet_core.data.bags import bag_name, read_frames, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.analysis import match
-from cgdet_core.evaluation.bag_detection import (
-    BagDetections,
-    detect_here,
-    find_truth,
-    Job,
-    Truth,
-)
+from cgdet_core.evaluation.bag_detection import BagDetections, detect_here, Job
 from cgdet_core.evaluation.coco import CocoMetric, evaluate, Report
 from cgdet_core.evaluation.figures import draw_curves, save_figure
 from cgdet_core.evaluation.parallel import detect_in_parallel, import_ray, RayFailed
@@ -52,7 +46,7 @@ class Bag:
 
     path: Path
     name: str
-    truth: Truth = field(default_factory=dict)
+    truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp in nanoseconds
     result: BagDetections = field(default_factory=lambda: BagDetections([]))
     error: str | None = None
 
@@ -60,6 +54,12 @@ class Bag:
     def records(self) -> list[ImageRecord]:
         """The annotated records in the order of what was found."""
         return [self.truth[stamp] for stamp, _ in self.result.found]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many frames and annotated records of the bag do not count."""
+        return {'frames_without_annotation': self.result.unknown,
+                'annotations_without_frame': len(self.truth) - len(self.result.found)}
 
     @property
     def detections(self) -> list[Detections]:
@@ -87,7 +87,7 @@ def open_bags(paths: Sequence[Path], sets: Sequence[CocoSet]) -> list[Bag]:
     for path, name in zip(paths, names):
         bag = Bag(path, name if names.count(name) == 1 else path.as_posix())
         try:
-            bag.truth = find_truth(path, sets)
+            bag.truth = truth_by_stamp(path, *sets)
         except UserError as error:
             bag.error = str(error)
         bags.append(bag)
@@ -141,10 +141,10 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
         raise UserError(f'None of the {len(bags)} bags could be evaluated.')
     pooled = CocoSet(path, [r for b in good for r in b.records], classes)
     total = evaluate([d for b in good for d in b.detections], pooled)
-    parts = [{'bag': b.name, 'frames_without_annotation': b.result.unknown,
+    parts = [{'bag': b.name, **b.counts,
               **evaluate(b.detections, replace(pooled, images=b.records))} for b in good]
-    return {'frames_without_annotation': sum(b.result.unknown for b in good), **total,
-            'bags': parts,
+    counts = {name: sum(b.counts[name] for b in good) for name in good[0].counts}
+    return {**counts, **total, 'bags': parts,
             'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
 
 
@@ -153,11 +153,17 @@ def write_curves(
 ) -> Path:
     """Draw precision over recall at IoU 0.5: all frames, and the bags of the lowest AP50."""
     good = [b for b in bags if not b.error]
-    worst = sorted(report['bags'], key=lambda part: part['AP50'] or 0.0)[:CURVES]
-    shown = [b for b in good if b.name in {part['bag'] for part in worst}]
+    names = hardest(report['bags'], CURVES)
+    shown = [b for b in good if b.name in names]
     groups = [('all', good)] + ([(b.name, [b]) for b in shown] if len(good) > 1 else [])
     results = [{'variant': name, 'curves': _curves(group, classes)} for name, group in groups]
     return save_figure(draw_curves(results, [name for name, _ in groups], classes), path)
+
+
+def hardest(parts: Sequence[Report], count: int) -> list[str]:
+    """Give the names of the bags of the lowest AP50, which those without objects do not have."""
+    scored = [part for part in parts if part['AP50'] is not None]
+    return [part['bag'] for part in sorted(scored, key=lambda part: part['AP50'])[:count]]
 
 
 def _curves(bags: Sequence[Bag], classes: tuple[str, ...]) -> dict[str, list[float] | None]:
@@ -215,7 +221,7 @@ def write_worst(
                 in enumerate(chosen) if owner is bag}
         for frame in read_frames(bag.path, topic) if mine else ():
             if frame.stamp_ns in mine:
-                rank, sure, outcome = mine[frame.stamp_ns]
+                rank, sure, outcome = mine.pop(frame.stamp_ns)  # the first of repeated stamps
                 save_png(folder / listed[rank]['picture'], _picture(
                     frame.frame, sure, bag.truth[frame.stamp_ns], outcome, card,
                     f'{bag.name} {frame.stamp_ns}'))

@@ -22,7 +22,6 @@ import os
 from pathlib import Path
 import shutil
 import signal
-import sys
 import tempfile
 from typing import Any
 
@@ -32,6 +31,7 @@ from cgdet_core.evaluation.bag_detection import BagDetections, detect_in_worker,
 # Ray's sockets lie some 70 characters below its folder, and Linux allows 107.
 LONGEST_FOLDER = 24
 STORE_BYTES = 128 * 2**20  # for detections alone; a larger result goes through the disk
+LOOPBACK = '127.0.0.2'  # Ray takes 127.0.0.1 for the address that the network knows
 # Before Ray is imported. It must leave CUDA_VISIBLE_DEVICES alone: workers without a share of a
 # GPU of their own see the one that a single process would use. Workers are no background work.
 SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',
@@ -49,7 +49,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError('Several workers need Ray; install it with "pip install .[bags]", '
+        raise UserError('Several workers need Ray; install it with "pip install .[parallel]", '
                         'or evaluate with --workers 1.') from None
     return ray
 
@@ -76,7 +76,8 @@ def detect_in_parallel(
             # Once more after Ray's own end, where its processes outlive a start that failed.
             atexit.register(shutil.rmtree, temporary, ignore_errors=True)
             _start(ray, num_cpus=workers, include_dashboard=False,
-                   object_store_memory=STORE_BYTES, _temp_dir=str(temporary))
+                   object_store_memory=STORE_BYTES, _temp_dir=str(temporary),
+                   _node_ip_address=LOOPBACK)
             threads, share = max(1, _cores() // workers), 1
         else:
             _start(ray, address=address)
@@ -91,6 +92,7 @@ def detect_in_parallel(
 
 
 def _start(ray: Any, **options: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # Ray raises its own, those of gRPC, and bare Exception
@@ -98,8 +100,9 @@ def _start(ray: Any, **options: Any) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
         raise RayFailed(f'Ray{where} cannot be {"reached" if where else "started"}: {reason}.'
                         ) from None
-    # Ray's own handler ends with a dump of the stack and leaves its folder behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    finally:
+        # Ray's own handler ends with a dump of the stack and leaves its folder behind.
+        signal.signal(signal.SIGTERM, before)
 
 
 def _cores() -> int:

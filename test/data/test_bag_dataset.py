@@ -17,11 +17,14 @@
 from collections.abc import Callable
 import json
 from pathlib import Path
+import signal
 from typing import Any
 
+from cgdet_core.cli.bag_dataset import bag_to_dataset
+from cgdet_core.data import bag_dataset
 from cgdet_core.data.bag_dataset import change, make_dataset
 from cgdet_core.data.bag_images import CAMERA_ENCODINGS, color_picture
-from cgdet_core.data.bag_pairing import Choice, info_topic, synchronise
+from cgdet_core.data.bag_pairing import Choice, info_topic, is_rectified, plan_bag, synchronise
 from cgdet_core.data.bags import truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import show
@@ -179,6 +182,60 @@ def test_a_wrong_clock_is_measured_and_corrected(make: Make, tmp_path: Path) -> 
     assert report['with_rgb'] == 8 and report['bags'][0]['gap_ms']['max'] == 3.0
 
 
+def test_frames_with_rgb_come_first(make: Make, tmp_path: Path) -> None:
+    """RGB has the odd frames, of which even steps from the first one would take none."""
+    bag = write_two_cameras(
+        tmp_path / 'bags' / 'slow_rgb', {s: scene(i) for i, s in enumerate(STAMPS)},
+        {s + 3 * MS: picture(i) for i, s in enumerate(STAMPS) if i % 2})
+    for name, options, frames in (('apart', {'every_s': 0.2}, STAMPS[1::2]),
+                                  ('few', {'max_frames': 3}, [STAMPS[i] for i in (1, 5, 7)]),
+                                  ('more', {'max_frames': 5}, [*STAMPS[:2], *STAMPS[3::2]])):
+        report = make_dataset([bag], tmp_path / name, both(**options))
+        coco = load_coco(tmp_path / name / 'annotations.json')
+        assert [r.stamp_ns for r in coco.images] == frames
+        assert report['with_rgb'] == min(4, len(frames))
+
+
+def test_every_size_has_its_own_registration(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / 'h.json'
+    path.write_text('[[0.5, 0, 4], [0, 0.5, -6], [0, 0, 1]]')
+    bag = write_two_cameras(
+        tmp_path / 'bags' / 'binned',
+        {s: scene(i, (160, 128) if i < 4 else (120, 96)) for i, s in enumerate(STAMPS)},
+        {s: picture(i) for i, s in enumerate(STAMPS)})
+    make_dataset([bag], tmp_path / 'set', both(homography=path))
+    sizes = []
+    for record in load_coco(tmp_path / 'set' / 'annotations.json').images:
+        sizes.append(cv2.imread(str(record.rgb_path)).shape[1::-1])
+        assert sizes[-1] == (record.width, record.height)
+    assert set(sizes) == {(160, 128), (120, 96)}
+
+
+def test_a_calibration_that_is_missing_is_told_before_anything_is_read(make: Make) -> None:
+    cameras = {topic: {'size': (160, 128), 'k': np.eye(3), 'd': [0.0] * 5}
+               for topic in (THERMAL, RGB)}
+    with pytest.raises(UserError, match='/tf_static does not connect'):
+        plan_bag(make(cameras=cameras), both(rectify=True))
+    with pytest.raises(UserError, match='no CameraInfo on /thermal/camera_info'):
+        plan_bag(make('none'), both(rectify=True))
+
+
+def test_sigterm_leaves_nothing(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bag = make()
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(bag_dataset, '_write_picture',
+                        lambda *_: signal.raise_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: None)  # where it is not caught, the test goes on
+    try:
+        with pytest.raises(SystemExit, match='143'):
+            bag_to_dataset([str(bag)], tmp_path / 'set', THERMAL)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [p.name for p in tmp_path.iterdir()] == ['bags']
+
+
 def test_choices_that_contradict(tmp_path: Path) -> None:
     for options, words in (
             ({'rectify': True}, 'without --rgb-topic'),
@@ -190,6 +247,35 @@ def test_choices_that_contradict(tmp_path: Path) -> None:
 
 def test_info_topics_lie_beside_their_images() -> None:
     assert info_topic('/a/image_raw') == info_topic('/a/image_raw/compressed') == '/a/camera_info'
+
+
+def test_rectified_images_are_told_by_their_name() -> None:
+    assert all(map(is_rectified, (
+        '/a/image_rect', '/a/image_rect_color/compressed', '/image_rect_raw')))
+    assert not any(map(is_rectified, (
+        '/a/nuc_corrected', '/direct/image_raw', '/image_rect/image_raw', '/a/image_rectangle')))
+
+
+def test_kelvin_is_stored_in_hundredths_and_told(make: Make, tmp_path: Path) -> None:
+    bag = write_two_cameras(tmp_path / 'bags' / 'kelvin', {
+        s: np.float32(280) + scene(i).astype(np.float32) / 1000 for i, s in enumerate(STAMPS)}, {})
+    report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
+    assert report['bags'][0]['kelvin_as_hundredths'] == report['bit_depth']['uint16'] == 8
+    record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
+    stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
+    assert np.abs(stored - (28000 + scene(0) / 10.0)).max() <= 0.51
+    report = make_dataset([make()], tmp_path / 'counts', Choice(THERMAL))
+    assert report['bags'][0]['kelvin_as_hundredths'] == 0
+
+
+def test_pictures_that_opencv_refuses_are_left_out(make: Make, tmp_path: Path) -> None:
+    pictures = {s: picture(i) for i, s in enumerate(STAMPS)}
+    pictures[STAMPS[3]] = np.zeros((6, 7, 2), np.uint8)  # half a pair of YUV pixels
+    bag = write_two_cameras(
+        tmp_path / 'bags' / 'odd', {s: scene(i) for i, s in enumerate(STAMPS)}, pictures)
+    report = make_dataset([bag], tmp_path / 'set', both())
+    assert (report['frames'], report['with_rgb']) == (8, 7)
+    assert f'{RGB} at {STAMPS[3]} ns' in report['bags'][0]['unreadable'][0]
 
 
 def test_bad_images_are_left_out_and_named(make: Make, tmp_path: Path) -> None:

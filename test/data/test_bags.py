@@ -17,7 +17,15 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags import COMPRESSED_TYPE, is_compressed, read_frames, write_bag
+from cgdet_core.data.bags import (
+    COMPRESSED_TYPE,
+    fingerprint,
+    is_compressed,
+    read_frames,
+    truth_by_stamp,
+    write_bag,
+)
+from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 import cv2
 import numpy as np
@@ -88,7 +96,50 @@ def test_a_compressed_topic_is_a_copy_of_its_own_raw_one_alone(tmp_path: Path) -
     assert not is_compressed(write_two_cameras(tmp_path / 'c', frames, {}))
 
 
-def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_named_when_it_is_looked_at(tmp_path: Path) -> None:
     bag = write_compressed(tmp_path / 'b', {'/t': [png(FRAMES[0]), png(FRAMES[1])[:300]]})
+    good, bad = read_frames(bag)
+    np.testing.assert_array_equal(good.frame, FRAMES[0])
+    assert bad.stamp_ns == 7 * 10**9 + 10**8
     with pytest.raises(UserError, match='image 1: the compressed image is truncated'):
-        list(read_frames(bag))
+        assert bad.frame.size
+
+
+def annotated(name: str, *bags: str | None, stamp: int = 5) -> CocoSet:
+    """Give a set of an image for each of these bags, all at the same time."""
+    return CocoSet(Path(name), [
+        ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24, stamp_ns=stamp, bag=bag)
+        for i, bag in enumerate(bags)], ('person',))
+
+
+def test_equal_clocks_give_no_bag_the_annotations_of_another(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'drive', {'/t': [png(FRAMES[0])]})
+    assert truth_by_stamp(bag, annotated('set', 'a', 'drive'))[5].image_id == 1
+    for sets in ([annotated('set', 'a', 'b')], [annotated('one', 'a'), annotated('two', 'b')]):
+        with pytest.raises(UserError, match='"stamp_ns", and \'drive\' as its "bag"'):
+            truth_by_stamp(bag, *sets)
+    # A bag may be renamed, and a user's own annotations name none.
+    for sets in ([annotated('set', 'a')], [annotated('one', 'a'), annotated('two', None)]):
+        truth = truth_by_stamp(bag, *sets)
+        assert list(truth) == [5] and truth[5] is sets[-1].images[0]
+    for sets in ([annotated('set', 'drive', 'drive')],
+                 [annotated('one', 'drive'), annotated('two', 'drive')]):
+        with pytest.raises(UserError, match='Two images fit .* at 5 ns: .*leave one of them out'):
+            truth_by_stamp(bag, *sets)
+
+
+def test_a_bag_knows_the_pictures_it_was_made_of(tmp_path: Path) -> None:
+    val, test = (CocoSet(Path(f'{name}.json'), [
+        ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24) for i in range(3)], ('person',))
+        for name in ('val', 'test'))
+    write_bag(tmp_path / 'drive', ((f, i) for i, f in enumerate(FRAMES)), 10.0,
+              source=fingerprint(val))
+    copy = CocoSet(Path('elsewhere/corrected.json'), [
+        ImageRecord(r.image_id, Path('elsewhere') / r.path, 32, 24, boxes=np.ones((1, 4)))
+        for r in reversed(val.images)], ('person',))
+    for sets in ([val], [test, copy]):
+        truth = truth_by_stamp(tmp_path / 'drive', *sets)
+        assert [r.image_id for r in truth.values()] == [0, 1, 2]
+        assert {id(r) for r in truth.values()} == {id(r) for r in sets[-1].images}
+    with pytest.raises(UserError, match='test.json: it was made of other pictures'):
+        truth_by_stamp(tmp_path / 'drive', test)

@@ -15,11 +15,14 @@
 """Registration of RGB onto the thermal frame: known geometry comes back."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from cgdet_core.data.registration import (
     by_calibration,
     by_homography,
     Camera,
+    camera_of,
     Pose,
     read_homography,
 )
@@ -97,6 +100,45 @@ def test_what_rgb_does_not_see_is_black() -> None:
     seen = by_calibration(wide, rgb, Pose(np.eye(3), np.zeros(3))).apply(
         np.full((240, 320, 3), 200, np.uint8))
     assert seen[64, 80].min() == 200 and not seen[:10].any() and not seen[:, :20].any()
+
+
+def test_beyond_the_horizon_is_black() -> None:
+    """Right of x = 100 a plane would show what is behind the RGB camera."""
+    back = np.array([(-1.0, 0, 120), (0, -1, 100), (-0.01, 0, 1)])
+    seen = by_homography(np.linalg.inv(back), (160, 128)).apply(
+        np.full((240, 320, 3), 200, np.uint8))
+    assert seen[64, 80].min() == 200 and not seen[:, 101:].any()
+
+
+def test_fine_detail_is_averaged_whichever_way_the_cameras_are_turned() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (640, 512, 3), np.uint8)
+    turned = np.array([(0, 0.25, 0), (-0.25, 0, 127), (0, 0, 1)])
+    seen = by_homography(turned, (160, 128)).apply(noise)
+    assert seen[8:-8, 8:-8].std() < 30 < noise.std()
+
+
+def info(r: np.ndarray, shift: float = 0) -> Any:
+    """Give a CameraInfo whose raw pictures are distorted."""
+    p = np.array([(120.0, 0, 82, shift), (0, 120, 60, 0), (0, 0, 1, 0)])
+    return SimpleNamespace(
+        distortion_model='plumb_bob', k=K_THERMAL.ravel(), d=[-0.3, 0.1, 0, 0, 0], r=r.ravel(),
+        p=p.ravel(), width=160, height=128, header=SimpleNamespace(frame_id='optical'))
+
+
+def test_rectified_pictures_are_turned() -> None:
+    points = np.array([(0.1, -0.2, 2.0), (-0.3, 0.1, 3.0)])
+    found = camera_of(info(TILT), '/t', rectified=True)
+    there = points @ TILT.T @ np.array([(120.0, 0, 82), (0, 120, 60), (0, 0, 1)]).T
+    pixels = found.to_pixels(points)
+    assert pixels == pytest.approx(there[:, :2] / there[:, 2:])
+    assert found.to_rays(pixels) == pytest.approx(points / points[:, 2:])
+    # Raw pictures are not, nor are those of a driver that leaves R empty.
+    raw = camera_of(info(TILT), '/t', rectified=False)
+    assert raw.rotation.tolist() == np.eye(3).tolist() and raw.distortion[0] == -0.3
+    empty = camera_of(info(np.zeros((3, 3))), '/t', rectified=True)
+    assert empty.rotation.tolist() == np.eye(3).tolist()
+    with pytest.raises(UserError, match='second camera of a stereo pair'):
+        camera_of(info(TILT, shift=-12.0), '/t', rectified=True)
 
 
 @pytest.mark.parametrize(('text', 'good'), [

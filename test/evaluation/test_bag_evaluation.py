@@ -19,17 +19,27 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-import shutil
+import signal
 import subprocess
 import tempfile
 
-from cgdet_core.data.bags import coco_frames, write_bag
+from cgdet_core.data.bags import (
+    coco_frames,
+    fingerprint,
+    IMAGE_TYPE,
+    open_bag,
+    TOPIC,
+    truth_by_stamp,
+    write_bag,
+)
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
-from cgdet_core.evaluation.bag_detection import find_bags, find_truth
+from cgdet_core.evaluation.bag_detection import detect_bag, detect_here, find_bags, Job
 from cgdet_core.evaluation.bags import (
+    Bag,
     detect_bags,
+    hardest,
     judge,
     open_bags,
     score_bags,
@@ -37,6 +47,7 @@ from cgdet_core.evaluation.bags import (
     write_worst,
 )
 from cgdet_core.evaluation.coco import evaluate
+from cgdet_core.evaluation.parallel import detect_in_parallel, import_ray
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.frames import read_thermal
@@ -44,7 +55,9 @@ from cgdet_core.runtime.postprocess import Detections
 import cv2
 import numpy as np
 import pytest
+from two_cameras import PERIOD, scene, START, write_two_cameras
 
+rosbag2 = pytest.importorskip('rosbags.rosbag2', reason='rosbags is not installed')
 Run = Callable[..., subprocess.CompletedProcess]
 
 
@@ -72,21 +85,82 @@ def test_bags_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
     assert find_bags([str(tmp_path / 'none*')]) == [tmp_path / 'none*']
 
 
+def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / 'a' / 'bag').mkdir(parents=True)
+    (tmp_path / 'a' / 'bag' / 'metadata.yaml').touch()
+    for name in ('back', 'once_more'):  # 2^40 paths
+        (tmp_path / 'a' / name).symlink_to(tmp_path / 'a')
+    (tmp_path / 'a' / 'self').symlink_to('self')
+    assert find_bags([str(tmp_path / 'a')]) == [tmp_path / 'a' / 'bag']
+    assert find_bags([str(tmp_path / 'a' / 'self')]) == [tmp_path / 'a' / 'self']
+
+
 def test_truth_in_several_files(scenes: Path, drives: Path, tmp_path: Path) -> None:
-    """Image ids of both files are the same; the bag knows the name of its own."""
+    """Image ids of both files are the same; the bag knows its own."""
     one = load_coco(scenes)
-    other = load_coco(shutil.copy(scenes, tmp_path / 'other.json'), scenes.parent)
-    write_bag(tmp_path / 'named', coco_frames(other), 10.0, source='other.json')
-    truth = find_truth(tmp_path / 'named', [one, other])
-    assert [r.image_id for r in truth.values()] == list(range(1, 13))
+    other = load_coco(write_coco(tmp_path / 'other', 11, 8, 3, (160, 128)))
+    write_bag(tmp_path / 'named', coco_frames(other), 10.0, source=fingerprint(other))
+    truth = truth_by_stamp(tmp_path / 'named', one, other)
+    assert [r.image_id for r in truth.values()] == list(range(1, 12))
     assert all(any(r is mine for mine in other.images) for r in truth.values())
-    with pytest.raises(UserError, match='fits both'):
-        find_truth(drives / 'day', [one, other])
+    with pytest.raises(UserError, match='Two images fit'):
+        truth_by_stamp(drives / 'day', one, other)
     empty = load_coco(write_coco(tmp_path / 'few', 1, 3, 3, (160, 128)))
     empty.images[0].image_id = 99
-    assert len(find_truth(drives / 'day', [empty, one])) == 10
+    assert len(truth_by_stamp(drives / 'day', empty, one)) == 10
     with pytest.raises(UserError, match='can be matched to'):
-        find_truth(drives / 'day', [empty, empty])
+        truth_by_stamp(drives / 'day', empty, empty)
+
+
+def test_every_stamp_counts_once(detector: Detector, scenes: Path, drives: Path,
+                                 tmp_path: Path) -> None:
+    """Each message comes twice; one frame lies in no file, one has no annotation."""
+    path = tmp_path / 'twice'
+    with open_bag(drives / 'day') as reader, rosbag2.Writer(
+            path, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as bag:
+        connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=reader.typestore)
+        for _, received, raw in reader.messages():
+            for later in (0, 1):
+                bag.write(connection, received + later, raw)
+    truth = truth_by_stamp(drives / 'day', load_coco(scenes))
+    record = truth.pop(min(truth))
+    truth[1] = record
+    result = detect_bag(detector, Job(path, frozenset(truth)))
+    assert [stamp for stamp, _ in result.found] == sorted(truth)[1:]
+    assert Bag(path, 'twice', truth, result).counts == {
+        'frames_without_annotation': 2, 'annotations_without_frame': 1}
+
+
+def test_a_bad_frame_without_annotation_costs_nothing(
+    detector: Detector, tmp_path: Path,
+) -> None:
+    frames = {START + i * PERIOD: scene(i) for i in range(4)}
+    good = frozenset(frames)
+    frames[START + 4 * PERIOD] = np.zeros((0, 160), np.uint16)
+    bag = write_two_cameras(tmp_path / 'bag', frames, {})
+    result = detect_bag(detector, Job(bag, good))
+    assert (result.error, len(result.found), result.unknown) == (None, 4, 1)
+    result = detect_bag(detector, Job(bag, frozenset(frames)))
+    assert result.error is not None and 'image 4: the image is empty' in result.error
+
+
+def test_whatever_a_backend_raises_is_the_error_of_that_bag(drives: Path, scenes: Path) -> None:
+    class Broken:
+        def detect(self, *_: object) -> Detections:
+            raise RuntimeError('CUDA failure 700:\n  an illegal memory access.')
+
+    stamps = frozenset(truth_by_stamp(drives / 'day', load_coco(scenes)))
+    jobs = [(i, Job(drives / 'day', stamps)) for i in range(2)]
+    results = dict(detect_here(Broken(), jobs, lambda frames: None))  # type: ignore[arg-type]
+    for i in range(2):
+        assert results[i].error == (f'{drives / "day"}: RuntimeError: CUDA failure 700: '
+                                    'an illegal memory access.')
+
+
+def test_bags_without_objects_take_no_curve() -> None:
+    parts = [{'bag': name, 'AP50': ap} for name, ap in (
+        ('empty', None), ('good', 0.9), ('bad', 0.0), ('fair', 0.5))]
+    assert hardest(parts, 2) == ['bad', 'fair'] and hardest(parts[:1], 2) == []
 
 
 def test_the_total_is_that_of_all_frames(
@@ -164,6 +238,23 @@ def test_two_workers_give_the_report_of_one(
     again = run_cgdet('bag', 'evaluate', onnx_model, drives / 'day', '--data', scenes,
                       '--output', tmp_path / 'out_1')
     assert again.returncode == 1 and 'add --overwrite' in again.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray is not installed')
+def test_ray_stays_on_this_machine_and_gives_sigterm_back(
+    drives: Path, scenes: Path, onnx_model: Path,
+) -> None:
+    ray = import_ray()
+    job = Job(drives / 'night', frozenset(truth_by_stamp(drives / 'night', load_coco(scenes))))
+    before = signal.getsignal(signal.SIGTERM)
+    results = detect_in_parallel(onnx_model, [(0, job)], 1, None, lambda frames: None)
+    number, result = next(results)
+    assert (number, result.error, len(result.found)) == (0, None, 2)
+    node, = ray.nodes()
+    assert node['NodeManagerAddress'].startswith('127.')
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert list(results) == [] and not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def _processes_of(folder: str) -> list[str]:

@@ -31,7 +31,7 @@ def write_two_cameras(
     pose: tuple[np.ndarray, np.ndarray] | None = None, clock_ns: int = 0,
 ) -> Path:
     """
-    Write frames by stamp; thermal (H, W), RGB (H, W, 3) BGR.
+    Write frames by stamp; thermal (H, W), RGB (H, W, 3) BGR or (H, W, 2) YUV.
 
     compressed: formats such as .png and .jpg of thermal and RGB, '' for raw ones. cameras:
     fields of the CameraInfo of each image topic. pose: quaternion x, y, z, w and translation of
@@ -53,7 +53,9 @@ def write_two_cameras(
             data = cv2.imencode(form, frame)[1].ravel()
             return t['sensor_msgs/msg/CompressedImage'](
                 header=header(stamp, topic), format=form[1:], data=data)
-        kind = {2: 'mono16' if frame.dtype == np.uint16 else 'mono8', 3: 'bgr8'}[frame.ndim]
+        grey = {np.uint8: 'mono8', np.uint16: 'mono16', np.float32: '32FC1'}
+        kind = grey[frame.dtype.type] if frame.ndim == 2 else {2: 'yuv422', 3: 'bgr8'}[
+            frame.shape[2]]
         return t['sensor_msgs/msg/Image'](
             header=header(stamp, topic), height=frame.shape[0], width=frame.shape[1],
             encoding=kind, is_bigendian=0, step=frame.strides[0],
