@@ -18,6 +18,7 @@ from collections.abc import Callable
 import importlib.util
 import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -37,6 +38,12 @@ REAL_DATA = Path(os.environ.get(
     'CGDET_TEST_DATA', ROOT.parent / 'shared' / 'data' / 'rgbt_road')) / 'annotations'
 TINY = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
         'head_channels': 16, 'bins': 8}
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the programs under test hear it."""
+    # A shell that starts a program in the background has it, and its children, ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

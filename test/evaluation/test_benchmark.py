@@ -97,14 +97,19 @@ def test_ctrl_c_is_quiet_in_every_process(onnx_model: Path) -> None:
         [sys.executable, '-m', 'cgdet_core', 'benchmark', str(onnx_model), '--frames', '1000000'],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True)
-    for _ in range(6000):  # a minute; the contestant loads after its start
-        time.sleep(0.01)
-        if any(spawned(process.pid)):
-            break
-    time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode and 'Traceback' not in errors
+    try:
+        for _ in range(6000):  # a minute; the contestant loads after its start
+            time.sleep(0.01)
+            if any(spawned(process.pid)):
+                break
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode and 'Traceback' not in errors
+    finally:
+        for path in spawned(process.pid):
+            os.kill(int(path.parent.name), signal.SIGKILL)
+        process.kill()
 
 
 def spawned(session: int) -> Iterator[Path]:
