@@ -16,7 +16,7 @@
 
 from dataclasses import dataclass
 from threading import Condition
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from cgdet_core.runtime import Detections, ModelCard
@@ -141,6 +141,7 @@ class Camera:
             self.statistics.frame_received(replaces=self._slot is not None)
             self._slot = arrival
             self._wake.notify()
+        sleep(0)  # the worker has its turn at once, not after all that the executor still does
 
     def waits(self) -> bool:
         """Say whether there is an image to take."""
