@@ -22,6 +22,7 @@ of its own, started as a user would start it.
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 import os
 from pathlib import Path
 import shutil
@@ -197,11 +198,13 @@ def _input(
         return Path(options.bag), truth_by_stamp(
             options.bag, load_coco(options.data, None, card.classes))
     bag = output / 'cgdet_demo_bag'  # ours alone: it is replaced
-    shutil.rmtree(bag, ignore_errors=True)
     if options.images:
-        frames = ((frame, None) for _, frame in source_frames(options.images))
-        write_bag(bag, frames, 10.0)
+        source = source_frames(options.images)
+        frames = chain([next(source)], source)  # a wrong folder is told before the old bag goes
+        shutil.rmtree(bag, ignore_errors=True)
+        write_bag(bag, ((frame, None) for _, frame in frames), 10.0)
         return bag, {}
+    shutil.rmtree(bag, ignore_errors=True)
     print('drawing synthetic thermal scenes ...', flush=True)
     coco = load_coco(write_coco(output / 'scenes', SYNTHETIC_FRAMES, SYNTHETIC_SEED), None,
                      card.classes)

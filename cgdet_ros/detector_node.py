@@ -69,6 +69,8 @@ class DetectorNode(ManagedNode):
             lambda changes: parameters.check(changes, self.state()))
         parameters.declare(self)
         self._settings = parameters.read_settings(self, None)
+        for sentence in parameters.unknown(self):
+            self.get_logger().warning(sentence)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Wall time also under use_sim_time: a paused bag must not silence the diagnostics.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -289,7 +291,8 @@ def main(args: list[str] | None = None) -> None:
         node = DetectorNode()
     except ParameterException as error:
         rclpy.try_shutdown()
-        hint = ' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException) else ''
+        hint = (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
+                and "expecting type 'DOUBLE'" in str(error) else '')
         sys.exit(f'thermal_detector: {error}{hint}')
     executor = NodeExecutor(node.transitions)
     executor.add_node(node)

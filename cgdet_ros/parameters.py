@@ -16,6 +16,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -140,6 +141,19 @@ def declare_classes(node: Node, classes: Iterable[str]) -> None:
     for name in wanted:
         if not node.has_parameter(name):
             node.declare_parameter(name, CLASS_SPEC.default, _descriptor(CLASS_SPEC))
+
+
+def unknown(node: Node) -> list[str]:
+    """Say which parameters given at start the node does not have."""
+    names = [name for name in getattr(node, '_parameter_overrides', {})
+             if not node.has_parameter(name)
+             and not name.startswith((CLASS_PREFIX, 'qos_overrides.'))]
+    found = []
+    for name in sorted(names):
+        near = get_close_matches(name, [spec.name for spec in SPECS], 1)
+        found.append(f'the parameter {name} is ignored, there is none of that name'
+                     + (f'; is {near[0]} meant?' if near else ''))
+    return found
 
 
 def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:

@@ -81,6 +81,12 @@ def test_detect_in_pictures_folders_videos_and_bags(
         assert x >= 0 and y >= 0 and x + w <= 160.01 and y + h <= 128.01
     pictures = list((out / 'pictures').rglob('*.png'))
     assert len(pictures) >= 12 and cv2.imread(str(pictures[0])).shape == (128, 160, 3)
+    before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
+    for source, option, words in ((folder, (), '--overwrite'),
+                                  (out / 'pictures', ('--overwrite',), 'drawn into')):
+        result = run_cgdet('detect', onnx_model, source, '--output', out, *option)
+        assert result.returncode == 1 and words in result.stderr
+    assert before == {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
 
 
 @pytest.mark.parametrize('encoding', ['mono8', 'mono16'])

@@ -85,6 +85,8 @@ def test_engines_of_others_are_left_alone(run_cgdet: Run, cache: Path) -> None:
     other = cache / 'model.engine'
     other.write_bytes(b'of another tool')
     assert 'Files removed: 0, ' in run_cgdet('engines', 'clean', '--all').stdout
+    unknown = run_cgdet('engines', 'clean', 'nobody')
+    assert unknown.returncode == 1 and 'no engine of nobody' in unknown.stderr
     assert other.read_bytes() == b'of another tool'
 
 

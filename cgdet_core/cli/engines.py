@@ -148,6 +148,9 @@ def engines_clean(
             continue
         path.unlink(missing_ok=True)
         removed, freed = removed + 1, freed + size
+    if model is not None and not removed:
+        raise UserError(
+            f'The cache has no engine of {Path(model).stem}; see "cgdet engines list".')
     console.print(f'Files removed: {removed}, {freed / 1e6:.1f} MB; left: {left}, in '
                   f'{cache.folder}', highlight=False, soft_wrap=True)
 

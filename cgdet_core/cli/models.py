@@ -24,6 +24,7 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     needs,
+    Overwrite,
     show_report,
     Topic,
     TRAINING_MODULES,
@@ -125,10 +126,18 @@ def detect(
     output: Annotated[Path, typer.Option(help='Folder for the boxes and pictures.')],
     score_threshold: Annotated[float | None, typer.Option(
         min=0, max=1, help="Least score; the model card's by default.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Detect objects; write detections.json (COCO) and pictures with boxes."""
+    from cgdet_core.data.show import refuse_existing
     from cgdet_core.evaluation.detect import detect_sources, open_detector
 
+    pictures = output / 'pictures'
+    refuse_existing([output / 'detections.json', pictures], overwrite)
+    for source in map(Path, sources):
+        if pictures.is_dir() and (source.resolve() in (pictures.resolve(), *pictures.resolve(
+                ).parents) or pictures.resolve() in source.resolve().parents):
+            raise UserError(f'{source} would be drawn into; choose another --output.')
     detector = open_detector(model)
     images, boxes = detect_sources(detector, sources, output, score_threshold, console)
     console.print(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures '

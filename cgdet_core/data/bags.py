@@ -159,13 +159,20 @@ def open_bag(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     if not path.exists():
         raise UserError(f'The bag {path} does not exist.')
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
+                        f'"ros2 bag reindex {path}", or give its .mcap or .db3 file.')
     rosbags = _rosbags()
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     try:
         reader = rosbags.highlevel.AnyReader([path], default_typestore=types)
         reader.open()
     except Exception as error:  # rosbags' readers raise their own and the storages' errors
-        raise UserError(f'{path} is not a ROS 2 bag that can be read: {error}') from None
+        hint = ('; if its recording was cut off, "mcap recover" mends it'
+                if 'magic' in str(error) else '')
+        raise UserError(
+            f'{path} is not a ROS 2 bag that can be read: {str(error).rstrip(".")}{hint}.'
+        ) from None
     try:
         yield reader
     finally:
@@ -190,6 +197,9 @@ def image_connections(reader: Any, path: str | Path, topic: str | None = None) -
     found = [c for c in reader.connections
              if c.topic in wanted and c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
     topics = sorted({c.topic for c in found})
+    if topic is not None and not topics:
+        has = ', '.join(sorted(distinct_topics(reader))) or 'none'
+        raise UserError(f'{path} has no image topic {topic}, its image topics: {has}.')
     if len(topics) != 1:
         has = ', '.join(topics) or 'none'
         raise UserError(f'{path} must have one image topic to read, found: {has}'

@@ -46,6 +46,8 @@ def open_detector(model: Path, backend: str = 'auto', threads: int = 0) -> Detec
         torch.set_num_threads(threads)
     return open_model(model)
 
+BAG_SUFFIXES = ('.mcap', '.db3')
+
 
 def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:
     """Give (name, raw frame) of a picture, a folder of pictures, a video or a bag."""
@@ -55,7 +57,8 @@ def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:
         raise UserError(f'The source {path} does not exist.')
     if suffix in VIDEO_SUFFIXES:
         yield from _video(path)
-    elif (path / 'metadata.yaml').is_file() or suffix in ('.mcap', '.db3'):
+    elif suffix in BAG_SUFFIXES or (path.is_dir() and any(
+            p.name == 'metadata.yaml' or p.suffix in BAG_SUFFIXES for p in path.iterdir())):
         from cgdet_core.data.bags import read_frames
         for frame in read_frames(path):
             yield f'{path.stem}_{frame.stamp_ns}.png', frame.frame

@@ -143,3 +143,17 @@ def test_a_bag_knows_the_pictures_it_was_made_of(tmp_path: Path) -> None:
         assert {id(r) for r in truth.values()} == {id(r) for r in sets[-1].images}
     with pytest.raises(UserError, match='test.json: it was made of other pictures'):
         truth_by_stamp(tmp_path / 'drive', test)
+
+
+def test_what_a_killed_recorder_leaves_is_told_with_the_way_out(tmp_path: Path) -> None:
+    bag = tmp_path / 'drive'
+    write_bag(bag, ((np.full((8, 8), i, np.uint16), None) for i in range(3)), 10.0)
+    with pytest.raises(UserError, match='has no image topic /nope, its image topics: /image_raw'):
+        list(read_frames(bag, '/nope'))
+    recording = next(bag.glob('*.mcap'))
+    recording.write_bytes(recording.read_bytes()[:-20])
+    with pytest.raises(UserError, match='mcap recover'):
+        list(read_frames(bag))
+    (bag / 'metadata.yaml').unlink()
+    with pytest.raises(UserError, match='ros2 bag reindex'):
+        list(read_frames(bag))

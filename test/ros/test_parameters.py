@@ -92,9 +92,11 @@ def classes(client: object) -> list[str]:
 def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
     values = {'score_threshold': 0.4, 'class_thresholds.person': 0.95,
               'class_thresholds.bike': 0.5}
-    with start(model_path=toy, **values) as client:
+    with start(model_path=toy, crop_topp=3, **values) as client:
         client.wait_active()
         assert 'class_thresholds.bike is ignored' in client.log.read_text()
+        assert 'crop_topp is ignored, there is none of that name; is crop_top meant?' in (
+            client.log.read_text())
         assert classes(client) == ['1', '2']
         assert client.labels[-1].threshold == pytest.approx(0.4)
         assert client.set_parameter('class_thresholds.person', -1.0).successful
