@@ -27,7 +27,7 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.frames import BAG_SUFFIXES, read_thermal
 from cgdet_core.runtime.image_message import view_message
 from cgdet_core.runtime.normalization import Normalization, normalize
 import numpy as np
@@ -40,7 +40,6 @@ TOPIC = '/image_raw'
 START_NS = 1_700_000_000_000_000_000  # any date will do; a fixed one makes bags repeatable
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
 SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set with these ids
-BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 # An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
 
@@ -159,7 +158,8 @@ def open_bag(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     if not path.exists():
         raise UserError(f'The bag {path} does not exist.')
-    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+    if not (path / 'metadata.yaml').is_file() and path.is_dir() and any(
+            p.suffix in BAG_SUFFIXES for p in path.iterdir()):
         raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
                         f'"ros2 bag reindex {path}", or give its .mcap or .db3 file.')
     rosbags = _rosbags()

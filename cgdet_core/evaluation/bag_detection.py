@@ -21,10 +21,11 @@ import glob
 import os
 from pathlib import Path
 
-from cgdet_core.data.bags import BAG_SUFFIXES, read_frames
+from cgdet_core.data.bags import read_frames
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import detect_named, open_detector
 from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.runtime.frames import BAG_SUFFIXES
 from cgdet_core.runtime.postprocess import Detections
 
 

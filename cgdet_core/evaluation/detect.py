@@ -24,7 +24,13 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.card import write_atomically
 from cgdet_core.runtime.detector import Detector
 from cgdet_core.runtime.drawing import draw, save_png
-from cgdet_core.runtime.frames import IMAGE_SUFFIXES, read_thermal, to_gray, VIDEO_SUFFIXES
+from cgdet_core.runtime.frames import (
+    BAG_SUFFIXES,
+    IMAGE_SUFFIXES,
+    read_thermal,
+    to_gray,
+    VIDEO_SUFFIXES,
+)
 from cgdet_core.runtime.postprocess import Detections
 import cv2
 from numpy.typing import NDArray
@@ -45,8 +51,6 @@ def open_detector(model: Path, backend: str = 'auto', threads: int = 0) -> Detec
     if threads:
         torch.set_num_threads(threads)
     return open_model(model)
-
-BAG_SUFFIXES = ('.mcap', '.db3')
 
 
 def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:

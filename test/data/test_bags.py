@@ -80,7 +80,7 @@ def test_a_choice_of_topics_is_asked_for(tmp_path: Path) -> None:
         list(read_frames(bag))
     frame, = read_frames(bag, '/b')
     np.testing.assert_array_equal(frame.frame, FRAMES[1])
-    with pytest.raises(UserError, match='found: none'):
+    with pytest.raises(UserError, match='no image topic /c, its image topics: /a, /b'):
         list(read_frames(bag, '/c'))
 
 
