@@ -84,6 +84,7 @@ class Client:
         first = self.cameras[cameras[0]]
         self.detections, self.labels, self.infos, self.images = (
             first.detections, first.labels, first.infos, first.images)
+        self._clients: dict[str, Any] = {}
         self.statuses: list[dict[str, Any]] = []
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._status, 10)
         self._stamps = itertools.count(1)
@@ -153,9 +154,10 @@ class Client:
 
     def ask(self, kind: Any, name: str, request: Any) -> Any:
         """Call a service of the detector; the future has its answer."""
-        client = self.node.create_client(kind, f'/thermal_detector/{name}')
-        self.wait(client.service_is_ready)
-        return client.call_async(request)
+        if name not in self._clients:  # one for all calls: each new one has to be discovered
+            self._clients[name] = self.node.create_client(kind, f'/thermal_detector/{name}')
+        self.wait(self._clients[name].service_is_ready)
+        return self._clients[name].call_async(request)
 
     def change_state(self, transition: str | int) -> bool:
         """Ask for a transition by its label or number."""
