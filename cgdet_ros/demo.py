@@ -44,7 +44,8 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import source_frames
-from cgdet_core.runtime.card import load_card, ModelCard, write_json
+from cgdet_core.outputs import write_json
+from cgdet_core.runtime.card import load_card, ModelCard
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.drawing import contact_sheet, draw, save_png
 from cgdet_ros.collector import Collector, Run

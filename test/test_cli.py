@@ -113,13 +113,14 @@ def test_the_report_is_written_before_the_pictures(
 ) -> None:
     bag, out = tmp_path / 'bag', tmp_path / 'out'
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
-    (out / 'pr_curve.png').mkdir(parents=True)  # which no picture replaces
+    out.mkdir()
+    (out / 'worst').touch()  # a file, which no folder replaces
     command = ('bag', 'evaluate', onnx_model, bag, '--data', scenes, '--output', out)
     result = run_cgdet(*command)
-    assert result.returncode == 1 and 'pr_curve.png exists already' in result.stderr
+    assert result.returncode == 1 and 'worst exists already' in result.stderr
     result = run_cgdet(*command, '--overwrite', '--json', tmp_path / 'ap.json')
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert 'pr_curve.png' in result.stderr
+    assert 'worst' in result.stderr
     for path in (out / 'report.json', tmp_path / 'ap.json'):
         report = json.loads(path.read_text())
         assert report['images'] == 12 and report['annotations_without_frame'] == 0

@@ -36,6 +36,7 @@ from cgdet_core.cli.common import (
     write_report,
 )
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import check_outputs
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -113,13 +114,12 @@ def bag_evaluate(
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.data.show import refuse_existing
     from cgdet_core.evaluation import bags as evaluation
     from cgdet_core.evaluation.bag_detection import find_bags
     from cgdet_core.evaluation.detect import open_detector
 
     if output is not None:
-        refuse_existing([output / name for name in OUTPUTS], overwrite)
+        check_outputs([output / name for name in OUTPUTS], overwrite)
     detector = open_detector(model)
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]

@@ -24,6 +24,7 @@ import sys
 from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import check_outputs, write_json
 from rich.console import Console
 from rich.table import Table
 import typer
@@ -32,7 +33,17 @@ console = Console(markup=False)  # names of files and models may have brackets
 
 Images = Annotated[Path | None, typer.Option(
     help='Folder that the file names in the COCO file are relative to.')]
-Json = Annotated[Path | None, typer.Option('--json', help='Write the numbers to this file.')]
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Say that a file can't be written before the work and not after it."""
+    if path is not None:
+        check_outputs([path])
+    return path
+
+
+Json = Annotated[Path | None, typer.Option(
+    '--json', callback=_writable, help='Write the numbers to this file.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(
     help='Only pictures whose name fits this shell pattern.')]
@@ -100,7 +111,5 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
 
 def write_report(report: dict[str, Any], json_path: Path | None) -> None:
     """Write the numbers where --json asks for them."""
-    from cgdet_core.runtime.card import write_json
-
     if json_path is not None:
         write_json(json_path, report)

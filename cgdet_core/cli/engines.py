@@ -18,9 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TYPE_CHECKING
 
-from cgdet_core.cli.common import console
+from cgdet_core.cli.common import console, Overwrite
 from cgdet_core.cli.models import app
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import check_outputs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -50,6 +51,7 @@ def build_engine(
         'scenes.'))] = None,
     no_verify: Annotated[bool, typer.Option(
         '--no-verify', help='Do not compare the engine with the ONNX file.')] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """
     Compile a model for a GPU ahead of its first start; keep it in the engine cache.
@@ -61,8 +63,10 @@ def build_engine(
     from cgdet_core.runtime.engine_file import SUFFIX, write_engine
     from cgdet_core.runtime.engines import EngineCache, obtain
 
-    if output is not None and output.suffix != SUFFIX:
-        raise UserError(f'--output must end in {SUFFIX}, or the engine is not found.')
+    if output is not None:
+        if output.suffix != SUFFIX:
+            raise UserError(f'--output must end in {SUFFIX}, or the engine is not found.')
+        check_outputs([output], overwrite)
     card = load_card(model)
     tensorrt, chosen, gpu = _device(backend, tuple(dict.fromkeys(targets or ())))
     key = building.engine_key(tensorrt, card, chosen, gpu)
@@ -80,10 +84,7 @@ def build_engine(
     if not no_verify:
         _verify(model, tensorrt.name, chosen, path, data)
     if output is not None:
-        try:
-            write_engine(output, key, model.stem, engine)
-        except OSError as error:
-            raise UserError(f'{output} cannot be written: {error.strerror}.') from None
+        write_engine(output, key, model.stem, engine)
     elif path is None:
         raise UserError('The engine could not be kept; write it to a file with --output.')
     console.print(f'{output or path}: {tensorrt.title}, {gpu or "+".join(chosen)}, '

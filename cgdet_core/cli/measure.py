@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from cgdet_core.cli.common import console, Images, Json, write_report
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import check_outputs
 from rich.progress import Progress, track
 from rich.table import Table
 import typer
@@ -109,6 +110,7 @@ def _check_plot(path: Path) -> None:
     except ModuleNotFoundError:
         raise UserError('--plot needs matplotlib; install it with '
                         '"pip install matplotlib".') from None
+    check_outputs([path])
     if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
         raise UserError(f'--plot needs a file that ends in .png, .svg or .pdf, not {path.name}.')
 

@@ -30,6 +30,7 @@ from cgdet_core.cli.common import (
     TRAINING_MODULES,
 )
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import check_outputs
 from rich.console import Console
 from rich.progress import track
 import typer
@@ -129,15 +130,9 @@ def detect(
     overwrite: Overwrite = False,
 ) -> None:
     """Detect objects; write detections.json (COCO) and pictures with boxes."""
-    from cgdet_core.data.show import refuse_existing
     from cgdet_core.evaluation.detect import detect_sources, open_detector
 
-    pictures = output / 'pictures'
-    refuse_existing([output / 'detections.json', pictures], overwrite)
-    for source in map(Path, sources):
-        if pictures.is_dir() and (source.resolve() in (pictures.resolve(), *pictures.resolve(
-                ).parents) or pictures.resolve() in source.resolve().parents):
-            raise UserError(f'{source} would be drawn into; choose another --output.')
+    check_outputs([output / 'detections.json', output / 'pictures'], overwrite)
     detector = open_detector(model)
     images, boxes = detect_sources(detector, sources, output, score_threshold, console)
     console.print(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures '
@@ -159,11 +154,14 @@ def export(
     images: Images = None, topic: Topic = None,
     dynamic_batch: Annotated[bool, typer.Option(
         '--dynamic-batch', help='Leave the number of images open.')] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint as ONNX with its model card."""
     from cgdet_core.export.calibration import load_frames
     from cgdet_core.export.onnx import export as run
+    from cgdet_core.runtime.card import card_path
 
+    check_outputs([output, card_path(output)], overwrite)
     frames = (None if calibration is None
               else load_frames(calibration, calibration_frames, images, topic))
     with console.status('exporting'):

@@ -16,12 +16,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
-import shutil
 from typing import Any
 
 from cgdet_core.data.bag_images import color_picture, stamp_of, topic_messages
@@ -40,7 +38,7 @@ from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.data.registration import Registration
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.card import write_atomically, write_json
+from cgdet_core.outputs import temporary_for, write_atomically, write_json
 from cgdet_core.runtime.detector import Detector
 from cgdet_core.runtime.frames import read_thermal
 from cgdet_core.runtime.geometry import resize
@@ -90,7 +88,8 @@ def make_dataset(
     spread(plans, choice.max_frames)
     for plan in plans:
         pair(plan, choice)
-    with _whole_folder(output) as folder:
+    with temporary_for(output) as folder:
+        folder.mkdir()
         made = _Set(folder, CLASSES if detector is None else detector.card.classes)
         parts = [_write_bag(made, plan, choice, detector, score, progress) for plan in plans]
         if not made.images:
@@ -101,19 +100,8 @@ def make_dataset(
             counts = Counter(made.classes[a['category_id'] - 1] for a in made.annotations)
             report['prelabels'] = {'score': score, **{c: counts[c] for c in made.classes}}
         write_json(folder / 'report.json', report)
+        os.replace(folder, output)
     return report
-
-
-@contextmanager
-def _whole_folder(output: Path) -> Iterator[Path]:
-    """Give a folder to fill, which takes its name at the end or is removed."""
-    work = output.parent / f'.{output.name}.{os.getpid()}.tmp'
-    try:
-        work.mkdir(parents=True)
-        yield work
-        os.replace(work, output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_bag(

@@ -22,12 +22,12 @@ import hashlib
 import json
 import os
 from pathlib import Path
-import shutil
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.frames import BAG_SUFFIXES, read_thermal
+from cgdet_core.outputs import temporary_for
+from cgdet_core.runtime.frames import BAG_SUFFIXES, lacks_metadata, read_thermal
 from cgdet_core.runtime.image_message import view_message
 from cgdet_core.runtime.normalization import Normalization, normalize
 import numpy as np
@@ -105,11 +105,9 @@ def write_bag(
     if storage not in plugins:
         raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The storage file is named after its folder, so the bag is made in a folder of that name.
-    work = path.parent / f'.{path.name}.{os.getpid()}.tmp'
     count, ids = 0, {}
-    try:
+    # The storage file is named after its folder, so the bag is made in a folder of that name.
+    with temporary_for(path) as work:
         with rosbags.rosbag2.Writer(
                 work / path.name, version=9, storage_plugin=plugins[storage]) as bag:
             connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=types)
@@ -127,8 +125,6 @@ def write_bag(
         if count == 0:
             raise UserError(f'No frame was found for {path}; no bag was written.')
         os.replace(work / path.name, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return count
 
 
@@ -158,8 +154,7 @@ def open_bag(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     if not path.exists():
         raise UserError(f'The bag {path} does not exist.')
-    if not (path / 'metadata.yaml').is_file() and path.is_dir() and any(
-            p.suffix in BAG_SUFFIXES for p in path.iterdir()):
+    if lacks_metadata(path):
         raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
                         f'"ros2 bag reindex {path}", or give its .mcap or .db3 file.')
     rosbags = _rosbags()

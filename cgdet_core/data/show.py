@@ -21,6 +21,7 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import check_outputs
 from cgdet_core.runtime.drawing import COLORS, contact_sheet, save_png, TRUTH_COLOR
 from cgdet_core.runtime.frames import read_rgb, read_thermal
 from cgdet_core.runtime.geometry import resize
@@ -67,14 +68,6 @@ def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
     return view
 
 
-def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """Stop before a file is replaced that the user has not given up."""
-    existing = [p for p in paths if p.exists()]
-    if existing and not overwrite:
-        raise UserError(f'{existing[0]} exists already; choose another --output or add '
-                        '--overwrite.')
-
-
 def save_sheet(
     path: Path, records: list[ImageRecord], classes: tuple[str, ...], columns: int = 2,
 ) -> None:
@@ -95,13 +88,13 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     if not records:
         raise UserError(f'No frame of {coco.path} fits {match!r}.')
     if output.suffix.lower() == '.png':
-        refuse_existing([output], overwrite)
+        check_outputs([output], overwrite)
         save_sheet(output, records, coco.classes)
         return len(records)
     if output.suffix:
         raise UserError(f'{output} must end in .png for a sheet, or be a folder.')
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
-    refuse_existing(paths, overwrite)
+    check_outputs(paths, overwrite)
     for path, record in zip(paths, records):
         save_png(path, draw_record(record, coco.classes))
     return len(records)

@@ -25,7 +25,7 @@ from cgdet_core.data.bags import read_frames
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import detect_named, open_detector
 from cgdet_core.runtime.detector import Detector, EVALUATION_THRESHOLD
-from cgdet_core.runtime.frames import BAG_SUFFIXES
+from cgdet_core.runtime.frames import is_bag
 from cgdet_core.runtime.postprocess import Detections
 
 
@@ -73,7 +73,7 @@ def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
     if real in seen:
         return
     seen.add(real)
-    if path.suffix in BAG_SUFFIXES or (path / 'metadata.yaml').is_file():
+    if is_bag(path):
         yield path
     elif path.is_dir():
         for inner in sorted(path.iterdir()):

@@ -21,12 +21,13 @@ from typing import Any
 
 from cgdet_core.data.coco import annotations_of
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.card import write_atomically
+from cgdet_core.outputs import write_atomically
 from cgdet_core.runtime.detector import Detector
 from cgdet_core.runtime.drawing import draw, save_png
 from cgdet_core.runtime.frames import (
-    BAG_SUFFIXES,
     IMAGE_SUFFIXES,
+    is_bag,
+    lacks_metadata,
     read_thermal,
     to_gray,
     VIDEO_SUFFIXES,
@@ -56,13 +57,11 @@ def open_detector(model: Path, backend: str = 'auto', threads: int = 0) -> Detec
 def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:
     """Give (name, raw frame) of a picture, a folder of pictures, a video or a bag."""
     path = Path(source)
-    suffix = path.suffix.lower()
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
-    if suffix in VIDEO_SUFFIXES:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
         yield from _video(path)
-    elif suffix in BAG_SUFFIXES or (path.is_dir() and any(
-            p.name == 'metadata.yaml' or p.suffix in BAG_SUFFIXES for p in path.iterdir())):
+    elif is_bag(path) or lacks_metadata(path):
         from cgdet_core.data.bags import read_frames
         for frame in read_frames(path):
             yield f'{path.stem}_{frame.stamp_ns}.png', frame.frame
@@ -114,6 +113,7 @@ def detect_sources(
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    _keep_apart(sources, output / 'pictures')
     frames = (item for source in sources for item in source_frames(source))
     for name, frame in track(frames, 'detecting', console=console, transient=True, total=None):
         found = detect_named(detector, frame, name, score_threshold)
@@ -129,3 +129,12 @@ def detect_sources(
     text = json.dumps({'images': images, 'annotations': annotations, 'categories': categories})
     write_atomically(output / 'detections.json', text.encode())
     return len(images), len(annotations)
+
+
+def _keep_apart(sources: list[str], pictures: Path) -> None:
+    """UserError for a source that pictures would be written into, or that lies among them."""
+    place = pictures.resolve()
+    for source in sources:
+        path = Path(source).resolve()
+        if place.is_dir() and (path in (place, *place.parents) or place in path.parents):
+            raise UserError(f'{source} would be drawn into; choose another --output.')

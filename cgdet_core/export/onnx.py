@@ -27,6 +27,7 @@ from cgdet_core.export.half import to_half
 from cgdet_core.export.sensitivity import quantise
 from cgdet_core.models.checkpoint import load_student
 from cgdet_core.models.student import DeployedStudent
+from cgdet_core.outputs import temporary_for
 from cgdet_core.runtime.backends.onnxruntime import DYNAMIC_BATCH, OnnxRuntimeBackend
 from cgdet_core.runtime.card import (
     card_path,
@@ -57,9 +58,7 @@ def export(
     """
     source, output = Path(source), Path(output)
     _check(source, output, precision, calibration, dynamic_batch)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f'.{output.name}.{os.getpid()}.tmp')
-    try:
+    with temporary_for(output) as temporary:
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
             card = _convert(temporary, card, precision, calibration)
@@ -68,8 +67,6 @@ def export(
         card_path(output).unlink(missing_ok=True)
         os.replace(temporary, output)
         save_card(card, output)
-    finally:
-        temporary.unlink(missing_ok=True)
     return card
 
 

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field, fields
 import difflib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.outputs import write_atomically
 from cgdet_core.runtime.normalization import Normalization
 
 VERSION = 1  # of the card
@@ -134,22 +134,3 @@ def save_card(card: ModelCard, model: str | Path) -> Path:
     text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + '\n'
     write_atomically(path, text.encode())
     return path
-
-
-def write_json(path: str | Path, values: dict[str, Any]) -> None:
-    """Write a report, whole or not at all."""
-    write_atomically(path, (json.dumps(values, indent=2) + '\n').encode())
-
-
-def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file through a temporary neighbour, so that nobody sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with os.fdopen(os.open(temporary, flags, mode), 'wb') as file:
-            file.write(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -27,6 +27,17 @@ BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 
 
+def is_bag(path: Path) -> bool:
+    """Say whether a path is a recording: its folder, or a single file."""
+    return path.suffix.lower() in BAG_SUFFIXES or (path / 'metadata.yaml').is_file()
+
+
+def lacks_metadata(path: Path) -> bool:
+    """Say whether a folder holds a recording's files alone, as after a recorder was killed."""
+    return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
+        p.suffix in BAG_SUFFIXES for p in path.iterdir())
+
+
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
     """Give one channel (H, W) of the same type from a grey or colour (H, W, C) picture, BGR."""
     if image.ndim == 2:

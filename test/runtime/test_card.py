@@ -21,7 +21,7 @@ import shutil
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector, load_card, ModelCard, Normalization
-from cgdet_core.runtime.card import card_path, save_card, write_atomically
+from cgdet_core.runtime.card import card_path, save_card
 import pytest
 
 
@@ -89,12 +89,3 @@ def test_a_file_that_is_no_onnx_does_not_open(pair: Path) -> None:
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
     with pytest.raises(UserError, match='cannot|can load'):
         Detector.load(pair)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / 'a.json'
-    write_atomically(path, b'old')
-    with pytest.raises(TypeError):
-        write_atomically(path, 'not bytes')  # type: ignore[arg-type]
-    assert path.read_bytes() == b'old'
-    assert list(tmp_path.iterdir()) == [path]
