@@ -48,7 +48,7 @@ LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PICTURE_QOS = QoSProfile(depth=1)  # reliable: viewers of either reliability see it
-LOG_PERIOD_S = 5.0  # of skipped images
+LOG_PERIOD_S = 5.0  # of images that went wrong
 
 
 def input_qos() -> QoSProfile:
@@ -184,7 +184,16 @@ class Camera:
         self, found: Detections, ids: list[str], frame: NDArray[Any], header: Header,
         settings: Settings,
     ) -> None:
-        """Publish pictures of the detections to those who look."""
+        """Publish pictures of the detections to those who look; one that fails is only told."""
+        try:
+            self._show(found, ids, frame, header, settings)
+        except Exception as error:
+            self._tell(f'no picture{self._of()}: {_reason(error)}')
+
+    def _show(
+        self, found: Detections, ids: list[str], frame: NDArray[Any], header: Header,
+        settings: Settings,
+    ) -> None:
         classes = self._card.classes
         if self._annotations is not None and self._annotations.get_subscription_count():
             self._annotations.publish(
@@ -205,17 +214,23 @@ class Camera:
         self._histogram.publish(to_histogram(self.statistics.take_histogram()))
 
     def skip(self, message: Image | CompressedImage, error: Exception) -> None:
-        """Count an image as failed and say why, not more often than one can read."""
-        if not self._node.context.ok():
-            return  # Ctrl-C took the publishers away
-        text = str(error) or type(error).__name__
-        self.statistics.frame_failed(encoding_of(message), text)
-        if monotonic() >= self._quiet_until:
+        """Count an image as failed and say why."""
+        if self._node.context.ok():  # else Ctrl-C took the publishers away
+            self.statistics.frame_failed(encoding_of(message), _reason(error))
+            self._tell(f'image{self._of()} skipped: {_reason(error)}')
+
+    def _tell(self, text: str) -> None:
+        """Log an error, not more often than one can read."""
+        if self._node.context.ok() and monotonic() >= self._quiet_until:
             self._quiet_until = monotonic() + LOG_PERIOD_S
-            self._node.get_logger().error(f'image{self._of()} skipped: {text}')
+            self._node.get_logger().error(text)
 
     def _of(self) -> str:
         return f' of {self.name}' if self.name else ''
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _received(found: Detections, crop: Crop) -> Detections:

@@ -35,6 +35,7 @@ from typing import Any
 
 from cgdet_core.data.bags import (
     coco_frames,
+    fingerprint,
     is_compressed,
     read_frames,
     truth_by_stamp,
@@ -67,23 +68,22 @@ SETTLE_S = 2.0  # after the last frame, for the last detections
 
 @contextmanager
 def detector_process(
-    model: str | Path | None, score_threshold: float, compressed: bool,
-) -> Iterator[None]:
+    model: str | Path | None, *ros_args: str, **parameters: object,
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run the node as a process of its own; UserError if it ends by itself."""
-    transport = 'compressed' if compressed else 'raw'
-    arguments = ['--ros-args', '-p', f'score_threshold:={score_threshold}',
-                 '-p', f'input_transport:={transport}']
     if model is not None:
-        arguments += ['-p', f'model_path:={Path(model).resolve()}']
-    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', *arguments])
+        parameters['model_path'] = Path(model).resolve()
+    arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', '--ros-args',
+                                *ros_args, *arguments])
     try:
-        yield
+        yield process
         if process.poll() is not None:
             raise UserError(f'The detector node ended by itself, exit status {process.poll()}.')
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(10)
+            process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -104,7 +104,8 @@ def run_bag(bag: str | Path, model: str | Path | None, score_threshold: float,
     spinning.start()
     try:
         with nullcontext() if running else detector_process(
-                model, score_threshold, is_compressed(bag)):
+                model, score_threshold=score_threshold,
+                input_transport='compressed' if is_compressed(bag) else 'raw'):
             wait_until_active(collector)
             play(collector, bag, rate, collector.sent, only_images=True, clock=running)
             # One more second than the diagnostics' period.
@@ -209,7 +210,7 @@ def _input(
     print('drawing synthetic thermal scenes ...', flush=True)
     coco = load_coco(write_coco(output / 'scenes', SYNTHETIC_FRAMES, SYNTHETIC_SEED), None,
                      card.classes)
-    write_bag(bag, coco_frames(coco), 10.0)
+    write_bag(bag, coco_frames(coco), 10.0, source=fingerprint(coco))
     return bag, truth_by_stamp(bag, coco)
 
 

@@ -29,8 +29,8 @@ from cgdet_core.doctor.transport import (
     discovery_checks,
     exports,
     profile_check,
+    profile_variables,
     shared_memory_check,
-    VARIABLES,
 )
 import rclpy
 from rclpy.node import Node
@@ -88,14 +88,15 @@ def self_test(node: Node, seconds: float, profile: Path) -> Check:
             return Check('transport', 'self-test', 'OK',
                          f'0 of {first.sent} 640x512 16-bit frames lost at {RATE_HZ:.0f} Hz, '
                          f'latency p50 {first.p50:.1f} ms, p99 {first.p99:.1f} ms')
-        second = exchange(node, seconds, dict.fromkeys(VARIABLES, str(profile)))
+        names = profile_variables(os.environ)
+        second = exchange(node, seconds, dict.fromkeys(names, str(profile)))
     except RuntimeError as error:
         return Check('transport', 'self-test', 'FAIL', str(error),
                      'check discovery and shared memory above')
     found = (f'{first.lost} of {first.sent} 640x512 16-bit frames lost at {RATE_HZ:.0f} Hz; '
              f'with {profile.name} for the publisher {second.lost}')
     if second.lost < first.lost:
-        advice = f'set for the publisher, the camera driver: {exports(profile)}'
+        advice = f'set for the publisher, the camera driver: {exports(profile, os.environ)}'
     else:
         advice = 'the profile does not help: is the machine busy, or the shared memory full?'
     level = 'FAIL' if first.lost > TOLERATED * first.sent else 'WARN'

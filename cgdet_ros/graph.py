@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 import difflib
+from shutil import which
 from time import monotonic
 from typing import Any
 
@@ -75,7 +76,8 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
     detectors = find_detectors(node, statuses)
     if not detectors:
         yield Check('graph', 'detector', 'WARN', 'no detector node is running',
-                    'ros2 launch cgdet_ros thermal_detect.launch.py')
+                    'ros2 launch cgdet_ros thermal_detect.launch.py' if which('ros2')
+                    else 'python -m cgdet_ros.detector_node')
     for detector in detectors:
         yield from _detector_checks(node, detector, statuses, cameras)
 
@@ -178,9 +180,12 @@ def get_state(node: Node, name: str) -> str:
     try:
         if not client.wait_for_service(SERVICE_TIMEOUT_S):
             return ''
-        future = client.call_async(GetState.Request())
-        rclpy.spin_until_future_complete(node, future, timeout_sec=SERVICE_TIMEOUT_S)
-        return str(future.result().current_state.label) if future.done() else ''
+        for _ in range(2):  # the first answer is lost if the node has not found us yet
+            future = client.call_async(GetState.Request())
+            rclpy.spin_until_future_complete(node, future, timeout_sec=SERVICE_TIMEOUT_S)
+            if future.done():
+                return str(future.result().current_state.label)
+        return ''
     finally:
         node.destroy_client(client)
 

@@ -145,8 +145,7 @@ def declare_classes(node: Node, classes: Iterable[str]) -> None:
 
 def unknown(node: Node) -> list[str]:
     """Say which parameters given at start the node does not have."""
-    names = [name for name in getattr(node, '_parameter_overrides', {})
-             if not node.has_parameter(name)
+    names = [name for name in _given_at_start(node) if not node.has_parameter(name)
              and not name.startswith((CLASS_PREFIX, 'qos_overrides.'))]
     found = []
     for name in sorted(names):
@@ -159,9 +158,12 @@ def unknown(node: Node) -> list[str]:
 def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
     """List thresholds given at start whose class the model does not have."""
     known = {CLASS_PREFIX + name for name in classes}
-    # rclpy has no public name for what was given at start.
-    return sorted(name for name in getattr(node, '_parameter_overrides', {})
+    return sorted(name for name in _given_at_start(node)
                   if name.startswith(CLASS_PREFIX) and name not in known)
+
+
+def _given_at_start(node: Node) -> Iterable[str]:
+    return getattr(node, '_parameter_overrides', {})  # rclpy has no public name for it
 
 
 def read_model_settings(node: Node) -> ModelSettings:

@@ -27,14 +27,15 @@ import json
 import os
 from pathlib import Path
 import random
-import signal
 import subprocess
 import sys
 from time import monotonic, sleep, time_ns
 from typing import Any
 
 from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.image_message import ENCODINGS
+from cgdet_ros.demo import detector_process
 from cgdet_ros.resources import use_transport_profile
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -103,23 +104,15 @@ def picture(size: tuple[int, int], seed: int = 0) -> Image:
 @contextmanager
 def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
     """Start the node, give a listener and the node's process id once it detects."""
-    arguments = ['--ros-args', '--log-level', 'fatal']
-    if options.model:
-        arguments += ['-p', f'model_path:={options.model.resolve()}']
     rclpy.init()
     listener = Listener()
-    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', *arguments])
     try:
-        listener.detect(picture(options.size))
-        yield listener, process.pid
-        if process.poll() is not None:
-            sys.exit(f'The node died, exit status {process.poll()}.')
+        with detector_process(options.model, '--log-level', 'fatal') as process:
+            listener.detect(picture(options.size))
+            yield listener, process.pid
+    except UserError as error:
+        sys.exit(str(error))
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
         listener.destroy_node()
         rclpy.try_shutdown()
 

@@ -27,7 +27,7 @@ RUNTIME = ('cgdet_core.runtime', 'cgdet_core.runtime.detector', 'cgdet_core.runt
            'cgdet_core.runtime.drawing', 'cgdet_core.runtime.image_message',
            'cgdet_core.runtime.building')
 HEAVY = ('onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')
-LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show',
+LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.relabel',
          'cgdet_core.evaluation.verify', 'cgdet_core.evaluation.benchmark',
          'cgdet_core.evaluation.benchmark_report', 'cgdet_core.cli.measure',
          'cgdet_core.doctor.machine', 'cgdet_core.doctor.model', 'cgdet_core.doctor.transport',
@@ -64,5 +64,5 @@ def test_node_imports_only_the_runtime_of_the_core() -> None:
     loaded = imported('cgdet_ros.detector_node')
     core = {m for m in loaded if m.startswith('cgdet_core')}
     assert {m for m in core if not m.startswith('cgdet_core.runtime')} <= {
-        'cgdet_core', 'cgdet_core.errors'}
+        'cgdet_core', 'cgdet_core.errors', 'cgdet_core.outputs'}
     assert 'torch' not in loaded

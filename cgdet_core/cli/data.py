@@ -64,6 +64,25 @@ def data_convert(
     print_report(report, place, console)
 
 
+@data_app.command('relabel')
+def data_relabel(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
+    labels: Annotated[Path, typer.Argument(
+        metavar='LABELS.json', help="An annotation tool's export of it, COCO too.")],
+    output: Annotated[Path | None, typer.Option(
+        help='File to write beside the set; labelled.json by default.')] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Put an annotation tool's boxes onto a set, which keeps its RGB pictures and stamps."""
+    from cgdet_core.data.relabel import relabel
+
+    output = output or path.with_name('labelled.json')
+    frames, boxes, left = relabel(path, labels, output, overwrite)
+    console.print(f'{output}: {frames} frames, {boxes} boxes'
+                  + (f'; {left} frames without labels left out' if left else ''),
+                  highlight=False, soft_wrap=True)
+
+
 @data_app.command('show')
 def data_show(
     path: Annotated[Path, typer.Argument(metavar='COCO.json')],

@@ -159,7 +159,7 @@ def engines_clean(
 def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[str, ...], str]':
     """Choose what to build with and for: flavour, targets, and the GPU's name if one is needed."""
     from cgdet_core.runtime.backends.tensorrt import check_device
-    from cgdet_core.runtime.building import FLAVOURS, load_tensorrt, Unavailable
+    from cgdet_core.runtime.building import check_targets, FLAVOURS, load_tensorrt, Unavailable
 
     if backend not in ('auto', *FLAVOURS):
         raise UserError(f'--backend must be auto, {" or ".join(FLAVOURS)}, not {backend!r}.')
@@ -186,6 +186,7 @@ def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[st
             targets = (check_device('tensorrt_rtx')[2].target,)
         except Unavailable:
             targets = tuple(t for t in tensorrt.targets() if t != TURING)
+    check_targets(tensorrt, targets)
     return tensorrt, targets, ''
 
 

@@ -71,7 +71,7 @@ def load_coco(
     common class, pictures missing.
     """
     path = Path(path)
-    data = _read(path)
+    data = read_values(path)
     root = _root(path, images, data['images'])
     names = {c['id']: c['name'] for c in data.get('categories', [])}
     if classes is None:
@@ -123,7 +123,8 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
                    areas=(record.areas * x * y).astype(np.float32))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_values(path: Path) -> dict[str, Any]:
+    """Read a COCO file as it is; UserError for what is none."""
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
     try:

@@ -21,13 +21,22 @@ from xml.etree import ElementTree
 
 from cgdet_core.doctor import Check
 
-# Fast DDS 2 (Humble, Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
+# Fast DDS 2 reads the first name; Fast DDS 3 (from Kilted on) the second, and warns of the first.
 VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+FAST_DDS_2 = ('humble', 'iron', 'jazzy')
 FRAME_BYTES = 640 * 512 * 2
 DEFAULT_SEGMENT = 512 << 10  # of Fast DDS
 ROOM = 4  # frames that a segment should hold: readers keep those they have not taken
 RANGES = ('SUBNET', 'LOCALHOST', 'OFF', 'SYSTEM_DEFAULT')
 LAST_SAFE_DOMAIN = 101  # later ones share ports with what the kernel hands out
+
+
+def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Name the variables that the distribution reads a profile from, both where it is unknown."""
+    distribution = environment.get('ROS_DISTRO')
+    if not distribution:
+        return VARIABLES
+    return VARIABLES[:1] if distribution in FAST_DDS_2 else VARIABLES[1:]
 
 
 def segment_size(profile: Path) -> int | None:
@@ -53,15 +62,16 @@ def segment_size(profile: Path) -> int | None:
     return max(sizes) if sizes else None
 
 
-def exports(profile: Path) -> str:
+def exports(profile: Path, environment: Mapping[str, str]) -> str:
     """Give the shell commands that name a profile."""
-    return '; '.join(f'export {name}={profile}' for name in VARIABLES)
+    return '; '.join(f'export {name}={profile}' for name in profile_variables(environment))
 
 
 def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
     """Check that the profile variables name a readable profile with room for thermal frames."""
-    advice = f'set it for the camera driver and the detector: {exports(shipped)}'
-    named = {name: environment[name] for name in VARIABLES if environment.get(name)}
+    advice = f'set it for the camera driver and the detector: {exports(shipped, environment)}'
+    read = profile_variables(environment)
+    named = {name: environment[name] for name in read if environment.get(name)}
     if not named:
         return _profile('WARN', f'none set; a 640x512 16-bit frame ({FRAME_BYTES} bytes) does not '
                         f'fit into the default segment ({DEFAULT_SEGMENT} bytes)', advice)
@@ -78,7 +88,7 @@ def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
                 'FAIL' if size < FRAME_BYTES else 'WARN',
                 f'the segment of {path} has {size} bytes, a 640x512 16-bit frame {FRAME_BYTES}',
                 f'set segment_size to {16 << 20}, or {advice}')
-    if missing := [name for name in VARIABLES if name not in named]:
+    if missing := [name for name in read if name not in named]:
         return _profile('WARN', f'{missing[0]} is not set, which some distributions read',
                         f'export {missing[0]}={next(iter(named.values()))}')
     return _profile('OK', f'{path}, with room for {ROOM} frames and more')

@@ -197,13 +197,19 @@ def _set_batches(
     config.add_optimization_profile(profile)
 
 
-def _set_targets(tensorrt: TensorRT, config: Any, targets: tuple[str, ...]) -> None:
+def check_targets(tensorrt: TensorRT, targets: tuple[str, ...]) -> None:
+    """UserError for a GPU that this TensorRT-RTX cannot build for."""
     known = tensorrt.targets()
-    config.num_compute_capabilities = len(targets)
-    for i, target in enumerate(targets):
+    for target in targets:
         if target not in known:
             raise UserError(f'{tensorrt.title} does not know the target {target!r}; choose from '
                             f'{", ".join(known)}.')
+
+
+def _set_targets(tensorrt: TensorRT, config: Any, targets: tuple[str, ...]) -> None:
+    check_targets(tensorrt, targets)
+    config.num_compute_capabilities = len(targets)
+    for i, target in enumerate(targets):
         capability = tensorrt.rtx.ComputeCapability.__members__[target.upper()]
         if not config.set_compute_capability(capability, i):
             raise UserError(f'{tensorrt.title} does not take the target {target!r}.')

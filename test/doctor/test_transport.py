@@ -80,6 +80,17 @@ def test_missing_profiles(tmp_path: Path) -> None:
     assert one.level == 'WARN' and one.advice == f'export {VARIABLES[1]}={SHIPPED}'
 
 
+@pytest.mark.parametrize(('distribution', 'name', 'other'), [
+    ('humble', *VARIABLES), ('jazzy', *VARIABLES), ('kilted', *reversed(VARIABLES))])
+def test_a_distribution_needs_the_variable_that_it_reads(
+    distribution: str, name: str, other: str,
+) -> None:
+    here = {'ROS_DISTRO': distribution}
+    assert profile_check(here | {name: str(SHIPPED)}, SHIPPED).level == 'OK'
+    check = profile_check(here | {other: str(SHIPPED)}, SHIPPED)
+    assert check.level == 'WARN' and check.advice.endswith(f': export {name}={SHIPPED}')
+
+
 def test_shared_memory(tmp_path: Path) -> None:
     assert shared_memory_check(tmp_path, needed=0).level == 'OK'
     assert shared_memory_check(tmp_path, needed=1 << 60).level == 'WARN'

@@ -26,6 +26,7 @@ import sys
 import time
 from typing import Any
 
+from cgdet_core.doctor.transport import profile_variables
 import numpy as np
 import pytest
 
@@ -244,7 +245,7 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     number = next(_domains)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(number))
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+    for name in profile_variables(os.environ):
         monkeypatch.setenv(name, str(ROOT / 'config' / 'fastdds.xml'))
     return number
 

@@ -16,11 +16,12 @@
 
 from collections.abc import Callable, Iterator
 import json
+import os
 from pathlib import Path
 import subprocess
 from typing import Any
 
-from cgdet_core.doctor.transport import VARIABLES
+from cgdet_core.doctor.transport import profile_variables
 from cgdet_ros.graph import graph_checks, qos_checks, state_check, unconnected
 from cgdet_ros.transport_test import exchange, summarise
 import numpy as np
@@ -174,7 +175,7 @@ def test_a_profile_that_is_not_there_is_a_failure(
     domain: int, run_cgdet: Callable[..., subprocess.CompletedProcess], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in VARIABLES:
+    for name in profile_variables(os.environ):
         monkeypatch.setenv(name, str(tmp_path / 'no.xml'))
     result = run_cgdet('doctor', tmp_path / 'no.onnx', '--seconds', 0.5)
     assert result.returncode == 1 and 'no.xml: No such file' in result.stdout

@@ -16,12 +16,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Condition
+from time import monotonic, sleep
 from typing import Any
 
+from cgdet_core.runtime import Detections, load_card
+from cgdet_core.runtime.geometry import Crop
+from cgdet_ros.camera import Camera
 from cgdet_ros.collector import from_message
+from cgdet_ros.parameters import ModelSettings, Settings
 import cv2
 import numpy as np
 import pytest
+import rclpy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from toy_models import BOXES, gray
 
 pytestmark = pytest.mark.ros
@@ -34,7 +43,6 @@ def boxes(message: Any) -> np.ndarray:
 
 def compressed(client: Any, frame: np.ndarray, suffix: str) -> Any:
     """Make a sensor_msgs/CompressedImage with a stamp of its own."""
-    from sensor_msgs.msg import CompressedImage
     good, data = cv2.imencode(suffix, frame)
     assert good
     kind = 'png' if suffix == '.png' else 'jpeg'
@@ -43,7 +51,6 @@ def compressed(client: Any, frame: np.ndarray, suffix: str) -> Any:
 
 
 def test_compressed_images(start: Start, toy: Path) -> None:
-    from sensor_msgs.msg import CompressedImage
     frame = gray(0.4)
     with start(model_path=toy) as client:
         client.wait_active()
@@ -105,7 +112,6 @@ def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> 
 
 
 def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: Path) -> None:
-    from sensor_msgs.msg import Image
     pictures: list[Any] = []
     annotations: list[Any] = []
     with start(model_path=toy) as client:
@@ -167,3 +173,25 @@ def test_without_a_tracker_there_are_no_ids(start: Start, toy: Path) -> None:
         for _ in range(4):
             found = client.send(client.image(gray(0.4), 'mono8'))
         assert [d.id for d in found.detections] == [''] * len(BOXES)
+
+
+def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: Path) -> None:
+    rclpy.init()
+    try:
+        node = rclpy.create_node('picture')
+        settings = Settings(0.0, 2.0, 10, False, True, Crop(), np.array([0.3]))
+        camera = Camera(node, '', Condition(), load_card(toy), ModelSettings(
+            str(toy), 'auto', 1, 'raw', False, 1.0, ('',)))
+        node.create_subscription(Image, 'debug_image', lambda _: None, 10)
+        end = monotonic() + 20
+        while not node.count_subscribers('debug_image') and monotonic() < end:
+            sleep(0.05)
+        nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+        frame = np.zeros((2, 2, 2, 2))
+        with pytest.raises(ValueError, match='dimensions|shape|unpack'):
+            camera._show(nothing, [], frame, Header(), settings)
+        camera.show(nothing, [], frame, Header(), settings)
+        assert camera.statistics.failed == 0
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
