@@ -87,7 +87,7 @@ class Camera:
         self._tracker = Tracker(settings.track_max_age_s) if settings.track else None
         self._told_of_colour = False
         self._slot: Arrival | None = None
-        self._quiet_until = 0.0
+        self._quiet_until: dict[str, float] = {}  # by what there is to tell
         self._pool: list[Detection2D] = []
         self._subscription: Subscription | None = None
         self._publishers: list[Publisher] = []
@@ -185,21 +185,26 @@ class Camera:
         settings: Settings,
     ) -> None:
         """Publish pictures of the detections to those who look; one that fails is only told."""
-        try:
-            self._show(found, ids, frame, header, settings)
-        except Exception as error:
-            self._tell(f'no picture{self._of()}: {_reason(error)}')
+        for what, publish in (('annotations', self._annotate), ('debug_image', self._draw)):
+            try:
+                publish(found, ids, frame, header, settings)
+            except Exception as error:
+                self._tell(f'no {what}{self._of()}', error)
 
-    def _show(
+    def _annotate(
         self, found: Detections, ids: list[str], frame: NDArray[Any], header: Header,
         settings: Settings,
     ) -> None:
-        classes = self._card.classes
         if self._annotations is not None and self._annotations.get_subscription_count():
-            self._annotations.publish(
-                to_annotations(_received(found, settings.crop), classes, header, ids))
+            self._annotations.publish(to_annotations(
+                _received(found, settings.crop), self._card.classes, header, ids))
+
+    def _draw(
+        self, found: Detections, ids: list[str], frame: NDArray[Any], header: Header,
+        settings: Settings,
+    ) -> None:
         if settings.debug_image and self._debug_image.get_subscription_count():
-            picture = draw(frame, found, classes, self._card.normalization, ids=ids)
+            picture = draw(frame, found, self._card.classes, self._card.normalization, ids=ids)
             self._debug_image.publish(to_debug_image(picture, header))
 
     def publish_infos(self, threshold: float, version: int) -> None:
@@ -217,13 +222,13 @@ class Camera:
         """Count an image as failed and say why."""
         if self._node.context.ok():  # else Ctrl-C took the publishers away
             self.statistics.frame_failed(encoding_of(message), _reason(error))
-            self._tell(f'image{self._of()} skipped: {_reason(error)}')
+            self._tell(f'image{self._of()} skipped', error)
 
-    def _tell(self, text: str) -> None:
-        """Log an error, not more often than one can read."""
-        if self._node.context.ok() and monotonic() >= self._quiet_until:
-            self._quiet_until = monotonic() + LOG_PERIOD_S
-            self._node.get_logger().error(text)
+    def _tell(self, what: str, error: Exception) -> None:
+        """Log an error, each kind not more often than one can read."""
+        if self._node.context.ok() and monotonic() >= self._quiet_until.get(what, 0.0):
+            self._quiet_until[what] = monotonic() + LOG_PERIOD_S
+            self._node.get_logger().error(f'{what}: {_reason(error)}')
 
     def _of(self) -> str:
         return f' of {self.name}' if self.name else ''

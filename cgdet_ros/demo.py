@@ -45,10 +45,11 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
 from cgdet_core.evaluation.detect import source_frames
-from cgdet_core.outputs import write_json
+from cgdet_core.outputs import check_outputs
 from cgdet_core.runtime.card import load_card, ModelCard
 from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.drawing import contact_sheet, draw, save_png
+from cgdet_core.runtime.files import write_json
 from cgdet_ros.collector import Collector, Run
 from cgdet_ros.play import play
 from cgdet_ros.resources import share_file, use_transport_profile
@@ -84,7 +85,7 @@ def detector_process(
         process.send_signal(signal.SIGINT)
         try:
             process.wait(20)
-        except subprocess.TimeoutExpired:
+        finally:  # too slow, or a second Ctrl-C
             process.kill()
             process.wait()
 
@@ -168,6 +169,7 @@ def main(args: list[str] | None = None) -> None:
 
 def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None = None) -> None:
     """Make the bag where none is given, run it, and write table, pictures and video."""
+    check_outputs(folders=[output])
     model = Path(options.model) if options.model else share_file('models/thermal.onnx')
     card = load_card(model)
     bag, truth = _input(options, output, card)

@@ -180,11 +180,13 @@ def get_state(node: Node, name: str) -> str:
     try:
         if not client.wait_for_service(SERVICE_TIMEOUT_S):
             return ''
+        futures = []
         for _ in range(2):  # the first answer is lost if the node has not found us yet
-            future = client.call_async(GetState.Request())
-            rclpy.spin_until_future_complete(node, future, timeout_sec=SERVICE_TIMEOUT_S)
-            if future.done():
-                return str(future.result().current_state.label)
+            futures.append(client.call_async(GetState.Request()))
+            rclpy.spin_until_future_complete(node, futures[-1], timeout_sec=SERVICE_TIMEOUT_S / 2)
+            for future in futures:
+                if future.done():
+                    return str(future.result().current_state.label)
         return ''
     finally:
         node.destroy_client(client)

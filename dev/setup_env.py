@@ -100,10 +100,7 @@ def set_up(distribution: str | None) -> None:
                 generate(package)
                 check_type_hashes(package)
     with step('installing cgdet_ros itself, editable'):
-        # A path, not setuptools' import hook: a folder cgdet_ros that a user stands beside
-        # would come before the hook.
-        install('--no-deps', '--no-build-isolation', '--config-settings', 'editable_mode=compat',
-                '--editable', str(ROOT))
+        install('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     write_ros_env(distribution)
 
 

@@ -64,5 +64,5 @@ def test_node_imports_only_the_runtime_of_the_core() -> None:
     loaded = imported('cgdet_ros.detector_node')
     core = {m for m in loaded if m.startswith('cgdet_core')}
     assert {m for m in core if not m.startswith('cgdet_core.runtime')} <= {
-        'cgdet_core', 'cgdet_core.errors', 'cgdet_core.outputs'}
+        'cgdet_core', 'cgdet_core.errors'}
     assert 'torch' not in loaded

@@ -18,7 +18,8 @@ import os
 from pathlib import Path
 
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs, temporary_for, write_atomically
+from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import temporary_for, write_atomically
 import pytest
 
 
@@ -37,7 +38,7 @@ def test_what_could_not_be_written_is_told_before_the_work(tmp_path: Path) -> No
     (tmp_path / 'folder.json').mkdir()
     check_outputs([there, tmp_path / 'new' / 'deep' / 'a.json'])
     check_outputs([Path('relative.json')], overwrite=False)
-    for path, words in ((there, 'exists already'), (there / 'a.json', 'is a file'),
+    for path, words in ((there, 'exists already'), (there / 'a.json', 'is no folder'),
                         (tmp_path / 'folder.json', 'is a folder')):
         with pytest.raises(UserError, match=words):
             check_outputs([tmp_path / 'good.json', path], overwrite=path != there)

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from cgdet_core.evaluation.bags import Bag
     from cgdet_core.runtime.detector import Detector
 
-OUTPUTS = ('report.json', 'pr_curve.png', 'worst')  # of evaluate
-
 bag_app = typer.Typer(
     no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
 bag_app.command('to-dataset')(bag_to_dataset)
@@ -119,7 +117,8 @@ def bag_evaluate(
     from cgdet_core.evaluation.detect import open_detector
 
     if output is not None:
-        check_outputs([output / name for name in OUTPUTS], overwrite)
+        check_outputs([output / 'report.json', output / 'pr_curve.png'], [output / 'worst'],
+                      overwrite)
     detector = open_detector(model)
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]

@@ -24,7 +24,8 @@ import sys
 from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs, write_json
+from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import write_json
 from rich.console import Console
 from rich.table import Table
 import typer
@@ -38,12 +39,12 @@ Images = Annotated[Path | None, typer.Option(
 def _writable(path: Path | None) -> Path | None:
     """Say that a file can't be written before the work and not after it."""
     if path is not None:
-        check_outputs([path])
+        check_outputs([path], option='--json')
     return path
 
 
 Json = Annotated[Path | None, typer.Option(
-    '--json', callback=_writable, help='Write the numbers to this file.')]
+    '--json', callback=_writable, help='Write the numbers to this file, over what is there.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(
     help='Only pictures whose name fits this shell pattern.')]

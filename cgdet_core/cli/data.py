@@ -21,7 +21,8 @@ from cgdet_core.cli.common import console, Images, Match, Overwrite
 from cgdet_core.errors import UserError
 import typer
 
-data_app = typer.Typer(no_args_is_help=True, help='Convert data sets to COCO, and look at them.')
+data_app = typer.Typer(no_args_is_help=True, help=(
+    'Convert data sets to COCO, look at them, put new boxes onto them.'))
 
 
 @data_app.command('convert')
@@ -79,7 +80,7 @@ def data_relabel(
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)
     console.print(f'{output}: {frames} frames, {boxes} boxes'
-                  + (f'; {left} frames without labels left out' if left else ''),
+                  + (f'; {left} frames that {labels.name} does not list left out' if left else ''),
                   highlight=False, soft_wrap=True)
 
 

@@ -66,7 +66,7 @@ def build_engine(
     if output is not None:
         if output.suffix != SUFFIX:
             raise UserError(f'--output must end in {SUFFIX}, or the engine is not found.')
-        check_outputs([output], overwrite)
+        check_outputs([output], overwrite=overwrite)
     card = load_card(model)
     tensorrt, chosen, gpu = _device(backend, tuple(dict.fromkeys(targets or ())))
     key = building.engine_key(tensorrt, card, chosen, gpu)

@@ -82,7 +82,7 @@ def benchmark(
         '--yardstick', help='Time a stack of plain 3x3 convolutions beside the models.')] = False,
     json_path: Json = None,
     plot_path: Annotated[Path | None, typer.Option(
-        '--plot', help='Write a plot to this file.')] = None,
+        '--plot', help='Write a plot to this file, over what is there.')] = None,
 ) -> None:
     """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
     from cgdet_core.evaluation.benchmark import benchmark as run
@@ -110,7 +110,7 @@ def _check_plot(path: Path) -> None:
     except ModuleNotFoundError:
         raise UserError('--plot needs matplotlib; install it with '
                         '"pip install matplotlib".') from None
-    check_outputs([path])
+    check_outputs([path], option='--plot')
     if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
         raise UserError(f'--plot needs a file that ends in .png, .svg or .pdf, not {path.name}.')
 

@@ -16,7 +16,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated
 
 from cgdet_core.cli.common import (
     console,
@@ -34,9 +34,6 @@ from cgdet_core.outputs import check_outputs
 from rich.console import Console
 from rich.progress import track
 import typer
-
-if TYPE_CHECKING:
-    from cgdet_core.runtime.detector import Detector
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -104,9 +101,14 @@ def evaluate(
     from cgdet_core.data.coco import load_coco
     from cgdet_core.evaluation.coco import evaluate as score
     from cgdet_core.evaluation.detect import detect_named, open_detector
+    from cgdet_core.runtime.card import card_path, save_card
     from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
     from cgdet_core.runtime.frames import read_frame
 
+    if update_card:
+        if model.suffix.lower() != '.onnx':
+            raise UserError('--update-card needs an ONNX file; export the checkpoint first.')
+        check_outputs([card_path(model)], option='place for the model')
     detector = open_detector(model)
     coco = load_coco(data, images, detector.card.classes, detector.card.channels)
     found = [detect_named(detector, read_frame(r.path, detector.card.channels), r.path,
@@ -116,7 +118,8 @@ def evaluate(
               **score(found, coco)}
     show_report(report, json_path)
     if update_card:
-        _record(model, detector, report)
+        accuracy = {**detector.card.accuracy, data.name: report}
+        save_card(replace(detector.card, accuracy=accuracy), model)
 
 
 @app.command()
@@ -132,7 +135,7 @@ def detect(
     """Detect objects; write detections.json (COCO) and pictures with boxes."""
     from cgdet_core.evaluation.detect import detect_sources, open_detector
 
-    check_outputs([output / 'detections.json', output / 'pictures'], overwrite)
+    check_outputs([output / 'detections.json'], [output / 'pictures'], overwrite)
     detector = open_detector(model)
     images, boxes = detect_sources(detector, sources, output, score_threshold, console)
     console.print(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures '
@@ -158,10 +161,12 @@ def export(
 ) -> None:
     """Write a checkpoint as ONNX with its model card."""
     from cgdet_core.export.calibration import load_frames
+    from cgdet_core.export.onnx import check_request
     from cgdet_core.export.onnx import export as run
     from cgdet_core.runtime.card import card_path
 
-    check_outputs([output, card_path(output)], overwrite)
+    check_request(source, output, precision, calibration is not None, dynamic_batch)
+    check_outputs([output, card_path(output)], overwrite=overwrite)
     frames = (None if calibration is None
               else load_frames(calibration, calibration_frames, images, topic))
     with console.status('exporting'):
@@ -176,12 +181,3 @@ def export(
             f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
             f'left in FP32: {", ".join(found["left_out"]) or "no layer"}',
             highlight=False, soft_wrap=True)
-
-
-def _record(model: Path, detector: 'Detector', report: dict[str, Any]) -> None:
-    from cgdet_core.runtime.card import save_card
-
-    if model.suffix.lower() != '.onnx':
-        raise UserError('--update-card needs an ONNX file; export the checkpoint first.')
-    accuracy = {**detector.card.accuracy, report['data']: report}
-    save_card(replace(detector.card, accuracy=accuracy), model)

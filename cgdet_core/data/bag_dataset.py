@@ -38,8 +38,9 @@ from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.data.registration import Registration
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import temporary_for, write_atomically, write_json
+from cgdet_core.outputs import check_outputs
 from cgdet_core.runtime.detector import Detector
+from cgdet_core.runtime.files import temporary_for, write_atomically, write_json
 from cgdet_core.runtime.frames import read_thermal
 from cgdet_core.runtime.geometry import resize
 from cgdet_core.runtime.image_message import view_message
@@ -80,6 +81,7 @@ def make_dataset(
     """
     if output.exists():
         raise UserError(f'{output} exists already; choose another name or remove it.')
+    check_outputs(folders=[output])
     plans = [plan_bag(path, choice) for path in bags]
     repeated = [name for name, n in Counter(p.name for p in plans).items() if n > 1]
     if repeated:

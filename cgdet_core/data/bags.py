@@ -26,7 +26,8 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import temporary_for
+from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import temporary_for
 from cgdet_core.runtime.frames import BAG_SUFFIXES, lacks_metadata, read_thermal
 from cgdet_core.runtime.image_message import view_message
 from cgdet_core.runtime.normalization import Normalization, normalize
@@ -96,6 +97,7 @@ def write_bag(
     path = Path(path)
     if path.exists():
         raise UserError(f'{path} exists already; choose another name or remove it.')
+    check_outputs(folders=[path], option='name')
     if encoding not in (None, 'mono8', 'mono16'):
         raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
     if not rate > 0:

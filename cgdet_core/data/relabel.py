@@ -14,52 +14,69 @@
 
 """Boxes of an annotation tool back onto the set that they were drawn for."""
 
-from collections import Counter
+from collections import defaultdict
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cgdet_core.data.coco import read_values
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs, write_atomically
+from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import write_atomically
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
     """
     Write a set's frames with the boxes of another COCO file, which knows neither RGB nor stamps.
 
-    Frames are found by their file names, the last part of them where folders differ; frames that
-    the labels do not have are left out. Returns frames, boxes, frames left out. UserError where a
-    labelled frame is not in the set, or has another size.
+    Frames are found by their file names, whatever folders and suffixes a tool made of them; those
+    that the labels do not list are left out. Returns frames, boxes, frames left out. UserError
+    where the labels list what is not in the set, twice, or of another size.
     """
-    if output.resolve().parent != path.resolve().parent:
+    if output.absolute().parent != path.absolute().parent:
         raise UserError(f'{output} must lie beside {path.name}: names of pictures are relative.')
-    check_outputs([output], overwrite)
+    check_outputs([output], overwrite=overwrite)
     ours, theirs = read_values(path), read_values(labels)
-    frames = _by_name(ours['images'], path)
+    by_stem: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for frame in ours['images']:
+        by_stem[PurePosixPath(frame['file_name']).stem].append(frame)
     ids: dict[int, int] = {}
     for image in theirs['images']:
-        frame = frames.get(Path(image['file_name']).name)
-        if frame is None:
-            raise UserError(f'{labels} has {image["file_name"]}, which is not in {path}.')
+        name = image['file_name']
+        frame = _find(name, by_stem[PurePosixPath(name).stem], path)
         if any(frame[side] != image[side] for side in ('width', 'height')):
-            raise UserError(
-                f'{image["file_name"]} has {image["width"]}x{image["height"]} pixels in '
-                f'{labels}, {frame["width"]}x{frame["height"]} in {path}.')
+            raise UserError(f'{name} has {image["width"]}x{image["height"]} pixels in {labels}, '
+                            f'{frame["width"]}x{frame["height"]} in {path}.')
+        if image['id'] in ids or frame['id'] in ids.values():
+            raise UserError(f'{labels} lists {name}, or another picture of its id, twice.')
         ids[image['id']] = frame['id']
-    if stray := [a for a in theirs['annotations'] if a['image_id'] not in ids]:
-        raise UserError(f'{labels} has {len(stray)} boxes of images that it does not list.')
+    categories = {category['id'] for category in theirs['categories']}
+    for box in theirs['annotations']:
+        if box['image_id'] not in ids or box['category_id'] not in categories:
+            raise UserError(f'{labels} has a box of an image or a category that it does not list: '
+                            f'{json.dumps(box)[:120]}')
     labelled = set(ids.values())
-    kept = [image for image in ours['images'] if image['id'] in labelled]
+    kept = [frame for frame in ours['images'] if frame['id'] in labelled]
     boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
     content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
     write_atomically(output, (json.dumps(content) + '\n').encode())
     return len(kept), len(boxes), len(ours['images']) - len(kept)
 
 
-def _by_name(images: list[dict[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
-    names = [Path(image['file_name']).name for image in images]
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise UserError(f'{path} has {count} pictures called {name}; give each a name of its own.')
-    return dict(zip(names, images))
+def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Give the frame whose path ends most alike."""
+    if not frames:
+        raise UserError(f'{name} is not in {path}.')
+    wanted = PurePosixPath(name).with_suffix('').parts[::-1]
+
+    def common(frame: dict[str, Any]) -> int:
+        parts = PurePosixPath(frame['file_name']).with_suffix('').parts[::-1]
+        return next((i for i, (a, b) in enumerate(zip(parts, wanted)) if a != b),
+                    min(len(parts), len(wanted)))
+
+    best = max(map(common, frames))
+    found = [frame for frame in frames if common(frame) == best]
+    if len(found) > 1:
+        raise UserError(f'{name} may be any of {len(found)} frames of {path}; export more of its '
+                        'path.')
+    return found[0]

@@ -88,13 +88,13 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     if not records:
         raise UserError(f'No frame of {coco.path} fits {match!r}.')
     if output.suffix.lower() == '.png':
-        check_outputs([output], overwrite)
+        check_outputs([output], overwrite=overwrite)
         save_sheet(output, records, coco.classes)
         return len(records)
     if output.suffix:
         raise UserError(f'{output} must end in .png for a sheet, or be a folder.')
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
-    check_outputs(paths, overwrite)
+    check_outputs(paths, overwrite=overwrite)
     for path, record in zip(paths, records):
         save_png(path, draw_record(record, coco.classes))
     return len(records)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.models.head import STRIDES
-from cgdet_core.outputs import write_atomically
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.frames import read_rgb, read_thermal
 from cgdet_core.runtime.geometry import Letterbox, resize
 from cgdet_core.runtime.normalization import Normalization, normalize

@@ -32,7 +32,7 @@ LAST_SAFE_DOMAIN = 101  # later ones share ports with what the kernel hands out
 
 
 def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Name the variables that the distribution reads a profile from, both where it is unknown."""
+    """Name the variable to set for the distribution, or both where that is unknown."""
     distribution = environment.get('ROS_DISTRO')
     if not distribution:
         return VARIABLES
@@ -70,7 +70,8 @@ def exports(profile: Path, environment: Mapping[str, str]) -> str:
 def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
     """Check that the profile variables name a readable profile with room for thermal frames."""
     advice = f'set it for the camera driver and the detector: {exports(shipped, environment)}'
-    read = profile_variables(environment)
+    advised = profile_variables(environment)
+    read = advised if advised == VARIABLES[:1] else VARIABLES
     named = {name: environment[name] for name in read if environment.get(name)}
     if not named:
         return _profile('WARN', f'none set; a 640x512 16-bit frame ({FRAME_BYTES} bytes) does not '
@@ -88,8 +89,9 @@ def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
                 'FAIL' if size < FRAME_BYTES else 'WARN',
                 f'the segment of {path} has {size} bytes, a 640x512 16-bit frame {FRAME_BYTES}',
                 f'set segment_size to {16 << 20}, or {advice}')
-    if missing := [name for name in read if name not in named]:
-        return _profile('WARN', f'{missing[0]} is not set, which some distributions read',
+    if missing := [name for name in advised if name not in named]:
+        return _profile('WARN', f'{missing[0]} is not set; some distributions do not read the '
+                        'other name, or warn of it',
                         f'export {missing[0]}={next(iter(named.values()))}')
     return _profile('OK', f'{path}, with room for {ROOM} frames and more')
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from cgdet_core.data.coco import annotations_of
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import write_atomically
 from cgdet_core.runtime.detector import Detector
 from cgdet_core.runtime.drawing import draw, save_png
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.frames import (
     IMAGE_SUFFIXES,
     is_bag,
@@ -113,10 +113,15 @@ def detect_sources(
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    names: set[str] = set()
     _keep_apart(sources, output / 'pictures')
     frames = (item for source in sources for item in source_frames(source))
     for name, frame in track(frames, 'detecting', console=console, transient=True, total=None):
         found = detect_named(detector, frame, name, score_threshold)
+        if name in names:
+            raise UserError(f'Two frames are called {name}; detect in their sources one by one, '
+                            'into an --output each.')
+        names.add(name)
         image_id = len(images) + 1
         images.append({'id': image_id, 'file_name': name,
                        'width': frame.shape[1], 'height': frame.shape[0]})
@@ -136,5 +141,5 @@ def _keep_apart(sources: list[str], pictures: Path) -> None:
     place = pictures.resolve()
     for source in sources:
         path = Path(source).resolve()
-        if place.is_dir() and (path in (place, *place.parents) or place in path.parents):
+        if path in (place, *place.parents) or place in path.parents:
             raise UserError(f'{source} would be drawn into; choose another --output.')

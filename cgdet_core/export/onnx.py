@@ -27,7 +27,6 @@ from cgdet_core.export.half import to_half
 from cgdet_core.export.sensitivity import quantise
 from cgdet_core.models.checkpoint import load_student
 from cgdet_core.models.student import DeployedStudent
-from cgdet_core.outputs import temporary_for
 from cgdet_core.runtime.backends.onnxruntime import DYNAMIC_BATCH, OnnxRuntimeBackend
 from cgdet_core.runtime.card import (
     card_path,
@@ -38,6 +37,7 @@ from cgdet_core.runtime.card import (
     save_card,
 )
 from cgdet_core.runtime.detector import Detector
+from cgdet_core.runtime.files import temporary_for
 import onnx
 import torch
 
@@ -57,7 +57,7 @@ def export(
     needs `calibration`. Both files appear whole or not at all.
     """
     source, output = Path(source), Path(output)
-    _check(source, output, precision, calibration, dynamic_batch)
+    check_request(source, output, precision, calibration is not None, dynamic_batch)
     with temporary_for(output) as temporary:
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
@@ -70,17 +70,17 @@ def export(
     return card
 
 
-def _check(
-    source: Path, output: Path, precision: str, calibration: CalibrationFrames | None,
-    dynamic_batch: bool,
+def check_request(
+    source: Path, output: Path, precision: str, calibrated: bool, dynamic_batch: bool,
 ) -> None:
+    """UserError for what cannot be exported, before anything is read."""
     if output.suffix.lower() != '.onnx':
         raise UserError(f'The output {output} must end in .onnx.')
     if precision not in PRECISIONS:
         raise UserError(f'The precision {precision!r} is not one of {", ".join(PRECISIONS)}.')
-    if (precision == 'int8') != (calibration is not None):
+    if (precision == 'int8') != calibrated:
         raise UserError('int8 needs real thermal frames, a COCO file or a bag: '
-                        '--calibration train.json.' if calibration is None else
+                        '--calibration train.json.' if not calibrated else
                         f'Calibration frames are for int8 and of no use to {precision}.')
     if source.suffix.lower() == '.onnx':
         if source.resolve() == output.resolve():

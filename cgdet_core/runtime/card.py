@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import write_atomically
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.normalization import Normalization
 
 VERSION = 1  # of the card

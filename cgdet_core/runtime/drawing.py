@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import write_atomically
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.normalization import Normalization, normalize
 from cgdet_core.runtime.postprocess import Detections
 import cv2

@@ -28,7 +28,7 @@ from pathlib import Path
 import stat
 from typing import Any
 
-from cgdet_core.outputs import write_atomically
+from cgdet_core.runtime.files import write_atomically
 
 MAGIC = b'CGDETENG'
 SUFFIX = '.engine'

@@ -35,7 +35,7 @@ def is_bag(path: Path) -> bool:
 def lacks_metadata(path: Path) -> bool:
     """Say whether a folder holds a recording's files alone, as after a recorder was killed."""
     return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
-        p.suffix in BAG_SUFFIXES for p in path.iterdir())
+        p.suffix.lower() in BAG_SUFFIXES for p in path.iterdir())
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:

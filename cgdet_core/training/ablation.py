@@ -39,7 +39,7 @@ from cgdet_core.evaluation.machine import processor
 from cgdet_core.evaluation.measure import measure, VERSION
 from cgdet_core.evaluation.statistics import markdown, Result, summarize
 from cgdet_core.models.checkpoint import KEY, read_checkpoint
-from cgdet_core.outputs import write_atomically
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.training.grid import Ablation, recipe_hash, Run
 import numpy as np
 from rich.console import Console

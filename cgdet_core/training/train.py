@@ -30,8 +30,8 @@ from cgdet_core.evaluation.machine import commit
 from cgdet_core.models.checkpoint import KEY, load_student, read_checkpoint
 from cgdet_core.models.student import DeployedStudent, Student
 from cgdet_core.models.teachers import teacher_key
-from cgdet_core.outputs import write_atomically
 from cgdet_core.runtime.card import ModelCard
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.normalization import Normalization
 from cgdet_core.training.guide import TeacherGuide
 from cgdet_core.training.module import Averaging, count_parameters, StudentTraining

@@ -69,13 +69,24 @@ def test_exports_of_something_else(tmp_path: Path, ours: Path) -> None:
             (export(tmp_path, image(1, '4.png')), 'is not in'),
             (export(tmp_path, image(1, '1.png', width=65)), '65x48 pixels'),
             (export(tmp_path, image(1, '1.png'), annotations=[box(1, 5)]), 'does not list'),
+            (export(tmp_path, image(1, '1.png'), categories=[]), 'no "categories"'),
+            (export(tmp_path, image(1, '1.png'), categories=[{'id': 1, 'name': 'car'}]),
+             'does not list'),
+            (export(tmp_path, image(1, '1.png'), image(1, '2.png')), 'twice'),
+            (export(tmp_path, image(1, 'a/1.png'), image(2, 'b/1.png')), 'twice'),
             (tmp_path / 'none.json', 'does not exist')):
         with pytest.raises(UserError, match=words):
             relabel(ours, labels, output, False)
     with pytest.raises(UserError, match='must lie beside'):
         relabel(ours, ours, tmp_path / 'far' / 'a.json', False)
-    twice = tmp_path / 'twice.json'
-    twice.write_text(json.dumps({'images': [image(1, 'a/1.png'), image(2, 'b/1.png')]}))
-    with pytest.raises(UserError, match='2 pictures called 1.png'):
-        relabel(twice, ours, output, False)
     assert not output.exists()
+
+
+def test_names_that_repeat_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    ours, output = tmp_path / 'ours.json', tmp_path / 'labelled.json'
+    ours.write_text(json.dumps({'images': [image(1, 'a/x/1.png'), image(2, 'b/x/1.png')]}))
+    labels = export(tmp_path, image(5, 'view/b/x/1.jpg'))
+    assert relabel(ours, labels, output, False) == (1, 1, 1)
+    assert json.loads(output.read_text())['images'][0]['id'] == 2
+    with pytest.raises(UserError, match='any of 2 frames'):
+        relabel(ours, export(tmp_path, image(5, 'x/1.png')), output, True)

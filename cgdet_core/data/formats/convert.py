@@ -27,7 +27,8 @@ from cgdet_core.data.formats.native import CLASSES, Frame, Listing, Options, TAR
 from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs, write_atomically, write_json
+from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import write_atomically, write_json
 from cgdet_core.runtime.frames import read_thermal
 import cv2
 from rich.console import Console
@@ -59,7 +60,7 @@ def convert(
     splits = list(dict.fromkeys(f.split for f in listing.frames))
     targets = {s: output / f'{s}_thermal.json' for s in splits}
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
-    check_outputs([*targets.values(), sheet, report_file], overwrite)
+    check_outputs([*targets.values(), sheet, report_file], overwrite=overwrite)
     tally, sets = Tally(), {s: _empty_set(name) for s in splits}
     for frame in track(listing.frames, 'reading', console=console, transient=True):
         _add(sets[frame.split], frame, folder, name, classes, tally)

@@ -1,0 +1,63 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Files and folders that appear whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+import errno
+import json
+import os
+from pathlib import Path
+import secrets
+import shutil
+from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which name no file
+
+
+@contextmanager
+def temporary_for(path: Path) -> Iterator[Path]:
+    """
+    Give a name beside `path` for a file or folder, which the caller renames when it is whole.
+
+    What is left under that name is removed; an OSError of writing it names `path` instead.
+    """
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+    except OSError as error:
+        ours = error.filename is None and error.errno in FULL
+        if not ours and str(temporary) not in str(error.filename):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file so that nobody sees half of it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with temporary_for(Path(path)) as temporary:
+        with os.fdopen(os.open(temporary, flags, mode), 'wb') as file:
+            file.write(content)
+        os.replace(temporary, path)
+
+
+def write_json(path: str | Path, values: dict[str, Any]) -> None:
+    """Write a report."""
+    write_atomically(path, (json.dumps(values, indent=2) + '\n').encode())
