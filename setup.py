@@ -67,7 +67,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'cgdet = cgdet_core.cli:main',
+            'cgdet = cgdet_core.__main__:main',
             'detector_node = cgdet_ros.detector_node:main',
         ],
     },

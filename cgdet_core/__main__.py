@@ -12,8 +12,36 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Make `python -m cgdet_core` the same program as `cgdet`."""
+"""The programs `cgdet` and `python -m cgdet_core`, which a robot may lack modules for."""
 
-from cgdet_core.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; modules that are missing or broken end it with a sentence."""
+    try:
+        from cgdet_core.cli import main as run
+    except ImportError as error:
+        sentence = explain(error)
+        if not sentence:
+            raise
+        sys.exit(f'cgdet: {sentence}')
+    run()
+
+
+def explain(error: ImportError) -> str:
+    """Say what to install; an empty string where that would not help."""
+    module = (error.name or '').partition('.')[0]
+    if module in ('rich', 'typer'):
+        return (f'The module {module} is missing; install what cgdet needs with '
+                '"pip install rich typer rosbags".')
+    if module.startswith('cgdet_'):
+        return ''
+    from cgdet_core.doctor.machine import versions  # needs the standard library alone
+
+    return '\n'.join(f'{check.name}: {check.found}; {check.advice}.'
+                     for check in versions() if check.level == 'FAIL')
+
+
+if __name__ == '__main__':
+    main()

@@ -31,7 +31,8 @@ from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, Reliab
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
-IMAGES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+IMAGES = {RAW: Image, COMPRESSED: CompressedImage}
 DETECTIONS = 'vision_msgs/msg/Detection2DArray'
 LEVELS: dict[bytes, Level] = {DiagnosticStatus.OK: 'OK', DiagnosticStatus.WARN: 'WARN'}
 STATE_ADVICE = {
@@ -42,6 +43,8 @@ STATE_ADVICE = {
 DISCOVERY_S = 1.5
 SERVICE_TIMEOUT_S = 3.0
 SIMILAR = 0.5  # of difflib, from which on a topic is offered in place of another
+
+Cameras = list[tuple[str, str]]  # topic and type, of which one topic may have both
 
 
 @dataclass
@@ -71,8 +74,8 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
     if not cameras:
         yield Check('graph', 'images', 'WARN', 'nothing publishes images',
                     'start the camera driver; are ROS_DOMAIN_ID and discovery range the same?')
-    for topic, kind in cameras.items():
-        yield camera_check(topic, kind, heard[topic], seconds)
+    for topic, kind in cameras:
+        yield camera_check(topic, kind, heard[topic, kind], seconds)
     detectors = find_detectors(node, statuses)
     if not detectors:
         yield Check('graph', 'detector', 'WARN', 'no detector node is running',
@@ -82,12 +85,17 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
         yield from _detector_checks(node, detector, statuses, cameras)
 
 
-def image_topics(node: Node, detectors: Container[str]) -> dict[str, str]:
+def image_topics(node: Node, detectors: Container[str]) -> Cameras:
     """Give the topics on which others than these detectors publish images, with their types."""
-    return {topic: kind for topic, kinds in node.get_topic_names_and_types() for kind in kinds
-            if kind in IMAGES and not topic.startswith(f'/{node.get_name()}/')
-            and any(_owner(publisher) not in detectors
-                    for publisher in node.get_publishers_info_by_topic(topic))}
+    return [(topic, kind) for topic, _ in node.get_topic_names_and_types()
+            if not topic.startswith(f'/{node.get_name()}/')
+            for kind in sorted(published_types(node, topic, detectors) & IMAGES.keys())]
+
+
+def published_types(node: Node, topic: str, detectors: Container[str]) -> set[str]:
+    """Give the types that others than these detectors publish; a graph's list has readers' too."""
+    return {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)
+            if _owner(publisher) not in detectors}
 
 
 def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
@@ -116,13 +124,13 @@ def camera_check(topic: str, kind: str, heard: Heard, seconds: float) -> Check:
         return Check('graph', topic, 'WARN', f'has a publisher, but sent nothing in {seconds} s',
                      'is the camera running? Large images that never arrive: see transport')
     encodings = ', '.join(sorted(heard.encodings))
-    return Check('graph', topic, 'OK', f'{kind.rpartition("/")[2]} {encodings} at '
-                 f'{heard.count / seconds:.1f} Hz')
+    return Check('graph', topic, 'OK',
+                 f'{_short(kind)} {encodings} at {heard.count / seconds:.1f} Hz')
 
 
 def _detector_checks(
     node: Node, detector: Detector, statuses: dict[str, DiagnosticStatus],
-    cameras: dict[str, str],
+    cameras: Cameras,
 ) -> Iterator[Check]:
     yield state_check(detector.name, get_state(node, detector.name))
     for name, status in statuses.items():
@@ -130,8 +138,11 @@ def _detector_checks(
             yield Check('graph', 'diagnostics', LEVELS.get(status.level, 'FAIL'),
                         f'{name}: {status.message}')
     for topic, kind in detector.inputs.items():
-        if topic not in cameras:
+        published = published_types(node, topic, [detector.name])
+        if not published:
             yield unconnected(topic, kind, cameras)
+        elif kind not in published:
+            yield wrong_type(topic, kind, min(published))
     for topic in sorted(detector.topics):
         yield from qos_checks(topic, node.get_publishers_info_by_topic(topic),
                               node.get_subscriptions_info_by_topic(topic))
@@ -145,25 +156,50 @@ def state_check(name: str, state: str) -> Check:
     return Check('graph', name, 'WARN', state or 'does not answer', advice.format(name))
 
 
-def unconnected(topic: str, kind: str, cameras: dict[str, str]) -> Check:
+def unconnected(topic: str, kind: str, cameras: Cameras) -> Check:
     """Say that nothing publishes a detector's input, and which topic may have been meant."""
-    same = [name for name, other in cameras.items() if other == kind]
+    same = [name for name, other in cameras if other == kind]
     near = difflib.get_close_matches(topic, same, 1, SIMILAR) or (same if len(same) == 1 else [])
     if near:
-        advice = f'remap {topic} to {near[0]} (the launch file: image_topic:={near[0]})'
+        wanted, meant = image_topic(topic, kind), image_topic(near[0], kind)
+        advice = f'remap {wanted} to {meant} (the launch file: image_topic:={meant})'
     elif cameras and not same:
-        advice = f'only {", ".join(sorted(set(cameras.values())))} is published'
+        other, other_kind = cameras[0]
+        advice = f'only {_short(other_kind)} is published: {use(other, other_kind)}'
     else:
         advice = 'start the camera driver, or remap the topic'
     return Check('graph', topic, 'FAIL', 'is an input of the detector without a publisher', advice)
 
 
+def wrong_type(topic: str, kind: str, published: str) -> Check:
+    """Say that a detector's input is published with another type, which never arrives."""
+    return Check('graph', topic, 'FAIL',
+                 f'has {_short(published)}, the detector takes {_short(kind)}',
+                 use(topic, published) if published in IMAGES else 'it has no images')
+
+
+def use(topic: str, kind: str) -> str:
+    """Say how a detector is told to take the images of this topic."""
+    name = image_topic(topic, kind)
+    if kind == RAW:
+        return f'set input_transport to raw and image_topic to {name}'
+    advice = f'set input_transport to compressed and image_topic to {name}'
+    return advice if name != topic else f'{advice}, and remap {topic}/compressed to {topic}'
+
+
+def image_topic(topic: str, kind: str) -> str:
+    """Give what image_raw is remapped to for this topic: compressed images are beside it."""
+    return topic.removesuffix('/compressed') if kind == COMPRESSED else topic
+
+
 def qos_checks(
     topic: str, publishers: list[TopicEndpointInfo], subscriptions: list[TopicEndpointInfo],
 ) -> Iterator[Check]:
-    """Give a failure for each publisher and subscription that never talk to each other."""
+    """Give a failure for each publisher and subscription of a type that never talk."""
     for publisher in publishers:
         for subscription in subscriptions:
+            if publisher.topic_type != subscription.topic_type:
+                continue
             result, reason = qos_check_compatible(
                 publisher.qos_profile, subscription.qos_profile)
             if result == QoSCompatibility.ERROR:
@@ -193,16 +229,16 @@ def get_state(node: Node, name: str) -> str:
 
 
 def _listen(
-    node: Node, topics: dict[str, str], statuses: dict[str, DiagnosticStatus], seconds: float,
-) -> dict[str, Heard]:
+    node: Node, cameras: Cameras, statuses: dict[str, DiagnosticStatus], seconds: float,
+) -> dict[tuple[str, str], Heard]:
     """Count the images of each topic, and keep the latest status of every component."""
-    heard = {topic: Heard() for topic in topics}
+    heard = {camera: Heard() for camera in cameras}
 
-    def receiver(topic: str) -> Callable[[Any], None]:
+    def receiver(found: Heard) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
-            heard[topic].count += 1
+            found.count += 1
             encoding = message.format if hasattr(message, 'format') else message.encoding
-            heard[topic].encodings[encoding or 'no encoding'] += 1
+            found.encodings[encoding or 'no encoding'] += 1
 
         return receive
 
@@ -211,8 +247,9 @@ def _listen(
 
     # Best effort and volatile: what every publisher can serve.
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-    subscriptions = [node.create_subscription(IMAGES[kind], topic, receiver(topic), qos)
-                     for topic, kind in topics.items()]
+    subscriptions = [
+        node.create_subscription(IMAGES[kind], topic, receiver(heard[topic, kind]), qos)
+        for topic, kind in cameras]
     subscriptions.append(node.create_subscription(DiagnosticArray, '/diagnostics', report, 10))
     _spin(node, 0.5)  # until the publishers know
     for found in heard.values():
@@ -221,6 +258,10 @@ def _listen(
     for subscription in subscriptions:
         node.destroy_subscription(subscription)
     return heard
+
+
+def _short(kind: str) -> str:
+    return kind.rpartition('/')[2]
 
 
 def _owner(endpoint: TopicEndpointInfo) -> str:

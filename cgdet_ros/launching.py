@@ -22,7 +22,7 @@ from cgdet_ros.resources import profile_environment, share_file
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 Arguments = dict[str, tuple[str | None, str]]  # name: (default, None if needed; description)
@@ -59,12 +59,12 @@ def existing(path: str, what: str) -> Path:
 def detector(
     context: LaunchContext, remappings: Iterable[tuple[str, str]],
     parameters: dict[str, Any] | None = None, **options: Any,
-) -> Node:
+) -> LifecycleNode:
     """
     Make the detector of the launch arguments; RuntimeError says which of them is wrong.
 
     parameters win over arguments, arguments that were given over the parameter file; options
-    go to launch_ros' Node.
+    go to the action, which launch's own events of lifecycle nodes reach.
     """
     params_file = existing(value(context, 'params_file'), 'The parameter file')
     types = {'model_path': str, 'autostart': bool}
@@ -72,7 +72,7 @@ def detector(
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in types.items() if value(context, name)}
     given |= parameters or {}
-    return Node(
+    return LifecycleNode(
         package='cgdet_ros', executable='detector_node', name='thermal_detector',
         namespace=value(context, 'namespace'), output='screen', emulate_tty=True,
         parameters=[str(params_file), *([given] if given else [])], remappings=list(remappings),

@@ -38,9 +38,11 @@ ARGUMENTS = {
 }
 
 
-def finish(event: ProcessExited, context: LaunchContext) -> Shutdown:
+def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
     """End the launch with the first process, and fail with it unless all was interrupted."""
-    if event.returncode and not context.is_shutdown:
+    if context.is_shutdown:  # a second Shutdown is an error of launch's own node
+        return None
+    if event.returncode:
         raise RuntimeError(f'{event.process_name} failed, exit status {event.returncode}.')
     return Shutdown(reason=f'{event.process_name} is done')
 

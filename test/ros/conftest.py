@@ -36,7 +36,8 @@ UNPREPARED = (importlib.util.find_spec('ros_wheels_bootstrapper') is not None
               and '_ROS_WHEELS_BOOTSTRAP_COMPLETE' not in os.environ)
 if UNPREPARED or importlib.util.find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
-_domains = itertools.count(1 + os.getpid() % 60)
+# From 102 on a domain's ports are among those that Linux gives to outgoing connections.
+_domains = (1 + number % 101 for number in itertools.count(os.getpid()))
 
 
 def pytest_report_header() -> str | None:

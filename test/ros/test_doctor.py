@@ -22,7 +22,15 @@ import subprocess
 from typing import Any
 
 from cgdet_core.doctor.transport import profile_variables
-from cgdet_ros.graph import graph_checks, qos_checks, state_check, unconnected
+from cgdet_ros.graph import (
+    COMPRESSED,
+    graph_checks,
+    qos_checks,
+    RAW,
+    state_check,
+    unconnected,
+    wrong_type,
+)
 from cgdet_ros.transport_test import exchange, summarise
 import numpy as np
 import pytest
@@ -33,7 +41,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / 'models' / 'thermal.onnx'
-IMAGE = 'sensor_msgs/msg/Image'
 pytestmark = pytest.mark.ros
 
 
@@ -64,15 +71,52 @@ def test_a_publisher_that_fails_is_reported(node: Node) -> None:
         exchange(node, 0.5, {'RMW_IMPLEMENTATION': 'rmw_of_nobody'})
 
 
-@pytest.mark.parametrize(('cameras', 'words'), [
-    ({'/cam/image_raw': IMAGE, '/points/x': IMAGE}, 'remap /image_raw to /cam/image_raw'),
-    ({'/boson': IMAGE}, 'remap /image_raw to /boson'),
-    ({'/cam/image_raw/compressed': 'sensor_msgs/msg/CompressedImage'},
-     'only sensor_msgs/msg/CompressedImage'),
-    ({}, 'start the camera driver')])
-def test_the_topic_that_was_meant_is_offered(cameras: dict[str, str], words: str) -> None:
-    check = unconnected('/image_raw', IMAGE, cameras)
-    assert check.level == 'FAIL' and words in check.advice
+@pytest.mark.parametrize(('topic', 'kind', 'cameras', 'words'), [
+    ('/image_raw', RAW, [('/cam/image_raw', RAW), ('/points/x', RAW)],
+     'remap /image_raw to /cam/image_raw (the launch file: image_topic:=/cam/image_raw)'),
+    ('/image_raw', RAW, [('/boson', RAW)],
+     'remap /image_raw to /boson (the launch file: image_topic:=/boson)'),
+    ('/image_raw', RAW, [('/cam/image_raw/compressed', COMPRESSED)],
+     'set input_transport to compressed and image_topic to /cam/image_raw'),
+    ('/image_raw/compressed', COMPRESSED, [('/cam/image_raw/compressed', COMPRESSED)],
+     'remap /image_raw to /cam/image_raw (the launch file: image_topic:=/cam/image_raw)'),
+    ('/image_raw/compressed', COMPRESSED, [('/cam/image_raw', RAW)],
+     'set input_transport to raw and image_topic to /cam/image_raw'),
+    ('/image_raw', RAW, [], 'start the camera driver, or remap the topic')])
+def test_the_topic_that_was_meant_is_offered(
+    topic: str, kind: str, cameras: list[tuple[str, str]], words: str,
+) -> None:
+    check = unconnected(topic, kind, cameras)
+    assert check.level == 'FAIL' and check.advice.endswith(words)
+
+
+def test_a_remapping_to_the_compressed_topic_is_explained() -> None:
+    check = wrong_type('/cam/image_raw/compressed', RAW, COMPRESSED)
+    assert check.found == 'has CompressedImage, the detector takes Image'
+    assert check.advice == 'set input_transport to compressed and image_topic to /cam/image_raw'
+    assert wrong_type('/scan', RAW, 'sensor_msgs/msg/LaserScan').advice == 'it has no images'
+
+
+@pytest.mark.parametrize(('transport', 'topic', 'published', 'found', 'advice'), [
+    ('raw', '/image_raw', CompressedImage, 'has CompressedImage, the detector takes Image',
+     'set input_transport to compressed and image_topic to /image_raw, and remap '
+     '/image_raw/compressed to /image_raw'),
+    ('compressed', '/image_raw/compressed', Image, 'has Image, the detector takes CompressedImage',
+     'set input_transport to raw and image_topic to /image_raw/compressed')])
+def test_a_topic_of_another_type_is_a_failure(
+    start: Callable[..., Any], transport: str, topic: str, published: type, found: str,
+    advice: str,
+) -> None:
+    with start(model_path=SHIPPED, threads=1, input_transport=transport) as client:
+        client.wait(lambda: client.labels)
+        client.node.destroy_publisher(client.images)
+        client.wait(lambda: client.node.get_subscriptions_info_by_topic(topic))
+        camera = client.node.create_publisher(published, topic, 10)
+        client.node.create_timer(0.1, lambda: camera.publish(published()))
+        checks = list(graph_checks(client.node, 1.0))
+    heard, failure = (c for c in checks if c.name == topic)
+    assert (heard.level, failure.level) == ('OK', 'FAIL') and ' at ' in heard.found
+    assert failure.found == found and failure.advice == advice
 
 
 @pytest.mark.parametrize(('state', 'level', 'found', 'advice'), [

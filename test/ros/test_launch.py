@@ -44,15 +44,44 @@ SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
 pytestmark = pytest.mark.ros
 
 
-def launch(*arguments: Any, **options: Any) -> subprocess.Popen:
-    return subprocess.Popen(['ros2', 'launch', 'cgdet_ros', *map(str, arguments)],
+# What a system's own launch file would do, with launch in the place of a lifecycle manager.
+MANAGING = """
+from cgdet_ros.resources import share_file
+from launch import LaunchDescription
+from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from lifecycle_msgs.msg import Transition
+
+
+def change(transition):
+    return EmitEvent(event=ChangeState(
+        lifecycle_node_matcher=lambda node: node.node_name == '/front/thermal_detector',
+        transition_id=transition))
+
+
+def generate_launch_description():
+    return LaunchDescription([
+        RegisterEventHandler(OnStateTransition(
+            start_state='configuring', goal_state='inactive',
+            entities=[change(Transition.TRANSITION_ACTIVATE)])),
+        IncludeLaunchDescription(str(share_file('launch/thermal_detect.launch.py'))),
+        change(Transition.TRANSITION_CONFIGURE)])
+"""
+
+
+def launch(file: str | Path, *arguments: Any, **options: Any) -> subprocess.Popen:
+    package = [] if isinstance(file, Path) else ['cgdet_ros']
+    return subprocess.Popen(['ros2', 'launch', *package, str(file), *map(str, arguments)],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
 @contextmanager
-def detects(topics: dict[str, str], *arguments: Any) -> Iterator[dict[str, list[Any]]]:
+def detects(
+    topics: dict[str, str], file: str | Path, *arguments: Any,
+) -> Iterator[dict[str, list[Any]]]:
     """Launch, publish on each image topic until each detections topic has answered, end it."""
-    process = launch(*arguments, f'model_path:={SHIPPED}')
+    process = launch(file, *arguments, f'model_path:={SHIPPED}')
     rclpy.init()
     node: Node = rclpy.create_node('test_client')
     frame = np.random.default_rng(0).integers(7000, 8000, (512, 640), np.uint16)
@@ -84,6 +113,14 @@ def test_one_camera(domain: int) -> None:
     with detects({'/boson/raw': '/front/detections'}, 'thermal_detect.launch.py',
                  'image_topic:=/boson/raw', 'namespace:=front', 'autostart:=true') as received:
         assert received['/front/detections'][0].header.frame_id == 'camera0'
+
+
+def test_a_launch_file_changes_the_nodes_state(domain: int, tmp_path: Path) -> None:
+    file = tmp_path / 'managing.launch.py'
+    file.write_text(MANAGING)
+    with detects({'/image_raw': '/front/detections'}, file, 'image_topic:=/image_raw',
+                 'namespace:=front', 'autostart:=false') as received:
+        assert received['/front/detections']
 
 
 def test_two_cameras_in_one_process(domain: int) -> None:
