@@ -128,23 +128,25 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
         new = listener.outputs[outputs:]
     stamps = [stamp for stamp, _ in new]
     delays = np.array([arrival - stamp for stamp, arrival in new]) * 1e-6
+    ages = _ages(status, delays)
     figures = {
         **sent, **after, 'lost on the way': sent['sent'] - after['received'],
         'outputs': len(new), 'output hz': round(len(new) / options.seconds, 2),
-        'in order': stamps == sorted(set(stamps)), **_ages(status, delays),
+        'in order': stamps == sorted(set(stamps)), **ages,
         'overhead p50 ms': float(status['overhead p50 ms']), 'backend': status['backend']}
     # An image waits for the inference in progress, which may be a slow one.
     good = (figures['lost on the way'] == 0 and figures['in order']
             and len(new) == after['processed']
-            and figures['age p99 within the bound']['p99 of inference']['at its turn'])
-    return figures, good
+            and ages['age p99 within the bound']['p99 of inference']['at its turn'])
+    return figures, bool(good)
 
 
 def _ages(status: dict[str, str], delays: Any) -> Figures:
     """
     Compare the age of images with one inference and SLACK_MS, in each way it may be meant.
 
-    The node's own figures are of its last 1000 frames, delays of all.
+    The node's own figures are of its last 1000 frames; delays, until a listener has the
+    detections, of all.
     """
     shares = ('p50', 'p95', 'p99', 'max')
     ages = {'at its turn': {k: float(status[f'image age {k} ms']) for k in shares},
@@ -253,7 +255,7 @@ def test_readonly(options: argparse.Namespace) -> tuple[Figures, bool]:
         without = {k: v for k, v in os.environ.items() if k not in ('ROS_LOG_DIR', 'ROS_HOME')}
         ended = subprocess.run(command, env=without, capture_output=True, text=True,
                                timeout=PATIENCE_S)
-    figures = {'read-only': bool(locked), 'boxes': len(boxes), 'exit status': status,
+    figures: Figures = {'read-only': bool(locked), 'boxes': len(boxes), 'exit status': status,
                'log files': len(named), 'exit status without ROS_LOG_DIR': ended.returncode,
                'and says': ended.stderr.strip()}
     sentence = ended.stderr.strip().splitlines()
