@@ -115,8 +115,8 @@ class Tracker:
         """
         Give the id of each detection's track, '' for one that has none yet.
 
-        stamp_s: the frame's time in seconds. Starts anew when time goes back or stands still
-        for longer than `max_age_s`.
+        stamp_s: the frame's time in seconds. Starts anew when it goes back, or on without a
+        frame, by more than `max_age_s`; a smaller step back counts as no time.
         """
         self._advance(stamp_s)
         boxes = detections.boxes.astype(np.float64)
@@ -136,6 +136,9 @@ class Tracker:
     def _advance(self, stamp_s: float) -> None:
         """Note a frame's time; norfair counts a track's life in frames."""
         passed = 0.0 if self._last is None else stamp_s - self._last
+        # Jitter and clocks that are set step back a little, a bag that starts again steps far.
+        if -self.max_age_s <= passed < 0:
+            passed = 0.0
         # A slow camera's frames may lie further apart than a track lives unseen.
         if not 0 <= passed <= max(self.max_age_s, MIN_HITS * self._interval()):
             self.reset()

@@ -172,6 +172,32 @@ def test_a_pause_longer_than_the_memory_starts_anew(tracker: Tracker) -> None:
     assert len(ids_of(result, 0)) == 2 and result[20][0] == result[21][0] == ''
 
 
+@pytest.mark.parametrize('step', [0.035, 0.2, 0.9])
+def test_a_small_step_back_in_time_changes_no_id(tracker: Tracker, step: float) -> None:
+    real = iter(at(30))
+
+    def scene(stamp: float) -> Objects:
+        return [(50 + 60 * next(real), 100, PERSON), (400, 100, CAR)]
+
+    result = follow(tracker, scene, [t - step if t >= 2 else t for t in at(30)], jitter=0.5)
+    assert len(ids_of(result, 0)) == len(ids_of(result, 1)) == 1
+    assert all(all(ids) for ids in result[2:])
+
+
+@pytest.mark.parametrize('rate', [10, 30])
+def test_frames_out_of_order_change_no_id(tracker: Tracker, rate: int) -> None:
+    times = at(rate)
+    for i in range(10, len(times) - 1, 5):
+        times[i], times[i + 1] = times[i + 1], times[i]
+    result = follow(tracker, lambda t: [(50 + 60 * t, 100, PERSON)], times, jitter=0.5)
+    assert len(ids_of(result, 0)) == 1 and all(ids[0] for ids in result[2:])
+
+
+def test_a_step_back_by_more_than_the_memory_starts_anew(tracker: Tracker) -> None:
+    result = follow(tracker, lambda t: [(100, 100, PERSON)], [*at(10), *at(10, 2.9)[17:]])
+    assert len(ids_of(result, 0)) == 2 and result[40][0] == result[41][0] == ''
+
+
 def test_a_camera_slower_than_the_memory_gets_ids(tracker: Tracker) -> None:
     result = follow(tracker, lambda t: [(50 + 2 * t, 100, CAR)], at(0.8, 10))
     assert len(ids_of(result, 0)) == 1 and result[-1][0]

@@ -19,6 +19,7 @@ import ctypes
 from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref, WeakSet
 
 import numpy as np
 import onnxruntime
@@ -136,6 +137,10 @@ class Context:
         self.shape = session.get_inputs()[0].shape
         self.changes = 0
         self.good = True
+        cudart.alive.append('context')
+
+    def __del__(self) -> None:
+        self.cudart.alive.remove('context')
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -147,14 +152,16 @@ class Context:
         return shape[0] <= 16
 
     def execute_async_v3(self, stream: int) -> bool:
-        shape, changes = list(self.shape), self.changes
+        shape, changes, this = list(self.shape), self.changes, ref(self)
 
         def run() -> None:
-            assert changes == self.changes, 'the context changed under its graph'
-            images = self.array('images', shape)
-            outputs = self.session.run(['boxes', 'scores'], {'images': images})
+            context = this()  # as on a GPU, a graph does not keep it
+            assert context is not None, 'the context went before its graph'
+            assert changes == context.changes, 'the context changed under its graph'
+            images = context.array('images', shape)
+            outputs = context.session.run(['boxes', 'scores'], {'images': images})
             for name, value in zip(('boxes', 'scores'), outputs):
-                self.array(name, value.shape)[:] = value
+                context.array(name, value.shape)[:] = value
 
         self.cudart.do(run)
         return self.good
@@ -171,12 +178,13 @@ class Engine:
 
     num_io_tensors = 3
     data_type = 'float'
+    most_contexts = 100  # that there is memory for
 
     def __init__(self, cudart: Cudart, payload: bytes) -> None:
         self.session = onnxruntime.InferenceSession(payload, providers=['CPUExecutionProvider'])
         self.tensors = {t.name: [d if isinstance(d, int) else -1 for d in t.shape]
                         for t in self.session.get_inputs() + self.session.get_outputs()}
-        self.context = Context(cudart, self.session)
+        self.cudart, self.contexts = cudart, WeakSet[Context]()
         self.config = RuntimeConfig()
 
     def get_tensor_name(self, index: int) -> str:
@@ -194,8 +202,14 @@ class Engine:
     def create_runtime_config(self) -> 'RuntimeConfig':
         return self.config
 
-    def create_execution_context(self, config: 'RuntimeConfig | None' = None) -> Context:
-        return self.context
+    def create_execution_context(
+        self, config: 'RuntimeConfig | None' = None,
+    ) -> Context | None:
+        if len(self.contexts) >= self.most_contexts:
+            return None
+        context = Context(self.cudart, self.session)
+        self.contexts.add(context)
+        return context
 
 
 class RuntimeConfig:

@@ -24,7 +24,7 @@ import sys
 import time
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import card, engines
+from cgdet_core.runtime import engines, files
 from cgdet_core.runtime.engine_file import EngineKey, read_engine, write_engine
 from cgdet_core.runtime.engines import EngineCache, LOCK, log_progress, obtain, Rejected
 import pytest
@@ -154,7 +154,7 @@ def test_a_full_disk_is_a_warning(
         return real('/dev/full', os.O_WRONLY)
 
     with monkeypatch.context() as patch:
-        patch.setattr(card.os, 'open', lambda path, *arguments: (
+        patch.setattr(files.os, 'open', lambda path, *arguments: (
             full if str(path).endswith('.tmp') else real)(path, *arguments))
         assert robot.start() == (b'engine 1', None)
     assert len(warnings(caplog)) == 1 and 'No space left' in caplog.text

@@ -18,7 +18,7 @@ The TensorRT backend: its logic on a simulated GPU, its calls against the real C
 What a real GPU does is tested only where there is one (marker gpu).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 import sys
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ from cgdet_core.runtime.backends import tensorrt
 from cgdet_core.runtime.backends.choice import open_backend
 from cgdet_core.runtime.backends.cuda import Cuda, CudaError
 from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from cgdet_core.runtime.backends.tensorrt import TensorRTBackend
+from cgdet_core.runtime.backends.tensorrt import SIZES, TensorRTBackend
 from cgdet_core.runtime.building import tensorrt_logger
 from cgdet_core.runtime.card import load_card
 from cgdet_core.runtime.engines import EngineCache
@@ -103,12 +103,64 @@ def test_it_gives_what_onnx_runtime_gives(
 
 def test_everything_is_freed(machine: Machine, tmp_path: Path) -> None:
     backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
-    assert machine.cudart.memory and sorted(machine.cudart.alive) == ['graph', 'stream']
+    assert machine.cudart.memory
+    assert sorted(machine.cudart.alive) == ['context', 'graph', 'stream']
     backend.close()
     backend.close()
     assert not machine.cudart.memory and not machine.cudart.alive
     backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
     del backend
+    assert not machine.cudart.memory and not machine.cudart.alive
+
+
+def run_batches(machine: Machine, model: Path, batches: Sequence[int], name: str) -> int:
+    """Run batches, compare them with ONNX Runtime, and give how many were graphs."""
+    backend, reference = machine.open(model, name), OnnxRuntimeBackend(model, load_card(model))
+    before = machine.cudart.launches
+    for seed, count in enumerate(batches):
+        for a, b in zip(outputs(backend, count, seed), outputs(reference, count, seed)):
+            np.testing.assert_array_equal(a, b)
+    graphs = machine.cudart.launches - before
+    contexts = machine.cudart.alive.count('context')
+    assert contexts <= min(SIZES if graphs else 1, machine.engines[-1].most_contexts)
+    backend.close()
+    assert not machine.cudart.memory and not machine.cudart.alive
+    return graphs
+
+
+@pytest.mark.parametrize('batches, graphs', [
+    ([1, 2] * 10, 19), ([1, 2, 3, 4] * 5, 17), ([2] * 20, 19),
+    # One more than there are contexts for: those in use keep their graphs.
+    ([5, 4, 1, 2, 3, 1, 2, 3, 1, 2, 3], 7), ([1, 2, 3, 4, 5] * 4, 1)])
+def test_cameras_out_of_phase_run_as_graphs(
+    machine: Machine, tmp_path: Path, batches: list[int], graphs: int,
+) -> None:
+    model = write_toy(tmp_path / 'toy.onnx', 'n')
+    assert run_batches(machine, model, batches, 'tensorrt') == graphs
+
+
+@pytest.mark.parametrize('trouble', ['no capture', 'no memory', 'captures itself', 'fixed'])
+def test_cameras_out_of_phase_where_not_every_size_can_have_a_graph(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str,
+) -> None:
+    if trouble == 'no capture':
+        machine.cudart.failing['cudaGraphInstantiate'] = \
+            cudaError_t.cudaErrorStreamCaptureUnsupported
+    elif trouble == 'no memory':  # for a second context
+        monkeypatch.setattr(Engine, 'most_contexts', 1)
+    model = write_toy(tmp_path / 'toy.onnx', 2 if trouble == 'fixed' else 'n')
+    batches = [2] * 20 if trouble == 'fixed' else [1, 1, 2, 2] * 5
+    graphs = {'no memory': 11, 'fixed': 20}
+    name = 'tensorrt_rtx' if trouble == 'captures itself' else 'tensorrt'
+    assert run_batches(machine, model, batches, name) == graphs.get(trouble, 0)
+
+
+def test_a_gpu_without_memory_for_any_context_is_a_sentence(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Engine, 'most_contexts', 0)
+    with pytest.raises(UserError, match='cannot run .* gives no execution context'):
+        machine.open(write_toy(tmp_path / 'toy.onnx'))
     assert not machine.cudart.memory and not machine.cudart.alive
 
 
@@ -131,12 +183,13 @@ def test_a_run_that_cannot_be_captured_leaks_no_graph(
         self.cudart.captured is None))
     backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
     assert 'without CUDA graph' in backend.describe()
-    assert machine.cudart.alive == ['stream']
+    assert sorted(machine.cudart.alive) == ['context', 'stream']
 
 
 def test_a_failing_run_is_a_cuda_error(machine: Machine, tmp_path: Path) -> None:
     backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'tensorrt_rtx')
-    machine.engines[0].context.good = False
+    context, = machine.engines[0].contexts
+    context.good = False
     with pytest.raises(CudaError, match='could not run'):
         outputs(backend, 1)
 

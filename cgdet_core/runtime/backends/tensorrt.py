@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 OLDEST = 75  # TensorRT 10 runs on compute capability 7.5 and later
+SIZES = 4  # batches that have a context and a CUDA graph; each holds the largest batch's memory
 _log = logging.getLogger(__name__)
 
 
@@ -64,25 +65,33 @@ def check_device(flavour: str) -> tuple[TensorRT, Cuda, Gpu]:
     return tensorrt, cuda, gpu
 
 
+class _Size:
+    """What runs one size of batch: a context set to it, and its graph once that is captured."""
+
+    def __init__(self, context: 'trt.IExecutionContext') -> None:
+        self.context = context
+        self.graph: Any = None
+
+
 class TensorRTBackend:
     """
     Run an exported student on the GPU; the engine comes from the cache, or is built now.
 
-    Copies and network are one CUDA graph where it can be captured. TensorRT-RTX captures its
-    network itself, and its kernels, compiled at the first run, are kept beside the engine.
+    Copies and network are one CUDA graph per size of batch where it can be captured.
+    TensorRT-RTX captures its network itself, whatever the size, and its kernels, compiled at the
+    first run, are kept beside the engine.
     """
 
     def __init__(
         self, model: str | Path, card: ModelCard, flavour: str,
         cache: EngineCache | None = None, progress: Progress | None = None,
     ) -> None:
-        self._graph: Any = None  # of the batch that the context is set to
+        self._sizes: dict[int, _Size] = {}  # by images of the batch; the latest used is last
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._tensorrt, self._cuda, self._gpu = check_device(flavour)
         self._rtx = flavour == 'tensorrt_rtx'
         self._captures = not self._rtx
-        self._batch = 0  # the one the context is set to
         self._precision = card.precision
         model, cache = Path(model), cache or EngineCache()
         progress = progress or log_progress()
@@ -96,15 +105,10 @@ class TensorRTBackend:
                 cache, key, model, lambda: build_engine(self._tensorrt, model, targets, progress),
                 self._deserialize, progress)
             self._check(model, card)
-            # Kept: nothing says that the context keeps their store alive.
+            # Kept: nothing says that a context keeps their store alive.
             kernels = self._kernels = None if not self._rtx else _Kernels(
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
-            context = (kernels.context(self._engine) if kernels
-                       else self._engine.create_execution_context())
-            if context is None:
-                raise Rejected(self._logger.latest or 'TensorRT gives no execution context')
-            self._context: trt.IExecutionContext = context
-            self._prepare(card)
+            self._allocate(card)
             for _ in range(2):  # the second run captures
                 self._infer(1)
             if kernels:
@@ -142,14 +146,12 @@ class TensorRTBackend:
                           else shapes['images'][0])
         self.rows = shapes['boxes'][1]
 
-    def _prepare(self, card: ModelCard) -> None:
-        """Allocate the largest batch's buffers and tell TensorRT where they are."""
+    def _allocate(self, card: ModelCard) -> None:
+        """Allocate the largest batch's buffers; all sizes use them."""
         width, height = card.input_size
         for name, shape in (('images', (card.channels, height, width)), ('boxes', (self.rows, 4)),
                             ('scores', (self.rows, len(card.classes)))):
-            buffer = self._buffers[name] = Buffer(self._cuda, (self.max_batch, *shape))
-            if not self._context.set_tensor_address(name, buffer.device):
-                raise CudaError(f'TensorRT refused the buffer of {name}: {self._logger.latest}')
+            self._buffers[name] = Buffer(self._cuda, (self.max_batch, *shape))
 
     def infer(
         self, images: NDArray[np.float32],
@@ -164,42 +166,67 @@ class TensorRTBackend:
 
     def _infer(self, count: int) -> None:
         """Run what lies in the pinned input; CudaError if the GPU fails."""
-        if count != self._batch:
-            # A graph holds for the context as it was captured, and for no other shape.
-            self._drop_graph()
-            self._batch = 0
-            if self.dynamic and not self._context.set_input_shape('images', self._shape(count)):
-                raise CudaError(f'TensorRT refused a batch of {count}: {self._logger.latest}')
+        if not self.dynamic:
+            count = self.max_batch
+        if count not in self._sizes:
+            size = self._open_size(count)
             # The first run of a shape allocates, which a capture must not.
-            self._enqueue(count)
+            self._enqueue(size, count)
             self._cuda.call('cudaStreamSynchronize', self._stream)
-            self._batch = count
+            self._sizes[count] = size
             return
-        if self._graph is None and self._captures:
-            self._graph = self._capture(count)
-            self._captures = self._graph is not None
-        if self._graph is None:
-            self._enqueue(count)
+        size = self._sizes[count] = self._sizes.pop(count)
+        if size.graph is None and self._captures:
+            size.graph = self._capture(size, count)
+            self._captures = size.graph is not None
+        if size.graph is None:
+            self._enqueue(size, count)
         else:
-            self._cuda.call('cudaGraphLaunch', self._graph, self._stream)
+            self._cuda.call('cudaGraphLaunch', size.graph, self._stream)
         self._cuda.call('cudaStreamSynchronize', self._stream)
 
-    def _drop_graph(self) -> None:
-        graph, self._graph = self._graph, None
+    def _open_size(self, count: int) -> _Size:
+        """Set a context to a batch: a new one, or that of the size unused for longest."""
+        # Cameras out of phase change the size at every batch, and with it ends a context's graph.
+        room = len(self._sizes) < (SIZES if self._captures else 1)
+        size = self._create_context() if room else None
+        if size is None:
+            if not self._sizes:
+                raise CudaError(self._logger.latest or 'TensorRT gives no execution context')
+            size = self._sizes.pop(next(iter(self._sizes)))
+            self._drop_graph(size)
+        if self.dynamic and not size.context.set_input_shape('images', self._shape(count)):
+            raise CudaError(f'TensorRT refused a batch of {count}: {self._logger.latest}')
+        return size
+
+    def _create_context(self) -> _Size | None:
+        """Give a context that knows the buffers, None where there is no memory for one."""
+        self._logger.latest = ''
+        context = (self._kernels.context(self._engine) if self._kernels
+                   else self._engine.create_execution_context())
+        if context is None:
+            return None
+        for name, buffer in self._buffers.items():
+            if not context.set_tensor_address(name, buffer.device):
+                raise CudaError(f'TensorRT refused the buffer of {name}: {self._logger.latest}')
+        return _Size(context)
+
+    def _drop_graph(self, size: _Size) -> None:
+        graph, size.graph = size.graph, None
         if graph is not None:
             self._cuda.api.cudaGraphExecDestroy(graph)
 
     def _shape(self, count: int) -> tuple[int, ...]:
         return (count, *self._buffers['images'].host.shape[1:])
 
-    def _enqueue(self, count: int) -> None:
+    def _enqueue(self, size: _Size, count: int) -> None:
         self._buffers['images'].upload(count, self._stream)
-        if not self._context.execute_async_v3(int(self._stream)):
+        if not size.context.execute_async_v3(int(self._stream)):
             raise CudaError(f'TensorRT could not run: {self._logger.latest}')
         self._buffers['boxes'].download(count, self._stream)
         self._buffers['scores'].download(count, self._stream)
 
-    def _capture(self, count: int) -> Any:
+    def _capture(self, size: _Size, count: int) -> Any:
         """Give the run of a batch as one CUDA graph, or None where that isn't possible."""
         mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
@@ -207,7 +234,7 @@ class TensorRTBackend:
             self._cuda.call('cudaStreamBeginCapture', self._stream, mode)
             try:
                 try:
-                    self._enqueue(count)
+                    self._enqueue(size, count)
                 finally:  # a stream left in capture could do nothing else
                     graph = self._cuda.call('cudaStreamEndCapture', self._stream)
                 return self._cuda.call('cudaGraphInstantiate', graph, 0)
@@ -226,9 +253,11 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Free the GPU's memory; the backend can't be used afterwards."""
-        self._drop_graph()
-        # The context goes before the buffers it points to.
-        for name in ('_context', '_engine', '_kernels'):
+        for size in self._sizes.values():
+            self._drop_graph(size)
+        # The contexts go before the buffers they point to.
+        self._sizes = {}
+        for name in ('_engine', '_kernels'):
             self.__dict__.pop(name, None)
         for buffer in self._buffers.values():
             buffer.free()

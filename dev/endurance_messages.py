@@ -1,0 +1,107 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pictures and malformed messages for the endurance tests, raw and compressed."""
+
+from io import BytesIO
+import random
+from typing import Any
+from zlib import crc32
+
+from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.runtime.image_message import ENCODINGS
+import cv2
+import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
+
+FORMATS = ('mono16; png compressed ', 'mono8; jpeg compressed ', '16UC1; tiff compressed ', 'png',
+           'jpeg', '', 'rvl', '16UC1; compressedDepth', '32FC1; compressedDepth png', 'ü' * 40,
+           '\1', 'x' * 1000)
+PNG_SIZE = 16  # where width and height begin in a PNG; the first chunk's checksum is behind them
+
+
+def picture(size: tuple[int, int], compressed: bool = False, seed: int = 0) -> Any:
+    """Give a synthetic scene as a 16-bit Image, or as the PNG of one."""
+    frame = to_counts(Scene.random(seed, *size).render()[0])
+    message: Any
+    if compressed:
+        message = CompressedImage(format='mono16; png compressed ', data=_encode(frame, '.png'))
+    else:
+        message = Image(height=size[1], width=size[0], encoding='mono16', step=2 * size[0])
+        message.data = frame.astype('<u2').tobytes()
+    message.header.frame_id = 'thermal_optical'
+    return message
+
+
+def _encode(frame: Any, kind: str) -> bytes:
+    return bytes(cv2.imencode(kind, frame)[1])
+
+
+def malformed(rng: random.Random, compressed: bool = False) -> Any:
+    """Give a message with something wrong, or everything; now and then it is right after all."""
+    message = _malformed_picture(rng) if compressed else _malformed_image(rng)
+    message.header.stamp.sec = rng.choice((0, -2**31, 2**31 - 1, 1_700_000_000))
+    message.header.stamp.nanosec = rng.choice((0, 999_999_999, 2**32 - 1))
+    message.header.frame_id = rng.choice(('', 'thermal', 'x' * 1000))
+    return message
+
+
+def _malformed_image(rng: random.Random) -> Image:
+    width, height = rng.choice((0, 1, 7, 64, 641, 2**31)), rng.choice((0, 1, 5, 48, 2**32 - 1))
+    encoding = rng.choice((*ENCODINGS, 'mono16', 'mono8', '', 'yuv422', 'bgr8', 'rgb16',
+                           '64FC1', 'bayer_rggb8', '16UC3', 'ü' * 40, '\1'))
+    message = Image(height=height, width=width, encoding=encoding,
+                    step=rng.choice((0, 1, width * 2 % 2**32, width % 2**32, 2**32 - 1)),
+                    is_bigendian=rng.randrange(256))
+    message.data = rng.randbytes(rng.choice((0, 1, 3, 100, 6144, 20000)))
+    return message
+
+
+def _malformed_picture(rng: random.Random) -> CompressedImage:
+    return CompressedImage(format=rng.choice(FORMATS), data=_damage(rng, _small_picture(rng)))
+
+
+def _small_picture(rng: random.Random) -> bytes:
+    """Give a PNG, JPEG or TIFF of noise, some in colour or of a depth that no camera has."""
+    noise = np.random.default_rng(rng.randrange(2**32))
+    shape = rng.choice(((48, 64), (1, 1), (48, 64, 3), (5, 641)))
+    kind = rng.choice(('.png', '.png', '.jpg', '.jpg', '.tiff'))
+    if kind == '.tiff' and rng.random() < 0.5:
+        return _encode(noise.normal(size=shape).astype(rng.choice((np.float32, np.float64))), kind)
+    depth = np.uint8 if kind == '.jpg' else rng.choice((np.uint8, np.uint16))
+    return _encode(noise.integers(0, np.iinfo(depth).max, shape, depth), kind)
+
+
+def _damage(rng: random.Random, data: bytes) -> bytes:
+    """Do one of: nothing, cut it off, flip bits, claim another size, replace it."""
+    damage = rng.choice(('none', 'cut', 'cut', 'flip', 'flip', 'flip', 'size', 'noise', 'empty'))
+    if damage == 'cut':
+        return data[:rng.randrange(len(data))]
+    if damage == 'empty':
+        return b''
+    if damage == 'noise':
+        return data[:rng.choice((0, 2, 8))] + rng.randbytes(rng.choice((1, 3, 100, 20000)))
+    changed = BytesIO(data)
+    if damage == 'flip':
+        for _ in range(rng.choice((1, 3, 30))):
+            position = rng.randrange(min(len(data), rng.choice((30, 300, len(data)))))
+            changed.getbuffer()[position] ^= 1 << rng.randrange(8)
+    elif damage == 'size' and data.startswith(b'\x89PNG'):
+        changed.seek(PNG_SIZE)
+        for _ in range(2):
+            changed.write(rng.choice((0, 1, 64, 5000, 2**31 - 1, 2**32 - 1)).to_bytes(4, 'big'))
+        checked = changed.getvalue()[PNG_SIZE - 4:PNG_SIZE + 13]
+        changed.seek(PNG_SIZE + 13)
+        changed.write(crc32(checked).to_bytes(4, 'big'))
+    return changed.getvalue()

@@ -1,0 +1,56 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The node on a simulated GPU: TensorRT-RTX really builds, ONNX Runtime runs what was built."""
+
+import os
+from pathlib import Path
+import sys
+from time import sleep
+from types import SimpleNamespace
+from typing import Any
+
+from cgdet_core.runtime import building
+from cgdet_ros.detector_node import main
+from simulated_gpu import Cudart, Engine
+import tensorrt_rtx
+
+MODEL, STEP_S = Path(os.environ['SIMULATED_MODEL']), float(os.environ['SIMULATED_STEP_S'])
+
+
+class Runtime:
+    """Take an engine for its model; that its file is whole is the cache's to see."""
+
+    def __init__(self, logger: Any) -> None:
+        pass
+
+    def deserialize_cuda_engine(self, payload: bytes) -> Engine:
+        return Engine(cudart, MODEL.read_bytes())
+
+
+def slow_monitor(module: Any, cancelled: Any) -> Any:
+    """Let each step of the builder take longer, as on a robot."""
+    def is_set() -> bool:
+        sleep(STEP_S)
+        return bool(cancelled.is_set())
+
+    return monitor(module, SimpleNamespace(is_set=is_set))  # type: ignore[arg-type]
+
+
+cudart = Cudart((8, 6))
+monitor, building._monitor = building._monitor, slow_monitor
+Engine.data_type = tensorrt_rtx.DataType.FLOAT
+tensorrt_rtx.Runtime = Runtime
+sys.modules['cuda.bindings'] = SimpleNamespace(runtime=cudart)  # type: ignore[assignment]
+main()
