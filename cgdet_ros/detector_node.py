@@ -15,6 +15,7 @@
 """The lifecycle node: thermal images in, vision_msgs detections out."""
 
 from collections.abc import Callable
+import os
 import signal
 import sys
 from threading import Condition
@@ -23,7 +24,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_ros import parameters
 from cgdet_ros.camera import Camera
-from cgdet_ros.diagnostics import to_status
+from cgdet_ros.diagnostics import STUCK_S, to_status
 from cgdet_ros.executor import NodeExecutor
 from cgdet_ros.loading import Loading, return_memory, Stopped
 from cgdet_ros.logs import RosLog
@@ -41,6 +42,11 @@ from rclpy.parameter import Parameter
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
+EXIT_S = 1.0  # for the batch in progress when the process ends
+
+
+class Hangs(Exception):
+    """The worker did not stop; its thread and its detector are left behind."""
 
 
 class DetectorNode(ManagedNode):
@@ -62,6 +68,7 @@ class DetectorNode(ManagedNode):
         self._cameras: list[Camera] = []
         self._wake = Condition()
         self._worker: Worker | None = None
+        self.hangs = False  # a worker that was left behind; only the process's end ends it
         self._recovery = Recovery()
         self._error = ''  # why the latest transition failed
         self._versions = 0  # of the class map: rises with every model loaded
@@ -90,7 +97,7 @@ class DetectorNode(ManagedNode):
         return self._try(self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and stop the worker: SUCCESS."""
+        """Unsubscribe and stop the worker: SUCCESS, or ERROR if inference hangs."""
         return self._try(self._stop)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -161,7 +168,7 @@ class DetectorNode(ManagedNode):
             self._error = str(error) or type(error).__name__
         except Exception as error:  # rclpy would swallow it without a word
             result = TransitionCallbackReturn.ERROR
-            self._error = f'{type(error).__name__}: {error}'
+            self._error = _sentence(error)
         else:
             self._error = ''
             return SUCCESS
@@ -177,16 +184,26 @@ class DetectorNode(ManagedNode):
             for camera in self._cameras:
                 camera.unsubscribe()
             worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop():
-            self.get_logger().error('inference does not return; it is left behind')
+        patience = STUCK_S if self.context.ok() else EXIT_S
+        if worker is not None and not worker.stop(patience):
+            self.hangs = True
+            with self.lock:
+                self._detector = None  # it is in use, and remains that worker's
+            raise Hangs(f'it was left behind after {patience:g} s, with its memory; restart the '
+                        'node')
 
     def _free(self) -> None:
-        self._stop()
+        try:
+            self._stop()
+        except Hangs as error:
+            self.get_logger().error(_sentence(error))
         with self.lock:
             for camera in self._cameras:
                 camera.destroy()
             self._cameras = []
-            self._detector = None
+            detector, self._detector = self._detector, None
+        if detector is not None:
+            detector.backend.close()
         return_memory()
 
     # Transitions that nobody asks for
@@ -278,6 +295,11 @@ class DetectorNode(ManagedNode):
         return to_status(name, level, text, values)
 
 
+def _sentence(error: Exception) -> str:
+    what = 'inference hangs' if isinstance(error, Hangs) else type(error).__name__
+    return f'{what}: {error}'
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
     # The worker takes over from the executor at once, not after the usual 5 ms.
@@ -311,6 +333,9 @@ def main(args: list[str] | None = None) -> None:
         node.destroy_node()
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy put its predecessor back
+        if node.hangs:
+            # The usual way out destroys libraries under the thread that is still in them.
+            os._exit(1)
 
 
 if __name__ == '__main__':

@@ -28,14 +28,15 @@ SHIFT = 20.0  # pixels that the boxes of a white frame lie further to the right 
 
 
 def write_model(
-    path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0,
+    path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0, hangs: bool = False,
     classes: tuple[str, ...] = ('person', 'bicycle', 'car'),
 ) -> Path:
     """
     Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
 
     fails: inference fails for frames with a pixel above 0.9. slow: multiplications of matrices
-    that it does for a black frame, such as the one it is loaded with.
+    that it does for a black frame, such as the one it is loaded with. hangs: it does so many for
+    frames with a pixel above 0.9 that inference does not end.
     """
     pytest.importorskip('onnx', reason='training is not installed')
     from onnx import checker, helper, numpy_helper, save, TensorProto
@@ -47,7 +48,7 @@ def write_model(
         'axes': np.array([1, 2, 3]), 'shape': np.array([-1, 1, 1]), 'base': BOXES[None],
         'shift': np.float32(SHIFT), 'zero': np.float32(0), 'known': SCORES[None],
         'limit': np.float32(0.9), 'five': np.int64(5), 'vector': np.zeros(1, np.float32),
-        'many': np.float32(slow), 'one': np.float32(1), 'thousand': np.float32(1000),
+        'many': np.float32(slow or 1e15), 'one': np.float32(1), 'thousand': np.float32(1000),
         'yes': np.array(True), 'matrix': np.eye(256, dtype=np.float32)}
     node = helper.make_node
     nodes = [
@@ -55,15 +56,20 @@ def write_model(
         node('Reshape', ['mean', 'shape'], ['means']), node('Mul', ['means', 'shift'], ['moved']),
         node('ReduceMax', ['images'], ['top'], keepdims=0)]
     extra = 'zero'
+    if fails or hangs:
+        nodes += [node('Greater', ['top', 'limit'], ['bright'])]
     if fails:
-        nodes += [node('Greater', ['top', 'limit'], ['bright']),
-                  node('Cast', ['bright'], ['number'], to=TensorProto.INT64),
+        nodes += [node('Cast', ['bright'], ['number'], to=TensorProto.INT64),
                   node('Mul', ['number', 'five'], ['index']),
                   node('Gather', ['vector', 'index'], ['extra'])]
         extra = 'extra'
-    elif slow:
-        nodes += [node('Mul', ['top', 'thousand'], ['far']), node('Min', ['far', 'one'], ['lit']),
-                  node('Sub', ['one', 'lit'], ['dark']), node('Mul', ['dark', 'many'], ['times']),
+    elif slow or hangs:
+        if hangs:
+            nodes += [node('Cast', ['bright'], ['when'], to=TensorProto.FLOAT)]
+        else:
+            nodes += [node('Mul', ['top', 'thousand'], ['far']),
+                      node('Min', ['far', 'one'], ['lit']), node('Sub', ['one', 'lit'], ['when'])]
+        nodes += [node('Mul', ['when', 'many'], ['times']),
                   node('Cast', ['times'], ['trips'], to=TensorProto.INT64),
                   node('Loop', ['trips', 'yes', 'matrix'], ['product'], body=_multiply()),
                   node('ReduceMax', ['product'], ['most'], keepdims=0),
