@@ -71,7 +71,8 @@ class DetectorNode(ManagedNode):
         self.hangs = False  # a worker that was left behind; only the process's end ends it
         self._recovery = Recovery()
         self._error = ''  # why the latest transition failed
-        self._versions = 0  # of the class map: rises with every model loaded
+        self._classes: tuple[str, ...] = ()  # of the latest model, also after a cleanup
+        self._version = 0  # of the class map: rises when the classes change
         self.add_on_set_parameters_callback(
             lambda changes: parameters.check(changes, self.state()))
         parameters.declare(self)
@@ -139,7 +140,8 @@ class DetectorNode(ManagedNode):
                         Camera(self, name, self._wake, detector.card, settings))
                 parameters.declare_classes(self, detector.card.classes)
                 self._settings = parameters.read_settings(self, detector.card)
-                self._versions += 1
+                self._version += detector.card.classes != self._classes
+                self._classes = detector.card.classes
         finally:
             self._loading = None
         card = detector.card
@@ -251,7 +253,7 @@ class DetectorNode(ManagedNode):
 
     def _publish_infos(self) -> None:
         for camera in self._cameras:
-            camera.publish_infos(float(self._settings.thresholds.min()), self._versions)
+            camera.publish_infos(float(self._settings.thresholds.min()), self._version)
 
     def _report(self) -> None:
         """Publish the diagnostics, and the histograms where they are wanted."""
