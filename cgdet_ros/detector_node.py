@@ -242,6 +242,8 @@ class DetectorNode(ManagedNode):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set parameters, and use the new values from the next image on."""
         with self.lock:
+            if reason := parameters.undeclared(self, [p.name for p in parameter_list]):
+                return SetParametersResult(successful=False, reason=reason)
             result = super().set_parameters_atomically(parameter_list)
             before = self._settings
             card = None if self._detector is None else self._detector.card

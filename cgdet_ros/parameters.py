@@ -147,12 +147,27 @@ def unknown(node: Node) -> list[str]:
     """Say which parameters given at start the node does not have."""
     names = [name for name in _given_at_start(node) if not node.has_parameter(name)
              and not name.startswith((CLASS_PREFIX, 'qos_overrides.'))]
-    found = []
-    for name in sorted(names):
-        near = get_close_matches(name, [spec.name for spec in SPECS], 1)
-        found.append(f'the parameter {name} is ignored, there is none of that name'
-                     + (f'; is {near[0]} meant?' if near else ''))
-    return found
+    return [f'the parameter {name} is ignored, there is none of that name{_meant(name, _BY_NAME)}'
+            for name in sorted(names)]
+
+
+def undeclared(node: Node, names: Iterable[str]) -> str:
+    """Say what is wrong with the first name that the node does not have, nothing if it has all."""
+    for name in names:
+        if node.has_parameter(name):
+            continue
+        if not name.startswith(CLASS_PREFIX):
+            return f'there is no parameter {name}{_meant(name, _BY_NAME)}'
+        classes = node.get_parameters_by_prefix(CLASS_PREFIX[:-1])
+        if not classes:
+            return f'there is no {name} yet: class thresholds exist once a model is loaded'
+        return f'there is no {name}, the model knows {", ".join(classes)}'
+    return ''
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, 1)
+    return f'; is {near[0]} meant?' if near else ''
 
 
 def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
