@@ -44,15 +44,25 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, UInt32MultiArray
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
-LATCHED_QOS = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL)
-PICTURE_QOS = QoSProfile(depth=1)  # reliable: viewers of either reliability see it
 LOG_PERIOD_S = 5.0  # of images that went wrong
 
 
+# Profiles are made anew each time, as rclpy writes qos_overrides into them.
+
+def reliable_qos(depth: int) -> QoSProfile:
+    """Give what subscriptions of either reliability hear."""
+    return QoSProfile(depth=depth)
+
+
+def latched_qos() -> QoSProfile:
+    """Give what late subscriptions hear as well."""
+    return QoSProfile(
+        depth=1, reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def input_qos() -> QoSProfile:
-    """Give sensor data (REP-2003), the newest alone; anew, as rclpy writes overrides into it."""
+    """Give sensor data (REP-2003), the newest alone."""
     return QoSProfile(
         depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE)
@@ -91,16 +101,27 @@ class Camera:
         self._pool: list[Detection2D] = []
         self._subscription: Subscription | None = None
         self._publishers: list[Publisher] = []
-        self._detections = self._advertise(Detection2DArray, 'detections', 10)
-        self._label_info = self._advertise(LabelInfo, 'label_info', LATCHED_QOS)
-        self._vision_info = self._advertise(VisionInfo, 'vision_info', LATCHED_QOS)
-        self._histogram = self._advertise(UInt32MultiArray, 'latency_histogram', 10)
-        self._debug_image = self._advertise(Image, 'debug_image', PICTURE_QOS)
-        kind = annotations_type()
-        self._annotations = self._advertise(kind, 'annotations', 10) if kind else None
+        try:
+            self._advertise_all()
+        except Exception:  # a bad qos_overrides entry
+            self.destroy()
+            raise
 
-    def _advertise(self, kind: type, topic: str, qos: int | QoSProfile) -> Publisher:
-        publisher = self._node.create_publisher(kind, self._prefix + topic, qos)
+    def _advertise_all(self) -> None:
+        self._detections = self._advertise(Detection2DArray, 'detections', reliable_qos(10))
+        self._label_info = self._advertise(LabelInfo, 'label_info', latched_qos())
+        self._vision_info = self._advertise(VisionInfo, 'vision_info', latched_qos())
+        self._histogram = self._advertise(
+            UInt32MultiArray, 'latency_histogram', reliable_qos(10))
+        self._debug_image = self._advertise(Image, 'debug_image', reliable_qos(1))
+        kind = annotations_type()
+        self._annotations = (
+            self._advertise(kind, 'annotations', reliable_qos(10)) if kind else None)
+
+    def _advertise(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+        publisher = self._node.create_publisher(
+            kind, self._prefix + topic, qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._publishers.append(publisher)
         return publisher
 

@@ -159,6 +159,9 @@ class DetectorNode(ManagedNode):
                 camera.subscribe()
             self._worker = Worker(self._detector, self._cameras, self._wake,
                                   lambda: self._settings, self._recovery)
+        for name in parameters.unknown_overrides(self):
+            self.get_logger().warning(
+                f'{name} is ignored: the node has no such topic, or does not offer that policy')
 
     def _try(self, work: Callable[[], None]) -> TransitionCallbackReturn:
         """Do what a transition asks for; say in log and /diagnostics why it failed."""

@@ -37,6 +37,7 @@ from rclpy.parameter import Parameter
 
 SIDES = ('top', 'bottom', 'left', 'right')
 CLASS_PREFIX = 'class_thresholds.'
+QOS_PREFIX = 'qos_overrides.'
 EFFECTS = {'dynamic': 'takes effect at once',
            'static': 'takes effect at the next configure, refused unless unconfigured',
            'read_only': 'only at start'}
@@ -146,7 +147,7 @@ def declare_classes(node: Node, classes: Iterable[str]) -> None:
 def unknown(node: Node) -> list[str]:
     """Say which parameters given at start the node does not have."""
     names = [name for name in _given_at_start(node) if not node.has_parameter(name)
-             and not name.startswith((CLASS_PREFIX, 'qos_overrides.'))]
+             and not name.startswith((CLASS_PREFIX, QOS_PREFIX))]
     return [f'the parameter {name} is ignored, there is none of that name{_meant(name, _BY_NAME)}'
             for name in sorted(names)]
 
@@ -175,6 +176,12 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
     known = {CLASS_PREFIX + name for name in classes}
     return sorted(name for name in _given_at_start(node)
                   if name.startswith(CLASS_PREFIX) and name not in known)
+
+
+def unknown_overrides(node: Node) -> list[str]:
+    """List qos_overrides given at start that fit no topic of the active node."""
+    return sorted(name for name in _given_at_start(node)
+                  if name.startswith(QOS_PREFIX) and not node.has_parameter(name))
 
 
 def _given_at_start(node: Node) -> Iterable[str]:
