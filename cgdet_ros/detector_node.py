@@ -24,14 +24,14 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_ros import parameters
 from cgdet_ros.camera import Camera
-from cgdet_ros.diagnostics import STUCK_S, to_status
+from cgdet_ros.diagnostics import node_status, STUCK_S
 from cgdet_ros.executor import NodeExecutor
 from cgdet_ros.loading import Loading, return_memory, Stopped
 from cgdet_ros.logs import RosLog
 from cgdet_ros.managed_node import ManagedNode, RCLError
 from cgdet_ros.recovery import Recovery
-from cgdet_ros.worker import Worker
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from cgdet_ros.worker import Hangs, Worker
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -43,10 +43,6 @@ from rclpy.parameter import Parameter
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
 EXIT_S = 1.0  # for the batch in progress when the process ends
-
-
-class Hangs(Exception):
-    """The worker did not stop; its thread and its detector are left behind."""
 
 
 class DetectorNode(ManagedNode):
@@ -159,6 +155,8 @@ class DetectorNode(ManagedNode):
                 camera.subscribe()
             self._worker = Worker(self._detector, self._cameras, self._wake,
                                   lambda: self._settings, self._recovery)
+        self.get_logger().info('active: ' + ', '.join(
+            f'{camera.image_topic} -> {camera.detections_topic}' for camera in self._cameras))
         for name in parameters.unknown_overrides(self):
             self.get_logger().warning(
                 f'{name} is ignored: the node has no such topic, or does not offer that policy')
@@ -171,9 +169,12 @@ class DetectorNode(ManagedNode):
         except (UserError, ParameterException, Stopped) as error:
             result = TransitionCallbackReturn.FAILURE
             self._error = str(error) or type(error).__name__
+        except Hangs as error:
+            result = TransitionCallbackReturn.ERROR
+            self._error = str(error)
         except Exception as error:  # rclpy would swallow it without a word
             result = TransitionCallbackReturn.ERROR
-            self._error = _sentence(error)
+            self._error = f'{type(error).__name__}: {error}'
         else:
             self._error = ''
             return SUCCESS
@@ -190,18 +191,20 @@ class DetectorNode(ManagedNode):
                 camera.unsubscribe()
             worker, self._worker = self._worker, None
         patience = STUCK_S if self.context.ok() else EXIT_S
-        if worker is not None and not worker.stop(patience):
+        try:
+            if worker is not None:
+                worker.stop(patience)
+        except Hangs:
             self.hangs = True
             with self.lock:
                 self._detector = None  # it is in use, and remains that worker's
-            raise Hangs(f'it was left behind after {patience:g} s, with its memory; restart the '
-                        'node')
+            raise
 
     def _free(self) -> None:
         try:
             self._stop()
         except Hangs as error:
-            self.get_logger().error(_sentence(error))
+            self.get_logger().error(str(error))
         with self.lock:
             for camera in self._cameras:
                 camera.destroy()
@@ -265,11 +268,13 @@ class DetectorNode(ManagedNode):
         name = self.get_fully_qualified_name()
         with self.lock:
             active = self._worker is not None
-            statuses = [self._status(f'{name}: detector')]
+            facts: dict[str, object] = {'cameras': len(self._cameras)}
+            if self._detector is not None:
+                facts |= {'model': self._detector.card.name, 'backend': self._backend}
+            statuses = [node_status(f'{name}: detector', self.state(), self._error,
+                                    self._recovery, self._loading, facts)]
             for camera in self._cameras:
-                statuses.append(camera.statistics.status(
-                    f'{name}: camera {camera.name}'.rstrip(), active,
-                    self._settings.no_input_warn_s))
+                statuses.append(camera.status(name, self._settings.no_input_warn_s))
                 if active and self._settings.latency_histogram:
                     camera.publish_histogram()
                 else:
@@ -277,34 +282,6 @@ class DetectorNode(ManagedNode):
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-    def _status(self, name: str) -> DiagnosticStatus:
-        """Give the status of the node itself."""
-        recovery, loading = self._recovery, self._loading
-        values = {
-            'state': self.state(), 'cameras': len(self._cameras), 'failures': recovery.failures,
-            'restarts': recovery.restarts, 'last error': self._error or recovery.error}
-        if self._detector is not None:
-            values |= {'model': self._detector.card.name, 'backend': self._backend}
-        level, text = DiagnosticStatus.OK, self.state()
-        if loading is not None:
-            if loading.state != 'loading':  # this may take minutes
-                level = DiagnosticStatus.WARN
-            text = f'{loading.state}, {loading.elapsed():.0f} s'
-            values |= {'state': loading.state, 'elapsed s': f'{loading.elapsed():.0f}'}
-        elif self._error:
-            level, text = DiagnosticStatus.ERROR, self._error
-        elif recovery.failures:
-            level, text = DiagnosticStatus.ERROR, recovery.error
-        if (left := recovery.seconds_left()) is not None:
-            level = DiagnosticStatus.ERROR
-            text += f'; the model is loaded anew in {left:.0f} s'
-        return to_status(name, level, text, values)
-
-
-def _sentence(error: Exception) -> str:
-    what = 'inference hangs' if isinstance(error, Hangs) else type(error).__name__
-    return f'{what}: {error}'
 
 
 def main(args: list[str] | None = None) -> None:

@@ -30,6 +30,10 @@ from cgdet_ros.recovery import Recovery
 from numpy.typing import NDArray
 
 
+class Hangs(Exception):
+    """A worker did not stop."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """An image on its way through the network."""
@@ -65,17 +69,19 @@ class Worker:
         self._thread = Thread(target=self._run, name='detector', daemon=True)
         self._thread.start()
 
-    def stop(self, patience: float) -> bool:
+    def stop(self, patience: float) -> None:
         """
         Publish no more, and end after the batch in progress.
 
-        False if that takes longer than `patience` seconds: the detector then remains the worker's.
+        Hangs if that takes longer than `patience` seconds; the detector remains the worker's.
         """
         with self._wake:
             self._running = False
             self._wake.notify()
         self._thread.join(patience)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            raise Hangs(f'inference hangs: it was left behind after {patience:g} s, with its '
+                        'memory; restart the node')
 
     def _run(self) -> None:
         while True:
