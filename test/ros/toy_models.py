@@ -29,14 +29,14 @@ SHIFT = 20.0  # pixels that the boxes of a white frame lie further to the right 
 
 def write_model(
     path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0, hangs: bool = False,
-    classes: tuple[str, ...] = ('person', 'bicycle', 'car'),
+    classes: tuple[str, ...] = ('person', 'bicycle', 'car'), ballast: int = 0,
 ) -> Path:
     """
     Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
 
     fails: inference fails for frames with a pixel above 0.9. slow: multiplications of matrices
     that it does for a black frame, such as the one it is loaded with. hangs: it does so many for
-    frames with a pixel above 0.9 that inference does not end.
+    frames with a pixel above 0.9 that inference does not end. ballast: bytes of weights.
     """
     pytest.importorskip('onnx', reason='training is not installed')
     from onnx import checker, helper, numpy_helper, save, TensorProto
@@ -75,8 +75,14 @@ def write_model(
                   node('ReduceMax', ['product'], ['most'], keepdims=0),
                   node('Mul', ['most', 'zero'], ['extra'])]
         extra = 'extra'
+    looked_up = 'means'
+    if ballast:  # by what only a run knows, else ONNX Runtime would fold it away
+        constants['ballast'] = np.arange(ballast // 4, dtype=np.float32)
+        nodes += [node('Cast', ['means'], ['where'], to=TensorProto.INT64),
+                  node('Gather', ['ballast', 'where'], ['weights'])]
+        looked_up = 'weights'
     nodes += [node('Add', ['moved', extra], ['all']), node('Add', ['base', 'all'], ['boxes']),
-              node('Mul', ['means', 'zero'], ['nothing']),
+              node('Mul', [looked_up, 'zero'], ['nothing']),
               node('Add', ['known', 'nothing'], ['scores'])]
     graph = helper.make_graph(
         nodes, 'toy', [value('images', 1, SIZE, SIZE)],
