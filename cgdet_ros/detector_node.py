@@ -317,9 +317,9 @@ def main(args: list[str] | None = None) -> None:
         node.destroy_node()
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy put its predecessor back
-        if node.hangs:
-            # The usual way out destroys libraries under the thread that is still in them.
-            os._exit(1)
+    if node.hangs:
+        # The usual way out destroys libraries under the thread that is still in them.
+        os._exit(1)
 
 
 if __name__ == '__main__':
