@@ -271,6 +271,8 @@ class DetectorNode(ManagedNode):
             facts: dict[str, object] = {'cameras': len(self._cameras)}
             if self._detector is not None:
                 facts |= {'model': self._detector.card.name, 'backend': self._backend}
+            if self.hangs:
+                facts['left behind'] = 'an inference that hangs; restart the node'
             statuses = [node_status(f'{name}: detector', self.state(), self._error,
                                     self._recovery, self._loading, facts)]
             for camera in self._cameras:

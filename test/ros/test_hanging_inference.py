@@ -53,6 +53,7 @@ def test_deactivating_is_an_error_that_says_so_and_the_node_goes_on(
         client.wait_active()
         client.send(client.image(gray(0.5), 'mono8'))
         assert len(client.detections) == 2
+        assert 'restart the node' in client.status('active', of='detector')['left behind']
         client.process.send_signal(signal.SIGINT)
         assert client.process.wait(30) == 1, 'a thread was left behind'
         client.process.returncode = 0  # `start` expects that of the others
