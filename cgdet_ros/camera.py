@@ -34,6 +34,7 @@ from cgdet_ros.diagnostics import Statistics
 from cgdet_ros.overlay import annotations_type, to_annotations, to_debug_image
 from cgdet_ros.parameters import ModelSettings, Settings
 from cgdet_ros.tracking import Tracker
+from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -44,15 +45,25 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, UInt32MultiArray
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
-LATCHED_QOS = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL)
-PICTURE_QOS = QoSProfile(depth=1)  # reliable: viewers of either reliability see it
 LOG_PERIOD_S = 5.0  # of images that went wrong
 
 
+# Profiles are made anew each time, as rclpy writes qos_overrides into them.
+
+def reliable_qos(depth: int) -> QoSProfile:
+    """Give what subscriptions of either reliability hear."""
+    return QoSProfile(depth=depth)
+
+
+def latched_qos() -> QoSProfile:
+    """Give what late subscriptions hear as well."""
+    return QoSProfile(
+        depth=1, reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def input_qos() -> QoSProfile:
-    """Give sensor data (REP-2003), the newest alone; anew, as rclpy writes overrides into it."""
+    """Give sensor data (REP-2003), the newest alone."""
     return QoSProfile(
         depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE)
@@ -83,24 +94,39 @@ class Camera:
         self._prefix = f'{name}/' if name else ''
         self._wake = wake
         self._card = card
-        self._compressed = settings.input_transport == 'compressed'
+        self._input: tuple[type, str] = Image, f'{self._prefix}image_raw'
+        if settings.input_transport == 'compressed':
+            # As image_transport does it: beside the raw topic, wherever that is remapped to.
+            raw = node.resolve_topic_name(self._input[1])
+            self._input = CompressedImage, f'{raw}/compressed'
+        self.image_topic = node.resolve_topic_name(self._input[1])
         self._tracker = Tracker(settings.track_max_age_s) if settings.track else None
-        self._told_of_colour = False
         self._slot: Arrival | None = None
         self._quiet_until: dict[str, float] = {}  # by what there is to tell
         self._pool: list[Detection2D] = []
         self._subscription: Subscription | None = None
         self._publishers: list[Publisher] = []
-        self._detections = self._advertise(Detection2DArray, 'detections', 10)
-        self._label_info = self._advertise(LabelInfo, 'label_info', LATCHED_QOS)
-        self._vision_info = self._advertise(VisionInfo, 'vision_info', LATCHED_QOS)
-        self._histogram = self._advertise(UInt32MultiArray, 'latency_histogram', 10)
-        self._debug_image = self._advertise(Image, 'debug_image', PICTURE_QOS)
-        kind = annotations_type()
-        self._annotations = self._advertise(kind, 'annotations', 10) if kind else None
+        try:
+            self._advertise_all()
+        except Exception:  # a bad qos_overrides entry
+            self.destroy()
+            raise
 
-    def _advertise(self, kind: type, topic: str, qos: int | QoSProfile) -> Publisher:
-        publisher = self._node.create_publisher(kind, self._prefix + topic, qos)
+    def _advertise_all(self) -> None:
+        self._detections = self._advertise(Detection2DArray, 'detections', reliable_qos(10))
+        self._label_info = self._advertise(LabelInfo, 'label_info', latched_qos())
+        self._vision_info = self._advertise(VisionInfo, 'vision_info', latched_qos())
+        self._histogram = self._advertise(
+            UInt32MultiArray, 'latency_histogram', reliable_qos(10))
+        self._debug_image = self._advertise(Image, 'debug_image', reliable_qos(1))
+        kind = annotations_type()
+        self._annotations = (
+            self._advertise(kind, 'annotations', reliable_qos(10)) if kind else None)
+
+    def _advertise(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+        publisher = self._node.create_publisher(
+            kind, self._prefix + topic, qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._publishers.append(publisher)
         return publisher
 
@@ -117,12 +143,8 @@ class Camera:
         self.statistics = Statistics()
         if self._tracker is not None:
             self._tracker.reset()
-        kind, topic = Image, f'{self._prefix}image_raw'
-        if self._compressed:
-            # As image_transport does it: beside the raw topic, wherever that is remapped to.
-            kind, topic = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
         self._subscription = self._node.create_subscription(
-            kind, topic, self._receive, input_qos(),
+            *self._input, self._receive, input_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def unsubscribe(self) -> None:
@@ -138,7 +160,8 @@ class Camera:
         with self._wake:
             if self._subscription is None:
                 return  # it was on its way when the subscription went
-            self.statistics.frame_received(replaces=self._slot is not None)
+            self.statistics.frame_received(
+                message.header.frame_id, replaces=self._slot is not None)
             self._slot = arrival
             self._wake.notify()
         sleep(0)  # the worker has its turn at once, not after all that the executor still does
@@ -162,8 +185,9 @@ class Camera:
     def to_frame(self, message: Image | CompressedImage, settings: Settings) -> NDArray[Any]:
         """Give the frame to detect in; ValueError says what is wrong with the image."""
         pixels = settings.crop.apply(view_pixels(message))
-        if pixels.ndim == 3 and not self._told_of_colour and is_false_colour(pixels):
-            self._told_of_colour = True
+        statistics = self.statistics
+        if pixels.ndim == 3 and not statistics.false_colour and is_false_colour(pixels):
+            statistics.false_colour = True
             self._node.get_logger().warning(
                 f'the image{self._of()} is in colour ({encoding_of(message)}), of which only the '
                 'brightness is used: a palette hides what the model was trained on; set the '
@@ -171,6 +195,25 @@ class Camera:
         return to_gray(pixels)
 
     # Results
+
+    @property
+    def detections_topic(self) -> str:
+        """Give the name that the topic was resolved to."""
+        return str(self._detections.topic_name)
+
+    def status(self, prefix: str, no_input_warn_s: float) -> DiagnosticStatus:
+        """Give the status for /diagnostics, its name behind a prefix."""
+        source = None if self._subscription is None else self._source()
+        return self.statistics.status(f'{prefix}: camera {self.name}'.rstrip(),
+                                      self.name or 'none', source, no_input_warn_s)
+
+    def _source(self) -> str:
+        """Say where images would come from, and what may keep them from coming."""
+        count = self._node.count_publishers(self.image_topic)
+        text = f'{self.image_topic}: {count} publisher{"" if count == 1 else "s"}'
+        if not count or self.statistics.received:
+            return text
+        return f'{text}: {"does its" if count == 1 else "do their"} type or QoS differ?'
 
     def publish(self, found: Detections, header: Header, crop: Crop) -> list[str]:
         """Publish the detections of a frame and give their track ids, none without a tracker."""

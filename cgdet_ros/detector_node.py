@@ -15,6 +15,7 @@
 """The lifecycle node: thermal images in, vision_msgs detections out."""
 
 from collections.abc import Callable
+import os
 import signal
 import sys
 from threading import Condition
@@ -23,14 +24,14 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_ros import parameters
 from cgdet_ros.camera import Camera
-from cgdet_ros.diagnostics import to_status
+from cgdet_ros.diagnostics import node_status, STUCK_S
 from cgdet_ros.executor import NodeExecutor
 from cgdet_ros.loading import Loading, return_memory, Stopped
 from cgdet_ros.logs import RosLog
 from cgdet_ros.managed_node import ManagedNode, RCLError
 from cgdet_ros.recovery import Recovery
-from cgdet_ros.worker import Worker
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from cgdet_ros.worker import Hangs, Worker
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -41,6 +42,7 @@ from rclpy.parameter import Parameter
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
+EXIT_S = 1.0  # for the batch in progress when the process ends
 
 
 class DetectorNode(ManagedNode):
@@ -62,9 +64,11 @@ class DetectorNode(ManagedNode):
         self._cameras: list[Camera] = []
         self._wake = Condition()
         self._worker: Worker | None = None
+        self.hangs = False  # a worker that was left behind; only the process's end ends it
         self._recovery = Recovery()
         self._error = ''  # why the latest transition failed
-        self._versions = 0  # of the class map: rises with every model loaded
+        self._classes: tuple[str, ...] = ()  # of the latest model, also after a cleanup
+        self._version = 0  # of the class map: rises when the classes change
         self.add_on_set_parameters_callback(
             lambda changes: parameters.check(changes, self.state()))
         parameters.declare(self)
@@ -90,7 +94,7 @@ class DetectorNode(ManagedNode):
         return self._try(self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and stop the worker: SUCCESS."""
+        """Unsubscribe and stop the worker: SUCCESS, or ERROR if inference hangs."""
         return self._try(self._stop)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -132,7 +136,8 @@ class DetectorNode(ManagedNode):
                         Camera(self, name, self._wake, detector.card, settings))
                 parameters.declare_classes(self, detector.card.classes)
                 self._settings = parameters.read_settings(self, detector.card)
-                self._versions += 1
+                self._version += detector.card.classes != self._classes
+                self._classes = detector.card.classes
         finally:
             self._loading = None
         card = detector.card
@@ -150,6 +155,11 @@ class DetectorNode(ManagedNode):
                 camera.subscribe()
             self._worker = Worker(self._detector, self._cameras, self._wake,
                                   lambda: self._settings, self._recovery)
+        self.get_logger().info('active: ' + ', '.join(
+            f'{camera.image_topic} -> {camera.detections_topic}' for camera in self._cameras))
+        for name in parameters.unknown_overrides(self):
+            self.get_logger().warning(
+                f'{name} is ignored: the node has no such topic, or does not offer that policy')
 
     def _try(self, work: Callable[[], None]) -> TransitionCallbackReturn:
         """Do what a transition asks for; say in log and /diagnostics why it failed."""
@@ -159,6 +169,9 @@ class DetectorNode(ManagedNode):
         except (UserError, ParameterException, Stopped) as error:
             result = TransitionCallbackReturn.FAILURE
             self._error = str(error) or type(error).__name__
+        except Hangs as error:
+            result = TransitionCallbackReturn.ERROR
+            self._error = str(error)
         except Exception as error:  # rclpy would swallow it without a word
             result = TransitionCallbackReturn.ERROR
             self._error = f'{type(error).__name__}: {error}'
@@ -177,16 +190,28 @@ class DetectorNode(ManagedNode):
             for camera in self._cameras:
                 camera.unsubscribe()
             worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop():
-            self.get_logger().error('inference does not return; it is left behind')
+        patience = STUCK_S if self.context.ok() else EXIT_S
+        try:
+            if worker is not None:
+                worker.stop(patience)
+        except Hangs:
+            self.hangs = True
+            with self.lock:
+                self._detector = None  # it is in use, and remains that worker's
+            raise
 
     def _free(self) -> None:
-        self._stop()
+        try:
+            self._stop()
+        except Hangs as error:
+            self.get_logger().error(str(error))
         with self.lock:
             for camera in self._cameras:
                 camera.destroy()
             self._cameras = []
-            self._detector = None
+            detector, self._detector = self._detector, None
+        if detector is not None:
+            detector.backend.close()
         return_memory()
 
     # Transitions that nobody asks for
@@ -223,6 +248,8 @@ class DetectorNode(ManagedNode):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set parameters, and use the new values from the next image on."""
         with self.lock:
+            if reason := parameters.undeclared(self, [p.name for p in parameter_list]):
+                return SetParametersResult(successful=False, reason=reason)
             result = super().set_parameters_atomically(parameter_list)
             before = self._settings
             card = None if self._detector is None else self._detector.card
@@ -234,18 +261,22 @@ class DetectorNode(ManagedNode):
 
     def _publish_infos(self) -> None:
         for camera in self._cameras:
-            camera.publish_infos(float(self._settings.thresholds.min()), self._versions)
+            camera.publish_infos(float(self._settings.thresholds.min()), self._version)
 
     def _report(self) -> None:
         """Publish the diagnostics, and the histograms where they are wanted."""
         name = self.get_fully_qualified_name()
         with self.lock:
             active = self._worker is not None
-            statuses = [self._status(f'{name}: detector')]
+            facts: dict[str, object] = {'cameras': len(self._cameras)}
+            if self._detector is not None:
+                facts |= {'model': self._detector.card.name, 'backend': self._backend}
+            if self.hangs:
+                facts['left behind'] = 'an inference that hangs; restart the node'
+            statuses = [node_status(f'{name}: detector', self.state(), self._error,
+                                    self._recovery, self._loading, facts)]
             for camera in self._cameras:
-                statuses.append(camera.statistics.status(
-                    f'{name}: camera {camera.name}'.rstrip(), active,
-                    self._settings.no_input_warn_s))
+                statuses.append(camera.status(name, self._settings.no_input_warn_s))
                 if active and self._settings.latency_histogram:
                     camera.publish_histogram()
                 else:
@@ -253,29 +284,6 @@ class DetectorNode(ManagedNode):
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-    def _status(self, name: str) -> DiagnosticStatus:
-        """Give the status of the node itself."""
-        recovery, loading = self._recovery, self._loading
-        values = {
-            'state': self.state(), 'cameras': len(self._cameras), 'failures': recovery.failures,
-            'restarts': recovery.restarts, 'last error': self._error or recovery.error}
-        if self._detector is not None:
-            values |= {'model': self._detector.card.name, 'backend': self._backend}
-        level, text = DiagnosticStatus.OK, self.state()
-        if loading is not None:
-            if loading.state != 'loading':  # this may take minutes
-                level = DiagnosticStatus.WARN
-            text = f'{loading.state}, {loading.elapsed():.0f} s'
-            values |= {'state': loading.state, 'elapsed s': f'{loading.elapsed():.0f}'}
-        elif self._error:
-            level, text = DiagnosticStatus.ERROR, self._error
-        elif recovery.failures:
-            level, text = DiagnosticStatus.ERROR, recovery.error
-        if (left := recovery.seconds_left()) is not None:
-            level = DiagnosticStatus.ERROR
-            text += f'; the model is loaded anew in {left:.0f} s'
-        return to_status(name, level, text, values)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -311,6 +319,9 @@ def main(args: list[str] | None = None) -> None:
         node.destroy_node()
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy put its predecessor back
+    if node.hangs:
+        # The usual way out destroys libraries under the thread that is still in them.
+        os._exit(1)
 
 
 if __name__ == '__main__':

@@ -37,6 +37,7 @@ from rclpy.parameter import Parameter
 
 SIDES = ('top', 'bottom', 'left', 'right')
 CLASS_PREFIX = 'class_thresholds.'
+QOS_PREFIX = 'qos_overrides.'
 EFFECTS = {'dynamic': 'takes effect at once',
            'static': 'takes effect at the next configure, refused unless unconfigured',
            'read_only': 'only at start'}
@@ -146,13 +147,28 @@ def declare_classes(node: Node, classes: Iterable[str]) -> None:
 def unknown(node: Node) -> list[str]:
     """Say which parameters given at start the node does not have."""
     names = [name for name in _given_at_start(node) if not node.has_parameter(name)
-             and not name.startswith((CLASS_PREFIX, 'qos_overrides.'))]
-    found = []
-    for name in sorted(names):
-        near = get_close_matches(name, [spec.name for spec in SPECS], 1)
-        found.append(f'the parameter {name} is ignored, there is none of that name'
-                     + (f'; is {near[0]} meant?' if near else ''))
-    return found
+             and not name.startswith((CLASS_PREFIX, QOS_PREFIX))]
+    return [f'the parameter {name} is ignored, there is none of that name{_meant(name, _BY_NAME)}'
+            for name in sorted(names)]
+
+
+def undeclared(node: Node, names: Iterable[str]) -> str:
+    """Say what is wrong with the first name that the node does not have, nothing if it has all."""
+    for name in names:
+        if node.has_parameter(name):
+            continue
+        if not name.startswith(CLASS_PREFIX):
+            return f'there is no parameter {name}{_meant(name, _BY_NAME)}'
+        classes = node.get_parameters_by_prefix(CLASS_PREFIX[:-1])
+        if not classes:
+            return f'there is no {name} yet: class thresholds exist once a model is loaded'
+        return f'there is no {name}, the model knows {", ".join(classes)}'
+    return ''
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, 1)
+    return f'; is {near[0]} meant?' if near else ''
 
 
 def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
@@ -160,6 +176,12 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
     known = {CLASS_PREFIX + name for name in classes}
     return sorted(name for name in _given_at_start(node)
                   if name.startswith(CLASS_PREFIX) and name not in known)
+
+
+def unknown_overrides(node: Node) -> list[str]:
+    """List qos_overrides given at start that fit no topic of the active node."""
+    return sorted(name for name in _given_at_start(node)
+                  if name.startswith(QOS_PREFIX) and not node.has_parameter(name))
 
 
 def _given_at_start(node: Node) -> Iterable[str]:

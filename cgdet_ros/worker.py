@@ -29,7 +29,9 @@ from cgdet_ros.parameters import Settings
 from cgdet_ros.recovery import Recovery
 from numpy.typing import NDArray
 
-STOP_S = 30.0
+
+class Hangs(Exception):
+    """A worker did not stop."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,19 @@ class Worker:
         self._thread = Thread(target=self._run, name='detector', daemon=True)
         self._thread.start()
 
-    def stop(self) -> bool:
-        """End after the batch in progress; False if that takes longer than STOP_S."""
+    def stop(self, patience: float) -> None:
+        """
+        Publish no more, and end after the batch in progress.
+
+        Hangs if that takes longer than `patience` seconds; the detector remains the worker's.
+        """
         with self._wake:
             self._running = False
             self._wake.notify()
-        self._thread.join(STOP_S)
-        return not self._thread.is_alive()
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            raise Hangs(f'inference hangs: it was left behind after {patience:g} s, with its '
+                        'memory; restart the node')
 
     def _run(self) -> None:
         while True:
@@ -107,13 +115,18 @@ class Worker:
         try:
             self._detector.infer(len(frames))
         except Exception as error:  # the backends' libraries raise anything
+            if not self._running:
+                return
             for frame in frames:
                 frame.camera.skip(frame.arrival.message, error)
             self._recovery.failed(str(error) or type(error).__name__, settings.max_failures)
             return
-        self._recovery.inferred()
         infer = perf_counter() - start
+        if self._running:  # else it hung, and the cameras and failures are another worker's now
+            self._recovery.inferred()
         for row, frame in enumerate(frames):
+            if not self._running:
+                return
             try:
                 self._finish(frame, settings, row, infer)
             except Exception as error:

@@ -91,6 +91,9 @@ class TorchBackend:
     def describe(self) -> str:
         return f'PyTorch {torch.__version__} {self.device}'
 
+    def close(self) -> None:
+        self.__dict__.pop('model', None)
+
 
 class RgbDetector(Detector):
     """Detect in RGB pictures (H, W, 3) uint8: how a teacher is trained and judged."""

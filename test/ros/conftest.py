@@ -94,7 +94,7 @@ class Client:
     def _status(self, message: Any) -> None:
         for status in message.status:
             self.statuses.append({'name': status.name, 'level': status.level,
-                                  'message': status.message,
+                                  'message': status.message, 'hardware': status.hardware_id,
                                   **{v.key: v.value for v in status.values}})
 
     def status(self, words: str = '', of: str = '', **values: str) -> dict[str, Any]:

@@ -111,6 +111,49 @@ def test_a_qos_override_is_one_cameras_own(start: Start, toy: Path) -> None:
         client.status('no image for', of='camera front', received='0')
 
 
+def test_qos_overrides_hold_for_publishers_and_ignored_ones_are_told(
+    start: Start, toy: Path,
+) -> None:
+    from rclpy.qos import ReliabilityPolicy
+    overrides = {'qos_overrides./front/detections.publisher.reliability': 'best_effort',
+                 'qos_overrides./front/label_info.publisher.reliability': 'best_effort',
+                 'qos_overrides./detections.publisher.depth': 3,
+                 'qos_overrides./front/detections.publisher.durability': 'transient_local'}
+
+    def reliability(topic: str) -> list[object]:
+        return [e.qos_profile.reliability for e in client.node.get_publishers_info_by_topic(topic)
+                if e.node_name == 'thermal_detector']
+
+    with start(cameras=('front', 'rear'), model_path=toy, autostart=False, **overrides) as client:
+        assert client.change_state('configure')
+        for _ in range(2):
+            assert client.change_state('activate')
+            # label_info and vision_info have a profile alike, and so have the cameras.
+            for topic, expected in (('front/detections', ReliabilityPolicy.BEST_EFFORT),
+                                    ('front/label_info', ReliabilityPolicy.BEST_EFFORT),
+                                    ('rear/detections', ReliabilityPolicy.RELIABLE),
+                                    ('rear/label_info', ReliabilityPolicy.RELIABLE),
+                                    ('front/vision_info', ReliabilityPolicy.RELIABLE)):
+                client.wait(lambda t=topic, e=expected: reliability(t) == [e])
+            assert client.change_state('deactivate')
+            assert client.change_state('cleanup') and client.change_state('configure')
+        ignored = [line for line in client.log.read_text().splitlines() if 'is ignored' in line]
+        assert len(ignored) == 4 and all(
+            '/detections.publisher.d' in line for line in ignored), ignored
+
+
+def test_a_wrong_qos_override_of_a_publisher_leaves_no_topic_behind(
+    start: Start, toy: Path,
+) -> None:
+    override = {'qos_overrides./debug_image.publisher.depth': 'deep'}
+    with start(model_path=toy, **override) as client:
+        status = client.wait(lambda: next(
+            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        assert 'qos_overrides./debug_image' in status['message']
+        assert client.state() == 'unconfigured'
+        client.wait(lambda: not client.node.count_publishers('detections'))
+
+
 def test_cameras_change_with_the_next_configure(start: Start, toy: Path) -> None:
     with start(cameras=('front', 'rear'), model_path=toy, autostart=False) as client:
         result = client.set_parameter('cameras', ['front', 'front'])

@@ -189,7 +189,7 @@ def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: 
         nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
         frame = np.zeros((2, 2, 2, 2))
         with pytest.raises(ValueError, match='dimensions|shape|unpack'):
-            camera._show(nothing, [], frame, Header(), settings)
+            camera._draw(nothing, [], frame, Header(), settings)
         camera.show(nothing, [], frame, Header(), settings)
         assert camera.statistics.failed == 0
         node.destroy_node()

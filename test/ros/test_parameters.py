@@ -115,6 +115,32 @@ def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
         assert classes(client) == ['0', '1', '2'], 'what was set holds, also after a reload'
 
 
+def test_a_name_that_is_not_there_is_answered_with_what_is(start: Start, toy: Path) -> None:
+    from rcl_interfaces.srv import SetParametersAtomically
+    from rclpy.parameter import Parameter
+    with start(model_path=toy, autostart=False) as client:
+        def refusal(name: str, value: object = 0.5) -> str:
+            result = client.set_parameter(name, value)
+            assert not result.successful
+            return str(result.reason)
+
+        assert refusal('score_treshold') == (
+            'there is no parameter score_treshold; is score_threshold meant?')
+        assert refusal('xyzzy') == 'there is no parameter xyzzy'
+        assert 'exist once a model is loaded' in refusal('class_thresholds.car')
+        assert client.change_state('configure')
+        assert client.set_parameter('class_thresholds.car', 0.5).successful
+        assert refusal('class_thresholds.zebra').endswith('knows person, bicycle, car')
+        both = [Parameter('score_threshold', value=0.7), Parameter('nonsense', value=1)]
+        result = client.call(SetParametersAtomically, 'set_parameters_atomically',
+                             SetParametersAtomically.Request(
+                                 parameters=[p.to_parameter_msg() for p in both])).result
+        assert not result.successful and 'no parameter nonsense' in result.reason
+        assert client.change_state('activate')
+        client.wait(lambda: client.labels)
+        assert client.labels[-1].threshold != pytest.approx(0.7), 'all or none'
+
+
 def test_a_request_that_makes_no_sense_is_answered(start: Start, toy: Path) -> None:
     from rcl_interfaces.msg import Parameter, ParameterValue
     from rcl_interfaces.srv import SetParameters

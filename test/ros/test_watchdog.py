@@ -55,6 +55,7 @@ def test_failing_inference_reloads_the_model_until_it_works(
         feed_until(client, 1.0, lambda: len(client.detections) > 1)
         status = client.wait(node_status(client, 'active', failures='0'))
         assert status['level'] == b'\x00' and int(status['restarts']) >= 2
+        assert len(client.infos) > 2 and {i.database_version for i in client.infos} == {1}
         assert 'inference keeps failing' in client.log.read_text()
 
 

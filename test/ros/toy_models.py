@@ -28,14 +28,15 @@ SHIFT = 20.0  # pixels that the boxes of a white frame lie further to the right 
 
 
 def write_model(
-    path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0,
-    classes: tuple[str, ...] = ('person', 'bicycle', 'car'),
+    path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0, hangs: bool = False,
+    classes: tuple[str, ...] = ('person', 'bicycle', 'car'), ballast: int = 0,
 ) -> Path:
     """
     Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
 
     fails: inference fails for frames with a pixel above 0.9. slow: multiplications of matrices
-    that it does for a black frame, such as the one it is loaded with.
+    that it does for a black frame, such as the one it is loaded with. hangs: it does so many for
+    frames with a pixel above 0.9 that inference does not end. ballast: bytes of weights.
     """
     pytest.importorskip('onnx', reason='training is not installed')
     from onnx import checker, helper, numpy_helper, save, TensorProto
@@ -47,7 +48,7 @@ def write_model(
         'axes': np.array([1, 2, 3]), 'shape': np.array([-1, 1, 1]), 'base': BOXES[None],
         'shift': np.float32(SHIFT), 'zero': np.float32(0), 'known': SCORES[None],
         'limit': np.float32(0.9), 'five': np.int64(5), 'vector': np.zeros(1, np.float32),
-        'many': np.float32(slow), 'one': np.float32(1), 'thousand': np.float32(1000),
+        'many': np.float32(slow or 1e15), 'one': np.float32(1), 'thousand': np.float32(1000),
         'yes': np.array(True), 'matrix': np.eye(256, dtype=np.float32)}
     node = helper.make_node
     nodes = [
@@ -55,22 +56,33 @@ def write_model(
         node('Reshape', ['mean', 'shape'], ['means']), node('Mul', ['means', 'shift'], ['moved']),
         node('ReduceMax', ['images'], ['top'], keepdims=0)]
     extra = 'zero'
+    if fails or hangs:
+        nodes += [node('Greater', ['top', 'limit'], ['bright'])]
     if fails:
-        nodes += [node('Greater', ['top', 'limit'], ['bright']),
-                  node('Cast', ['bright'], ['number'], to=TensorProto.INT64),
+        nodes += [node('Cast', ['bright'], ['number'], to=TensorProto.INT64),
                   node('Mul', ['number', 'five'], ['index']),
                   node('Gather', ['vector', 'index'], ['extra'])]
         extra = 'extra'
-    elif slow:
-        nodes += [node('Mul', ['top', 'thousand'], ['far']), node('Min', ['far', 'one'], ['lit']),
-                  node('Sub', ['one', 'lit'], ['dark']), node('Mul', ['dark', 'many'], ['times']),
+    elif slow or hangs:
+        if hangs:
+            nodes += [node('Cast', ['bright'], ['when'], to=TensorProto.FLOAT)]
+        else:
+            nodes += [node('Mul', ['top', 'thousand'], ['far']),
+                      node('Min', ['far', 'one'], ['lit']), node('Sub', ['one', 'lit'], ['when'])]
+        nodes += [node('Mul', ['when', 'many'], ['times']),
                   node('Cast', ['times'], ['trips'], to=TensorProto.INT64),
                   node('Loop', ['trips', 'yes', 'matrix'], ['product'], body=_multiply()),
                   node('ReduceMax', ['product'], ['most'], keepdims=0),
                   node('Mul', ['most', 'zero'], ['extra'])]
         extra = 'extra'
+    looked_up = 'means'
+    if ballast:  # by what only a run knows, else ONNX Runtime would fold it away
+        constants['ballast'] = np.arange(ballast // 4, dtype=np.float32)
+        nodes += [node('Cast', ['means'], ['where'], to=TensorProto.INT64),
+                  node('Gather', ['ballast', 'where'], ['weights'])]
+        looked_up = 'weights'
     nodes += [node('Add', ['moved', extra], ['all']), node('Add', ['base', 'all'], ['boxes']),
-              node('Mul', ['means', 'zero'], ['nothing']),
+              node('Mul', [looked_up, 'zero'], ['nothing']),
               node('Add', ['known', 'nothing'], ['scores'])]
     graph = helper.make_graph(
         nodes, 'toy', [value('images', 1, SIZE, SIZE)],

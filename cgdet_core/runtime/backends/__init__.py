@@ -41,3 +41,7 @@ class Backend(Protocol):
     def describe(self) -> str:
         """Name the backend, its version and device, for logs and diagnostics."""
         ...
+
+    def close(self) -> None:
+        """Free the model's memory; the backend can't be used afterwards, nor be in use now."""
+        ...

@@ -71,6 +71,11 @@ class OnnxRuntimeBackend:
     def describe(self) -> str:
         return describe_session(self._session)
 
+    def close(self) -> None:
+        # ONNX Runtime frees a session with the last reference to it.
+        self.__dict__.pop('_binding', None)
+        self.__dict__.pop('_session', None)
+
 
 def open_session(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
     """

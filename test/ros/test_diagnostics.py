@@ -1,0 +1,114 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What /diagnostics says: whose it is, what is wrong, and what to look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+from cgdet_core.runtime.detector import Timings
+from cgdet_ros.diagnostics import Statistics
+import numpy as np
+import pytest
+from toy_models import gray
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., Any]
+OK, WARN = b'\0', b'\1'
+
+
+def test_statuses_name_their_hardware(start: Start, toy: Path) -> None:
+    with start(cameras=('front', 'rear'), model_path=toy) as client:
+        client.wait_active()
+        assert client.status(of='detector')['hardware'] == gethostname()
+        assert client.status(of='camera front')['hardware'] == 'front'
+        client.send(client.image(gray(0.5), 'mono8'), 'front')
+        client.status(of='camera front', hardware='thermal_optical')
+        assert client.status(of='camera rear')['hardware'] == 'rear'
+
+
+def test_a_finalized_node_is_not_ok(start: Start, toy: Path) -> None:
+    with start(model_path=toy, autostart=False) as client:
+        assert client.status('unconfigured')['level'] == OK
+        assert client.change_state('shutdown')
+        assert client.status('restart the node', state='finalized')['level'] == WARN
+
+
+def test_silence_says_the_topic_and_who_publishes(start: Start, toy: Path) -> None:
+    from std_msgs.msg import Empty
+    with start(cameras=('front',), model_path=toy, no_input_warn_s=0.5) as client:
+        client.wait_active()
+        assert client.status('no image for', of='front')['message'].endswith(
+            'on /front/image_raw: 1 publisher: does its type or QoS differ?')
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert client.status('no image for', of='front', processed='1')['message'].endswith(
+            'on /front/image_raw: 1 publisher')
+        client.node.destroy_publisher(client.images)
+        client.status('/front/image_raw: 0 publishers', of='front')
+        client.node.create_publisher(Empty, 'front/image_raw', 10)
+        client.status('/front/image_raw: 1 publisher', of='front', received='1')
+
+
+def test_stamps_in_the_future_are_a_warning(start: Start, toy: Path) -> None:
+    with start(model_path=toy, use_sim_time='true') as client:  # and nobody publishes /clock
+        client.wait_active()
+        message = client.image(gray(0.5), 'mono8')
+        message.header.stamp.sec = 1_700_000_000
+        client.send(message)
+        status = client.status('in the future', of='camera', processed='1')
+        assert status['level'] == WARN and 'stamps lie 1700000000.1 s' in status['message']
+        assert 'share a clock' in status['message']
+
+
+@pytest.mark.parametrize(('age', 'level'), [(0.02, OK), (-0.9, OK), (-1.5, WARN)])
+def test_clocks_may_differ_a_little(age: float, level: bytes) -> None:
+    statistics = Statistics()
+    statistics.frame_received('thermal', replaces=False)
+    statistics.frame_done('mono16', 0.02, Timings(0.0, 0.02, 0.0), age)
+    assert statistics.status('camera', 'front', '/image_raw', 2.0).level == level
+
+
+def test_dropped_frames_are_replaced_or_too_old() -> None:
+    statistics = Statistics()
+    for number in range(5):
+        statistics.frame_received('thermal', replaces=number > 2)
+    statistics.frame_too_old(3.0)
+    status = statistics.status('camera', 'front', '/image_raw', 60.0)
+    values = {v.key: v.value for v in status.values}
+    assert (values['dropped'], values['replaced'], values['too old']) == ('3', '2', '1')
+    assert status.hardware_id == 'thermal' and status.level == WARN
+
+
+def test_false_colour_stays_in_the_status(start: Start, toy: Path) -> None:
+    with start(model_path=toy) as client:
+        client.wait_active()
+        grey = np.repeat(gray(0.5)[..., None], 3, 2)
+        client.send(client.image(grey, 'bgr8'))
+        client.status('running', of='camera', processed='1', false_colour='no')
+        coloured = grey.copy()
+        coloured[..., 0] = 0
+        client.send(client.image(coloured, 'bgr8'))
+        client.status('running', of='camera', processed='2', false_colour='yes')
+
+
+def test_activation_tells_its_topics(start: Start, toy: Path) -> None:
+    with start(cameras=('front', 'rear'), model_path=toy, autostart=False,
+               input_transport='compressed') as client:
+        assert client.change_state('configure')
+        assert ' -> ' not in client.log.read_text()
+        assert client.change_state('activate')
+        client.wait(lambda: 'active: /front/image_raw/compressed -> /front/detections, '
+                    '/rear/image_raw/compressed -> /rear/detections' in client.log.read_text())

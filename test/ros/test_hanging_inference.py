@@ -1,0 +1,155 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Inference that does not return: it is told, left behind, and never heard of again."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+import signal
+from threading import Event
+import time
+from typing import Any
+
+from cgdet_ros import detector_node
+from cgdet_ros.detector_node import DetectorNode
+import pytest
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from toy_models import gray, write_model
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., Any]
+SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
+
+
+def test_deactivating_is_an_error_that_says_so_and_the_node_goes_on(
+    start: Start, tmp_path: Path,
+) -> None:
+    with start(model_path=write_model(tmp_path / 'model.onnx', hangs=True)) as client:
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        client.images.publish(client.image(gray(1.0), 'mono8'))
+        client.status('running', of='camera', received='2')
+        assert not client.change_state('deactivate') and client.state() == 'unconfigured'
+        status = client.status('inference hangs', of='detector')
+        assert status['level'] == b'\x02' and 'restart the node' in status['message']
+        assert 'inference hangs' in client.log.read_text()
+        count = len(client.infos)
+        assert client.change_state('configure') and client.change_state('activate')
+        client.wait(lambda: len(client.infos) > count)
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        assert len(client.detections) == 2
+        assert 'restart the node' in client.status('active', of='detector')['left behind']
+        client.process.send_signal(signal.SIGINT)
+        assert client.process.wait(30) == 1, 'a thread was left behind'
+        client.process.returncode = 0  # `start` expects that of the others
+
+
+@pytest.mark.parametrize('transition', ['shutdown', None], ids=['shutdown', 'ctrl-c'])
+def test_the_way_out_does_not_wait_for_it(
+    start: Start, tmp_path: Path, transition: str | None,
+) -> None:
+    with start(model_path=write_model(tmp_path / 'model.onnx', hangs=True)) as client:
+        client.wait_active()
+        client.images.publish(client.image(gray(1.0), 'mono8'))
+        client.status('running', of='camera', received='1')
+        if transition:
+            assert client.change_state(transition) and client.state() == 'finalized'
+        client.process.send_signal(signal.SIGINT)
+        assert client.process.wait(30) == 1
+        assert 'inference hangs' in client.log.read_text()
+        client.process.returncode = 0
+
+
+class Gate:
+    """A model's backend that lets no inference through while it is closed."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.open, self.entered = Event(), Event()
+
+    def infer(self, *arrays: Any) -> None:
+        self.entered.set()
+        self.open.wait()
+        self._backend.infer(*arrays)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+
+@pytest.fixture
+def node(domain: int, toy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DetectorNode]:
+    monkeypatch.setattr(detector_node, 'STUCK_S', 0.5)
+    rclpy.init()
+    node = DetectorNode(parameter_overrides=[
+        Parameter('model_path', value=str(toy)), Parameter('autostart', value=False)])
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def image(second: int) -> Image:
+    frame = gray(0.5)
+    message = Image(height=frame.shape[0], width=frame.shape[1], encoding='mono8',
+                    step=frame.shape[1], data=frame.tobytes())
+    message.header.stamp.sec = second
+    return message
+
+
+def wait(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_worker_that_returns_late_is_not_heard_of(node: DetectorNode) -> None:
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    old, worker = node._detector, node._worker
+    gate = old.backend = Gate(old.backend)
+    camera, = node._cameras
+    published: list[int] = []
+    publish = camera._detections.publish
+    camera._detections.publish = lambda m: (published.append(m.header.stamp.sec), publish(m))
+    camera._receive(image(1))
+    gate.entered.wait()
+    camera._receive(image(2))
+    assert node.trigger_deactivate() == ERROR and node.state() == 'unconfigured'
+    assert 'inference hangs' in node._error and node.hangs
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    assert node._detector is not old and node._worker is not worker
+    node._recovery.failed('its successor fails', 0)
+    gate.open.set()  # its model was not closed under its feet: infer returns
+    worker._thread.join(30)
+    assert not worker._thread.is_alive() and not published
+    assert camera.statistics.processed == 0 and camera.statistics.failed == 0
+    assert node._recovery.failures == 1, 'failures are those of the new worker'
+    camera, = node._cameras
+    camera._receive(image(3))
+    wait(lambda: camera.statistics.processed == 1)
+    assert node.trigger_deactivate() == SUCCESS and node.state() == 'inactive'
+
+
+def test_cleanup_closes_the_model(node: DetectorNode) -> None:
+    assert node.trigger_configure() == SUCCESS
+    detector = node._detector
+    detector.infer()
+    assert node.trigger_cleanup() == SUCCESS
+    with pytest.raises(AttributeError):
+        detector.infer()
