@@ -17,6 +17,7 @@
 from collections.abc import Callable
 import json
 from pathlib import Path
+import resource
 import shutil
 import subprocess
 
@@ -59,7 +60,7 @@ def test_detect_in_pictures_folders_videos_and_bags(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
     folder = scenes.parent / 'thermal'
-    picture = sorted(folder.iterdir())[0]
+    picture = shutil.copy(sorted(folder.iterdir())[0], tmp_path / 'alone.png')
     video = tmp_path / 'clip.avi'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'MJPG'), 10, (160, 128))
     for _ in range(3):
@@ -80,8 +81,11 @@ def test_detect_in_pictures_folders_videos_and_bags(
         x, y, w, h = box['bbox']
         assert x >= 0 and y >= 0 and x + w <= 160.01 and y + h <= 128.01
     pictures = list((out / 'pictures').rglob('*.png'))
-    assert len(pictures) >= 12 and cv2.imread(str(pictures[0])).shape == (128, 160, 3)
+    assert len(pictures) == len(data['images'])
+    assert cv2.imread(str(pictures[0])).shape == (128, 160, 3)
     before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
+    again = run_cgdet('detect', onnx_model, picture, picture, '--output', tmp_path / 'twice')
+    assert again.returncode == 1 and 'Two frames are called alone.png' in again.stderr
     for source, option, words in ((folder, (), '--overwrite'),
                                   (out / 'pictures', ('--overwrite',), 'drawn into')):
         result = run_cgdet('detect', onnx_model, source, '--output', out, *option)
@@ -113,14 +117,20 @@ def test_the_report_is_written_before_the_pictures(
 ) -> None:
     bag, out = tmp_path / 'bag', tmp_path / 'out'
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
-    out.mkdir()
-    (out / 'worst').touch()  # a file, which no folder replaces
     command = ('bag', 'evaluate', onnx_model, bag, '--data', scenes, '--output', out)
-    result = run_cgdet(*command)
-    assert result.returncode == 1 and 'worst exists already' in result.stderr
-    result = run_cgdet(*command, '--overwrite', '--json', tmp_path / 'ap.json')
+    out.mkdir()
+    (out / 'worst').touch()
+    result = run_cgdet(*command, '--overwrite')
+    assert result.returncode == 1 and 'worst is no folder' in result.stderr
+    (out / 'worst').unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a report, but no picture
+    try:
+        result = run_cgdet(*command, '--json', tmp_path / 'ap.json')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert 'worst' in result.stderr
+    assert 'File too large: ' in result.stderr and '.png' in result.stderr
     for path in (out / 'report.json', tmp_path / 'ap.json'):
         report = json.loads(path.read_text())
         assert report['images'] == 12 and report['annotations_without_frame'] == 0

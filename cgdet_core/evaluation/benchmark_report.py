@@ -14,9 +14,11 @@
 
 """Show what `cgdet benchmark` measured: tables, and a plot."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.runtime.files import write_atomically
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -115,8 +117,9 @@ def plot(report: Report, path: Path) -> None:
     machine = report['machine']
     figure.suptitle(f'{machine["cpu"]}, {report["settings"]["threads"]} threads, '
                     f'{machine["date"][:10]}', fontsize='medium')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:])
+    write_atomically(path, content.getvalue())
 
 
 def _cell(value: float | None) -> str:

@@ -14,6 +14,7 @@
 
 """Figures of an ablation: curves, claims, features and pictures."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cgdet_core.evaluation import analysis
 from cgdet_core.evaluation.measure import Arrays, detections_of
 from cgdet_core.evaluation.pictures import write_failures, write_triptychs
 from cgdet_core.evaluation.statistics import metrics_of, Result
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.normalization import Normalization
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -162,5 +164,7 @@ def _load(folder: Path) -> Arrays:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure and give its file."""
-    figure.savefig(path, dpi=DPI)
+    content = BytesIO()
+    figure.savefig(content, dpi=DPI, format=path.suffix[1:])
+    write_atomically(path, content.getvalue())
     return path

@@ -88,7 +88,7 @@ def test_a_distribution_needs_the_variable_that_it_reads(
     here = {'ROS_DISTRO': distribution}
     assert profile_check(here | {name: str(SHIPPED)}, SHIPPED).level == 'OK'
     check = profile_check(here | {other: str(SHIPPED)}, SHIPPED)
-    assert check.level == 'WARN' and check.advice.endswith(f': export {name}={SHIPPED}')
+    assert check.level == 'WARN' and check.advice.endswith(f'export {name}={SHIPPED}')
 
 
 def test_shared_memory(tmp_path: Path) -> None:
