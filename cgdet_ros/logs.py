@@ -26,6 +26,7 @@ class RosLog(logging.Handler):
         super().__init__(logging.INFO)
         self._logger = logger
         self._runtime = logging.getLogger('cgdet_core.runtime')
+        self._level = self._runtime.level
         self._runtime.setLevel(logging.INFO)
         self._runtime.addHandler(self)
 
@@ -40,4 +41,5 @@ class RosLog(logging.Handler):
 
     def close(self) -> None:
         self._runtime.removeHandler(self)
+        self._runtime.setLevel(self._level)
         super().close()
