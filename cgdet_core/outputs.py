@@ -26,18 +26,18 @@ def check_outputs(
     option: str = '--output',
 ) -> None:
     """UserError for what could not be written, or exists and may not be replaced."""
-    folders = list(folders)
-    for path in [*files, *folders]:
-        absolute = path.absolute()
-        if path.is_dir() and path not in folders:
+    wanted = [(path, False) for path in files] + [(path, True) for path in folders]
+    for path, folder in wanted:
+        if path.is_dir() and not folder:
             raise UserError(f'{path} is a folder; give {option} the name of a file.')
-        if path.exists() and not (path.is_dir() if path in folders else path.is_file()):
-            raise UserError(f'{path} is no {"folder" if path in folders else "file"}; choose '
-                            f'another {option}.')
+        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+            raise UserError(f'{path} is no {"folder" if folder else "file"}; choose another '
+                            f'{option}.')
         if path.exists() and not overwrite:
             raise UserError(f'{path} exists already; choose another {option} or add --overwrite.')
-        inside = next(p for p in (absolute, *absolute.parents)
-                      if p.exists() and (p != absolute or path in folders))
+        absolute = path.absolute()
+        places = (absolute, *absolute.parents) if folder else absolute.parents
+        inside = next(place for place in places if place.exists())
         if not inside.is_dir():
             raise UserError(f'{path} cannot be written: {inside} is no folder.')
         if not os.access(inside, os.W_OK | os.X_OK):
