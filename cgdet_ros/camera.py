@@ -16,7 +16,7 @@
 
 from dataclasses import dataclass
 from threading import Condition
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter
 from typing import Any
 
 from cgdet_core.runtime import Detections, ModelCard
@@ -46,6 +46,7 @@ from std_msgs.msg import Header, UInt32MultiArray
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
 LOG_PERIOD_S = 5.0  # of images that went wrong
+PREPARATION_S = 0.005  # at most, that the executor leaves the worker to an image
 
 
 # Profiles are made anew each time, as rclpy writes qos_overrides into them.
@@ -69,6 +70,12 @@ def input_qos() -> QoSProfile:
         durability=DurabilityPolicy.VOLATILE)
 
 
+class Handover(Condition):
+    """Guard the cameras' slots, between the executor that fills them and the worker."""
+
+    idle = False  # the worker waits for an image
+
+
 @dataclass(frozen=True)
 class Arrival:
     """An image and when it came, perf_counter's seconds."""
@@ -86,7 +93,7 @@ class Camera:
     """
 
     def __init__(
-        self, node: Node, name: str, wake: Condition, card: ModelCard, settings: ModelSettings,
+        self, node: Node, name: str, wake: Handover, card: ModelCard, settings: ModelSettings,
     ) -> None:
         self.name = name
         self.statistics = Statistics()
@@ -163,8 +170,10 @@ class Camera:
             self.statistics.frame_received(
                 message.header.frame_id, replaces=self._slot is not None)
             self._slot = arrival
-            self._wake.notify()
-        sleep(0)  # the worker has its turn at once, not after all that the executor still does
+            self._wake.notify_all()
+            if self._wake.idle:
+                # What the executor still does would take the interpreter from the worker.
+                self._wake.wait(PREPARATION_S)
 
     def waits(self) -> bool:
         """Say whether there is an image to take."""

@@ -18,12 +18,11 @@ from collections.abc import Callable
 import os
 import signal
 import sys
-from threading import Condition
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_ros import parameters
-from cgdet_ros.camera import Camera
+from cgdet_ros.camera import Camera, Handover
 from cgdet_ros.diagnostics import node_status, STUCK_S
 from cgdet_ros.executor import NodeExecutor
 from cgdet_ros.loading import Loading, return_memory, Stopped
@@ -62,7 +61,7 @@ class DetectorNode(ManagedNode):
         self._detector: Detector | None = None
         self._backend = ''
         self._cameras: list[Camera] = []
-        self._wake = Condition()
+        self._wake = Handover()
         self._worker: Worker | None = None
         self.hangs = False  # a worker that was left behind; only the process's end ends it
         self._recovery = Recovery()

@@ -16,7 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Condition, Thread
+from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -24,7 +24,7 @@ from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detector import Timings
 from cgdet_core.runtime.geometry import Letterbox
 from cgdet_core.runtime.image_message import encoding_of
-from cgdet_ros.camera import Arrival, Camera
+from cgdet_ros.camera import Arrival, Camera, Handover
 from cgdet_ros.parameters import Settings
 from cgdet_ros.recovery import Recovery
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class Worker:
     """
 
     def __init__(
-        self, detector: Detector, cameras: list[Camera], wake: Condition,
+        self, detector: Detector, cameras: list[Camera], wake: Handover,
         settings: Callable[[], Settings], recovery: Recovery,
     ) -> None:
         self._detector = detector
@@ -77,7 +77,7 @@ class Worker:
         """
         with self._wake:
             self._running = False
-            self._wake.notify()
+            self._wake.notify_all()
         self._thread.join(patience)
         if self._thread.is_alive():
             raise Hangs(f'inference hangs: it was left behind after {patience:g} s, with its '
@@ -86,8 +86,10 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
+                self._wake.idle = True
                 self._wake.wait_for(
                     lambda: not self._running or any(c.waits() for c in self._turns))
+                self._wake.idle = False
                 if not self._running:
                     return
                 batch = self._take()
@@ -109,6 +111,8 @@ class Worker:
                 continue
             if frame is not None:
                 frames.append(frame)
+        with self._wake:
+            self._wake.notify_all()
         if not frames:
             return
         start = perf_counter()

@@ -16,13 +16,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Condition
 from time import monotonic, sleep
 from typing import Any
 
 from cgdet_core.runtime import Detections, load_card
 from cgdet_core.runtime.geometry import Crop
-from cgdet_ros.camera import Camera
+from cgdet_ros.camera import Camera, Handover
 from cgdet_ros.collector import from_message
 from cgdet_ros.parameters import ModelSettings, Settings
 import cv2
@@ -180,7 +179,7 @@ def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: 
     try:
         node = rclpy.create_node('picture')
         settings = Settings(0.0, 2.0, 10, False, True, Crop(), np.array([0.3]))
-        camera = Camera(node, '', Condition(), load_card(toy), ModelSettings(
+        camera = Camera(node, '', Handover(), load_card(toy), ModelSettings(
             str(toy), 'auto', 1, 'raw', False, 1.0, ('',)))
         node.create_subscription(Image, 'debug_image', lambda _: None, 10)
         end = monotonic() + 20
