@@ -192,6 +192,8 @@ class OnnxTeacher:
                 f'The input of the teacher {config.path} must be (n, 3, height, width), it is '
                 f'({", ".join(str(s or "any") for s in sizes)}).')
         self._fixed_batch = sizes[0] > 0
+        if config.input_size not in (None, (sizes[3], sizes[2])):
+            _open_size(cut.graph)
         if config.input_size is None and not all(sizes[2:]):
             raise UserError(f'The teacher {config.path} takes any input size; choose one with '
                             'teacher.input_size.')
@@ -228,6 +230,19 @@ class OnnxTeacher:
         found = [self._session.run(self._tensors, {self._input: part.numpy()}) for part in parts]
         return [torch.from_numpy(np.concatenate(level)).to(pixels.device)
                 for level in zip(*found)]
+
+
+def _open_size(graph: Any) -> None:
+    """
+    Let a graph take pictures of any size: files often fix it for the sake of the head alone.
+
+    Whether its layers can, shows when it runs.
+    """
+    for value in (*graph.input, *graph.output):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis > 1:
+                dim.dim_param = f'{value.name}_{axis}'
+    del graph.value_info[:]
 
 
 KINDS: dict[str, Callable[[TeacherConfig], Any]] = {

@@ -110,6 +110,16 @@ def test_an_onnx_detector_equals_its_original(exported: Path, rgb_teacher: Path)
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 
+def test_an_onnx_detector_of_a_fixed_size_takes_another(exported: Path, rgb_teacher: Path) -> None:
+    size = (96, 64)
+    teacher = open_teacher(TeacherConfig(
+        kind='onnx', path=exported, tensors=('low', 'middle', 'high'), input_size=size))
+    original = open_teacher(TeacherConfig(path=rgb_teacher))
+    images = torch.nn.functional.interpolate(pictures(2), size[::-1])
+    for one, two in zip(teacher.features(images), original.features(images)):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+
+
 def test_what_an_onnx_detector_was_trained_on(
     tmp_path: Path, pooling_teacher: Callable[..., Path],
 ) -> None:
@@ -138,14 +148,19 @@ def test_wrong_tensors_are_named(
 
 
 def test_onnx_files_that_cannot_be_used_are_explained(
-    tmp_path: Path, exported: Path, pooling_teacher: Callable[..., Path],
+    tmp_path: Path, pooling_teacher: Callable[..., Path],
 ) -> None:
     damaged = tmp_path / 'damaged.onnx'
     damaged.write_bytes(b'no onnx')
+    # A constant of one size, multiplied with the picture: no other size can run.
+    model = onnx.load(pooling_teacher(tmp_path / 'fixed.onnx'))
+    model.graph.initializer[0].CopyFrom(helper.make_tensor(
+        'gain', TensorProto.FLOAT, (1, 1, 64, 64), [1.0] * 64 * 64))
+    onnx.save(model, fixed := tmp_path / 'fixed.onnx')
     for path, tensors, size, words in (
             (damaged, ('a', 'b', 'c'), None, 'not a readable ONNX file'),
             (pooling_teacher(tmp_path / 'p.onnx'), ('p8', 'p16', 'p32'), None, 'any input size'),
-            (exported, ('low', 'middle', 'high'), (320, 256), 'cannot run at 320x256')):
+            (fixed, ('p8', 'p16', 'p32'), (320, 256), 'cannot run at 320x256')):
         with pytest.raises(UserError, match=words):
             open_teacher(TeacherConfig(kind='onnx', path=path, tensors=tensors, input_size=size))
 
