@@ -191,9 +191,10 @@ class OnnxTeacher:
             raise UserError(
                 f'The input of the teacher {config.path} must be (n, 3, height, width), it is '
                 f'({", ".join(str(s or "any") for s in sizes)}).')
-        self._fixed_batch = sizes[0] > 0
-        if config.input_size not in (None, (sizes[3], sizes[2])):
-            _open_size(cut.graph)
+        opened = config.input_size not in (None, (sizes[3], sizes[2]))
+        if opened:
+            _open_shapes(cut.graph)
+        self._fixed_batch = sizes[0] > 0 and not opened
         if config.input_size is None and not all(sizes[2:]):
             raise UserError(f'The teacher {config.path} takes any input size; choose one with '
                             'teacher.input_size.')
@@ -207,7 +208,7 @@ class OnnxTeacher:
         width, height = self.input_size
         try:
             self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
-            found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+            found = self.features(torch.zeros(2, 3, height, width, dtype=torch.uint8))
         except Exception as error:  # ONNX Runtime's own error classes
             raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '
                             f'{str(error).splitlines()[0]}') from None
@@ -232,15 +233,15 @@ class OnnxTeacher:
                 for level in zip(*found)]
 
 
-def _open_size(graph: Any) -> None:
+def _open_shapes(graph: Any) -> None:
     """
-    Let a graph take pictures of any size: files often fix it for the sake of the head alone.
+    Let a graph take any number of pictures of any size: often only the head needs them fixed.
 
     Whether its layers can, shows when it runs.
     """
     for value in (*graph.input, *graph.output):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis > 1:
+            if axis != 1:
                 dim.dim_param = f'{value.name}_{axis}'
     del graph.value_info[:]
 
