@@ -17,7 +17,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -237,10 +236,10 @@ def _finish(made: _Set, parts: list[Report]) -> Report:
     """Write the annotation file and the contact sheet, read from the files as a user would."""
     path = made.folder / 'annotations.json'
     # CVAT's import asks for "licenses".
-    write_atomically(path, (json.dumps({
+    write_json(path, {
         'info': {'description': 'made by "cgdet bag to-dataset"'}, 'licenses': [],
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],
-        'images': made.images, 'annotations': made.annotations}) + '\n').encode())
+        'images': made.images, 'annotations': made.annotations}, None)
     records = load_coco(path).images
     paired = [r for r in records if r.rgb_path is not None]
     pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path)))

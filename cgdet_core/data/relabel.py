@@ -22,7 +22,7 @@ from typing import Any
 from cgdet_core.data.coco import read_values
 from cgdet_core.errors import UserError
 from cgdet_core.outputs import check_outputs
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import write_json
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
@@ -59,7 +59,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     kept = [frame for frame in ours['images'] if frame['id'] in labelled]
     boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
     content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
-    write_atomically(output, (json.dumps(content) + '\n').encode())
+    write_json(output, content, None)
     return len(kept), len(boxes), len(ours['images']) - len(kept)
 
 

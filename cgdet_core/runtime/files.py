@@ -58,6 +58,6 @@ def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> Non
         os.replace(temporary, path)
 
 
-def write_json(path: str | Path, values: dict[str, Any]) -> None:
-    """Write a report."""
-    write_atomically(path, (json.dumps(values, indent=2) + '\n').encode())
+def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2) -> None:
+    """Write a report, or with no `indent` a large file that people need not read."""
+    write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())

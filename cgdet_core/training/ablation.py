@@ -39,7 +39,7 @@ from cgdet_core.evaluation.machine import processor
 from cgdet_core.evaluation.measure import measure, VERSION
 from cgdet_core.evaluation.statistics import markdown, Result, summarize
 from cgdet_core.models.checkpoint import KEY, read_checkpoint
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import temporary_for, write_atomically, write_json
 from cgdet_core.training.grid import Ablation, recipe_hash, Run
 import numpy as np
 from rich.console import Console
@@ -138,9 +138,11 @@ def _measure(run: Run, seconds: float) -> None:
     found, of_objects = measure(last, coco)
     arrays: dict[str, Any] = of_objects
     checkpoint = read_checkpoint(last)
-    temporary = recipe.folder / '.arrays.npz'
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, recipe.folder / 'arrays.npz')
+    path = recipe.folder / 'arrays.npz'
+    with temporary_for(path) as temporary:
+        with temporary.open('wb') as file:  # savez would add its ending to a name
+            np.savez_compressed(file, **arrays)
+        os.replace(temporary, path)
     result = {
         'version': VERSION, 'variant': run.variant, 'seed': run.seed,
         'recipe': recipe_hash(recipe),
@@ -148,7 +150,7 @@ def _measure(run: Run, seconds: float) -> None:
         'commit': checkpoint[KEY]['card']['training']['commit'],
         'train_seconds': round(seconds, 1), 'machine': machine(), 'data': recipe.data.val.name,
         **found}
-    write_atomically(run.result, (json.dumps(result, indent=1) + '\n').encode())
+    write_json(run.result, result)
 
 
 def machine() -> dict[str, Any]:
@@ -186,8 +188,7 @@ def write_tables(ablation: Ablation) -> None:
             for r in results]
     values = {**summary, 'runs': runs, 'grid': len(ablation.runs)}
     text = markdown(summary, len(ablation.runs))
-    content = json.dumps(values, indent=1) + '\n'
-    write_atomically(ablation.output / 'table.json', content.encode())
+    write_json(ablation.output / 'table.json', values)
     write_atomically(ablation.output / 'table.md', text.encode())
 
 

@@ -174,7 +174,8 @@ def test_command_line(
     report = json.loads((tmp_path / 'v.json').read_text())
     assert report['passed'] and report['frames'] == 12 and report['detections'] > 0
     assert report['AP']['drop'] == pytest.approx(0, abs=5e-4)
-    assert report['score']['p99'] < 1e-5
+    # Where another of two overlapping boxes was kept, its score is a little different, too.
+    assert report['score']['p50'] < 1e-5 and report['score']['p99'] < 1e-3
     bad = perturbed(onnx_model, tmp_path / 'bad.onnx')
     result = run_cgdet('verify', bad, '--against', onnx_model, *options)
     assert result.returncode == 1 and 'Traceback' not in result.stderr

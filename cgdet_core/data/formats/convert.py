@@ -15,7 +15,6 @@
 """Native data sets to our paired COCO form, with a report and a contact sheet."""
 
 import difflib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.outputs import check_outputs
-from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.runtime.files import write_json
 from cgdet_core.runtime.frames import read_thermal
 import cv2
 from rich.console import Console
@@ -67,7 +66,7 @@ def convert(
     sets = {s: content for s, content in sets.items() if content['images']}
     _check_sets(listing, sets, tally)
     for split, content in sets.items():
-        write_atomically(targets[split], (json.dumps(content) + '\n').encode())
+        write_json(targets[split], content, None)
     loaded = {s: load_coco(targets[s], folder) for s in sets}
     records = [r for coco in loaded.values() for r in coco.images]
     paired = evenly([r for r in records if r.rgb_path is not None], ALIGNMENT_PAIRS)
