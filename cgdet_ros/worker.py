@@ -86,6 +86,8 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
+                if not self._running:
+                    return  # what the cameras share is another worker's now
                 self._wake.idle = True
                 self._wake.wait_for(
                     lambda: not self._running or any(c.waits() for c in self._turns))

@@ -134,7 +134,7 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
         'outputs': len(new), 'output hz': round(len(new) / options.seconds, 2),
         'in order': stamps == sorted(set(stamps)), **ages,
         'overhead p50 ms': float(status['overhead p50 ms']),
-        'of it pre and post p50 ms': round(
+        'of it pre p50 + post p50 ms': round(
             float(status['pre p50 ms']) + float(status['post p50 ms']), 2),
         'backend': status['backend']}
     # An image waits for the inference in progress, which may be a slow one.
@@ -234,7 +234,7 @@ def test_restarts(options: argparse.Namespace) -> tuple[Figures, bool]:
             seconds.append(monotonic() - start)
         figures = {'restarts': options.frames, 'recovered': recovered,
                    's to the third detection': _percentiles(np.array(seconds)),
-                   'memory MB before': memory, 'half way': middle,
+                   'memory MB before': memory, 'memory MB half way': middle,
                    'memory MB after': _resident_mb(process)}
     return figures, recovered == options.frames
 

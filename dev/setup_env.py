@@ -162,9 +162,8 @@ def install(*arguments: str) -> None:
             pass
     if (VENV / 'bin' / 'uv').exists():
         try:
-            # uv reads no pip configuration: a private index may be known to pip alone. Without
-            # bytecode, and where PYTHONDONTWRITEBYTECODE is set for ever, each process that
-            # imports torch and lightning compiles them, which takes twice as long as the rest.
+            # uv reads no pip configuration: a private index may be known to pip alone. It leaves
+            # bytecode to the first import; with PYTHONDONTWRITEBYTECODE set, to every import.
             return run([str(VENV / 'bin' / 'uv'), 'pip', 'install', '--python', str(PYTHON),
                         '--compile-bytecode', *arguments], 'uv could not install the packages')
         except SetupError:

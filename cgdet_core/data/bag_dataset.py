@@ -239,7 +239,7 @@ def _finish(made: _Set, parts: list[Report]) -> Report:
     write_json(path, {
         'info': {'description': 'made by "cgdet bag to-dataset"'}, 'licenses': [],
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],
-        'images': made.images, 'annotations': made.annotations}, None)
+        'images': made.images, 'annotations': made.annotations}, indent=None)
     records = load_coco(path).images
     paired = [r for r in records if r.rgb_path is not None]
     pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path)))

@@ -59,7 +59,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     kept = [frame for frame in ours['images'] if frame['id'] in labelled]
     boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
     content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
-    write_json(output, content, None)
+    write_json(output, content, indent=None)
     return len(kept), len(boxes), len(ours['images']) - len(kept)
 
 

@@ -191,10 +191,9 @@ class OnnxTeacher:
             raise UserError(
                 f'The input of the teacher {config.path} must be (n, 3, height, width), it is '
                 f'({", ".join(str(s or "any") for s in sizes)}).')
-        opened = config.input_size not in (None, (sizes[3], sizes[2]))
-        if opened:
-            _open_shapes(cut.graph)
-        self._fixed_batch = sizes[0] > 0 and not opened
+        self._fixed_batch = sizes[0] > 0
+        if all(sizes[2:]) and config.input_size not in (None, (sizes[3], sizes[2])):
+            _open_size(cut.graph)
         if config.input_size is None and not all(sizes[2:]):
             raise UserError(f'The teacher {config.path} takes any input size; choose one with '
                             'teacher.input_size.')
@@ -208,7 +207,7 @@ class OnnxTeacher:
         width, height = self.input_size
         try:
             self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
-            found = self.features(torch.zeros(2, 3, height, width, dtype=torch.uint8))
+            found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
         except Exception as error:  # ONNX Runtime's own error classes
             raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '
                             f'{str(error).splitlines()[0]}') from None
@@ -233,15 +232,15 @@ class OnnxTeacher:
                 for level in zip(*found)]
 
 
-def _open_shapes(graph: Any) -> None:
+def _open_size(graph: Any) -> None:
     """
-    Let a graph take any number of pictures of any size: often only the head needs them fixed.
+    Let a graph take pictures of another size: often only the head needs the one it was made for.
 
     Whether its layers can, shows when it runs.
     """
     for value in (*graph.input, *graph.output):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis != 1:
+            if axis > 1:
                 dim.dim_param = f'{value.name}_{axis}'
     del graph.value_info[:]
 

@@ -59,5 +59,5 @@ def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> Non
 
 
 def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2) -> None:
-    """Write a report, or with no `indent` a large file that people need not read."""
+    """Write a report; indent None: a file that nobody reads, as small as it gets."""
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())

@@ -156,6 +156,8 @@ def test_onnx_files_that_cannot_be_used_are_explained(
     model = onnx.load(pooling_teacher(tmp_path / 'fixed.onnx'))
     model.graph.initializer[0].CopyFrom(helper.make_tensor(
         'gain', TensorProto.FLOAT, (1, 1, 64, 64), [1.0] * 64 * 64))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 64
     onnx.save(model, fixed := tmp_path / 'fixed.onnx')
     for path, tensors, size, words in (
             (damaged, ('a', 'b', 'c'), None, 'not a readable ONNX file'),

@@ -66,7 +66,7 @@ def convert(
     sets = {s: content for s, content in sets.items() if content['images']}
     _check_sets(listing, sets, tally)
     for split, content in sets.items():
-        write_json(targets[split], content, None)
+        write_json(targets[split], content, indent=None)
     loaded = {s: load_coco(targets[s], folder) for s in sets}
     records = [r for coco in loaded.values() for r in coco.images]
     paired = evenly([r for r in records if r.rgb_path is not None], ALIGNMENT_PAIRS)

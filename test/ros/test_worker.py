@@ -1,0 +1,84 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What executor and worker leave to each other."""
+
+from threading import Event
+from time import monotonic
+
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.geometry import Crop
+from cgdet_ros import camera as camera_module
+from cgdet_ros.camera import Camera, Handover
+from cgdet_ros.parameters import ModelSettings, Settings
+from cgdet_ros.recovery import Recovery
+from cgdet_ros.worker import Worker
+import numpy as np
+import pytest
+import rclpy
+from sensor_msgs.msg import Image
+from toy_models import gray
+
+SETTINGS = Settings(0.0, 2.0, 10, False, False, Crop(), np.full(3, 0.3, np.float32))
+LONG_S = 20.0  # in the place of PREPARATION_S: who waits in vain is found out
+
+
+def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
+    domain: int, toy: object, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(camera_module, 'PREPARATION_S', LONG_S)
+    detector = Detector.load(str(toy), 1, 'onnxruntime')
+    prepared, inferring, go_on = [], Event(), Event()
+    prepare, infer = detector.preprocess, detector.infer
+
+    def slow_prepare(frame: np.ndarray, row: int = 0) -> object:
+        Event().wait(0.2)  # longer than the executor would need to come out of it
+        box = prepare(frame, row)
+        prepared.append(row)
+        return box
+
+    def blocked_infer(count: int = 1) -> None:
+        inferring.set()
+        assert go_on.wait(LONG_S)
+        infer(count)
+
+    monkeypatch.setattr(detector, 'preprocess', slow_prepare)
+    monkeypatch.setattr(detector, 'infer', blocked_infer)
+    frame = gray(0.4)
+    message = Image(height=frame.shape[0], width=frame.shape[1], encoding='mono8',
+                    step=frame.shape[1], data=frame.tobytes())
+    rclpy.init()
+    try:
+        node, wake = rclpy.create_node('worker'), Handover()
+        camera = Camera(node, '', wake, detector.card, ModelSettings(
+            str(toy), 'onnxruntime', 1, 'raw', False, 1.0, ('',)))
+        worker = Worker(detector, [camera], wake, lambda: SETTINGS, Recovery())
+        camera.subscribe()
+        start = monotonic()
+        while not wake.idle and monotonic() < start + LONG_S:
+            Event().wait(0.01)
+        start = monotonic()
+        camera._receive(message)
+        assert prepared == [0], 'it came back before the network had its input'
+        assert inferring.wait(LONG_S)
+        camera._receive(message)  # the worker is busy, and needs no interpreter
+        assert monotonic() < start + LONG_S / 2 and prepared == [0]
+        go_on.set()
+        worker.stop(LONG_S)
+        camera._receive(message)  # nobody is there
+        assert monotonic() < start + LONG_S / 2
+        camera.destroy()
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
