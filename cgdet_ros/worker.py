@@ -83,16 +83,19 @@ class Worker:
             raise Hangs(f'inference hangs: it was left behind after {patience:g} s, with its '
                         'memory; restart the node')
 
+    def _stopped(self) -> bool:
+        return not self._running
+
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._running:
-                    return  # what the cameras share is another worker's now
+                if self._stopped():
+                    return  # it hung, and what the cameras share is another worker's now
                 self._wake.idle = True
                 self._wake.wait_for(
-                    lambda: not self._running or any(c.waits() for c in self._turns))
+                    lambda: self._stopped() or any(c.waits() for c in self._turns))
                 self._wake.idle = False
-                if not self._running:
+                if self._stopped():
                     return
                 batch = self._take()
             self._process(batch)
