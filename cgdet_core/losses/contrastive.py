@@ -16,7 +16,7 @@
 
 from typing import Any
 
-from cgdet_core.losses.rois import boxes_of, jitter_boxes, near_misses, pool_rois
+from cgdet_core.losses.rois import boxes_of, jitter_boxes, pool_rois
 from cgdet_core.losses.schedule import ScheduledLoss
 from cgdet_core.ranks import gather_rows
 from pydantic import Field
@@ -34,7 +34,6 @@ class ContrastiveConfig(ScheduledLoss):
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
     copies: int = Field(1, ge=0)  # jittered copies of every box
     jitter: float = Field(0.15, ge=0, lt=1)  # their largest shift and scaling
-    near_misses: int = Field(0, ge=0)  # boxes beside every box, from which all classes keep apart
     queue: int = Field(0, ge=0)  # embeddings of earlier batches kept per class
     balance: bool = True  # every class weighs the same, however many objects it has
 
@@ -51,8 +50,8 @@ def supervised_contrastive_loss(
     all i that have a positive; with `balance` the mean over classes of the mean over each class.
 
     z (R, D), L2-normalised, float; labels (R,); others (Q, D) and other_labels (Q,) are further
-    contrasts, which are no anchors themselves; those of the label -1 are of no class. A scalar;
-    0, still connected to z, where no i has a positive.
+    contrasts, which are no anchors themselves. A scalar; 0, still connected to z, where no i has
+    a positive.
     """
     bank = z if others is None else torch.cat([z, others])
     bank_labels = labels if other_labels is None else torch.cat([labels, other_labels])
@@ -80,9 +79,7 @@ class RoiContrast(nn.Module):
     RoIAlign of every box and its jittered copies, global average pooling, a projection head of
     two layers, L2 normalisation, supervised contrastive loss over the objects of all ranks.
     With a queue, embeddings of earlier batches stay as contrasts (MoCo's idea, arXiv 1911.05722),
-    the latest `queue` of each class, so that a class rare in a batch has positives. With
-    `near_misses`, regions beside the objects are contrasts of no class (our own addition): what
-    is seen of an object from its edge shall differ from the object itself.
+    the latest `queue` of each class, so that a class rare in a batch has positives.
     """
 
     queue: Tensor
@@ -108,18 +105,13 @@ class RoiContrast(nn.Module):
         """
         c = self.config
         boxes, images = boxes_of(targets)
-        copied = jitter_boxes(boxes, c.copies, c.jitter, generator)
-        of = images.repeat_interleave(1 + c.copies)
+        boxes = jitter_boxes(boxes, c.copies, c.jitter, generator)
+        images = images.repeat_interleave(1 + c.copies)
         labels = torch.cat([t['labels'] for t in targets]).repeat_interleave(1 + c.copies)
-        z = self.embed(pool_rois(pyramid, copied, of, c.roi_size))
+        z = self.embed(pool_rois(pyramid, boxes, images, c.roi_size))
         # The ranks' objects meet; every rank then computes the same loss.
         z, labels = gather_rows(z), gather_rows(labels)
         others, other_labels = self._earlier()
-        if c.near_misses:
-            beside = near_misses(boxes, images, c.near_misses, generator)
-            misses = gather_rows(self.embed(pool_rois(pyramid, *beside, c.roi_size)))
-            others = torch.cat([others, misses])
-            other_labels = torch.cat([other_labels, labels.new_full((len(misses),), -1)])
         loss = supervised_contrastive_loss(
             z, labels, c.temperature, c.balance, others, other_labels)
         self._remember(z.detach(), labels)

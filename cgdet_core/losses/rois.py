@@ -19,7 +19,7 @@ from typing import Any
 from cgdet_core.models.head import STRIDES
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou, roi_align
+from torchvision.ops import roi_align
 
 # Boxes of 64 to 128 pixels (geometric mean of the sides) belong to P4, smaller ones to P3,
 # larger ones to P5: our choice, by the level rule of FPN (arXiv 1612.03144, eq. 1).
@@ -81,24 +81,3 @@ def jitter_boxes(boxes: Tensor, copies: int, amount: float, generator: torch.Gen
     half = size * (1 + noise[..., 2:]) / 2
     moved = torch.cat([centre - half, centre + half], -1)
     return torch.cat([boxes[:, None], moved], 1).flatten(0, 1)
-
-
-def near_misses(
-    boxes: Tensor, images: Tensor, count: int, generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """
-    Give `count` boxes beside each of boxes (M, 4), and the image (K,) of each.
-
-    A box moves by 0.4 to 0.8 of its size along one axis and by no more along the other, so that
-    it overlaps its object by an IoU below 0.43; boxes that reach 0.5 with another object of the
-    image are left out, so that K is M * count at most. The generator is one of the CPU.
-    """
-    direction = torch.randn(len(boxes), count, 2, generator=generator)
-    reach = 0.4 + 0.4 * torch.rand(len(boxes), count, 1, generator=generator)
-    move = (reach * direction / direction.abs().amax(2, keepdim=True)).to(boxes.device)
-    size = (boxes[:, 2:] - boxes[:, :2])[:, None]
-    moved = (boxes[:, None] + (move * size).repeat(1, 1, 2)).flatten(0, 1)
-    of = images.repeat_interleave(count)
-    overlap = box_iou(moved, boxes) * (of[:, None] == images[None])
-    free = (overlap < 0.5).all(1)
-    return moved[free], of[free]

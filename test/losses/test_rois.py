@@ -14,18 +14,11 @@
 
 """Regions: levels by size, pooling as from a single level, and copies of boxes."""
 
-from cgdet_core.losses.rois import (
-    boxes_of,
-    jitter_boxes,
-    levels_of,
-    near_misses,
-    pool_level,
-    pool_rois,
-)
+from cgdet_core.losses.rois import boxes_of, jitter_boxes, levels_of, pool_level, pool_rois
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou, roi_align
+from torchvision.ops import roi_align
 
 BOXES = torch.tensor([[0.0, 0, 20, 30], [10, 10, 90, 100], [0, 0, 160, 120], [30, 40, 34, 44],
                       [-5, 100, 60, 140]])
@@ -95,23 +88,3 @@ def test_the_generator_alone_decides() -> None:
     one, two = (jitter_boxes(BOXES, 2, 0.2, torch.Generator().manual_seed(8)) for _ in range(2))
     assert torch.equal(one, two) and torch.equal(state, torch.get_rng_state())
     assert torch.equal(jitter_boxes(BOXES, 0, 0.2, torch.Generator()), BOXES)
-
-
-def test_near_misses_lie_beside_their_box_and_on_no_other() -> None:
-    apart = torch.tensor([[0.0, 0, 20, 30], [200, 200, 280, 290], [600, 0, 700, 20]])
-    images = torch.tensor([0, 2, 2])
-    found, of = near_misses(apart, images, 200, torch.Generator().manual_seed(0))
-    assert of.tolist() == [0] * 200 + [2] * 400, 'no box is near another one'
-    move = (found.view(3, 200, 4) - apart[:, None]) / (apart[:, 2:] - apart[:, :2]).repeat(1, 2)[
-        :, None]
-    torch.testing.assert_close(move[..., :2], move[..., 2:])
-    largest = move.abs().amax(2)
-    assert largest.min() > 0.399 and largest.max() < 0.801 and (move > 0).any()
-    assert box_iou(found[:200], apart[:1]).max() < 0.43
-
-    pair = torch.tensor([[0.0, 0, 20, 20], [10, 0, 30, 20]])
-    found, _ = near_misses(pair, torch.tensor([0, 0]), 200, torch.Generator().manual_seed(0))
-    assert 200 < len(found) < 400 and box_iou(found, pair).max() < 0.5
-    elsewhere, _ = near_misses(pair, torch.tensor([0, 1]), 200, torch.Generator().manual_seed(0))
-    assert len(elsewhere) == 400, 'an object of another image is none'
-    assert near_misses(pair[:0], images[:0], 2, torch.Generator())[0].shape == (0, 4)
