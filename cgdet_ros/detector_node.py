@@ -38,6 +38,7 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.signals import uninstall_signal_handlers
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
@@ -313,6 +314,9 @@ def main(args: list[str] | None = None) -> None:
     finally:
         # A second Ctrl-C must not interrupt the way out.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # This ends rclpy's thread that answers a signal by waking the executors: one destroyed
+        # under it crashes the process.
+        uninstall_signal_handlers()
         node.stop_loading()
         executor.shutdown()
         node.destroy_node()
