@@ -84,6 +84,7 @@ class Worker:
                         'memory; restart the node')
 
     def _stopped(self) -> bool:
+        """Look anew: to a type checker an attribute stays what it was a line before."""
         return not self._running
 
     def _run(self) -> None:

@@ -23,6 +23,7 @@ devices. What a run leaves (result.json and arrays.npz) is all that tables and f
 from collections.abc import Iterator
 from contextlib import contextmanager
 import fcntl
+import io
 import json
 import os
 from pathlib import Path
@@ -39,7 +40,7 @@ from cgdet_core.evaluation.machine import processor
 from cgdet_core.evaluation.measure import measure, VERSION
 from cgdet_core.evaluation.statistics import markdown, Result, summarize
 from cgdet_core.models.checkpoint import KEY, read_checkpoint
-from cgdet_core.runtime.files import temporary_for, write_atomically, write_json
+from cgdet_core.runtime.files import write_atomically, write_json
 from cgdet_core.training.grid import Ablation, recipe_hash, Run
 import numpy as np
 from rich.console import Console
@@ -138,11 +139,9 @@ def _measure(run: Run, seconds: float) -> None:
     found, of_objects = measure(last, coco)
     arrays: dict[str, Any] = of_objects
     checkpoint = read_checkpoint(last)
-    path = recipe.folder / 'arrays.npz'
-    with temporary_for(path) as temporary:
-        with temporary.open('wb') as file:  # savez would add its ending to a name
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(recipe.folder / 'arrays.npz', content.getvalue())
     result = {
         'version': VERSION, 'variant': run.variant, 'seed': run.seed,
         'recipe': recipe_hash(recipe),
