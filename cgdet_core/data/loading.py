@@ -179,9 +179,9 @@ class AugmentedFrames(Dataset[Sample]):
         return alike[torch.randint(len(alike), (3,))].tolist()
 
     def _teach(self, teacher: TeacherInput, views: list[View]) -> Any:
-        """Give features and masks on the sample's cells, or without a cache the pictures."""
+        """Give features and masks on the sample's cells, or without a cache pixels."""
         if teacher.cache is None:
-            return [teacher.pixels(view) for view in views]
+            return teacher.pixels(views, self.size)
         features, masks = teacher.empty(self.size[::-1], torch.device('cpu'))
         for view in views:
             found = teacher.cached(view)

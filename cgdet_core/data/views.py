@@ -26,6 +26,7 @@ from cgdet_core.runtime.frames import read_rgb, read_thermal
 from cgdet_core.runtime.geometry import Letterbox, resize
 from cgdet_core.runtime.normalization import Normalization, normalize
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -91,11 +92,11 @@ class View(NamedTuple):
 
 class TeacherInput:
     """
-    Read what a teacher needs of a picture: its features from the cache, or its pixels.
+    Read what a teacher needs: the features of whole pictures from a cache, or a sample's pixels.
 
     The cache is a folder with a float16 file per picture, which the operating system keeps in
-    memory; None: there is none. `offset` says where in its cell, from 0 to 1, the place lies that
-    a feature stands for.
+    memory; None: there is none, and the teacher sees samples as the student does. `offset` says
+    where in its cell, from 0 to 1, the place lies that a feature stands for.
     """
 
     def __init__(
@@ -127,17 +128,18 @@ class TeacherInput:
         flat = torch.cat([x.cpu().flatten() for x in features])
         write_atomically(self._path(view), flat.numpy().tobytes())
 
-    def pixels(self, view: View) -> Tensor:
-        """Read a view's picture into the teacher's input, (3, H, W) uint8."""
-        width, height = self._fitted(view)
+    def pixels(self, views: list[View], size: tuple[int, int]) -> Tensor:
+        """
+        Read what the views show of a sample of `size` = (width, height) into the teacher's input.
+
+        (3, H, W) uint8, RGB, the sample letterboxed; pictures lie where they should to half a
+        pixel.
+        """
+        fitted = Letterbox(size, self.input_size).fitted
+        factor = fitted[0] / size[0], fitted[1] / size[1]
         canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
-        # Registered means: of the thermal frame's shape, whatever its own number of pixels.
-        if view.thermal:
-            frame = normalize(read_thermal(view.picture), AS_A_PICTURE)
-            picture = np.repeat(np.rint(frame * 255).astype(np.uint8)[..., None], 3, 2)
-        else:
-            picture = read_rgb(view.picture)
-        resize(picture, canvas[:height, :width])
+        for view in views:
+            _paint(view.moved(factor, (0, 0), fitted), canvas)
         return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
 
     def empty(self, size: tuple[int, int], device: torch.device) -> tuple[list[Tensor], ...]:
@@ -162,13 +164,34 @@ class TeacherInput:
             first_y, y = self._places(view, 1, onto.shape[1], stride, fitted[1])
             if not (len(x) and len(y)):
                 continue
-            grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1)[None]
-            seen = functional.grid_sample(
-                level[None].float(), grid.to(level.device), padding_mode='border',
-                align_corners=False)[0]
             at = (slice(None), slice(first_y, first_y + len(y)),
                   slice(first_x, first_x + len(x)))
-            onto[at], mask[at] = seen.to(onto.dtype), 1
+            onto[at], mask[at] = _look(level[None].float(), x, y)[0].to(onto.dtype), 1
+
+    def lay_out_samples(
+        self, views: list[list[View]], features: list[Tensor], size: tuple[int, int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """
+        Lay the features of what `pixels` gave of V samples onto the samples' cells, bilinearly.
+
+        features: P3, P4, P5 (V, C, h, w). Returns, per level, features (V, C, H/stride, W/stride)
+        of samples of `size` = (W, H), 0 where none of a sample's views is, and masks (V, 1,
+        H/stride, W/stride), 1 where one is.
+        """
+        whole = View(Path(), size, size, (0, 0), (0, 0, *size))
+        fitted = self._fitted(whole)
+        laid, masks = [], []
+        for level, stride in zip(features, STRIDES):
+            _, x = self._places(whole, 0, size[0] // stride, stride, fitted[0])
+            _, y = self._places(whole, 1, size[1] // stride, stride, fitted[1])
+            mask = torch.zeros(len(views), 1, len(y), len(x))
+            for one, shown in zip(mask, views):
+                for view in shown:
+                    x1, y1, x2, y2 = (math.ceil(v / stride - 0.5) for v in view.region)
+                    one[:, y1:y2, x1:x2] = 1
+            masks.append(mask.to(level.device))
+            laid.append(_look(level, x, y) * masks[-1])
+        return laid, masks
 
     def _places(
         self, view: View, axis: int, cells: int, stride: int, fitted: int,
@@ -197,20 +220,48 @@ class TeacherInput:
         return self.cache / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
 
 
+def _look(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Interpolate (N, C, h, w) at the places x (W,) and y (H,), -1 to 1: (N, C, H, W)."""
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1).to(features.device)
+    return functional.grid_sample(
+        features, grid.expand(len(features), -1, -1, -1), padding_mode='border',
+        align_corners=False)
+
+
+def _paint(view: View, canvas: NDArray[np.uint8]) -> None:
+    """Draw a view's picture onto the sample (H, W, 3) that shows it, to the nearest pixel."""
+    (scale_x, scale_y), (offset_x, offset_y) = view.scale, view.offset
+    width, height = max(1, round(abs(scale_x))), max(1, round(abs(scale_y)))
+    left, top = round(min(offset_x, offset_x + scale_x)), round(min(offset_y, offset_y + scale_y))
+    x1, y1, x2, y2 = (round(v) for v in view.region)
+    x1, y1, x2, y2 = max(x1, left), max(y1, top), min(x2, left + width), min(y2, top + height)
+    if x1 >= x2 or y1 >= y2:
+        return
+    # Registered means: of the thermal frame's shape, whatever its own number of pixels.
+    if view.thermal:
+        frame = normalize(read_thermal(view.picture), AS_A_PICTURE)
+        picture = np.rint(frame * 255).astype(np.uint8)
+    else:
+        picture = read_rgb(view.picture)
+    sized = np.empty((height, width, *picture.shape[2:]), np.uint8)
+    resize(picture, sized)
+    sized = sized.reshape(height, width, -1)[:, ::-1 if scale_x < 0 else 1]
+    canvas[y1:y2, x1:x2] = sized[y1 - top:y2 - top, x1 - left:x2 - left]
+
+
 def batch_teacher(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """
     Stack what the teacher shows of a batch: {} where it shows nothing.
 
     Either `teacher_features` and `teacher_masks`, per level (N, C, H/stride, W/stride) and (N, 1,
-    H/stride, W/stride) float16; or, without a cache, `teacher_pixels` (V, 3, H, W) uint8 and
-    `teacher_views`, V pairs of a sample's number and its view.
+    H/stride, W/stride) float16; or, without a cache, `teacher_pixels` (V, 3, H, W) uint8 of the
+    V samples that show something and `teacher_views`, V pairs of a sample's number and its views.
     """
-    views = [(n, view) for n, s in enumerate(samples) if 'teacher' in s for view in s['views']]
-    if not views:
+    shown = [(n, s['views']) for n, s in enumerate(samples) if 'teacher' in s and s['views']]
+    if not shown:
         return {}
     content = [s['teacher'] for s in samples]
     if isinstance(content[0], tuple):
         features, masks = ([torch.stack(level) for level in zip(*part)] for part in zip(*content))
         return {'teacher_features': features, 'teacher_masks': masks}
-    return {'teacher_pixels': torch.stack([p for pixels in content for p in pixels]),
-            'teacher_views': views}
+    return {'teacher_pixels': torch.stack([content[n] for n, _ in shown]), 'teacher_views': shown}

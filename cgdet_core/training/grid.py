@@ -24,6 +24,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.training.recipe import (
     apply_overrides,
     check_values,
+    decisive,
     differences,
     flat,
     load_recipe,
@@ -32,7 +33,6 @@ from cgdet_core.training.recipe import (
     Recipe,
     set_value,
     Strict,
-    WEIGHTLESS,
 )
 from pydantic import Field, field_validator
 
@@ -132,7 +132,7 @@ def comparable(recipe: Recipe) -> dict[str, Any]:
     kept = {'precision', 'devices', 'nodes'}
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
-    return {k: v for k, v in flat(values) if k not in WEIGHTLESS}
+    return decisive(values)
 
 
 def recipe_hash(recipe: Recipe) -> str:

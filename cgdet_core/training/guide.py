@@ -26,7 +26,7 @@ from rich.progress import track
 import torch
 from torch import Tensor
 
-CHUNK = 16  # pictures that the teacher sees at once, without a cache
+CHUNK = 16  # samples that the teacher sees at once, without a cache
 HALF_MAX = 6e4  # about the largest value of half precision
 
 
@@ -61,9 +61,10 @@ class TeacherGuide:
         views = [View.of(record, self.thermal) for record in records[rank::ranks]]
         missing = [v for v in views if v is not None and not self.reader.has(v)]
         for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
-            features = self._see(self.reader.pixels(view)[None].to(device))
+            features = self._see(self.reader.pixels([view], view.size)[None].to(device))
             try:
-                self.reader.write(view, [level[0] for level in features])
+                self.reader.write(view, [
+                    level[0].clamp(-HALF_MAX, HALF_MAX).half() for level in features])
             except OSError as error:
                 raise UserError(
                     f'The cache of teacher features {self.reader.cache} cannot be written '
@@ -80,15 +81,12 @@ class TeacherGuide:
         images, pixels = batch['images'], batch['teacher_pixels']
         parts = [self._see(chunk) for chunk in pixels.split(CHUNK)]
         found = [torch.cat(level) for level in zip(*parts)]
-        samples = [self.reader.empty(images.shape[2:], images.device) for _ in images]
-        for i, (n, view) in enumerate(batch['teacher_views']):
-            self.reader.lay_out(view, [level[i] for level in found], *samples[n])
-        features, masks = ([torch.stack(level).float() for level in zip(*part)]
-                           for part in zip(*samples))
-        return Guide(features, masks)
+        index, views = zip(*batch['teacher_views'])
+        laid = self.reader.lay_out_samples(list(views), found, (images.shape[3], images.shape[2]))
+        return Guide(*([level.new_zeros(len(images), *level.shape[1:]).index_copy(
+            0, torch.tensor(index, device=level.device), level) for level in part]
+            for part in laid))
 
     def _see(self, pixels: Tensor) -> list[Tensor]:
-        """Run the teacher; half precision in any case, so that a cache changes nothing."""
         with torch.autocast(pixels.device.type, enabled=False):
-            found = self.teacher.features(pixels)
-        return [level.clamp(-HALF_MAX, HALF_MAX).half() for level in found]
+            return self.teacher.features(pixels)

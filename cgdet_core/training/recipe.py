@@ -38,9 +38,8 @@ from pydantic import (
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
-# Keys that change no weight (the teacher's cache: but for the rounding of its features, which it
-# computes one by one or in batches).
-WEIGHTLESS = ('data.cache_gib', 'cmg.teacher.cache')
+WEIGHTLESS = ('data.cache_gib',)  # keys that change no weight
+TEACHER_CACHE = 'cmg.teacher.cache'  # where it lies changes none, that there is one does
 
 
 class Strict(BaseModel):
@@ -219,11 +218,18 @@ def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]
             yield f'{parents}{key}', value
 
 
+def decisive(values: dict[str, Any]) -> dict[str, Any]:
+    """Give `section.key` and value of all that may change the weights."""
+    found = {k: v for k, v in flat(values) if k not in WEIGHTLESS}
+    if not found.pop(TEACHER_CACHE, True):
+        found[TEACHER_CACHE] = False
+    return found
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Name the `section.key` that differ and may change the weights; plain values."""
-    old, new = dict(flat(old)), dict(flat(new))
-    return [k for k in sorted(old.keys() | new.keys())
-            if k not in WEIGHTLESS and old.get(k) != new.get(k)]
+    old, new = decisive(old), decisive(new)
+    return [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:

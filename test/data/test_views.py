@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+import math
 from pathlib import Path
 
 from cgdet_core.data.coco import ImageRecord
@@ -111,25 +112,39 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
         middle = images[:, 2:, stride // 2::stride, stride // 2::stride]
         assert torch.equal(seen.masks[level], (middle > 0.2).float())
         mean = functional.avg_pool2d(images, stride)
-        whole = torch.stack([one_tile(s['views'], stride) for s in samples])
-        for axis, (used, of) in enumerate(zip(Letterbox(frame, teacher_size).fitted,
-                                              teacher_size)):
-            # Not where the teacher's own cells end, nor where they hold some of its padding.
-            near, far = 0.6 * stride / used, (0.6 if used == of else 1.5) * stride / used
-            whole &= (mean[:, axis] > near) & (mean[:, axis] < 1 - far)
-        assert whole.sum() > {8: 2000, 16: 400, 32: 60}[stride]
+        if cached:
+            whole = torch.stack([one_tile(s['views'], stride) for s in samples])
+            for axis, (used, of) in enumerate(zip(Letterbox(frame, teacher_size).fitted,
+                                                  teacher_size)):
+                # Not where the teacher's own cells end, nor where they hold its padding.
+                near, far = 0.6 * stride / used, (0.6 if used == of else 1.5) * stride / used
+                whole &= (mean[:, axis] > near) & (mean[:, axis] < 1 - far)
+            rounding = 0.0
+        else:
+            # Nor where teacher's cells, of these many pixels of the sample, mix two tiles.
+            cells = stride * SIZE[0] / Letterbox(SIZE, teacher_size).fitted[0]
+            whole = torch.stack([one_tile(s['views'], stride, 1.5 * cells) for s in samples])
+            rounding = cells / stride / (0.6 * SIZE[0])  # one pixel of the teacher's
+        assert whole.sum() > ({8: 2000, 16: 400, 32: 60} if cached else
+                              {8: 1000, 16: 80, 32: 0})[stride]
         error = ((seen.features[level] - mean) * whole[:, None]).abs()
         # 8 bits of colour and half precision: about 0.004; one pixel of 160 is 0.00625.
-        assert error[:, :2].max() < 0.0055 and error[:, 2].max() < 0.004
+        assert error[:, :2].max() < 0.0055 + rounding and error[:, 2].max() < 0.004
         assert not seen.features[level][(seen.masks[level] == 0).expand(-1, 3, -1, -1)].any()
 
 
-def one_tile(views: list[View], stride: int) -> torch.Tensor:
-    """Say which cells (H/stride, W/stride) lie wholly in the region of one view."""
+def one_tile(views: list[View], stride: int, margin: float | None = None) -> torch.Tensor:
+    """
+    Say which cells (H/stride, W/stride) lie wholly in the region of one view.
+
+    margin: how many pixels a cell's centre keeps from the ends of the region.
+    """
     result = torch.zeros(SIZE[1] // stride, SIZE[0] // stride, dtype=torch.bool)
-    for x1, y1, x2, y2 in (v.region for v in views):
-        result[int(-(-y1 // stride)):int(y2 // stride),
-               int(-(-x1 // stride)):int(x2 // stride)] = True
+    for v in views:
+        x1, y1, x2, y2 = v.region
+        m = 0 if margin is None else margin - stride / 2
+        result[math.ceil((y1 + m) / stride):max(0, int((y2 - m) // stride)),
+               math.ceil((x1 + m) / stride):max(0, int((x2 - m) // stride))] = True
     return result
 
 
@@ -186,7 +201,7 @@ def pyramid() -> list[torch.Tensor]:
 def test_pixels_are_rgb_letterboxed_on_the_teachers_pad(
     reader: TeacherInput, picture: Path,
 ) -> None:
-    found = reader.pixels(view(picture))
+    found = reader.pixels([view(picture)], (64, 32))
     assert found.shape == (3, 64, 64) and found.dtype == torch.uint8
     assert (found[:, :32] == torch.tensor([30, 20, 10])[:, None, None]).all()
     assert (found[:, 32:] == 9).all()
@@ -226,7 +241,7 @@ def test_a_damaged_file_of_the_cache_is_computed_anew(
 def test_a_picture_that_is_none_is_named(reader: TeacherInput, picture: Path) -> None:
     picture.write_bytes(b'damaged')
     with pytest.raises(UserError, match='picture.png is not a picture'):
-        reader.pixels(view(picture))
+        reader.pixels([view(picture)], (64, 32))
 
 
 def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(
@@ -238,7 +253,7 @@ def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(
     assert View.of(record, False) is None
     seen = View.of(record, True)
     assert seen is not None and seen.thermal
-    found = reader.pixels(seen)
+    found = reader.pixels([seen], (64, 32))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     assert found[0, 0, 0] == 0 and found[0, 31, 63] == 255 and (found[:, 32:] == 9).all()
     reader.write(seen, pyramid())
