@@ -40,7 +40,8 @@ class TeacherConfig(BaseModel):
     kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`. kind
     `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
     (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
-    strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on.
+    strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on. With a
+    cache it sees every picture once, without one every augmented sample.
     """
 
     model_config = ConfigDict(extra='forbid', frozen=True)
@@ -53,7 +54,7 @@ class TeacherConfig(BaseModel):
     full_range: bool = False  # its input goes to 255 instead of 1
     pad: int = Field(0, ge=0, le=255)  # grey level beside the letterboxed picture
     input_size: tuple[int, int] | None = None  # width, height; by default the teacher's own
-    cache: Path | None = Path('runs/features')  # folder of computed features; null: compute anew
+    cache: Path | None = Path('runs/features')  # of pictures' features; null: it sees samples
 
     @model_validator(mode='after')
     def _complete(self) -> 'TeacherConfig':
