@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 IOU = 0.5  # least overlap of a box with the object it belongs to
 DUPLICATE_SCORE = 0.25  # least score of a box that counts as one more box of an object
 DUPLICATE_SHARE = 0.5  # the same relative to the object's best box: whatever the calibration
+RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compared
 MATCH_SCORE = 0.3  # least score of a detection, as in deployment (card.score_threshold)
 NEIGHBOURS = 5  # whose classes are compared in the feature space
 MOST_OBJECTS = 2000  # in the feature space's numbers, whose memory grows with the square
@@ -61,19 +62,36 @@ def boxes_per_object(
     box in a dense group is no duplicate. share: count only boxes whose score is at least this
     share of the object's best one's, and that one's at least DUPLICATE_SCORE.
     """
+    owner = _owners(found, truth)
+    scores = found.scores[owner >= 0]
+    owner = owner[owner >= 0]
+    if share is not None:
+        best = best_scores(found, truth)[owner]
+        owner = owner[(scores >= share * best) & (best >= DUPLICATE_SCORE)]
+    return np.bincount(owner, minlength=int((truth.crowd == 0).sum()))
+
+
+def _owners(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
+    """Give the object, crowds left out, that each box (D,) belongs to, -1 for none."""
     real = truth.crowd == 0
     objects, labels = truth.boxes[real], truth.labels[real]
-    counts = np.zeros(len(objects), np.int64)
     if not len(objects) or not len(found):
-        return counts
+        return np.full(len(found), -1, np.int64)
     iou = np.where(found.labels[:, None] == labels[None], overlaps(found.boxes, objects), 0)
-    owner, mine = iou.argmax(1), iou.max(1) >= IOU
-    if share is not None:
-        best = np.zeros(len(objects))
-        np.maximum.at(best, owner[mine], found.scores[mine])
-        mine &= (found.scores >= share * best[owner]) & (best[owner] >= DUPLICATE_SCORE)
-    np.add.at(counts, owner[mine], 1)
-    return counts
+    return np.where(iou.max(1) >= IOU, iou.argmax(1), -1)
+
+
+def owned_scores(found: Detections, truth: ImageRecord) -> NDArray[np.float32]:
+    """Give the scores of the boxes that belong to an object."""
+    return found.scores[_owners(found, truth) >= 0]
+
+
+def best_scores(found: Detections, truth: ImageRecord) -> NDArray[np.float64]:
+    """Give each object's best score (M,), crowds left out; 0 where no box belongs to it."""
+    owner = _owners(found, truth)
+    best = np.zeros(int((truth.crowd == 0).sum()))
+    np.maximum.at(best, owner[owner >= 0], found.scores[owner >= 0])
+    return best
 
 
 def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]:
@@ -82,6 +100,26 @@ def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]
     found = int((boxes > 0).sum())
     return {'objects': len(boxes), 'found': found, 'boxes': int(boxes.sum()),
             'duplicates': float(boxes.sum() - found) / found if found else None}
+
+
+def duplicates_at_recall(
+    scores: list[NDArray[np.float32]], best: list[NDArray[np.float64]],
+) -> dict[str, float | None]:
+    """
+    Give duplicates per found object at the score that finds a share of the objects, by share.
+
+    scores and best: of each frame `owned_scores` and `best_scores`. Detectors of different
+    confidence are compared fairly so: a fixed score lets the surer one show more boxes. None
+    where that share is not found at all.
+    """
+    boxes = np.sort(np.concatenate([np.zeros(0), *scores]))
+    objects = np.sort(np.concatenate([np.zeros(0), *best]))
+    found: dict[str, float | None] = {}
+    for recall in RECALLS:
+        least = objects[-max(1, round(recall * len(objects)))] if len(objects) else 0
+        counts = [len(x) - int(np.searchsorted(x, least)) for x in (boxes, objects)]
+        found[f'{recall:.1f}'] = counts[0] / counts[1] - 1 if least > 0 else None
+    return found
 
 
 def match(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:

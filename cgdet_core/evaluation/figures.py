@@ -22,7 +22,7 @@ from cgdet_core.data.coco import CocoSet
 from cgdet_core.evaluation import analysis
 from cgdet_core.evaluation.measure import Arrays, detections_of
 from cgdet_core.evaluation.pictures import write_failures, write_triptychs
-from cgdet_core.evaluation.statistics import metrics_of, Result
+from cgdet_core.evaluation.statistics import common_recall, metrics_of, Result
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.normalization import Normalization
 from matplotlib.axes import Axes
@@ -35,7 +35,8 @@ COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#00
 STYLES = ('-', '--', ':')
 DPI = 120
 BARS = {'duplicates': 'duplicate boxes before NMS\nper found object',
-        'duplicates after NMS': 'duplicate boxes after NMS\nper found object',
+        'at equal recall': 'duplicate boxes before NMS\nat equal recall',
+        'at equal recall, after NMS': 'duplicate boxes after NMS\nat equal recall',
         'confused': 'share of matched objects\nwith a wrong class',
         'silhouette': 'silhouette of the classes\namong the features of objects'}
 
@@ -92,7 +93,8 @@ def draw_curves(results: list[Result], variants: list[str], classes: tuple[str, 
 def draw_claims(results: list[Result], variants: list[str]) -> Figure:
     """Draw the paper's claims: the mean over seeds as a bar, each seed as a point."""
     figure = Figure((3.6 * len(BARS), 4), layout='constrained')
-    metrics = [(r['variant'], metrics_of(r)) for r in results]
+    recall = common_recall(results, variants[0])
+    metrics = [(r['variant'], metrics_of(r, recall)) for r in results]
     for axes, (name, title) in zip(_row(figure, len(BARS)), BARS.items()):
         for i, variant in enumerate(variants):
             values = [m[name] for v, m in metrics if v == variant]

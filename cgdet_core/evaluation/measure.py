@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-VERSION = 2  # of what the numbers mean; results of another one are measured again
+VERSION = 3  # of what the numbers mean; results of another one are measured again
 ROI_SIZE = 3  # cells of a pooled region's side, as in RCS
 Arrays = dict[str, NDArray[Any]]
 
@@ -52,6 +52,8 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     all_found: list[Detections] = []
     counts: dict[str, list[NDArray[np.int64]]] = {
         'before_nms': [], 'before_nms_relative': [], 'after_nms': []}
+    by_score: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {
+        'before_nms': [], 'after_nms': []}
     confusion = np.zeros((len(card.classes) + 1,) * 2, np.int64)
     features: list[NDArray[np.float32]] = []
     for record in coco.images:
@@ -67,6 +69,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
             analysis.boxes_per_object(more, record, analysis.DUPLICATE_SHARE))
         counts['after_nms'].append(analysis.boxes_per_object(
             found.above(analysis.DUPLICATE_SCORE), record))
+        everything = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
+        for where, boxes in (('before_nms', everything), ('after_nms', found)):
+            by_score[where].append((
+                analysis.owned_scores(boxes, record), analysis.best_scores(boxes, record)))
         confusion += analysis.confusion(
             found.above(analysis.MATCH_SCORE), record, len(card.classes))
         features.append(_features(student, detector.input, record, box))
@@ -76,6 +82,8 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     report = {
         **evaluate(all_found, coco), 'curves': metric.curves(),
         'duplicates': {k: analysis.duplicates(v) for k, v in counts.items()},
+        'duplicates_at_recall': {
+            k: analysis.duplicates_at_recall(*map(list, zip(*v))) for k, v in by_score.items()},
         'confusion': {'classes': [*card.classes, 'background'], 'matrix': confusion.tolist(),
                       'confused': analysis.confused(confusion)},
         'separability': analysis.separability(

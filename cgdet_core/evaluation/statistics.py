@@ -29,6 +29,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     'duplicates': ('duplicates', 'before_nms', 'duplicates'),
     'duplicates, relative': ('duplicates', 'before_nms_relative', 'duplicates'),
     'duplicates after NMS': ('duplicates', 'after_nms', 'duplicates'),
+    'at equal recall': ('duplicates_at_recall', 'before_nms', '{recall:.1f}'),
+    'at equal recall, after NMS': ('duplicates_at_recall', 'after_nms', '{recall:.1f}'),
     'confused': ('confusion', 'confused'),
     'silhouette': ('separability', 'silhouette'),
     'neighbours': ('separability', 'neighbours'),
@@ -42,6 +44,9 @@ so nothing was chosen on the validation frames.
 - duplicates: boxes before non-maximum suppression beyond the first, per found object (class
   right, IoU >= 0.5, score >= 0.25); relative: score at least half of the object's best one's,
   which a change of all scores by one factor leaves alone; after NMS: as the first.
+- at equal recall: duplicates of each detector at the score at which it finds {recall:.0%} of the
+  objects, the tenth below what the first variant finds at 0.25. At one score for all, the surer
+  detector shows more boxes.
 - confused: share of the objects matched at score >= 0.3 and IoU >= 0.5 whose class is wrong.
 - silhouette, neighbours: how far apart classes lie in the pooled pyramid features of the annotated
   objects, in [-1, 1], and how many of them have mostly their own class among the 5 nearest
@@ -49,15 +54,22 @@ so nothing was chosen on the validation frames.
 """
 
 
-def metrics_of(result: Result) -> dict[str, float | None]:
-    """Give a run's numbers by the titles of the table's columns."""
+def common_recall(results: list[Result], reference: str) -> float:
+    """Choose where duplicates are compared: the share the reference finds, in whole tenths."""
+    counts = [r['duplicates']['before_nms'] for r in results if r['variant'] == reference]
+    shares = [c['found'] / c['objects'] for c in counts if c['objects']]
+    return min(0.9, max(0.1, math.floor(10 * np.mean(shares or 0)) / 10))
+
+
+def metrics_of(result: Result, recall: float) -> dict[str, float | None]:
+    """Give a run's numbers by the titles of the table's columns; see `common_recall`."""
     found: dict[str, float | None] = {name: result[name] for name in ACCURACY}
     for group in ('per_class', 'per_time_of_day'):
         found |= {f'AP50 {name}': v['AP50'] for name, v in result.get(group, {}).items()}
     for name, path in CLAIMS.items():
         value: Any = result
         for key in path:
-            value = value[key]
+            value = value[key.format(recall=recall)]
         found[name] = value
     return found
 
@@ -116,14 +128,16 @@ def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
     """
     Sum up finished runs, the first variant being the reference.
 
-    Gives `reference`, `confidence` and per variant `seeds` and `metrics`: by column mean, std,
-    values by seed and, but for the reference, `difference` (see `paired_difference`).
+    Gives `reference`, `confidence`, `recall` (see `common_recall`) and per variant `seeds` and
+    `metrics`: by column mean, std, values by seed and, but for the reference, `difference` (see
+    `paired_difference`).
     """
+    recall = common_recall(results, variants[0])
     values: dict[str, dict[str, dict[int, float]]] = {v: {} for v in variants}
     seeds: dict[str, list[int]] = {v: [] for v in variants}
     for result in sorted(results, key=lambda r: r['seed']):
         seeds[result['variant']].append(result['seed'])
-        for name, value in metrics_of(result).items():
+        for name, value in metrics_of(result, recall).items():
             column = values[result['variant']].setdefault(name, {})
             if value is not None:
                 column[result['seed']] = value
@@ -136,7 +150,8 @@ def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
             if variant != variants[0]:
                 metrics[name]['difference'] = paired_difference(column, reference.get(name, {}))
         summary[variant] = {'seeds': seeds[variant], 'metrics': metrics}
-    return {'reference': variants[0], 'confidence': CONFIDENCE, 'variants': summary}
+    return {'reference': variants[0], 'confidence': CONFIDENCE, 'recall': recall,
+            'variants': summary}
 
 
 def markdown(summary: dict[str, Any], total: int) -> str:
@@ -153,7 +168,8 @@ def markdown(summary: dict[str, Any], total: int) -> str:
         if others and variants.keys() - others.keys():
             lines += ['', f'Difference to {summary["reference"]}:', '',
                       *_rows(others, columns, _difference)]
-    return '\n'.join(lines) + '\n' + NOTES.format(percent=100 * summary['confidence'])
+    return '\n'.join(lines) + '\n' + NOTES.format(
+        percent=100 * summary['confidence'], recall=summary['recall'])
 
 
 def _rows(

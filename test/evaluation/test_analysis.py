@@ -85,6 +85,32 @@ def test_duplicates_without_objects_boxes_or_frames() -> None:
     assert analysis.duplicates([unseen]) == {**none, 'objects': 1}
 
 
+def test_duplicates_at_the_score_that_finds_a_share() -> None:
+    frames = [truth((0, 0, 10, 10, PERSON), (20, 0, 30, 10, PERSON), (40, 0, 50, 10, CAR)),
+              truth((0, 0, 10, 10, CAR), (90, 0, 99, 10, PERSON))]
+    boxes = [
+        found((0, 0, 10, 10, PERSON, 0.9), (0, 0, 10, 9, PERSON, 0.8), (0, 0, 9, 10, PERSON, 0.3),
+              (20, 0, 30, 10, PERSON, 0.5), (60, 0, 70, 10, PERSON, 0.9),
+              (40, 0, 50, 10, CAR, 0.2), (40, 0, 50, 10, PERSON, 0.9)),
+        found((0, 0, 10, 10, CAR, 0.6), (0, 0, 10, 9, CAR, 0.5))]
+    pairs = list(zip(boxes, frames))
+    scores = [analysis.owned_scores(*pair) for pair in pairs]
+    best = [analysis.best_scores(*pair) for pair in pairs]
+    assert [b.tolist() for b in best] == [pytest.approx([0.9, 0.5, 0.2]), pytest.approx([0.6, 0])]
+    by_recall = analysis.duplicates_at_recall(scores, best)
+    # Of five objects the first is found alone at 0.9, two with three boxes at 0.6, three with
+    # five at 0.5, four with seven at 0.2.
+    assert by_recall == pytest.approx({
+        '0.1': 0, '0.2': 0, '0.3': 0.5, '0.4': 0.5, '0.5': 0.5, '0.6': 2 / 3, '0.7': 0.75,
+        '0.8': 0.75, '0.9': 0.75})
+    # A detector that is less sure of the same boxes has the same duplicates.
+    assert analysis.duplicates_at_recall([s / 2 for s in scores],
+                                         [b / 2 for b in best]) == by_recall
+    assert set(analysis.duplicates_at_recall([], []).values()) == {None}
+    every = analysis.duplicates_at_recall(scores, [*best, np.zeros(5)])  # which nobody finds
+    assert (every['0.4'], every['0.5']) == (0.75, None)
+
+
 def test_crowds_have_no_duplicates() -> None:
     frame = truth((0, 0, 10, 10, PERSON), (50, 50, 60, 60, PERSON), crowd=(0,))
     boxes = found((0, 0, 10, 10, PERSON, 0.9), (50, 50, 60, 60, PERSON, 0.9))

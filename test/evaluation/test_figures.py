@@ -92,10 +92,12 @@ def test_failures_are_above_their_truth(
 
 
 def test_charts_of_missing_numbers() -> None:
-    count = {'duplicates': None}
+    count = {'duplicates': None, 'found': 0, 'objects': 0}
+    by_recall = {'0.1': None}
     result = {
         'variant': 'a', 'seed': 0, 'AP': None, 'AP50': None, 'AP75': None, 'per_class': {},
         'duplicates': {'before_nms': count, 'before_nms_relative': count, 'after_nms': count},
+        'duplicates_at_recall': {'before_nms': by_recall, 'after_nms': by_recall},
         'confusion': {'confused': None, 'matrix': [[0, 0], [0, 0]], 'classes': ['x', 'nothing']},
         'separability': {'silhouette': None, 'neighbours': None}, 'curves': {'x': None}}
     for figure in (draw_curves([result], ['a'], ('x',)), draw_claims([result], ['a']),

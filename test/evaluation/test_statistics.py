@@ -17,6 +17,7 @@
 import math
 
 from cgdet_core.evaluation.statistics import (
+    common_recall,
     markdown,
     metrics_of,
     paired_difference,
@@ -30,12 +31,14 @@ import pytest
 
 def result(variant: str, seed: int, ap: float, duplicates: float | None = 1.0) -> dict:
     """Give a run's numbers; most of them do not matter here."""
-    count = {'duplicates': duplicates}
+    count = {'duplicates': duplicates, 'found': 5, 'objects': 12}
+    by_recall = {'0.1': 5.0, '0.3': 3.0, '0.4': duplicates}
     return {
         'variant': variant, 'seed': seed, 'AP': ap, 'AP50': 2 * ap, 'AP75': None,
         'per_class': {'person': {'AP': ap, 'AP50': 0.5}, 'car': {'AP': None, 'AP50': None}},
         'per_time_of_day': {'night': {'AP': 0.1, 'AP50': 0.3, 'images': 1}},
         'duplicates': {'before_nms': count, 'before_nms_relative': count, 'after_nms': count},
+        'duplicates_at_recall': {'before_nms': by_recall, 'after_nms': by_recall},
         'confusion': {'confused': 0.25}, 'separability': {'silhouette': 0.5, 'neighbours': 0.75}}
 
 
@@ -69,11 +72,25 @@ def test_paired_difference() -> None:
 
 
 def test_metrics_of_a_run() -> None:
-    found = metrics_of(result('a', 0, 0.2))
+    found = metrics_of(result('a', 0, 0.2), 0.3)
     assert found['AP'] == 0.2 and found['AP50 person'] == 0.5 and found['AP50 night'] == 0.3
     assert found['AP50 car'] is None and found['confused'] == 0.25
-    assert list(found)[-6:] == ['duplicates', 'duplicates, relative', 'duplicates after NMS',
-                                'confused', 'silhouette', 'neighbours']
+    assert list(found)[-8:] == [
+        'duplicates', 'duplicates, relative', 'duplicates after NMS', 'at equal recall',
+        'at equal recall, after NMS', 'confused', 'silhouette', 'neighbours']
+    assert (found['duplicates'], found['at equal recall']) == (1, 3)
+
+
+@pytest.mark.parametrize(('found', 'objects', 'expected'), [
+    ((5,), 12, 0.4), ((7, 0), 10, 0.3), ((0,), 12, 0.1), ((12,), 12, 0.9), ((0,), 0, 0.1)])
+def test_duplicates_are_compared_where_the_reference_is(
+    found: tuple[int, ...], objects: int, expected: float,
+) -> None:
+    runs = [{'variant': 'plain', 'duplicates': {'before_nms': {'found': n, 'objects': objects}}}
+            for n in found]
+    other = {'variant': 'rcs', 'duplicates': {'before_nms': {'found': 9, 'objects': 9}}}
+    assert common_recall([other, *runs], 'plain') == expected
+    assert common_recall([other], 'plain') == 0.1
 
 
 def test_a_grid_half_done() -> None:
