@@ -181,7 +181,7 @@ class AugmentedFrames(Dataset[Sample]):
     def _teach(self, teacher: TeacherInput, views: list[View]) -> Any:
         """Give features and masks on the sample's cells, or without a cache pixels."""
         if teacher.cache is None:
-            return teacher.pixels(views, self.size)
+            return teacher.pixels(views, self.size) if views else None
         features, masks = teacher.empty(self.size[::-1], torch.device('cpu'))
         for view in views:
             found = teacher.cached(view)

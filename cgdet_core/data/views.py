@@ -95,8 +95,8 @@ class TeacherInput:
     Read what a teacher needs: the features of whole pictures from a cache, or a sample's pixels.
 
     The cache is a folder with a float16 file per picture, which the operating system keeps in
-    memory; None: there is none, and the teacher sees samples as the student does. `offset` says
-    where in its cell, from 0 to 1, the place lies that a feature stands for.
+    memory; None: there is none, and the teacher sees the samples. `offset` says where in its cell,
+    from 0 to 1, the place lies that a feature stands for.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class TeacherInput:
         """
         Read what the views show of a sample of `size` = (width, height) into the teacher's input.
 
-        (3, H, W) uint8, RGB, the sample letterboxed; pictures lie where they should to half a
-        pixel.
+        (3, H, W) uint8, RGB, the sample letterboxed, `pad` where it shows no picture; the edges
+        of pictures are where they should be to half a pixel.
         """
         fitted = Letterbox(size, self.input_size).fitted
         factor = fitted[0] / size[0], fitted[1] / size[1]
@@ -160,50 +160,56 @@ class TeacherInput:
         """
         fitted = self._fitted(view)
         for level, onto, mask, stride in zip(features, laid, masks, STRIDES):
-            first_x, x = self._places(view, 0, onto.shape[2], stride, fitted[0])
-            first_y, y = self._places(view, 1, onto.shape[1], stride, fitted[1])
-            if not (len(x) and len(y)):
-                continue
-            at = (slice(None), slice(first_y, first_y + len(y)),
-                  slice(first_x, first_x + len(x)))
-            onto[at], mask[at] = _look(level[None].float(), x, y)[0].to(onto.dtype), 1
+            columns, rows = (_cells(view.region, axis, stride) for axis in (0, 1))
+            if columns and rows:
+                seen = self._look(view, level[None].float(), columns, rows, stride, fitted)[0]
+                at = (slice(None), slice(rows.start, rows.stop),
+                      slice(columns.start, columns.stop))
+                onto[at], mask[at] = seen.to(onto.dtype), 1
 
     def lay_out_samples(
-        self, views: list[list[View]], features: list[Tensor], size: tuple[int, int],
+        self, shown: list[tuple[int, list[View]]], features: list[Tensor], count: int,
+        size: tuple[int, int],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """
-        Lay the features of what `pixels` gave of V samples onto the samples' cells, bilinearly.
+        Lay the features of what `pixels` gave of samples onto the samples' cells, bilinearly.
 
-        features: P3, P4, P5 (V, C, h, w). Returns, per level, features (V, C, H/stride, W/stride)
-        of samples of `size` = (W, H), 0 where none of a sample's views is, and masks (V, 1,
-        H/stride, W/stride), 1 where one is.
+        shown: V pairs of a sample's number, below `count`, and its views; features: P3, P4, P5 (V,
+        C, h, w), finite. Returns, per level, features (count, C, H/stride, W/stride) of samples of
+        `size` = (W, H), 0 where no view is, and masks (count, 1, H/stride, W/stride), 1 where one
+        is.
         """
         whole = View(Path(), size, size, (0, 0), (0, 0, *size))
         fitted = self._fitted(whole)
         laid, masks = [], []
         for level, stride in zip(features, STRIDES):
-            _, x = self._places(whole, 0, size[0] // stride, stride, fitted[0])
-            _, y = self._places(whole, 1, size[1] // stride, stride, fitted[1])
-            mask = torch.zeros(len(views), 1, len(y), len(x))
-            for one, shown in zip(mask, views):
-                for view in shown:
-                    x1, y1, x2, y2 = (math.ceil(v / stride - 0.5) for v in view.region)
-                    one[:, y1:y2, x1:x2] = 1
+            columns, rows = (_cells(whole.region, axis, stride) for axis in (0, 1))
+            mask = torch.zeros(count, 1, len(rows), len(columns))
+            for n, views in shown:
+                for view in views:
+                    x, y = (_cells(view.region, axis, stride) for axis in (0, 1))
+                    mask[n, :, y.start:y.stop, x.start:x.stop] = 1
             masks.append(mask.to(level.device))
-            laid.append(_look(level, x, y) * masks[-1])
+            onto = level.new_zeros(count, level.shape[1], len(rows), len(columns))
+            onto[[n for n, _ in shown]] = self._look(whole, level, columns, rows, stride, fitted)
+            laid.append(onto * masks[-1])
         return laid, masks
 
-    def _places(
-        self, view: View, axis: int, cells: int, stride: int, fitted: int,
-    ) -> tuple[int, Tensor]:
-        """Give the first cell along an axis that shows the view, and where each looks (-1..1)."""
-        at = (torch.arange(cells) + 0.5) * stride
-        share = (at - view.offset[axis]) / view.scale[axis]  # of the picture
-        low, high = view.region[axis], view.region[axis + 2]
-        shown = ((at >= low) & (at < high) & (share >= 0) & (share <= 1)).nonzero()[:, 0]
-        first = int(shown[0]) if len(shown) else 0
-        place = share[shown] * fitted / stride - self.offset + 0.5  # in teacher's cells
-        return first, 2 * place / (self.input_size[axis] // stride) - 1
+    def _look(
+        self, view: View, features: Tensor, columns: range, rows: range, stride: int,
+        fitted: tuple[int, int],
+    ) -> Tensor:
+        """Give what features (N, C, h, w) of a view's picture say of cells of the sample."""
+        places = []  # -1 to 1, of the features
+        for axis, cells in enumerate((columns, rows)):
+            at = (torch.arange(cells.start, cells.stop) + 0.5) * stride
+            share = (at - view.offset[axis]) / view.scale[axis]  # of the picture
+            place = share * fitted[axis] / stride - self.offset + 0.5  # in teacher's cells
+            places.append(2 * place / (self.input_size[axis] // stride) - 1)
+        grid = torch.stack(torch.meshgrid(*places, indexing='xy'), -1).to(features.device)
+        return functional.grid_sample(
+            features, grid.expand(len(features), -1, -1, -1), padding_mode='border',
+            align_corners=False)
 
     def _sizes(self) -> list[int]:
         return [math.prod(shape) for shape in self.shapes]
@@ -220,21 +226,17 @@ class TeacherInput:
         return self.cache / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
 
 
-def _look(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Interpolate (N, C, h, w) at the places x (W,) and y (H,), -1 to 1: (N, C, H, W)."""
-    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1).to(features.device)
-    return functional.grid_sample(
-        features, grid.expand(len(features), -1, -1, -1), padding_mode='border',
-        align_corners=False)
+def _cells(region: tuple[float, float, float, float], axis: int, stride: int) -> range:
+    """Give the columns (axis 0) or rows (1) of cells whose centre lies in a region."""
+    return range(*(math.ceil(v / stride - 0.5) for v in (region[axis], region[axis + 2])))
 
 
 def _paint(view: View, canvas: NDArray[np.uint8]) -> None:
-    """Draw a view's picture onto the sample (H, W, 3) that shows it, to the nearest pixel."""
-    (scale_x, scale_y), (offset_x, offset_y) = view.scale, view.offset
-    width, height = max(1, round(abs(scale_x))), max(1, round(abs(scale_y)))
-    left, top = round(min(offset_x, offset_x + scale_x)), round(min(offset_y, offset_y + scale_y))
+    """Draw a view's picture onto the sample (H, W, 3) that shows it, edges to whole pixels."""
+    ends = [sorted((round(o), round(o + s))) for o, s in zip(view.offset, view.scale)]
+    (left, right), (top, bottom) = ends
     x1, y1, x2, y2 = (round(v) for v in view.region)
-    x1, y1, x2, y2 = max(x1, left), max(y1, top), min(x2, left + width), min(y2, top + height)
+    x1, y1, x2, y2 = max(x1, left), max(y1, top), min(x2, right), min(y2, bottom)
     if x1 >= x2 or y1 >= y2:
         return
     # Registered means: of the thermal frame's shape, whatever its own number of pixels.
@@ -243,9 +245,9 @@ def _paint(view: View, canvas: NDArray[np.uint8]) -> None:
         picture = np.rint(frame * 255).astype(np.uint8)
     else:
         picture = read_rgb(view.picture)
-    sized = np.empty((height, width, *picture.shape[2:]), np.uint8)
+    sized = np.empty((bottom - top, right - left, *picture.shape[2:]), np.uint8)
     resize(picture, sized)
-    sized = sized.reshape(height, width, -1)[:, ::-1 if scale_x < 0 else 1]
+    sized = sized.reshape(*sized.shape[:2], -1)[:, ::-1 if view.scale[0] < 0 else 1]
     canvas[y1:y2, x1:x2] = sized[y1 - top:y2 - top, x1 - left:x2 - left]
 
 

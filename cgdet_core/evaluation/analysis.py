@@ -19,6 +19,7 @@ The first two are the paper's claims about contrast and guidance (fewer duplicat
 class confusions), the third is how it explains them.
 """
 
+import math
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
@@ -62,36 +63,38 @@ def boxes_per_object(
     box in a dense group is no duplicate. share: count only boxes whose score is at least this
     share of the object's best one's, and that one's at least DUPLICATE_SCORE.
     """
-    owner = _owners(found, truth)
-    scores = found.scores[owner >= 0]
-    owner = owner[owner >= 0]
+    owner, best = _owners(found, truth)
+    scores, owner = found.scores[owner >= 0], owner[owner >= 0]
     if share is not None:
-        best = best_scores(found, truth)[owner]
-        owner = owner[(scores >= share * best) & (best >= DUPLICATE_SCORE)]
-    return np.bincount(owner, minlength=int((truth.crowd == 0).sum()))
+        owner = owner[(scores >= share * best[owner]) & (best[owner] >= DUPLICATE_SCORE)]
+    return np.bincount(owner, minlength=len(best))
 
 
-def _owners(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
-    """Give the object, crowds left out, that each box (D,) belongs to, -1 for none."""
+def _owners(
+    found: Detections, truth: ImageRecord,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the object of each box (D,), -1 for none, and each object's best score (M,) or 0."""
     real = truth.crowd == 0
     objects, labels = truth.boxes[real], truth.labels[real]
+    best = np.zeros(len(objects))
     if not len(objects) or not len(found):
-        return np.full(len(found), -1, np.int64)
+        return np.full(len(found), -1, np.int64), best
     iou = np.where(found.labels[:, None] == labels[None], overlaps(found.boxes, objects), 0)
-    return np.where(iou.max(1) >= IOU, iou.argmax(1), -1)
-
-
-def owned_scores(found: Detections, truth: ImageRecord) -> NDArray[np.float32]:
-    """Give the scores of the boxes that belong to an object."""
-    return found.scores[_owners(found, truth) >= 0]
-
-
-def best_scores(found: Detections, truth: ImageRecord) -> NDArray[np.float64]:
-    """Give each object's best score (M,), crowds left out; 0 where no box belongs to it."""
-    owner = _owners(found, truth)
-    best = np.zeros(int((truth.crowd == 0).sum()))
+    owner = np.where(iou.max(1) >= IOU, iou.argmax(1), -1)
     np.maximum.at(best, owner[owner >= 0], found.scores[owner >= 0])
-    return best
+    return owner, best
+
+
+def scores_of_objects(
+    found: Detections, truth: ImageRecord,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """
+    Give the scores of all boxes that belong to an object, and each object's best score (M,).
+
+    As in `boxes_per_object`; 0 for an object without a box.
+    """
+    owner, best = _owners(found, truth)
+    return found.scores[owner >= 0], best
 
 
 def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]:
@@ -103,20 +106,21 @@ def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]
 
 
 def duplicates_at_recall(
-    scores: list[NDArray[np.float32]], best: list[NDArray[np.float64]],
+    frames: list[tuple[NDArray[np.float32], NDArray[np.float64]]],
 ) -> dict[str, float | None]:
     """
     Give duplicates per found object at the score that finds a share of the objects, by share.
 
-    scores and best: of each frame `owned_scores` and `best_scores`. Detectors of different
-    confidence are compared fairly so: a fixed score lets the surer one show more boxes. None
-    where that share is not found at all.
+    frames: the `scores_of_objects` of each. Detectors of different confidence are compared
+    fairly so: a fixed score lets the surer one show more boxes. None where that share is not
+    found at any score.
     """
-    boxes = np.sort(np.concatenate([np.zeros(0), *scores]))
-    objects = np.sort(np.concatenate([np.zeros(0), *best]))
+    boxes = np.sort(np.concatenate([np.zeros(0), *(scores for scores, _ in frames)]))
+    objects = np.sort(np.concatenate([np.zeros(0), *(best for _, best in frames)]))
     found: dict[str, float | None] = {}
     for recall in RECALLS:
-        least = objects[-max(1, round(recall * len(objects)))] if len(objects) else 0
+        wanted = math.ceil(recall * len(objects) - 1e-9)
+        least = objects[-wanted] if wanted else 0
         counts = [len(x) - int(np.searchsorted(x, least)) for x in (boxes, objects)]
         found[f'{recall:.1f}'] = counts[0] / counts[1] - 1 if least > 0 else None
     return found

@@ -35,8 +35,8 @@ COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#00
 STYLES = ('-', '--', ':')
 DPI = 120
 BARS = {'duplicates': 'duplicate boxes before NMS\nper found object',
-        'at equal recall': 'duplicate boxes before NMS\nat equal recall',
-        'at equal recall, after NMS': 'duplicate boxes after NMS\nat equal recall',
+        'duplicates at equal recall': 'duplicate boxes before NMS\nat equal recall',
+        'after NMS at equal recall': 'duplicate boxes after NMS\nat equal recall',
         'confused': 'share of matched objects\nwith a wrong class',
         'silhouette': 'silhouette of the classes\namong the features of objects'}
 
@@ -54,7 +54,7 @@ def write_figures(
     """
     variants = list(dict.fromkeys(r['variant'] for r in results))
     figures = {'pr_curves': draw_curves(results, variants, coco.classes),
-               'claims': draw_claims(results, variants)}
+               'claims': draw_claims(results, variants, common_recall(results, pair[0]))}
     shared = sorted(s for v, s in folders if v == pair[0] and (pair[1], s) in folders)
     pictures: list[Path] = []
     if shared and pair[0] != pair[1]:
@@ -90,10 +90,9 @@ def draw_curves(results: list[Result], variants: list[str], classes: tuple[str, 
     return figure
 
 
-def draw_claims(results: list[Result], variants: list[str]) -> Figure:
+def draw_claims(results: list[Result], variants: list[str], recall: float | None) -> Figure:
     """Draw the paper's claims: the mean over seeds as a bar, each seed as a point."""
     figure = Figure((3.6 * len(BARS), 4), layout='constrained')
-    recall = common_recall(results, variants[0])
     metrics = [(r['variant'], metrics_of(r, recall)) for r in results]
     for axes, (name, title) in zip(_row(figure, len(BARS)), BARS.items()):
         for i, variant in enumerate(variants):

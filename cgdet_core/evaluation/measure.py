@@ -42,9 +42,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     Evaluate a checkpoint in its deployed form.
 
     The report has AP and its kin (see `evaluate`) and `curves` (precision at 101 recalls, IoU
-    0.5), `duplicates`, `confusion`, `separability` (see `analysis`). The arrays hold what
-    figures need beside it: `frame`, `boxes`, `scores`, `labels` of detections (D,) with scores
-    from 0.3 on, and `features` (M, C), `feature_labels`, `feature_frames` of objects (M,).
+    0.5), `duplicates`, `duplicates_at_recall`, `confusion`, `separability` (see `analysis`). The
+    arrays hold what figures need beside it: `frame`, `boxes`, `scores`, `labels` of detections
+    (D,) with scores from 0.3 on, and `features` (M, C), `feature_labels`, `feature_frames` of
+    objects (M,).
     """
     student, card = load_student(checkpoint)
     detector = detector_of(student, card)
@@ -61,18 +62,15 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         found = detect_named(detector, frame, record.path, EVALUATION_THRESHOLD)
         box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
         raw, scores = box.to_source(detector.boxes[0]), detector.scores[0]
-        dense = analysis.candidates(raw, scores, analysis.DUPLICATE_SCORE)
-        more = analysis.candidates(
-            raw, scores, analysis.DUPLICATE_SCORE * analysis.DUPLICATE_SHARE)
-        counts['before_nms'].append(analysis.boxes_per_object(dense, record))
+        dense = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
+        counts['before_nms'].append(analysis.boxes_per_object(
+            dense.above(analysis.DUPLICATE_SCORE), record))
         counts['before_nms_relative'].append(
-            analysis.boxes_per_object(more, record, analysis.DUPLICATE_SHARE))
+            analysis.boxes_per_object(dense, record, analysis.DUPLICATE_SHARE))
         counts['after_nms'].append(analysis.boxes_per_object(
             found.above(analysis.DUPLICATE_SCORE), record))
-        everything = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
-        for where, boxes in (('before_nms', everything), ('after_nms', found)):
-            by_score[where].append((
-                analysis.owned_scores(boxes, record), analysis.best_scores(boxes, record)))
+        for where, boxes in (('before_nms', dense), ('after_nms', found)):
+            by_score[where].append(analysis.scores_of_objects(boxes, record))
         confusion += analysis.confusion(
             found.above(analysis.MATCH_SCORE), record, len(card.classes))
         features.append(_features(student, detector.input, record, box))
@@ -83,7 +81,7 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         **evaluate(all_found, coco), 'curves': metric.curves(),
         'duplicates': {k: analysis.duplicates(v) for k, v in counts.items()},
         'duplicates_at_recall': {
-            k: analysis.duplicates_at_recall(*map(list, zip(*v))) for k, v in by_score.items()},
+            k: analysis.duplicates_at_recall(v) for k, v in by_score.items()},
         'confusion': {'classes': [*card.classes, 'background'], 'matrix': confusion.tolist(),
                       'confused': analysis.confused(confusion)},
         'separability': analysis.separability(

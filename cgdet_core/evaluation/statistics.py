@@ -29,24 +29,24 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     'duplicates': ('duplicates', 'before_nms', 'duplicates'),
     'duplicates, relative': ('duplicates', 'before_nms_relative', 'duplicates'),
     'duplicates after NMS': ('duplicates', 'after_nms', 'duplicates'),
-    'at equal recall': ('duplicates_at_recall', 'before_nms', '{recall:.1f}'),
-    'at equal recall, after NMS': ('duplicates_at_recall', 'after_nms', '{recall:.1f}'),
     'confused': ('confusion', 'confused'),
     'silhouette': ('separability', 'silhouette'),
     'neighbours': ('separability', 'neighbours'),
 }
+AT_RECALL = {'duplicates at equal recall': 'before_nms',
+             'after NMS at equal recall': 'after_nms'}
 NOTES = """
 Mean and sample standard deviation over seeds; the difference to the first variant is paired by
-seed, with Student's t {percent:.0f} % interval (one seed gives none; intervals are not corrected
+seed, with Student's t {percent:.0f}% interval (one seed gives none; intervals are not corrected
 for the number of comparisons). Every number is of the last epoch's averaged weights (last.ckpt),
 so nothing was chosen on the validation frames.
 
 - duplicates: boxes before non-maximum suppression beyond the first, per found object (class
   right, IoU >= 0.5, score >= 0.25); relative: score at least half of the object's best one's,
   which a change of all scores by one factor leaves alone; after NMS: as the first.
-- at equal recall: duplicates of each detector at the score at which it finds {recall:.0%} of the
-  objects, the tenth below what the first variant finds at 0.25. At one score for all, the surer
-  detector shows more boxes.
+- at equal recall: duplicates of each detector at the score at which it finds {recall} of the
+  objects, about what the first variant finds at 0.25. At one score for all, the surer detector
+  shows more boxes.
 - confused: share of the objects matched at score >= 0.3 and IoU >= 0.5 whose class is wrong.
 - silhouette, neighbours: how far apart classes lie in the pooled pyramid features of the annotated
   objects, in [-1, 1], and how many of them have mostly their own class among the 5 nearest
@@ -54,14 +54,19 @@ so nothing was chosen on the validation frames.
 """
 
 
-def common_recall(results: list[Result], reference: str) -> float:
-    """Choose where duplicates are compared: the share the reference finds, in whole tenths."""
+def common_recall(results: list[Result], reference: str) -> float | None:
+    """
+    Choose where duplicates are compared: the share that the reference finds, in whole tenths.
+
+    At most 0.9; None where it finds less than a tenth or has no result.
+    """
     counts = [r['duplicates']['before_nms'] for r in results if r['variant'] == reference]
-    shares = [c['found'] / c['objects'] for c in counts if c['objects']]
-    return min(0.9, max(0.1, math.floor(10 * np.mean(shares or 0)) / 10))
+    found, objects = (sum(c[key] for c in counts) for key in ('found', 'objects'))
+    tenths = min(9, 10 * found // max(1, objects))
+    return tenths / 10 if tenths else None
 
 
-def metrics_of(result: Result, recall: float) -> dict[str, float | None]:
+def metrics_of(result: Result, recall: float | None) -> dict[str, float | None]:
     """Give a run's numbers by the titles of the table's columns; see `common_recall`."""
     found: dict[str, float | None] = {name: result[name] for name in ACCURACY}
     for group in ('per_class', 'per_time_of_day'):
@@ -69,8 +74,11 @@ def metrics_of(result: Result, recall: float) -> dict[str, float | None]:
     for name, path in CLAIMS.items():
         value: Any = result
         for key in path:
-            value = value[key.format(recall=recall)]
+            value = value[key]
         found[name] = value
+    for name, where in AT_RECALL.items():
+        by_recall = result['duplicates_at_recall'][where]
+        found[name] = None if recall is None else by_recall[f'{recall:.1f}']
     return found
 
 
@@ -158,8 +166,8 @@ def markdown(summary: dict[str, Any], total: int) -> str:
     """Write a summary as tables; `total` is the number of runs of the whole grid."""
     variants = {k: v for k, v in summary['variants'].items() if v['seeds']}
     names = list(dict.fromkeys(n for v in variants.values() for n in v['metrics']))
-    accuracy = [n for n in names if n not in CLAIMS]
-    claims = [n for n in names if n in CLAIMS]
+    claims = [n for n in names if n in (*CLAIMS, *AT_RECALL)]
+    accuracy = [n for n in names if n not in claims]
     done = sum(len(v['seeds']) for v in variants.values())
     lines = ['# Ablation', '', f'{done} of {total} runs are finished.']
     others = {k: v for k, v in variants.items() if k != summary['reference']}
@@ -169,7 +177,8 @@ def markdown(summary: dict[str, Any], total: int) -> str:
             lines += ['', f'Difference to {summary["reference"]}:', '',
                       *_rows(others, columns, _difference)]
     return '\n'.join(lines) + '\n' + NOTES.format(
-        percent=100 * summary['confidence'], recall=summary['recall'])
+        percent=100 * summary['confidence'],
+        recall='the same share' if summary['recall'] is None else f'{summary["recall"]:.0%}')
 
 
 def _rows(

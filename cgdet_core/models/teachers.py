@@ -40,8 +40,9 @@ class TeacherConfig(BaseModel):
     kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`. kind
     `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
     (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
-    strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on. With a
-    cache it sees every picture once, without one every augmented sample.
+    strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on.
+
+    With a cache a teacher sees every picture once, without one every sample.
     """
 
     model_config = ConfigDict(extra='forbid', frozen=True)

@@ -63,12 +63,11 @@ class TeacherGuide:
         for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
             features = self._see(self.reader.pixels([view], view.size)[None].to(device))
             try:
-                self.reader.write(view, [
-                    level[0].clamp(-HALF_MAX, HALF_MAX).half() for level in features])
+                self.reader.write(view, [level[0].half() for level in features])
             except OSError as error:
                 raise UserError(
                     f'The cache of teacher features {self.reader.cache} cannot be written '
-                    f'({error.strerror}); set cmg.teacher.cache to another folder, or to null.'
+                    f'({error.strerror}); set cmg.teacher.cache to another folder.'
                 ) from None
 
     def of(self, batch: dict[str, Any]) -> Guide | None:
@@ -81,12 +80,11 @@ class TeacherGuide:
         images, pixels = batch['images'], batch['teacher_pixels']
         parts = [self._see(chunk) for chunk in pixels.split(CHUNK)]
         found = [torch.cat(level) for level in zip(*parts)]
-        index, views = zip(*batch['teacher_views'])
-        laid = self.reader.lay_out_samples(list(views), found, (images.shape[3], images.shape[2]))
-        return Guide(*([level.new_zeros(len(images), *level.shape[1:]).index_copy(
-            0, torch.tensor(index, device=level.device), level) for level in part]
-            for part in laid))
+        return Guide(*self.reader.lay_out_samples(
+            batch['teacher_views'], found, len(images), (images.shape[3], images.shape[2])))
 
     def _see(self, pixels: Tensor) -> list[Tensor]:
+        """Run the teacher; no feature is beyond what half precision, the cache's, can hold."""
         with torch.autocast(pixels.device.type, enabled=False):
-            return self.teacher.features(pixels)
+            found = self.teacher.features(pixels)
+        return [level.float().clamp(-HALF_MAX, HALF_MAX) for level in found]

@@ -221,7 +221,7 @@ def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]
 def decisive(values: dict[str, Any]) -> dict[str, Any]:
     """Give `section.key` and value of all that may change the weights."""
     found = {k: v for k, v in flat(values) if k not in WEIGHTLESS}
-    if not found.pop(TEACHER_CACHE, True):
+    if found.pop(TEACHER_CACHE, '') in (None, False):
         found[TEACHER_CACHE] = False
     return found
 

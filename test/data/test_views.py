@@ -89,7 +89,8 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
     Follow random windows, flips and mosaics through the real loader and a teacher of colours.
 
     A cell of the laid-out features must have the colours of the sample there (a displacement of
-    one pixel of the frame would show), and the mask must be 1 exactly where there is a picture.
+    one pixel of the frame would show with a cache, of two of the teacher's without), and the mask
+    must be 1 exactly where there is a picture.
     """
     guide = TeacherGuide(TeacherConfig(
         kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx', batch), pad=114,
@@ -124,11 +125,11 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
             # Nor where teacher's cells, of these many pixels of the sample, mix two tiles.
             cells = stride * SIZE[0] / Letterbox(SIZE, teacher_size).fitted[0]
             whole = torch.stack([one_tile(s['views'], stride, 1.5 * cells) for s in samples])
-            rounding = cells / stride / (0.6 * SIZE[0])  # one pixel of the teacher's
+            rounding = 0.5 * cells / stride / (0.6 * SIZE[0])  # half a pixel of the teacher's
         assert whole.sum() > ({8: 2000, 16: 400, 32: 60} if cached else
                               {8: 1000, 16: 80, 32: 0})[stride]
         error = ((seen.features[level] - mean) * whole[:, None]).abs()
-        # 8 bits of colour and half precision: about 0.004; one pixel of 160 is 0.00625.
+        # 8 bits of colour, cached in half precision: about 0.004; one pixel of 160 is 0.00625.
         assert error[:, :2].max() < 0.0055 + rounding and error[:, 2].max() < 0.004
         assert not seen.features[level][(seen.masks[level] == 0).expand(-1, 3, -1, -1)].any()
 
@@ -173,11 +174,44 @@ def test_a_picture_cut_away_by_the_window_shows_nothing() -> None:
     assert not any(x.any() for x in laid + masks)
 
 
+@pytest.mark.parametrize('offset', [0.0, 0.5])
+def test_a_sample_of_one_whole_picture_is_laid_out_like_the_picture(offset: float) -> None:
+    reader = TeacherInput((320, 192), 0, (2, 2, 2), None, offset)
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(1, 2, 192 // s, 320 // s, generator=generator) for s in (8, 16, 32)]
+    whole = view(Path('x'), (256, 192))
+    found, masks = reader.lay_out_samples([(1, [whole])], features, 3, (256, 192))
+    laid, full = ([x.float() for x in part] for part in reader.empty(
+        (192, 256), torch.device('cpu')))
+    reader.lay_out(whole, [level[0] for level in features], laid, full)
+    for one, mask, level, m in zip(found, masks, laid, full):
+        assert torch.equal(one[1], level) and torch.equal(mask[1], m) and m.all()
+        assert not one[::2].any() and not mask[::2].any()
+
+
 def test_a_batch_without_pictures_shows_the_teacher_nothing() -> None:
     sample = make_sample(np.zeros((32, 64), np.float32), np.zeros((0, 4), np.float32),
                          np.zeros(0, np.int64))
     assert batch_teacher([sample, sample]) == {}
-    assert batch_teacher([{**sample, 'teacher': []}, sample]) == {}
+    assert batch_teacher([{**sample, 'teacher': None}] * 2) == {}
+
+
+def test_samples_are_painted_without_seams(tmp_path: Path) -> None:
+    """Two pictures side by side, the second mirrored, at places between the teacher's pixels."""
+    ramp, plain = tmp_path / 'ramp.png', tmp_path / 'plain.png'
+    cv2.imwrite(str(ramp), np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (80, 1, 3)))
+    cv2.imwrite(str(plain), np.full((80, 200, 3), 250, np.uint8))
+    reader = TeacherInput((160, 96), 114, (1, 1, 1), None)
+    # The sample's 192 x 96 pixels are 160 x 80 of the teacher's, its 111 are 92.5.
+    left = View(plain, (200, 80), (154, 123), (-43, -21), (0, 0, 111, 96))
+    right = View(ramp, (200, 80), (-81, 123), (192, -21), (111, 0, 192, 96))
+    found = reader.pixels([left, right], (192, 96))
+    assert (found[:, 80:] == 114).all()
+    assert (found[:, :80, :92] == 250).all()
+    # From 92 to 160, and from -17.5, which rounds to -18, to 85.
+    expected = cv2.resize(cv2.imread(str(ramp)), (68, 103), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(found[0, :80, 92:].numpy(), expected[18:98, ::-1, 0])
+    assert torch.equal(reader.pixels([right, left], (192, 96)), found)
 
 
 @pytest.fixture

@@ -94,21 +94,19 @@ def test_duplicates_at_the_score_that_finds_a_share() -> None:
               (40, 0, 50, 10, CAR, 0.2), (40, 0, 50, 10, PERSON, 0.9)),
         found((0, 0, 10, 10, CAR, 0.6), (0, 0, 10, 9, CAR, 0.5))]
     pairs = list(zip(boxes, frames))
-    scores = [analysis.owned_scores(*pair) for pair in pairs]
-    best = [analysis.best_scores(*pair) for pair in pairs]
-    assert [b.tolist() for b in best] == [pytest.approx([0.9, 0.5, 0.2]), pytest.approx([0.6, 0])]
-    by_recall = analysis.duplicates_at_recall(scores, best)
+    found_scores = [analysis.scores_of_objects(*pair) for pair in pairs]
+    assert [best.tolist() for _, best in found_scores] == [
+        pytest.approx([0.9, 0.5, 0.2]), pytest.approx([0.6, 0])]
+    by_recall = analysis.duplicates_at_recall(found_scores)
     # Of five objects the first is found alone at 0.9, two with three boxes at 0.6, three with
-    # five at 0.5, four with seven at 0.2.
+    # five at 0.5, four with seven at 0.2, the last one never.
     assert by_recall == pytest.approx({
-        '0.1': 0, '0.2': 0, '0.3': 0.5, '0.4': 0.5, '0.5': 0.5, '0.6': 2 / 3, '0.7': 0.75,
-        '0.8': 0.75, '0.9': 0.75})
+        '0.1': 0, '0.2': 0, '0.3': 0.5, '0.4': 0.5, '0.5': 2 / 3, '0.6': 2 / 3, '0.7': 0.75,
+        '0.8': 0.75, '0.9': None})
     # A detector that is less sure of the same boxes has the same duplicates.
-    assert analysis.duplicates_at_recall([s / 2 for s in scores],
-                                         [b / 2 for b in best]) == by_recall
-    assert set(analysis.duplicates_at_recall([], []).values()) == {None}
-    every = analysis.duplicates_at_recall(scores, [*best, np.zeros(5)])  # which nobody finds
-    assert (every['0.4'], every['0.5']) == (0.75, None)
+    less = [(scores / 2, best / 2) for scores, best in found_scores]
+    assert analysis.duplicates_at_recall(less) == by_recall
+    assert set(analysis.duplicates_at_recall([]).values()) == {None}
 
 
 def test_crowds_have_no_duplicates() -> None:

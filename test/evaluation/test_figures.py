@@ -100,6 +100,6 @@ def test_charts_of_missing_numbers() -> None:
         'duplicates_at_recall': {'before_nms': by_recall, 'after_nms': by_recall},
         'confusion': {'confused': None, 'matrix': [[0, 0], [0, 0]], 'classes': ['x', 'nothing']},
         'separability': {'silhouette': None, 'neighbours': None}, 'curves': {'x': None}}
-    for figure in (draw_curves([result], ['a'], ('x',)), draw_claims([result], ['a']),
+    for figure in (draw_curves([result], ['a'], ('x',)), draw_claims([result], ['a'], None),
                    draw_confusions([result], ('a', 'a'))):
         figure.canvas.draw()

@@ -32,7 +32,7 @@ import pytest
 def result(variant: str, seed: int, ap: float, duplicates: float | None = 1.0) -> dict:
     """Give a run's numbers; most of them do not matter here."""
     count = {'duplicates': duplicates, 'found': 5, 'objects': 12}
-    by_recall = {'0.1': 5.0, '0.3': 3.0, '0.4': duplicates}
+    by_recall = {'0.3': 3.0, '0.4': duplicates}
     return {
         'variant': variant, 'seed': seed, 'AP': ap, 'AP50': 2 * ap, 'AP75': None,
         'per_class': {'person': {'AP': ap, 'AP50': 0.5}, 'car': {'AP': None, 'AP50': None}},
@@ -76,21 +76,23 @@ def test_metrics_of_a_run() -> None:
     assert found['AP'] == 0.2 and found['AP50 person'] == 0.5 and found['AP50 night'] == 0.3
     assert found['AP50 car'] is None and found['confused'] == 0.25
     assert list(found)[-8:] == [
-        'duplicates', 'duplicates, relative', 'duplicates after NMS', 'at equal recall',
-        'at equal recall, after NMS', 'confused', 'silhouette', 'neighbours']
-    assert (found['duplicates'], found['at equal recall']) == (1, 3)
+        'duplicates', 'duplicates, relative', 'duplicates after NMS', 'confused', 'silhouette',
+        'neighbours', 'duplicates at equal recall', 'after NMS at equal recall']
+    assert (found['duplicates'], found['duplicates at equal recall']) == (1, 3)
+    assert metrics_of(result('a', 0, 0.2), None)['after NMS at equal recall'] is None
 
 
 @pytest.mark.parametrize(('found', 'objects', 'expected'), [
-    ((5,), 12, 0.4), ((7, 0), 10, 0.3), ((0,), 12, 0.1), ((12,), 12, 0.9), ((0,), 0, 0.1)])
+    ((5,), 12, 0.4), ((19, 20, 21), 100, 0.2), ((1,), 12, None), ((12,), 12, 0.9),
+    ((0,), 0, None)])
 def test_duplicates_are_compared_where_the_reference_is(
-    found: tuple[int, ...], objects: int, expected: float,
+    found: tuple[int, ...], objects: int, expected: float | None,
 ) -> None:
     runs = [{'variant': 'plain', 'duplicates': {'before_nms': {'found': n, 'objects': objects}}}
             for n in found]
     other = {'variant': 'rcs', 'duplicates': {'before_nms': {'found': 9, 'objects': 9}}}
     assert common_recall([other, *runs], 'plain') == expected
-    assert common_recall([other], 'plain') == 0.1
+    assert common_recall([other], 'plain') is None
 
 
 def test_a_grid_half_done() -> None:

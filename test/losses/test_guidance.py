@@ -27,7 +27,7 @@ from cgdet_core.losses.guidance import Guidance, GuidanceConfig, Guide
 from cgdet_core.losses.objectives import mse, OBJECTIVES
 from cgdet_core.losses.rois import pool_level
 from cgdet_core.models.teachers import TeacherConfig
-from cgdet_core.training.guide import TeacherGuide
+from cgdet_core.training.guide import HALF_MAX, TeacherGuide
 import cv2
 import numpy as np
 from pydantic import ValidationError
@@ -170,6 +170,25 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
                                        input_size=(192, 128)))
     assert other.reader.cached(view_of(paths[0], frame)) is None
     assert guide.reader.cached(view_of(paths[0], frame)) is not None
+
+
+def test_features_of_half_precision_and_beyond_it(
+    tmp_path: Path, pooling_teacher: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An ONNX detector may give such; they must not become NaN where no picture is."""
+    guide = TeacherGuide(TeacherConfig(
+        kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx'), cache=None,
+        tensors=('p8', 'p16', 'p32'), input_size=(160, 128)))
+    real = guide.teacher.features
+    monkeypatch.setattr(guide.teacher, 'features',
+                        lambda pixels: [level.half() * float('inf') for level in real(pixels)])
+    path = tmp_path / 'white.png'
+    cv2.imwrite(str(path), np.full((128, 160, 3), 255, np.uint8))
+    found = guide.of(batch_of(guide.reader, [path, None], (160, 128)))
+    assert found is not None
+    for level in found.features:
+        assert level.dtype == torch.float32 and level[0].unique().tolist() == [HALF_MAX]
+        assert not level[1].any()
 
 
 def view_of(path: Path, frame: tuple[int, int]) -> View:

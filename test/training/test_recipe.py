@@ -99,6 +99,7 @@ def test_what_another_recipe_is(recipe: Path) -> None:
                              for more in ((), overrides)))
 
     assert not changed('data.cache_gib=0', 'cmg.teacher.cache=elsewhere')
+    assert not changed("cmg.teacher.cache='.'")
     assert changed('cmg.teacher.cache=null') == ['cmg.teacher.cache']
     assert changed('optim.lr=1', 'cmg.teacher.path=y') == ['cmg.teacher.path', 'optim.lr']
     assert set(changed('cmg=null')) > {'cmg.weight'}
