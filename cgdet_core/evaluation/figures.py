@@ -35,8 +35,8 @@ COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#00
 STYLES = ('-', '--', ':')
 DPI = 120
 BARS = {'duplicates': 'duplicate boxes before NMS\nper found object',
-        'duplicates at equal recall': 'duplicate boxes before NMS\nat equal recall',
-        'after NMS at equal recall': 'duplicate boxes after NMS\nat equal recall',
+        'duplicates at equal recall': 'duplicate boxes before NMS\nat {recall}',
+        'after NMS at equal recall': 'duplicate boxes after NMS\nat {recall}',
         'confused': 'share of matched objects\nwith a wrong class',
         'silhouette': 'silhouette of the classes\namong the features of objects'}
 
@@ -94,6 +94,7 @@ def draw_claims(results: list[Result], variants: list[str], recall: float | None
     """Draw the paper's claims: the mean over seeds as a bar, each seed as a point."""
     figure = Figure((3.6 * len(BARS), 4), layout='constrained')
     metrics = [(r['variant'], metrics_of(r, recall)) for r in results]
+    where = 'equal recall' if recall is None else f'a recall of {recall:.0%}'
     for axes, (name, title) in zip(_row(figure, len(BARS)), BARS.items()):
         for i, variant in enumerate(variants):
             values = [m[name] for v, m in metrics if v == variant]
@@ -101,7 +102,7 @@ def draw_claims(results: list[Result], variants: list[str], recall: float | None
             if real:
                 axes.bar(i, float(np.mean(real)), color=COLORS[i % len(COLORS)], alpha=0.6)
                 axes.plot([i] * len(real), real, 'o', color='#333333', markersize=4)
-        axes.set_title(title, fontsize='medium')
+        axes.set_title(title.format(recall=where), fontsize='medium')
         axes.set_xticks(range(len(variants)), variants, rotation=45, ha='right')
         axes.grid(axis='y', alpha=0.3)
     return figure

@@ -101,5 +101,6 @@ def test_charts_of_missing_numbers() -> None:
         'confusion': {'confused': None, 'matrix': [[0, 0], [0, 0]], 'classes': ['x', 'nothing']},
         'separability': {'silhouette': None, 'neighbours': None}, 'curves': {'x': None}}
     for figure in (draw_curves([result], ['a'], ('x',)), draw_claims([result], ['a'], None),
+                   draw_claims([result], ['a'], 0.1),
                    draw_confusions([result], ('a', 'a'))):
         figure.canvas.draw()
