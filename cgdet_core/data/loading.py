@@ -182,7 +182,7 @@ class AugmentedFrames(Dataset[Sample]):
         """Give features and masks on the sample's cells, or without a cache pixels."""
         if teacher.cache is None:
             return teacher.pixels(views, self.size) if views else None
-        features, masks = teacher.empty(self.size[::-1], torch.device('cpu'))
+        features, masks = teacher.empty(self.size[::-1])
         for view in views:
             found = teacher.cached(view)
             if found is None:

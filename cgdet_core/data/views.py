@@ -135,19 +135,19 @@ class TeacherInput:
         (3, H, W) uint8, RGB, the sample letterboxed, `pad` where it shows no picture; the edges
         of pictures are where they should be to half a pixel.
         """
-        fitted = Letterbox(size, self.input_size).fitted
+        fitted = self._fitted(size)
         factor = fitted[0] / size[0], fitted[1] / size[1]
         canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
         for view in views:
             _paint(view.moved(factor, (0, 0), fitted), canvas)
         return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
 
-    def empty(self, size: tuple[int, int], device: torch.device) -> tuple[list[Tensor], ...]:
+    def empty(self, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
         """Give features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
         cells = [(size[0] // s, size[1] // s) for s in STRIDES]
-        return ([torch.zeros(shape[0], *c, dtype=torch.half, device=device)
+        return ([torch.zeros(shape[0], *c, dtype=torch.half)
                  for shape, c in zip(self.shapes, cells)],
-                [torch.zeros(1, *c, dtype=torch.half, device=device) for c in cells])
+                [torch.zeros(1, *c, dtype=torch.half) for c in cells])
 
     def lay_out(
         self, view: View, features: list[Tensor], laid: list[Tensor], masks: list[Tensor],
@@ -158,7 +158,7 @@ class TeacherInput:
         features: P3, P4, P5 (C, h, w) of the picture. laid (C, H/stride, W/stride) and masks (1,
         H/stride, W/stride) of the sample are written where the view is, masks with 1.
         """
-        fitted = self._fitted(view)
+        fitted = self._fitted(view.size)
         for level, onto, mask, stride in zip(features, laid, masks, STRIDES):
             columns, rows = (_cells(view.region, axis, stride) for axis in (0, 1))
             if columns and rows:
@@ -180,7 +180,7 @@ class TeacherInput:
         is.
         """
         whole = View(Path(), size, size, (0, 0), (0, 0, *size))
-        fitted = self._fitted(whole)
+        fitted = self._fitted(size)
         laid, masks = [], []
         for level, stride in zip(features, STRIDES):
             columns, rows = (_cells(whole.region, axis, stride) for axis in (0, 1))
@@ -214,12 +214,12 @@ class TeacherInput:
     def _sizes(self) -> list[int]:
         return [math.prod(shape) for shape in self.shapes]
 
-    def _fitted(self, view: View) -> tuple[int, int]:
-        return Letterbox(view.size, self.input_size).fitted
+    def _fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        return Letterbox(size, self.input_size).fitted
 
     def _path(self, view: View) -> Path:
         assert self.cache is not None
-        state, (width, height) = view.picture.stat(), self._fitted(view)
+        state, (width, height) = view.picture.stat(), self._fitted(view.size)
         name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
         if view.thermal:
             name += f' {AS_A_PICTURE.to_dict()}'

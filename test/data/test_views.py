@@ -114,7 +114,7 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
         assert torch.equal(seen.masks[level], (middle > 0.2).float())
         mean = functional.avg_pool2d(images, stride)
         if cached:
-            whole = torch.stack([one_tile(s['views'], stride) for s in samples])
+            whole = torch.stack([one_tile(s['views'], stride, stride / 2) for s in samples])
             for axis, (used, of) in enumerate(zip(Letterbox(frame, teacher_size).fitted,
                                                   teacher_size)):
                 # Not where the teacher's own cells end, nor where they hold its padding.
@@ -134,16 +134,16 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
         assert not seen.features[level][(seen.masks[level] == 0).expand(-1, 3, -1, -1)].any()
 
 
-def one_tile(views: list[View], stride: int, margin: float | None = None) -> torch.Tensor:
+def one_tile(views: list[View], stride: int, margin: float) -> torch.Tensor:
     """
-    Say which cells (H/stride, W/stride) lie wholly in the region of one view.
+    Say which cells (H/stride, W/stride) lie in the region of one view.
 
-    margin: how many pixels a cell's centre keeps from the ends of the region.
+    margin: how many pixels a cell's centre keeps from its ends, half a cell or more.
     """
     result = torch.zeros(SIZE[1] // stride, SIZE[0] // stride, dtype=torch.bool)
     for v in views:
         x1, y1, x2, y2 = v.region
-        m = 0 if margin is None else margin - stride / 2
+        m = margin - stride / 2
         result[math.ceil((y1 + m) / stride):max(0, int((y2 - m) // stride)),
                math.ceil((x1 + m) / stride):max(0, int((x2 - m) // stride))] = True
     return result
@@ -169,7 +169,7 @@ def test_views_follow_by_hand() -> None:
 def test_a_picture_cut_away_by_the_window_shows_nothing() -> None:
     gone = view(Path('x')).moved((1, 1), (-64, 0), (64, 32))
     reader = TeacherInput((64, 32), 0, (2, 2, 2), None)
-    laid, masks = reader.empty((32, 64), torch.device('cpu'))
+    laid, masks = reader.empty((32, 64))
     reader.lay_out(gone, [torch.ones(2, 32 // s, 64 // s) for s in (8, 16, 32)], laid, masks)
     assert not any(x.any() for x in laid + masks)
 
@@ -181,8 +181,7 @@ def test_a_sample_of_one_whole_picture_is_laid_out_like_the_picture(offset: floa
     features = [torch.randn(1, 2, 192 // s, 320 // s, generator=generator) for s in (8, 16, 32)]
     whole = view(Path('x'), (256, 192))
     found, masks = reader.lay_out_samples([(1, [whole])], features, 3, (256, 192))
-    laid, full = ([x.float() for x in part] for part in reader.empty(
-        (192, 256), torch.device('cpu')))
+    laid, full = ([x.float() for x in part] for part in reader.empty((192, 256)))
     reader.lay_out(whole, [level[0] for level in features], laid, full)
     for one, mask, level, m in zip(found, masks, laid, full):
         assert torch.equal(one[1], level) and torch.equal(mask[1], m) and m.all()
