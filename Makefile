@@ -16,7 +16,7 @@ setup: ## Create .venv, or bring it up to date
 	@$(PYTHON) dev/setup_env.py
 
 demo: setup ## Detect with the real node and draw it; [BAG=... | IMAGES=...] [OUTPUT=demo]
-	@$(ACTIVATE) python -m cgdet_ros.demo $(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') --output '$(OUTPUT)'
+	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') --output '$(OUTPUT)'
 
 test: lint ## Check style and types, then run every test this machine can run
 	@$(ACTIVATE) python -m pytest -q

@@ -42,7 +42,7 @@ def share_file(pattern: str) -> Path:
 
 def profile_environment() -> dict[str, str]:
     """Give the variables that name the shipped DDS profile; a profile of the user's own stays."""
-    from cgdet_core.doctor.transport import profile_variables, VARIABLES  # not the node's
+    from cgdet_ros.doctor.transport import profile_variables, VARIABLES  # not the node's
 
     own = [os.environ[name] for name in VARIABLES if os.environ.get(name)]
     profile = own[0] if own else str(share_file('config/fastdds.xml'))

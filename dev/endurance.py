@@ -35,8 +35,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_ros.demo import detector_process
 from cgdet_ros.resources import use_transport_profile
+from cgdet_ros.tools.demo import detector_process
 from endurance_listener import create_camera, Listener, PATIENCE_S
 from endurance_messages import malformed, picture
 import numpy as np

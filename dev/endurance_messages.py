@@ -20,7 +20,7 @@ from typing import Any
 from zlib import crc32
 
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.runtime.image_message import ENCODINGS
+from cgdet_core.runtime.imaging.message import ENCODINGS
 import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image

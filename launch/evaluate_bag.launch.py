@@ -18,9 +18,9 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from cgdet_core.data.bags import is_compressed
-from cgdet_core.runtime.card import load_card
-from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
+from cgdet_core.data.bags.io import is_compressed
+from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.inference.card import load_card
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
 from cgdet_ros.resources import profile_environment, share_file
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -65,7 +65,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = value(context, 'model_path')
     model = existing(given, 'The model') if given else share_file('models/thermal.onnx')
     command = [
-        sys.executable, '-m', 'cgdet_ros.demo', '--running', '--bag', str(bag),
+        sys.executable, '-m', 'cgdet_ros.tools.demo', '--running', '--bag', str(bag),
         '--data', str(data), '--model', str(model),
         '--rate', value(context, 'rate'), '--output', value(context, 'output'),
         '--ros-args', '-r', f'__ns:=/{value(context, "namespace").strip("/")}']

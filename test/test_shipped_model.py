@@ -20,10 +20,10 @@ import re
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.evaluation.verify import scenes, verify
+from cgdet_core.deployment.verify import scenes, verify
 from cgdet_core.runtime import Detector, load_card
-from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.imaging.frames import read_thermal
 import numpy as np
 import pytest
 
@@ -39,7 +39,7 @@ def shipped() -> Detector:
 
 
 def average_precision(detector: Detector, annotations: Path) -> dict:
-    evaluation = pytest.importorskip('cgdet_core.evaluation.coco')
+    evaluation = pytest.importorskip('cgdet_core.detection.metrics')
     coco = load_coco(annotations, None, detector.card.classes)
     found = [detector.detect(read_thermal(r.path), EVALUATION_THRESHOLD) for r in coco.images]
     return evaluation.evaluate(found, coco)

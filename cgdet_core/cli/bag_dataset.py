@@ -57,10 +57,10 @@ def bag_to_dataset(
         min=0, max=1, help='Least score of such a box.')] = 0.3,
 ) -> None:
     """Make a COCO set of bags: thermal frames, RGB of the same time laid onto them, pre-labels."""
-    from cgdet_core.data.bag_dataset import make_dataset
-    from cgdet_core.data.bag_pairing import Choice
-    from cgdet_core.evaluation.bag_detection import find_bags
-    from cgdet_core.evaluation.detect import open_detector
+    from cgdet_core.data.bags.dataset import make_dataset
+    from cgdet_core.data.bags.pairing import Choice
+    from cgdet_core.detection.bag_detection import find_bags
+    from cgdet_core.detection.predict import open_detector
 
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
                     min_change, homography, rectify, plane_m, jpeg)

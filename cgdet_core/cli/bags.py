@@ -36,7 +36,7 @@ from cgdet_core.cli.common import (
     write_report,
 )
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import check_outputs
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -44,8 +44,8 @@ from rich.text import Text
 import typer
 
 if TYPE_CHECKING:
-    from cgdet_core.evaluation.bags import Bag
-    from cgdet_core.runtime.detector import Detector
+    from cgdet_core.detection.bag_evaluation import Bag
+    from cgdet_core.runtime.detection.detector import Detector
 
 bag_app = typer.Typer(
     no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
@@ -64,7 +64,7 @@ def bag_from_coco(
     match: Match = '*',
 ) -> None:
     """Turn the frames of a COCO set into a bag."""
-    from cgdet_core.data.bags import coco_frames, fingerprint, write_bag
+    from cgdet_core.data.bags.io import coco_frames, fingerprint, write_bag
     from cgdet_core.data.coco import load_coco
 
     coco = load_coco(data, images)
@@ -88,7 +88,7 @@ def bag_play(
         raise UserError(
             'Playing a bag needs ROS 2: source a distribution or .venv/bin/ros_env.sh.')
     # A process of its own: cgdet_core never imports ROS.
-    command = [sys.executable, '-m', 'cgdet_ros.play', str(path), '--rate', str(rate)]
+    command = [sys.executable, '-m', 'cgdet_ros.tools.play', str(path), '--rate', str(rate)]
     flags = [flag for flag, on in (('--loop', loop), ('--clock', clock)) if on]
     os.execv(sys.executable, command + flags + context.args)
 
@@ -112,9 +112,9 @@ def bag_evaluate(
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.evaluation import bags as evaluation
-    from cgdet_core.evaluation.bag_detection import find_bags
-    from cgdet_core.evaluation.detect import open_detector
+    from cgdet_core.detection import bag_evaluation as evaluation
+    from cgdet_core.detection.bag_detection import find_bags
+    from cgdet_core.detection.predict import open_detector
 
     if output is not None:
         check_outputs([output / 'report.json', output / 'pr_curve.png'], [output / 'worst'],
@@ -152,7 +152,7 @@ def _detect(
     workers: int | None, address: str | None,
 ) -> None:
     """Detect behind a progress bar; with several bags each bad one is told at once."""
-    from cgdet_core.evaluation.bags import detect_bags
+    from cgdet_core.detection.bag_evaluation import detect_bags
 
     errors = Console(stderr=True)
 

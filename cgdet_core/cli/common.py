@@ -24,8 +24,7 @@ import sys
 from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
-from cgdet_core.runtime.files import write_json
+from cgdet_core.runtime.files import check_outputs, write_json
 from rich.console import Console
 from rich.table import Table
 import typer

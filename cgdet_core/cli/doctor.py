@@ -86,7 +86,7 @@ def _checks(model: Path | None, seconds: float) -> Iterator[Check]:
 def _ros_checks(options: list[str]) -> Iterator[Check]:
     """Run the part that needs ROS as a program: cgdet_core never imports ROS."""
     with tempfile.TemporaryFile('w+', errors='replace') as errors:
-        process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.doctor', *options],
+        process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.doctor.checks', *options],
                                    stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
         try:
@@ -101,7 +101,7 @@ def _ros_checks(options: list[str]) -> Iterator[Check]:
         said = errors.read().strip().splitlines()
     if status:
         yield Check('ROS 2', 'checks', 'FAIL', said[-1] if said else f'exit status {status}',
-                    'see "python -m cgdet_ros.doctor"')
+                    'see "python -m cgdet_ros.doctor.checks"')
 
 
 def _show(check: Check, before: list[Check]) -> None:

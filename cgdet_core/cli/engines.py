@@ -21,14 +21,14 @@ from typing import Annotated, TYPE_CHECKING
 from cgdet_core.cli.common import console, Overwrite
 from cgdet_core.cli.models import app
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import check_outputs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 import typer
 
 if TYPE_CHECKING:
-    from cgdet_core.runtime.building import TensorRT
+    from cgdet_core.runtime.tensorrt.building import TensorRT
 
 TURING = 'sm75'  # left out unless named: engines for it and for later GPUs are slower on those
 
@@ -58,10 +58,10 @@ def build_engine(
 
     Where the GPU is here, the engine is verified against the ONNX file on ONNX Runtime.
     """
-    from cgdet_core.runtime import building
-    from cgdet_core.runtime.card import load_card
-    from cgdet_core.runtime.engine_file import SUFFIX, write_engine
-    from cgdet_core.runtime.engines import EngineCache, obtain
+    from cgdet_core.runtime.inference.card import load_card
+    from cgdet_core.runtime.tensorrt import building
+    from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain
+    from cgdet_core.runtime.tensorrt.engine_file import SUFFIX, write_engine
 
     if output is not None:
         if output.suffix != SUFFIX:
@@ -94,8 +94,8 @@ def build_engine(
 @engines_app.command('list')
 def engines_list() -> None:
     """List the engines in the cache."""
-    from cgdet_core.runtime.engine_file import Damaged, read_engine
-    from cgdet_core.runtime.engines import EngineCache
+    from cgdet_core.runtime.tensorrt.cache import EngineCache
+    from cgdet_core.runtime.tensorrt.engine_file import Damaged, read_engine
 
     cache = EngineCache()
     table = Table('model', 'backend', 'for', 'precision', 'MB', 'last used')
@@ -129,8 +129,8 @@ def engines_clean(
     everything: Annotated[bool, typer.Option('--all', help='Remove all engines.')] = False,
 ) -> None:
     """Remove engines from the cache; they are built again when needed."""
-    from cgdet_core.runtime.engine_file import Damaged, read_engine
-    from cgdet_core.runtime.engines import EngineCache
+    from cgdet_core.runtime.tensorrt.cache import EngineCache
+    from cgdet_core.runtime.tensorrt.engine_file import Damaged, read_engine
 
     cache = EngineCache()
     removed, freed, left = 0, 0, 0
@@ -158,8 +158,13 @@ def engines_clean(
 
 def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[str, ...], str]':
     """Choose what to build with and for: flavour, targets, and the GPU's name if one is needed."""
-    from cgdet_core.runtime.backends.tensorrt import check_device
-    from cgdet_core.runtime.building import check_targets, FLAVOURS, load_tensorrt, Unavailable
+    from cgdet_core.runtime.tensorrt.building import (
+        check_targets,
+        FLAVOURS,
+        load_tensorrt,
+        Unavailable,
+    )
+    from cgdet_core.runtime.tensorrt.session import check_device
 
     if backend not in ('auto', *FLAVOURS):
         raise UserError(f'--backend must be auto, {" or ".join(FLAVOURS)}, not {backend!r}.')
@@ -194,17 +199,17 @@ def _verify(
     model: Path, backend: str, targets: tuple[str, ...], engine: Path | None, data: Path | None,
 ) -> None:
     """Compare an engine with its ONNX file; one in the cache that differs is removed."""
-    from cgdet_core.evaluation.verify import (
+    from cgdet_core.deployment.verify import (
         failure,
         frames_of,
         NothingFound,
         scenes,
         verify,
     )
-    from cgdet_core.runtime.backends.tensorrt import check_device
-    from cgdet_core.runtime.building import Unavailable
-    from cgdet_core.runtime.detector import Detector
-    from cgdet_core.runtime.engines import EngineCache
+    from cgdet_core.runtime.detection.detector import Detector
+    from cgdet_core.runtime.tensorrt.building import Unavailable
+    from cgdet_core.runtime.tensorrt.cache import EngineCache
+    from cgdet_core.runtime.tensorrt.session import check_device
 
     try:
         gpu = check_device(backend)[2]

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from cgdet_core.cli.common import console, Images, Json, write_report
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import check_outputs
 from rich.progress import Progress, track
 from rich.table import Table
 import typer
@@ -45,9 +45,9 @@ def verify(
     ap_drop: Annotated[float | None, typer.Option(help='What AP may fall by, a fraction.')] = None,
 ) -> None:
     """Compare a model with what it was made of, frame by frame; exit status 1 if they differ."""
-    from cgdet_core.evaluation.detect import open_detector
-    from cgdet_core.evaluation.verify import failure, frames_of, TOLERANCES
-    from cgdet_core.evaluation.verify import verify as run
+    from cgdet_core.deployment.verify import failure, frames_of, TOLERANCES
+    from cgdet_core.deployment.verify import verify as run
+    from cgdet_core.detection.predict import open_detector
 
     if backend != 'auto' and model.suffix.lower() != '.onnx':
         raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
@@ -85,9 +85,9 @@ def benchmark(
         '--plot', help='Write a plot to this file, over what is there.')] = None,
 ) -> None:
     """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
-    from cgdet_core.evaluation.benchmark import benchmark as run
-    from cgdet_core.evaluation.benchmark import Plan
-    from cgdet_core.evaluation.benchmark_report import plot, print_report
+    from cgdet_core.deployment.benchmark import benchmark as run
+    from cgdet_core.deployment.benchmark import Plan
+    from cgdet_core.deployment.benchmark_report import plot, print_report
 
     if plot_path is not None:
         _check_plot(plot_path)

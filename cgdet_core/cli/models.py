@@ -30,7 +30,7 @@ from cgdet_core.cli.common import (
     TRAINING_MODULES,
 )
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
+from cgdet_core.runtime.files import check_outputs
 from rich.console import Console
 from rich.progress import track
 import typer
@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train a detector as a recipe says."""
     from cgdet_core.training.recipe import load_recipe
-    from cgdet_core.training.train import train as run
+    from cgdet_core.training.run import train as run
     from lightning.pytorch.utilities import rank_zero_only
 
     try:
@@ -74,8 +74,8 @@ def ablate(
         '--report', help='Train nothing; write tables and figures of what is finished.')] = False,
 ) -> None:
     """Train variants of a recipe over seeds and compare them; goes on where it stopped."""
-    from cgdet_core.training.ablation import report, run_ablation
-    from cgdet_core.training.grid import load_ablation
+    from cgdet_core.experiments.ablation import report, run_ablation
+    from cgdet_core.experiments.grid import load_ablation
 
     ablation = load_ablation(grid, output, overrides)
     try:
@@ -99,11 +99,11 @@ def evaluate(
 ) -> None:
     """Measure COCO average precision on annotated frames."""
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.evaluation.coco import evaluate as score
-    from cgdet_core.evaluation.detect import detect_named, open_detector
-    from cgdet_core.runtime.card import card_path, save_card
-    from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
-    from cgdet_core.runtime.frames import read_frame
+    from cgdet_core.detection.metrics import evaluate as score
+    from cgdet_core.detection.predict import detect_named, open_detector
+    from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+    from cgdet_core.runtime.imaging.frames import read_frame
+    from cgdet_core.runtime.inference.card import card_path, save_card
 
     if update_card:
         if model.suffix.lower() != '.onnx':
@@ -133,7 +133,7 @@ def detect(
     overwrite: Overwrite = False,
 ) -> None:
     """Detect objects; write detections.json (COCO) and pictures with boxes."""
-    from cgdet_core.evaluation.detect import detect_sources, open_detector
+    from cgdet_core.detection.predict import detect_sources, open_detector
 
     check_outputs([output / 'detections.json'], [output / 'pictures'], overwrite)
     detector = open_detector(model)
@@ -160,10 +160,10 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint as ONNX with its model card."""
-    from cgdet_core.export.calibration import load_frames
-    from cgdet_core.export.onnx import check_request
-    from cgdet_core.export.onnx import export as run
-    from cgdet_core.runtime.card import card_path
+    from cgdet_core.deployment.calibration import load_frames
+    from cgdet_core.deployment.export import check_request
+    from cgdet_core.deployment.export import export as run
+    from cgdet_core.runtime.inference.card import card_path
 
     check_request(source, output, precision, calibration is not None, dynamic_batch)
     check_outputs([output, card_path(output)], overwrite=overwrite)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.frames import is_grey
-from cgdet_core.runtime.postprocess import Detections
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.frames import is_grey
 import numpy as np
 from numpy.typing import NDArray
 

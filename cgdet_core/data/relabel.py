@@ -21,8 +21,7 @@ from typing import Any
 
 from cgdet_core.data.coco import read_values
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
-from cgdet_core.runtime.files import write_json
+from cgdet_core.runtime.files import check_outputs, write_json
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:

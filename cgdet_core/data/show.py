@@ -21,11 +21,11 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
-from cgdet_core.runtime.drawing import COLORS, contact_sheet, save_png, TRUTH_COLOR
-from cgdet_core.runtime.frames import read_rgb, read_thermal
-from cgdet_core.runtime.geometry import resize
-from cgdet_core.runtime.normalization import Normalization, normalize
+from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.imaging.drawing import COLORS, contact_sheet, save_png, TRUTH_COLOR
+from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
+from cgdet_core.runtime.imaging.geometry import resize
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -58,8 +58,8 @@ def accelerators() -> list[Check]:
 
     A missing one is worth a warning only where there is an NVIDIA driver.
     """
-    from cgdet_core.runtime.backends.tensorrt import check_device
-    from cgdet_core.runtime.building import FLAVOURS, Unavailable
+    from cgdet_core.runtime.tensorrt.building import FLAVOURS, Unavailable
+    from cgdet_core.runtime.tensorrt.session import check_device
 
     driver = nvidia_driver()
     checks, usable = [], ''

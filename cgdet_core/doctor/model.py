@@ -20,11 +20,11 @@ from time import perf_counter
 
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.backends.tensorrt import check_device
-from cgdet_core.runtime.building import engine_key, FLAVOURS, Unavailable
-from cgdet_core.runtime.card import load_card, ModelCard
-from cgdet_core.runtime.detector import Detector
-from cgdet_core.runtime.engines import EngineCache
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.inference.card import load_card, ModelCard
+from cgdet_core.runtime.tensorrt.building import engine_key, FLAVOURS, Unavailable
+from cgdet_core.runtime.tensorrt.cache import EngineCache
+from cgdet_core.runtime.tensorrt.session import check_device
 import numpy as np
 
 FRAMES = 5

@@ -14,7 +14,7 @@
 
 """Files and folders that appear whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 import errno
 import json
@@ -23,6 +23,8 @@ from pathlib import Path
 import secrets
 import shutil
 from typing import Any
+
+from cgdet_core.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which name no file
 
@@ -61,3 +63,26 @@ def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> Non
 def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2) -> None:
     """Write a report; indent None: a file that nobody reads, as small as it gets."""
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
+
+
+def check_outputs(
+    files: Iterable[Path] = (), folders: Iterable[Path] = (), overwrite: bool = True,
+    option: str = '--output',
+) -> None:
+    """UserError for what could not be written, or exists and may not be replaced."""
+    wanted = [(path, False) for path in files] + [(path, True) for path in folders]
+    for path, folder in wanted:
+        if path.is_dir() and not folder:
+            raise UserError(f'{path} is a folder; give {option} the name of a file.')
+        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+            raise UserError(f'{path} is no {"folder" if folder else "file"}; choose another '
+                            f'{option}.')
+        if path.exists() and not overwrite:
+            raise UserError(f'{path} exists already; choose another {option} or add --overwrite.')
+        absolute = path.absolute()
+        places = (absolute, *absolute.parents) if folder else absolute.parents
+        inside = next(place for place in places if place.exists())
+        if not inside.is_dir():
+            raise UserError(f'{path} cannot be written: {inside} is no folder.')
+        if not os.access(inside, os.W_OK | os.X_OK):
+            raise UserError(f'{path} cannot be written: no right to write to {inside}.')

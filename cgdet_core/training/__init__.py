@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Recipes and the training loop."""
+"""What any training run needs: recipes, the run, ranks."""

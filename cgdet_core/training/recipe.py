@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, get_args, Literal, TypeVar
 
 from cgdet_core.data.coco import CocoSet, load_coco
-from cgdet_core.data.transforms import AugmentConfig
+from cgdet_core.detection.augmentation import AugmentConfig
+from cgdet_core.detection.student import StudentConfig
+from cgdet_core.distillation.contrast import ContrastiveConfig
+from cgdet_core.distillation.guidance import GuidanceConfig
 from cgdet_core.errors import UserError
-from cgdet_core.losses.contrastive import ContrastiveConfig
-from cgdet_core.losses.guidance import GuidanceConfig
-from cgdet_core.models.student import StudentConfig
-from cgdet_core.runtime.normalization import Normalization
+from cgdet_core.runtime.imaging.normalization import Normalization
 from pydantic import (
     BaseModel,
     ConfigDict,

@@ -25,7 +25,7 @@ from cgdet_core.data.coco import load_coco
 from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.drawing import COLORS
+from cgdet_core.runtime.imaging.drawing import COLORS
 import cv2
 from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, voc, yolo
 import pytest

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.synthetic import Scene, to_counts, write_coco
-from cgdet_core.runtime.frames import read_rgb, read_thermal
+from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 import numpy as np
 
 

@@ -16,7 +16,7 @@
 
 from pathlib import Path
 
-from cgdet_core.doctor.transport import (
+from cgdet_ros.doctor.transport import (
     discovery_checks,
     FRAME_BYTES,
     profile_check,

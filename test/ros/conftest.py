@@ -26,7 +26,7 @@ import sys
 import time
 from typing import Any
 
-from cgdet_core.doctor.transport import profile_variables
+from cgdet_ros.doctor.transport import profile_variables
 import numpy as np
 import pytest
 

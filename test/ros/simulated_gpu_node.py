@@ -21,8 +21,8 @@ from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.runtime import building
-from cgdet_ros.detector_node import main
+from cgdet_core.runtime.tensorrt import building
+from cgdet_ros.detection.node import main
 from simulated_gpu import Cudart, Engine
 import tensorrt_rtx
 

@@ -23,15 +23,15 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags import read_frames, truth_by_stamp
+from cgdet_core.data.bags.io import read_frames, truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector, load_card
-from cgdet_core.runtime.detector import EVALUATION_THRESHOLD
-from cgdet_ros import demo
-from cgdet_ros.collector import Run as Collected
-from cgdet_ros.demo import run_bag, summarise
-from cgdet_ros.play import play
+from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_ros.tools import demo
+from cgdet_ros.tools.collector import Run as Collected
+from cgdet_ros.tools.demo import run_bag, summarise
+from cgdet_ros.tools.play import play
 import cv2
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_a_demo_without_a_single_image_is_a_failure_with_the_reason(
 ) -> None:
     bag = write_compressed(tmp_path / 'compressed', lambda frame: b'no picture')
     result = subprocess.run(
-        [sys.executable, '-m', 'cgdet_ros.demo', '--bag', bag, '--model', onnx_model,
+        [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', onnx_model,
          '--output', tmp_path / 'out'], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert ('processed none of the 12 images: the compressed image is none of PNG, JPEG'
@@ -200,7 +200,7 @@ def test_the_demo_writes_table_pictures_and_video(
 ) -> None:
     out = tmp_path / 'out'
     result = subprocess.run(
-        [sys.executable, '-m', 'cgdet_ros.demo', '--bag', bag, '--data', scenes, '--model',
+        [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--data', scenes, '--model',
          onnx_model, '--output', out], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     report = json.loads((out / 'report.json').read_text())
@@ -222,7 +222,7 @@ def test_bad_input_of_the_demo_gives_one_sentence(
     if '--model' not in arguments:
         arguments = (*arguments, '--model', str(onnx_model))
     result = subprocess.run(
-        [sys.executable, '-m', 'cgdet_ros.demo', *arguments, '--output', tmp_path / 'o'],
+        [sys.executable, '-m', 'cgdet_ros.tools.demo', *arguments, '--output', tmp_path / 'o'],
         cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and words in result.stderr
     assert 'Traceback' not in result.stderr

@@ -19,8 +19,8 @@ from pathlib import Path
 import sys
 
 from cgdet_core.runtime import Detections, ModelCard, Normalization
-from cgdet_ros.collector import from_message
-from cgdet_ros.conversions import to_detection_array, to_label_info, to_vision_info
+from cgdet_ros.detection.conversions import to_detection_array, to_label_info, to_vision_info
+from cgdet_ros.tools.collector import from_message
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime import Detector
-from cgdet_ros.collector import from_message
+from cgdet_ros.tools.collector import from_message
 import numpy as np
 import pytest
 

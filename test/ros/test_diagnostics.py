@@ -19,8 +19,8 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-from cgdet_core.runtime.detector import Timings
-from cgdet_ros.diagnostics import Statistics
+from cgdet_core.runtime.detection.detector import Timings
+from cgdet_ros.node.diagnostics import Statistics
 import numpy as np
 import pytest
 from toy_models import gray

@@ -21,8 +21,8 @@ from pathlib import Path
 import subprocess
 from typing import Any
 
-from cgdet_core.doctor.transport import profile_variables
-from cgdet_ros.graph import (
+from cgdet_ros.doctor.exchange import exchange, summarise
+from cgdet_ros.doctor.graph import (
     COMPRESSED,
     graph_checks,
     qos_checks,
@@ -31,7 +31,7 @@ from cgdet_ros.graph import (
     unconnected,
     wrong_type,
 )
-from cgdet_ros.transport_test import exchange, summarise
+from cgdet_ros.doctor.transport import profile_variables
 import numpy as np
 import pytest
 import rclpy

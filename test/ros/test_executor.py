@@ -16,7 +16,7 @@
 
 from typing import Any
 
-from cgdet_ros.executor import NodeExecutor
+from cgdet_ros.node.executor import NodeExecutor
 import pytest
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup

@@ -21,8 +21,8 @@ from threading import Event
 import time
 from typing import Any
 
-from cgdet_ros import detector_node
-from cgdet_ros.detector_node import DetectorNode
+from cgdet_ros.detection import node as detector_node
+from cgdet_ros.detection.node import DetectorNode
 import pytest
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn

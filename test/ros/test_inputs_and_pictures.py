@@ -20,10 +20,10 @@ from time import monotonic, sleep
 from typing import Any
 
 from cgdet_core.runtime import Detections, load_card
-from cgdet_core.runtime.geometry import Crop
-from cgdet_ros.camera import Camera, Handover
-from cgdet_ros.collector import from_message
-from cgdet_ros.parameters import ModelSettings, Settings
+from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_ros.detection.camera import Camera, Handover
+from cgdet_ros.detection.parameters import ModelSettings, Settings
+from cgdet_ros.tools.collector import from_message
 import cv2
 import numpy as np
 import pytest

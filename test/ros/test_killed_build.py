@@ -22,8 +22,8 @@ import subprocess
 import sys
 import time
 
-from cgdet_core.runtime.engine_file import read_engine
-from cgdet_core.runtime.engines import EngineCache, LOCK
+from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK
+from cgdet_core.runtime.tensorrt.engine_file import read_engine
 from diagnostic_msgs.msg import DiagnosticArray
 import pytest
 import rclpy

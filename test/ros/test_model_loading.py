@@ -22,9 +22,9 @@ from threading import Thread
 from time import sleep
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.engines import EngineCache, LOCK
-from cgdet_ros.loading import Loading, Stopped
-from cgdet_ros.parameters import ModelSettings
+from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK
+from cgdet_ros.detection.parameters import ModelSettings
+from cgdet_ros.node.loading import Loading, Stopped
 import pytest
 
 HOLD = """

@@ -19,9 +19,9 @@ from pathlib import Path
 import sys
 
 from cgdet_core.runtime import Detections, Normalization
-from cgdet_core.runtime.drawing import COLORS, draw
-from cgdet_core.runtime.image_message import view_pixels
-from cgdet_ros.overlay import annotations_type, to_annotations, to_debug_image
+from cgdet_core.runtime.imaging.drawing import COLORS, draw
+from cgdet_core.runtime.imaging.message import view_pixels
+from cgdet_ros.detection.overlay import annotations_type, to_annotations, to_debug_image
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message

@@ -20,8 +20,8 @@ import subprocess
 import sys
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.backends.tensorrt import check_device
-from cgdet_ros import parameters
+from cgdet_core.runtime.tensorrt.session import check_device
+from cgdet_ros.detection import parameters
 import pytest
 from toy_models import gray
 

@@ -14,8 +14,8 @@
 
 """When to reload: waits that double, and what ends them."""
 
-from cgdet_ros import recovery
-from cgdet_ros.recovery import Recovery
+from cgdet_ros.node import recovery
+from cgdet_ros.node.recovery import Recovery
 import pytest
 
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgdet_core.errors import UserError
-from cgdet_ros.parameters import SPECS
-from cgdet_ros.reference import BLOCK, rewrite, TABLES, TOPICS
+from cgdet_ros.detection.parameters import SPECS
+from cgdet_ros.tools.reference import BLOCK, rewrite, TABLES, TOPICS
 import pytest
 import yaml
 
@@ -38,7 +38,7 @@ def test_table_is_what_the_code_says(name: str) -> None:
         pytest.importorskip('launch_ros', reason='no ROS distribution with launch here')
     found = next(m[0] for m in BLOCK.finditer(README) if m[2] == name)
     assert found == rewrite(found), (
-        'README.md is behind the code: run "python -m cgdet_ros.reference README.md".')
+        'README.md is behind the code: run "python -m cgdet_ros.tools.reference README.md".')
 
 
 def test_parameter_file_holds_every_parameter_with_its_default() -> None:

@@ -18,12 +18,12 @@ from threading import Event
 from time import monotonic, sleep
 
 from cgdet_core.runtime import Detector
-from cgdet_core.runtime.geometry import Crop
-from cgdet_ros import camera as camera_module
-from cgdet_ros.camera import Camera, Handover
-from cgdet_ros.parameters import ModelSettings, Settings
-from cgdet_ros.recovery import Recovery
-from cgdet_ros.worker import Worker
+from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_ros.detection import camera as camera_module
+from cgdet_ros.detection.camera import Camera, Handover
+from cgdet_ros.detection.parameters import ModelSettings, Settings
+from cgdet_ros.detection.worker import Worker
+from cgdet_ros.node.recovery import Recovery
 import numpy as np
 import pytest
 import rclpy

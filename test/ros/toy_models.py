@@ -16,8 +16,8 @@
 
 from pathlib import Path
 
-from cgdet_core.runtime.card import file_sha256, ModelCard, save_card
-from cgdet_core.runtime.normalization import Normalization
+from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.runtime.inference.card import file_sha256, ModelCard, save_card
 import numpy as np
 import pytest
 

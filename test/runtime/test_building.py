@@ -19,10 +19,10 @@ import shutil
 import threading
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import building
-from cgdet_core.runtime.building import build_engine, engine_key, load_tensorrt, TensorRT
-from cgdet_core.runtime.card import load_card
-from cgdet_core.runtime.engines import EngineCache, log_progress, obtain
+from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.tensorrt import building
+from cgdet_core.runtime.tensorrt.building import build_engine, engine_key, load_tensorrt, TensorRT
+from cgdet_core.runtime.tensorrt.cache import EngineCache, log_progress, obtain
 import pytest
 from toy_model import write_toy
 

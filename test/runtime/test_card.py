@@ -21,7 +21,7 @@ import shutil
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector, load_card, ModelCard, Normalization
-from cgdet_core.runtime.card import card_path, save_card
+from cgdet_core.runtime.inference.card import card_path, save_card
 import pytest
 
 
@@ -85,7 +85,7 @@ def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_no_onnx_does_not_open(pair: Path) -> None:
     card = load_card(pair)
     pair.write_bytes(b'not a network')
-    from cgdet_core.runtime.card import file_sha256
+    from cgdet_core.runtime.inference.card import file_sha256
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
     with pytest.raises(UserError, match='cannot|can load'):
         Detector.load(pair)

@@ -20,8 +20,8 @@ import shutil
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime import Detector, load_card, Normalization
-from cgdet_core.runtime.card import save_card
-from cgdet_core.runtime.normalization import KINDS
+from cgdet_core.runtime.imaging.normalization import KINDS
+from cgdet_core.runtime.inference.card import save_card
 import numpy as np
 import pytest
 from toy_model import write_toy

@@ -18,7 +18,7 @@ from dataclasses import replace
 import os
 from pathlib import Path
 
-from cgdet_core.runtime.engine_file import Damaged, EngineKey, read_engine, write_engine
+from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineKey, read_engine, write_engine
 import pytest
 
 KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16', (1, 512, 640))
@@ -55,7 +55,7 @@ def test_one_flipped_bit_is_found(engine: Path, place: int) -> None:
 
 
 def test_a_later_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cgdet_core.runtime import engine_file
+    from cgdet_core.runtime.tensorrt import engine_file
 
     path = tmp_path / 'a.engine'
     monkeypatch.setattr(engine_file, 'asdict', lambda key: {'something': 'else'})
@@ -78,7 +78,7 @@ def test_a_header_with_other_types_is_damaged(tmp_path: Path, change: dict) -> N
 def test_a_header_nested_too_deeply_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from cgdet_core.runtime import engine_file
+    from cgdet_core.runtime.tensorrt import engine_file
 
     path = tmp_path / 'a.engine'
     with monkeypatch.context() as patch:

@@ -25,8 +25,8 @@ import time
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import engines, files
-from cgdet_core.runtime.engine_file import EngineKey, read_engine, write_engine
-from cgdet_core.runtime.engines import EngineCache, LOCK, log_progress, obtain, Rejected
+from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK, log_progress, obtain, Rejected
+from cgdet_core.runtime.tensorrt.engine_file import EngineKey, read_engine, write_engine
 import pytest
 
 KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16', (1, 512, 640))
@@ -202,7 +202,7 @@ def test_the_least_recently_used_goes_first_and_never_the_latest(robot: Robot) -
 
 HOLDER = """
 import sys, time
-from cgdet_core.runtime.engines import EngineCache
+from cgdet_core.runtime.tensorrt.cache import EngineCache
 with EngineCache(sys.argv[1]).lock(lambda what, seconds: None) as locked:
     print(locked, flush=True)
     time.sleep(float(sys.argv[2]))

@@ -14,7 +14,7 @@
 
 """Letterbox: there and back again."""
 
-from cgdet_core.runtime.geometry import Crop, Letterbox
+from cgdet_core.runtime.imaging.geometry import Crop, Letterbox
 from hypothesis import given, strategies
 import numpy as np
 import pytest

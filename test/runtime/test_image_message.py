@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import struct
 from typing import Any
 
-from cgdet_core.runtime.image_message import (
+from cgdet_core.runtime.imaging.message import (
     decode_image,
     is_false_colour,
     MAX_PIXELS,

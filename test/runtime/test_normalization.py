@@ -15,7 +15,7 @@
 """Normalisation: monotone, in range, the same for every unit, robust to odd frames."""
 
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.runtime.normalization import KINDS, Normalization, normalize
+from cgdet_core.runtime.imaging.normalization import KINDS, Normalization, normalize
 from hypothesis import given, settings, strategies
 from hypothesis.extra import numpy as arrays
 import numpy as np

@@ -14,7 +14,7 @@
 
 """Selection of detections, against a plain-Python reference."""
 
-from cgdet_core.runtime.postprocess import Detections, select
+from cgdet_core.runtime.detection.postprocess import Detections, select
 import numpy as np
 import pytest
 

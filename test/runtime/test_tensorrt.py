@@ -25,16 +25,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from cgdet_core.cli import engines as cli_engines
+from cgdet_core.deployment import verify as evaluation_verify
 from cgdet_core.errors import UserError
-from cgdet_core.evaluation import verify as evaluation_verify
-from cgdet_core.runtime.backends import tensorrt
-from cgdet_core.runtime.backends.choice import open_backend
-from cgdet_core.runtime.backends.cuda import Cuda, CudaError
-from cgdet_core.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from cgdet_core.runtime.backends.tensorrt import SIZES, TensorRTBackend
-from cgdet_core.runtime.building import tensorrt_logger
-from cgdet_core.runtime.card import load_card
-from cgdet_core.runtime.engines import EngineCache
+from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.choice import open_backend
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.tensorrt import session as tensorrt
+from cgdet_core.runtime.tensorrt.building import tensorrt_logger
+from cgdet_core.runtime.tensorrt.cache import EngineCache
+from cgdet_core.runtime.tensorrt.cuda import Cuda, CudaError
+from cgdet_core.runtime.tensorrt.session import SIZES, TensorRTBackend
 import numpy as np
 import pytest
 from simulated_gpu import Context, cudaError_t, Cudart, Engine, module

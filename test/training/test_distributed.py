@@ -21,8 +21,8 @@ import subprocess
 import sys
 from typing import Any
 
-from cgdet_core.models.checkpoint import open_model
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.detection.checkpoint import open_model
+from cgdet_core.runtime.imaging.frames import read_thermal
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch

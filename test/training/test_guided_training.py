@@ -25,14 +25,14 @@ import time
 from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
+from cgdet_core.deployment.export import export
+from cgdet_core.detection.checkpoint import load_student, open_model
+from cgdet_core.distillation.contrast import ContrastiveConfig
+from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError
-from cgdet_core.export.onnx import export
-from cgdet_core.losses.contrastive import ContrastiveConfig
-from cgdet_core.models.checkpoint import load_student, open_model
-from cgdet_core.models.teachers import open_teacher, TeacherConfig
 from cgdet_core.runtime import Detector
 from cgdet_core.training.recipe import load_recipe, parse_recipe
-from cgdet_core.training.train import train
+from cgdet_core.training.run import train
 import onnx
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

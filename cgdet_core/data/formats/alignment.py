@@ -17,7 +17,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from cgdet_core.runtime.normalization import Normalization, normalize
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -26,9 +26,8 @@ from cgdet_core.data.formats.native import CLASSES, Frame, Listing, Options, TAR
 from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
-from cgdet_core.outputs import check_outputs
-from cgdet_core.runtime.files import write_json
-from cgdet_core.runtime.frames import read_thermal
+from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
 from rich.console import Console
 from rich.progress import track

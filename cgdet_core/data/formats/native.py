@@ -23,7 +23,7 @@ import re
 from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.frames import IMAGE_SUFFIXES
+from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
 
 CLASSES = ('person', 'bicycle', 'car')
 # What a native class may become: a class, a region where a class is neither asked for nor

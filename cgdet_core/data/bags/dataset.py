@@ -1,0 +1,250 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Bags to a paired COCO set: choose frames, pair and register RGB, write whole or not at all."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+import os
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.bags.io import open_bag
+from cgdet_core.data.bags.pairing import (
+    BagPlan,
+    Choice,
+    open_registration,
+    pair,
+    plan_bag,
+    spread,
+)
+from cgdet_core.data.bags.registration import Registration
+from cgdet_core.data.bags.topics import color_picture, stamp_of, topic_messages
+from cgdet_core.data.coco import annotations_of, load_coco
+from cgdet_core.data.formats.alignment import estimate_alignment
+from cgdet_core.data.formats.native import CLASSES
+from cgdet_core.data.show import evenly, save_sheet
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.files import check_outputs, temporary_for, write_atomically, write_json
+from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.geometry import resize
+from cgdet_core.runtime.imaging.message import view_message
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+ALIGNMENT_PAIRS = 50
+SHOWN = 12  # frames of the contact sheet
+SMALL_WIDTH = 64  # pixels of the frames that tell near-duplicates
+JPEG_QUALITY = 95
+Report = dict[str, Any]
+Progress = Callable[[str, int], None]  # what is done, how many frames more of it
+
+
+@dataclass
+class _Set:
+    """What is written so far."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    depth: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+
+
+def make_dataset(
+    bags: Sequence[Path], output: Path, choice: Choice, detector: Detector | None = None,
+    score: float = 0.3, progress: Progress = lambda what, frames: None,
+) -> Report:
+    """
+    Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; give the report.
+
+    detector: makes annotations of what it finds from `score` on; without one there are none.
+    The folder appears whole or not at all. UserError if it exists, or says what is wrong with a
+    bag, its topics, stamps or calibration.
+    """
+    if output.exists():
+        raise UserError(f'{output} exists already; choose another name or remove it.')
+    check_outputs(folders=[output])
+    plans = [plan_bag(path, choice) for path in bags]
+    repeated = [name for name, n in Counter(p.name for p in plans).items() if n > 1]
+    if repeated:
+        raise UserError(f'Two bags are called {repeated[0]}; rename one, as frames are known by '
+                        "their bag's name.")
+    spread(plans, choice.max_frames)
+    for plan in plans:
+        pair(plan, choice)
+    with temporary_for(output) as folder:
+        folder.mkdir()
+        made = _Set(folder, CLASSES if detector is None else detector.card.classes)
+        parts = [_write_bag(made, plan, choice, detector, score, progress) for plan in plans]
+        if not made.images:
+            raise UserError('No frame could be read: '
+                            + '; '.join(w for p in parts for w in p['unreadable']) + '.')
+        report = _finish(made, parts)
+        if detector is not None:
+            counts = Counter(made.classes[a['category_id'] - 1] for a in made.annotations)
+            report['prelabels'] = {'score': score, **{c: counts[c] for c in made.classes}}
+        write_json(folder / 'report.json', report)
+        os.replace(folder, output)
+    return report
+
+
+def _write_bag(
+    made: _Set, plan: BagPlan, choice: Choice, detector: Detector | None, score: float,
+    progress: Progress,
+) -> Report:
+    """Write a bag's chosen frames, then the RGB pictures of those that were kept."""
+    unreadable: list[str] = []
+    images: dict[int, dict[str, Any]] = {}  # by RGB stamp
+    first, duplicates, kelvin = len(made.images), 0, 0
+    last: NDArray[np.float32] | None = None
+    for stamp, message in _messages(plan, plan.thermal_topic, set(plan.stamps.tolist())):
+        progress('thermal frames', 1)
+        try:
+            raw = view_message(message)
+            frame = _as_integers(raw)
+            small = _small(frame)
+            if last is not None and last.shape == small.shape and (
+                    change(last, small) < choice.min_change):
+                duplicates += 1
+                continue
+            labels = None if detector is None else detector.detect(frame, score)
+        except (ValueError, cv2.error) as error:
+            unreadable.append(f'{plan.thermal_topic} at {stamp} ns: {error}')
+            continue
+        last = small
+        kelvin += raw.dtype == np.float32
+        image = _add_frame(made, plan.name, stamp, frame)
+        if labels is not None:
+            made.annotations += annotations_of(labels, image['id'], len(made.annotations) + 1)
+        if stamp in plan.partners:
+            images[plan.partners[stamp]] = image
+    how = _write_rgb(made.folder, plan, choice, images, unreadable, progress)
+    mine = made.images[first:]
+    return plan.report | {
+        'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
+        'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
+        'kelvin_as_hundredths': kelvin, 'unreadable': unreadable}
+
+
+def _write_rgb(
+    folder: Path, plan: BagPlan, choice: Choice, images: dict[int, dict[str, Any]],
+    unreadable: list[str], progress: Progress,
+) -> str | None:
+    """Write the RGB pictures of these stamps for their frames; say how they were registered."""
+    registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
+    for stamp, message in _messages(plan, plan.rgb_topic, set(images)):
+        progress('RGB pictures', 1)
+        try:
+            picture = color_picture(message)
+        except (ValueError, cv2.error) as error:
+            unreadable.append(f'{plan.rgb_topic} at {stamp} ns: {error}')
+            continue
+        image = images[stamp]
+        size = image['width'], image['height']
+        sizes = (*size, *picture.shape)
+        if sizes not in registrations:
+            registrations[sizes] = open_registration(plan, choice, size, picture)
+        registration = registrations[sizes]
+        if registration is not None:
+            picture = registration.apply(picture)
+        name = f'rgb/{Path(image["file_name"]).stem}{".jpg" if choice.jpeg else ".png"}'
+        _write_picture(folder / name, picture)
+        image['rgb_file_name'] = name
+        image['rgb_stamp_ns'] = stamp
+    used = [r.description for r in registrations.values() if r is not None]
+    return used[0] if used else None
+
+
+def _messages(
+    plan: BagPlan, topic: str | None, stamps: set[int],
+) -> Iterator[tuple[int, Any]]:
+    """Give the messages of a topic with these stamps, the first of each."""
+    if not stamps:
+        return
+    left = set(stamps)
+    with open_bag(plan.path) as reader:
+        for _, message in topic_messages(reader, topic):
+            stamp = stamp_of(message)
+            if stamp in left:
+                left.remove(stamp)
+                yield stamp, message
+            if not left:
+                return
+
+
+def _as_integers(frame: NDArray[Any]) -> NDArray[Any]:
+    """Give kelvin as hundredths, which PNG can hold; other frames as they are."""
+    if frame.dtype != np.float32:
+        return frame
+    if not np.isfinite(frame).all():
+        raise ValueError('the frame has pixels that are not finite')
+    return np.rint(frame * 100).clip(0, 65535).astype(np.uint16)
+
+
+def _small(frame: NDArray[Any]) -> NDArray[np.float32]:
+    height = max(1, round(frame.shape[0] * SMALL_WIDTH / frame.shape[1]))
+    small = np.empty((height, SMALL_WIDTH), np.float32)
+    resize(frame.astype(np.float32), small)
+    # An offset of the whole frame, as after a flat-field correction, shows nothing new.
+    return small - np.median(small)
+
+
+def change(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Give the mean absolute difference of two small frames as a share of their contrast."""
+    spread = max(float(np.ptp(np.percentile(x, (0.5, 99.5)))) for x in (a, b))
+    return float(np.abs(a - b).mean()) / max(spread, 1e-9)
+
+
+def _add_frame(made: _Set, bag: str, stamp: int, frame: NDArray[Any]) -> dict[str, Any]:
+    name = f'thermal/{bag}_{stamp}.png'
+    _write_picture(made.folder / name, frame)
+    height, width = frame.shape
+    made.depth[str(frame.dtype)] += 1
+    made.sizes[f'{width}x{height}'] += 1
+    made.images.append({
+        'id': len(made.images) + 1, 'file_name': name, 'rgb_file_name': None, 'width': width,
+        'height': height, 'source': bag, 'bag': bag, 'stamp_ns': stamp})
+    return made.images[-1]
+
+
+def _write_picture(path: Path, picture: NDArray[Any]) -> None:
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == '.jpg' else []
+    good, encoded = cv2.imencode(path.suffix, picture, options)
+    if not good:
+        raise UserError(f'The picture {path.name} cannot be encoded.')
+    write_atomically(path, encoded.tobytes())
+
+
+def _finish(made: _Set, parts: list[Report]) -> Report:
+    """Write the annotation file and the contact sheet, read from the files as a user would."""
+    path = made.folder / 'annotations.json'
+    # CVAT's import asks for "licenses".
+    write_json(path, {
+        'info': {'description': 'made by "cgdet bag to-dataset"'}, 'licenses': [],
+        'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],
+        'images': made.images, 'annotations': made.annotations}, indent=None)
+    records = load_coco(path).images
+    paired = [r for r in records if r.rgb_path is not None]
+    pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path)))
+             for r in evenly(paired, ALIGNMENT_PAIRS))
+    report = {'bags': parts, 'frames': len(records), 'with_rgb': len(paired),
+              'bit_depth': dict(made.depth), 'sizes': dict(made.sizes.most_common()),
+              'alignment': estimate_alignment(pairs)}
+    save_sheet(made.folder / 'contact_sheet.png', evenly(paired or records, SHOWN), made.classes)
+    return report

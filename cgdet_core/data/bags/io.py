@@ -1,0 +1,293 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""ROS 2 bags (mcap and sqlite3) without ROS: write from COCO sets, read frames."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+import fnmatch
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import check_outputs, temporary_for
+from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, lacks_metadata, read_thermal
+from cgdet_core.runtime.imaging.message import view_message
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+import numpy as np
+from numpy.typing import NDArray
+import yaml
+
+IMAGE_TYPE = 'sensor_msgs/msg/Image'
+COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
+TOPIC = '/image_raw'
+START_NS = 1_700_000_000_000_000_000  # any date will do; a fixed one makes bags repeatable
+MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
+SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set with these ids
+# An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
+COUNTS_PER_LEVEL = 64
+
+
+def _rosbags() -> Any:
+    try:
+        import rosbags.highlevel
+        import rosbags.rosbag2
+        import rosbags.typesys
+    except ImportError:
+        raise UserError('The rosbags module is missing; '
+                        'install it with "pip install rosbags".') from None
+    return rosbags
+
+
+@dataclass(frozen=True)
+class BagFrame:
+    """An image of a bag: its header's stamp in nanoseconds, and the raw frame when asked for."""
+
+    stamp_ns: int
+    message: Any
+    name: str  # in errors
+
+    @property
+    def frame(self) -> NDArray[Any]:
+        """The raw frame (H, W); UserError names a message that is no valid thermal image."""
+        try:
+            return view_message(self.message)
+        except ValueError as error:
+            raise UserError(f'{self.name}: {error}.') from None
+
+
+def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
+    """Give a frame as mono8 or mono16 pixels; depth is reduced by a percentile stretch."""
+    if encoding == 'mono16':
+        return frame.astype(np.uint16) * COUNTS_PER_LEVEL if frame.dtype == np.uint8 else frame
+    if frame.dtype == np.uint8:
+        return frame
+    return np.rint(normalize(frame, Normalization('percentile')) * 255).astype(np.uint8)
+
+
+def write_bag(
+    path: str | Path, frames: Iterator[tuple[NDArray[Any], int | None]], rate: float,
+    encoding: str | None = None, storage: str = 'mcap', frame_id: str = 'thermal_camera',
+    source: str = '',
+) -> int:
+    """
+    Write frames with even stamps to a new bag and return their number.
+
+    frames: (raw frame (H, W), COCO image id or None); rate in Hz; encoding mono8 or mono16,
+    by default the frame's own depth; storage mcap or sqlite3; source the COCO set's fingerprint.
+    The bag appears whole or not at all. UserError if it exists already or an option is not valid.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f'{path} exists already; choose another name or remove it.')
+    check_outputs(folders=[path], option='name')
+    if encoding not in (None, 'mono8', 'mono16'):
+        raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
+    if not rate > 0:
+        raise UserError(f'The rate must be positive, not {rate}.')
+    rosbags = _rosbags()
+    plugins = {p.name.lower(): p for p in rosbags.rosbag2.StoragePlugin}
+    if storage not in plugins:
+        raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
+    types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
+    count, ids = 0, {}
+    # The storage file is named after its folder, so the bag is made in a folder of that name.
+    with temporary_for(path) as work:
+        with rosbags.rosbag2.Writer(
+                work / path.name, version=9, storage_plugin=plugins[storage]) as bag:
+            connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=types)
+            for frame, image_id in frames:
+                stamp = START_NS + round(count * 1e9 / rate)
+                message = _image(types, with_encoding(frame, encoding) if encoding else frame,
+                                 stamp, frame_id)
+                bag.write(connection, stamp, types.serialize_cdr(message, IMAGE_TYPE))
+                if image_id is not None:
+                    ids[str(stamp)] = image_id
+                count += 1
+            bag.set_custom_data(MAPPING_KEY, json.dumps(ids))
+            if source:
+                bag.set_custom_data(SOURCE_KEY, source)
+        if count == 0:
+            raise UserError(f'No frame was found for {path}; no bag was written.')
+        os.replace(work / path.name, path)
+    return count
+
+
+def _image(types: Any, frame: NDArray[Any], stamp: int, frame_id: str) -> Any:
+    t = types.types
+    frame = np.ascontiguousarray(frame)
+    return t[IMAGE_TYPE](
+        header=t['std_msgs/msg/Header'](
+            stamp=t['builtin_interfaces/msg/Time'](
+                sec=stamp // 10**9, nanosec=stamp % 10**9),
+            frame_id=frame_id),
+        height=frame.shape[0], width=frame.shape[1],
+        encoding='mono8' if frame.dtype == np.uint8 else 'mono16', is_bigendian=0,
+        step=frame.strides[0], data=frame.view(np.uint8).ravel())
+
+
+def coco_frames(coco: CocoSet, match: str = '*') -> Iterator[tuple[NDArray[Any], int | None]]:
+    """Read the frames of a set whose file name fits the shell pattern `match`, in order."""
+    for record in coco.images:
+        if fnmatch.fnmatch(record.path.name, match):
+            yield read_thermal(record.path), record.image_id
+
+
+@contextmanager
+def open_bag(path: str | Path) -> Iterator[Any]:
+    """Open a bag for reading as rosbags' AnyReader; UserError if it is none."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f'The bag {path} does not exist.')
+    if lacks_metadata(path):
+        raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
+                        f'"ros2 bag reindex {path}", or give its .mcap or .db3 file.')
+    rosbags = _rosbags()
+    types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
+    try:
+        reader = rosbags.highlevel.AnyReader([path], default_typestore=types)
+        reader.open()
+    except Exception as error:  # rosbags' readers raise their own and the storages' errors
+        hint = ('; if its recording was cut off, "mcap recover" mends it'
+                if 'magic' in str(error) else '')
+        raise UserError(
+            f'{path} is not a ROS 2 bag that can be read: {str(error).rstrip(".")}{hint}.'
+        ) from None
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def distinct_topics(reader: Any) -> set[str]:
+    """Give the image topics but for compressed ones beside their raw one: the same images."""
+    images = {c.topic: c.msgtype for c in reader.connections
+              if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)}
+    return {topic for topic, kind in images.items() if kind == IMAGE_TYPE
+            or images.get(topic.rpartition('/')[0]) != IMAGE_TYPE}
+
+
+def image_connections(reader: Any, path: str | Path, topic: str | None = None) -> list[Any]:
+    """
+    Find the connections of the thermal images' topic, raw or compressed, by default the only one.
+
+    UserError where there is none or a choice.
+    """
+    wanted = distinct_topics(reader) if topic is None else {topic}
+    found = [c for c in reader.connections
+             if c.topic in wanted and c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
+    topics = sorted({c.topic for c in found})
+    if topic is not None and not topics:
+        has = ', '.join(sorted(distinct_topics(reader))) or 'none'
+        raise UserError(f'{path} has no image topic {topic}, its image topics: {has}.')
+    if len(topics) != 1:
+        has = ', '.join(topics) or 'none'
+        raise UserError(f'{path} must have one image topic to read, found: {has}'
+                        + ('; choose one with --topic.' if topics else '.'))
+    return found
+
+
+def is_compressed(path: str | Path, topic: str | None = None) -> bool:
+    """Tell whether a bag's thermal images are CompressedImage messages."""
+    with open_bag(path) as reader:
+        return bool(image_connections(reader, path, topic)[0].msgtype == COMPRESSED_TYPE)
+
+
+def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame]:
+    """
+    Read the images of a bag in the order of recording; pixels are converted when asked for.
+
+    topic: the image topic, raw or compressed, needed where there are several. UserError names a
+    message that cannot be read.
+    """
+    with open_bag(path) as reader:
+        connections = image_connections(reader, path, topic)
+        messages = enumerate(reader.messages(connections))
+        while True:
+            number: int | str = 'next'
+            try:
+                number, (connection, _, raw) = next(messages)
+                message = reader.deserialize(raw, connection.msgtype)
+            except StopIteration:
+                return
+            except Exception as error:  # damaged files raise the storages' own errors
+                raise UserError(f'{path}, image {number}: {error}.') from None
+            stamp = message.header.stamp
+            yield BagFrame(stamp.sec * 10**9 + stamp.nanosec, message, f'{path}, image {number}')
+
+
+def bag_name(path: str | Path) -> str:
+    """Give a bag's name, that of its folder or of its single file."""
+    path = Path(path)
+    return path.stem if path.suffix in BAG_SUFFIXES else path.name
+
+
+def custom_data(path: str | Path) -> dict[str, str]:
+    """Give what the writer of a bag left in its metadata."""
+    metadata = Path(path) / 'metadata.yaml'
+    if not metadata.is_file():
+        return {}
+    information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
+    return information['rosbag2_bagfile_information'].get('custom_data') or {}
+
+
+def fingerprint(coco: CocoSet) -> str:
+    """Give a hash of a set's list of images, which a renamed copy of its file shares."""
+    images = sorted((r.image_id, r.path.name, r.width, r.height) for r in coco.images)
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
+
+
+def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
+    """
+    Find the annotated record of each stamp of a bag in any of the sets.
+
+    From the bag's own table (bags of "cgdet bag from-coco") and the set that it was made of, else
+    from the records' `stamp_ns`: those with the bag's name or none, as clocks of several bags may
+    be the same; where all are of one bag, it may have been renamed. UserError if there is none,
+    or two for one stamp.
+    """
+    with open_bag(path):
+        pass  # says what is wrong with a path that is no bag
+    data = custom_data(path)
+    source = data.get(SOURCE_KEY)
+    table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
+    found: list[tuple[int, ImageRecord, CocoSet]] = []
+    for coco in sets:
+        if source is None or source == fingerprint(coco):
+            by_id = {r.image_id: r for r in coco.images}
+            found += [(stamp, by_id[i], coco) for stamp, i in table.items() if i in by_id]
+    if not found:
+        stamped = [(r.stamp_ns, r, c) for c in sets for r in c.images if r.stamp_ns is not None]
+        found = [f for f in stamped if f[1].bag in (None, bag_name(path))]
+        if not found and len({r.bag for _, r, _ in stamped}) == 1:
+            found = stamped
+    truth: dict[int, tuple[ImageRecord, CocoSet]] = {}
+    for stamp, record, coco in found:
+        other, its = truth.setdefault(stamp, (record, coco))
+        if other is not record:
+            raise UserError(
+                f'Two images fit {path} at {stamp} ns: {other.path.name} of {its.path} and '
+                f'{record.path.name} of {coco.path}; leave one of them out.')
+    if not truth:
+        names = ', '.join(str(c.path) for c in sets)
+        reason = 'it was made of other pictures' if source else (
+            'make the bag with "cgdet bag from-coco" or give each image record its "stamp_ns", '
+            f'and {bag_name(path)!r} as its "bag"')
+        raise UserError(f'No frame of {path} can be matched to {names}: {reason}.')
+    return {stamp: record for stamp, (record, _) in truth.items()}

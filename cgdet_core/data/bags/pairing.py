@@ -1,0 +1,269 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which thermal frames of a bag to take, and which RGB image was taken at the same time."""
+
+from bisect import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+import re
+from typing import Any
+
+from cgdet_core.data.bags.io import bag_name, open_bag
+from cgdet_core.data.bags.registration import (
+    by_calibration,
+    by_homography,
+    Camera,
+    camera_of,
+    Pose,
+    pose_between,
+    read_homography,
+    Registration,
+)
+from cgdet_core.data.bags.topics import choose_topic, stamp_of, topic_messages
+from cgdet_core.data.show import evenly
+from cgdet_core.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
+INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
+TF_STATIC = '/tf_static'
+Stamps = NDArray[np.int64]  # nanoseconds
+
+
+@dataclass(frozen=True)
+class Choice:
+    """
+    What to take from bags, and how to register RGB.
+
+    max_gap_ms: between the stamps of a pair; rgb_offset_ms is added to RGB's stamps first.
+    every_s: least time between frames. max_frames: of all bags, evenly spread. Both take frames
+    with an RGB image before others. min_change: share of the contrast by which a frame must
+    differ from the one before. rectify: by CameraInfo and /tf_static, with the scene at infinity
+    or at plane_m metres.
+    """
+
+    thermal_topic: str | None = None
+    rgb_topic: str | None = None
+    max_gap_ms: float = 20.0
+    rgb_offset_ms: float = 0.0
+    every_s: float = 0.0
+    max_frames: int | None = None
+    min_change: float = 0.01
+    homography: Path | None = None
+    rectify: bool = False
+    plane_m: float | None = None
+    jpeg: bool = False
+
+    @property
+    def rgb_offset_ns(self) -> int:
+        return round(self.rgb_offset_ms * 1e6)
+
+    def __post_init__(self) -> None:
+        if self.homography is not None and self.rectify:
+            raise UserError('Choose one of --homography and --rectify.')
+        if self.plane_m is not None and not (self.rectify and self.plane_m > 0):
+            raise UserError('--plane-m is a positive distance in metres, for --rectify.')
+        if self.rgb_topic is None and (self.homography is not None or self.rectify):
+            raise UserError('There is nothing to register without --rgb-topic.')
+        if self.homography is not None:
+            read_homography(self.homography)  # says at once what is wrong with it
+
+
+@dataclass
+class BagPlan:
+    """A bag's chosen thermal stamps, sorted, and their RGB stamps."""
+
+    path: Path
+    name: str
+    thermal_topic: str
+    rgb_topic: str | None
+    stamps: Stamps
+    rgb_stamps: Stamps = field(default_factory=lambda: np.zeros(0, np.int64))
+    partners: dict[int, int] = field(default_factory=dict)  # thermal stamp -> RGB stamp
+    calibration: tuple[Camera, Camera, Pose] | None = None  # thermal, RGB, the one in the other
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def plan_bag(path: Path, choice: Choice) -> BagPlan:
+    """Choose a bag's frames by their stamps; UserError where topics or clocks do not fit."""
+    with open_bag(path) as reader:
+        topic = choose_topic(
+            reader, path, choice.thermal_topic, '--thermal-topic', choice.rgb_topic)
+        rgb_topic = choice.rgb_topic and choose_topic(
+            reader, path, choice.rgb_topic, '--rgb-topic', topic)
+        if topic == rgb_topic:
+            raise UserError(f'{topic} cannot be both the thermal and the RGB topic.')
+        thermal = _stamps(reader, path, topic)
+        rgb = _stamps(reader, path, rgb_topic) if rgb_topic else None
+        calibration = _calibration(reader, path, topic, rgb_topic) if (
+            choice.rectify and rgb_topic) else None
+    plan = BagPlan(path, bag_name(path), topic, rgb_topic, np.sort(thermal[0]),
+                   calibration=calibration)
+    plan.report = {'bag': plan.name, 'thermal_topic': topic, 'rgb_topic': rgb_topic,
+                   'thermal_images': len(thermal[0])}
+    if rgb is not None:
+        plan.rgb_stamps = rgb[0]
+        plan.report['rgb_images'] = len(rgb[0])
+        pair(plan, choice)
+        if not plan.partners:
+            raise UserError(_unsynchronised(plan, thermal, rgb, choice))
+    plan.stamps = _apart(plan.stamps, choice.every_s, plan.partners)
+    return plan
+
+
+def pair(plan: BagPlan, choice: Choice) -> None:
+    """Give the chosen thermal frames of a bag their RGB images."""
+    if plan.rgb_topic is None:
+        return
+    offset = choice.rgb_offset_ns
+    pairs = synchronise(plan.stamps, plan.rgb_stamps + offset, choice.max_gap_ms * 1e6)
+    gaps = np.abs([r - t for t, r in pairs.items()]) / 1e6
+    plan.partners = {t: r - offset for t, r in pairs.items()}
+    plan.report['gap_ms'] = {'median': round(float(np.median(gaps)), 3),
+                             'max': round(float(gaps.max()), 3)} if pairs else None
+
+
+def synchronise(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, int]:
+    """
+    Pair stamps that are nearest to each other both ways, at most max_gap_ns apart.
+
+    So every RGB image is used once at most, for the thermal frame nearest to it; the earlier one
+    wins a draw.
+    """
+    if not len(thermal) or not len(rgb):
+        return {}
+    pairs = {}
+    a, b = np.sort(thermal), np.sort(rgb)
+    there, back = _nearest(a, b), _nearest(b, a)
+    for i, j in enumerate(there.tolist()):
+        if back[j] == i and abs(int(a[i] - b[j])) <= max_gap_ns:
+            pairs[int(a[i])] = int(b[j])
+    return pairs
+
+
+def spread(plans: list[BagPlan], most: int | None) -> None:
+    """Keep at most this many frames of all bags together, evenly spaced, those with RGB first."""
+    if most is None:
+        return
+    items = [(i, int(stamp)) for i, plan in enumerate(plans) for stamp in plan.stamps]
+    paired = [(i, stamp) for i, stamp in items if stamp in plans[i].partners]
+    alone = [(i, stamp) for i, stamp in items if stamp not in plans[i].partners]
+    kept = evenly(paired, most)
+    kept += evenly(alone, most - len(kept))
+    for i, plan in enumerate(plans):
+        plan.stamps = np.array(sorted(s for owner, s in kept if owner == i), np.int64)
+
+
+def open_registration(
+    plan: BagPlan, choice: Choice, thermal_size: tuple[int, int], picture: NDArray[np.uint8],
+) -> Registration | None:
+    """Give how to lay a bag's RGB onto its thermal frames; None leaves RGB as it is."""
+    if choice.homography is not None:
+        return by_homography(read_homography(choice.homography), thermal_size)
+    if plan.calibration is None:
+        return None
+    thermal, rgb, pose = plan.calibration
+    for camera, topic, size in ((thermal, plan.thermal_topic, thermal_size),
+                                (rgb, plan.rgb_topic, picture.shape[1::-1])):
+        if camera.size != size:
+            raise UserError(
+                f'The CameraInfo of {topic} in {plan.path} is for {camera.size[0]}x'
+                f'{camera.size[1]} pixels, an image has {size[0]}x{size[1]}; register with '
+                '--homography.')
+    return by_calibration(thermal, rgb, pose, choice.plane_m)
+
+
+def info_topic(image_topic: str) -> str:
+    """Give the topic of the CameraInfo that belongs to images: beside them, as drivers do it."""
+    return f'{_raw_topic(image_topic).rpartition("/")[0]}/camera_info'
+
+
+def is_rectified(image_topic: str) -> bool:
+    """Tell images without distortion by the names that image_proc and drivers give them."""
+    return re.match(r'image_rect(_|$)', _raw_topic(image_topic).rpartition('/')[2]) is not None
+
+
+def _raw_topic(image_topic: str) -> str:
+    return re.sub(r'/(compressed|compressedDepth|ffmpeg|theora)$', '', image_topic)
+
+
+def _calibration(
+    reader: Any, path: Path, thermal_topic: str, rgb_topic: str,
+) -> tuple[Camera, Camera, Pose]:
+    thermal, rgb = (_camera(reader, path, topic) for topic in (thermal_topic, rgb_topic))
+    transforms = [t for _, message in topic_messages(reader, TF_STATIC)
+                  for t in message.transforms]
+    return thermal, rgb, pose_between(transforms, thermal.frame_id, rgb.frame_id)
+
+
+def _camera(reader: Any, path: Path, topic: str) -> Camera:
+    wanted = info_topic(topic)
+    for _, message in topic_messages(reader, wanted):
+        return camera_of(message, wanted, is_rectified(topic))
+    infos = {c.topic for c in reader.connections if c.msgtype == INFO_TYPE}
+    has = ', '.join(sorted(infos)) or 'none'
+    raise UserError(f'{path} has no CameraInfo on {wanted}, which --rectify needs for {topic}; '
+                    f'found: {has}. Register with --homography.')
+
+
+def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
+    """Give a topic's stamps and the recorder's times in the order of recording, each once."""
+    found: dict[int, int] = {}
+    count = 0
+    try:
+        for received, message in topic_messages(reader, topic):
+            found.setdefault(stamp_of(message), received)
+            count += 1
+    except Exception as error:  # damaged files raise the storages' own errors
+        raise UserError(f'{path}, image {count} of {topic}: {error}.') from None
+    if len(found) == 1 and count > 1:
+        raise UserError(f'All {count} images of {topic} in {path} have the same stamp; the camera '
+                        'driver must fill header.stamp.')
+    return np.array(list(found), np.int64), np.array(list(found.values()), np.int64)
+
+
+def _apart(stamps: Stamps, least_s: float, first: Iterable[int]) -> Stamps:
+    """Keep stamps that are at least this long apart, of some of them first, then of the others."""
+    kept: list[int] = []
+    least = least_s * 1e9 - 1e5  # some slack: stamps of a steady camera jitter
+    for stamp in [*sorted(first), *np.sort(stamps).tolist()]:
+        place = bisect(kept, stamp)
+        near = kept[max(0, place - 1):place + 1]
+        if stamp not in near and all(abs(stamp - other) >= least for other in near):
+            kept.insert(place, stamp)
+    return np.array(kept, np.int64)
+
+
+def _nearest(a: Stamps, b: Stamps) -> NDArray[np.intp]:
+    """Give the index in sorted b of what lies nearest to each of sorted a."""
+    right = np.searchsorted(b, a).clip(1, max(1, len(b) - 1))
+    left = right - 1
+    right = right.clip(max=len(b) - 1)
+    return np.where(np.abs(a - b[left]) <= np.abs(b[right] - a), left, right)
+
+
+def _unsynchronised(
+    plan: BagPlan, thermal: tuple[Stamps, Stamps], rgb: tuple[Stamps, Stamps], choice: Choice,
+) -> str:
+    """Say how far the stamps lie apart, and how far the clocks by the recorder's own time."""
+    stamps = np.sort(rgb[0]) + choice.rgb_offset_ns
+    ordered = np.sort(thermal[0])
+    gap = float(np.median(stamps[_nearest(ordered, stamps)] - ordered)) / 1e6
+    clock = float(np.median(rgb[0] - rgb[1]) - np.median(thermal[0] - thermal[1])) / 1e6
+    return (f'{plan.path}: no RGB image of {plan.rgb_topic} lies within {choice.max_gap_ms:g} ms '
+            f'of a thermal one; the nearest RGB stamp is a median of {gap:+.1f} ms off. By the '
+            f"recorder's clock RGB's stamps are {clock:+.1f} ms off: if its clock is wrong, give "
+            f'--rgb-offset-ms {-clock:.1f}, else a larger --max-gap-ms.')

@@ -1,0 +1,241 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Time models and peers on this machine, interleaved: `cgdet benchmark`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+import multiprocessing
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+import signal
+from tempfile import TemporaryDirectory
+from time import sleep
+from typing import Any
+
+from cgdet_core.deployment.contestants import all_cores, Contestant, Seconds, serve
+from cgdet_core.deployment.yardstick import GFLOPS, write_yardstick
+from cgdet_core.errors import UserError
+from cgdet_core.machine import clock, describe_machine
+from cgdet_core.runtime.inference.card import load_card
+import numpy as np
+from numpy.typing import NDArray
+
+REST = 0.1  # seconds between turns, in which the last one's waiting threads go to sleep
+LEAST_CALLS = 3  # of a batch size in a round
+SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what to measure: frames a contestant, in how many rounds, and on what."""
+
+    models: Sequence[Path]
+    peers: Sequence[Path] = ()
+    backends: Sequence[str] = ('auto',)
+    batches: Sequence[int] = (1,)
+    frames: int = 200
+    rounds: int = 5
+    threads: int = 0  # 0: all cores of this process
+    source: tuple[int, int] | None = None  # width, height; the model's input by default
+    yardstick: bool = False  # a stack of plain convolutions beside the models
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise UserError('There is no model to measure.')
+        if min((self.frames, self.rounds, *self.batches)) < 1 or self.threads < 0:
+            raise UserError('Frames, rounds and batch sizes must be at least 1, and threads '
+                            'must not be negative.')
+
+    @property
+    def frames_a_round(self) -> int:
+        """Give the frames of one turn, so that all turns have at least those asked for."""
+        return -(-self.frames // self.rounds)
+
+    def contestants(self, folder: Path) -> list[Contestant]:
+        """Give every model on every backend, the peers, the yardstick (written to folder)."""
+        threads = self.threads or all_cores()
+        size = load_card(self.models[0]).input_size
+        chosen = [Contestant(m, b, threads, size=self.source)
+                  for m in self.models for b in self.backends]
+        chosen += [Contestant(p, 'onnxruntime', threads, True, size) for p in self.peers]
+        if self.yardstick:
+            plain = write_yardstick(folder / 'plain_convolutions.onnx')
+            chosen.append(Contestant(plain, 'onnxruntime', threads, True, gflops=GFLOPS))
+        return chosen
+
+
+@dataclass
+class Seat:
+    """Hold a contestant's process and what it has measured so far."""
+
+    contestant: Contestant
+    process: BaseProcess
+    pipe: Connection
+    facts: Report = field(default_factory=dict)
+    memory: Report = field(default_factory=dict)
+    frames: list[Seconds] = field(default_factory=list)
+    batches: dict[int, list[Seconds]] = field(default_factory=dict)
+
+    def ask(self, method: str, *arguments: int) -> Any:
+        """Let the process call a method and give what it returns."""
+        try:
+            self.pipe.send((method, arguments))
+        except OSError:
+            pass  # it has ended; what it said before is still in the pipe
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Wait for the process; UserError if it failed or died."""
+        try:
+            good, value = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join(10)
+            raise UserError(f'The process that measured {self.contestant.path} has ended '
+                            f'(exit status {self.process.exitcode}).') from None
+        if not good:
+            raise UserError(value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        try:
+            self.pipe.send(None)
+        except OSError:
+            pass
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()
+
+
+def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> Report:
+    """
+    Measure all contestants in turns, the order alternated from round to round.
+
+    progress: called with the turns done and their number. The report has `machine`, `settings`
+    and `results`, a list in the order of the plan; all times are milliseconds. UserError: a
+    file that is missing or does not load, a process that died.
+    """
+    machine = describe_machine()
+    seats: list[Seat] = []
+    try:
+        with TemporaryDirectory() as folder:
+            for contestant in plan.contestants(Path(folder)):
+                seats.append(_start(contestant))
+        _play(seats, plan, progress)
+    except KeyboardInterrupt:
+        for seat in seats:  # in the middle of a turn
+            seat.process.kill()
+        raise
+    finally:
+        for seat in seats:
+            seat.close()
+    machine['mhz_after'] = clock()
+    return {'machine': machine,
+            'settings': {'frames': plan.frames_a_round * plan.rounds, 'rounds': plan.rounds,
+                         'threads': seats[0].contestant.threads, 'batches': list(plan.batches)},
+            'results': [{'label': name, **_result(seat, plan)}
+                        for name, seat in zip(_labels(seats), seats)]}
+
+
+def _start(contestant: Contestant) -> Seat:
+    context = multiprocessing.get_context('spawn')
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(contestant, theirs), daemon=True)
+    # Ctrl-C reaches every process of the terminal; theirs is ended by this one.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    theirs.close()
+    seat = Seat(contestant, process, ours)
+    try:
+        seat.facts = seat.answer()
+    except BaseException:
+        process.kill()
+        seat.close()
+        raise
+    return seat
+
+
+def _play(
+    seats: list[Seat], plan: Plan, progress: Callable[[int, int], None] | None,
+) -> None:
+    count = plan.frames_a_round
+    done = 0
+    for number in range(plan.rounds):
+        for seat in seats if number % 2 == 0 else seats[::-1]:
+            sleep(REST)
+            seat.frames.append(seat.ask('frames', count))
+            if not seat.memory:  # before a batch needs more
+                seat.memory = seat.ask('memory')
+            for size in plan.batches:
+                if size <= seat.facts['max_batch']:
+                    calls = max(LEAST_CALLS, count // size)
+                    seat.batches.setdefault(size, []).append(seat.ask('batches', size, calls))
+            done += 1
+            if progress:
+                progress(done, plan.rounds * len(seats))
+
+
+def _labels(seats: list[Seat]) -> list[str]:
+    """Name each contestant by its file, and by what else it takes to tell it apart."""
+    several = len({s.contestant.backend for s in seats if not s.contestant.peer}) > 1
+    stems = [s.contestant.path.stem for s in seats]
+    labels = []
+    for seat in seats:
+        path = seat.contestant.path
+        same_file = sum(s.contestant.path == path for s in seats)
+        words = [path.stem if stems.count(path.stem) == same_file else str(path.with_suffix(''))]
+        precision = seat.facts['precision']
+        words += [precision] if precision and precision not in words[0] else []
+        words += [seat.contestant.backend] if several and not seat.contestant.peer else []
+        labels.append(' '.join(words))
+    return labels
+
+
+def _result(seat: Seat, plan: Plan) -> Report:
+    times = _joined(seat.frames)
+    result = {
+        'file': seat.contestant.path.name, 'peer': seat.contestant.peer, **seat.facts,
+        'ms': {name: percentiles(values) for name, values in times.items()},
+        'memory_mb': seat.memory, 'batches': {},
+        'skipped_batches': [s for s in plan.batches if s > seat.facts['max_batch']]}
+    infer = result['ms']['infer']['p50']
+    if 'total' in times:
+        result['total_over_infer'] = round(result['ms']['total']['p50'] / infer, 3)
+    if seat.facts.get('gflops'):
+        result['ms_per_gflop'] = round(infer / seat.facts['gflops'], 3)
+    for size, parts in seat.batches.items():
+        values = _joined(parts)
+        ms = percentiles(values['infer'])
+        result['batches'][str(size)] = {
+            'images_per_s': round(1e3 * size / ms['p50'], 2), 'ms': ms,
+            'cpu_ms_per_image': round(float(np.median(values['cpu'])) * 1e3 / size, 3)}
+    return result
+
+
+def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
+    """Give p50, p95, p99 and the largest of seconds, in milliseconds."""
+    found = np.percentile(seconds * 1e3, list(SHARES.values()))
+    return {name: round(float(value), 3) for name, value in zip(SHARES, found)}
+
+
+def _joined(parts: list[Seconds]) -> Seconds:
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

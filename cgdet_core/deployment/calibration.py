@@ -1,0 +1,142 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Calibration: real frames, and the range of every tensor over them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+import os
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.bags.io import image_connections, open_bag, read_frames
+from cgdet_core.data.coco import load_coco
+from cgdet_core.deployment.int8 import LEVELS
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.imaging.frames import read_thermal
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto
+import onnxruntime
+
+SAMPLES = 2048  # values kept of each tensor and frame, beside the largest
+CLIPS = np.linspace(0.1, 1, 46)  # of the largest value, tried for the least error
+
+
+@dataclass(frozen=True)
+class CalibrationFrames:
+    """Raw frames evenly spread over a set; `source` is its file's name."""
+
+    source: str
+    frames: list[NDArray[Any]]
+
+
+def load_frames(
+    path: str | Path, count: int, images: str | Path | None = None, topic: str | None = None,
+) -> CalibrationFrames:
+    """
+    Read up to `count` frames of a COCO file (.json) or a bag, spread over the whole of it.
+
+    images: folder of the COCO file's pictures; topic: the bag's image topic, where it has
+    several. UserError where there is none.
+    """
+    path = Path(path)
+    if path.suffix.lower() == '.json':
+        records = load_coco(path, images).images
+        frames = [read_thermal(records[i].path) for i in _spread(len(records), count)]
+    else:
+        with open_bag(path) as reader:
+            total = sum(c.msgcount for c in image_connections(reader, path, topic))
+        chosen = set(_spread(total, count))
+        frames = [f.frame.copy() for i, f in enumerate(read_frames(path, topic)) if i in chosen]
+    if not frames:
+        raise UserError(f'{path} holds no frame to calibrate with.')
+    return CalibrationFrames(path.name, frames)
+
+
+def _spread(total: int, count: int) -> list[int]:
+    return sorted({int(i) for i in np.linspace(0, total - 1, min(total, count))})
+
+
+def network_inputs(
+    detector: Detector, calibration: CalibrationFrames, most: int | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """Give frames as the network sees them, (1, 1, H, W): all, or `most` spread over them."""
+    total = len(calibration.frames)
+    for i in _spread(total, total if most is None else most):
+        try:
+            detector.preprocess(calibration.frames[i])
+        except ValueError as error:
+            raise UserError(f'A frame of {calibration.source} cannot be used: {error}.') from None
+        yield detector.input
+
+
+def open_session(model: ModelProto, outputs: Iterable[str]) -> onnxruntime.InferenceSession:
+    """
+    Open a model in ONNX Runtime so that tensors inside are outputs as well.
+
+    Quantised values are worked on in FP32 here, which gives what int8 kernels give, TensorRT's
+    among them, and for single trials is faster than ONNX Runtime's own.
+    """
+    shown = ModelProto()
+    shown.CopyFrom(model)
+    known = {o.name for o in shown.graph.output} | {i.name for i in shown.graph.input}
+    shown.graph.output.extend(ValueInfoProto(name=name) for name in outputs if name not in known)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.add_session_config_entry('session.disable_quant_qdq', '1')
+    return onnxruntime.InferenceSession(
+        shown.SerializeToString(), options, providers=['CPUExecutionProvider'])
+
+
+def ranges(
+    model: ModelProto, names: list[str], inputs: Iterator[NDArray[np.float32]],
+) -> dict[str, dict[str, float]]:
+    """
+    Give, for each method, the largest magnitude each named tensor shall keep.
+
+    minmax keeps all values, percentile cuts 0.01 % of them, mse makes the least square error
+    after rounding. Samples are drawn with a fixed seed.
+    """
+    session = open_session(model, names)
+    entry = session.get_inputs()[0].name
+    inner = [name for name in names if name != entry]
+    rng = np.random.default_rng(0)
+    most = dict.fromkeys(names, 0.0)
+    kept: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    for images in inputs:
+        for name, array in zip([entry, *inner], [images, *session.run(inner, {entry: images})]):
+            if name in most:
+                values = np.abs(array).ravel()
+                most[name] = max(most[name], float(values.max()))
+                kept[name].append(values[rng.integers(0, len(values), SAMPLES)])
+    samples = {name: np.concatenate(arrays) for name, arrays in kept.items()}
+    found = {
+        'minmax': most,
+        'percentile': {n: float(np.percentile(s, 99.99)) for n, s in samples.items()},
+        'mse': {n: least_error(s, most[n]) for n, s in samples.items()},
+    }
+    # A tensor that is always 0 needs a scale all the same.
+    return {method: {n: v or 1.0 for n, v in limits.items()} for method, limits in found.items()}
+
+
+def least_error(values: NDArray[np.float32], most: float) -> float:
+    """Give the limit up to `most` at which rounded and clipped magnitudes lie nearest."""
+    values = values[:: 1 + len(values) // 50_000]
+    steps = CLIPS * most / LEVELS
+    errors = [np.square(np.minimum(np.rint(values / s), LEVELS) * s - values).mean()
+              for s in steps] if most > 0 else [0.0]
+    return float(CLIPS[int(np.argmin(errors))] * most)

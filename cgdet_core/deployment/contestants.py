@@ -1,0 +1,204 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What `cgdet benchmark` measures, each in a process of its own.
+
+So memory and CPU time are one model's alone, and what one leaves behind (threads that wait,
+caches of an allocator) is no other's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+import os
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.errors import UserError
+from cgdet_core.machine import forget_peak, memory
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.inference.onnxruntime import (
+    describe_session,
+    DYNAMIC_BATCH,
+    open_session,
+)
+from cgdet_core.runtime.inference.session import Backend
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SCENES = 8  # frames that are shown in turn
+WARM = 3  # calls before each turn, as the others' turns have emptied the caches
+PEER_TYPES = {'float': np.float32, 'float16': np.float16, 'double': np.float64,
+              'uint8': np.uint8, 'int8': np.int8, 'int32': np.int32, 'int64': np.int64,
+              'bool': np.bool_}
+Seconds = dict[str, NDArray[np.float64]]  # per call
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """
+    Say what one process measures.
+
+    peer: any ONNX file, of which bare inference is measured. size: the source frame's (width,
+    height), the model's input by default; of a peer the input where its file leaves it open.
+    gflops: of a peer, where they are known; a model's are in its card.
+    """
+
+    path: Path
+    backend: str
+    threads: int
+    peer: bool = False
+    size: tuple[int, int] | None = None
+    gflops: float | None = None
+
+
+class ModelRunner:
+    """Measure one of our models with all that a frame needs."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        if contestant.size is None:
+            from cgdet_core.runtime.inference.card import load_card
+            size = load_card(contestant.path).input_size
+        else:
+            size = contestant.size
+        self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
+        forget_peak()
+        self._before = memory()['resident']
+        self._detector = Detector.load(
+            contestant.path, contestant.threads, contestant.backend)
+        card = self._detector.card
+        self.max_batch = self._detector.backend.max_batch
+        self.facts = {
+            'name': card.name, 'precision': card.precision, 'source': list(size),
+            'backend': self._detector.backend.describe(), 'input': list(card.input_size),
+            'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
+
+    def frames(self, count: int) -> Seconds:
+        """Time frames: pre, infer, post, total and CPU time of all threads, `cpu`."""
+        detector, rows = self._detector, []
+        for i in range(-WARM, count):
+            cpu, start = process_time(), perf_counter()
+            detector.detect(self._raw[i % SCENES])
+            total, used = perf_counter() - start, process_time() - cpu
+            times = detector.last_timings
+            rows.append((times.pre, times.infer, times.post, total, used))
+        return dict(zip(('pre', 'infer', 'post', 'total', 'cpu'), np.array(rows[WARM:]).T))
+
+    def batches(self, size: int, count: int) -> Seconds:
+        """Time bare inference of `size` images a call: `infer` and `cpu`."""
+        detector = self._detector
+        images, boxes, scores = (np.repeat(a, size, 0) for a in (
+            detector.input, detector.boxes, detector.scores))
+        backend: Backend = detector.backend
+        return _time(lambda: backend.infer(images, boxes, scores), count)
+
+    def memory(self) -> dict[str, float | None]:
+        return {'before': self._before, **memory()}
+
+
+class PeerRunner:
+    """Measure any ONNX file: random input of its own shapes and types, bare inference."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        forget_peak()
+        self._before = memory()['resident']
+        path = contestant.path
+        if not path.is_file():
+            raise UserError(f'The peer {path} does not exist.')
+        self._session = open_session(str(path), f'The peer {path}', contestant.threads)
+        self._size = contestant.size or (640, 512)
+        inputs = self._session.get_inputs()
+        for images in (i.shape[0] for i in inputs if len(i.shape) == 4):
+            if isinstance(images, int) and images > 1:
+                raise UserError(f'The peer {path} takes {images} images a call; export it for '
+                                'one, or with an open batch.')
+        closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
+        self.max_batch = 1 if closed else DYNAMIC_BATCH
+        feed = self._feed(1)
+        self.facts = {
+            'name': path.stem, 'precision': None, 'max_batch': self.max_batch,
+            'gflops': contestant.gflops,
+            'backend': describe_session(self._session),
+            'input': {name: list(array.shape) for name, array in feed.items()}}
+
+    def frames(self, count: int) -> Seconds:
+        return self.batches(1, count)
+
+    def batches(self, size: int, count: int) -> Seconds:
+        feed = self._feed(size)
+        return _time(lambda: self._session.run(None, feed), count)
+
+    def memory(self) -> dict[str, float | None]:
+        return {'before': self._before, **memory()}
+
+    def _feed(self, batch: int) -> dict[str, NDArray[Any]]:
+        rng = np.random.default_rng(0)
+        feed = {}
+        for item in self._session.get_inputs():
+            kind = item.type.removeprefix('tensor(').removesuffix(')')
+            if kind not in PEER_TYPES:
+                raise UserError(f'The input {item.name} of the peer is a {item.type}, which '
+                                'cannot be filled with random values.')
+            dtype = np.dtype(PEER_TYPES[kind])
+            shape = [n if isinstance(n, int) else self._open(i, len(item.shape), batch, item.name)
+                     for i, n in enumerate(item.shape)]
+            values = rng.random(shape) if dtype.kind == 'f' else rng.integers(0, 2, shape)
+            feed[item.name] = np.asarray(values, dtype)
+        return feed
+
+    def _open(self, axis: int, axes: int, batch: int, name: str) -> int:
+        """Give a size for an open axis: the batch, or the first model's height or width."""
+        if axis == 0:
+            return batch
+        if axes == 4 and axis >= 2:
+            return self._size[3 - axis]
+        raise UserError(f'Axis {axis} of the input {name} of the peer is open; export it with '
+                        'a fixed shape.')
+
+
+def serve(contestant: Contestant, pipe: Connection) -> None:
+    """Answer (method, arguments) from the pipe until None comes; errors are sent as words."""
+    cv2.setNumThreads(contestant.threads)
+    try:
+        runner: ModelRunner | PeerRunner = (
+            PeerRunner if contestant.peer else ModelRunner)(contestant)
+        pipe.send((True, runner.facts))
+        while (request := pipe.recv()) is not None:
+            method, arguments = request
+            pipe.send((True, getattr(runner, method)(*arguments)))
+    except UserError as error:
+        pipe.send((False, str(error)))
+    except EOFError:  # the parent has gone
+        pass
+    except Exception as error:  # whatever a backend or a strange peer raises
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        pipe.send((False, f'{contestant.path.name} cannot be measured: {text}'))
+
+
+def all_cores() -> int:
+    """Give the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _time(call: Callable[[], object], count: int) -> Seconds:
+    rows = []
+    for _ in range(WARM + count):
+        cpu, start = process_time(), perf_counter()
+        call()
+        rows.append((perf_counter() - start, process_time() - cpu))
+    return dict(zip(('infer', 'cpu'), np.array(rows[WARM:]).T))

@@ -1,0 +1,300 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Two models on the same frames: how far their detections lie apart, and their AP."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from cgdet_core.data.coco import ImageRecord, load_coco
+from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.detection.analysis import overlaps
+from cgdet_core.detection.predict import detect_named, source_frames
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.frames import read_frame
+from cgdet_core.runtime.inference.card import ModelCard
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from cgdet_core.detection.metrics import CocoMetric
+
+IOU = 0.5  # from which on two boxes of a class show the same object
+WORST = 10  # frames that the report names
+Report = dict[str, Any]
+Frame = tuple[str, NDArray[Any], ImageRecord | None]  # name, raw pixels, truth if there is any
+
+
+class NothingFound(UserError):
+    """Neither model found anything, so that nothing was compared."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """
+    Say how far a model may lie from the one it was made of.
+
+    A detection is off if the other model has no counterpart, if a corner lies more than
+    `corner` source pixels away, or if the scores differ by more than `score`. `off` is the
+    most of the detections that may be off, and `ap_drop` what AP may fall by, both fractions.
+    """
+
+    corner: float
+    score: float
+    off: float
+    ap_drop: float
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value >= 0:
+                raise UserError(f'The tolerance {name} must not be negative, it is {value}.')
+
+
+# By the precision of the model; why a share is limited and not the largest difference is in
+# docs/architecture.md.
+TOLERANCES = {
+    'fp32': Tolerances(corner=0.05, score=0.001, off=0.001, ap_drop=0.0005),
+    'fp16': Tolerances(corner=1.0, score=0.01, off=0.01, ap_drop=0.001),
+    'int8': Tolerances(corner=6.0, score=0.15, off=0.10, ap_drop=0.010),
+}
+
+
+@dataclass
+class Pairs:
+    """
+    Hold what two models found in a frame, of which at least one is sure.
+
+    first, second (P,): indices into the detections of either; missing: the first's without a
+    counterpart, extra: the second's.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    missing: int
+    extra: int
+
+
+@dataclass
+class Difference:
+    """Say how far two models lie apart on a frame; corner in source pixels, score (P,)."""
+
+    name: str
+    corner: NDArray[np.float32]
+    score: NDArray[np.float32]
+    missing: int
+    extra: int
+
+    def off(self, tolerances: Tolerances) -> int:
+        """Count detections that are off."""
+        far = (self.corner > tolerances.corner) | (self.score > tolerances.score)
+        return int(far.sum()) + self.missing + self.extra
+
+    def badness(self, tolerances: Tolerances) -> tuple[int, float]:
+        """Order frames: detections that are off, then the largest difference by tolerance."""
+        worst = [float(values.max(initial=0.0)) / max(limit, 1e-9) for values, limit in (
+            (self.corner, tolerances.corner), (self.score, tolerances.score))]
+        return self.off(tolerances), max(worst)
+
+
+@dataclass
+class _Precision:
+    """Collect both models' detections for AP, where frames have truth and torch is there."""
+
+    classes: tuple[str, ...]
+    metrics: 'list[CocoMetric]' = field(default_factory=list)
+    why_not: str = 'the frames have no annotations'
+    objects: int = 0
+
+    def update(self, found: tuple[Detections, Detections], truth: ImageRecord) -> None:
+        if not self.metrics:
+            try:
+                from cgdet_core.detection.metrics import CocoMetric
+            except ModuleNotFoundError as error:
+                self.why_not = f'the module {error.name} is missing'
+                return
+            self.metrics = [CocoMetric(self.classes) for _ in found]
+        self.objects += int((truth.crowd == 0).sum())
+        for metric, detections in zip(self.metrics, found):
+            metric.update(detections, truth)
+
+    def compute(self) -> Report:
+        """Give AP and AP50 of both and the drop, or why there is none."""
+        if not self.metrics or not self.objects:
+            return {'AP': None, 'AP50': None, 'why_no_AP': self.why_not}
+        first, second = (metric.compute() for metric in self.metrics)
+        return {name: {'against': first[name], 'model': second[name],
+                       'drop': first[name] - second[name]} for name in ('AP', 'AP50')}
+
+
+def verify(
+    model: Detector, against: Detector, frames: Iterable[Frame],
+    tolerances: Tolerances | None = None, score_threshold: float | None = None,
+) -> Report:
+    """
+    Compare the detections of a model with those of the one it was made of.
+
+    A detection counts from `score_threshold` on (the cards', which must then agree); its
+    counterpart may have any score. tolerances: by default those of the precision of the
+    model's card. AP needs truth and torch; without either the report says so. The report's
+    `passed` and `failures` (clauses) say whether the tolerances hold. UserError: models of
+    different classes, no frames, nothing found in them.
+    """
+    tolerances = tolerances or TOLERANCES[model.card.precision]
+    threshold = check_pair(model.card, against.card, score_threshold)
+    precision = _Precision(model.card.classes)
+    differences = []
+    for name, frame, truth in frames:
+        found = (detect_named(against, frame, name, EVALUATION_THRESHOLD),
+                 detect_named(model, frame, name, EVALUATION_THRESHOLD))
+        differences.append(difference(name, *found, threshold))
+        if truth is not None:
+            precision.update(found, truth)
+    if not differences:
+        raise UserError('There are no frames to compare the models on.')
+    report: Report = {
+        'model': model.card.name, 'precision': model.card.precision,
+        'backend': model.backend.describe(), 'against': against.card.name,
+        'against_precision': against.card.precision,
+        'against_backend': against.backend.describe(), 'frames': len(differences),
+        'score_threshold': threshold, 'tolerances': asdict(tolerances),
+        **_summary(differences, tolerances), **precision.compute()}
+    if not report['detections']:
+        raise NothingFound(f'Neither model is sure ({threshold:g}) of anything in the '
+                           f'{len(differences)} frames; give frames with objects or a lower '
+                           'score threshold.')
+    report['failures'] = _failures(report, tolerances)
+    report['passed'] = not report['failures']
+    return report
+
+
+def check_pair(model: ModelCard, against: ModelCard, score_threshold: float | None) -> float:
+    """Give the score from which on detections count; UserError if the models do not compare."""
+    for name in ('classes', 'channels'):
+        ours, theirs = getattr(model, name), getattr(against, name)
+        if ours != theirs:
+            raise UserError(f'The models have different {name}, {_words(ours)} and '
+                            f'{_words(theirs)}; there is nothing to compare.')
+    if score_threshold is not None:
+        return score_threshold
+    if model.score_threshold != against.score_threshold:
+        raise UserError(
+            f"The cards' score thresholds differ, {model.score_threshold:g} and "
+            f'{against.score_threshold:g}; give one with --score-threshold.')
+    return model.score_threshold
+
+
+def difference(
+    name: str, first: Detections, second: Detections, threshold: float,
+) -> Difference:
+    """Compare two models' detections, of any score, in a frame."""
+    pairs = match(first, second, threshold)
+    corner = np.abs(first.boxes[pairs.first] - second.boxes[pairs.second])
+    score = np.abs(first.scores[pairs.first] - second.scores[pairs.second])
+    return Difference(name, corner.max(1, initial=0.0), score, pairs.missing, pairs.extra)
+
+
+def match(first: Detections, second: Detections, threshold: float) -> Pairs:
+    """
+    Pair detections of a class, best overlap first.
+
+    Both from `threshold` on, against the other's of any score, so that a score just below
+    the threshold is a small difference and no missing object.
+    """
+    shared = overlaps(first.boxes, second.boxes)
+    sure = first.scores >= threshold, second.scores >= threshold
+    fits = ((shared >= IOU) & (first.labels[:, None] == second.labels)
+            & (sure[0][:, None] | sure[1]))
+    rows, columns = np.nonzero(fits)
+    pairs: list[tuple[int, int]] = []
+    free = np.ones(len(first), bool), np.ones(len(second), bool)
+    for k in np.argsort(-shared[rows, columns], kind='stable'):
+        i, j = int(rows[k]), int(columns[k])
+        if free[0][i] and free[1][j]:
+            free[0][i] = free[1][j] = False
+            pairs.append((i, j))
+    indices = np.array(pairs, np.int64).reshape(-1, 2)
+    return Pairs(indices[:, 0], indices[:, 1],
+                 int((free[0] & sure[0]).sum()), int((free[1] & sure[1]).sum()))
+
+
+def frames_of(data: Path, images: Path | None, card: ModelCard) -> Iterator[Frame]:
+    """Read the frames of a COCO file, with its truth, or of a folder, a bag or a video."""
+    if data.suffix.lower() == '.json':
+        coco = load_coco(data, images, card.classes, card.channels)
+        for record in coco.images:
+            yield record.path.name, read_frame(record.path, card.channels), record
+    else:
+        for name, frame in source_frames(data):
+            yield name, frame, None
+
+
+def scenes(card: ModelCard, count: int = 16) -> Iterator[Frame]:
+    """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
+    for i in range(count):
+        kelvin, _, _ = Scene.random(i, *card.input_size).render()
+        yield f'synthetic scene {i}', to_counts(kelvin), None
+
+
+def failure(report: Report) -> str:
+    """Say in one sentence why a model did not pass."""
+    return (f'{report["model"]} ({report["precision"]}) is not equal enough to '
+            f'{report["against"]}: {"; ".join(report["failures"])}.')
+
+
+def _summary(differences: list[Difference], tolerances: Tolerances) -> Report:
+    missing, extra = sum(d.missing for d in differences), sum(d.extra for d in differences)
+    matched = sum(len(d.score) for d in differences)
+    total = matched + missing + extra
+    off = sum(d.off(tolerances) for d in differences)
+    worst = sorted(differences, key=lambda d: d.badness(tolerances), reverse=True)[:WORST]
+    return {
+        'detections': total, 'matched': matched, 'missing': missing, 'extra': extra,
+        'matched_share': matched / total if total else None,
+        'off': off, 'off_share': off / total if total else None,
+        'corner_px': _percentiles([d.corner for d in differences]),
+        'score': _percentiles([d.score for d in differences]),
+        'worst_frames': [
+            {'name': d.name, 'off': d.off(tolerances), 'missing': d.missing, 'extra': d.extra,
+             'corner_px': float(d.corner.max(initial=0.0)),
+             'score': float(d.score.max(initial=0.0))} for d in worst]}
+
+
+def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:
+    values = np.concatenate(parts)
+    if not len(values):
+        return {'p50': None, 'p99': None, 'max': None}
+    p50, p99, most = np.percentile(values, (50, 99, 100))
+    return {'p50': float(p50), 'p99': float(p99), 'max': float(most)}
+
+
+def _failures(report: Report, tolerances: Tolerances) -> list[str]:
+    failures = []
+    if report['off_share'] > tolerances.off:
+        failures.append(
+            f'{report["off"]} of {report["detections"]} detections '
+            f'({report["off_share"]:.1%}, at most {tolerances.off:.1%}) have no counterpart, lie '
+            f'more than {tolerances.corner:g} px away or differ by more than '
+            f'{tolerances.score:g} in score')
+    if report['AP'] and report['AP']['drop'] > tolerances.ap_drop:
+        failures.append(f'AP is {report["AP"]["drop"]:.4f} lower (at most '
+                        f'{tolerances.ap_drop:g})')
+    return failures
+
+
+def _words(value: object) -> str:
+    return ', '.join(map(str, value)) if isinstance(value, tuple) else str(value)

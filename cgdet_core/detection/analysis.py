@@ -1,0 +1,240 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What average precision hides: duplicate boxes, confused classes, separability of features.
+
+The first two are the paper's claims about contrast and guidance (fewer duplicate boxes, fewer
+class confusions), the third is how it explains them.
+"""
+
+import math
+from typing import Any
+
+from cgdet_core.data.coco import ImageRecord
+from cgdet_core.runtime.detection.postprocess import Detections
+import numpy as np
+from numpy.typing import NDArray
+
+IOU = 0.5  # least overlap of a box with the object it belongs to
+DUPLICATE_SCORE = 0.25  # least score of a box that counts as one more box of an object
+DUPLICATE_SHARE = 0.5  # the same relative to the object's best box: whatever the calibration
+RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compared
+MATCH_SCORE = 0.3  # least score of a detection, as in deployment (card.score_threshold)
+NEIGHBOURS = 5  # whose classes are compared in the feature space
+MOST_OBJECTS = 2000  # in the feature space's numbers, whose memory grows with the square
+
+
+def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Give the IoU (A, B) of boxes (A, 4) and (B, 4), x1, y1, x2, y2."""
+    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = sides.clip(min=0).prod(-1)
+    areas = [(x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b)]
+    return common / np.maximum(areas[0] + areas[1] - common, 1e-9)
+
+
+def candidates(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], least: float,
+) -> Detections:
+    """Give boxes (K, 4) with scores (K, classes) as detections, without suppressing any."""
+    cells, labels = np.nonzero(scores >= least)
+    return Detections(boxes[cells], scores[cells, labels], labels)
+
+
+def boxes_per_object(
+    found: Detections, truth: ImageRecord, share: float | None = None,
+) -> NDArray[np.int64]:
+    """
+    Count the boxes of each object (M,), crowds left out.
+
+    A box belongs to the object of its class that it overlaps most, if IoU >= 0.5: a neighbour's
+    box in a dense group is no duplicate. share: count only boxes whose score is at least this
+    share of the object's best one's, and that one's at least DUPLICATE_SCORE.
+    """
+    owner, best = _owners(found, truth)
+    scores, owner = found.scores[owner >= 0], owner[owner >= 0]
+    if share is not None:
+        owner = owner[(scores >= share * best[owner]) & (best[owner] >= DUPLICATE_SCORE)]
+    return np.bincount(owner, minlength=len(best))
+
+
+def _owners(
+    found: Detections, truth: ImageRecord,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the object of each box (D,), -1 for none, and each object's best score (M,) or 0."""
+    real = truth.crowd == 0
+    objects, labels = truth.boxes[real], truth.labels[real]
+    best = np.zeros(len(objects))
+    if not len(objects) or not len(found):
+        return np.full(len(found), -1, np.int64), best
+    iou = np.where(found.labels[:, None] == labels[None], overlaps(found.boxes, objects), 0)
+    owner = np.where(iou.max(1) >= IOU, iou.argmax(1), -1)
+    np.maximum.at(best, owner[owner >= 0], found.scores[owner >= 0])
+    return owner, best
+
+
+def scores_of_objects(
+    found: Detections, truth: ImageRecord,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """
+    Give the scores of all boxes that belong to an object, and each object's best score (M,).
+
+    As in `boxes_per_object`; 0 for an object without a box.
+    """
+    owner, best = _owners(found, truth)
+    return found.scores[owner >= 0], best
+
+
+def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]:
+    """Sum up the frames' `boxes_per_object`: duplicates = boxes - 1, the mean over found ones."""
+    boxes = np.concatenate([np.zeros(0, np.int64), *counts])
+    found = int((boxes > 0).sum())
+    return {'objects': len(boxes), 'found': found, 'boxes': int(boxes.sum()),
+            'duplicates': float(boxes.sum() - found) / found if found else None}
+
+
+def duplicates_at_recall(
+    frames: list[tuple[NDArray[np.float32], NDArray[np.float64]]],
+) -> dict[str, float | None]:
+    """
+    Give duplicates per found object at the score that finds a share of the objects, by share.
+
+    frames: the `scores_of_objects` of each. Detectors of different confidence are compared
+    fairly so: a fixed score lets the surer one show more boxes. None where that share is not
+    found at any score.
+    """
+    boxes = np.sort(np.concatenate([np.zeros(0), *(scores for scores, _ in frames)]))
+    objects = np.sort(np.concatenate([np.zeros(0), *(best for _, best in frames)]))
+    found: dict[str, float | None] = {}
+    for recall in RECALLS:
+        wanted = math.ceil(recall * len(objects) - 1e-9)
+        least = objects[-wanted] if wanted else 0
+        counts = [len(x) - int(np.searchsorted(x, least)) for x in (boxes, objects)]
+        found[f'{recall:.1f}'] = counts[0] / counts[1] - 1 if least > 0 else None
+    return found
+
+
+def match(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
+    """
+    Give the object of each detection (D,), -1 for none and -2 for a crowd's.
+
+    Classes do not matter, so that confusions show. The detection of the greatest score chooses
+    first, the free object that it overlaps most, if IoU >= 0.5.
+    """
+    objects = np.full(len(found), -1, np.int64)
+    if not len(truth.boxes):
+        return objects
+    iou = overlaps(found.boxes, truth.boxes)
+    crowd = truth.crowd != 0
+    free = ~crowd
+    for i in np.argsort(-found.scores, kind='stable'):
+        choice = np.where(free, iou[i], 0)
+        best = int(choice.argmax())
+        if choice[best] >= IOU:
+            objects[i], free[best] = best, False
+        elif (iou[i] * crowd).max() >= IOU:
+            objects[i] = -2
+    return objects
+
+
+def confusion(found: Detections, truth: ImageRecord, classes: int) -> NDArray[np.int64]:
+    """
+    Count detections (classes + 1, classes + 1): rows are the truth, the last is background.
+
+    The last column counts missed objects, the last row detections of nothing, further boxes of
+    an object among them.
+    """
+    counts = np.zeros((classes + 1, classes + 1), np.int64)
+    objects = match(found, truth)
+    hit = objects >= 0
+    np.add.at(counts, (truth.labels[objects[hit]], found.labels[hit]), 1)
+    np.add.at(counts[classes], found.labels[objects == -1], 1)
+    missed = truth.crowd == 0
+    missed[objects[hit]] = False
+    np.add.at(counts[:, classes], truth.labels[missed], 1)
+    return counts
+
+
+def confused(counts: NDArray[np.int64]) -> float | None:
+    """Give the share of matched objects whose detection has another class."""
+    matched = counts[:-1, :-1]
+    return float(1 - matched.trace() / matched.sum()) if matched.sum() else None
+
+
+def separability(
+    features: NDArray[np.float32], labels: NDArray[np.int64], frames: NDArray[np.int64],
+) -> dict[str, float | None]:
+    """
+    Say how well classes lie apart among the objects' features (M, C).
+
+    Distances are 1 - cosine, seen from the mean of all. silhouette: the mean over classes of the
+    mean silhouette (Rousseeuw, 1987) of its objects, in [-1, 1]. neighbours: the mean over
+    classes of the share of objects whose class is the most frequent one among the 5 nearest
+    objects of other frames (M,). None with fewer than two classes of two objects each.
+    """
+    chosen = _sample(labels)
+    features, labels, frames = features[chosen], labels[chosen], frames[chosen]
+    kinds = np.unique(labels)
+    if len(kinds) < 2:
+        return {'silhouette': None, 'neighbours': None}
+    unit = directions(features)
+    distance = 1 - unit @ unit.T
+    member = labels[:, None] == kinds[None]
+    rows = np.arange(len(labels))
+    own = np.searchsorted(kinds, labels)
+    size = member.sum(0)
+    mean = distance @ member / size
+    inner = mean[rows, own] * size[own] / (size[own] - 1)  # the distance to itself is 0
+    mean[rows, own] = np.inf
+    outer = mean.min(1)
+    silhouette = (outer - inner) / np.maximum(np.maximum(outer, inner), 1e-9)
+    distance[frames[:, None] == frames[None]] = np.inf
+    near = np.argsort(distance, 1, kind='stable')[:, :NEIGHBOURS]
+    real = np.isfinite(np.take_along_axis(distance, near, 1))
+    votes = (member[near] * real[..., None]).sum(1)
+    right = votes.argmax(1) == own
+    balanced = [(float(silhouette[m].mean()), float(right[m].mean())) for m in member.T]
+    return {'silhouette': float(np.mean([b[0] for b in balanced])),
+            'neighbours': float(np.mean([b[1] for b in balanced]))}
+
+
+def directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Give the features (M, C) seen from their mean, as unit vectors."""
+    values = features.astype(np.float64)
+    values = values - values.mean(0)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+
+
+def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Give the two principal components (M, 2) of the objects' directions."""
+    values = directions(features)
+    values -= values.mean(0)
+    _, _, axes = np.linalg.svd(values, full_matrices=False)
+    return values @ axes[:2].T
+
+
+def _sample(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose objects of classes that have two, and few enough of them; always the same."""
+    kinds, counts = np.unique(labels, return_counts=True)
+    index = np.flatnonzero(np.isin(labels, kinds[counts > 1]))
+    if len(index) <= MOST_OBJECTS:
+        return index
+    # Rare classes stay whole: a large class is cut to what the smaller ones leave.
+    order = np.random.default_rng(0).permutation(index)
+    rank = np.zeros(len(order), np.int64)
+    for kind in kinds:
+        mine = labels[order] == kind
+        rank[mine] = np.arange(mine.sum())
+    return np.sort(order[np.argsort(rank, kind='stable')[:MOST_OBJECTS]])

@@ -1,0 +1,139 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training transforms: geometry moves image, boxes and views of RGB pictures together."""
+
+from cgdet_core.detection.samples import IGNORED, Sample
+from pydantic import BaseModel, ConfigDict, Field
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
+
+
+class AugmentConfig(BaseModel):
+    """Say how strongly training frames are varied; probabilities in [0, 1]."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+    mosaic: float = Field(0.8, ge=0, le=1)
+    close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see single frames only
+    scale: tuple[float, float] = (0.6, 1.6)  # relative to the frame fitted into the input
+    flip: float = Field(0.5, ge=0, le=1)
+    contrast: float = Field(0.8, ge=0, le=1)  # probability of the thermal jitter below
+    gain: float = Field(0.3, ge=0)  # contrast factor in [1 - gain, 1 + gain]
+    offset: float = Field(0.12, ge=0)  # brightness shift, fraction of the range
+    gamma: float = Field(0.35, ge=0)  # exponent in [exp(-gamma), exp(gamma)]
+    noise: float = Field(0.02, ge=0)  # largest standard deviation of added noise
+    blur: float = Field(0.15, ge=0, le=1)  # probability of a slight blur (lens, motion)
+    min_visible: float = Field(0.25, ge=0, le=1)  # boxes cut below this share are dropped
+
+
+def uniform(low: float, high: float) -> float:
+    """Draw from torch's generator, which the dataset seeds per sample."""
+    return float(torch.empty(()).uniform_(low, high))
+
+
+def random_window(
+    sample: Sample, size: tuple[int, int], scale: tuple[float, float], fit: tuple[int, int],
+    min_visible: float,
+) -> Sample:
+    """
+    Scale a sample at random and cut or pad it at random to `size` = (width, height).
+
+    A factor of 1 fits the frame into `fit` = (width, height), the model's input.
+    """
+    height, width = sample['image'].shape[-2:]
+    factor = min(fit[0] / width, fit[1] / height) * uniform(*scale)
+    new_h, new_w = max(8, round(height * factor)), max(8, round(width * factor))
+    left = round(uniform(0, 1) * (new_w - size[0]))  # negative: padding on both sides
+    top = round(uniform(0, 1) * (new_h - size[1]))
+
+    # Anti-aliasing is for shrinking; where a frame grows it only costs time.
+    image = functional.resize(sample['image'], [new_h, new_w], antialias=factor < 1)
+    # By hand: torchvision's crop clips boxes, which hides how much of each is left.
+    factors = torch.tensor([new_w / width, new_h / height] * 2)
+    full = sample['boxes'].as_subclass(Tensor) * factors - torch.tensor([left, top] * 2)
+    boxes = full.clone()
+    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
+    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])
+    keep = _area(boxes) > min_visible * _area(full)
+    # An ignored region stays one, however little of it is left.
+    keep |= sample['labels'] == IGNORED
+    keep &= (boxes[:, 2:] - boxes[:, :2]).amin(1) > 2
+    scales, shift = (new_w / width, new_h / height), (-left, -top)
+    return {
+        'image': functional.crop(image, top, left, size[1], size[0]),
+        'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
+            boxes[keep], format='XYXY', canvas_size=(size[1], size[0])),
+        'labels': sample['labels'][keep],
+        'views': [view.moved(scales, shift, size) for view in sample['views']],
+    }
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def mosaic(
+    samples: list[Sample], size: tuple[int, int], scale: tuple[float, float], min_visible: float,
+) -> Sample:
+    """
+    Join windows of four samples around a random centre (YOLOv4, arXiv 2004.10934).
+
+    Tiles whose frame has an RGB picture keep their view of it.
+    """
+    width, height = size
+    cx, cy = round(width * uniform(0.25, 0.75)), round(height * uniform(0.25, 0.75))
+    canvas = torch.empty(samples[0]['image'].shape[0], height, width)
+    boxes, labels, views = [], [], []
+    quadrants = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
+    for sample, (x1, y1, x2, y2) in zip(samples, quadrants):
+        tile = random_window(sample, (x2 - x1, y2 - y1), scale, size, min_visible)
+        canvas[:, y1:y2, x1:x2] = tile['image']
+        views += [view.placed(x1, y1) for view in tile['views']]
+        boxes.append(tile['boxes'].as_subclass(Tensor) + torch.tensor([x1, y1, x1, y1]))
+        labels.append(tile['labels'])
+    return {
+        'image': tv_tensors.Image(canvas),
+        'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
+            torch.cat(boxes), format='XYXY', canvas_size=(height, width)),
+        'labels': torch.cat(labels),
+        'views': views,
+    }
+
+
+def flip(sample: Sample) -> Sample:
+    """Mirror left and right."""
+    width = sample['image'].shape[-1]
+    return {
+        **sample, 'image': functional.horizontal_flip(sample['image']),
+        'boxes': functional.horizontal_flip(sample['boxes']),
+        'views': [view.mirrored(width) for view in sample['views']]}
+
+
+def jitter_contrast(image: Tensor, config: AugmentConfig) -> Tensor:
+    """
+    Vary what cameras, their gain control and the weather vary, on values in [0, 1].
+
+    Gamma, then gain about the mean, offset, blur and sensor noise; the result stays in [0, 1].
+    """
+    x = image.clamp(0, 1)
+    x = x ** float(torch.exp(torch.tensor(uniform(-config.gamma, config.gamma))))
+    mean = x.mean()
+    x = (x - mean) * uniform(1 - config.gain, 1 + config.gain) + mean
+    x = x + uniform(-config.offset, config.offset)
+    if uniform(0, 1) < config.blur:
+        x = functional.gaussian_blur(x, [5, 5], [uniform(0.3, 1.2)])
+    x = x + torch.randn_like(x) * uniform(0, config.noise)
+    return x.clamp(0, 1)

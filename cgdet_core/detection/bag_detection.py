@@ -1,0 +1,132 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Detect in the annotated frames of bags; needs no torch but for checkpoints."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+import functools
+import glob
+import os
+from pathlib import Path
+
+from cgdet_core.data.bags.io import read_frames
+from cgdet_core.detection.predict import detect_named, open_detector
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.frames import is_bag
+
+
+@dataclass
+class Job:
+    """What to detect in: a bag and the stamps of its annotated frames."""
+
+    bag: Path
+    stamps: frozenset[int]
+    topic: str | None = None
+
+
+@dataclass
+class BagDetections:
+    """
+    What was found in a bag, in the order of recording, or the sentence that says why nothing.
+
+    All that a worker sends back: frames stay where they are read.
+    """
+
+    found: list[tuple[int, Detections]]  # stamp in nanoseconds, detections from 0.001 on
+    unknown: int = 0  # frames without annotation
+    error: str | None = None
+
+
+def find_bags(sources: Sequence[str]) -> list[Path]:
+    """
+    Find bags by paths, folders that hold bags at any depth, and shell patterns.
+
+    Every bag comes once, in the order of the sources, then of names. A source without any bag
+    is given as it is: opening it says what is wrong.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        paths = [Path(source)]
+        if glob.has_magic(source) and not paths[0].exists():
+            paths = [Path(p) for p in sorted(glob.glob(source, recursive=True))]
+        for path in [b for p in paths for b in _bags_in(p, set())] or [Path(source)]:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(path)  # links may lead back
+    if real in seen:
+        return
+    seen.add(real)
+    if is_bag(path):
+        yield path
+    elif path.is_dir():
+        for inner in sorted(path.iterdir()):
+            if not inner.name.startswith('.'):
+                yield from _bags_in(inner, seen)
+
+
+def detect_bag(
+    detector: Detector, job: Job, progress: Callable[[int], None] = lambda frames: None,
+) -> BagDetections:
+    """Detect in a bag's annotated frames, each once; what goes wrong is the bag's error."""
+    result = BagDetections([])
+    left = set(job.stamps)
+    try:
+        for frame in read_frames(job.bag, job.topic):
+            if frame.stamp_ns in left:
+                left.remove(frame.stamp_ns)
+                name = f'{job.bag} at {frame.stamp_ns} ns'
+                result.found.append((frame.stamp_ns, detect_named(
+                    detector, frame.frame, name, EVALUATION_THRESHOLD)))
+                progress(1)
+            elif frame.stamp_ns not in job.stamps:
+                result.unknown += 1
+    except Exception as error:  # of storages and backends; the other bags' results must not go
+        return _failed(job, error)
+    if not result.found:
+        return BagDetections([], error=f'No frame of {job.bag} has annotations.')
+    return result
+
+
+def _failed(job: Job, error: Exception) -> BagDetections:
+    reason = ' '.join(str(error).split()).rstrip('.')
+    return BagDetections([], error=str(error) if isinstance(error, UserError) else (
+        f'{job.bag}: {type(error).__name__}: {reason}.'))
+
+
+def detect_here(
+    detector: Detector, jobs: Iterable[tuple[int, Job]], progress: Callable[[int], None],
+) -> Iterator[tuple[int, BagDetections]]:
+    """Detect in one bag after the other; gives (number, result)."""
+    for number, job in jobs:
+        yield number, detect_bag(detector, job, progress)
+
+
+@functools.lru_cache(maxsize=1)
+def _detector(model: Path, threads: int) -> Detector:
+    """Keep a worker's detector from bag to bag."""
+    return open_detector(model, threads=threads)
+
+
+def detect_in_worker(model: Path, threads: int, job: Job) -> BagDetections:
+    """Detect in a bag in a process that does nothing else."""
+    try:
+        return detect_bag(_detector(model, threads), job)
+    except Exception as error:  # of the backend, while it opens the model
+        return _failed(job, error)

@@ -1,0 +1,239 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Average precision over many bags, with its curves and the worst frames as pictures."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.bags.io import bag_name, read_frames, truth_by_stamp
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.detection.analysis import match
+from cgdet_core.detection.bag_detection import BagDetections, detect_here, Job
+from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
+from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
+from cgdet_core.errors import UserError
+from cgdet_core.experiments.figures import draw_curves, save_figure
+from cgdet_core.experiments.pictures import APART, choose, write_caption
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.drawing import draw, save_png, TRUTH_COLOR
+from cgdet_core.runtime.inference.card import ModelCard
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+WORST = 12  # frames
+CURVES = 7  # bags beside the total, those of the lowest AP50
+
+
+@dataclass
+class Bag:
+    """A bag with its truth and what was found, or the sentence that says what is wrong."""
+
+    path: Path
+    name: str
+    truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp in nanoseconds
+    result: BagDetections = field(default_factory=lambda: BagDetections([]))
+    error: str | None = None
+
+    @property
+    def records(self) -> list[ImageRecord]:
+        """The annotated records in the order of what was found."""
+        return [self.truth[stamp] for stamp, _ in self.result.found]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many frames and annotated records of the bag do not count."""
+        return {'frames_without_annotation': self.result.unknown,
+                'annotations_without_frame': len(self.truth) - len(self.result.found)}
+
+    @property
+    def detections(self) -> list[Detections]:
+        return [found for _, found in self.result.found]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What went wrong in a frame, with the detections from the card's threshold on.
+
+    cost: 1 for every missed object, its score for every false detection. A detection is right if
+    it overlaps a free object of its class, IoU >= 0.5; one on an ignore region costs nothing.
+    """
+
+    missed: NDArray[np.int64]  # indices of objects
+    false: NDArray[np.int64]  # indices of detections
+    cost: float
+
+
+def open_bags(paths: Sequence[Path], sets: Sequence[CocoSet]) -> list[Bag]:
+    """Find the truth of every bag; where there is none, or no bag, the bag gets its error."""
+    names = [bag_name(p) for p in paths]
+    bags = []
+    for path, name in zip(paths, names):
+        bag = Bag(path, name if names.count(name) == 1 else path.as_posix())
+        try:
+            bag.truth = truth_by_stamp(path, *sets)
+        except UserError as error:
+            bag.error = str(error)
+        bags.append(bag)
+    return bags
+
+
+def detect_bags(
+    bags: Sequence[Bag], detector: Detector, model: Path, topic: str | None, workers: int | None,
+    address: str | None, progress: Callable[[int], None], failed: Callable[[str], None],
+) -> None:
+    """
+    Detect in all bags and keep results and errors in them.
+
+    workers: processes, None for as many as cores; Ray is not needed for one of them or for one
+    bag. What is found depends on neither. `failed` hears of each bag's error at once.
+    """
+    for bag in bags:
+        if bag.error:
+            failed(bag.error)
+    jobs = [(i, Job(b.path, frozenset(b.truth), topic)) for i, b in enumerate(bags)
+            if not b.error]
+    if not jobs:
+        return
+
+    def keep(results: Iterable[tuple[int, BagDetections]]) -> None:
+        for number, result in results:
+            bags[number].result, bags[number].error = result, result.error
+            if result.error:
+                failed(result.error)
+
+    if address is not None or (len(jobs) > 1 and workers != 1):
+        import_ray()
+        try:
+            keep(detect_in_parallel(model, jobs, workers or 0, address, progress))
+            return
+        except RayFailed as error:
+            if address is not None:
+                raise
+            failed(f'{error} The bags are evaluated one after the other.')
+    keep(detect_here(detector, jobs, progress))
+
+
+def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Report:
+    """
+    Give AP over the frames of all bags together, and `bags` with that of each.
+
+    path: of the annotations, for the set that is scored. Bags with an error are in `failed`.
+    """
+    good = [b for b in bags if not b.error]
+    if not good:
+        raise UserError(f'None of the {len(bags)} bags could be evaluated.')
+    pooled = CocoSet(path, [r for b in good for r in b.records], classes)
+    total = evaluate([d for b in good for d in b.detections], pooled)
+    parts = [{'bag': b.name, **b.counts,
+              **evaluate(b.detections, replace(pooled, images=b.records))} for b in good]
+    counts = {name: sum(b.counts[name] for b in good) for name in good[0].counts}
+    return {**counts, **total, 'bags': parts,
+            'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
+
+
+def write_curves(
+    bags: Sequence[Bag], report: Report, classes: tuple[str, ...], path: Path,
+) -> Path:
+    """Draw precision over recall at IoU 0.5: all frames, and the bags of the lowest AP50."""
+    good = [b for b in bags if not b.error]
+    names = hardest(report['bags'], CURVES)
+    shown = [b for b in good if b.name in names]
+    groups = [('all', good)] + ([(b.name, [b]) for b in shown] if len(good) > 1 else [])
+    results = [{'variant': name, 'curves': _curves(group, classes)} for name, group in groups]
+    return save_figure(draw_curves(results, [name for name, _ in groups], classes), path)
+
+
+def hardest(parts: Sequence[Report], count: int) -> list[str]:
+    """Give the names of the bags of the lowest AP50, which those without objects do not have."""
+    scored = [part for part in parts if part['AP50'] is not None]
+    return [part['bag'] for part in sorted(scored, key=lambda part: part['AP50'])[:count]]
+
+
+def _curves(bags: Sequence[Bag], classes: tuple[str, ...]) -> dict[str, list[float] | None]:
+    metric = CocoMetric(classes)
+    for bag in bags:
+        for found, record in zip(bag.detections, bag.records):
+            metric.update(found, record)
+    return metric.curves()
+
+
+def judge(found: Detections, truth: ImageRecord) -> Outcome:
+    """Say what is wrong with a frame's detections, which are taken as given."""
+    right: list[int] = []
+    false: list[int] = []
+    for label in np.unique(found.labels):
+        mine, theirs = (np.flatnonzero(x.labels == label) for x in (found, truth))
+        objects = match(
+            Detections(found.boxes[mine], found.scores[mine], found.labels[mine]),
+            replace(truth, boxes=truth.boxes[theirs], crowd=truth.crowd[theirs]))
+        right += theirs[objects[objects >= 0]].tolist()
+        false += mine[objects == -1].tolist()
+    missed = np.setdiff1d(np.flatnonzero(truth.crowd == 0), np.array(right, np.int64))
+    return Outcome(missed, np.array(false, np.int64),
+                   len(missed) + float(found.scores[false].sum()))
+
+
+def write_worst(
+    bags: Sequence[Bag], card: ModelCard, topic: str | None, folder: Path, count: int = WORST,
+) -> list[dict[str, Any]]:
+    """
+    Draw the frames of the greatest cost, at least 5 apart in a bag, and list them, worst first.
+
+    Detections are drawn with class and score, the truth in white, missed objects thick.
+    """
+    frames: list[tuple[Bag, int, Detections, Outcome]] = []
+    costs: list[float] = []
+    places = []  # of the frames among the costs
+    for bag in bags:
+        for stamp, found in bag.result.found:
+            sure = found.above(card.score_threshold)
+            frames.append((bag, stamp, sure, judge(sure, bag.truth[stamp])))
+            places.append(len(costs))
+            costs.append(frames[-1][3].cost)
+        costs += [0.0] * APART  # frames of different bags are never neighbours
+    number_of = {place: number for number, place in enumerate(places)}
+    chosen = [frames[number_of[i]] for i in choose(np.array(costs), count)]
+    listed: list[dict[str, Any]] = []
+    for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1):
+        listed.append({
+            'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
+            'missed': len(outcome.missed), 'false': len(outcome.false),
+            'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'})
+    for bag in bags:
+        mine = {stamp: (rank, sure, outcome) for rank, (owner, stamp, sure, outcome)
+                in enumerate(chosen) if owner is bag}
+        for frame in read_frames(bag.path, topic) if mine else ():
+            if frame.stamp_ns in mine:
+                rank, sure, outcome = mine.pop(frame.stamp_ns)  # the first of repeated stamps
+                save_png(folder / listed[rank]['picture'], _picture(
+                    frame.frame, sure, bag.truth[frame.stamp_ns], outcome, card,
+                    f'{bag.name} {frame.stamp_ns}'))
+    return listed
+
+
+def _picture(
+    frame: NDArray[Any], found: Detections, truth: ImageRecord, outcome: Outcome,
+    card: ModelCard, name: str,
+) -> NDArray[np.uint8]:
+    picture = draw(frame, found, card.classes, card.normalization, truth.boxes)
+    for box in np.rint(truth.boxes[outcome.missed]).astype(int):
+        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), TRUTH_COLOR, 2)
+    words = f'{len(outcome.missed)} missed (thick white), {len(outcome.false)} false   {name}'
+    return np.vstack([picture, write_caption(words, picture.shape[1])])

@@ -1,0 +1,143 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Ray: bags side by side, in processes of this machine or of a cluster."""
+
+import atexit
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+import logging
+import os
+from pathlib import Path
+import shutil
+import signal
+import tempfile
+from typing import Any
+
+from cgdet_core.detection.bag_detection import BagDetections, detect_in_worker, Job
+from cgdet_core.errors import UserError
+
+# Ray's sockets lie some 70 characters below its folder, and Linux allows 107.
+LONGEST_FOLDER = 24
+STORE_BYTES = 128 * 2**20  # for detections alone; a larger result goes through the disk
+LOOPBACK = '127.0.0.2'  # Ray takes 127.0.0.1 for the address that the network knows
+# Before Ray is imported. It must leave CUDA_VISIBLE_DEVICES alone: workers without a share of a
+# GPU of their own see the one that a single process would use. Workers are no background work.
+SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',
+            'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_worker_niceness': '0'}
+
+
+class RayFailed(UserError):
+    """Ray is there but cannot start, or be reached."""
+
+
+def import_ray() -> Any:
+    """Import Ray with its statistics off; UserError where it is missing."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UserError('Several workers need Ray; install it with "pip install .[parallel]", '
+                        'or evaluate with --workers 1.') from None
+    return ray
+
+
+def detect_in_parallel(
+    model: Path, jobs: list[tuple[int, Job]], workers: int, address: str | None,
+    progress: Callable[[int], None],
+) -> Iterator[tuple[int, BagDetections]]:
+    """
+    Detect in bags by at most `workers` processes; gives (number, result) as they are done.
+
+    workers: 0 for as many as there are cores. address: of a cluster, on whose machines model and
+    bags have the same paths and this package is installed; by default Ray starts here and ends
+    with the last bag. The largest bags go first. RayFailed comes before anything else.
+    """
+    ray = import_ray()
+    temporary = None
+    try:
+        if address is None:
+            place = tempfile.gettempdir()
+            temporary = Path(tempfile.mkdtemp(
+                prefix='ray_', dir=place if len(place) <= LONGEST_FOLDER else '/tmp'))
+            workers = min(workers or _cores(), len(jobs))
+            # Once more after Ray's own end, where its processes outlive a start that failed.
+            atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+            _start(ray, num_cpus=workers, include_dashboard=False,
+                   object_store_memory=STORE_BYTES, _temp_dir=str(temporary),
+                   _node_ip_address=LOOPBACK)
+            threads, share = max(1, _cores() // workers), 1
+        else:
+            _start(ray, address=address)
+            workers, threads = _cluster_share(ray, workers, len(jobs))
+            share = threads
+        remote = ray.remote(num_cpus=share, max_retries=0)(detect_in_worker)
+        yield from _collect(ray, remote, model.resolve(), threads, jobs, workers, progress)
+    finally:
+        ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start(ray: Any, **options: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except Exception as error:  # Ray raises its own, those of gRPC, and bare Exception
+        where = f' at {options["address"]}' if 'address' in options else ''
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
+        raise RayFailed(f'Ray{where} cannot be {"reached" if where else "started"}: {reason}.'
+                        ) from None
+    finally:
+        # Ray's own handler ends with a dump of the stack and leaves its folder behind.
+        signal.signal(signal.SIGTERM, before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _cluster_share(ray: Any, workers: int, jobs: int) -> tuple[int, int]:
+    """Give workers and threads of each, which fit on the smallest machine of a cluster."""
+    cores = [int(n['Resources'].get('CPU', 0)) for n in ray.nodes() if n['Alive']]
+    cores = [c for c in cores if c]
+    if not cores:
+        raise UserError('The Ray cluster has no CPUs.')
+    workers = min(workers or sum(cores), jobs)
+    return workers, max(1, min(min(cores), sum(cores) // workers))
+
+
+def _collect(
+    ray: Any, remote: Any, model: Path, threads: int, jobs: list[tuple[int, Job]], workers: int,
+    progress: Callable[[int], None],
+) -> Iterator[tuple[int, BagDetections]]:
+    waiting = sorted(jobs, key=lambda item: len(item[1].stamps))
+    running: dict[Any, tuple[int, Job]] = {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            number, job = waiting.pop()
+            running[remote.remote(model, threads, job)] = number, job
+        # In short waits, so that Ctrl-C is heard.
+        for reference in ray.wait(list(running), timeout=1.0)[0]:
+            number, job = running.pop(reference)
+            try:
+                # A copy, as Ray's arrays are read-only views of its store.
+                result = deepcopy(ray.get(reference))
+            except ray.exceptions.RayError as error:
+                reason = type(error).__name__
+                result = BagDetections(
+                    [], error=f'The worker that read {job.bag} died ({reason}).')
+            progress(len(job.stamps))
+            yield number, result

@@ -1,0 +1,139 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Frames, some with a registered RGB picture, as torchvision tensors."""
+
+from typing import Any, Protocol
+
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
+from cgdet_core.distillation.views import View
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_frame
+from cgdet_core.runtime.imaging.geometry import Letterbox, resize
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torchvision import tv_tensors
+
+Sample = dict[str, Any]
+IGNORED = -1  # label of a region that is neither object nor background (COCO's iscrowd)
+
+
+class FrameSource(Protocol):
+    """Anything with a length that gives samples by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def make_sample(
+    image: NDArray[np.float32], boxes: NDArray[np.float32], labels: NDArray[np.int64],
+    view: View | None = None,
+) -> Sample:
+    """
+    Pack one frame.
+
+    image (H, W) or (H, W, 3) in [0, 1] -> tv Image (C, H, W); boxes (M, 4) x1, y1, x2, y2 -> tv
+    BoundingBoxes, labels (M,) among them IGNORED; view, which fills the frame -> one view of the
+    image.
+    """
+    height, width = image.shape[:2]
+    tensor = torch.from_numpy(image)
+    return {
+        'image': tv_tensors.Image(tensor[None] if image.ndim == 2 else tensor.permute(2, 0, 1)),
+        'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
+            torch.from_numpy(boxes), format='XYXY', canvas_size=(height, width)),
+        'labels': torch.from_numpy(labels),
+        'views': [] if view is None else [view.moved(
+            (width / view.size[0], height / view.size[1]), (0, 0), (width, height))],
+    }
+
+
+class CocoFrames:
+    """
+    Frames of a COCO set: thermal ones normalised, or with `channels` = 3 RGB pictures.
+
+    Frames larger than `fit` = (width, height), the most that training can use of them, are
+    shrunk into it. Once read they stay in memory, in every worker, up to `cache_bytes`; as
+    float16, whose steps (0.0005 at most) are far below any sensor's noise. view_thermal: a
+    teacher sees frames without RGB as they are.
+    """
+
+    def __init__(
+        self, coco: CocoSet, normalization: Normalization, channels: int = 1,
+        fit: tuple[int, int] | None = None, cache_bytes: float = 1e9,
+        view_thermal: bool = False,
+    ) -> None:
+        self.coco = coco
+        self.normalization = normalization
+        self.channels = channels
+        self.fit = fit
+        self.view_thermal = view_thermal
+        self._cache: dict[int, NDArray[np.float16]] = {}
+        self._room = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.coco.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.coco.images[index]
+        image = self._cache.get(index)
+        if image is None:
+            image = self._read(record)
+            if image.nbytes <= self._room:
+                self._cache[index] = image
+                self._room -= image.nbytes
+        factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2)
+        return make_sample(
+            image.astype(np.float32), (record.boxes * factor).astype(np.float32),
+            np.where(record.crowd == 0, record.labels, IGNORED),
+            View.of(record, self.view_thermal))
+
+    def _read(self, record: ImageRecord) -> NDArray[np.float16]:
+        raw = read_frame(record.path, self.channels)
+        if raw.shape[:2] != (record.height, record.width):
+            raise UserError(f'{record.path} has {raw.shape[1]}x{raw.shape[0]} pixels, but '
+                            f'{self.coco.path} says {record.width}x{record.height}.')
+        image = (normalize(raw, self.normalization) if self.channels == 1
+                 else raw.astype(np.float32) / np.float32(255))
+        box = Letterbox((record.width, record.height), self.fit or (record.width, record.height))
+        if box.scale < 1:
+            shrunk = np.empty((*box.fitted[::-1], *image.shape[2:]), np.float32)
+            resize(image, shrunk)
+            image = shrunk
+        return image.astype(np.float16)
+
+
+class SyntheticFrames:
+    """Synthetic scenes as 16-bit frames; number i of a seed is always the same."""
+
+    def __init__(
+        self, count: int, normalization: Normalization, classes: tuple[str, ...], seed: int = 0,
+    ) -> None:
+        self.count = count
+        self.normalization = normalization
+        self.seed = seed
+        self._label = np.array([classes.index(c) if c in classes else -1 for c in CLASSES])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        kelvin, boxes, labels = Scene.random(self.seed * 1_000_003 + index).render()
+        labels = self._label[labels]
+        frame = normalize(to_counts(kelvin), self.normalization)
+        return make_sample(frame, boxes[labels >= 0], labels[labels >= 0])

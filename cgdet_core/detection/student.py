@@ -1,0 +1,105 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The student: a small thermal detector, and the form in which it is deployed."""
+
+import copy
+from typing import Annotated, Literal
+
+from cgdet_core.detection.head import cell_centers, decode_boxes, DecoupledHead
+from cgdet_core.nets.blocks import ConvBlock
+from cgdet_core.nets.neck import PathAggregation
+from cgdet_core.nets.trunk import Backbone
+from pydantic import BaseModel, ConfigDict, Field
+import torch
+from torch import nn, Tensor
+
+Width = Annotated[int, Field(ge=2, multiple_of=2)]
+
+
+class StudentConfig(BaseModel):
+    """Give the sizes of the student; the defaults make the shipped model."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+    in_channels: Literal[1, 3] = 1  # 3: RGB pictures, for a teacher
+    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)
+    depths: tuple[int, int, int, int] = (1, 2, 2, 2)
+    neck_channels: Width = 96
+    head_channels: Width = 64
+    bins: int = Field(16, ge=2)
+
+
+class Student(nn.Module):
+    """
+    Detect objects in one-channel thermal images in [0, 1].
+
+    Input (N, in_channels, H, W), H and W multiples of 32. `forward` gives the training
+    outputs: class logits (N, A, num_classes) and box distributions (N, A, 4, bins).
+    """
+
+    def __init__(self, num_classes: int, config: StudentConfig | None = None) -> None:
+        super().__init__()
+        config = config or StudentConfig()
+        self.config = config
+        self.backbone = Backbone(config.in_channels, config.channels, config.depths)
+        self.neck = PathAggregation(config.channels[1:], config.neck_channels)
+        self.head = DecoupledHead(
+            num_classes, config.neck_channels, config.head_channels, config.bins)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Give P3, P4, P5, each (N, neck_channels, H/stride, W/stride)."""
+        return self.neck(self.backbone(images))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.pyramid(images))
+
+
+class DeployedStudent(nn.Module):
+    """
+    Give final boxes and scores: what is exported and what every evaluation runs.
+
+    Normalisation layers are folded into the convolutions; decoding and the selection of the
+    `top_k` best cells happen inside. Input (N, C, H, W) of exactly `input_size` = (W, H);
+    output boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes) in
+    [0, 1], ordered by each box's best score. Non-maximum suppression is the runtime's.
+    """
+
+    centers: Tensor
+    strides: Tensor
+
+    def __init__(self, student: Student, input_size: tuple[int, int], top_k: int = 300) -> None:
+        super().__init__()
+        width, height = input_size
+        if width % 32 or height % 32:
+            raise ValueError(f'input size {width}x{height} is not a multiple of 32')
+        self.student = copy.deepcopy(student).eval()
+        for module in self.student.modules():
+            if isinstance(module, ConvBlock):
+                module.fuse()
+        device = next(student.parameters()).device
+        centers, strides = cell_centers(height, width, device)
+        self.register_buffer('centers', centers)
+        self.register_buffer('strides', strides)
+        self.top_k = min(top_k, len(centers))
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, distributions = self.student(images)
+        # Select before decoding: the softmax over bins then runs on top_k cells only.
+        _, index = logits.amax(-1).topk(self.top_k, dim=1)
+        logits = logits.gather(1, index[..., None].expand(-1, -1, logits.shape[2]))
+        picked = index[..., None, None].expand(-1, -1, 4, distributions.shape[3])
+        boxes = decode_boxes(
+            distributions.gather(1, picked), self.centers[index], self.strides[index])
+        return boxes, torch.sigmoid(logits)

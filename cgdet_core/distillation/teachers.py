@@ -1,0 +1,265 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""RGB teachers: frozen detectors that give a feature pyramid for a picture."""
+
+from collections.abc import Callable
+import hashlib
+from pathlib import Path
+import pickle
+from typing import Any, Literal, Protocol
+from urllib.error import URLError
+
+from cgdet_core.detection.checkpoint import load_student
+from cgdet_core.errors import UserError
+from cgdet_core.nets.neck import STRIDES
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+import torch
+from torch import nn, Tensor
+import torchvision
+
+KEY_VERSION = 1  # of what lies between a picture and its cached features
+
+
+class TeacherConfig(BaseModel):
+    """
+    Say which RGB teacher guides.
+
+    kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`. kind
+    `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
+    (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
+    strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on.
+
+    With a cache a teacher sees every picture once, without one every sample.
+    """
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+    kind: Literal['cgdet', 'torchvision', 'onnx'] = 'cgdet'
+    path: Path | None = None
+    model: str = 'fasterrcnn_resnet50_fpn_v2'
+    weights: str | None = 'DEFAULT'
+    tensors: tuple[str, str, str] | None = None
+    bgr: bool = False  # channel order of an ONNX teacher's input
+    full_range: bool = False  # its input goes to 255 instead of 1
+    pad: int = Field(0, ge=0, le=255)  # grey level beside the letterboxed picture
+    input_size: tuple[int, int] | None = None  # width, height; by default the teacher's own
+    cache: Path | None = Path('runs/features')  # of pictures' features; null: it sees samples
+
+    @model_validator(mode='after')
+    def _complete(self) -> 'TeacherConfig':
+        if self.kind != 'torchvision' and self.path is None:
+            raise ValueError(f'a teacher of kind {self.kind} needs its path')
+        if self.kind == 'onnx' and self.tensors is None:
+            raise ValueError('a teacher of kind onnx needs tensors, the names of its pyramid')
+        for key in ('tensors', 'bgr', 'full_range', 'pad') if self.kind != 'onnx' else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f'{key} is for a teacher of kind onnx, not {self.kind}')
+        if self.kind == 'torchvision' and self.path is not None:
+            raise ValueError('path is for a teacher of another kind than torchvision')
+        if self.input_size and any(s <= 0 or s % 32 for s in self.input_size):
+            raise ValueError('input_size must be two multiples of 32, width then height')
+        return self
+
+
+class Teacher(Protocol):
+    """A frozen RGB detector; features have strides 8, 16 and 32 of its input."""
+
+    input_size: tuple[int, int]  # width, height
+    channels: tuple[int, ...]  # of P3, P4, P5
+    pad: int  # grey level of the input beside the letterboxed picture
+    offset: float  # of the place in its cell, 0 to 1, that a feature stands for
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """Give P3, P4, P5 (V, C_l, H/stride, W/stride), float32, for RGB uint8 (V, 3, H, W)."""
+
+    def to(self, device: torch.device, /) -> Any:
+        """Move to a device."""
+
+
+class CgdetTeacher(nn.Module):
+    """Our own detector, trained on RGB."""
+
+    pad = 0
+    offset = 0.5
+
+    def __init__(self, config: TeacherConfig) -> None:
+        super().__init__()
+        assert config.path is not None
+        self.student, card = load_student(config.path)
+        if card.channels != 3:
+            raise UserError(f'{config.path} was trained on thermal frames; a teacher needs a '
+                            'checkpoint trained with model.in_channels=3.')
+        self.requires_grad_(False)
+        self.input_size = config.input_size or card.input_size
+        self.channels = (self.student.config.neck_channels,) * 3
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        return [x.float() for x in self.student.pyramid(pixels.float() / 255)]
+
+
+class TorchvisionTeacher(nn.Module):
+    """A torchvision COCO detector with a feature pyramid."""
+
+    pad = 0
+    offset = 0.0  # torchvision's anchors are centred on the corners of cells
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: TeacherConfig) -> None:
+        super().__init__()
+        from torchvision.models import detection, get_model, get_model_weights, list_models
+
+        detectors = list_models(module=detection)
+        if config.model not in detectors:
+            raise UserError(f'torchvision has no detector {config.model!r}; it has '
+                            f'{", ".join(detectors)}.')
+        known = get_model_weights(config.model)
+        names = [None, *known.__members__]
+        if config.weights not in names:
+            raise UserError(f'{config.model} has no weights {config.weights!r}; it has '
+                            f'{", ".join(names[1:])}.')
+        try:
+            detector = get_model(config.model, weights=config.weights, weights_backbone=None)
+        except (URLError, OSError) as error:
+            raise UserError(
+                f'torchvision could not download the weights {config.weights} of {config.model} '
+                f'({error}); connect to the network once, or put the file into '
+                '$TORCH_HOME/hub/checkpoints.') from None
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f'torchvision cannot read the weights {config.weights} of {config.model} '
+                f'({type(error).__name__}); delete their file in $TORCH_HOME/hub/checkpoints.'
+            ) from None
+        self.backbone = detector.backbone.eval().requires_grad_(False)
+        self.input_size = config.input_size or (640, 512)
+        self.register_buffer('mean', torch.tensor(detector.transform.image_mean)[:, None, None])
+        self.register_buffer('std', torch.tensor(detector.transform.image_std)[:, None, None])
+        self._names: list[str] = []
+        try:
+            with torch.no_grad():
+                found = self.backbone(torch.zeros(1, 3, 64, 64))
+        except RuntimeError:  # too small for a backbone without a pyramid
+            raise UserError(f'{config.model} has no feature pyramid.') from None
+        for stride in STRIDES:
+            name = next((k for k, v in found.items() if v.shape[-1] == 64 // stride), None)
+            if name is None:
+                raise UserError(f'{config.model} has no features of stride {stride}.')
+            self._names.append(name)
+        self.channels = tuple(found[name].shape[1] for name in self._names)
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        found = self.backbone((pixels.float() / 255 - self.mean) / self.std)
+        return [found[name].float() for name in self._names]
+
+
+class OnnxTeacher:
+    """Any ONNX detector, cut after the tensors of its pyramid and run by ONNX Runtime."""
+
+    offset = 0.5
+
+    def __init__(self, config: TeacherConfig) -> None:
+        import onnx
+        from onnx.utils import Extractor
+        import onnxruntime
+
+        assert config.path is not None and config.tensors is not None
+        if not config.path.is_file():
+            raise UserError(f'The teacher {config.path} does not exist.')
+        try:
+            model = onnx.shape_inference.infer_shapes(onnx.load(config.path))
+            self._input = model.graph.input[0].name
+            cut = Extractor(model).extract_model([self._input], list(config.tensors))
+        except (ValueError, KeyError) as error:
+            raise UserError(f'The teacher {config.path} has no tensor {error}.') from None
+        except Exception as error:  # protobuf's and onnx's own error classes
+            raise UserError(f'{config.path} is not a readable ONNX file: '
+                            f'{type(error).__name__}.') from None
+        sizes = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+        if len(sizes) != 4 or sizes[1] not in (0, 3):
+            raise UserError(
+                f'The input of the teacher {config.path} must be (n, 3, height, width), it is '
+                f'({", ".join(str(s or "any") for s in sizes)}).')
+        self._fixed_batch = sizes[0] > 0
+        if all(sizes[2:]) and config.input_size not in (None, (sizes[3], sizes[2])):
+            _open_size(cut.graph)
+        if config.input_size is None and not all(sizes[2:]):
+            raise UserError(f'The teacher {config.path} takes any input size; choose one with '
+                            'teacher.input_size.')
+        self.input_size = config.input_size or (sizes[3], sizes[2])
+        self.pad = config.pad
+        self._bgr, self._range = config.bgr, 255.0 if config.full_range else 1.0
+        self._tensors = list(config.tensors)
+        options = onnxruntime.SessionOptions()
+        # Idle threads that spin would slow down training on the same cores.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        width, height = self.input_size
+        try:
+            self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
+            found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+        except Exception as error:  # ONNX Runtime's own error classes
+            raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '
+                            f'{str(error).splitlines()[0]}') from None
+        for stride, level in zip(STRIDES, found):
+            if level.shape[2:] != (height // stride, width // stride):
+                raise UserError(
+                    f'The tensors {", ".join(config.tensors)} of {config.path} are not a pyramid '
+                    f'of strides 8, 16 and 32: one has the shape {tuple(level.shape)}.')
+        self.channels = tuple(level.shape[1] for level in found)
+
+    def to(self, device: torch.device) -> 'OnnxTeacher':
+        """Stay on the CPU; only features move."""
+        return self
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """Give the pyramid; see Teacher."""
+        images = pixels.flip(1) if self._bgr else pixels
+        images = images.cpu().float() * (self._range / 255)
+        parts = images.split(1) if self._fixed_batch else [images]
+        found = [self._session.run(self._tensors, {self._input: part.numpy()}) for part in parts]
+        return [torch.from_numpy(np.concatenate(level)).to(pixels.device)
+                for level in zip(*found)]
+
+
+def _open_size(graph: Any) -> None:
+    """
+    Let a graph take pictures of another size: often only the head needs the one it was made for.
+
+    Whether its layers can, shows when it runs.
+    """
+    for value in (*graph.input, *graph.output):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis > 1:
+                dim.dim_param = f'{value.name}_{axis}'
+    del graph.value_info[:]
+
+
+KINDS: dict[str, Callable[[TeacherConfig], Any]] = {
+    'cgdet': CgdetTeacher, 'torchvision': TorchvisionTeacher, 'onnx': OnnxTeacher}
+
+
+def open_teacher(config: TeacherConfig) -> Teacher:
+    """Load a teacher, frozen; UserError says what is wrong with it."""
+    teacher: Teacher = KINDS[config.kind](config)
+    return teacher
+
+
+def teacher_key(config: TeacherConfig) -> str:
+    """Name a teacher's features: another teacher, file, input or library has another key."""
+    values = config.model_dump_json(exclude={'cache', 'path'})
+    content = config.path.read_bytes() if config.path else b''
+    library = torchvision.__version__ if config.kind == 'torchvision' else ''
+    return hashlib.sha256(f'{KEY_VERSION} {library} {values} '.encode() + content).hexdigest()[:16]

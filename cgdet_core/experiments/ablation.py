@@ -1,0 +1,206 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Ablations: train a recipe's variants over seeds, one run after the other, and compare them.
+
+Every run is a process of its own (`cgdet train`), as a user would start it from the recipe in
+its folder: memory is free afterwards, a crash stops one run only, and a run may use several
+devices. What a run leaves (result.json and arrays.npz) is all that tables and figures need.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import fcntl
+import io
+import json
+import os
+from pathlib import Path
+import platform
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from cgdet_core.detection.checkpoint import KEY, read_checkpoint
+from cgdet_core.errors import UserError
+from cgdet_core.experiments.figures import write_figures
+from cgdet_core.experiments.grid import Ablation, recipe_hash, Run
+from cgdet_core.experiments.measure import measure, VERSION
+from cgdet_core.experiments.statistics import markdown, Result, summarize
+from cgdet_core.machine import processor
+from cgdet_core.runtime.files import write_atomically, write_json
+import numpy as np
+from rich.console import Console
+import torch
+import yaml
+
+
+def run_ablation(ablation: Ablation, console: Console) -> int:
+    """
+    Train and measure every run that is not finished, and write the tables after each.
+
+    Several processes may work on one grid: each takes runs that no other is at. Returns the
+    number of runs that others are still at. UserError where a training fails.
+    """
+    if torch.distributed.is_torchelastic_launched():
+        raise UserError('"cgdet ablate" starts trainings itself: call it without torchrun and '
+                        'give each run its processes with run.devices=...')
+    _check_teachers(ablation)
+    busy = 0
+    for number, run in enumerate(ablation.runs, 1):
+        if result_of(run):
+            continue
+        with _lock(run.recipe.folder) as lock:
+            if lock is None:
+                busy += 1
+            elif not result_of(run):  # another process may just have finished it
+                console.print(f'run {number} of {len(ablation.runs)}: {run.name}',
+                              highlight=False)
+                _measure(run, _train(run, lock))
+                write_tables(ablation)
+    return busy
+
+
+def _check_teachers(ablation: Ablation) -> None:
+    """Say at once, not after the runs before it, that a variant has no teacher."""
+    for run in ablation.runs:
+        path = run.recipe.cmg and run.recipe.cmg.teacher.path
+        if path and not path.is_file() and not result_of(run):
+            raise UserError(f'The variant {run.variant} needs the teacher {path}, which does not '
+                            'exist; train it, or take the variant out of the grid.')
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[int | None]:
+    """Give the descriptor of a run's lock, or None while another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield descriptor if mine else None
+    finally:
+        os.close(descriptor)
+
+
+def _train(run: Run, lock: int) -> float:
+    """Train, or go on where it stopped; give the seconds of all sessions that ended orderly."""
+    folder = run.recipe.folder
+    last, spent = folder / 'last.ckpt', folder / 'train_seconds.txt'
+    before = float(spent.read_text()) if spent.is_file() else 0.0
+    if last.is_file() and read_checkpoint(last)['epoch'] + 1 >= run.recipe.optim.epochs:
+        return before
+    path = folder / 'recipe.yaml'
+    write_atomically(path, yaml.safe_dump(run.values, sort_keys=False).encode())
+    command = [sys.executable, '-m', 'cgdet_core', 'train', str(path)]
+    start = time.monotonic()
+    # With the lock: a training that outlives this process keeps its run.
+    process = subprocess.Popen(
+        command + (['--resume'] if last.is_file() else []), pass_fds=[lock])
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        # From a terminal the training has got the signal as well; it minds only the first.
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+    finally:
+        seconds = before + time.monotonic() - start
+        write_atomically(spent, f'{seconds:.1f}\n'.encode())
+    if code == 130:
+        raise KeyboardInterrupt
+    if code != 0:
+        why = f'signal {-code}' if code < 0 else f'exit status {code}'
+        raise UserError(f'The training of {run.name} failed ({why}); mend what it says above and '
+                        'start the same command again.')
+    return seconds
+
+
+def _measure(run: Run, seconds: float) -> None:
+    """Write arrays.npz, then result.json, which says that the run is finished."""
+    recipe, last = run.recipe, run.recipe.folder / 'last.ckpt'
+    coco = recipe.frames(recipe.data.val)
+    found, of_objects = measure(last, coco)
+    arrays: dict[str, Any] = of_objects
+    checkpoint = read_checkpoint(last)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(recipe.folder / 'arrays.npz', content.getvalue())
+    result = {
+        'version': VERSION, 'variant': run.variant, 'seed': run.seed,
+        'recipe': recipe_hash(recipe),
+        'checkpoint': last.name, 'epochs': checkpoint['epoch'] + 1,
+        'commit': checkpoint[KEY]['card']['training']['commit'],
+        'train_seconds': round(seconds, 1), 'machine': machine(), 'data': recipe.data.val.name,
+        **found}
+    write_json(run.result, result)
+
+
+def machine() -> dict[str, Any]:
+    """Say where a run was made."""
+    return {
+        'cpu': processor(), 'cores': os.cpu_count(),
+        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        'python': platform.python_version(), 'torch': torch.__version__}
+
+
+def finished(ablation: Ablation) -> list[Result]:
+    """Read the results of the runs that are finished."""
+    return [result for run in ablation.runs if (result := result_of(run))]
+
+
+def result_of(run: Run) -> Result | None:
+    """Read a run's result; None where there is none, or of an earlier meaning of the numbers."""
+    if not run.result.is_file():
+        return None
+    try:
+        result: Result = json.loads(run.result.read_text())
+    except ValueError as error:
+        raise UserError(f'{run.result} is not a readable JSON file: {error}; remove it to '
+                        'measure the run again.') from None
+    return result if result.get('version') == VERSION else None
+
+
+def write_tables(ablation: Ablation) -> None:
+    """Write table.md and table.json of what is finished."""
+    results = finished(ablation)
+    if not results:
+        raise UserError(f'No run in {ablation.output} is finished yet.')
+    summary = summarize(results, ablation.variants)
+    runs = [{k: r[k] for k in ('variant', 'seed', 'recipe', 'commit', 'train_seconds', 'machine')}
+            for r in results]
+    values = {**summary, 'runs': runs, 'grid': len(ablation.runs)}
+    text = markdown(summary, len(ablation.runs))
+    write_json(ablation.output / 'table.json', values)
+    write_atomically(ablation.output / 'table.md', text.encode())
+
+
+def report(ablation: Ablation) -> list[Path]:
+    """Write tables and figures of what is finished, and give their files."""
+    write_tables(ablation)
+    results = finished(ablation)
+    done = {(r['variant'], r['seed']) for r in results}
+    folders = {(r.variant, r.seed): r.recipe.folder for r in ablation.runs
+               if (r.variant, r.seed) in done}
+    recipe = ablation.runs[0].recipe
+    coco = recipe.frames(recipe.data.val)
+    figures = write_figures(
+        results, folders, (ablation.variants[0], ablation.shown), coco, recipe.normalization,
+        ablation.output)
+    return [ablation.output / 'table.md', ablation.output / 'table.json', *figures]

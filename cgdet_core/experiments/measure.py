@@ -1,0 +1,123 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measure a trained student in every way the ablation reports, in one pass over the frames."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.detection import analysis
+from cgdet_core.detection.checkpoint import detector_of, load_student
+from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
+from cgdet_core.detection.predict import detect_named
+from cgdet_core.detection.student import Student
+from cgdet_core.distillation.rois import pool_rois
+from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.frames import read_frame
+from cgdet_core.runtime.imaging.geometry import Letterbox
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+VERSION = 3  # of what the numbers mean; results of another one are measured again
+ROI_SIZE = 3  # cells of a pooled region's side, as in RCS
+Arrays = dict[str, NDArray[Any]]
+
+
+def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
+    """
+    Evaluate a checkpoint in its deployed form.
+
+    The report has AP and its kin (see `evaluate`) and `curves` (precision at 101 recalls, IoU
+    0.5), `duplicates`, `duplicates_at_recall`, `confusion`, `separability` (see `analysis`). The
+    arrays hold what figures need beside it: `frame`, `boxes`, `scores`, `labels` of detections
+    (D,) with scores from 0.3 on, and `features` (M, C), `feature_labels`, `feature_frames` of
+    objects (M,).
+    """
+    student, card = load_student(checkpoint)
+    detector = detector_of(student, card)
+    metric = CocoMetric(card.classes)
+    all_found: list[Detections] = []
+    counts: dict[str, list[NDArray[np.int64]]] = {
+        'before_nms': [], 'before_nms_relative': [], 'after_nms': []}
+    by_score: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {
+        'before_nms': [], 'after_nms': []}
+    confusion = np.zeros((len(card.classes) + 1,) * 2, np.int64)
+    features: list[NDArray[np.float32]] = []
+    for record in coco.images:
+        frame = read_frame(record.path, card.channels)
+        found = detect_named(detector, frame, record.path, EVALUATION_THRESHOLD)
+        box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
+        raw, scores = box.to_source(detector.boxes[0]), detector.scores[0]
+        dense = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
+        counts['before_nms'].append(analysis.boxes_per_object(
+            dense.above(analysis.DUPLICATE_SCORE), record))
+        counts['before_nms_relative'].append(
+            analysis.boxes_per_object(dense, record, analysis.DUPLICATE_SHARE))
+        counts['after_nms'].append(analysis.boxes_per_object(
+            found.above(analysis.DUPLICATE_SCORE), record))
+        for where, boxes in (('before_nms', dense), ('after_nms', found)):
+            by_score[where].append(analysis.scores_of_objects(boxes, record))
+        confusion += analysis.confusion(
+            found.above(analysis.MATCH_SCORE), record, len(card.classes))
+        features.append(_features(student, detector.input, record, box))
+        metric.update(found, record)
+        all_found.append(found)
+    arrays = {**_detections(all_found), **_objects(features, coco)}
+    report = {
+        **evaluate(all_found, coco), 'curves': metric.curves(),
+        'duplicates': {k: analysis.duplicates(v) for k, v in counts.items()},
+        'duplicates_at_recall': {
+            k: analysis.duplicates_at_recall(v) for k, v in by_score.items()},
+        'confusion': {'classes': [*card.classes, 'background'], 'matrix': confusion.tolist(),
+                      'confused': analysis.confused(confusion)},
+        'separability': analysis.separability(
+            arrays['features'], arrays['feature_labels'], arrays['feature_frames'])}
+    return report, arrays
+
+
+def detections_of(arrays: Arrays, frame: int) -> Detections:
+    """Give the detections that `measure` kept of the frame of this index."""
+    mine = arrays['frame'] == frame
+    return Detections(arrays['boxes'][mine], arrays['scores'][mine], arrays['labels'][mine])
+
+
+@torch.inference_mode()
+def _features(
+    student: Student, images: NDArray[np.float32], record: ImageRecord, box: Letterbox,
+) -> NDArray[np.float32]:
+    """Give the objects' features (M, C): their regions of the pyramid, averaged, as RCS sees."""
+    boxes = torch.from_numpy(record.boxes[record.crowd == 0])
+    scale = [f / s for f, s in zip(box.fitted, box.source)] * 2
+    pyramid = student.pyramid(torch.from_numpy(images))
+    regions = pool_rois(
+        pyramid, boxes * torch.tensor(scale), torch.zeros(len(boxes), dtype=torch.long), ROI_SIZE)
+    return regions.mean((2, 3)).numpy()
+
+
+def _detections(all_found: list[Detections]) -> Arrays:
+    kept = [found.above(analysis.MATCH_SCORE) for found in all_found]
+    return {'frame': np.repeat(np.arange(len(kept)), [len(k) for k in kept]),
+            'boxes': np.concatenate([k.boxes for k in kept]),
+            'scores': np.concatenate([k.scores for k in kept]),
+            'labels': np.concatenate([k.labels for k in kept])}
+
+
+def _objects(features: list[NDArray[np.float32]], coco: CocoSet) -> Arrays:
+    labels = [r.labels[r.crowd == 0] for r in coco.images]
+    return {'features': np.concatenate(features).astype(np.float32),
+            'feature_labels': np.concatenate(labels),
+            'feature_frames': np.repeat(np.arange(len(labels)), [len(x) for x in labels])}

@@ -1,0 +1,149 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pictures of an ablation: where two variants differ, and where one fails."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.detection.analysis import match
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.drawing import COLORS, save_png
+from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.geometry import resize
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+TRIPTYCHS = 6  # half of them where the shown variant finds more, half where it finds less
+FAILURES = 4
+APART = 5  # frames; neighbours in a sequence show the same
+WIDTH = 480  # pixels of a picture
+Picture = NDArray[np.uint8]
+
+
+def write_triptychs(
+    found: list[list[Detections]], titles: tuple[str, str], coco: CocoSet,
+    normalization: Normalization, path: Path,
+) -> Path:
+    """
+    Draw reference, variant and truth side by side (CGDet's figure 3) and give the file.
+
+    found: the detections of all frames by the two. The frames are those whose numbers of right
+    detections differ most, as many in favour of the one as of the other.
+    """
+    right = [np.array([_right(f, r) for f, r in zip(part, coco.images)]) for part in found]
+    gain = right[1] - right[0]
+    chosen = choose(gain, TRIPTYCHS // 2) + choose(-gain, TRIPTYCHS // 2)
+    rows = []
+    # Where nothing differs, the first frames still show what the detectors do.
+    for i in chosen or list(range(min(len(coco.images), TRIPTYCHS // 2))):
+        record = coco.images[i]
+        real = int((record.crowd == 0).sum())
+        rows.append([
+            *(_picture(record, part[i], normalization,
+                       f'{title}: {count[i]} of {real}')
+              for part, title, count in zip(found, titles, right)),
+            _truth(record, coco.classes, normalization)])
+    return _write(rows, path)
+
+
+def write_failures(
+    found: list[Detections], title: str, coco: CocoSet, normalization: Normalization, path: Path,
+) -> Path:
+    """Draw the frames with most misses and false boxes above their truth (CGDet's figure 4)."""
+    wrong, captions = [], []
+    for detections, record in zip(found, coco.images):
+        right = _right(detections, record)
+        missed = int((record.crowd == 0).sum()) - right
+        false = len(detections) - right - int((match(detections, record) == -2).sum())
+        wrong.append(missed + false)
+        captions.append(f'{title}: {missed} missed, {false} false')
+    chosen = choose(np.array(wrong), FAILURES) or [0]
+    top = [_picture(coco.images[i], found[i], normalization, captions[i]) for i in chosen]
+    bottom = [_truth(coco.images[i], coco.classes, normalization) for i in chosen]
+    return _write([top, bottom], path)
+
+
+def choose(values: NDArray[Any], count: int) -> list[int]:
+    """Give the indices of up to `count` greatest positive values, at least 5 apart."""
+    chosen: list[int] = []
+    for i in np.argsort(-values, kind='stable').tolist():
+        if len(chosen) == count or values[i] <= 0:
+            break
+        if all(abs(i - c) >= APART for c in chosen):
+            chosen.append(i)
+    return chosen
+
+
+def _right(found: Detections, record: ImageRecord) -> int:
+    """Count detections of an object with its class."""
+    objects = match(found, record)
+    hit = objects >= 0
+    return int((record.labels[objects[hit]] == found.labels[hit]).sum())
+
+
+def _truth(
+    record: ImageRecord, classes: tuple[str, ...], normalization: Normalization,
+) -> Picture:
+    ones = np.ones(len(record.labels), np.float32)
+    truth = Detections(record.boxes, ones, record.labels)
+    return _picture(record, truth, normalization, 'truth:', classes)
+
+
+def _picture(
+    record: ImageRecord, found: Detections, normalization: Normalization, caption: str,
+    legend: tuple[str, ...] = (),
+) -> Picture:
+    """Draw boxes in their class's colour and, in a strip below the frame, a caption."""
+    gray = (normalize(read_thermal(record.path), normalization) * 255).astype(np.uint8)
+    scale = WIDTH / gray.shape[1]
+    fitted = np.empty((max(1, round(gray.shape[0] * scale)), WIDTH), np.uint8)
+    resize(gray, fitted)
+    picture = cv2.cvtColor(fitted, cv2.COLOR_GRAY2BGR)
+    # Without names and scores, which would hide small objects in crowded frames.
+    for box, label in zip(np.rint(found.boxes * scale).astype(int), found.labels):
+        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), COLORS[label % len(COLORS)], 1)
+    strip = write_caption(caption, WIDTH)
+    x = 4 + _text_width(caption)
+    for label, name in enumerate(legend):
+        x = _write_text(strip, name, x + 10, COLORS[label % len(COLORS)])
+    return np.vstack([picture, strip])
+
+
+def write_caption(text: str, width: int) -> Picture:
+    """Give a strip (24, width, 3) with white text, to stand below a picture."""
+    strip = np.zeros((24, width, 3), np.uint8)
+    _write_text(strip, text, 4, (255, 255, 255))
+    return strip
+
+
+def _write_text(strip: Picture, text: str, x: int, color: tuple[int, int, int]) -> int:
+    """Write at x into a strip and give where the text ends."""
+    cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
+    return x + _text_width(text)
+
+
+def _text_width(text: str) -> int:
+    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+
+
+def _write(rows: list[list[Picture]], path: Path) -> Path:
+    height = max(p.shape[0] for row in rows for p in row)
+    padded = [np.hstack([cv2.copyMakeBorder(
+        p, 0, height - p.shape[0], 0, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        for p in row]) for row in rows]
+    return save_png(path, np.vstack(padded))

@@ -1,0 +1,106 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The machine a measurement was made on, in words and numbers."""
+
+from datetime import datetime, timezone
+from importlib import metadata
+import os
+from pathlib import Path
+import platform
+import subprocess
+from typing import Any
+
+PACKAGES = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime', 'onnxruntime-gpu',
+            'tensorrt', 'tensorrt-rtx')
+BUSY = 0.25  # load per core from which on a machine is called busy
+
+
+def describe_machine() -> dict[str, Any]:
+    """Give processor, cores, governor, clock, load, versions, date and commit."""
+    load = os.getloadavg()[0]
+    cores = len(os.sched_getaffinity(0))
+    return {
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'system': f'{platform.system()} {platform.release()} {platform.machine()}',
+        'cpu': processor(), 'cores': cores, 'cores_of_machine': os.cpu_count(),
+        'governor': _read(Path('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor')),
+        'mhz': clock(), 'load': round(load, 2), 'busy': load > BUSY * cores,
+        'niceness': os.nice(0), 'python': platform.python_version(),
+        'packages': {p: v for p in PACKAGES if (v := _version(p))}, 'commit': commit()}
+
+
+def clock() -> int | None:
+    """Give the mean clock of the cores in MHz, None where the system does not say."""
+    lines = [line.split(':')[1] for line in (_read(Path('/proc/cpuinfo')) or '').splitlines()
+             if line.startswith('cpu MHz')]
+    if not lines:  # not in /proc/cpuinfo on ARM
+        cores = Path('/sys/devices/system/cpu').glob('cpu[0-9]*/cpufreq/scaling_cur_freq')
+        lines = [str(int(text) / 1000) for c in cores if (text := _read(c))]
+    return round(sum(map(float, lines)) / len(lines)) if lines else None
+
+
+def memory() -> dict[str, float | None]:
+    """Give this process's resident memory and its peak since `forget_peak`, in MB."""
+    found: dict[str, float | None] = {'resident': None, 'peak': None}
+    names = {'VmRSS': 'resident', 'VmHWM': 'peak'}
+    for line in (_read(Path('/proc/self/status')) or '').splitlines():
+        key, _, value = line.partition(':')
+        if key in names:
+            found[names[key]] = round(int(value.split()[0]) * 1024 / 1e6, 1)
+    return found
+
+
+def forget_peak() -> None:
+    """Start the peak of the resident memory anew; nothing where the system cannot."""
+    try:
+        Path('/proc/self/clear_refs').write_text('5')
+    except OSError:
+        pass
+
+
+def processor() -> str:
+    """Name the processor."""
+    for line in (_read(Path('/proc/cpuinfo')) or '').splitlines():
+        if line.startswith(('model name', 'Model')):
+            return line.split(':', 1)[1].strip()
+    return _read(Path('/proc/device-tree/model')) or platform.processor() or 'unknown'
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors='replace').strip('\0\n ')
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """Give the commit of this code, with a plus where it was changed; None outside of git."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / '.git').exists():
+        return None
+    try:
+        found = subprocess.run(
+            ['git', '-C', str(here), 'describe', '--always', '--abbrev=12', '--dirty=+',
+             '--exclude=*'], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,73 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Open a model on the backend asked for, or on the best one that runs here."""
+
+import logging
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.inference.session import Backend
+from cgdet_core.runtime.tensorrt.building import FLAVOURS, Unavailable
+from cgdet_core.runtime.tensorrt.cache import EngineCache, Progress
+from cgdet_core.runtime.tensorrt.session import TensorRTBackend
+
+BACKENDS = ('auto', 'onnxruntime', *FLAVOURS)
+_log = logging.getLogger(__name__)
+
+
+def open_backend(
+    model: str | Path, card: ModelCard, name: str = 'auto', threads: int = 0,
+    cache: EngineCache | None = None, progress: Progress | None = None,
+) -> Backend:
+    """
+    Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why it chose.
+
+    threads are the CPU's. cache and progress are for backends that compile the model first: the
+    user's cache and warnings with the seconds by default. UserError says what is missing.
+    """
+    if name not in BACKENDS:
+        raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
+    if name in FLAVOURS:
+        try:
+            return TensorRTBackend(model, card, name, cache, progress)
+        except UserError:
+            raise
+        except Exception as error:  # the libraries raise anything
+            raise UserError(f'{FLAVOURS[name]} failed: {_words(error)}.') from error
+    if name == 'onnxruntime':
+        return OnnxRuntimeBackend(model, card, threads)
+    reasons = []
+    for flavour in FLAVOURS:
+        try:
+            backend: Backend = TensorRTBackend(model, card, flavour, cache, progress)
+        except Unavailable as error:
+            reasons.append(error.why)
+            continue
+        except Exception as error:  # it should have worked here; the libraries raise anything
+            _log.warning('%s is left out: %s', FLAVOURS[flavour], _words(error))
+            reasons.append(f'{FLAVOURS[flavour]} failed')
+            continue
+        break
+    else:
+        backend = OnnxRuntimeBackend(model, card, threads)
+    _log.info('Inference by %s, as %s', backend.describe(),
+              ' and '.join(reasons) or 'TensorRT is the first choice')
+    return backend
+
+
+def _words(error: Exception) -> str:
+    return str(error).rstrip('.') or type(error).__name__

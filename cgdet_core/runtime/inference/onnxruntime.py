@@ -1,0 +1,113 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""ONNX Runtime: the embedded default, on CPU and, where installed, CUDA."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import ModelCard
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+DYNAMIC_BATCH = 64  # images of one call to a file whose batch is open
+ZERO_POINT = 'activation_zero_point'  # the one of all activations in an INT8 file
+# Type and name of that constant as ONNX files hold them: int8 (3), for TensorRT, or uint8 (2).
+_NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
+SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
+
+
+class OnnxRuntimeBackend:
+    """Run an exported student; the file and the card must agree on shapes."""
+
+    def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
+        # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
+        # activation is negative, so that as uint8 they have the same values.
+        content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
+        self._session = open_session(content, str(model), threads)
+        self._check(Path(model), card)
+        batch, self.rows, _ = self._session.get_outputs()[0].shape
+        self.max_batch = batch if isinstance(batch, int) else DYNAMIC_BATCH
+        self._binding = self._session.io_binding()
+
+    def _check(self, model: Path, card: ModelCard) -> None:
+        inputs = {i.name: i.shape for i in self._session.get_inputs()}
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        width, height = card.input_size
+        if (list(inputs) != ['images'] or list(inputs['images'][1:]) != [1, height, width]
+                or list(outputs) != ['boxes', 'scores']
+                or outputs['scores'][-1] != len(card.classes)):
+            raise UserError(
+                f'{model} does not fit its card: the card says {len(card.classes)} classes at '
+                f'{width}x{height}, the file has inputs {inputs} and outputs {outputs}; '
+                'rerun "cgdet export".')
+
+    def infer(
+        self, images: NDArray[np.float32],
+        boxes: NDArray[np.float32], scores: NDArray[np.float32],
+    ) -> None:
+        binding = self._binding
+        binding.bind_cpu_input('images', images)
+        for name, array in (('boxes', boxes), ('scores', scores)):
+            binding.bind_output(name, 'cpu', 0, np.float32, array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(binding)
+
+    def describe(self) -> str:
+        return describe_session(self._session)
+
+    def close(self) -> None:
+        # ONNX Runtime frees a session with the last reference to it.
+        self.__dict__.pop('_binding', None)
+        self.__dict__.pop('_session', None)
+
+
+def open_session(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
+    """
+    Open an ONNX file, its path or its bytes, on CUDA where that is installed, else on the CPU.
+
+    threads: 0 takes the cores this process may use. UserError calls the file `name`.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError('The onnxruntime module is missing; '
+                        'install it with "pip install onnxruntime".') from None
+    onnxruntime.disable_telemetry_events()  # a robot reports to nobody
+    options = onnxruntime.SessionOptions()
+    # 0 would take the machine's cores, not those this process may use (containers).
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    # Threads that wait spin within a run, which is faster, but not between runs, where it
+    # doubles the CPU time at 10 Hz.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.log_severity_level = 3
+    providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
+                 if p in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # onnxruntime's own exception types share no base class
+        raise UserError(f'{name} is not an ONNX file that ONNX Runtime can load: '
+                        f'{str(error).splitlines()[0]}') from None
+
+
+def describe_session(session: 'InferenceSession') -> str:
+    """Name ONNX Runtime's version and what a session runs on."""
+    import onnxruntime
+
+    provider = session.get_providers()[0].removesuffix('ExecutionProvider')
+    return f'ONNX Runtime {onnxruntime.__version__} {provider}'

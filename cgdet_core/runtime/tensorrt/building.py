@@ -1,0 +1,288 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Compile an ONNX file into a TensorRT engine: one way for TensorRT and TensorRT-RTX."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+import importlib
+import logging
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic, sleep
+from typing import Any, Protocol, TYPE_CHECKING, TypeVar
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.tensorrt.cache import Progress
+from cgdet_core.runtime.tensorrt.engine_file import DYNAMIC_BATCH, EngineKey
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX counts anew
+FLAVOURS = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT-RTX'}
+_log = logging.getLogger(__name__)
+Result = TypeVar('Result')
+
+
+class Unavailable(UserError):
+    """A flavour can't run here: `why` as a clause, the message with what to do."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        super().__init__(f'{why}; {advice}.')
+        self.why = why
+
+
+class Module(Protocol):
+    """What the modules tensorrt and tensorrt_rtx both have."""
+
+    @property
+    def Builder(self) -> 'type[trt.Builder]': ...
+
+    @property
+    def OnnxParser(self) -> 'type[trt.OnnxParser]': ...
+
+    @property
+    def Runtime(self) -> 'type[trt.Runtime]': ...
+
+    @property
+    def BuilderFlag(self) -> 'type[trt.BuilderFlag]': ...
+
+    @property
+    def DataType(self) -> 'type[trt.DataType]': ...
+
+    @property
+    def Dims(self) -> 'type[trt.Dims]': ...
+
+    @property
+    def NetworkDefinitionCreationFlag(self) -> 'type[trt.NetworkDefinitionCreationFlag]': ...
+
+
+if TYPE_CHECKING:
+    _checked: Module = trt  # the stubs keep the protocol honest
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """A loaded flavour; name is its module's. What RTX alone has is taken from `rtx`."""
+
+    name: str
+    version: str
+    module: Module
+
+    @property
+    def rtx(self) -> Any:
+        """Give the module untyped: TensorRT-RTX has no type stubs."""
+        return self.module
+
+    @property
+    def title(self) -> str:
+        """Name it with its version."""
+        return f'{FLAVOURS[self.name]} {self.version}'
+
+    def targets(self) -> tuple[str, ...]:
+        """List the compute capabilities TensorRT-RTX compiles for, such as "sm86"."""
+        names = self.rtx.ComputeCapability.__members__
+        return tuple(n.lower() for n in names if n.startswith('SM'))
+
+
+def load_tensorrt(flavour: str) -> TensorRT:
+    """Import a flavour; Unavailable says how to get it."""
+    try:
+        module: Any = importlib.import_module(flavour)
+        if not hasattr(module, 'Builder'):  # type stubs alone also make a module of this name
+            raise ImportError(f'{flavour} is empty')
+    except (ImportError, OSError) as error:
+        why = f' ({error})' if isinstance(error, OSError) else ''
+        raise Unavailable(
+            f'{FLAVOURS[flavour]} is not installed{why}', 'it comes with ' + (
+                '"pip install tensorrt-rtx"' if flavour == 'tensorrt_rtx'
+                else 'JetPack, or "pip install tensorrt"')) from None
+    version = str(module.__version__)
+    if flavour == 'tensorrt' and int(version.split('.')[0]) < OLDEST_VERSION:
+        raise Unavailable(f'TensorRT {version} is too old',
+                          f'version {OLDEST_VERSION} or later is needed')
+    return TensorRT(flavour, version, module)
+
+
+def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],
+               gpu: str) -> EngineKey:
+    """Give the key of a model's engine; gpu is left out where any GPU of the targets will do."""
+    width, height = card.input_size
+    return EngineKey(
+        card.onnx_sha256, tensorrt.name, tensorrt.version, targets,
+        '' if tensorrt.name == 'tensorrt_rtx' else gpu, card.precision,
+        (card.channels, height, width))
+
+
+def sizes(dims: Any) -> tuple[int, ...]:
+    """Give a tensor's shape as a tuple; -1 is an open size."""
+    return tuple(dims)
+
+
+def build_engine(
+    tensorrt: TensorRT, model: Path, targets: tuple[str, ...], progress: Progress,
+) -> bytes:
+    """
+    Compile an ONNX file; precision is as in the file (strongly typed), FP32 without TF32.
+
+    targets: for TensorRT-RTX, which needs no GPU for it; TensorRT compiles for the GPU in use.
+    Ctrl-C stops it at the builder's next step. UserError says why TensorRT refused.
+    """
+    cancelled = Event()
+    start = monotonic()
+
+    def tell() -> None:
+        progress(f'Building the {FLAVOURS[tensorrt.name]} engine of {model.name}',
+                 monotonic() - start)
+
+    # In a thread of its own, as Ctrl-C and the clock need this one while C++ works.
+    return _beside(lambda: _build(tensorrt, model, targets, cancelled), cancelled, tell)
+
+
+def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled: Event) -> bytes:
+    module = tensorrt.module
+    logger = tensorrt_logger(tensorrt.name)
+    logger.latest = ''
+    builder = module.Builder(logger)
+    # The default, and no longer a flag, from TensorRT 11 on.
+    flag = getattr(module.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED', None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = module.OnnxParser(network, logger)
+    parsed: Any = parser.parse(model.read_bytes())  # in the stubs, bool is a type of tensors
+    if not parsed:
+        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise UserError(f'{tensorrt.title} cannot read {model}: '
+                        f'{_one_line("; ".join(reasons)) or logger.latest}')
+    config = builder.create_builder_config()
+    config.clear_flag(module.BuilderFlag.TF32)
+    config.progress_monitor = _monitor(module, cancelled)
+    _set_batches(module, builder, network, config)
+    if tensorrt.name == 'tensorrt_rtx':
+        _set_targets(tensorrt, config, targets)
+    engine: Any = builder.build_serialized_network(network, config)
+    if cancelled.is_set():
+        raise UserError('The build was stopped.')
+    if engine is None:
+        raise UserError(f'{tensorrt.title} cannot build {model}: '
+                        f'{logger.latest or "it does not say why"}')
+    return bytes(engine)
+
+
+def _set_batches(
+    module: Module, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
+    config: 'trt.IBuilderConfig',
+) -> None:
+    """Say which batches an engine must take, where the file leaves that open."""
+    images = network.get_input(0)
+    shape = sizes(images.shape)
+    if shape[0] >= 0:
+        return
+    profile = builder.create_optimization_profile()
+    least, tuned, most = (module.Dims([n, *shape[1:]]) for n in DYNAMIC_BATCH)
+    profile.set_shape(images.name, least, tuned, most)
+    config.add_optimization_profile(profile)
+
+
+def check_targets(tensorrt: TensorRT, targets: tuple[str, ...]) -> None:
+    """UserError for a GPU that this TensorRT-RTX cannot build for."""
+    known = tensorrt.targets()
+    for target in targets:
+        if target not in known:
+            raise UserError(f'{tensorrt.title} does not know the target {target!r}; choose from '
+                            f'{", ".join(known)}.')
+
+
+def _set_targets(tensorrt: TensorRT, config: Any, targets: tuple[str, ...]) -> None:
+    check_targets(tensorrt, targets)
+    config.num_compute_capabilities = len(targets)
+    for i, target in enumerate(targets):
+        capability = tensorrt.rtx.ComputeCapability.__members__[target.upper()]
+        if not config.set_compute_capability(capability, i):
+            raise UserError(f'{tensorrt.title} does not take the target {target!r}.')
+
+
+def _monitor(module: Any, cancelled: Event) -> 'trt.IProgressMonitor':
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.IProgressMonitor.__init__(self)
+
+        def phase_start(self, name: str, parent: str, steps: int) -> None:
+            pass
+
+        def phase_finish(self, name: str) -> None:
+            pass
+
+        def step_complete(self, name: str, step: int) -> bool:
+            return not cancelled.is_set()
+
+    monitor: trt.IProgressMonitor = Monitor()
+    return monitor
+
+
+@cache
+def tensorrt_logger(flavour: str) -> Any:
+    """Give the logger of a flavour; `latest` is its latest error. TensorRT wants one for all."""
+    module: Any = load_tensorrt(flavour).module
+
+    class Logger(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.latest = ''
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
+                self.latest = _one_line(message)
+                _log.debug('%s', message)
+
+    return Logger()
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split())
+
+
+def _beside(work: Callable[[], Result], cancelled: Event, tell: Callable[[], None]) -> Result:
+    """Run `work` in a thread, telling once a second; an interruption cancels and ends it."""
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    # No daemon, as an interruption inside of start() leaves a thread that cannot be joined here.
+    thread = Thread(target=run, name='engine builder')
+    try:
+        thread.start()
+        while thread.is_alive():
+            tell()
+            thread.join(1.0)
+    except BaseException:
+        cancelled.set()
+        if thread.is_alive():
+            thread.join()
+        raise
+    finally:
+        # A joined thread may still be about to leave the library, which logs on that occasion:
+        # it would abort the process if the interpreter went first.
+        while thread.native_id and Path(f'/proc/self/task/{thread.native_id}').exists():
+            sleep(0.001)
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,300 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""TensorRT and TensorRT-RTX: the student compiled for the GPU at hand."""
+
+from dataclasses import replace
+import logging
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.tensorrt.building import (
+    build_engine,
+    engine_key,
+    FLAVOURS,
+    load_tensorrt,
+    sizes,
+    TensorRT,
+    tensorrt_logger,
+    Unavailable,
+)
+from cgdet_core.runtime.tensorrt.cache import EngineCache, log_progress, obtain, Progress, Rejected
+from cgdet_core.runtime.tensorrt.cuda import Buffer, Cuda, CudaError, Gpu
+from cgdet_core.runtime.tensorrt.engine_file import EngineKey
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+OLDEST = 75  # TensorRT 10 runs on compute capability 7.5 and later
+SIZES = 4  # batches that have a context and a CUDA graph; each holds the largest batch's memory
+_log = logging.getLogger(__name__)
+
+
+def check_device(flavour: str) -> tuple[TensorRT, Cuda, Gpu]:
+    """Give what a flavour needs here; Unavailable says what is missing."""
+    tensorrt = load_tensorrt(flavour)
+    try:
+        cuda = Cuda()
+        gpu = cuda.gpu()
+    except CudaError as error:
+        raise Unavailable(f'{FLAVOURS[flavour]} finds no GPU ({error})',
+                          'it needs an NVIDIA GPU, its driver, and the Python module '
+                          'cuda-bindings of a CUDA version that the driver knows') from None
+    if flavour == 'tensorrt_rtx':
+        good, known = gpu.target in tensorrt.targets(), ', '.join(tensorrt.targets())
+    else:
+        good, known = int(gpu.target[2:]) >= OLDEST, f'sm{OLDEST} and later'
+    if not good:
+        raise Unavailable(f'{tensorrt.title} does not run on {gpu.name} ({gpu.target})',
+                          f'it runs on {known}')
+    return tensorrt, cuda, gpu
+
+
+class _Size:
+    """What runs one size of batch: a context set to it, and its graph once that is captured."""
+
+    def __init__(self, context: 'trt.IExecutionContext') -> None:
+        self.context = context
+        self.graph: Any = None
+
+
+class TensorRTBackend:
+    """
+    Run an exported student on the GPU; the engine comes from the cache, or is built now.
+
+    Copies and network are one CUDA graph per size of batch where it can be captured.
+    TensorRT-RTX captures its network itself, whatever the size, and its kernels, compiled at the
+    first run, are kept beside the engine.
+    """
+
+    def __init__(
+        self, model: str | Path, card: ModelCard, flavour: str,
+        cache: EngineCache | None = None, progress: Progress | None = None,
+    ) -> None:
+        self._sizes: dict[int, _Size] = {}  # by images of the batch; the latest used is last
+        self._buffers: dict[str, Buffer] = {}
+        self._stream: Any = None
+        self._tensorrt, self._cuda, self._gpu = check_device(flavour)
+        self._rtx = flavour == 'tensorrt_rtx'
+        self._captures = not self._rtx
+        self._precision = card.precision
+        model, cache = Path(model), cache or EngineCache()
+        progress = progress or log_progress()
+        targets = (self._gpu.target,)
+        key = engine_key(self._tensorrt, card, targets, self._gpu.name)
+        self._logger = tensorrt_logger(flavour)
+        self._runtime = self._tensorrt.module.Runtime(self._logger)
+        try:
+            self._stream = self._cuda.call('cudaStreamCreate')
+            self._engine, _ = obtain(
+                cache, key, model, lambda: build_engine(self._tensorrt, model, targets, progress),
+                self._deserialize, progress)
+            self._check(model, card)
+            # Kept: nothing says that a context keeps their store alive.
+            kernels = self._kernels = None if not self._rtx else _Kernels(
+                self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
+            self._allocate(card)
+            for _ in range(2):  # the second run captures
+                self._infer(1)
+            if kernels:
+                kernels.keep()
+        except (CudaError, Rejected) as error:
+            self.close()
+            raise UserError(f'{FLAVOURS[flavour]} cannot run {model} on {self._gpu.name}: '
+                            f'{error}') from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _deserialize(self, payload: bytes) -> 'trt.ICudaEngine':
+        self._logger.latest = ''
+        engine = self._runtime.deserialize_cuda_engine(payload)
+        if engine is None:
+            raise Rejected(self._logger.latest or 'TensorRT does not load it')
+        return engine
+
+    def _check(self, model: Path, card: ModelCard) -> None:
+        """Compare the engine with the card; learn batch and rows."""
+        engine, float32 = self._engine, self._tensorrt.module.DataType.FLOAT
+        shapes = {name: sizes(engine.get_tensor_shape(name)) for name in (
+            engine.get_tensor_name(i) for i in range(engine.num_io_tensors))}
+        width, height = card.input_size
+        if (set(shapes) != {'images', 'boxes', 'scores'}
+                or shapes['images'][1:] != (card.channels, height, width)
+                or shapes['scores'][-1] != len(card.classes)
+                or any(engine.get_tensor_dtype(n) != float32 for n in shapes)):
+            raise UserError(
+                f'{model} does not fit its card: the card says {len(card.classes)} classes at '
+                f'{width}x{height}, the file has {shapes}; rerun "cgdet export".')
+        self.dynamic = shapes['images'][0] < 0
+        self.max_batch = (engine.get_tensor_profile_shape('images', 0)[2][0] if self.dynamic
+                          else shapes['images'][0])
+        self.rows = shapes['boxes'][1]
+
+    def _allocate(self, card: ModelCard) -> None:
+        """Allocate the largest batch's buffers; all sizes use them."""
+        width, height = card.input_size
+        for name, shape in (('images', (card.channels, height, width)), ('boxes', (self.rows, 4)),
+                            ('scores', (self.rows, len(card.classes)))):
+            self._buffers[name] = Buffer(self._cuda, (self.max_batch, *shape))
+
+    def infer(
+        self, images: NDArray[np.float32],
+        boxes: NDArray[np.float32], scores: NDArray[np.float32],
+    ) -> None:
+        count = len(images)
+        buffers = self._buffers
+        np.copyto(buffers['images'].host[:count], images)
+        self._infer(count)
+        np.copyto(boxes, buffers['boxes'].host[:count])
+        np.copyto(scores, buffers['scores'].host[:count])
+
+    def _infer(self, count: int) -> None:
+        """Run what lies in the pinned input; CudaError if the GPU fails."""
+        if not self.dynamic:
+            count = self.max_batch
+        if count not in self._sizes:
+            size = self._open_size(count)
+            # The first run of a shape allocates, which a capture must not.
+            self._enqueue(size, count)
+            self._cuda.call('cudaStreamSynchronize', self._stream)
+            self._sizes[count] = size
+            return
+        size = self._sizes[count] = self._sizes.pop(count)
+        if size.graph is None and self._captures:
+            size.graph = self._capture(size, count)
+            self._captures = size.graph is not None
+        if size.graph is None:
+            self._enqueue(size, count)
+        else:
+            self._cuda.call('cudaGraphLaunch', size.graph, self._stream)
+        self._cuda.call('cudaStreamSynchronize', self._stream)
+
+    def _open_size(self, count: int) -> _Size:
+        """Set a context to a batch: a new one, or that of the size unused for longest."""
+        # Cameras out of phase change the size at every batch, and with it ends a context's graph.
+        room = len(self._sizes) < (SIZES if self._captures else 1)
+        size = self._create_context() if room else None
+        if size is None:
+            if not self._sizes:
+                raise CudaError(self._logger.latest or 'TensorRT gives no execution context')
+            size = self._sizes.pop(next(iter(self._sizes)))
+            self._drop_graph(size)
+        if self.dynamic and not size.context.set_input_shape('images', self._shape(count)):
+            raise CudaError(f'TensorRT refused a batch of {count}: {self._logger.latest}')
+        return size
+
+    def _create_context(self) -> _Size | None:
+        """Give a context that knows the buffers, None where there is no memory for one."""
+        self._logger.latest = ''
+        context = (self._kernels.context(self._engine) if self._kernels
+                   else self._engine.create_execution_context())
+        if context is None:
+            return None
+        for name, buffer in self._buffers.items():
+            if not context.set_tensor_address(name, buffer.device):
+                raise CudaError(f'TensorRT refused the buffer of {name}: {self._logger.latest}')
+        return _Size(context)
+
+    def _drop_graph(self, size: _Size) -> None:
+        graph, size.graph = size.graph, None
+        if graph is not None:
+            self._cuda.api.cudaGraphExecDestroy(graph)
+
+    def _shape(self, count: int) -> tuple[int, ...]:
+        return (count, *self._buffers['images'].host.shape[1:])
+
+    def _enqueue(self, size: _Size, count: int) -> None:
+        self._buffers['images'].upload(count, self._stream)
+        if not size.context.execute_async_v3(int(self._stream)):
+            raise CudaError(f'TensorRT could not run: {self._logger.latest}')
+        self._buffers['boxes'].download(count, self._stream)
+        self._buffers['scores'].download(count, self._stream)
+
+    def _capture(self, size: _Size, count: int) -> Any:
+        """Give the run of a batch as one CUDA graph, or None where that isn't possible."""
+        mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        try:
+            graph = None
+            self._cuda.call('cudaStreamBeginCapture', self._stream, mode)
+            try:
+                try:
+                    self._enqueue(size, count)
+                finally:  # a stream left in capture could do nothing else
+                    graph = self._cuda.call('cudaStreamEndCapture', self._stream)
+                return self._cuda.call('cudaGraphInstantiate', graph, 0)
+            finally:
+                if graph is not None:
+                    self._cuda.call('cudaGraphDestroy', graph)
+        except CudaError as error:
+            _log.info('No CUDA graph, the plain way is taken: %s', error)
+            return None
+
+    def describe(self) -> str:
+        graph = self._rtx or self._captures
+        return (f'{self._tensorrt.title} on '
+                f'{self._gpu.name} ({self._gpu.target}), {self._precision}, '
+                f'{"with" if graph else "without"} CUDA graph')
+
+    def close(self) -> None:
+        """Free the GPU's memory; the backend can't be used afterwards."""
+        for size in self._sizes.values():
+            self._drop_graph(size)
+        # The contexts go before the buffers they point to.
+        self._sizes = {}
+        for name in ('_engine', '_kernels'):
+            self.__dict__.pop(name, None)
+        for buffer in self._buffers.values():
+            buffer.free()
+        self._buffers = {}
+        if self._stream is not None:
+            self._cuda.api.cudaStreamDestroy(self._stream)
+            self._stream = None
+
+    def __del__(self) -> None:
+        if getattr(self, '_stream', None) is not None:
+            self.close()
+
+
+class _Kernels:
+    """What TensorRT-RTX compiles at the first run, kept so that later starts need not."""
+
+    def __init__(self, module: Any, cache: EngineCache, key: EngineKey, model: Path) -> None:
+        self._module, self._cache, self._key, self._model = module, cache, key, model
+        self._known = b''
+
+    def context(self, engine: Any) -> Any:
+        """Make a context that knows the kernels of earlier starts."""
+        config = engine.create_runtime_config()
+        config.cuda_graph_strategy = self._module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        self._store = config.create_runtime_cache()
+        for found in self._cache.matching(self._key, self._model):
+            # TensorRT-RTX compares them with GPU and driver, and takes none that do not fit.
+            if self._store.deserialize(found.payload):
+                self._known = found.payload
+                self._cache.mark_used(found.path)
+                break
+            self._cache.remove(found.path)
+        config.set_runtime_cache(self._store)
+        return engine.create_execution_context(config)
+
+    def keep(self) -> None:
+        """Store the kernels if there are new ones."""
+        kernels = bytes(self._store.serialize())
+        if kernels != self._known:
+            self._cache.keep(self._key, self._model, kernels)

@@ -1,0 +1,78 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What people look at: the picture with boxes, and Foxglove's annotations over the image."""
+
+from array import array
+from collections.abc import Sequence
+from functools import cache
+import importlib
+from typing import Any
+
+from cgdet_core.runtime import Detections
+from cgdet_core.runtime.imaging.drawing import captions, COLORS
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+THICKNESS = 2.0  # pixels
+FONT_SIZE = 12.0  # pixels
+
+
+def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:
+    """Give a picture (H, W, 3) BGR as a bgr8 message with the image's header."""
+    data = array('B')
+    # rclpy takes an array as it is; of anything else it looks at every single byte.
+    data.frombytes(np.ascontiguousarray(picture).data)
+    height, width, channels = picture.shape
+    return Image(header=header, height=height, width=width, encoding='bgr8',
+                 step=width * channels, data=data)
+
+
+@cache
+def annotations_type() -> Any:
+    """Give the class foxglove_msgs/ImageAnnotations, or None where the package is missing."""
+    try:
+        return importlib.import_module('foxglove_msgs.msg').ImageAnnotations
+    except ImportError:
+        return None
+
+
+def to_annotations(
+    detections: Detections, classes: tuple[str, ...], header: Header, ids: Sequence[str] = (),
+) -> Any:
+    """
+    Give ImageAnnotations: an outline and a caption per detection, in the class's colour.
+
+    Boxes are in pixels of the received image. Needs foxglove_msgs, see `annotations_type`.
+    """
+    from foxglove_msgs.msg import Color, ImageAnnotations, Point2, PointsAnnotation, TextAnnotation
+
+    message = ImageAnnotations()
+    if hasattr(message, 'timestamp'):  # since release 3.2.5
+        message.timestamp = header.stamp
+    boxes = detections.boxes.tolist()
+    for (x1, y1, x2, y2), label, text in zip(
+            boxes, detections.labels, captions(detections, classes, ids)):
+        blue, green, red = (value / 255 for value in COLORS[label % len(COLORS)])
+        color = Color(r=red, g=green, b=blue, a=1.0)
+        message.points.append(PointsAnnotation(
+            timestamp=header.stamp, type=PointsAnnotation.LINE_LOOP, outline_color=color,
+            thickness=THICKNESS, points=[
+                Point2(x=x, y=y) for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]))
+        message.texts.append(TextAnnotation(
+            timestamp=header.stamp, text=text, font_size=FONT_SIZE, text_color=color,
+            background_color=Color(a=0.5), position=Point2(x=x1, y=max(FONT_SIZE, y1))))
+    return message

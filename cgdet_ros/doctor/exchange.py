@@ -1,0 +1,132 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Send thermal frames between two processes, as a camera driver and the detector would."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from time import monotonic, monotonic_ns, sleep
+
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+RATE_HZ = 60.0
+WIDTH, HEIGHT = 640, 512
+MATCH_TIMEOUT_S = 15.0
+SETTLE_S = 0.5  # for the last frames on their way
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What arrived of the frames sent; latencies in milliseconds, publication to callback."""
+
+    sent: int
+    lost: int
+    p50: float | None
+    p99: float | None
+
+
+def summarise(sent: int, arrivals: Mapping[int, float]) -> Exchange:
+    """Count what is missing; arrivals: latency in seconds of each frame's number."""
+    lost = len(set(range(sent)) - arrivals.keys())
+    if not arrivals:
+        return Exchange(sent, lost, None, None)
+    p50, p99 = np.percentile(list(arrivals.values()), (50, 99)) * 1e3
+    return Exchange(sent, lost, float(p50), float(p99))
+
+
+def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None = None) -> Exchange:
+    """
+    Receive what a process of its own publishes at 60 Hz; RuntimeError if it could not.
+
+    environment: variables for the publisher beside the present ones.
+    """
+    arrivals: dict[int, float] = {}
+
+    def receive(message: Image) -> None:
+        sent = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        arrivals[int(message.header.frame_id)] = (monotonic_ns() - sent) * 1e-9
+
+    topic = f'/{node.get_name()}/test_image'
+    subscription = node.create_subscription(
+        Image, topic, receive, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+    with tempfile.TemporaryFile('w+') as output:
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'cgdet_ros.doctor.exchange', topic,
+             str(round(seconds * RATE_HZ))],
+            stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})})
+        try:
+            deadline = monotonic() + 2 * MATCH_TIMEOUT_S + 3 * seconds
+            while process.poll() is None and monotonic() < deadline:
+                rclpy.spin_once(node, timeout_sec=0.05)
+        finally:
+            process.kill()
+            process.wait()
+            node.destroy_subscription(subscription)
+        output.seek(0)
+        lines = output.read().strip().splitlines()
+    if process.returncode or not lines:
+        raise RuntimeError(lines[-1] if lines else f'the publisher ended, {process.returncode}')
+    return summarise(json.loads(lines[-1])['sent'], arrivals)
+
+
+def publish(topic: str, frames: int) -> int:
+    """Publish numbered frames as camera drivers do, best effort; give how many."""
+    node = rclpy.create_node('cgdet_test_camera')
+    publisher = node.create_publisher(Image, topic, qos_profile_sensor_data)
+    frame = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH), np.uint16)
+    message = Image(height=HEIGHT, width=WIDTH, encoding='mono16', step=2 * WIDTH)
+    message.data = frame.tobytes()
+    end = monotonic() + MATCH_TIMEOUT_S
+    while not publisher.get_subscription_count():
+        if monotonic() > end:
+            sys.exit(f'The subscriber was not discovered within {MATCH_TIMEOUT_S:.0f} s.')
+        sleep(0.02)
+    sleep(SETTLE_S)  # the other side of the match may be a moment later
+    start = monotonic()
+    for i in range(frames):
+        sleep(max(0.0, start + i / RATE_HZ - monotonic()))
+        message.header.frame_id = str(i)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(monotonic_ns(), 10**9)
+        publisher.publish(message)
+    sleep(SETTLE_S)
+    node.destroy_node()
+    return frames
+
+
+def main() -> None:
+    """Be the camera."""
+    parser = argparse.ArgumentParser(prog='python -m cgdet_ros.doctor.exchange',
+                                     description=__doc__)
+    parser.add_argument('topic')
+    parser.add_argument('frames', type=int)
+    options = parser.parse_args()
+    rclpy.init(args=[])
+    try:
+        print(json.dumps({'sent': publish(options.topic, options.frames)}))
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

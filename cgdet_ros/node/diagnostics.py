@@ -1,0 +1,191 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the node measures of itself, and how it reads as a diagnostic status."""
+
+from collections import deque
+from socket import gethostname
+from threading import Lock
+from time import monotonic
+
+from cgdet_core.runtime.detection.detector import Timings
+from cgdet_ros.node.loading import Loading
+from cgdet_ros.node.recovery import Recovery
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+import numpy as np
+
+WINDOW = 1000  # frames that the percentiles look back on
+FUTURE_S = 1.0  # that a stamp may lie in the future: more than clocks kept equal differ
+STUCK_S = 5.0  # with images and without a result: more than any inference that is of use
+SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+HISTOGRAM_BINS = 101  # milliseconds of latency; the last one counts all from 100 on
+
+
+class Statistics:
+    """Count and time one camera's frames; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.received = 0
+        self.processed = 0
+        self.replaced = 0  # in the slot, by a newer frame
+        self.too_old = 0
+        self.failed = 0
+        self.false_colour = False
+        self.frame_id = ''
+        self.encoding = ''
+        self.last_error = ''
+        self.image_age = 0.0
+        self.started = monotonic()
+        self._last_received: float | None = None
+        self._last_done: float | None = None  # processed, failed or too old
+        self._last_failed = False
+        self._last_too_old = False
+        self._arrivals: deque[float] = deque(maxlen=WINDOW)
+        self._outputs: deque[float] = deque(maxlen=WINDOW)
+        self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
+        self._histogram = [0] * HISTOGRAM_BINS
+
+    def frame_received(self, frame_id: str, replaces: bool) -> None:
+        """Count a frame, and the one that waited in its place as replaced."""
+        with self._lock:
+            self.received += 1
+            self.replaced += replaces
+            self.frame_id = frame_id
+            self._last_received = monotonic()
+            self._arrivals.append(self._last_received)
+
+    def frame_too_old(self, image_age: float) -> None:
+        with self._lock:
+            self.too_old += 1
+            self.image_age = image_age
+            self._last_done = monotonic()
+            self._last_failed, self._last_too_old = False, True
+
+    def frame_done(self, encoding: str, total: float, timings: Timings, image_age: float) -> None:
+        """Record a published frame; total = seconds from reception to publication."""
+        with self._lock:
+            self.processed += 1
+            self.encoding = encoding
+            self.image_age = image_age
+            self._last_failed = self._last_too_old = False
+            self._last_done = monotonic()
+            self._outputs.append(self._last_done)
+            self._latencies.append(
+                (total, timings.pre, timings.infer, timings.post, image_age))
+            self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
+
+    def frame_failed(self, encoding: str, error: str) -> None:
+        with self._lock:
+            self.failed += 1
+            self.encoding = encoding
+            self.last_error = error
+            self._last_done = monotonic()
+            self._last_failed, self._last_too_old = True, False
+
+    def take_histogram(self) -> list[int]:
+        """Give the frames per millisecond of latency since the last call."""
+        with self._lock:
+            counts, self._histogram = self._histogram, [0] * HISTOGRAM_BINS
+            return counts
+
+    def status(
+        self, name: str, hardware: str, source: str | None, no_input_warn_s: float,
+    ) -> DiagnosticStatus:
+        """
+        Give the camera's status for /diagnostics.
+
+        hardware: its name until an image says its frame; source: where images would come from,
+        None while nobody listens.
+        """
+        with self._lock:
+            level, message = (DiagnosticStatus.OK, 'not active') if source is None else (
+                self._level(source, no_input_warn_s))
+            return to_status(name, self.frame_id or hardware, level, message, {
+                'encoding': self.encoding,
+                'false colour': 'yes' if self.false_colour else 'no',
+                'received': self.received, 'processed': self.processed,
+                'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
+                'too old': self.too_old, 'failed': self.failed,
+                'last error': self.last_error, 'input rate Hz': f'{_rate(self._arrivals):.1f}',
+                'output rate Hz': f'{_rate(self._outputs):.1f}',
+                'image age s': f'{self.image_age:.3f}', **self._percentiles()})
+
+    def _level(self, source: str, no_input_warn_s: float) -> tuple[bytes, str]:
+        silent = monotonic() - (self._last_received or self.started)
+        if silent > no_input_warn_s:
+            return DiagnosticStatus.WARN, f'no image for {silent:.0f} s on {source}'
+        idle = monotonic() - (self._last_done or self.started)
+        if self._last_received and idle > max(no_input_warn_s, STUCK_S):
+            return DiagnosticStatus.ERROR, (
+                f'images come, but for {idle:.0f} s none was processed: inference hangs, or is '
+                'far too slow')
+        if self._last_failed:
+            return DiagnosticStatus.ERROR, self.last_error
+        if self._last_too_old:
+            return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
+        if self.image_age < -FUTURE_S:
+            return DiagnosticStatus.WARN, (
+                f'stamps lie {-self.image_age:.1f} s in the future: do camera and node share a '
+                'clock? (use_sim_time needs /clock)')
+        return DiagnosticStatus.OK, 'running'
+
+    def _percentiles(self) -> dict[str, str]:
+        if not self._latencies:
+            return {}
+        table = np.array(self._latencies) * 1e3
+        overhead = table[:, 0] - table[:, 2]
+        columns = {'latency': table[:, 0], 'pre': table[:, 1], 'infer': table[:, 2],
+                   'post': table[:, 3], 'overhead': overhead, 'image age': table[:, 4]}
+        return {f'{name} {label} ms': f'{value:.2f}' for name, column in columns.items()
+                for label, value in zip(SHARES, np.percentile(column, list(SHARES.values())))}
+
+
+def node_status(
+    name: str, state: str, error: str, recovery: Recovery, loading: Loading | None,
+    values: dict[str, object],
+) -> DiagnosticStatus:
+    """Give the status of the node itself; error: why the latest transition failed."""
+    values = {'state': state, 'failures': recovery.failures, 'restarts': recovery.restarts,
+              'last error': error or recovery.error, **values}
+    level, text = DiagnosticStatus.OK, state
+    if loading is not None:
+        if loading.state != 'loading':  # this may take minutes
+            level = DiagnosticStatus.WARN
+        text = f'{loading.state}, {loading.elapsed():.0f} s'
+        values |= {'state': loading.state, 'elapsed s': f'{loading.elapsed():.0f}'}
+    elif error:
+        level, text = DiagnosticStatus.ERROR, error
+    elif recovery.failures:
+        level, text = DiagnosticStatus.ERROR, recovery.error
+    elif state == 'finalized':
+        level, text = DiagnosticStatus.WARN, 'finalized: it detects no more; restart the node'
+    if (left := recovery.seconds_left()) is not None:
+        level = DiagnosticStatus.ERROR
+        text += f'; the model is loaded anew in {left:.0f} s'
+    return to_status(name, gethostname(), level, text, values)
+
+
+def to_status(
+    name: str, hardware: str, level: bytes, message: str, values: dict[str, object],
+) -> DiagnosticStatus:
+    """Make a status; all values become text."""
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id=hardware,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def _rate(times: deque[float]) -> float:
+    recent = [t for t in times if t > monotonic() - 5]
+    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0

@@ -1,0 +1,172 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Publish a bag over ROS 2 on machines without rosbag2: `cgdet bag play`."""
+
+import argparse
+from collections.abc import Callable
+import importlib
+from pathlib import Path
+import sys
+from time import monotonic, sleep
+from typing import Any
+
+from cgdet_core.data.bags.io import COMPRESSED_TYPE, image_connections, open_bag
+from cgdet_core.errors import UserError
+from cgdet_ros.resources import use_transport_profile
+import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+
+MATCH_TIMEOUT_S = 10.0
+QUEUED = QoSProfile(depth=10)
+# Of several publishers: a robot has many of /tf_static.
+LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def message_class(name: str) -> Any:
+    """Import the class of 'package/msg/Type'; UserError where the package is missing."""
+    package, _, kind = name.split('/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), kind)
+    except (ImportError, AttributeError):
+        raise UserError(
+            f'The bag holds {name} messages, but {package} is not installed.') from None
+
+
+def play(
+    node: Node, path: str | Path, rate: float = 1.0,
+    on_publish: Callable[[bytes], None] | None = None, only_images: bool = False,
+    clock: bool = False,
+) -> int:
+    """
+    Publish every message of a bag once at its time, and return their number.
+
+    Messages go out as recorded, byte for byte, and latched where they were. Waits up to 10 s for
+    a subscriber to each topic's publisher, then plays anyway. rate: speed relative to the
+    recording. Topics whose message package is not installed are left out with a warning;
+    `only_images` plays the one image topic alone, as `image_raw` or `image_raw/compressed`, and
+    calls on_publish with each serialised message. `clock` publishes each message's time on /clock
+    before it, in place of a recorded clock, for nodes with use_sim_time.
+    """
+    if not rate > 0:
+        raise UserError(f'The rate must be positive, not {rate}.')
+    try:
+        return _play(node, path, rate, on_publish, only_images, clock)
+    except Exception:
+        if rclpy.ok():
+            raise
+        raise KeyboardInterrupt from None  # Ctrl-C took the context away while publishing
+
+
+def _play(
+    node: Node, path: str | Path, rate: float, on_publish: Callable[[bytes], None] | None,
+    only_images: bool, clock: bool,
+) -> int:
+    with open_bag(path) as reader:
+        connections = image_connections(reader, path) if only_images else [
+            c for c in reader.connections if not (clock and c.topic == '/clock')]
+        publishers = _create_publishers(node, connections, only_images)
+        if not publishers:
+            raise UserError(f'{path} holds no topic that can be played.')
+        connections = [c for c in connections if c.topic in publishers]
+        time = node.create_publisher(Clock, '/clock', CLOCK_QOS) if clock else None
+        try:
+            _wait_for_subscribers(list(publishers.values()))
+            start, first, count = monotonic(), None, 0
+            for connection, recorded, raw in reader.messages(connections):
+                first = recorded if first is None else first
+                sleep(max(0.0, start + (recorded - first) * 1e-9 / rate - monotonic()))
+                if not rclpy.ok():
+                    break
+                if time is not None:
+                    time.publish(Clock(clock=Time(nanoseconds=recorded).to_msg()))
+                data = bytes(raw)
+                if on_publish is not None:
+                    on_publish(data)
+                publishers[connection.topic].publish(data)
+                count += 1
+        finally:
+            if time is not None:
+                node.destroy_publisher(time)
+            for publisher in publishers.values():
+                if rclpy.ok():
+                    publisher.wait_for_all_acked(Duration(seconds=2))
+                node.destroy_publisher(publisher)
+    return count
+
+
+def _create_publishers(
+    node: Node, connections: list[Any], only_images: bool,
+) -> dict[str, Any]:
+    """Make one publisher a topic, however many recorded ones it had."""
+    latched = {c.topic for c in connections if c.topic == '/tf_static' or any(
+        qos.durability.name == 'TRANSIENT_LOCAL' for qos in c.ext.offered_qos_profiles)}
+    publishers = {}
+    for topic, name in {c.topic: c.msgtype for c in connections}.items():
+        try:
+            kind = message_class(name)
+        except UserError as error:
+            node.get_logger().warning(f'{error} The topic {topic} is left out.')
+            continue
+        image = 'image_raw/compressed' if name == COMPRESSED_TYPE else 'image_raw'
+        publishers[topic] = node.create_publisher(
+            kind, image if only_images else topic, LATCHED if topic in latched else QUEUED)
+    return publishers
+
+
+def _wait_for_subscribers(publishers: list[Any]) -> None:
+    end = monotonic() + MATCH_TIMEOUT_S
+    while monotonic() < end and rclpy.ok():
+        if all(p.get_subscription_count() for p in publishers):
+            sleep(0.2)  # the other side of the match may be a moment later
+            return
+        sleep(0.02)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Play a bag from the command line."""
+    parser = argparse.ArgumentParser(prog='cgdet bag play', description=__doc__)
+    parser.add_argument('bag')
+    parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
+    parser.add_argument('--loop', action='store_true', help='start again at the end')
+    parser.add_argument('--clock', action='store_true', help='publish its time on /clock')
+    options, ros_args = parser.parse_known_args(args)
+    use_transport_profile()
+    rclpy.init(args=ros_args)
+    node = Node('cgdet_bag_player')
+    try:
+        while True:
+            count = play(node, options.bag, options.rate, clock=options.clock)
+            if not rclpy.ok():
+                sys.exit(130)
+            node.get_logger().info(f'{count} messages of {options.bag} published')
+            if not options.loop:
+                break
+    except UserError as error:
+        sys.exit(f'cgdet: {error}')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        sys.exit(130)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

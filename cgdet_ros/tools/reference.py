@@ -1,0 +1,153 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The tables of README.md, made from the code.
+
+`python -m cgdet_ros.tools.reference README.md` writes them between their markers; a test keeps
+them equal, and TOPICS equal to what a running node has.
+"""
+
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import re
+import runpy
+import sys
+from typing import Any
+
+from cgdet_core.errors import UserError
+from cgdet_ros.detection.parameters import CLASS_SPEC, Spec, SPECS
+from cgdet_ros.resources import share_file
+
+BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
+# Said of a parameter that cannot change while the node runs; of others nothing.
+EFFECTS = {'dynamic': '', 'static': '; takes effect on configure', 'read_only': '; only at start'}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of the node, relative to its namespace and, with named cameras, to the camera's."""
+
+    name: str
+    type: str
+    direction: str  # in, out
+    description: str
+    optional: bool = False  # a parameter or an installed package makes it appear
+
+
+TOPICS = (
+    Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, '
+          '`32FC1` in kelvin; `bgr8` and the like become grey; best effort, depth 1'),
+    Topic('image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 'in', 'instead, with '
+          '`input_transport: compressed`: PNG (8 or 16 bit), JPEG, TIFF', optional=True),
+    Topic('detections', 'vision_msgs/msg/Detection2DArray', 'out', 'one per processed image, also '
+          "when empty; the image's header; boxes in its pixels"),
+    Topic('label_info', 'vision_msgs/msg/LabelInfo', 'out', 'latched: class ids, names, '
+          'threshold'),
+    Topic('vision_info', 'vision_msgs/msg/VisionInfo', 'out', 'latched: model, and where the '
+          'class map is'),
+    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'what was found, drawn only while '
+          'somebody listens'),
+    Topic('annotations', 'foxglove_msgs/msg/ImageAnnotations', 'out', 'the same as an overlay for '
+          'Foxglove, where foxglove_msgs is installed', optional=True),
+    Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, with the parameter '
+          'of that name'),
+    Topic('/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', 'out', '1 Hz: state, rates, '
+          'dropped frames, latency percentiles, last error'),
+)
+
+
+def topic_table() -> str:
+    """Give the topics as a Markdown table."""
+    return _table(('topic', '', 'type', ''), [
+        (f'`{t.name}`', t.direction, f'`{t.type.replace("/msg/", "/")}`', t.description)
+        for t in TOPICS])
+
+
+def parameter_table() -> str:
+    """Give the parameters as a Markdown table."""
+    return _table(('parameter', 'default', 'range', ''), [
+        (f'`{s.name}`', f'`{_plain(s.default)}`', _limits(s), s.description + EFFECTS[s.effect])
+        for s in (*SPECS, CLASS_SPEC)])
+
+
+def launch_table() -> str:
+    """Give the launch files' arguments as a Markdown table; needs the package `launch`."""
+    files: dict[tuple[str, str, str], list[str]] = {}  # of each argument
+    paths = sorted(share_file('launch').glob('*.launch.py'), reverse=True)
+    for path in paths:
+        description = runpy.run_path(str(path))['generate_launch_description']()
+        for argument in description.get_launch_arguments():
+            row = argument.name, _launch_default(argument.default_value), argument.description
+            files.setdefault(row, []).append(path.name.removesuffix('.launch.py'))
+    return _table(('argument', 'default', 'launch file', ''), [
+        (f'`{name}`', default, 'all' if len(names) == len(paths) else ', '.join(names), text)
+        for (name, default, text), names in files.items()])
+
+
+TABLES = {'topics': topic_table, 'parameters': parameter_table, 'launch': launch_table}
+
+
+def rewrite(text: str) -> str:
+    """Give a Markdown text with its generated blocks made anew."""
+    def block(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise UserError(f'There is no table {match[2]}, only {", ".join(TABLES)}.')
+        try:
+            return match[1] + TABLES[match[2]]() + match[3]
+        except ImportError as error:
+            if error.name not in ('launch', 'launch_ros'):
+                raise
+            return match[0]  # no distribution's launch here: left as it is
+
+    return BLOCK.sub(block, text)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ('---',) * len(head), *rows]
+    return ''.join('| ' + ' | '.join(c.replace('|', r'\|') for c in line) + ' |\n'
+                   for line in lines)
+
+
+def _plain(value: Any) -> str:
+    """Give a value as one writes it in YAML."""
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def _limits(spec: Spec) -> str:
+    return ', '.join(f'`{c}`' for c in spec.choices) or spec.limits()
+
+
+def _launch_default(substitutions: Any) -> str:
+    if substitutions is None:
+        return 'required'
+    text = ''.join(s.text for s in substitutions)
+    path = Path(text)
+    return f'`{path.parent.name}/{path.name}`' if path.is_absolute() else f'`{_plain(text)}`'
+
+
+def main(paths: list[str]) -> None:
+    """Rewrite the generated blocks of Markdown files."""
+    if not paths:
+        raise UserError('Name the files to rewrite: python -m cgdet_ros.tools.reference README.md')
+    for path in map(Path, paths):
+        path.write_text(rewrite(path.read_text()))
+
+
+if __name__ == '__main__':
+    try:
+        main(sys.argv[1:])
+    except (UserError, OSError) as problem:
+        sys.exit(f'cgdet: {problem}')

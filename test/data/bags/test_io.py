@@ -1,0 +1,159 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Reading bags: raw and compressed topics, and which of several is meant."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.bags.io import (
+    COMPRESSED_TYPE,
+    fingerprint,
+    is_compressed,
+    read_frames,
+    truth_by_stamp,
+    write_bag,
+)
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.errors import UserError
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from two_cameras import RGB, THERMAL, write_two_cameras
+
+FRAMES = [np.random.default_rng(i).integers(0, 2**14, (24, 32)).astype(np.uint16)
+          for i in range(3)]
+
+
+def png(frame: np.ndarray) -> np.ndarray:
+    return cv2.imencode('.png', frame)[1].ravel()
+
+
+def write_compressed(path: Path, topics: dict[str, list[np.ndarray]]) -> Path:
+    """Write CompressedImage messages of encoded data, 100 ms apart."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    t: dict[str, Any] = store.types
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        for topic, pictures in topics.items():
+            connection = bag.add_connection(topic, COMPRESSED_TYPE, typestore=store)
+            for i, data in enumerate(pictures):
+                stamp = t['builtin_interfaces/msg/Time'](sec=7, nanosec=i * 10**8)
+                message = t[COMPRESSED_TYPE](
+                    header=t['std_msgs/msg/Header'](stamp=stamp, frame_id='cam'),
+                    format='mono16; png compressed ', data=data)
+                bag.write(connection, 7 * 10**9 + i * 10**8,
+                          store.serialize_cdr(message, COMPRESSED_TYPE))
+    return path
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_raw_frames_come_back(tmp_path: Path, storage: str) -> None:
+    assert write_bag(tmp_path / 'b', ((f, None) for f in FRAMES), 10.0, storage=storage) == 3
+    for found, frame in zip(read_frames(tmp_path / 'b'), FRAMES, strict=True):
+        np.testing.assert_array_equal(found.frame, frame)
+
+
+def test_compressed_frames_come_back_at_full_depth(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'b', {'/t/compressed': [png(f) for f in FRAMES]})
+    found = list(read_frames(bag))
+    assert [f.stamp_ns for f in found] == [7 * 10**9 + i * 10**8 for i in range(3)]
+    for f, frame in zip(found, FRAMES, strict=True):
+        np.testing.assert_array_equal(f.frame, frame)
+
+
+def test_a_choice_of_topics_is_asked_for(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'b', {'/a': [png(FRAMES[0])], '/b': [png(FRAMES[1])]})
+    with pytest.raises(UserError, match='found: /a, /b; choose one with --topic'):
+        list(read_frames(bag))
+    frame, = read_frames(bag, '/b')
+    np.testing.assert_array_equal(frame.frame, FRAMES[1])
+    with pytest.raises(UserError, match='no image topic /c, its image topics: /a, /b'):
+        list(read_frames(bag, '/c'))
+
+
+def test_a_compressed_topic_is_a_copy_of_its_own_raw_one_alone(tmp_path: Path) -> None:
+    """A raw colour topic does not hide the compressed thermal one."""
+    frames = {0: FRAMES[0], 10**8: FRAMES[1]}
+    bag = write_two_cameras(tmp_path / 'b', frames, {0: np.zeros((4, 4, 3), np.uint8)},
+                            compressed=('.png', ''))
+    with pytest.raises(UserError, match='found: /rgb/image_raw, /thermal/image_raw/compressed'):
+        is_compressed(bag)
+    assert is_compressed(bag, THERMAL + '/compressed') and not is_compressed(bag, RGB)
+    assert len(list(read_frames(bag, THERMAL + '/compressed'))) == 2
+    assert not is_compressed(write_two_cameras(tmp_path / 'c', frames, {}))
+
+
+def test_a_damaged_picture_is_named_when_it_is_looked_at(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'b', {'/t': [png(FRAMES[0]), png(FRAMES[1])[:300]]})
+    good, bad = read_frames(bag)
+    np.testing.assert_array_equal(good.frame, FRAMES[0])
+    assert bad.stamp_ns == 7 * 10**9 + 10**8
+    with pytest.raises(UserError, match='image 1: the compressed image is truncated'):
+        assert bad.frame.size
+
+
+def annotated(name: str, *bags: str | None, stamp: int = 5) -> CocoSet:
+    """Give a set of an image for each of these bags, all at the same time."""
+    return CocoSet(Path(name), [
+        ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24, stamp_ns=stamp, bag=bag)
+        for i, bag in enumerate(bags)], ('person',))
+
+
+def test_equal_clocks_give_no_bag_the_annotations_of_another(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'drive', {'/t': [png(FRAMES[0])]})
+    assert truth_by_stamp(bag, annotated('set', 'a', 'drive'))[5].image_id == 1
+    for sets in ([annotated('set', 'a', 'b')], [annotated('one', 'a'), annotated('two', 'b')]):
+        with pytest.raises(UserError, match='"stamp_ns", and \'drive\' as its "bag"'):
+            truth_by_stamp(bag, *sets)
+    # A bag may be renamed, and a user's own annotations name none.
+    for sets in ([annotated('set', 'a')], [annotated('one', 'a'), annotated('two', None)]):
+        truth = truth_by_stamp(bag, *sets)
+        assert list(truth) == [5] and truth[5] is sets[-1].images[0]
+    for sets in ([annotated('set', 'drive', 'drive')],
+                 [annotated('one', 'drive'), annotated('two', 'drive')]):
+        with pytest.raises(UserError, match='Two images fit .* at 5 ns: .*leave one of them out'):
+            truth_by_stamp(bag, *sets)
+
+
+def test_a_bag_knows_the_pictures_it_was_made_of(tmp_path: Path) -> None:
+    val, test = (CocoSet(Path(f'{name}.json'), [
+        ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24) for i in range(3)], ('person',))
+        for name in ('val', 'test'))
+    write_bag(tmp_path / 'drive', ((f, i) for i, f in enumerate(FRAMES)), 10.0,
+              source=fingerprint(val))
+    copy = CocoSet(Path('elsewhere/corrected.json'), [
+        ImageRecord(r.image_id, Path('elsewhere') / r.path, 32, 24, boxes=np.ones((1, 4)))
+        for r in reversed(val.images)], ('person',))
+    for sets in ([val], [test, copy]):
+        truth = truth_by_stamp(tmp_path / 'drive', *sets)
+        assert [r.image_id for r in truth.values()] == [0, 1, 2]
+        assert {id(r) for r in truth.values()} == {id(r) for r in sets[-1].images}
+    with pytest.raises(UserError, match='test.json: it was made of other pictures'):
+        truth_by_stamp(tmp_path / 'drive', test)
+
+
+def test_what_a_killed_recorder_leaves_is_told_with_the_way_out(tmp_path: Path) -> None:
+    bag = tmp_path / 'drive'
+    write_bag(bag, ((np.full((8, 8), i, np.uint16), None) for i in range(3)), 10.0)
+    with pytest.raises(UserError, match='has no image topic /nope, its image topics: /image_raw'):
+        list(read_frames(bag, '/nope'))
+    recording = next(bag.glob('*.mcap'))
+    recording.write_bytes(recording.read_bytes()[:-20])
+    with pytest.raises(UserError, match='mcap recover'):
+        list(read_frames(bag))
+    (bag / 'metadata.yaml').unlink()
+    with pytest.raises(UserError, match='ros2 bag reindex'):
+        list(read_frames(bag))

@@ -1,0 +1,206 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""FP16 and INT8 files: their types, their detections, and what ONNX Runtime makes of them."""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.deployment.calibration import load_frames, open_session
+from cgdet_core.deployment.export import export
+from cgdet_core.deployment.fp16 import to_half
+from cgdet_core.deployment.int8 import activations, layers, to_int8
+from cgdet_core.deployment.sensitivity import _leave_out, Judge
+from cgdet_core.errors import UserError
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.inference.onnxruntime import SIGNED, UNSIGNED, ZERO_POINT
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper, TensorProto
+import onnxruntime
+import pytest
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+@pytest.fixture(scope='module')
+def int8_model(
+    tmp_path_factory: pytest.TempPathFactory, trained: Path, scenes: Path,
+    run_cgdet: Callable,
+) -> Path:
+    path = tmp_path_factory.mktemp('int8') / 'tiny.onnx'
+    result = run_cgdet('export', trained / 'last.ckpt', '--output', path, '--precision', 'int8',
+                       '--calibration', scenes)
+    assert result.returncode == 0, result.stderr
+    assert '12 frames of' in result.stdout
+    return path
+
+
+def types(path: Path) -> dict[str, int]:
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    found = {v.name: v.type.tensor_type.elem_type
+             for v in (*graph.value_info, *graph.input, *graph.output)}
+    return found | {t.name: t.data_type for t in graph.initializer}
+
+
+def changed(one: Path, other: Path, scenes: Path) -> float:
+    detector = Detector.load(one)
+    judge = Judge(onnx.load(one), detector, load_frames(scenes, 12))
+    return judge.difference(onnx.load(other))
+
+
+def test_fp16_has_half_layers_and_decodes_in_full(
+    tmp_path: Path, onnx_model: Path, scenes: Path,
+) -> None:
+    path = tmp_path / 'half.onnx'
+    card = export(onnx_model, path, 'fp16')
+    kinds = types(path)
+    assert {kinds[name] for name in ('images', 'boxes', 'scores')} == {FLOAT}
+    for node in onnx.load(path).graph.node:
+        inside = {kinds[name] for name in (*node.input, *node.output) if name}
+        if node.op_type in ('Conv', 'Relu', 'Add', 'MaxPool') and HALF in inside:
+            assert inside == {HALF}
+        if node.op_type in ('TopK', 'Softmax', 'ReduceSum', 'Sigmoid', 'Sub', 'Mul'):
+            assert HALF not in inside
+        if node.op_type == 'Conv':
+            assert inside == {HALF}
+    assert path.stat().st_size < 0.8 * onnx_model.stat().st_size
+    assert card.precision == 'fp16' and not card.accuracy
+    assert 0 < changed(onnx_model, path, scenes) < 0.005
+    Detector.load(path)
+
+
+def test_weights_beyond_half_precision_stay_finite(onnx_model: Path) -> None:
+    model = onnx.load(onnx_model)
+    name = layers(model)[0]
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(tensor), name))
+    weights = next(t for t in to_half(model).graph.initializer if t.name == name)
+    assert np.isfinite(numpy_helper.to_array(weights)).all()
+
+
+def test_int8_is_symmetric_and_pairs_stand_before_every_convolution(int8_model: Path) -> None:
+    graph = onnx.load(int8_model).graph
+    kinds = types(int8_model)
+    values = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    made = {name: node for node in graph.node for name in node.output}
+    left_out = json.loads(
+        int8_model.with_suffix('.json').read_text())['training']['calibration']['left_out']
+    quantised = 0
+    for node in graph.node:
+        if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
+            assert values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any()
+            assert (values[node.input[1]] > 0).all()
+        if node.op_type == 'Conv' and node.input[1] not in left_out:
+            entry, weight = made[node.input[0]], made[node.input[1]]
+            assert entry.op_type == weight.op_type == 'DequantizeLinear'
+            assert values[weight.input[0]].dtype == np.int8
+            assert values[weight.input[1]].shape == values[node.input[2]].shape  # per channel
+            assert kinds[node.input[2]] == FLOAT
+            quantised += 1
+        if node.op_type == 'Concat' and made[node.input[0]].op_type == 'DequantizeLinear':
+            scales = {float(values[made[name].input[1]]) for name in node.input}
+            assert len(scales) == 1
+    assert quantised > 30
+    assert {kinds[name] for name in ('images', 'boxes', 'scores')} == {FLOAT}
+
+
+def test_the_card_says_how_int8_was_made(int8_model: Path, trained: Path) -> None:
+    card = json.loads(int8_model.with_suffix('.json').read_text())
+    record = card['training']['calibration']
+    assert card['precision'] == 'int8' and record['frames'] == 12
+    assert record['difference_by_method'][record['method']] == min(
+        record['difference_by_method'].values())
+    assert record['difference'] <= record['difference_by_method'][record['method']]
+    assert card['training']['recipe']['name'] == 'tiny' and not card['accuracy']
+
+
+def test_int8_detects_what_fp32_detects(
+    int8_model: Path, onnx_model: Path, scenes: Path,
+) -> None:
+    assert 0 < changed(onnx_model, int8_model, scenes) < 0.3
+
+
+def test_onnx_runtime_runs_int8_files_with_integers(int8_model: Path, tmp_path: Path) -> None:
+    content = int8_model.read_bytes()
+    assert content.count(SIGNED) == 1
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / 'optimised.onnx')
+    onnxruntime.InferenceSession(
+        content.replace(SIGNED, UNSIGNED), options, providers=['CPUExecutionProvider'])
+    kinds = [n.op_type for n in onnx.load(tmp_path / 'optimised.onnx').graph.node]
+    outputs = 6  # a class and a box convolution per level give FP32
+    convolutions = sum(n.op_type == 'Conv' for n in onnx.load(int8_model).graph.node)
+    assert kinds.count('QLinearConv') >= 0.9 * (convolutions - outputs)
+    assert kinds.count('Relu') == 0
+
+
+def test_the_backends_unsigned_form_detects_the_same(int8_model: Path, scenes: Path) -> None:
+    detector = Detector.load(int8_model)
+    signed = open_session(onnx.load(int8_model), [])
+    for record in load_coco(scenes).images[:4]:
+        detector.detect(read_thermal(record.path))
+        _, scores = signed.run(None, {'images': detector.input})
+        # Beyond the calibrated range int8 saturates and uint8 does not.
+        np.testing.assert_allclose(scores.max(2), detector.scores.max(2), atol=0.02)
+
+
+def test_the_worst_layers_are_left_out_while_it_helps(onnx_model: Path) -> None:
+    model = onnx.load(onnx_model)
+    names = layers(model)
+    gains = {names[3]: 0.3, names[5]: 0.15, names[7]: 0.05}
+
+    class Listed:
+        def difference(self, tried: onnx.ModelProto) -> float:
+            kept = {t.name for t in tried.graph.initializer}
+            return 1 - sum(gain for name, gain in gains.items() if name in kept)
+
+    limits = dict.fromkeys(activations(model), 1.0)
+    left_out, difference = _leave_out(model, limits, Listed(), 1.0)  # type: ignore[arg-type]
+    assert left_out == [names[3], names[5]] and difference == pytest.approx(0.55)
+
+
+def test_a_layer_left_out_keeps_its_weights(onnx_model: Path) -> None:
+    model = onnx.load(onnx_model)
+    limits = dict.fromkeys(activations(model), 1.0)
+    graph = to_int8(model, limits, layers(model)).graph
+    before = {t.name: t for t in model.graph.initializer}
+    assert all(before[t.name] == t for t in graph.initializer if t.name in layers(model))
+    first = next(n for n in to_int8(model, limits, layers(model)[:1]).graph.node
+                 if n.op_type == 'Conv')
+    assert first.input[0] == 'images'
+
+
+def test_activations_that_may_be_negative_are_refused() -> None:
+    names = ['a', 'b']
+    graph = helper.make_graph(
+        [helper.make_node('Conv', ['images', 'w'], ['a']),
+         helper.make_node('Conv', ['a', 'w'], ['b'])], 'bare',
+        [helper.make_tensor_value_info('images', FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info('b', FLOAT, [1, 1, 8, 8])],
+        [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), 'w')])
+    with pytest.raises(UserError, match='may be negative'):
+        to_int8(helper.make_model(graph), dict.fromkeys(names, 1.0))
+
+
+def test_the_zero_point_is_found_by_its_name() -> None:
+    for kind, prefix in ((TensorProto.INT8, SIGNED), (TensorProto.UINT8, UNSIGNED)):
+        tensor = helper.make_tensor(ZERO_POINT, kind, [], b'\0', raw=True)
+        assert tensor.SerializeToString() == prefix + b'\x4a\x01\x00'

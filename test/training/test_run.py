@@ -1,0 +1,140 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training runs: what they leave, that they resume exactly, and that Ctrl-C does no harm."""
+
+import json
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from cgdet_core.data.synthetic import write_coco
+from cgdet_core.detection.checkpoint import load_student
+from cgdet_core.errors import UserError
+from cgdet_core.training.recipe import parse_recipe
+from cgdet_core.training.run import make_card, make_trainer
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(folder: Path, values: dict, *more: str) -> list[str]:
+    recipe = folder / 'recipe.yaml'
+    recipe.write_text(yaml.safe_dump(
+        {**values, 'run': {**values['run'], 'output': str(folder)}}))
+    return [sys.executable, '-m', 'cgdet_core', 'train', str(recipe), *more]
+
+
+def test_a_run_leaves_checkpoints_and_logs(trained: Path) -> None:
+    assert (trained / 'best.ckpt').is_file() and (trained / 'last.ckpt').is_file()
+    assert list((trained / 'logs').glob('events.*'))
+    student, card = load_student(trained / 'last.ckpt')
+    assert card.name == 'tiny' and card.training['seed'] == 0
+    assert card.training['recipe']['optim']['epochs'] == 3
+    data = torch.load(trained / 'last.ckpt', weights_only=True)
+    assert data['epoch'] == 2
+    # The state to deploy is the averaged one, not the latest step's.
+    latest = data['current_model_state']
+    assert any(not torch.equal(v, latest[k]) for k, v in data['state_dict'].items())
+    assert torch.equal(student.head.cls_out.bias, data['state_dict']['student.head.cls_out.bias'])
+
+
+def test_the_card_of_a_run_names_no_folder(trained: Path, recipe_values: dict) -> None:
+    values = {**recipe_values, 'run': {'output': '/somewhere/runs'},
+              'optim': {'init': str(trained / 'last.ckpt')}}
+    card = make_card(parse_recipe(values, 'test'))
+    text = json.dumps(card.to_dict())
+    assert '"annotations.json"' in text and '/' not in text.replace('fp32/', '')
+    assert card.training['init']['recipe']['name'] == 'tiny'
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(
+    tmp_path: Path, trained: Path, recipe_values: dict,
+) -> None:
+    run = subprocess.Popen(command(tmp_path, recipe_values, 'optim.epochs=3'), cwd=ROOT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / 'tiny' / 'last.ckpt'
+    end = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < end:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert torch.load(last, weights_only=True)['epoch'] < 2, 'killed too late to tell anything'
+    result = subprocess.run(command(tmp_path, recipe_values, '--resume'), cwd=ROOT,
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    expected = torch.load(trained / 'last.ckpt', weights_only=True)
+    found = torch.load(last, weights_only=True)
+    for part in ('state_dict', 'current_model_state'):
+        assert expected[part].keys() == found[part].keys()
+        for name, value in expected[part].items():
+            assert torch.equal(value, found[part][name]), name
+
+
+def test_ctrl_c_leaves_only_whole_checkpoints(tmp_path: Path, recipe_values: dict) -> None:
+    run = subprocess.Popen(command(tmp_path, recipe_values, 'optim.epochs=200'), cwd=ROOT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    last = tmp_path / 'tiny' / 'last.ckpt'
+    end = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert 'interrupted' in errors and 'Traceback' not in errors
+    for checkpoint in (tmp_path / 'tiny').glob('*.ckpt'):
+        load_student(checkpoint)
+    assert {p.name for p in (tmp_path / 'tiny').iterdir()} <= {'last.ckpt', 'best.ckpt', 'logs'}
+
+
+@pytest.mark.parametrize('more', [(), ('--resume', 'name=none')])
+def test_neither_overwrites_nor_resumes_nothing(
+    trained: Path, recipe_values: dict, tmp_path: Path, more: tuple[str, ...],
+) -> None:
+    result = subprocess.run(
+        command(tmp_path, recipe_values, f'run.output={trained.parent}', *more), cwd=ROOT,
+        capture_output=True, text=True)
+    assert result.returncode == 1
+    assert ('nothing to resume' if more else 'already holds a run') in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('run', [
+    {'accelerator': 'abacus'},
+    pytest.param({'accelerator': 'gpu'}, marks=pytest.mark.skipif(
+        torch.cuda.is_available(), reason='there is a GPU')),
+    pytest.param({'accelerator': 'gpu', 'devices': 99}, marks=pytest.mark.skipif(
+        not torch.cuda.is_available(), reason='no GPU here'))])
+def test_a_machine_that_cannot_train_is_explained(
+    tmp_path: Path, recipe_values: dict, run: dict,
+) -> None:
+    recipe = parse_recipe({**recipe_values, 'run': {**run, 'output': str(tmp_path)}}, 'test')
+    with pytest.raises(UserError, match=f'run.accelerator={run["accelerator"]} and run.devices'):
+        make_trainer(recipe, progress=False)
+
+
+def test_a_damaged_picture_is_named_although_a_worker_read_it(
+    tmp_path: Path, recipe_values: dict,
+) -> None:
+    annotations = write_coco(tmp_path, 8, 1, 8, (160, 128))
+    (tmp_path / 'thermal' / 'scene_00003.png').write_bytes(b'damaged')
+    result = subprocess.run(
+        command(tmp_path, recipe_values, f'data.train={annotations}', 'run.workers=1'),
+        cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert 'scene_00003.png is not a picture' in result.stderr
