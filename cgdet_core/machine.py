@@ -28,7 +28,7 @@ BUSY = 0.25  # load per core from which on a machine is called busy
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give processor, cores, governor, clock, load, versions, date and commit."""
+    """Return processor, cores, governor, clock, load, versions, date and commit."""
     load = os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0))
     return {
@@ -42,7 +42,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def clock() -> int | None:
-    """Give the mean clock of the cores in MHz, None where the system does not say."""
+    """Return the mean clock of the cores in MHz, None where the system does not say."""
     lines = [line.split(':')[1] for line in (_read(Path('/proc/cpuinfo')) or '').splitlines()
              if line.startswith('cpu MHz')]
     if not lines:  # not in /proc/cpuinfo on ARM
@@ -52,7 +52,7 @@ def clock() -> int | None:
 
 
 def memory() -> dict[str, float | None]:
-    """Give this process's resident memory and its peak since `forget_peak`, in MB."""
+    """Return this process's resident memory and its peak since `forget_peak`, in MB."""
     found: dict[str, float | None] = {'resident': None, 'peak': None}
     names = {'VmRSS': 'resident', 'VmHWM': 'peak'}
     for line in (_read(Path('/proc/self/status')) or '').splitlines():
@@ -93,7 +93,7 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Give the commit of this code, with a plus where it was changed; None outside of git."""
+    """Return the commit of this code, with a plus where it was changed; None outside of git."""
     here = Path(__file__).resolve().parent
     if not (here.parent / '.git').exists():
         return None

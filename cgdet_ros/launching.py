@@ -44,12 +44,12 @@ def declare(arguments: Arguments) -> list[DeclareLaunchArgument]:
 
 
 def value(context: LaunchContext, name: str) -> str:
-    """Give a launch argument without blanks around it; empty if the launch file lacks it."""
+    """Return a launch argument without blanks around it; empty if the launch file lacks it."""
     return str(LaunchConfiguration(name, default='').perform(context)).strip()
 
 
 def existing(path: str, what: str) -> Path:
-    """Give an absolute path; RuntimeError, as launch prints it, if nothing is there."""
+    """Return an absolute path; RuntimeError, as launch prints it, if nothing is there."""
     found = Path(path).expanduser().absolute()
     if not found.exists():
         raise RuntimeError(f'{what} {path} does not exist.')

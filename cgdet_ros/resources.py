@@ -24,7 +24,7 @@ from cgdet_core.errors import UserError
 
 def share_file(pattern: str) -> Path:
     """
-    Give the first file that fits, for example 'models/thermal.onnx'.
+    Return the first file that fits, for example 'models/thermal.onnx'.
 
     Looked for in the installed share folder (colcon), the source checkout, and the prefix of
     a pip installation. UserError if it is in none of them.
@@ -51,8 +51,8 @@ def profile_environment() -> dict[str, str]:
 
 def use_transport_profile() -> None:
     """
-    Give this process and its children the shipped DDS profile, unless the user chose one.
+    Return this process and its children the shipped DDS profile, unless the user chose one.
 
-    Must run before rclpy is initialised.
+    Must run before rclpy is initialized.
     """
     os.environ.update(profile_environment())

@@ -53,7 +53,7 @@ Figures = dict[str, Any]
 
 @contextmanager
 def listening(compressed: bool) -> Iterator[Listener]:
-    """Give a listener for as long as it is needed."""
+    """Return a listener for as long as it is needed."""
     rclpy.init()
     listener = Listener(compressed)
     try:

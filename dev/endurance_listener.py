@@ -71,7 +71,7 @@ class Listener(Node):
 
 
 def create_camera(source: Node, compressed: bool) -> Any:
-    """Give the publisher of a camera."""
+    """Return the publisher of a camera."""
     if compressed:
         return source.create_publisher(CompressedImage, 'image_raw/compressed', 10)
     return source.create_publisher(Image, 'image_raw', 10)

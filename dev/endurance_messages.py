@@ -32,7 +32,7 @@ PNG_SIZE = 16  # where width and height begin in a PNG; the first chunk's checks
 
 
 def picture(size: tuple[int, int], compressed: bool = False, seed: int = 0) -> Any:
-    """Give a synthetic scene as a 16-bit Image, or as the PNG of one."""
+    """Return a synthetic scene as a 16-bit Image, or as the PNG of one."""
     frame = to_counts(Scene.random(seed, *size).render()[0])
     message: Any
     if compressed:
@@ -49,7 +49,7 @@ def _encode(frame: Any, kind: str) -> bytes:
 
 
 def malformed(rng: random.Random, compressed: bool = False) -> Any:
-    """Give a message with something wrong, or everything; now and then it is right after all."""
+    """Return a message with something wrong, or everything; now and then it is right after all."""
     message = _malformed_picture(rng) if compressed else _malformed_image(rng)
     message.header.stamp.sec = rng.choice((0, -2**31, 2**31 - 1, 1_700_000_000))
     message.header.stamp.nanosec = rng.choice((0, 999_999_999, 2**32 - 1))
@@ -73,7 +73,7 @@ def _malformed_picture(rng: random.Random) -> CompressedImage:
 
 
 def _small_picture(rng: random.Random) -> bytes:
-    """Give a PNG, JPEG or TIFF of noise, some in colour or of a depth that no camera has."""
+    """Return a PNG, JPEG or TIFF of noise, some in color or of a depth that no camera has."""
     noise = np.random.default_rng(rng.randrange(2**32))
     shape = rng.choice(((48, 64), (1, 1), (48, 64, 3), (5, 641)))
     kind = rng.choice(('.png', '.png', '.jpg', '.jpg', '.tiff'))

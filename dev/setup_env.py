@@ -105,7 +105,7 @@ def set_up(distribution: str | None) -> None:
 
 
 def sourced_distribution() -> str | None:
-    """Give the name of the ROS 2 distribution this shell has sourced, if any."""
+    """Return the name of the ROS 2 distribution this shell has sourced, if any."""
     if not (os.environ.get('ROS_DISTRO') and os.environ.get('AMENT_PREFIX_PATH')):
         return None
     if _origin('rclpy') is None:
@@ -114,7 +114,7 @@ def sourced_distribution() -> str | None:
 
 
 def stamp(distribution: str | None) -> str:
-    """Give a hash of everything the environment is made from."""
+    """Return a hash of everything the environment is made from."""
     files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
              *sorted(DEV.glob('requirements*.txt')),
              *(path for package in MESSAGES for path in _files(package))]
@@ -288,7 +288,7 @@ def _lock() -> Iterator[None]:
 
 
 def _reusable(distribution: str | None) -> bool:
-    """Tell whether .venv was made by this Python, here, and for the same kind of ROS."""
+    """Return whether .venv was made by this Python, here, and for the same kind of ROS."""
     config, script = VENV / 'pyvenv.cfg', VENV / 'bin' / 'pip'
     if not (config.is_file() and script.is_file() and PYTHON.exists()):
         return False

@@ -48,7 +48,7 @@ def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
 
 
 def parameters(bag: Path, model: Path) -> dict[str, Any]:
-    """Give what an evaluation needs, whatever a robot's parameter file says."""
+    """Return what an evaluation needs, whatever a robot's parameter file says."""
     return {
         'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
         'input_transport': 'compressed' if is_compressed(bag) else 'raw',

@@ -48,22 +48,22 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope='session')
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the COCO file of twelve small 16-bit synthetic frames."""
+    """Return the COCO file of twelve small 16-bit synthetic frames."""
     return write_coco(tmp_path_factory.mktemp('scenes'), 12, 7, 3, (160, 128))
 
 
 @pytest.fixture(scope='session')
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the COCO file of twelve such frames, every second one with an RGB picture."""
+    """Return the COCO file of twelve such frames, every second one with an RGB picture."""
     return write_coco(tmp_path_factory.mktemp('pairs'), 12, 7, 3, (160, 128), rgb=2)
 
 
 @pytest.fixture(scope='session')
 def pooling_teacher() -> Callable[..., Path]:
     """
-    Give a function that writes an ONNX "detector" whose pyramid are colours averaged per cell.
+    Return a function that writes an ONNX "detector" whose pyramid are colors averaged per cell.
 
-    Its features show where a picture's colours are, so that geometry can be checked exactly.
+    Its features show where a picture's colors are, so that geometry can be checked exactly.
     """
     def write(path: Path, batch: int | str = 'n', gain: float = 1.0) -> Path:
         from onnx import checker, helper, save, TensorProto
@@ -88,7 +88,7 @@ def pooling_teacher() -> Callable[..., Path]:
 
 @pytest.fixture(scope='session')
 def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the checkpoint of a tiny RGB detector with random weights."""
+    """Return the checkpoint of a tiny RGB detector with random weights."""
     torch = pytest.importorskip('torch', reason='training is not installed')
     from cgdet_core.detection.checkpoint import checkpoint_entry, KEY
     from cgdet_core.detection.student import Student, StudentConfig
@@ -108,7 +108,7 @@ def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def recipe_values(scenes: Path) -> dict:
-    """Give a recipe that trains a tiny student in seconds."""
+    """Return a recipe that trains a tiny student in seconds."""
     return {
         'name': 'tiny', 'input_size': [160, 128], 'model': TINY,
         'data': {'train': str(scenes), 'val': str(scenes), 'synthetic': 4},
@@ -119,7 +119,7 @@ def recipe_values(scenes: Path) -> dict:
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory: pytest.TempPathFactory, recipe_values: dict) -> Path:
-    """Give the run folder of a tiny student trained by the command line."""
+    """Return the run folder of a tiny student trained by the command line."""
     pytest.importorskip('lightning', reason='training is not installed')
     folder = tmp_path_factory.mktemp('trained')
     recipe = folder / 'tiny.yaml'
@@ -132,7 +132,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, recipe_values: dict) -> Pa
 
 @pytest.fixture(scope='session')
 def onnx_model(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
-    """Give the tiny student as ONNX with its card."""
+    """Return the tiny student as ONNX with its card."""
     path = tmp_path_factory.mktemp('onnx') / 'tiny.onnx'
     result = cgdet('export', trained / 'last.ckpt', '--output', path)
     assert result.returncode == 0, result.stderr
@@ -141,13 +141,13 @@ def onnx_model(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
 
 @pytest.fixture
 def detector(onnx_model: Path) -> Detector:
-    """Give the tiny student, ready to detect."""
+    """Return the tiny student, ready to detect."""
     return Detector.load(onnx_model)
 
 
 @pytest.fixture(params=['none', 'percentile', 'plateau'])
 def normalization(request: pytest.FixtureRequest) -> Normalization:
-    """Give each normalisation that works on every depth."""
+    """Give each normalization that works on every depth."""
     return Normalization(request.param)
 
 
@@ -160,13 +160,13 @@ def cgdet(*arguments: object, **options: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope='session')
 def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
-    """Give the command line as a function."""
+    """Return the command line as a function."""
     return cgdet
 
 
 @pytest.fixture(scope='session')
 def real_data() -> Path:
-    """Give the annotations of rgbt_road; skip where the data set is absent."""
+    """Return the annotations of rgbt_road; skip where the data set is absent."""
     if not (REAL_DATA / 'val_thermal.json').is_file():
         pytest.skip('the data set rgbt_road is not on this machine')
     return REAL_DATA

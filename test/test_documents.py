@@ -35,6 +35,6 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """Give the anchors of a document's headings, as forges make them."""
+    """Return the anchors of a document's headings, as forges make them."""
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
             for heading in re.findall(r'^#+ (.+)$', path.read_text(), re.MULTILINE)}

@@ -50,7 +50,7 @@ def test_limits(shipped: Detector) -> None:
     card = shipped.card
     assert card.classes == ('person', 'bicycle', 'car') and card.input_size == (640, 512)
     assert card.parameters <= 3.15e6 and card.gflops <= 7.5
-    assert 'no licence' in card.training['licence'] and card.accuracy
+    assert 'no license' in card.training['license'] and card.accuracy
     assert card.training['init']['recipe']['optim']['epochs'] == 40
 
 

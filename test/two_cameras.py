@@ -53,8 +53,8 @@ def write_two_cameras(
             data = cv2.imencode(form, frame)[1].ravel()
             return t['sensor_msgs/msg/CompressedImage'](
                 header=header(stamp, topic), format=form[1:], data=data)
-        grey = {np.uint8: 'mono8', np.uint16: 'mono16', np.float32: '32FC1'}
-        kind = grey[frame.dtype.type] if frame.ndim == 2 else {2: 'yuv422', 3: 'bgr8'}[
+        gray = {np.uint8: 'mono8', np.uint16: 'mono16', np.float32: '32FC1'}
+        kind = gray[frame.dtype.type] if frame.ndim == 2 else {2: 'yuv422', 3: 'bgr8'}[
             frame.shape[2]]
         return t['sensor_msgs/msg/Image'](
             header=header(stamp, topic), height=frame.shape[0], width=frame.shape[1],
@@ -107,7 +107,7 @@ def _info(t: Any, header: Any, size: tuple[int, int], k: np.ndarray, d: list[flo
 
 
 def scene(i: int, size: tuple[int, int] = (160, 128)) -> np.ndarray:
-    """Give 14-bit counts with noise and a warm square that moves to the right with i."""
+    """Return 14-bit counts with noise and a warm square that moves to the right with i."""
     rng = np.random.default_rng(i)
     frame = rng.normal(8000, 8, size[::-1])
     x = 10 + 9 * i % (size[0] - 50)
@@ -115,7 +115,7 @@ def scene(i: int, size: tuple[int, int] = (160, 128)) -> np.ndarray:
     return frame.astype(np.uint16)
 
 
-def centre(mask: np.ndarray) -> np.ndarray:
-    """Give the centre of a mask's pixels, x and y."""
+def center(mask: np.ndarray) -> np.ndarray:
+    """Return the center of a mask's pixels, x and y."""
     ys, xs = np.nonzero(mask)
     return np.array([xs.mean(), ys.mean()])

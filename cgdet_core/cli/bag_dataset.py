@@ -31,7 +31,7 @@ def bag_to_dataset(
     thermal_topic: Annotated[str | None, typer.Option(
         help='Thermal images, raw or compressed; needed where there are several.')] = None,
     rgb_topic: Annotated[str | None, typer.Option(
-        help='Colour images, raw or compressed; without it the set is thermal alone.')] = None,
+        help='Color images, raw or compressed; without it the set is thermal alone.')] = None,
     max_gap_ms: Annotated[float, typer.Option(
         min=0, help='Most time between thermal frame and RGB image of a pair.')] = 20.0,
     rgb_offset_ms: Annotated[float, typer.Option(

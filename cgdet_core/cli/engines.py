@@ -111,7 +111,7 @@ def engines_list() -> None:
         else:
             key = found.key
             kind = '' if key.kind == 'engine' else f' ({key.kind})'
-            cells = [found.model, f'{key.flavour} {key.version}{kind}',
+            cells = [found.model, f'{key.flavor} {key.version}{kind}',
                      key.gpu or ' '.join(key.targets), key.precision]
         total += size
         table.add_row(*cells, f'{size / 1e6:.1f}', f'{used:%Y-%m-%d %H:%M}')
@@ -157,17 +157,17 @@ def engines_clean(
 
 
 def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[str, ...], str]':
-    """Choose what to build with and for: flavour, targets, and the GPU's name if one is needed."""
+    """Choose what to build with and for: flavor, targets, and the GPU's name if one is needed."""
     from cgdet_core.runtime.tensorrt.building import (
         check_targets,
-        FLAVOURS,
+        FLAVORS,
         load_tensorrt,
         Unavailable,
     )
     from cgdet_core.runtime.tensorrt.session import check_device
 
-    if backend not in ('auto', *FLAVOURS):
-        raise UserError(f'--backend must be auto, {" or ".join(FLAVOURS)}, not {backend!r}.')
+    if backend not in ('auto', *FLAVORS):
+        raise UserError(f'--backend must be auto, {" or ".join(FLAVORS)}, not {backend!r}.')
     if targets and backend == 'tensorrt':
         raise UserError('TensorRT builds for the GPU in this machine; --target needs '
                         '--backend tensorrt_rtx.')

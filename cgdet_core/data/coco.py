@@ -22,11 +22,11 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import is_grey
+from cgdet_core.runtime.imaging.frames import is_gray
 import numpy as np
 from numpy.typing import NDArray
 
-GREY_SAMPLE = 8  # pictures that tell a thermal set from a set of colour pictures
+GRAY_SAMPLE = 8  # pictures that tell a thermal set from a set of color pictures
 
 
 @dataclass
@@ -67,7 +67,7 @@ def load_coco(
     folder or that folder's parent. classes: map categories to these names by name and drop
     the others; by default the file's categories in the order of their ids. channels: 3 gives
     the RGB pictures of a thermal set, with its boxes, and leaves out frames without one; a set
-    of colour pictures stays as it is. UserError says what is wrong: no such file, no COCO, no
+    of color pictures stays as it is. UserError says what is wrong: no such file, no COCO, no
     common class, pictures missing.
     """
     path = Path(path)
@@ -98,15 +98,15 @@ def _seen_in_rgb(coco: CocoSet) -> CocoSet:
     paired = [r for r in coco.images if r.rgb_path is not None]
     if paired:
         return replace(coco, images=[_with_rgb(r) for r in paired])
-    some = coco.images[::max(1, len(coco.images) // GREY_SAMPLE)]
-    if all(is_grey(r.path) for r in some):
+    some = coco.images[::max(1, len(coco.images) // GRAY_SAMPLE)]
+    if all(is_gray(r.path) for r in some):
         raise UserError(f'{coco.path} is a thermal set without RGB pictures (rgb_file_name), '
                         'which a model of model.in_channels=3 needs.')
     return coco
 
 
 def _with_rgb(record: ImageRecord) -> ImageRecord:
-    """Give a frame's RGB picture with the frame's boxes, in the picture's pixels."""
+    """Return a frame's RGB picture with the frame's boxes, in the picture's pixels."""
     from PIL import Image  # reads a size without the pixels; comes with training alone
 
     assert record.rgb_path is not None
@@ -200,7 +200,7 @@ def annotations_of(
     detections: Detections, image_id: int, first_id: int,
 ) -> list[dict[str, Any]]:
     """
-    Give COCO annotations with scores, boxes as x, y, width, height; category = label + 1.
+    Return COCO annotations with scores, boxes as x, y, width, height; category = label + 1.
 
     The empty segmentation is what CVAT's import asks for.
     """

@@ -54,8 +54,8 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
         if box['image_id'] not in ids or box['category_id'] not in categories:
             raise UserError(f'{labels} has a box of an image or a category that it does not list: '
                             f'{json.dumps(box)[:120]}')
-    labelled = set(ids.values())
-    kept = [frame for frame in ours['images'] if frame['id'] in labelled]
+    labeled = set(ids.values())
+    kept = [frame for frame in ours['images'] if frame['id'] in labeled]
     boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
     content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
     write_json(output, content, indent=None)
@@ -63,7 +63,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
 
 
 def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Give the frame whose path ends most alike."""
+    """Return the frame whose path ends most alike."""
     if not frames:
         raise UserError(f'{name} is not in {path}.')
     wanted = PurePosixPath(name).with_suffix('').parts[::-1]

@@ -34,12 +34,12 @@ MIN_BOX = 6  # pixels; smaller objects are not drawn
 
 @dataclass
 class Actor:
-    """One object on the ground plane: x in metres to the right, z in metres ahead."""
+    """One object on the ground plane: x in meters to the right, z in meters ahead."""
 
     label: int
     x: float
     z: float
-    speed: float  # metres per frame, to the right
+    speed: float  # meters per frame, to the right
     seed: int
 
 
@@ -95,21 +95,21 @@ class Scene:
         """
         Draw the same moment as an RGB camera sees it, (height, width, 3) uint8.
 
-        Cold things are bright, every actor has a colour, and two of five scenes are at night.
+        Cold things are bright, every actor has a color, and two of five scenes are at night.
         """
         image, owner, _ = self._compose(np.random.default_rng(self.seed), frame)
         rng = np.random.default_rng((self.seed, 1 << 20))
         light = 0.2 if rng.random() < 0.4 else 1.0
-        colours = rng.uniform(0.1, 1.0, (len(self.actors) + 1, 3))
-        colours[-1] = 0.9, 1.0, 1.1  # of the background, whose owner is -1
+        colors = rng.uniform(0.1, 1.0, (len(self.actors) + 1, 3))
+        colors[-1] = 0.9, 1.0, 1.1  # of the background, whose owner is -1
         shade = cv2.normalize(-image, None, 50, 230, cv2.NORM_MINMAX)[..., None]
-        picture = light * shade * colours[owner] + rng.normal(0, 4, (*image.shape, 3))
+        picture = light * shade * colors[owner] + rng.normal(0, 4, (*image.shape, 3))
         return np.clip(picture, 0, 255).astype(np.uint8)
 
     def _compose(
         self, rng: np.random.Generator, frame: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.int16], list[tuple[int, int, int]]]:
-        """Give temperatures, the actor of each pixel (-1: none), and (actor, label, pixels)."""
+        """Return temperatures, the actor of each pixel (-1: none), and (actor, label, pixels)."""
         ambient = float(rng.uniform(265, 303))
         image = _background(rng, self.width, self.height, ambient)
         owner = np.full(image.shape, -1, np.int16)
@@ -122,7 +122,7 @@ class Scene:
 
 
 def to_counts(kelvin: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Give a radiometric camera's 16-bit counts, hundredths of a kelvin."""
+    """Return a radiometric camera's 16-bit counts, hundredths of a kelvin."""
     return np.clip(np.rint(kelvin * 100), 0, 65535).astype(np.uint16)
 
 
@@ -169,7 +169,7 @@ def _draw(
     """Draw an actor into the image and give the mask of its pixels."""
     rng = np.random.default_rng((seed, actor.seed))
     height, width = image.shape
-    scale = _focal(width) / actor.z  # pixels per metre
+    scale = _focal(width) / actor.z  # pixels per meter
     x = width / 2 + (actor.x + actor.speed * frame) * scale
     ground = height * 0.45 + 1.6 * scale
     fade = float(np.exp(-actor.z / 90))
@@ -183,7 +183,7 @@ def _draw(
 
 
 class _Pen:
-    """Draw in metres relative to the point where an actor stands."""
+    """Draw in meters relative to the point where an actor stands."""
 
     def __init__(self, layer: NDArray[np.float32], x: float, ground: float, scale: float):
         self.layer, self.x, self.ground, self.scale = layer, x, ground, scale
@@ -191,8 +191,8 @@ class _Pen:
     def _at(self, x: float, y: float) -> tuple[int, int]:
         return round((self.x + x * self.scale) * 16), round((self.ground - y * self.scale) * 16)
 
-    def _len(self, metres: float) -> int:
-        return max(1, round(metres * self.scale))
+    def _len(self, meters: float) -> int:
+        return max(1, round(meters * self.scale))
 
     def line(self, a: tuple[float, float], b: tuple[float, float], w: float, warm: float) -> None:
         cv2.line(self.layer, self._at(*a), self._at(*b), warm + 20, self._len(w), cv2.LINE_8, 4)

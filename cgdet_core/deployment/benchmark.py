@@ -62,11 +62,11 @@ class Plan:
 
     @property
     def frames_a_round(self) -> int:
-        """Give the frames of one turn, so that all turns have at least those asked for."""
+        """Return the frames of one turn, so that all turns have at least those asked for."""
         return -(-self.frames // self.rounds)
 
     def contestants(self, folder: Path) -> list[Contestant]:
-        """Give every model on every backend, the peers, the yardstick (written to folder)."""
+        """Return every model on every backend, the peers, the yardstick (written to folder)."""
         threads = self.threads or all_cores()
         size = load_card(self.models[0]).input_size
         chosen = [Contestant(m, b, threads, size=self.source)
@@ -232,7 +232,7 @@ def _result(seat: Seat, plan: Plan) -> Report:
 
 
 def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
-    """Give p50, p95, p99 and the largest of seconds, in milliseconds."""
+    """Return p50, p95, p99 and the largest of seconds, in milliseconds."""
     found = np.percentile(seconds * 1e3, list(SHARES.values()))
     return {name: round(float(value), 3) for name, value in zip(SHARES, found)}
 

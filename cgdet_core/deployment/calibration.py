@@ -73,7 +73,7 @@ def _spread(total: int, count: int) -> list[int]:
 def network_inputs(
     detector: Detector, calibration: CalibrationFrames, most: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Give frames as the network sees them, (1, 1, H, W): all, or `most` spread over them."""
+    """Return frames as the network sees them, (1, 1, H, W): all, or `most` spread over them."""
     total = len(calibration.frames)
     for i in _spread(total, total if most is None else most):
         try:
@@ -87,7 +87,7 @@ def open_session(model: ModelProto, outputs: Iterable[str]) -> onnxruntime.Infer
     """
     Open a model in ONNX Runtime so that tensors inside are outputs as well.
 
-    Quantised values are worked on in FP32 here, which gives what int8 kernels give, TensorRT's
+    Quantized values are worked on in FP32 here, which gives what int8 kernels give, TensorRT's
     among them, and for single trials is faster than ONNX Runtime's own.
     """
     shown = ModelProto()
@@ -134,7 +134,7 @@ def ranges(
 
 
 def least_error(values: NDArray[np.float32], most: float) -> float:
-    """Give the limit up to `most` at which rounded and clipped magnitudes lie nearest."""
+    """Return the limit up to `most` at which rounded and clipped magnitudes lie nearest."""
     values = values[:: 1 + len(values) // 50_000]
     steps = CLIPS * most / LEVELS
     errors = [np.square(np.minimum(np.rint(values / s), LEVELS) * s - values).mean()

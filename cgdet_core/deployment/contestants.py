@@ -162,7 +162,7 @@ class PeerRunner:
         return feed
 
     def _open(self, axis: int, axes: int, batch: int, name: str) -> int:
-        """Give a size for an open axis: the batch, or the first model's height or width."""
+        """Return a size for an open axis: the batch, or the first model's height or width."""
         if axis == 0:
             return batch
         if axes == 4 and axis >= 2:
@@ -191,7 +191,7 @@ def serve(contestant: Contestant, pipe: Connection) -> None:
 
 
 def all_cores() -> int:
-    """Give the cores that this process may use."""
+    """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

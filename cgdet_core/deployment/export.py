@@ -23,7 +23,7 @@ import warnings
 
 from cgdet_core.deployment.calibration import CalibrationFrames
 from cgdet_core.deployment.fp16 import to_half
-from cgdet_core.deployment.sensitivity import quantise
+from cgdet_core.deployment.sensitivity import quantize
 from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.student import DeployedStudent
 from cgdet_core.errors import UserError
@@ -49,7 +49,7 @@ def export(
     calibration: CalibrationFrames | None = None, dynamic_batch: bool = False,
 ) -> ModelCard:
     """
-    Export for deployment: normalisation folded, decoding and top-k inside.
+    Export for deployment: normalization folded, decoding and top-k inside.
 
     source: a checkpoint, or the FP32 ONNX file of one, which keeps its batch. Input `images`
     (N, 1, H, W) float32 in [0, 1]; outputs `boxes` (N, K, 4) x1, y1, x2, y2 in input pixels and
@@ -126,6 +126,6 @@ def _convert(
         model = to_half(model)
     else:
         detector = Detector(card, OnnxRuntimeBackend(path, card))
-        model, training['calibration'] = quantise(model, detector, calibration)
+        model, training['calibration'] = quantize(model, detector, calibration)
     onnx.save(model, path)
     return replace(card, training=training, accuracy={})

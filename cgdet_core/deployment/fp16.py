@@ -26,7 +26,7 @@ def to_half(model: ModelProto) -> ModelProto:
     Convert an exported FP32 graph; weights, biases and features become FP16.
 
     Every tensor has one type, as strongly typed TensorRT networks and ONNX Runtime ask for, with
-    casts at `images` and where decoding (top-k, softmax over bins, centres, sigmoid) begins.
+    casts at `images` and where decoding (top-k, softmax over bins, centers, sigmoid) begins.
     """
     half = ModelProto()
     half.CopyFrom(model)

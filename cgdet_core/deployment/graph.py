@@ -20,7 +20,7 @@ from onnx import GraphProto, NodeProto
 
 
 def network_nodes(graph: GraphProto) -> list[NodeProto]:
-    """Give the convolutions and all nodes before one, in order: the student without decoding."""
+    """Return the convolutions and all nodes before one, in order: the student without decoding."""
     made_by = {name: node for node in graph.node for name in node.output}
     found: set[str] = set()
     waiting = [node for node in graph.node if node.op_type == 'Conv']
@@ -33,7 +33,7 @@ def network_nodes(graph: GraphProto) -> list[NodeProto]:
 
 
 def consumers(graph: GraphProto) -> dict[str, list[NodeProto]]:
-    """Give the nodes that read each tensor."""
+    """Return the nodes that read each tensor."""
     found: dict[str, list[NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in dict.fromkeys(node.input):

@@ -36,15 +36,15 @@ def to_int8(
     model: ModelProto, limits: Mapping[str, float], left_out: Collection[str] = (),
 ) -> ModelProto:
     """
-    Quantise the convolutions of an exported FP32 graph, and what lies between them.
+    Quantize the convolutions of an exported FP32 graph, and what lies between them.
 
     limits: the largest magnitude of each tensor in `activations`; left_out: names of weights
     whose convolutions stay FP32. Activations have one scale per tensor, weights one per output
     channel, all zero points are 0; biases stay FP32, since TensorRT takes no int32 ones.
     """
-    quantised = ModelProto()
-    quantised.CopyFrom(model)
-    graph = quantised.graph
+    quantized = ModelProto()
+    quantized.CopyFrom(model)
+    graph = quantized.graph
     shared = _shared(graph, limits)
     scales = {name: np.float32(shared[name] / LEVELS) for name in _chosen(graph, left_out)}
     convolutions = _convolutions(graph, left_out)
@@ -69,7 +69,7 @@ def to_int8(
     del graph.initializer[:]
     graph.initializer.extend([*kept, *constants])
     replace_nodes(graph, nodes)
-    return quantised
+    return quantized
 
 
 def layers(model: ModelProto) -> list[str]:
@@ -91,7 +91,7 @@ def _convolutions(graph: GraphProto, left_out: Collection[str]) -> dict[str, lis
 
 
 def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
-    """Give the tensors that quantised layers read or make, but for the network's outputs."""
+    """Return the tensors that quantized layers read or make, but for the network's outputs."""
     network = network_nodes(graph)
     read = {name for node in network for name in node.input}
     found: set[str] = set()
@@ -112,7 +112,7 @@ def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
 
 
 def _shared(graph: GraphProto, limits: Mapping[str, float]) -> dict[str, float]:
-    """Give tensors that share a scale the largest limit among them."""
+    """Return tensors that share a scale the largest limit among them."""
     group = {name: name for name in limits}
 
     def root(name: str) -> str:

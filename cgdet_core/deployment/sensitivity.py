@@ -38,11 +38,11 @@ LEAST_GAIN = 0.1  # of the difference, that leaving a layer out must save
 MOST_LEFT_OUT = 0.1  # of the layers
 
 
-def quantise(
+def quantize(
     model: ModelProto, detector: Detector, calibration: CalibrationFrames,
 ) -> tuple[ModelProto, dict[str, Any]]:
     """
-    Quantise an exported FP32 graph as its detections on the frames tell; a record says how.
+    Quantize an exported FP32 graph as its detections on the frames tell; a record says how.
 
     The calibration method with the least difference to FP32 is taken. Then each layer is tried
     in FP32 alone, and the layers that matter most are left out one after the other, while each
@@ -102,7 +102,7 @@ class Judge:
         self._truth = list(self._run(model))
 
     def difference(self, model: ModelProto) -> float:
-        """Give the mean difference of a model's detections."""
+        """Return the mean difference of a model's detections."""
         return float(np.mean([
             self._differ(*truth, *found) for truth, found in zip(self._truth, self._run(model))]))
 

@@ -133,7 +133,7 @@ class _Precision:
             metric.update(detections, truth)
 
     def compute(self) -> Report:
-        """Give AP and AP50 of both and the drop, or why there is none."""
+        """Return AP and AP50 of both and the drop, or why there is none."""
         if not self.metrics or not self.objects:
             return {'AP': None, 'AP50': None, 'why_no_AP': self.why_not}
         first, second = (metric.compute() for metric in self.metrics)
@@ -183,7 +183,7 @@ def verify(
 
 
 def check_pair(model: ModelCard, against: ModelCard, score_threshold: float | None) -> float:
-    """Give the score from which on detections count; UserError if the models do not compare."""
+    """Return the score from which on detections count; UserError if the models do not compare."""
     for name in ('classes', 'channels'):
         ours, theirs = getattr(model, name), getattr(against, name)
         if ours != theirs:

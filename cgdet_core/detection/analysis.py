@@ -32,12 +32,12 @@ DUPLICATE_SCORE = 0.25  # least score of a box that counts as one more box of an
 DUPLICATE_SHARE = 0.5  # the same relative to the object's best box: whatever the calibration
 RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compared
 MATCH_SCORE = 0.3  # least score of a detection, as in deployment (card.score_threshold)
-NEIGHBOURS = 5  # whose classes are compared in the feature space
+NEIGHBORS = 5  # whose classes are compared in the feature space
 MOST_OBJECTS = 2000  # in the feature space's numbers, whose memory grows with the square
 
 
 def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Give the IoU (A, B) of boxes (A, 4) and (B, 4), x1, y1, x2, y2."""
+    """Return the IoU (A, B) of boxes (A, 4) and (B, 4), x1, y1, x2, y2."""
     a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = sides.clip(min=0).prod(-1)
@@ -48,7 +48,7 @@ def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 def candidates(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], least: float,
 ) -> Detections:
-    """Give boxes (K, 4) with scores (K, classes) as detections, without suppressing any."""
+    """Return boxes (K, 4) with scores (K, classes) as detections, without suppressing any."""
     cells, labels = np.nonzero(scores >= least)
     return Detections(boxes[cells], scores[cells, labels], labels)
 
@@ -59,7 +59,7 @@ def boxes_per_object(
     """
     Count the boxes of each object (M,), crowds left out.
 
-    A box belongs to the object of its class that it overlaps most, if IoU >= 0.5: a neighbour's
+    A box belongs to the object of its class that it overlaps most, if IoU >= 0.5: a neighbor's
     box in a dense group is no duplicate. share: count only boxes whose score is at least this
     share of the object's best one's, and that one's at least DUPLICATE_SCORE.
     """
@@ -73,7 +73,7 @@ def boxes_per_object(
 def _owners(
     found: Detections, truth: ImageRecord,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Give the object of each box (D,), -1 for none, and each object's best score (M,) or 0."""
+    """Return the object of each box (D,), -1 for none, and each object's best score (M,) or 0."""
     real = truth.crowd == 0
     objects, labels = truth.boxes[real], truth.labels[real]
     best = np.zeros(len(objects))
@@ -89,7 +89,7 @@ def scores_of_objects(
     found: Detections, truth: ImageRecord,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """
-    Give the scores of all boxes that belong to an object, and each object's best score (M,).
+    Return the scores of all boxes that belong to an object, and each object's best score (M,).
 
     As in `boxes_per_object`; 0 for an object without a box.
     """
@@ -109,7 +109,7 @@ def duplicates_at_recall(
     frames: list[tuple[NDArray[np.float32], NDArray[np.float64]]],
 ) -> dict[str, float | None]:
     """
-    Give duplicates per found object at the score that finds a share of the objects, by share.
+    Return duplicates per found object at the score that finds a share of the objects, by share.
 
     frames: the `scores_of_objects` of each. Detectors of different confidence are compared
     fairly so: a fixed score lets the surer one show more boxes. None where that share is not
@@ -128,7 +128,7 @@ def duplicates_at_recall(
 
 def match(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
     """
-    Give the object of each detection (D,), -1 for none and -2 for a crowd's.
+    Return the object of each detection (D,), -1 for none and -2 for a crowd's.
 
     Classes do not matter, so that confusions show. The detection of the greatest score chooses
     first, the free object that it overlaps most, if IoU >= 0.5.
@@ -168,7 +168,7 @@ def confusion(found: Detections, truth: ImageRecord, classes: int) -> NDArray[np
 
 
 def confused(counts: NDArray[np.int64]) -> float | None:
-    """Give the share of matched objects whose detection has another class."""
+    """Return the share of matched objects whose detection has another class."""
     matched = counts[:-1, :-1]
     return float(1 - matched.trace() / matched.sum()) if matched.sum() else None
 
@@ -180,7 +180,7 @@ def separability(
     Say how well classes lie apart among the objects' features (M, C).
 
     Distances are 1 - cosine, seen from the mean of all. silhouette: the mean over classes of the
-    mean silhouette (Rousseeuw, 1987) of its objects, in [-1, 1]. neighbours: the mean over
+    mean silhouette (Rousseeuw, 1987) of its objects, in [-1, 1]. neighbors: the mean over
     classes of the share of objects whose class is the most frequent one among the 5 nearest
     objects of other frames (M,). None with fewer than two classes of two objects each.
     """
@@ -201,7 +201,7 @@ def separability(
     outer = mean.min(1)
     silhouette = (outer - inner) / np.maximum(np.maximum(outer, inner), 1e-9)
     distance[frames[:, None] == frames[None]] = np.inf
-    near = np.argsort(distance, 1, kind='stable')[:, :NEIGHBOURS]
+    near = np.argsort(distance, 1, kind='stable')[:, :NEIGHBORS]
     real = np.isfinite(np.take_along_axis(distance, near, 1))
     votes = (member[near] * real[..., None]).sum(1)
     right = votes.argmax(1) == own
@@ -211,14 +211,14 @@ def separability(
 
 
 def directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give the features (M, C) seen from their mean, as unit vectors."""
+    """Return the features (M, C) seen from their mean, as unit vectors."""
     values = features.astype(np.float64)
     values = values - values.mean(0)
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
 
 
 def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give the two principal components (M, 2) of the objects' directions."""
+    """Return the two principal components (M, 2) of the objects' directions."""
     values = directions(features)
     values -= values.mean(0)
     _, _, axes = np.linalg.svd(values, full_matrices=False)

@@ -40,7 +40,7 @@ def assign(
     Alignment t = s^alpha * u^beta, s the score of the object's class and u the IoU (TOOD,
     arXiv 2108.07755, eq. 1). The top_k candidate cells per object are positive; a cell wanted
     by several objects goes to the one with the larger IoU. The soft target is t rescaled so
-    that its maximum per object is that object's best IoU. Candidates have their centre in the
+    that its maximum per object is that object's best IoU. Candidates have their center in the
     box, a box smaller than two cells counting as two cells wide: distant people are narrower
     than a cell.
 

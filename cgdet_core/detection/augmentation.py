@@ -89,7 +89,7 @@ def mosaic(
     samples: list[Sample], size: tuple[int, int], scale: tuple[float, float], min_visible: float,
 ) -> Sample:
     """
-    Join windows of four samples around a random centre (YOLOv4, arXiv 2004.10934).
+    Join windows of four samples around a random center (YOLOv4, arXiv 2004.10934).
 
     Tiles whose frame has an RGB picture keep their view of it.
     """

@@ -132,7 +132,7 @@ def detect_bags(
 
 def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Report:
     """
-    Give AP over the frames of all bags together, and `bags` with that of each.
+    Return AP over the frames of all bags together, and `bags` with that of each.
 
     path: of the annotations, for the set that is scored. Bags with an error are in `failed`.
     """
@@ -161,7 +161,7 @@ def write_curves(
 
 
 def hardest(parts: Sequence[Report], count: int) -> list[str]:
-    """Give the names of the bags of the lowest AP50, which those without objects do not have."""
+    """Return the names of the bags of the lowest AP50, which those without objects do not have."""
     scored = [part for part in parts if part['AP50'] is not None]
     return [part['bag'] for part in sorted(scored, key=lambda part: part['AP50'])[:count]]
 
@@ -207,7 +207,7 @@ def write_worst(
             frames.append((bag, stamp, sure, judge(sure, bag.truth[stamp])))
             places.append(len(costs))
             costs.append(frames[-1][3].cost)
-        costs += [0.0] * APART  # frames of different bags are never neighbours
+        costs += [0.0] * APART  # frames of different bags are never neighbors
     number_of = {place: number for number, place in enumerate(places)}
     chosen = [frames[number_of[i]] for i in choose(np.array(costs), count)]
     listed: list[dict[str, Any]] = []

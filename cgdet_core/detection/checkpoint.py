@@ -32,7 +32,7 @@ KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
 
 
 def checkpoint_entry(card: ModelCard, config: StudentConfig) -> dict[str, Any]:
-    """Give what a checkpoint must hold beside its weights, as plain values."""
+    """Return what a checkpoint must hold beside its weights, as plain values."""
     return {'card': card.to_dict(), 'model': config.model_dump(mode='json')}
 
 

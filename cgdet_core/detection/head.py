@@ -29,7 +29,7 @@ class DecoupledHead(nn.Module):
     Separate towers for class and box (FCOS, arXiv 1904.01355; YOLOX, arXiv 2107.08430). The
     distance to each side is a distribution over `bins` integers in units of the level's
     stride (Generalized Focal Loss, arXiv 2006.04388). Levels differ in their statistics, so
-    each keeps its own normalisation and scale through a 1x1 convolution before the towers.
+    each keeps its own normalization and scale through a 1x1 convolution before the towers.
 
     Input P3, P4, P5 (N, C, H_l, W_l); output logits (N, A, num_classes) and distributions
     (N, A, 4, bins), A = cells of all levels, P3 first, row by row.
@@ -62,7 +62,7 @@ class DecoupledHead(nn.Module):
 
 def cell_centers(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """
-    Give the centre (x, y) in input pixels and the stride of every cell, P3 first.
+    Return the center (x, y) in input pixels and the stride of every cell, P3 first.
 
     Returns centers (A, 2) and strides (A, 1), float32, for an input of height x width pixels.
     """

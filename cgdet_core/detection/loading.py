@@ -140,7 +140,7 @@ class AugmentedFrames(Dataset[Sample]):
         return sum(len(s) for s in self.sources)
 
     def frame(self, index: int) -> Sample:
-        """Give the plain sample number `index` over all sources."""
+        """Return the plain sample number `index` over all sources."""
         for source in self.sources:
             if index < len(source):
                 return source[index]
@@ -179,7 +179,7 @@ class AugmentedFrames(Dataset[Sample]):
         return alike[torch.randint(len(alike), (3,))].tolist()
 
     def _teach(self, teacher: TeacherInput, views: list[View]) -> Any:
-        """Give features and masks on the sample's cells, or without a cache pixels."""
+        """Return features and masks on the sample's cells, or without a cache pixels."""
         if teacher.cache is None:
             return teacher.pixels(views, self.size) if views else None
         features, masks = teacher.empty(self.size[::-1])

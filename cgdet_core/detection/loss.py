@@ -48,7 +48,7 @@ def varifocal_loss(
 
 def distribution_focal_loss(distributions: Tensor, distances: Tensor) -> Tensor:
     """
-    Give the distribution focal loss per box (GFL, arXiv 2006.04388, eq. 6).
+    Return the distribution focal loss per box (GFL, arXiv 2006.04388, eq. 6).
 
     distributions (P, 4, bins) logits, distances (P, 4) in units of the stride; returns (P,),
     the mean over the four sides. Distances beyond the last bin are clipped to it.
@@ -73,7 +73,7 @@ def detection_loss(
     logits (N, A, C) and distributions (N, A, 4, bins) as the head gives them; targets: one dict an
     image with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
     `ignored` (I, 4), regions whose cells are no negatives (COCO's iscrowd); image_size (height,
-    width). All terms are normalised by the sum of the soft targets, averaged over the ranks.
+    width). All terms are normalized by the sum of the soft targets, averaged over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()

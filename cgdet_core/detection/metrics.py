@@ -45,7 +45,7 @@ class CocoMetric:
               'area': torch.from_numpy(truth.areas), 'iscrowd': torch.from_numpy(truth.crowd)}])
 
     def compute(self) -> Report:
-        """Give AP, AP50, AP75, AP_small/medium/large and per_class.<name>.{AP, AP50}."""
+        """Return AP, AP50, AP75, AP_small/medium/large and per_class.<name>.{AP, AP50}."""
         result, precision = self._result()
         per_class: dict[str, dict[str, float | None]] = {
             name: {'AP': None, 'AP50': None} for name in self.classes}
@@ -67,7 +67,7 @@ class CocoMetric:
         return found
 
     def _result(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Give torchmetrics' values and precision (IoU 0.5:0.95, recall, classes as seen)."""
+        """Return torchmetrics' values and precision (IoU 0.5:0.95, recall, classes as seen)."""
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             result = self.metric.compute()

@@ -110,7 +110,7 @@ def _cores() -> int:
 
 
 def _cluster_share(ray: Any, workers: int, jobs: int) -> tuple[int, int]:
-    """Give workers and threads of each, which fit on the smallest machine of a cluster."""
+    """Return workers and threads of each, which fit on the smallest machine of a cluster."""
     cores = [int(n['Resources'].get('CPU', 0)) for n in ray.nodes() if n['Alive']]
     cores = [c for c in cores if c]
     if not cores:

@@ -55,7 +55,7 @@ def open_detector(model: Path, backend: str = 'auto', threads: int = 0) -> Detec
 
 
 def source_frames(source: str | Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Give (name, raw frame) of a picture, a folder of pictures, a video or a bag."""
+    """Return (name, raw frame) of a picture, a folder of pictures, a video or a bag."""
     path = Path(source)
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
@@ -95,7 +95,7 @@ def _video(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 def detect_named(
     detector: Detector, frame: NDArray[Any], name: object, threshold: float | None,
 ) -> Detections:
-    """Detect; a frame that cannot be normalised is a UserError that names it."""
+    """Detect; a frame that cannot be normalized is a UserError that names it."""
     try:
         return detector.detect(frame, threshold)
     except ValueError as error:

@@ -65,7 +65,7 @@ def make_sample(
 
 class CocoFrames:
     """
-    Frames of a COCO set: thermal ones normalised, or with `channels` = 3 RGB pictures.
+    Frames of a COCO set: thermal ones normalized, or with `channels` = 3 RGB pictures.
 
     Frames larger than `fit` = (width, height), the most that training can use of them, are
     shrunk into it. Once read they stay in memory, in every worker, up to `cache_bytes`; as

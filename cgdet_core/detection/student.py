@@ -29,7 +29,7 @@ Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
 class StudentConfig(BaseModel):
-    """Give the sizes of the student; the defaults make the shipped model."""
+    """Return the sizes of the student; the defaults make the shipped model."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
     in_channels: Literal[1, 3] = 1  # 3: RGB pictures, for a teacher
@@ -58,7 +58,7 @@ class Student(nn.Module):
             num_classes, config.neck_channels, config.head_channels, config.bins)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """Give P3, P4, P5, each (N, neck_channels, H/stride, W/stride)."""
+        """Return P3, P4, P5, each (N, neck_channels, H/stride, W/stride)."""
         return self.neck(self.backbone(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,9 +67,9 @@ class Student(nn.Module):
 
 class DeployedStudent(nn.Module):
     """
-    Give final boxes and scores: what is exported and what every evaluation runs.
+    Return final boxes and scores: what is exported and what every evaluation runs.
 
-    Normalisation layers are folded into the convolutions; decoding and the selection of the
+    Normalization layers are folded into the convolutions; decoding and the selection of the
     `top_k` best cells happen inside. Input (N, C, H, W) of exactly `input_size` = (W, H);
     output boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes) in
     [0, 1], ordered by each box's best score. Non-maximum suppression is the runtime's.

@@ -69,7 +69,7 @@ class StudentTraining(lightning.LightningModule):
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
 
     def setup(self, stage: str) -> None:
-        # Here, as loading workers start when the optimiser asks for the number of steps.
+        # Here, as loading workers start when the optimizer asks for the number of steps.
         if self.guide is not None and stage == 'fit':
             progress = self.trainer.progress_bar_callback is not None
             self.guide.fill_cache(
@@ -97,7 +97,7 @@ class StudentTraining(lightning.LightningModule):
         return total
 
     def _guidance(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Give the weighted terms that are part of training only."""
+        """Return the weighted terms that are part of training only."""
         terms = {}
         if self.rcs is not None:
             weight = self._weight(self.rcs.config)
@@ -131,7 +131,7 @@ class StudentTraining(lightning.LightningModule):
             self.log(f'gradient/{name}', norm, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
-        # Ranks normalise batches by themselves; the checkpoint has the statistics of the first.
+        # Ranks normalize batches by themselves; the checkpoint has the statistics of the first.
         broadcast_from_first(self.student.buffers())
         self._detector = detector_of(self.student, self.card)
 
@@ -158,7 +158,7 @@ class StudentTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optim = self.recipe.optim
-        # Biases and normalisation weights are not decayed.
+        # Biases and normalization weights are not decayed.
         groups = [
             {'params': [p for p in self.parameters() if p.ndim > 1],
              'weight_decay': optim.weight_decay},
@@ -178,7 +178,7 @@ class StudentTraining(lightning.LightningModule):
 
 
 def _idle(module: nn.Module) -> Tensor:
-    """Give a zero that touches every weight: DDP waits for the gradient of each in each step."""
+    """Return a zero that touches every weight: DDP waits for the gradient of each in each step."""
     return torch.stack([p.sum() for p in module.parameters()]).sum() * 0
 
 

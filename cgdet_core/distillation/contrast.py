@@ -49,7 +49,7 @@ def supervised_contrastive_loss(
     P(i) the others of i's class (SupCon, arXiv 2004.11362, eq. 2; CGDet's L_rcs). The mean over
     all i that have a positive; with `balance` the mean over classes of the mean over each class.
 
-    z (R, D), L2-normalised, float; labels (R,); others (Q, D) and other_labels (Q,) are further
+    z (R, D), L2-normalized, float; labels (R,); others (Q, D) and other_labels (Q,) are further
     contrasts, which are no anchors themselves. A scalar; 0, still connected to z, where no i has
     a positive.
     """
@@ -77,7 +77,7 @@ class RoiContrast(nn.Module):
     Compute L_rcs from a pyramid and ground-truth boxes; exists in training only.
 
     RoIAlign of every box and its jittered copies, global average pooling, a projection head of
-    two layers, L2 normalisation, supervised contrastive loss over the objects of all ranks.
+    two layers, L2 normalization, supervised contrastive loss over the objects of all ranks.
     With a queue, embeddings of earlier batches stay as contrasts (MoCo's idea, arXiv 1911.05722),
     the latest `queue` of each class, so that a class rare in a batch has positives.
     """
@@ -98,7 +98,7 @@ class RoiContrast(nn.Module):
         self, pyramid: list[Tensor], targets: list[dict[str, Any]], generator: torch.Generator,
     ) -> Tensor:
         """
-        Give L_rcs, a scalar.
+        Return L_rcs, a scalar.
 
         pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); targets: per image
         `boxes` (M, 4) in input pixels and `labels` (M,); the generator draws the copies.

@@ -72,7 +72,7 @@ class Guidance(nn.Module):
         self, pyramid: list[Tensor], guide: Guide | None, targets: list[dict[str, Any]],
     ) -> Tensor:
         """
-        Give L_cms, a scalar.
+        Return L_cms, a scalar.
 
         pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); guide: None where
         no image has RGB; targets: per image `boxes` (M, 4) in input pixels. Every rank must call
@@ -123,12 +123,12 @@ class Guidance(nn.Module):
 
 
 def _under(masks: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
-    """Say for each box whether the mask of its level is set at its centre."""
+    """Say for each box whether the mask of its level is set at its center."""
     seen = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     for level, (mask, stride) in enumerate(zip(masks, STRIDES)):
         mine = levels == level
-        centre = ((boxes[mine, :2] + boxes[mine, 2:]) / 2 / stride).long()
-        x = centre[:, 0].clamp(0, mask.shape[3] - 1)
-        y = centre[:, 1].clamp(0, mask.shape[2] - 1)
+        center = ((boxes[mine, :2] + boxes[mine, 2:]) / 2 / stride).long()
+        x = center[:, 0].clamp(0, mask.shape[3] - 1)
+        y = center[:, 1].clamp(0, mask.shape[2] - 1)
         seen[mine] = mask[images[mine], 0, y, x] > 0
     return seen

@@ -71,7 +71,7 @@ class TeacherGuide:
                 ) from None
 
     def of(self, batch: dict[str, Any]) -> Guide | None:
-        """Give the features for a batch of `collate`, or None where no frame has RGB."""
+        """Return the features for a batch of `collate`, or None where no frame has RGB."""
         if 'teacher_features' in batch:
             return Guide([x.float() for x in batch['teacher_features']],
                          [x.float() for x in batch['teacher_masks']])

@@ -36,7 +36,7 @@ def _mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _statistics(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Give mean and standard deviation per channel over the masked positions, (N, C, 1, 1)."""
+    """Return mean and standard deviation per channel over the masked positions, (N, C, 1, 1)."""
     mean = _mean(x, mask)
     return mean, (_mean((x - mean).square(), mask) + 1e-5).sqrt()
 
@@ -59,7 +59,7 @@ def cwd(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0
     Compare where each channel looks (CWD, arXiv 2011.13256, eq. 4).
 
     temperature^2 / C * sum_c KL(softmax_HW(teacher_c / temperature) || softmax_HW(student_c)).
-    Features are standardised per channel first, so that one temperature fits all teachers.
+    Features are standardized per channel first, so that one temperature fits all teachers.
     """
     def log_softmax(x: Tensor) -> Tensor:
         mean, std = _statistics(x, mask)
@@ -88,7 +88,7 @@ def style_content(
     """
     Compare style and content apart (CKD, arXiv 2410.11586, L_SD and L_CD).
 
-    Content: the features after instance normalisation, cell by cell. CKD weighs 0.01 : 0.1.
+    Content: the features after instance normalization, cell by cell. CKD weighs 0.01 : 0.1.
     """
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     of_content = mse((student - mean_s) / std_s, (teacher - mean_t) / std_t, mask)

@@ -27,14 +27,14 @@ SMALLEST_OF_P4 = 64
 
 
 def boxes_of(targets: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Give the boxes (M, 4) of all images and the image (M,) each lies in."""
+    """Return the boxes (M, 4) of all images and the image (M,) each lies in."""
     boxes = torch.cat([t['boxes'] for t in targets])
     counts = torch.tensor([len(t['boxes']) for t in targets], device=boxes.device)
     return boxes, torch.arange(len(targets), device=boxes.device).repeat_interleave(counts)
 
 
 def levels_of(boxes: Tensor) -> Tensor:
-    """Give the level (0, 1, 2: P3, P4, P5) that each box (M, 4) belongs to (FPN, eq. 1)."""
+    """Return the level (0, 1, 2: P3, P4, P5) that each box (M, 4) belongs to (FPN, eq. 1)."""
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
     octave = torch.log2(sides.prod(1).sqrt() / SMALLEST_OF_P4).floor() + 1
     return octave.clamp(0, len(STRIDES) - 1).long()
@@ -68,16 +68,16 @@ def pool_rois(pyramid: list[Tensor], boxes: Tensor, images: Tensor, size: int) -
 
 def jitter_boxes(boxes: Tensor, copies: int, amount: float, generator: torch.Generator) -> Tensor:
     """
-    Give the boxes (M, 4) and `copies` moved and scaled versions of each: (M * (1 + copies), 4).
+    Return the boxes (M, 4) and `copies` moved and scaled versions of each: (M * (1 + copies), 4).
 
-    Centre and size of a copy differ by up to `amount` of the box's size. The order is box by
+    Center and size of a copy differ by up to `amount` of the box's size. The order is box by
     box: an object, then its copies. The generator is one of the CPU, so that every device draws
     the same.
     """
     noise = torch.rand(len(boxes), copies, 4, generator=generator).to(boxes.device)
     noise = (2 * noise - 1) * amount
     size = (boxes[:, 2:] - boxes[:, :2])[:, None]
-    centre = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None] + noise[..., :2] * size
+    center = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None] + noise[..., :2] * size
     half = size * (1 + noise[..., 2:]) / 2
-    moved = torch.cat([centre - half, centre + half], -1)
+    moved = torch.cat([center - half, center + half], -1)
     return torch.cat([boxes[:, None], moved], 1).flatten(0, 1)

@@ -26,7 +26,7 @@ class ScheduledLoss(BaseModel):
     stop_epoch: int | None = Field(None, gt=0)  # 0 from here on
 
     def weight_at(self, epoch: float) -> float:
-        """Give lambda: a linear warm-up, then constant, 0 from stop_epoch on."""
+        """Return lambda: a linear warm-up, then constant, 0 from stop_epoch on."""
         if self.stop_epoch is not None and epoch >= self.stop_epoch:
             return 0.0
         return self.weight * (min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1)

@@ -53,7 +53,7 @@ class TeacherConfig(BaseModel):
     tensors: tuple[str, str, str] | None = None
     bgr: bool = False  # channel order of an ONNX teacher's input
     full_range: bool = False  # its input goes to 255 instead of 1
-    pad: int = Field(0, ge=0, le=255)  # grey level beside the letterboxed picture
+    pad: int = Field(0, ge=0, le=255)  # gray level beside the letterboxed picture
     input_size: tuple[int, int] | None = None  # width, height; by default the teacher's own
     cache: Path | None = Path('runs/features')  # of pictures' features; null: it sees samples
 
@@ -78,11 +78,11 @@ class Teacher(Protocol):
 
     input_size: tuple[int, int]  # width, height
     channels: tuple[int, ...]  # of P3, P4, P5
-    pad: int  # grey level of the input beside the letterboxed picture
+    pad: int  # gray level of the input beside the letterboxed picture
     offset: float  # of the place in its cell, 0 to 1, that a feature stands for
 
     def features(self, pixels: Tensor) -> list[Tensor]:
-        """Give P3, P4, P5 (V, C_l, H/stride, W/stride), float32, for RGB uint8 (V, 3, H, W)."""
+        """Return P3, P4, P5 (V, C_l, H/stride, W/stride), float32, for RGB uint8 (V, 3, H, W)."""
 
     def to(self, device: torch.device, /) -> Any:
         """Move to a device."""
@@ -114,7 +114,7 @@ class TorchvisionTeacher(nn.Module):
     """A torchvision COCO detector with a feature pyramid."""
 
     pad = 0
-    offset = 0.0  # torchvision's anchors are centred on the corners of cells
+    offset = 0.0  # torchvision's anchors are centered on the corners of cells
     mean: Tensor
     std: Tensor
 
@@ -225,7 +225,7 @@ class OnnxTeacher:
         return self
 
     def features(self, pixels: Tensor) -> list[Tensor]:
-        """Give the pyramid; see Teacher."""
+        """Return the pyramid; see Teacher."""
         images = pixels.flip(1) if self._bgr else pixels
         images = images.cpu().float() * (self._range / 255)
         parts = images.split(1) if self._fixed_batch else [images]

@@ -53,7 +53,7 @@ class View(NamedTuple):
 
     @staticmethod
     def of(record: ImageRecord, thermal: bool) -> 'View | None':
-        """Give the view that fills its frame: of RGB, else if wanted of the frame itself."""
+        """Return the view that fills its frame: of RGB, else if wanted of the frame itself."""
         size = record.width, record.height
         if record.rgb_path is None and not thermal:
             return None
@@ -116,7 +116,7 @@ class TeacherInput:
         return path.is_file() and path.stat().st_size == 2 * sum(self._sizes())
 
     def cached(self, view: View) -> list[Tensor] | None:
-        """Give the features P3, P4, P5 (C, h, w), float16, of a picture if they are there."""
+        """Return the features P3, P4, P5 (C, h, w), float16, of a picture if they are there."""
         if not self.has(view):
             return None
         flat = np.fromfile(self._path(view), np.float16)
@@ -143,7 +143,7 @@ class TeacherInput:
         return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
 
     def empty(self, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-        """Give features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
+        """Return features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
         cells = [(size[0] // s, size[1] // s) for s in STRIDES]
         return ([torch.zeros(shape[0], *c, dtype=torch.half)
                  for shape, c in zip(self.shapes, cells)],
@@ -199,7 +199,7 @@ class TeacherInput:
         self, view: View, features: Tensor, columns: range, rows: range, stride: int,
         fitted: tuple[int, int],
     ) -> Tensor:
-        """Give what features (N, C, h, w) of a view's picture say of cells of the sample."""
+        """Return what features (N, C, h, w) of a view's picture say of cells of the sample."""
         places = []  # -1 to 1, of the features
         for axis, cells in enumerate((columns, rows)):
             at = (torch.arange(cells.start, cells.stop) + 0.5) * stride
@@ -227,7 +227,7 @@ class TeacherInput:
 
 
 def _cells(region: tuple[float, float, float, float], axis: int, stride: int) -> range:
-    """Give the columns (axis 0) or rows (1) of cells whose centre lies in a region."""
+    """Return the columns (axis 0) or rows (1) of cells whose center lies in a region."""
     return range(*(math.ceil(v / stride - 0.5) for v in (region[axis], region[axis + 2])))
 
 

@@ -54,18 +54,18 @@ def module(name: str, code: str, advice: str) -> Check:
 
 def accelerators() -> list[Check]:
     """
-    Check each flavour of TensorRT, and name what the backend "auto" would take.
+    Check each flavor of TensorRT, and name what the backend "auto" would take.
 
     A missing one is worth a warning only where there is an NVIDIA driver.
     """
-    from cgdet_core.runtime.tensorrt.building import FLAVOURS, Unavailable
+    from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
     from cgdet_core.runtime.tensorrt.session import check_device
 
     driver = nvidia_driver()
     checks, usable = [], ''
-    for flavour, title in FLAVOURS.items():
+    for flavor, title in FLAVORS.items():
         try:
-            tensorrt, _, gpu = check_device(flavour)
+            tensorrt, _, gpu = check_device(flavor)
         except Unavailable as error:
             advice = str(error).removeprefix(error.why).strip('; ')
             worse = driver and not usable

@@ -22,7 +22,7 @@ from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.inference.card import load_card, ModelCard
-from cgdet_core.runtime.tensorrt.building import engine_key, FLAVOURS, Unavailable
+from cgdet_core.runtime.tensorrt.building import engine_key, FLAVORS, Unavailable
 from cgdet_core.runtime.tensorrt.cache import EngineCache
 from cgdet_core.runtime.tensorrt.session import check_device
 import numpy as np
@@ -64,9 +64,9 @@ def model_checks(model: Path) -> list[Check]:
 def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
     """Check whether the engine that "auto" wants is there; also tell if a load is quick."""
     cache = EngineCache()
-    for flavour in FLAVOURS:
+    for flavor in FLAVORS:
         try:
-            tensorrt, _, gpu = check_device(flavour)
+            tensorrt, _, gpu = check_device(flavor)
         except Unavailable:
             continue
         key = engine_key(tensorrt, card, (gpu.target,), gpu.name)

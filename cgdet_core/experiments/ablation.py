@@ -85,7 +85,7 @@ def _check_teachers(ablation: Ablation) -> None:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[int | None]:
-    """Give the descriptor of a run's lock, or None while another process has it."""
+    """Return the descriptor of a run's lock, or None while another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
     try:

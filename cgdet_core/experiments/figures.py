@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
-# Distinct also for colour-blind eyes (Okabe and Ito, 2008), as in drawing.COLORS; then styles.
+# Distinct also for color-blind eyes (Okabe and Ito, 2008), as in drawing.COLORS; then styles.
 COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#0072b2', '#999999')
 STYLES = ('-', '--', ':')
 DPI = 120
@@ -152,7 +152,7 @@ def _row(figure: Figure, count: int) -> list[Axes]:
 
 
 def _legend(figure: Figure) -> None:
-    """Explain the colours in the first panel that shows any."""
+    """Explain the colors in the first panel that shows any."""
     for axes in figure.axes:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize='small', markerscale=2)

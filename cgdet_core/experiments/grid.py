@@ -79,7 +79,7 @@ class Run(NamedTuple):
 
     @property
     def result(self) -> Path:
-        """Give the file that marks the run as finished."""
+        """Return the file that marks the run as finished."""
         return self.recipe.folder / 'result.json'
 
 
@@ -128,7 +128,7 @@ def _run(
 
 
 def comparable(recipe: Recipe) -> dict[str, Any]:
-    """Give what decides about a run's numbers, as `section.key` with plain values."""
+    """Return what decides about a run's numbers, as `section.key` with plain values."""
     kept = {'precision', 'devices', 'nodes'}
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     values['run'] = recipe.run.model_dump(mode='json', include=kept)

@@ -90,7 +90,7 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
 
 
 def detections_of(arrays: Arrays, frame: int) -> Detections:
-    """Give the detections that `measure` kept of the frame of this index."""
+    """Return the detections that `measure` kept of the frame of this index."""
     mine = arrays['frame'] == frame
     return Detections(arrays['boxes'][mine], arrays['scores'][mine], arrays['labels'][mine])
 
@@ -99,7 +99,7 @@ def detections_of(arrays: Arrays, frame: int) -> Detections:
 def _features(
     student: Student, images: NDArray[np.float32], record: ImageRecord, box: Letterbox,
 ) -> NDArray[np.float32]:
-    """Give the objects' features (M, C): their regions of the pyramid, averaged, as RCS sees."""
+    """Return the objects' features (M, C): their regions of the pyramid, averaged, as RCS sees."""
     boxes = torch.from_numpy(record.boxes[record.crowd == 0])
     scale = [f / s for f, s in zip(box.fitted, box.source)] * 2
     pyramid = student.pyramid(torch.from_numpy(images))

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 TRIPTYCHS = 6  # half of them where the shown variant finds more, half where it finds less
 FAILURES = 4
-APART = 5  # frames; neighbours in a sequence show the same
+APART = 5  # frames; neighbors in a sequence show the same
 WIDTH = 480  # pixels of a picture
 Picture = NDArray[np.uint8]
 
@@ -43,7 +43,7 @@ def write_triptychs(
     Draw reference, variant and truth side by side (CGDet's figure 3) and give the file.
 
     found: the detections of all frames by the two. The frames are those whose numbers of right
-    detections differ most, as many in favour of the one as of the other.
+    detections differ most, as many in favor of the one as of the other.
     """
     right = [np.array([_right(f, r) for f, r in zip(part, coco.images)]) for part in found]
     gain = right[1] - right[0]
@@ -79,7 +79,7 @@ def write_failures(
 
 
 def choose(values: NDArray[Any], count: int) -> list[int]:
-    """Give the indices of up to `count` greatest positive values, at least 5 apart."""
+    """Return the indices of up to `count` greatest positive values, at least 5 apart."""
     chosen: list[int] = []
     for i in np.argsort(-values, kind='stable').tolist():
         if len(chosen) == count or values[i] <= 0:
@@ -108,7 +108,7 @@ def _picture(
     record: ImageRecord, found: Detections, normalization: Normalization, caption: str,
     legend: tuple[str, ...] = (),
 ) -> Picture:
-    """Draw boxes in their class's colour and, in a strip below the frame, a caption."""
+    """Draw boxes in their class's color and, in a strip below the frame, a caption."""
     gray = (normalize(read_thermal(record.path), normalization) * 255).astype(np.uint8)
     scale = WIDTH / gray.shape[1]
     fitted = np.empty((max(1, round(gray.shape[0] * scale)), WIDTH), np.uint8)
@@ -125,7 +125,7 @@ def _picture(
 
 
 def write_caption(text: str, width: int) -> Picture:
-    """Give a strip (24, width, 3) with white text, to stand below a picture."""
+    """Return a strip (24, width, 3) with white text, to stand below a picture."""
     strip = np.zeros((24, width, 3), np.uint8)
     _write_text(strip, text, 4, (255, 255, 255))
     return strip

@@ -48,7 +48,7 @@ so nothing was chosen on the validation frames.
   objects, about what the first variant finds at 0.25. At one score for all, the surer detector
   shows more boxes.
 - confused: share of the objects matched at score >= 0.3 and IoU >= 0.5 whose class is wrong.
-- silhouette, neighbours: how far apart classes lie in the pooled pyramid features of the annotated
+- silhouette, neighbors: how far apart classes lie in the pooled pyramid features of the annotated
   objects, in [-1, 1], and how many of them have mostly their own class among the 5 nearest
   objects of other frames; both are means over classes.
 """
@@ -67,7 +67,7 @@ def common_recall(results: list[Result], reference: str) -> float | None:
 
 
 def metrics_of(result: Result, recall: float | None) -> dict[str, float | None]:
-    """Give a run's numbers by the titles of the table's columns; see `common_recall`."""
+    """Return a run's numbers by the titles of the table's columns; see `common_recall`."""
     found: dict[str, float | None] = {name: result[name] for name in ACCURACY}
     for group in ('per_class', 'per_time_of_day'):
         found |= {f'AP50 {name}': v['AP50'] for name, v in result.get(group, {}).items()}
@@ -83,7 +83,7 @@ def metrics_of(result: Result, recall: float | None) -> dict[str, float | None]:
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Give mean and sample standard deviation; None where there are too few values."""
+    """Return mean and sample standard deviation; None where there are too few values."""
     return {'mean': float(np.mean(values)) if values else None,
             'std': float(np.std(values, ddof=1)) if len(values) > 1 else None}
 
@@ -107,7 +107,7 @@ def paired_difference(
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Give the p-quantile, p > 0.5, of Student's t distribution by bisecting its CDF."""
+    """Return the p-quantile, p > 0.5, of Student's t distribution by bisecting its CDF."""
     low, high = 0.0, 1.0
     while t_cdf(high, freedom) < p:
         high *= 2
@@ -118,7 +118,7 @@ def t_quantile(p: float, freedom: int) -> float:
 
 
 def t_cdf(t: float, freedom: int) -> float:
-    """Give P(T <= t), t >= 0 (Abramowitz and Stegun, 26.7.3 and 26.7.4: finite sums)."""
+    """Return P(T <= t), t >= 0 (Abramowitz and Stegun, 26.7.3 and 26.7.4: finite sums)."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine, odd = math.cos(angle), freedom % 2
     # The terms grow by the factor k / (k + 1) cos^2, from cos (odd) or 1 (even).

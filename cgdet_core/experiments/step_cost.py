@@ -17,7 +17,7 @@ Time training steps: `python -m cgdet_core.experiments.step_cost RECIPE.yaml [KE
 
 Compares L_det alone with RCS and CMG added, teacher features cached and computed in the step.
 Every variant runs in a process of its own, in turns. `ms` is a step's forward, losses, backward
-and optimiser; `ms with data` is the time from step to step, waiting for the loading included.
+and optimizer; `ms with data` is the time from step to step, waiting for the loading included.
 """
 
 import argparse

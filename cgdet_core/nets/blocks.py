@@ -20,10 +20,10 @@ from torch import nn, Tensor
 
 class ConvBlock(nn.Module):
     """
-    Convolve, batch-normalise and rectify.
+    Convolve, batch-normalize and rectify.
 
-    ReLU, not SiLU: it fuses into the convolution in ONNX Runtime and TensorRT and quantises
-    without a lookup. `fuse` folds the normalisation into the convolution for deployment.
+    ReLU, not SiLU: it fuses into the convolution in ONNX Runtime and TensorRT and quantizes
+    without a lookup. `fuse` folds the normalization into the convolution for deployment.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> None:
@@ -36,7 +36,7 @@ class ConvBlock(nn.Module):
         return self.act(self.norm(self.conv(x)))
 
     def fuse(self) -> None:
-        """Fold the batch normalisation into the convolution (in place, evaluation only)."""
+        """Fold the batch normalization into the convolution (in place, evaluation only)."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()

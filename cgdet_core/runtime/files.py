@@ -32,7 +32,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which nam
 @contextmanager
 def temporary_for(path: Path) -> Iterator[Path]:
     """
-    Give a name beside `path` for a file or folder, which the caller renames when it is whole.
+    Return a name beside `path` for a file or folder, which the caller renames when it is whole.
 
     What is left under that name is removed; an OSError of writing it names `path` instead.
     """

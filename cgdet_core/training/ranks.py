@@ -25,7 +25,7 @@ T = TypeVar('T')
 
 
 def rank_and_ranks() -> tuple[int, int]:
-    """Give this process's rank and the number of ranks, which are known once training starts."""
+    """Return this process's rank and the number of ranks, which are known once training starts."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
@@ -37,10 +37,10 @@ def _ranks() -> int:
 
 def mean_over_ranks(value: Tensor, least: float) -> Tensor:
     """
-    Average a normaliser (a scalar without gradient) over the ranks; its sum is at least `least`.
+    Average a normalizer (a scalar without gradient) over the ranks; its sum is at least `least`.
 
     Each rank divides its sum by this; the mean of gradients that DDP forms is then the gradient
-    of the whole batch's sum over the whole batch's normaliser. Every rank must call it.
+    of the whole batch's sum over the whole batch's normalizer. Every rank must call it.
     """
     if _ranks() == 1:
         return value.clamp(min=least)

@@ -54,7 +54,7 @@ class DataConfig(Strict):
     train: Path
     val: Path
     images: Path | None = None  # where file names in both are relative to, if not beside them
-    licence: str = 'unknown'  # of the training data, for the model card
+    license: str = 'unknown'  # of the training data, for the model card
     synthetic: int = Field(0, ge=0)  # synthetic scenes mixed into an epoch
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
     pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
@@ -148,7 +148,7 @@ class Recipe(Strict):
 
     @property
     def folder(self) -> Path:
-        """Give the folder of the run's checkpoints and logs."""
+        """Return the folder of the run's checkpoints and logs."""
         return self.run.output / self.name
 
     def frames(self, path: Path) -> CocoSet:
@@ -210,7 +210,7 @@ def set_value(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]:
-    """Give `section.key` and value; an empty section gives nothing."""
+    """Return `section.key` and value; an empty section gives nothing."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f'{parents}{key}.')
@@ -219,7 +219,7 @@ def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]
 
 
 def decisive(values: dict[str, Any]) -> dict[str, Any]:
-    """Give `section.key` and value of all that may change the weights."""
+    """Return `section.key` and value of all that may change the weights."""
     found = {k: v for k, v in flat(values) if k not in WEIGHTLESS}
     if found.pop(TEACHER_CACHE, '') in (None, False):
         found[TEACHER_CACHE] = False

@@ -148,7 +148,7 @@ def quiet() -> None:
 
 
 def _processes(recipe: Recipe) -> tuple[int, int]:
-    """Give the processes per machine and the machines; torchrun's numbers go before ours."""
+    """Return the processes per machine and the machines; torchrun's numbers go before ours."""
     if torch.distributed.is_torchelastic_launched():
         local = int(os.environ['LOCAL_WORLD_SIZE'])
         return local, int(os.environ['WORLD_SIZE']) // local
@@ -196,7 +196,7 @@ def open_guide(recipe: Recipe) -> TeacherGuide | None:
 def train_loader(
     recipe: Recipe, coco: CocoSet, guide: TeacherGuide | None = None,
 ) -> DataLoader[Any]:
-    """Give the training batches."""
+    """Return the training batches."""
     share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
     most = recipe.augment.scale[1]
     largest = (round(recipe.input_size[0] * most), round(recipe.input_size[1] * most))
@@ -227,7 +227,7 @@ def train_loader(
 
 
 def val_loader(coco: CocoSet) -> DataLoader[Any]:
-    """Give the validation frames' records one by one; the detector reads the raw frames."""
+    """Return the validation frames' records one by one; the detector reads the raw frames."""
     return DataLoader(coco.images, batch_size=None)  # type: ignore[arg-type]
 
 
@@ -248,11 +248,11 @@ def make_card(recipe: Recipe) -> ModelCard:
             'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
-            'licence': recipe.data.licence, 'commit': commit() or 'unknown'})
+            'license': recipe.data.license, 'commit': commit() or 'unknown'})
 
 
 def _without_folders(value: Any) -> Any:
-    """Give plain JSON values; a card travels, so paths keep their last part alone."""
+    """Return plain JSON values; a card travels, so paths keep their last part alone."""
     if isinstance(value, dict):
         return {k: _without_folders(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -24,7 +24,7 @@ from cgdet_core.runtime.detection.multi_object import Tracker
 from cgdet_core.runtime.imaging.drawing import draw
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.message import encoding_of, is_false_colour, view_pixels
+from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, view_pixels
 from cgdet_ros.detection.conversions import (
     to_detection_array,
     to_histogram,
@@ -52,19 +52,19 @@ PREPARATION_S = 0.005  # at most, that the executor leaves the worker to an imag
 # Profiles are made anew each time, as rclpy writes qos_overrides into them.
 
 def reliable_qos(depth: int) -> QoSProfile:
-    """Give what subscriptions of either reliability hear."""
+    """Return what subscriptions of either reliability hear."""
     return QoSProfile(depth=depth)
 
 
 def latched_qos() -> QoSProfile:
-    """Give what late subscriptions hear as well."""
+    """Return what late subscriptions hear as well."""
     return QoSProfile(
         depth=1, reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def input_qos() -> QoSProfile:
-    """Give sensor data (REP-2003), the newest alone."""
+    """Return sensor data (REP-2003), the newest alone."""
     return QoSProfile(
         depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE)
@@ -176,29 +176,29 @@ class Camera:
                 self._wake.wait(PREPARATION_S)
 
     def waits(self) -> bool:
-        """Say whether there is an image to take."""
+        """Return whether there is an image to take."""
         return self._slot is not None
 
     def take(self) -> Arrival | None:
-        """Give the newest image, once."""
+        """Return the newest image, once."""
         with self._wake:
             arrival, self._slot = self._slot, None
             return arrival
 
     def image_age(self, message: Image | CompressedImage) -> float:
-        """Give the seconds since the image's stamp, by the node's clock."""
+        """Return the seconds since the image's stamp, by the node's clock."""
         stamp = message.header.stamp
         now = self._node.get_clock().now().nanoseconds
         return float(now - stamp.sec * 10**9 - stamp.nanosec) * 1e-9
 
     def to_frame(self, message: Image | CompressedImage, settings: Settings) -> NDArray[Any]:
-        """Give the frame to detect in; ValueError says what is wrong with the image."""
+        """Return the frame to detect in; ValueError says what is wrong with the image."""
         pixels = settings.crop.apply(view_pixels(message))
         statistics = self.statistics
-        if pixels.ndim == 3 and not statistics.false_colour and is_false_colour(pixels):
-            statistics.false_colour = True
+        if pixels.ndim == 3 and not statistics.false_color and is_false_color(pixels):
+            statistics.false_color = True
             self._node.get_logger().warning(
-                f'the image{self._of()} is in colour ({encoding_of(message)}), of which only the '
+                f'the image{self._of()} is in color ({encoding_of(message)}), of which only the '
                 'brightness is used: a palette hides what the model was trained on; set the '
                 'camera to white hot, or better to 16 bit')
         return to_gray(pixels)
@@ -207,11 +207,11 @@ class Camera:
 
     @property
     def detections_topic(self) -> str:
-        """Give the name that the topic was resolved to."""
+        """Return the name that the topic was resolved to."""
         return str(self._detections.topic_name)
 
     def status(self, prefix: str, no_input_warn_s: float) -> DiagnosticStatus:
-        """Give the status for /diagnostics, its name behind a prefix."""
+        """Return the status for /diagnostics, its name behind a prefix."""
         source = None if self._subscription is None else self._source()
         return self.statistics.status(f'{prefix}: camera {self.name}'.rstrip(),
                                       self.name or 'none', source, no_input_warn_s)
@@ -291,5 +291,5 @@ def _reason(error: Exception) -> str:
 
 
 def _received(found: Detections, crop: Crop) -> Detections:
-    """Give detections in pixels of the received image."""
+    """Return detections in pixels of the received image."""
     return Detections(crop.to_received(found.boxes), found.scores, found.labels)

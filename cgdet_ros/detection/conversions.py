@@ -55,7 +55,7 @@ def to_detection_array(
 
 
 def to_label_info(card: ModelCard, threshold: float, header: Header) -> LabelInfo:
-    """Give the latched class map of a model."""
+    """Return the latched class map of a model."""
     classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(card.classes)]
     classes.append(VisionClass(class_id=UNLABELED, class_name='unlabeled'))
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
@@ -68,6 +68,6 @@ def to_vision_info(card: ModelCard, location: str, version: int, header: Header)
 
 
 def to_histogram(counts: Sequence[int]) -> UInt32MultiArray:
-    """Give counts of frames per millisecond of latency; the last one is of all that is more."""
+    """Return counts of frames per millisecond of latency; the last one is of all that is more."""
     dimension = MultiArrayDimension(label='latency_ms', size=len(counts), stride=len(counts))
     return UInt32MultiArray(layout=MultiArrayLayout(dim=[dimension]), data=counts)

@@ -32,7 +32,7 @@ FONT_SIZE = 12.0  # pixels
 
 
 def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:
-    """Give a picture (H, W, 3) BGR as a bgr8 message with the image's header."""
+    """Return a picture (H, W, 3) BGR as a bgr8 message with the image's header."""
     data = array('B')
     # rclpy takes an array as it is; of anything else it looks at every single byte.
     data.frombytes(np.ascontiguousarray(picture).data)
@@ -43,7 +43,7 @@ def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:
 
 @cache
 def annotations_type() -> Any:
-    """Give the class foxglove_msgs/ImageAnnotations, or None where the package is missing."""
+    """Return the class foxglove_msgs/ImageAnnotations, or None where the package is missing."""
     try:
         return importlib.import_module('foxglove_msgs.msg').ImageAnnotations
     except ImportError:
@@ -54,7 +54,7 @@ def to_annotations(
     detections: Detections, classes: tuple[str, ...], header: Header, ids: Sequence[str] = (),
 ) -> Any:
     """
-    Give ImageAnnotations: an outline and a caption per detection, in the class's colour.
+    Return ImageAnnotations: an outline and a caption per detection, in the class's color.
 
     Boxes are in pixels of the received image. Needs foxglove_msgs, see `annotations_type`.
     """

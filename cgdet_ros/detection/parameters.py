@@ -56,7 +56,7 @@ class Spec:
     choices: tuple[str, ...] = ()
 
     def limits(self) -> str:
-        """Give the range as text, empty where anything of the type will do."""
+        """Return the range as text, empty where anything of the type will do."""
         if self.choices:
             return ', '.join(self.choices)
         return '' if self.low is None else f'{self.low:g} to {self.high:g}'

@@ -70,7 +70,7 @@ def ros_versions() -> Iterator[Check]:
 
 
 def package_version(package: str) -> str:
-    """Give the version in a package's package.xml, empty if that is not there."""
+    """Return the version in a package's package.xml, empty if that is not there."""
     try:
         path = Path(get_package_share_directory(package)) / 'package.xml'
         return ElementTree.parse(path).findtext('version', '')

@@ -46,7 +46,7 @@ class Exchange:
     p99: float | None
 
 
-def summarise(sent: int, arrivals: Mapping[int, float]) -> Exchange:
+def summarize(sent: int, arrivals: Mapping[int, float]) -> Exchange:
     """Count what is missing; arrivals: latency in seconds of each frame's number."""
     lost = len(set(range(sent)) - arrivals.keys())
     if not arrivals:
@@ -87,7 +87,7 @@ def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None =
         lines = output.read().strip().splitlines()
     if process.returncode or not lines:
         raise RuntimeError(lines[-1] if lines else f'the publisher ended, {process.returncode}')
-    return summarise(json.loads(lines[-1])['sent'], arrivals)
+    return summarize(json.loads(lines[-1])['sent'], arrivals)
 
 
 def publish(topic: str, frames: int) -> int:

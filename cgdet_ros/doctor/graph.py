@@ -86,7 +86,7 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
 
 
 def image_topics(node: Node, detectors: Container[str]) -> Cameras:
-    """Give the topics on which others than these detectors publish images, with their types."""
+    """Return the topics on which others than these detectors publish images, with their types."""
     return [(topic, kind) for topic, _ in node.get_topic_names_and_types()
             if not topic.startswith(f'/{node.get_name()}/')
             for kind in sorted(published_types(node, topic, detectors) & IMAGES.keys())]
@@ -188,14 +188,14 @@ def use(topic: str, kind: str) -> str:
 
 
 def image_topic(topic: str, kind: str) -> str:
-    """Give what image_raw is remapped to for this topic: compressed images are beside it."""
+    """Return what image_raw is remapped to for this topic: compressed images are beside it."""
     return topic.removesuffix('/compressed') if kind == COMPRESSED else topic
 
 
 def qos_checks(
     topic: str, publishers: list[TopicEndpointInfo], subscriptions: list[TopicEndpointInfo],
 ) -> Iterator[Check]:
-    """Give a failure for each publisher and subscription of a type that never talk."""
+    """Return a failure for each publisher and subscription of a type that never talk."""
     for publisher in publishers:
         for subscription in subscriptions:
             if publisher.topic_type != subscription.topic_type:

@@ -41,7 +41,7 @@ def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def segment_size(profile: Path) -> int | None:
     """
-    Give the shared-memory segment of a Fast DDS profile in bytes, None where it has none.
+    Return the shared-memory segment of a Fast DDS profile in bytes, None where it has none.
 
     OSError and ElementTree.ParseError for a file that cannot be read; ValueError for one without
     a default participant profile, or whose size is no number.
@@ -63,7 +63,7 @@ def segment_size(profile: Path) -> int | None:
 
 
 def exports(profile: Path, environment: Mapping[str, str]) -> str:
-    """Give the shell commands that name a profile."""
+    """Return the shell commands that name a profile."""
     return '; '.join(f'export {name}={profile}' for name in profile_variables(environment))
 
 

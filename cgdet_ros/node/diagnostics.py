@@ -42,7 +42,7 @@ class Statistics:
         self.replaced = 0  # in the slot, by a newer frame
         self.too_old = 0
         self.failed = 0
-        self.false_colour = False
+        self.false_color = False
         self.frame_id = ''
         self.encoding = ''
         self.last_error = ''
@@ -95,7 +95,7 @@ class Statistics:
             self._last_failed, self._last_too_old = True, False
 
     def take_histogram(self) -> list[int]:
-        """Give the frames per millisecond of latency since the last call."""
+        """Return the frames per millisecond of latency since the last call."""
         with self._lock:
             counts, self._histogram = self._histogram, [0] * HISTOGRAM_BINS
             return counts
@@ -104,7 +104,7 @@ class Statistics:
         self, name: str, hardware: str, source: str | None, no_input_warn_s: float,
     ) -> DiagnosticStatus:
         """
-        Give the camera's status for /diagnostics.
+        Return the camera's status for /diagnostics.
 
         hardware: its name until an image says its frame; source: where images would come from,
         None while nobody listens.
@@ -114,7 +114,7 @@ class Statistics:
                 self._level(source, no_input_warn_s))
             return to_status(name, self.frame_id or hardware, level, message, {
                 'encoding': self.encoding,
-                'false colour': 'yes' if self.false_colour else 'no',
+                'false color': 'yes' if self.false_color else 'no',
                 'received': self.received, 'processed': self.processed,
                 'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
                 'too old': self.too_old, 'failed': self.failed,
@@ -156,7 +156,7 @@ def node_status(
     name: str, state: str, error: str, recovery: Recovery, loading: Loading | None,
     values: dict[str, object],
 ) -> DiagnosticStatus:
-    """Give the status of the node itself; error: why the latest transition failed."""
+    """Return the status of the node itself; error: why the latest transition failed."""
     values = {'state': state, 'failures': recovery.failures, 'restarts': recovery.restarts,
               'last error': error or recovery.error, **values}
     level, text = DiagnosticStatus.OK, state

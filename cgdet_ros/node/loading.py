@@ -49,7 +49,7 @@ class Loading:
         return detector
 
     def elapsed(self) -> float:
-        """Give the seconds since the start."""
+        """Return the seconds since the start."""
         return monotonic() - self._start
 
     def stop(self) -> None:
@@ -64,7 +64,7 @@ class Loading:
 
 
 def return_memory() -> None:
-    """Give what a model held back to the system, once nothing refers to it any more."""
+    """Return what a model held back to the system, once nothing refers to it any more."""
     gc.collect()  # tracebacks of what went wrong may hold sessions and engines
     # glibc keeps what was freed; other C libraries do not have this.
     if (trim := getattr(ctypes.CDLL(None), 'malloc_trim', None)) is not None:

@@ -50,7 +50,7 @@ class ManagedNode(LifecycleNode):
                 service.callback = _bound(self._answer, service.callback)
 
     def state(self) -> str:
-        """Give the label of the lifecycle state, "configuring" and the like in a transition."""
+        """Return the label of the lifecycle state, "configuring" and the like in a transition."""
         return str(self._state_machine.current_state[1])
 
     def transition_asked_for(self) -> None:

@@ -49,7 +49,7 @@ class Recovery:
                 self._schedule()
 
     def begin(self) -> bool:
-        """Say whether a reload is due, and if so count it as begun."""
+        """Return whether a reload is due, and if so count it as begun."""
         with self._lock:
             if self._due is None or monotonic() < self._due:
                 return False
@@ -74,7 +74,7 @@ class Recovery:
         self.inferred()
 
     def seconds_left(self) -> float | None:
-        """Give the seconds until the next reload, None if there is nothing to mend."""
+        """Return the seconds until the next reload, None if there is nothing to mend."""
         with self._lock:
             return None if self._due is None else max(0.0, self._due - monotonic())
 

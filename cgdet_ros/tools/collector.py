@@ -25,7 +25,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialised header
+STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialized header
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Collector(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
 
     def sent(self, data: bytes) -> None:
-        """Note when an image is published; `data` is the serialised message."""
+        """Note when an image is published; `data` is the serialized message."""
         seconds, nanoseconds = STAMP.unpack_from(data, 4)
         self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
 
@@ -80,7 +80,7 @@ class Collector(Node):
 
 
 def from_message(message: Detection2DArray) -> Detections:
-    """Give the arrays of a message, the inverse of `to_detection_array`."""
+    """Return the arrays of a message, the inverse of `to_detection_array`."""
     boxes = np.array([(d.bbox.center.position.x, d.bbox.center.position.y,
                        d.bbox.size_x, d.bbox.size_y) for d in message.detections],
                      np.float64).reshape(-1, 4)

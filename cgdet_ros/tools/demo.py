@@ -179,7 +179,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
         why = run.status.get('last error') or (
             f'{run.status.get("received", 0)} reached it; see its input_transport and its log')
         raise UserError(f'The detector processed none of the {len(run.sent)} images: {why}')
-    report = summarise(run, truth, card)
+    report = summarize(run, truth, card)
     frames = ((f.stamp_ns, f.frame) for f in read_frames(bag))
     _write_pictures(frames, run, truth, card, output)
     write_json(output / 'report.json', report)
@@ -194,7 +194,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
 def _input(
     options: argparse.Namespace, output: Path, card: ModelCard,
 ) -> tuple[Path, dict[int, ImageRecord]]:
-    """Give the bag to play and the annotated record of each of its stamps."""
+    """Return the bag to play and the annotated record of each of its stamps."""
     if options.bag:
         if options.data is None:
             return Path(options.bag), {}
@@ -215,8 +215,8 @@ def _input(
     return bag, truth_by_stamp(bag, coco)
 
 
-def summarise(run: Run, truth: dict[int, ImageRecord], card: ModelCard) -> dict[str, Any]:
-    """Give the demo's numbers: frames, latencies in milliseconds, AP as fractions."""
+def summarize(run: Run, truth: dict[int, ImageRecord], card: ModelCard) -> dict[str, Any]:
+    """Return the demo's numbers: frames, latencies in milliseconds, AP as fractions."""
     stamps = [s for s in run.sent if s in run.received]
     report: dict[str, Any] = {
         'frames sent': len(run.sent), 'frames processed': len(stamps),

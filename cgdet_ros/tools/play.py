@@ -62,7 +62,7 @@ def play(
     a subscriber to each topic's publisher, then plays anyway. rate: speed relative to the
     recording. Topics whose message package is not installed are left out with a warning;
     `only_images` plays the one image topic alone, as `image_raw` or `image_raw/compressed`, and
-    calls on_publish with each serialised message. `clock` publishes each message's time on /clock
+    calls on_publish with each serialized message. `clock` publishes each message's time on /clock
     before it, in place of a recorded clock, for nodes with use_sim_time.
     """
     if not rate > 0:

@@ -49,7 +49,7 @@ class Topic:
 
 TOPICS = (
     Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, '
-          '`32FC1` in kelvin; `bgr8` and the like become grey; best effort, depth 1'),
+          '`32FC1` in kelvin; `bgr8` and the like become gray; best effort, depth 1'),
     Topic('image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 'in', 'instead, with '
           '`input_transport: compressed`: PNG (8 or 16 bit), JPEG, TIFF', optional=True),
     Topic('detections', 'vision_msgs/msg/Detection2DArray', 'out', 'one per processed image, also '
@@ -70,21 +70,21 @@ TOPICS = (
 
 
 def topic_table() -> str:
-    """Give the topics as a Markdown table."""
+    """Return the topics as a Markdown table."""
     return _table(('topic', '', 'type', ''), [
         (f'`{t.name}`', t.direction, f'`{t.type.replace("/msg/", "/")}`', t.description)
         for t in TOPICS])
 
 
 def parameter_table() -> str:
-    """Give the parameters as a Markdown table."""
+    """Return the parameters as a Markdown table."""
     return _table(('parameter', 'default', 'range', ''), [
         (f'`{s.name}`', f'`{_plain(s.default)}`', _limits(s), s.description + EFFECTS[s.effect])
         for s in (*SPECS, CLASS_SPEC)])
 
 
 def launch_table() -> str:
-    """Give the launch files' arguments as a Markdown table; needs the package `launch`."""
+    """Return the launch files' arguments as a Markdown table; needs the package `launch`."""
     files: dict[tuple[str, str, str], list[str]] = {}  # of each argument
     paths = sorted(share_file('launch').glob('*.launch.py'), reverse=True)
     for path in paths:
@@ -101,7 +101,7 @@ TABLES = {'topics': topic_table, 'parameters': parameter_table, 'launch': launch
 
 
 def rewrite(text: str) -> str:
-    """Give a Markdown text with its generated blocks made anew."""
+    """Return a Markdown text with its generated blocks made anew."""
     def block(match: re.Match[str]) -> str:
         if match[2] not in TABLES:
             raise UserError(f'There is no table {match[2]}, only {", ".join(TABLES)}.')
@@ -122,7 +122,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Give a value as one writes it in YAML."""
+    """Return a value as one writes it in YAML."""
     return value if isinstance(value, str) and value else json.dumps(value)
 
 

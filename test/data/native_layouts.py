@@ -33,7 +33,7 @@ def thermal(path: Path, bits: int = 8, seed: int = 0) -> None:
 
 
 def rgb(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> None:
-    """Write the same blocks in colour, at any size."""
+    """Write the same blocks in color, at any size."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(20, 250, (6, 8)).astype(np.uint8)
     picture = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)

@@ -40,7 +40,7 @@ def scene(seed: int, size: tuple[int, int]) -> NDArray[np.float32]:
 def pairs(
     count: int, shift: tuple[float, float], size: tuple[int, int], other: bool = False,
 ) -> Iterator[Pair]:
-    """Give 16-bit thermal and inverted RGB of another size, content `shift` right and down."""
+    """Return 16-bit thermal and inverted RGB of another size, content `shift` right and down."""
     for i in range(count):
         rng = np.random.default_rng(1000 + i)
         moved = cv2.warpAffine(

@@ -68,7 +68,7 @@ def test_rgb_models_see_the_rgb_pictures_of_a_thermal_set(coco: Path) -> None:
     record = found.images[0]
     assert (record.width, record.height) == (90, 40)
     assert record.boxes[0].tolist() == [3, 4, 33, 14] and record.areas[0] == 300
-    # Without rgb_file_name: colour pictures are meant, thermal ones an error.
+    # Without rgb_file_name: color pictures are meant, thermal ones an error.
     edited(coco, lambda d: [i.update(rgb_file_name=None) for i in d['images']])
     with pytest.raises(UserError, match='thermal set without RGB'):
         load_coco(coco, channels=3)

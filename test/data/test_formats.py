@@ -47,7 +47,7 @@ ONE = (1, 2, 11, 22)  # the box most frames have
 
 
 def converted(name: str, folder: Path, **options: Any) -> tuple[dict, dict]:
-    """Give per split and frame (RGB name, boxes, ignored boxes), and the report."""
+    """Return per split and frame (RGB name, boxes, ignored boxes), and the report."""
     output, report = convert(name, folder, None, QUIET, **options)
     found: dict[str, dict] = {}
     for path in sorted(output.glob('*_thermal.json')):

@@ -33,7 +33,7 @@ def box(number: int, of: int) -> dict[str, Any]:
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
-    """Give a set of three frames with what a tool's export loses."""
+    """Return a set of three frames with what a tool's export loses."""
     path = tmp_path / 'annotations.json'
     path.write_text(json.dumps({
         'images': [image(i, f'thermal/{i}.png', rgb_file_name=f'rgb/{i}.jpg', stamp_ns=i)

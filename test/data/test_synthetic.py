@@ -70,9 +70,9 @@ def test_the_rgb_picture_shows_the_same_actors_otherwise() -> None:
         scene.actors.pop()
         (kelvin_without, _, _), without = scene.render(), scene.paint()
         thermal = np.abs(kelvin - kelvin_without) > 1.0
-        colour = np.abs(picture.astype(int) - without).max(2) > 40
-        if thermal.sum() > 500 and colour.sum() > 500:
-            shared.append((thermal & colour).sum() / colour.sum())
+        color = np.abs(picture.astype(int) - without).max(2) > 40
+        if thermal.sum() > 500 and color.sum() > 500:
+            shared.append((thermal & color).sum() / color.sum())
     assert len(shared) > 3 and np.median(shared) > 0.7
     assert min(lights) < 40 and max(lights) > 80  # night and day
 

@@ -33,7 +33,7 @@ import torch
 
 
 def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[float, float]:
-    """Give the largest difference of box corners (input pixels) and of scores."""
+    """Return the largest difference of box corners (input pixels) and of scores."""
     boxes = scores = 0.0
     for frame in frames:
         for detector in (one, two):
@@ -103,7 +103,7 @@ def test_any_number_of_images_where_the_batch_is_open(
 
 
 def seen(detector: Detector, frame: np.ndarray) -> np.ndarray:
-    """Give what the network sees of a frame."""
+    """Return what the network sees of a frame."""
     detector.preprocess(frame)
     return detector.input.copy()
 

@@ -102,7 +102,7 @@ def test_int8_is_symmetric_and_pairs_stand_before_every_convolution(int8_model: 
     made = {name: node for node in graph.node for name in node.output}
     left_out = json.loads(
         int8_model.with_suffix('.json').read_text())['training']['calibration']['left_out']
-    quantised = 0
+    quantized = 0
     for node in graph.node:
         if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
             assert values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any()
@@ -113,11 +113,11 @@ def test_int8_is_symmetric_and_pairs_stand_before_every_convolution(int8_model: 
             assert values[weight.input[0]].dtype == np.int8
             assert values[weight.input[1]].shape == values[node.input[2]].shape  # per channel
             assert kinds[node.input[2]] == FLOAT
-            quantised += 1
+            quantized += 1
         if node.op_type == 'Concat' and made[node.input[0]].op_type == 'DequantizeLinear':
             scales = {float(values[made[name].input[1]]) for name in node.input}
             assert len(scales) == 1
-    assert quantised > 30
+    assert quantized > 30
     assert {kinds[name] for name in ('images', 'boxes', 'scores')} == {FLOAT}
 
 
@@ -142,10 +142,10 @@ def test_onnx_runtime_runs_int8_files_with_integers(int8_model: Path, tmp_path: 
     assert content.count(SIGNED) == 1
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.optimized_model_filepath = str(tmp_path / 'optimised.onnx')
+    options.optimized_model_filepath = str(tmp_path / 'optimized.onnx')
     onnxruntime.InferenceSession(
         content.replace(SIGNED, UNSIGNED), options, providers=['CPUExecutionProvider'])
-    kinds = [n.op_type for n in onnx.load(tmp_path / 'optimised.onnx').graph.node]
+    kinds = [n.op_type for n in onnx.load(tmp_path / 'optimized.onnx').graph.node]
     outputs = 6  # a class and a box convolution per level give FP32
     convolutions = sum(n.op_type == 'Conv' for n in onnx.load(int8_model).graph.node)
     assert kinds.count('QLinearConv') >= 0.9 * (convolutions - outputs)

@@ -24,7 +24,7 @@ PERSON, BICYCLE, CAR = range(3)
 
 
 def truth(*objects: tuple, crowd: tuple[int, ...] = ()) -> ImageRecord:
-    """Give a frame of objects (x1, y1, x2, y2, label)."""
+    """Return a frame of objects (x1, y1, x2, y2, label)."""
     values = np.array(objects, np.float32).reshape(-1, 5)
     return ImageRecord(
         1, None, 100, 100, boxes=values[:, :4], labels=values[:, 4].astype(np.int64),
@@ -33,7 +33,7 @@ def truth(*objects: tuple, crowd: tuple[int, ...] = ()) -> ImageRecord:
 
 
 def found(*boxes: tuple) -> Detections:
-    """Give detections (x1, y1, x2, y2, label, score)."""
+    """Return detections (x1, y1, x2, y2, label, score)."""
     values = np.array(boxes, np.float32).reshape(-1, 6)
     return Detections(values[:, :4], values[:, 5], values[:, 4].astype(np.int64))
 
@@ -54,7 +54,7 @@ def test_candidates_are_every_class_of_every_box_above_the_score() -> None:
 
 
 def test_boxes_belong_to_the_object_they_overlap_most() -> None:
-    # Two neighbours whose boxes overlap each other by 0.54; a car; an object nobody finds.
+    # Two neighbors whose boxes overlap each other by 0.54; a car; an object nobody finds.
     frame = truth((0, 0, 10, 10, PERSON), (3, 0, 13, 10, PERSON), (50, 50, 70, 60, CAR),
                   (80, 80, 90, 90, BICYCLE))
     boxes = found(
@@ -156,7 +156,7 @@ def test_silhouette_of_four_points() -> None:
     assert value['silhouette'] == pytest.approx((1.5 - 1) / 1.5, abs=1e-4)
 
 
-def test_neighbours_of_the_same_frame_do_not_count() -> None:
+def test_neighbors_of_the_same_frame_do_not_count() -> None:
     labels = np.array([0, 0, 1, 1])
     points = np.array([[1, 0], [1, 0.1], [-1, 0], [-1, 0.1]], np.float32)
     assert analysis.separability(points, labels, labels)['neighbours'] == 0

@@ -34,7 +34,7 @@ def scene(seed: int):
 
 
 def reference(scores, boxes, centers, strides, gt, labels, top_k, alpha=1.0, beta=6.0):
-    """Give {cell: (object, quality)}."""
+    """Return {cell: (object, quality)}."""
     iou = box_iou(gt, boxes)
     wanted: dict[int, int] = {}
     alignment = torch.zeros_like(iou)

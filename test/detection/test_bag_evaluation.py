@@ -63,7 +63,7 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def drives(scenes: Path, tmp_path: Path) -> Path:
-    """Give a folder of two bags, 10 and 2 of the twelve frames, and one that is damaged."""
+    """Return a folder of two bags, 10 and 2 of the twelve frames, and one that is damaged."""
     folder = tmp_path / 'drives'
     for name, match in (('day', 'scene_0000*'), ('night', 'scene_0001*'), ('torn', '*0.png')):
         write_bag(folder / name, coco_frames(load_coco(scenes), match), 10.0)
@@ -258,7 +258,7 @@ def test_ray_stays_on_this_machine_and_gives_sigterm_back(
 
 
 def _processes_of(folder: str) -> list[str]:
-    """Give the command lines that name a folder."""
+    """Return the command lines that name a folder."""
     found = []
     for path in Path('/proc').glob('[0-9]*/cmdline'):
         try:

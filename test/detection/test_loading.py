@@ -39,7 +39,7 @@ CLASSES = ('person', 'bicycle', 'car')
 
 
 def marked() -> Sample:
-    """Give a frame with one bright rectangle and its box."""
+    """Return a frame with one bright rectangle and its box."""
     thermal = np.zeros((96, 128), np.float32)
     thermal[30:60, 40:90] = 1
     return make_sample(thermal, np.array([[40, 30, 90, 60]], np.float32), np.array([1]))

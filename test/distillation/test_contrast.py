@@ -29,7 +29,7 @@ from torch.nn import functional
 
 
 def reference(z, labels, temperature, balance=False, others=(), other_labels=()) -> float:
-    """Give the loss by loops over Python numbers."""
+    """Return the loss by loops over Python numbers."""
     z = [[float(v) for v in row] for row in z]
     bank = z + [[float(v) for v in row] for row in others]
     kinds = [int(v) for v in (*labels, *other_labels)]

@@ -196,7 +196,7 @@ def view_of(path: Path, frame: tuple[int, int]) -> View:
 
 
 def structured(seed: int) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
-    """Give a picture, 6 pixels wider than its frame, of plain objects under a fine texture."""
+    """Return a picture, 6 pixels wider than its frame, of plain objects under a fine texture."""
     rng = np.random.default_rng(seed)
     picture = np.full((256, 326, 3), 0.5)
     boxes = []

@@ -92,7 +92,7 @@ class Pyramid(nn.Module):
 
 @pytest.fixture(scope='module')
 def exported(rgb_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the tiny teacher's pyramid as ONNX for any batch; test_views has one for a batch."""
+    """Return the tiny teacher's pyramid as ONNX for any batch; test_views has one for a batch."""
     path = tmp_path_factory.mktemp('exported') / 'pyramid.onnx'
     torch.onnx.export(
         Pyramid(load_student(rgb_teacher)[0]).eval(), (torch.zeros(2, 3, 128, 160),), str(path),
@@ -123,18 +123,18 @@ def test_an_onnx_detector_of_a_fixed_size_takes_another(exported: Path, rgb_teac
 def test_what_an_onnx_detector_was_trained_on(
     tmp_path: Path, pooling_teacher: Callable[..., Path],
 ) -> None:
-    """A teacher of average colours: its features show what it was given."""
+    """A teacher of average colors: its features show what it was given."""
     path = pooling_teacher(tmp_path / 'p.onnx')
     red = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     red[:, 0] = 200
 
-    def colour(**values: Any) -> list[float]:
+    def color(**values: Any) -> list[float]:
         teacher = open_teacher(TeacherConfig(
             kind='onnx', path=path, tensors=('p8', 'p16', 'p32'), input_size=(64, 64), **values))
         return teacher.features(red)[0][0, :, 0, 0].tolist()
 
-    assert colour() == pytest.approx([200 / 255, 0, 0])
-    assert colour(bgr=True, full_range=True) == pytest.approx([0, 0, 200])
+    assert color() == pytest.approx([200 / 255, 0, 0])
+    assert color(bgr=True, full_range=True) == pytest.approx([0, 0, 200])
 
 
 @pytest.mark.parametrize(('tensors', 'words'), [
@@ -204,7 +204,7 @@ def test_unknown_weights_of_a_torchvision_model_are_named() -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an empty folder for downloads, behind a proxy that refuses."""
+    """Return an empty folder for downloads, behind a proxy that refuses."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
         monkeypatch.setenv(name, 'http://127.0.0.1:9')
@@ -226,7 +226,7 @@ def test_weights_in_torch_home_are_loaded_without_a_network(hub: Path) -> None:
     torch.manual_seed(11)
     weights = get_model(SMALL['model'], weights=None, weights_backbone=None,
                         num_classes=91).state_dict()
-    # Frozen normalisation, which the COCO weights are for, has one entry less.
+    # Frozen normalization, which the COCO weights are for, has one entry less.
     torch.save({k: v for k, v in weights.items() if 'num_batches_tracked' not in k}, hub / name)
     teacher = open_teacher(TeacherConfig(**SMALL))
     own = teacher.backbone.state_dict()

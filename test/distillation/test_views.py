@@ -86,9 +86,9 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
     cached: bool,
 ) -> None:
     """
-    Follow random windows, flips and mosaics through the real loader and a teacher of colours.
+    Follow random windows, flips and mosaics through the real loader and a teacher of colors.
 
-    A cell of the laid-out features must have the colours of the sample there (a displacement of
+    A cell of the laid-out features must have the colors of the sample there (a displacement of
     one pixel of the frame would show with a cache, of two of the teacher's without), and the mask
     must be 1 exactly where there is a picture.
     """
@@ -129,7 +129,7 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
         assert whole.sum() > ({8: 2000, 16: 400, 32: 60} if cached else
                               {8: 1000, 16: 80, 32: 0})[stride]
         error = ((seen.features[level] - mean) * whole[:, None]).abs()
-        # 8 bits of colour, cached in half precision: about 0.004; one pixel of 160 is 0.00625.
+        # 8 bits of color, cached in half precision: about 0.004; one pixel of 160 is 0.00625.
         assert error[:, :2].max() < 0.0055 + rounding and error[:, 2].max() < 0.004
         assert not seen.features[level][(seen.masks[level] == 0).expand(-1, 3, -1, -1)].any()
 
@@ -138,7 +138,7 @@ def one_tile(views: list[View], stride: int, margin: float) -> torch.Tensor:
     """
     Say which cells (H/stride, W/stride) lie in the region of one view.
 
-    margin: how many pixels a cell's centre keeps from its ends, half a cell or more.
+    margin: how many pixels a cell's center keeps from its ends, half a cell or more.
     """
     result = torch.zeros(SIZE[1] // stride, SIZE[0] // stride, dtype=torch.bool)
     for v in views:

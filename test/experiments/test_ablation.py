@@ -52,7 +52,7 @@ def ablated(
     tmp_path_factory: pytest.TempPathFactory, recipe_values: dict,
     run_cgdet: Callable[..., subprocess.CompletedProcess],
 ) -> Path:
-    """Give the folder of a grid that the command line has run; the grid file is beside it."""
+    """Return the folder of a grid that the command line has run; the grid file is beside it."""
     folder = tmp_path_factory.mktemp('ablation')
     result = run_cgdet('ablate', grid_file(folder, recipe_values), '--output', folder / 'out')
     assert result.returncode == 0, result.stderr
@@ -61,7 +61,7 @@ def ablated(
 
 @pytest.fixture
 def copied(ablated: Path, tmp_path: Path) -> Callable[..., Ablation]:
-    """Give a copy of the finished grid, read with overrides."""
+    """Return a copy of the finished grid, read with overrides."""
     shutil.copytree(ablated, tmp_path / 'out')
     return lambda *overrides: load_ablation(
         ablated.parent / 'grid.yaml', tmp_path / 'out', list(overrides))

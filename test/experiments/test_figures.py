@@ -37,13 +37,13 @@ def coco(scenes: Path) -> CocoSet:
 
 @pytest.fixture
 def perfect(coco: CocoSet) -> list[Detections]:
-    """Give the truth as detections."""
+    """Return the truth as detections."""
     return [Detections(r.boxes, np.ones(len(r.labels), np.float32), r.labels)
             for r in coco.images]
 
 
 def colored(picture: np.ndarray) -> int:
-    """Count pixels of a class's colour."""
+    """Count pixels of a class's color."""
     return sum(int((picture == color).all(2).sum()) for color in COLORS)
 
 

@@ -30,7 +30,7 @@ import pytest
 
 
 def result(variant: str, seed: int, ap: float, duplicates: float | None = 1.0) -> dict:
-    """Give a run's numbers; most of them do not matter here."""
+    """Return a run's numbers; most of them do not matter here."""
     count = {'duplicates': duplicates, 'found': 5, 'objects': 12}
     by_recall = {'0.3': 3.0, '0.4': duplicates}
     return {

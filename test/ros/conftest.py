@@ -185,7 +185,7 @@ class Client:
         return self.call(SetParameters, 'set_parameters', request).results[0]
 
     def resident(self) -> int:
-        """Give the bytes of main memory that the detector's process holds."""
+        """Return the bytes of main memory that the detector's process holds."""
         pages = Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]
         return int(pages) * os.sysconf('SC_PAGE_SIZE')
 
@@ -197,7 +197,7 @@ class Client:
 
 @pytest.fixture(scope='session')
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a toy model, which finds four objects in every frame."""
+    """Return a toy model, which finds four objects in every frame."""
     from toy_models import write_model
     return write_model(tmp_path_factory.mktemp('toy') / 'toy.onnx')
 
@@ -205,7 +205,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bag(run_cgdet: Callable[..., subprocess.CompletedProcess], scenes: Path, tmp_path: Path,
         ) -> Path:
-    """Give twelve 16-bit frames at 5 Hz."""
+    """Return twelve 16-bit frames at 5 Hz."""
     result = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'bag', '--rate', 5)
     assert result.returncode == 0, result.stderr
     return tmp_path / 'bag'
@@ -213,7 +213,7 @@ def bag(run_cgdet: Callable[..., subprocess.CompletedProcess], scenes: Path, tmp
 
 @pytest.fixture
 def write_compressed(bag: Path) -> Callable[..., Path]:
-    """Give a function that writes the same frames as CompressedImage, by default PNG."""
+    """Return a function that writes the same frames as CompressedImage, by default PNG."""
     import cv2
     from rosbags.highlevel import AnyReader
     from rosbags.rosbag2 import StoragePlugin, Writer

@@ -30,7 +30,7 @@ from cgdet_core.runtime import Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_ros.tools import demo
 from cgdet_ros.tools.collector import Run as Collected
-from cgdet_ros.tools.demo import run_bag, summarise
+from cgdet_ros.tools.demo import run_bag, summarize
 from cgdet_ros.tools.play import play
 import cv2
 import numpy as np
@@ -69,7 +69,7 @@ def test_the_node_equals_the_offline_evaluation(
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     card = load_card(onnx_model)
-    report = summarise(run, truth_by_stamp(bag, load_coco(scenes, None, card.classes)), card)
+    report = summarize(run, truth_by_stamp(bag, load_coco(scenes, None, card.classes)), card)
     result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', scenes,
                        '--json', tmp_path / 'o.json')
     assert result.returncode == 0, result.stderr

@@ -27,7 +27,7 @@ FRONT, REAR = 0.2, 0.8  # brightness
 
 
 def corner(message: object) -> float:
-    """Give the left side of the best box, which tells a frame's brightness."""
+    """Return the left side of the best box, which tells a frame's brightness."""
     box = message.detections[0].bbox
     return box.center.position.x - box.size_x / 2
 

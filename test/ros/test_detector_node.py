@@ -30,7 +30,7 @@ Start = Callable[..., object]
 
 @pytest.fixture(scope='module')
 def frame() -> np.ndarray:
-    """Give a 16-bit frame of another size than the model's input."""
+    """Return a 16-bit frame of another size than the model's input."""
     return to_counts(Scene.random(3, 200, 150).render()[0])
 
 

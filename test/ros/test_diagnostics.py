@@ -92,16 +92,16 @@ def test_dropped_frames_are_replaced_or_too_old() -> None:
     assert status.hardware_id == 'thermal' and status.level == WARN
 
 
-def test_false_colour_stays_in_the_status(start: Start, toy: Path) -> None:
+def test_false_color_stays_in_the_status(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()
-        grey = np.repeat(gray(0.5)[..., None], 3, 2)
-        client.send(client.image(grey, 'bgr8'))
-        client.status('running', of='camera', processed='1', false_colour='no')
-        coloured = grey.copy()
-        coloured[..., 0] = 0
-        client.send(client.image(coloured, 'bgr8'))
-        client.status('running', of='camera', processed='2', false_colour='yes')
+        plain = np.repeat(gray(0.5)[..., None], 3, 2)
+        client.send(client.image(plain, 'bgr8'))
+        client.status('running', of='camera', processed='1', false_color='no')
+        colored = plain.copy()
+        colored[..., 0] = 0
+        client.send(client.image(colored, 'bgr8'))
+        client.status('running', of='camera', processed='2', false_color='yes')
 
 
 def test_activation_tells_its_topics(start: Start, toy: Path) -> None:

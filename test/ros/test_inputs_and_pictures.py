@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What else the node takes and gives: compressed and coloured images, crops, pictures, tracks."""
+"""What else the node takes and gives: compressed and colored images, crops, pictures, tracks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,14 +78,14 @@ def test_a_palette_is_told_once(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()
         expected = boxes(client.send(client.image(frame, 'mono8')))
-        grey = np.repeat(frame[..., None], 3, 2)
+        plain = np.repeat(frame[..., None], 3, 2)
         np.testing.assert_allclose(
-            boxes(client.send(client.image(grey, 'bgr8'))), expected, atol=0.5)
-        assert 'in colour' not in client.log.read_text()
+            boxes(client.send(client.image(plain, 'bgr8'))), expected, atol=0.5)
+        assert 'in color' not in client.log.read_text()
         palette = cv2.applyColorMap(frame, cv2.COLORMAP_JET)
         for _ in range(3):
             assert len(boxes(client.send(client.image(palette, 'bgr8')))) == len(expected)
-        assert client.log.read_text().count('in colour (bgr8)') == 1
+        assert client.log.read_text().count('in color (bgr8)') == 1
 
 
 def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> None:
@@ -132,7 +132,7 @@ def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: P
         assert picture.header == message.header and picture.encoding == 'bgr8'
         assert (picture.width, picture.height) == (message.width, message.height)
         pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
-        assert np.ptp(pixels.astype(int), axis=2).any(), 'coloured boxes'
+        assert np.ptp(pixels.astype(int), axis=2).any(), 'colored boxes'
         if annotations is not None:
             client.wait(lambda: annotations)
             assert len(annotations[-1].points) == len(found.detections)

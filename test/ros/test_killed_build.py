@@ -37,7 +37,7 @@ Run = Callable[[float], AbstractContextManager[tuple[subprocess.Popen, Path]]]
 
 @pytest.fixture
 def building_node(domain: int, toy: Path, tmp_path: Path) -> Run:
-    """Give a function that runs the node; each step of its builder takes so many seconds."""
+    """Return a function that runs the node; each step of its builder takes so many seconds."""
     pytest.importorskip('tensorrt_rtx', reason='TensorRT-RTX is not installed here')
 
     @contextmanager
@@ -82,7 +82,7 @@ def wait_for_state(wanted: str) -> None:
 
 
 def wait_active(log: Path) -> str:
-    """Give the log of a node that has its model."""
+    """Return the log of a node that has its model."""
     end = time.monotonic() + PATIENCE_S
     while ACTIVE not in (text := log.read_text()):
         assert time.monotonic() < end, text

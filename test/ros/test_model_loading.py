@@ -42,7 +42,7 @@ def settings(model: object = '') -> ModelSettings:
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[EngineCache]:
-    """Give an engine cache in which another process is building."""
+    """Return an engine cache in which another process is building."""
     cache = EngineCache(tmp_path / 'cache')
     cache.folder.mkdir(mode=0o700)
     other = subprocess.Popen([sys.executable, '-c', HOLD, cache.folder / LOCK],

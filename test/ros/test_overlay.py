@@ -38,7 +38,7 @@ NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32),
 
 @pytest.fixture
 def header() -> Header:
-    """Give a header as an image's."""
+    """Return a header as an image's."""
     message = Header(frame_id='cam')
     message.stamp.sec, message.stamp.nanosec = 12, 34
     return message

@@ -67,5 +67,5 @@ def test_rewriting_touches_generated_blocks_alone() -> None:
     assert new.startswith('before\n<!-- generated: topics -->\n| topic |')
     assert new.endswith('|\n<!-- end -->\nafter\n') and 'STALE' not in new
     assert rewrite(new) == new
-    with pytest.raises(UserError, match='no table colours, only topics'):
-        rewrite(text.replace('topics', 'colours'))
+    with pytest.raises(UserError, match='no table colors, only topics'):
+        rewrite(text.replace('topics', 'colors'))

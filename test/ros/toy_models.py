@@ -111,5 +111,5 @@ def _multiply() -> object:
 
 
 def gray(level: float) -> np.ndarray:
-    """Give an 8-bit frame of one brightness, 0 to 1."""
+    """Return an 8-bit frame of one brightness, 0 to 1."""
     return np.full((SIZE, SIZE), round(level * 255), np.uint8)

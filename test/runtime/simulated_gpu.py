@@ -241,7 +241,7 @@ class ILogger:
 
 
 def module(cudart: Cudart, engines: list[Engine]) -> Any:
-    """Give a stand-in for the modules tensorrt and tensorrt_rtx; it lists the engines loaded."""
+    """Return a stand-in for the modules tensorrt and tensorrt_rtx; it lists the engines loaded."""
     class Runtime:
         def __init__(self, logger: Any) -> None:
             self.logger = logger

@@ -78,7 +78,7 @@ def test_the_cache_keeps_what_the_builder_gives(rtx: TensorRT, tmp_path: Path) -
 def test_the_key_names_the_gpu_only_where_it_matters(rtx: TensorRT) -> None:
     card = load_card(SHIPPED)
     key = engine_key(rtx, card, ('sm86',), 'RTX 3090')
-    assert (key.gpu, key.flavour, key.version) == ('', 'tensorrt_rtx', rtx.version)
+    assert (key.gpu, key.flavor, key.version) == ('', 'tensorrt_rtx', rtx.version)
     assert key.onnx_sha256 == card.onnx_sha256 and key.shape == (1, 512, 640)
     full = TensorRT('tensorrt', '10.3.0', rtx.module)
     assert engine_key(full, card, ('sm87',), 'Orin').gpu == 'Orin'
@@ -108,8 +108,8 @@ def test_an_interruption_stops_the_builder(rtx: TensorRT, tmp_path: Path) -> Non
     assert threading.active_count() == before
 
 
-def test_a_missing_flavour_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flavour, words in (('tensorrt', 'JetPack'), ('tensorrt_rtx', 'pip install tensorrt-rtx')):
-        monkeypatch.setitem(building.importlib.sys.modules, flavour, None)
+def test_a_missing_flavor_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flavor, words in (('tensorrt', 'JetPack'), ('tensorrt_rtx', 'pip install tensorrt-rtx')):
+        monkeypatch.setitem(building.importlib.sys.modules, flavor, None)
         with pytest.raises(UserError, match=f'is not installed; it comes with .*{words}'):
-            load_tensorrt(flavour)
+            load_tensorrt(flavor)

@@ -27,7 +27,7 @@ import pytest
 
 @pytest.fixture
 def pair(tmp_path: Path, onnx_model: Path) -> Path:
-    """Give a copy of the tiny model and its card."""
+    """Return a copy of the tiny model and its card."""
     shutil.copy(card_path(onnx_model), tmp_path / 'm.json')
     return Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
 
@@ -48,7 +48,7 @@ def test_round_trip(pair: Path) -> None:
     ({'onnx_sha256': 'ab' * 32}, 'belongs to another file'),
     ({'input_size': [160, 100]}, 'multiples of 32'),
     ({'normalization': {'kind': 'magic'}}, 'magic'),
-    ({'normalisation': {}}, "did you mean 'normalization'"),
+    ({'normalization': {}}, "did you mean 'normalization'"),
     ({'precision': 'fp4'}, 'precision'),
     ({'onnx_sha256': None}, 'onnx_sha256 must be text'),
     ({'classes': []}, 'classes'),

@@ -59,7 +59,7 @@ def test_timings_are_of_the_latest_frame(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_model_of_every_normalisation_loads(
+def test_a_model_of_every_normalization_loads(
     onnx_model: Path, tmp_path: Path, kind: str,
 ) -> None:
     model = Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
@@ -68,7 +68,7 @@ def test_a_model_of_every_normalisation_loads(
 
 
 def ramp(height: int) -> np.ndarray:
-    """Give a frame that gets brighter to the right, where the toy's boxes have an area."""
+    """Return a frame that gets brighter to the right, where the toy's boxes have an area."""
     return np.tile(np.arange(0, 256, 4, np.uint8), (height, 1)) // (1 + height % 3)
 
 

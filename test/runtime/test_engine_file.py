@@ -114,7 +114,7 @@ def test_pipes_and_folders_do_not_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('change', 'words'), [
     ({'onnx_sha256': 'cd' * 32}, 'onnx_sha256 is abababababab, not cdcdcdcdcdcd'),
-    ({'flavour': 'tensorrt_rtx'}, 'flavour is tensorrt, not tensorrt_rtx'),
+    ({'flavor': 'tensorrt_rtx'}, 'flavor is tensorrt, not tensorrt_rtx'),
     ({'version': '10.7.0'}, 'version is 10.3.0, not 10.7.0'),
     ({'targets': ('sm86',)}, 'targets is sm87, not sm86'),
     ({'gpu': 'Thor'}, 'gpu is Orin, not Thor'),

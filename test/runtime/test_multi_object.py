@@ -23,14 +23,14 @@ from cgdet_core.runtime.detection.multi_object import Tracker
 import numpy as np
 import pytest
 
-Objects = list[tuple[float, float, int] | None]  # centre x and y, label; None: not detected
+Objects = list[tuple[float, float, int] | None]  # center x and y, label; None: not detected
 PERSON, CAR = 0, 2
 SIZES = {PERSON: (16.0, 40.0), CAR: (60.0, 40.0)}
 
 
 @pytest.fixture
 def tracker() -> Tracker:
-    """Give a tracker of a second's memory; skip where norfair is missing."""
+    """Return a tracker of a second's memory; skip where norfair is missing."""
     pytest.importorskip('norfair', reason='norfair is not installed')
     return Tracker(max_age_s=1.0)
 
@@ -39,7 +39,7 @@ def follow(
     tracker: Tracker, scene: Callable[[float], Objects], times: Sequence[float],
     jitter: float = 0.0, seed: int = 0,
 ) -> list[list[str | None]]:
-    """Give for each time the ids of the scene's objects, None for those not detected."""
+    """Return for each time the ids of the scene's objects, None for those not detected."""
     rng = np.random.default_rng(seed)
     result = []
     for time in times:
@@ -62,7 +62,7 @@ def follow(
 
 
 def ids_of(result: list[list[str | None]], number: int) -> set[str]:
-    """Give the ids an object ever had."""
+    """Return the ids an object ever had."""
     return {ids[number] for ids in result if ids[number]}  # type: ignore[misc]
 
 

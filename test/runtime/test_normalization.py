@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Normalisation: monotone, in range, the same for every unit, robust to odd frames."""
+"""Normalization: monotone, in range, the same for every unit, robust to odd frames."""
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime.imaging.normalization import KINDS, Normalization, normalize

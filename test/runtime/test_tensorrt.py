@@ -50,13 +50,13 @@ class Machine:
         self.built: list[bytes] = []
         self.payload: Callable[[Path], bytes] = Path.read_bytes
         simulated = module(self.cudart, self.engines)
-        for flavour in ('tensorrt', 'tensorrt_rtx'):
-            patch.setitem(sys.modules, flavour, simulated)
+        for flavor in ('tensorrt', 'tensorrt_rtx'):
+            patch.setitem(sys.modules, flavor, simulated)
         patch.setitem(sys.modules, 'cuda', SimpleNamespace())
         patch.setitem(sys.modules, 'cuda.bindings', SimpleNamespace(runtime=self.cudart))
         patch.setattr(tensorrt, 'build_engine', self.build)
 
-    def build(self, flavour: Any, model: Path, targets: Any, progress: Any) -> bytes:
+    def build(self, flavor: Any, model: Path, targets: Any, progress: Any) -> bytes:
         self.built.append(self.payload(model))
         return self.built[-1]
 

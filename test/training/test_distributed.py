@@ -38,7 +38,7 @@ def recipe(
     trained: Path,
 ) -> Path:
     """
-    Give a recipe with RCS and CMG in which every batch of four has one pair.
+    Return a recipe with RCS and CMG in which every batch of four has one pair.
 
     So the second of two ranks never sees RGB. The seven frames for validation do not divide
     evenly between them; their truth is what the model to start from finds in them, so that a tiny
@@ -79,7 +79,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope='module')
 def by_recipe(recipe: Path) -> tuple[Path, str]:
-    """Give the folder and the output of a run that the recipe asks to have two processes."""
+    """Return the folder and the output of a run that the recipe asks to have two processes."""
     result = run('cgdet_core', 'train', recipe, 'run.devices=2', 'name=recipe')
     return recipe.parent / 'recipe', result.stdout
 

@@ -45,7 +45,7 @@ STEPS_PER_EPOCH, EPOCHS, RCS_STOPS = 8, 7, 5
 
 @pytest.fixture(scope='module')
 def values(recipe_values: dict, pairs: Path, rgb_teacher: Path) -> dict[str, Any]:
-    """Give a recipe with everything: RCS with a queue, CMG, semi-paired batches."""
+    """Return a recipe with everything: RCS with a queue, CMG, semi-paired batches."""
     return {
         **recipe_values, 'name': 'guided',
         'data': {'train': str(pairs), 'val': str(pairs), 'synthetic': 4, 'pair_share': 0.5},
@@ -67,7 +67,7 @@ def command(folder: Path, values: dict, *more: str) -> list[str]:
 
 @pytest.fixture(scope='module')
 def guided(tmp_path_factory: pytest.TempPathFactory, values: dict) -> Path:
-    """Give the folder of a guided run, with a loading worker and an empty cache at the start."""
+    """Return the folder of a guided run, with a loading worker and an empty cache at the start."""
     folder = tmp_path_factory.mktemp('guided')
     result = subprocess.run(command(folder, values, 'run.workers=1'), cwd=ROOT,
                             capture_output=True, text=True)
@@ -161,9 +161,9 @@ def test_nothing_of_training_remains_in_the_deployed_model(
 
 
 @pytest.fixture(scope='module')
-def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a COCO file of RGB pictures, as a teacher is trained on."""
-    path = write_coco(tmp_path_factory.mktemp('colour'), 8, 5, 4, (160, 128), rgb=1)
+def color_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a COCO file of RGB pictures, as a teacher is trained on."""
+    path = write_coco(tmp_path_factory.mktemp('color'), 8, 5, 4, (160, 128), rgb=1)
     content = json.loads(path.read_text())
     for image in content['images']:
         image['file_name'] = image.pop('rgb_file_name')
@@ -173,16 +173,16 @@ def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
-    tmp_path: Path, recipe_values: dict, colour_set: Path, pairs: Path, onnx_model: Path,
+    tmp_path: Path, recipe_values: dict, color_set: Path, pairs: Path, onnx_model: Path,
     run_cgdet: Callable[..., subprocess.CompletedProcess],
 ) -> None:
     values = {**recipe_values, 'model': {**recipe_values['model'], 'in_channels': 3},
-              'data': {'train': str(pairs), 'val': str(colour_set)},
+              'data': {'train': str(pairs), 'val': str(color_set)},
               'optim': {'epochs': 1, 'batch_size': 4}}
     result = subprocess.run(command(tmp_path, values), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     checkpoint = tmp_path / 'tiny' / 'last.ckpt'
-    result = run_cgdet('evaluate', checkpoint, '--data', colour_set, '--json', tmp_path / 'r.json')
+    result = run_cgdet('evaluate', checkpoint, '--data', color_set, '--json', tmp_path / 'r.json')
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / 'r.json').read_text())['images'] == 8
     result = run_cgdet('evaluate', checkpoint, '--data', pairs, '--json', tmp_path / 'r.json')
@@ -201,7 +201,7 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
 
 
 def test_data_that_do_not_fit_the_recipe_are_explained(
-    tmp_path: Path, values: dict, scenes: Path, colour_set: Path,
+    tmp_path: Path, values: dict, scenes: Path, color_set: Path,
 ) -> None:
     lacking = write_coco(tmp_path / 'lacking', 4, 1, 4, (160, 128), rgb=1)
     (lacking.parent / 'rgb' / 'scene_00002.png').unlink()
@@ -212,7 +212,7 @@ def test_data_that_do_not_fit_the_recipe_are_explained(
             ({'data': {**data, 'train': str(lacking)}}, '1 of the RGB pictures .*scene_00002.png'),
             ({'data': {**data, 'train': str(scenes)}, 'cmg': None}, 'with RGB, but there are'),
             ({'model': rgb_model, 'cmg': None, 'data': {
-                'train': str(colour_set), 'val': str(colour_set), 'synthetic': 4}}, 'are thermal'),
+                'train': str(color_set), 'val': str(color_set), 'synthetic': 4}}, 'are thermal'),
             ({'model': rgb_model, 'cmg': None, 'data': {
                 'train': str(scenes), 'val': str(scenes)}}, 'thermal set without RGB'),
             ({'run': {**run, 'devices': 9}}, 'one batch of 18 over 9 processes')):

@@ -47,7 +47,7 @@ BATCHES = {'both guided': (FULL, [1, 0, 1, 1]), 'one rank empty': (LONELY, [1, 1
 
 
 def losses(case: str, part: slice, over: str) -> dict[str, Any]:
-    """Give losses and mean gradients of shared weights for a part of a fixed batch of four."""
+    """Return losses and mean gradients of shared weights for a part of a fixed batch of four."""
     targets, guided = BATCHES[case]
     targets, guided = targets[part], guided[part]
     torch.manual_seed(0)
@@ -134,7 +134,7 @@ def in_rank(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Give what two processes found."""
+    """Return what two processes found."""
     folder = tmp_path_factory.mktemp('ranks')
     multiprocessing.spawn(in_rank, (str(folder),), 2)
     return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in range(2)]

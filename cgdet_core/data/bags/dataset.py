@@ -174,7 +174,7 @@ def _write_rgb(
 def _messages(
     plan: BagPlan, topic: str | None, stamps: set[int],
 ) -> Iterator[tuple[int, Any]]:
-    """Give the messages of a topic with these stamps, the first of each."""
+    """Return the messages of a topic with these stamps, the first of each."""
     if not stamps:
         return
     left = set(stamps)
@@ -189,7 +189,7 @@ def _messages(
 
 
 def _as_integers(frame: NDArray[Any]) -> NDArray[Any]:
-    """Give kelvin as hundredths, which PNG can hold; other frames as they are."""
+    """Return kelvin as hundredths, which PNG can hold; other frames as they are."""
     if frame.dtype != np.float32:
         return frame
     if not np.isfinite(frame).all():
@@ -206,7 +206,7 @@ def _small(frame: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def change(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Give the mean absolute difference of two small frames as a share of their contrast."""
+    """Return the mean absolute difference of two small frames as a share of their contrast."""
     spread = max(float(np.ptp(np.percentile(x, (0.5, 99.5)))) for x in (a, b))
     return float(np.abs(a - b).mean()) / max(spread, 1e-9)
 

@@ -73,7 +73,7 @@ class BagFrame:
 
 
 def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
-    """Give a frame as mono8 or mono16 pixels; depth is reduced by a percentile stretch."""
+    """Return a frame as mono8 or mono16 pixels; depth is reduced by a percentile stretch."""
     if encoding == 'mono16':
         return frame.astype(np.uint16) * COUNTS_PER_LEVEL if frame.dtype == np.uint8 else frame
     if frame.dtype == np.uint8:
@@ -176,7 +176,7 @@ def open_bag(path: str | Path) -> Iterator[Any]:
 
 
 def distinct_topics(reader: Any) -> set[str]:
-    """Give the image topics but for compressed ones beside their raw one: the same images."""
+    """Return the image topics but for compressed ones beside their raw one: the same images."""
     images = {c.topic: c.msgtype for c in reader.connections
               if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)}
     return {topic for topic, kind in images.items() if kind == IMAGE_TYPE
@@ -204,7 +204,7 @@ def image_connections(reader: Any, path: str | Path, topic: str | None = None) -
 
 
 def is_compressed(path: str | Path, topic: str | None = None) -> bool:
-    """Tell whether a bag's thermal images are CompressedImage messages."""
+    """Return whether a bag's thermal images are CompressedImage messages."""
     with open_bag(path) as reader:
         return bool(image_connections(reader, path, topic)[0].msgtype == COMPRESSED_TYPE)
 
@@ -233,13 +233,13 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame
 
 
 def bag_name(path: str | Path) -> str:
-    """Give a bag's name, that of its folder or of its single file."""
+    """Return a bag's name, that of its folder or of its single file."""
     path = Path(path)
     return path.stem if path.suffix in BAG_SUFFIXES else path.name
 
 
 def custom_data(path: str | Path) -> dict[str, str]:
-    """Give what the writer of a bag left in its metadata."""
+    """Return what the writer of a bag left in its metadata."""
     metadata = Path(path) / 'metadata.yaml'
     if not metadata.is_file():
         return {}
@@ -248,7 +248,7 @@ def custom_data(path: str | Path) -> dict[str, str]:
 
 
 def fingerprint(coco: CocoSet) -> str:
-    """Give a hash of a set's list of images, which a renamed copy of its file shares."""
+    """Return a hash of a set's list of images, which a renamed copy of its file shares."""
     images = sorted((r.image_id, r.path.name, r.width, r.height) for r in coco.images)
     return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
 

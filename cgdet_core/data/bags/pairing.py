@@ -52,7 +52,7 @@ class Choice:
     every_s: least time between frames. max_frames: of all bags, evenly spread. Both take frames
     with an RGB image before others. min_change: share of the contrast by which a frame must
     differ from the one before. rectify: by CameraInfo and /tf_static, with the scene at infinity
-    or at plane_m metres.
+    or at plane_m meters.
     """
 
     thermal_topic: str | None = None
@@ -75,7 +75,7 @@ class Choice:
         if self.homography is not None and self.rectify:
             raise UserError('Choose one of --homography and --rectify.')
         if self.plane_m is not None and not (self.rectify and self.plane_m > 0):
-            raise UserError('--plane-m is a positive distance in metres, for --rectify.')
+            raise UserError('--plane-m is a positive distance in meters, for --rectify.')
         if self.rgb_topic is None and (self.homography is not None or self.rectify):
             raise UserError('There is nothing to register without --rgb-topic.')
         if self.homography is not None:
@@ -119,24 +119,24 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
         plan.report['rgb_images'] = len(rgb[0])
         pair(plan, choice)
         if not plan.partners:
-            raise UserError(_unsynchronised(plan, thermal, rgb, choice))
+            raise UserError(_unsynchronized(plan, thermal, rgb, choice))
     plan.stamps = _apart(plan.stamps, choice.every_s, plan.partners)
     return plan
 
 
 def pair(plan: BagPlan, choice: Choice) -> None:
-    """Give the chosen thermal frames of a bag their RGB images."""
+    """Return the chosen thermal frames of a bag their RGB images."""
     if plan.rgb_topic is None:
         return
     offset = choice.rgb_offset_ns
-    pairs = synchronise(plan.stamps, plan.rgb_stamps + offset, choice.max_gap_ms * 1e6)
+    pairs = synchronize(plan.stamps, plan.rgb_stamps + offset, choice.max_gap_ms * 1e6)
     gaps = np.abs([r - t for t, r in pairs.items()]) / 1e6
     plan.partners = {t: r - offset for t, r in pairs.items()}
     plan.report['gap_ms'] = {'median': round(float(np.median(gaps)), 3),
                              'max': round(float(gaps.max()), 3)} if pairs else None
 
 
-def synchronise(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, int]:
+def synchronize(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, int]:
     """
     Pair stamps that are nearest to each other both ways, at most max_gap_ns apart.
 
@@ -170,7 +170,7 @@ def spread(plans: list[BagPlan], most: int | None) -> None:
 def open_registration(
     plan: BagPlan, choice: Choice, thermal_size: tuple[int, int], picture: NDArray[np.uint8],
 ) -> Registration | None:
-    """Give how to lay a bag's RGB onto its thermal frames; None leaves RGB as it is."""
+    """Return how to lay a bag's RGB onto its thermal frames; None leaves RGB as it is."""
     if choice.homography is not None:
         return by_homography(read_homography(choice.homography), thermal_size)
     if plan.calibration is None:
@@ -187,7 +187,7 @@ def open_registration(
 
 
 def info_topic(image_topic: str) -> str:
-    """Give the topic of the CameraInfo that belongs to images: beside them, as drivers do it."""
+    """Return the topic of the CameraInfo that belongs to images: beside them, as drivers do it."""
     return f'{_raw_topic(image_topic).rpartition("/")[0]}/camera_info'
 
 
@@ -220,7 +220,7 @@ def _camera(reader: Any, path: Path, topic: str) -> Camera:
 
 
 def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
-    """Give a topic's stamps and the recorder's times in the order of recording, each once."""
+    """Return a topic's stamps and the recorder's times in the order of recording, each once."""
     found: dict[int, int] = {}
     count = 0
     try:
@@ -248,14 +248,14 @@ def _apart(stamps: Stamps, least_s: float, first: Iterable[int]) -> Stamps:
 
 
 def _nearest(a: Stamps, b: Stamps) -> NDArray[np.intp]:
-    """Give the index in sorted b of what lies nearest to each of sorted a."""
+    """Return the index in sorted b of what lies nearest to each of sorted a."""
     right = np.searchsorted(b, a).clip(1, max(1, len(b) - 1))
     left = right - 1
     right = right.clip(max=len(b) - 1)
     return np.where(np.abs(a - b[left]) <= np.abs(b[right] - a), left, right)
 
 
-def _unsynchronised(
+def _unsynchronized(
     plan: BagPlan, thermal: tuple[Stamps, Stamps], rgb: tuple[Stamps, Stamps], choice: Choice,
 ) -> str:
     """Say how far the stamps lie apart, and how far the clocks by the recorder's own time."""

@@ -40,7 +40,7 @@ class Registration:
     description: str
 
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give BGR (H, W, 3) as seen by the thermal camera, black where RGB sees nothing."""
+        """Return BGR (H, W, 3) as seen by the thermal camera, black where RGB sees nothing."""
         pixels = self.rgb_pixels
         lengths = picture.shape[1::-1]
         steps = [_step(pixels[..., i], lengths[i]) for i in (0, 1)]
@@ -68,7 +68,7 @@ class Camera:
     rotation: Floats = field(default_factory=lambda: np.eye(3))
 
     def to_rays(self, pixels: Floats) -> Floats:
-        """Give the rays (N, 3), z = 1, of pixels (N, 2) in the TF frame."""
+        """Return the rays (N, 3), z = 1, of pixels (N, 2) in the TF frame."""
         rays = self._to_rays(pixels) @ self.rotation
         return rays / rays[:, 2:]
 
@@ -86,7 +86,7 @@ class Camera:
         return rays
 
     def to_pixels(self, points: Floats) -> Floats:
-        """Give the pixels (N, 2) of points (N, 3) of the TF frame, in front of the camera."""
+        """Return the pixels (N, 2) of points (N, 3) of the TF frame, in front of the camera."""
         return self._to_pixels(points @ self.rotation.T)
 
     def _to_pixels(self, points: Floats) -> Floats:
@@ -101,7 +101,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Pose:
-    """Maps points of one TF frame to another: p' = rotation p + translation, metres."""
+    """Maps points of one TF frame to another: p' = rotation p + translation, meters."""
 
     rotation: Floats
     translation: Floats
@@ -148,7 +148,7 @@ def by_calibration(
     Register by both cameras' calibrations and the pose of the thermal frame in the RGB frame.
 
     Depth is not known: the scene is taken to be infinitely far (the rotation alone counts), or a
-    plane parallel to the thermal image at plane_m metres.
+    plane parallel to the thermal image at plane_m meters.
     """
     rays = thermal.to_rays(_grid(thermal.size))
     points = rays @ pose.rotation.T
@@ -234,7 +234,7 @@ def _grid(size: tuple[int, int]) -> Floats:
 
 
 def _step(values: NDArray[np.float32], length: int) -> float:
-    """Give by how much a coordinate of a map (H, W) mostly changes from pixel to pixel."""
+    """Return by how much a coordinate of a map (H, W) mostly changes from pixel to pixel."""
     steps = np.hypot(np.diff(values, axis=1)[:-1], np.diff(values, axis=0)[:, :-1])
     inside = steps[(steps > 0) & (steps < length)]
     return float(np.median(inside)) if inside.size else 1.0

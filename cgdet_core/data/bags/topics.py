@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Topics and messages of a bag's cameras, and the pixels of its colour images."""
+"""Topics and messages of a bag's cameras, and the pixels of its color images."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ CAMERA_ENCODINGS = {
 
 
 def image_topics(reader: Any) -> dict[str, int]:
-    """Give the topics of images, raw or compressed, with their numbers of messages."""
+    """Return the topics of images, raw or compressed, with their numbers of messages."""
     found: dict[str, int] = {}
     for connection in reader.connections:
         if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
@@ -45,7 +45,7 @@ def image_topics(reader: Any) -> dict[str, int]:
 
 def choose_topic(reader: Any, path: object, topic: str | None, option: str, other: str | None,
                  ) -> str:
-    """Give the image topic, by default the only one but `other`; UserError lists all topics."""
+    """Return the image topic, by default the only one but `other`; UserError lists all topics."""
     topics = image_topics(reader)
     choice = sorted(distinct_topics(reader) - {other}) if topic is None else [topic]
     if len(choice) == 1 and topics.get(choice[0], 0) > 0:
@@ -61,7 +61,7 @@ def choose_topic(reader: Any, path: object, topic: str | None, option: str, othe
 
 
 def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
-    """Give the recorder's time in nanoseconds and the message, of each message of a topic."""
+    """Return the recorder's time in nanoseconds and the message, of each message of a topic."""
     connections = [c for c in reader.connections if c.topic == topic]
     # An empty list would mean every topic.
     for connection, received, raw in reader.messages(connections) if connections else ():
@@ -69,20 +69,20 @@ def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
 
 
 def stamp_of(message: Any) -> int:
-    """Give the header's stamp in nanoseconds."""
+    """Return the header's stamp in nanoseconds."""
     return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
 
 
 def color_picture(message: Any) -> NDArray[np.uint8]:
-    """Give BGR (H, W, 3) of an Image or CompressedImage; ValueError says why not."""
+    """Return BGR (H, W, 3) of an Image or CompressedImage; ValueError says why not."""
     encoding = getattr(message, 'encoding', '')
     if encoding not in CAMERA_ENCODINGS:
         pixels = view_pixels(message)
         if pixels.dtype != np.uint8:
-            raise ValueError(f'a colour image must be 8-bit, this one is {pixels.dtype}')
+            raise ValueError(f'a color image must be 8-bit, this one is {pixels.dtype}')
         return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     size, conversion = CAMERA_ENCODINGS[encoding]
-    grey = np.ascontiguousarray(view_image(SimpleNamespace(
+    gray = np.ascontiguousarray(view_image(SimpleNamespace(
         height=message.height, width=message.width * size, encoding='mono8', is_bigendian=0,
         step=message.step, data=message.data)))
-    return cv2.cvtColor(grey.reshape(message.height, message.width, size), conversion)
+    return cv2.cvtColor(gray.reshape(message.height, message.width, size), conversion)

@@ -64,7 +64,7 @@ def estimate_alignment(
     pairs: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]],
 ) -> dict[str, Any]:
     """
-    Give the median shift of RGB against thermal over (raw thermal, BGR) pairs, with its scatter.
+    Return the median shift of RGB against thermal over (raw thermal, BGR) pairs, with its scatter.
 
     A pair is believed when its response exceeds the 95th percentile of what all pairs reach by
     chance; the set, when at least 30 % and 4 of its pairs are. Scatter is the median distance

@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 
 def to_item(annotation: Any, names: dict[int, str], where: str) -> Item:
-    """Give one annotation as an item; UserError says where one is not valid."""
+    """Return one annotation as an item; UserError says where one is not valid."""
     try:
         x, y, w, h = (float(v) for v in annotation['bbox'])
         category = int(annotation['category_id'])  # FLIR v1 writes some as text

@@ -97,7 +97,7 @@ def _check_targets(classes: dict[str, str]) -> None:
 
 
 def _hold_out(listing: Listing, share: float | None) -> None:
-    """Make the last frames val: neighbours in time stay on one side."""
+    """Make the last frames val: neighbors in time stay on one side."""
     if share is None:
         return
     if {f.split for f in listing.frames} != {'all'}:
@@ -154,7 +154,7 @@ def _relative(path: Path, folder: Path) -> str:
 def _boxes(
     frame: Frame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
 ) -> list[tuple[int, bool, list[float]]]:
-    """Give (category, crowd, x y width height) of what is kept, clipped to the picture."""
+    """Return (category, crowd, x y width height) of what is kept, clipped to the picture."""
     width, height = size
     x_scale, y_scale = size if frame.fractions else (1, 1)
     kept: dict[tuple[int, bool, tuple[float, ...]], None] = {}
@@ -181,7 +181,7 @@ def _boxes(
 
 def _check_listing(listing: Listing, classes: dict[str, str], folder: Path) -> None:
     if not listing.frames:
-        raise UserError(f'{folder} holds no labelled frames'
+        raise UserError(f'{folder} holds no labeled frames'
                         + ''.join(f'; {n} {what}' for what, n in listing.counts.items() if n)
                         + '.')
     names = sorted({i.name for f in listing.frames for i in f.items})

@@ -150,7 +150,7 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
 
 
 def _video_map(folder: Path) -> dict[str, str]:
-    """Give the RGB file of each thermal file of the test video."""
+    """Return the RGB file of each thermal file of the test video."""
     path = folder / 'rgb_to_thermal_vid_map.json'
     if not path.is_file():
         return {}

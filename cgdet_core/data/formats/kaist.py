@@ -94,7 +94,7 @@ def _rank(source: str, split: str) -> tuple[int, str]:
 
 
 def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
-    """Give per frame (set00/V000/I00001) its best label file and the folder it is from."""
+    """Return per frame (set00/V000/I00001) its best label file and the folder it is from."""
     root = folder
     if chosen is not None:
         root = folder / chosen if (folder / chosen).is_dir() else chosen
@@ -111,7 +111,7 @@ def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
         sources.setdefault(place, {})[key] = path
     found: dict[str, tuple[Path, str]] = {}
     for split in EVERY:
-        # One source a split: frames of another correction would be labelled by other rules.
+        # One source a split: frames of another correction would be labeled by other rules.
         for source in sorted(sources, key=lambda s: _rank(s, split)):
             keys = {k: (p, source) for k, p in sources[source].items() if _split(k) == split}
             if keys:

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from cgdet_core.data.formats.native import Listing, Options, Pictures, wrong_layout
-from cgdet_core.data.formats.voc import first_folder, labelled, split_lists, stems_of
+from cgdet_core.data.formats.voc import first_folder, labeled, split_lists, stems_of
 
 # A bus or truck is not a "car", a motorcycle not a "bicycle", yet near enough that finding one
 # should not count as wrong.
@@ -37,6 +37,6 @@ def read_m3fd(folder: Path, options: Options) -> Listing:
     thermal, rgb, counts = Pictures(ir), Pictures(vis or folder / 'Vis'), Counter[str]()
     lists = split_lists(folder / 'meta') or {'all': stems_of(labels, thermal)}
     frames = [f for split, stems in lists.items()
-              for f in labelled(stems, split, thermal, rgb, labels, counts)]
+              for f in labeled(stems, split, thermal, rgb, labels, counts)]
     return Listing(frames, CLASSES, 'lists of meta/' if (folder / 'meta').is_dir()
                    else 'no split of its own', counts)

@@ -35,7 +35,7 @@ LAYOUT = ('{train,test}/{ir,vi}/ and labels in YOLO text in infrared/{train,test
 
 
 def _label_folders(folder: Path, labels: Path | None) -> list[Path]:
-    """Give the folders that may hold train/ and test/ with labels, best first."""
+    """Return the folders that may hold train/ and test/ with labels, best first."""
     if labels is not None:
         place = folder / labels if (folder / labels).is_dir() else labels
         if not place.is_dir():
@@ -50,7 +50,7 @@ def read_msrs(folder: Path, options: Options) -> Listing:
     """
     Read the frames that have a label file; the others are left out, not taken as empty.
 
-    Without labels for train and test, the eighty labelled frames of detection/ are the test.
+    Without labels for train and test, the eighty labeled frames of detection/ are the test.
     """
     options.allow('msrs', 'labels')
     counts, frames, read = Counter[str](), [], []

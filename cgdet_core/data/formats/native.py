@@ -94,7 +94,7 @@ class Options:
 
 
 def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
-    """Give the error that says what a layout looks like and what the folder holds instead."""
+    """Return the error that says what a layout looks like and what the folder holds instead."""
     entries = sorted(p.name + '/' * p.is_dir() for p in folder.iterdir())
     found = ', '.join(entries[:8]) + (', ...' if len(entries) > 8 else '')
     return UserError(f'{folder} is not laid out like {name}: expected {expected}, '

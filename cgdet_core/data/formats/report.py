@@ -42,7 +42,7 @@ class Tally:
 def make_report(
     name: str, folder: Path, listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally,
 ) -> dict[str, Any]:
-    """Give the JSON values of a report; sets are the COCO contents by split."""
+    """Return the JSON values of a report; sets are the COCO contents by split."""
     splits = defaultdict(set)
     for split, content in sets.items():
         for image in content['images']:

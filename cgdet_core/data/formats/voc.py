@@ -76,7 +76,7 @@ def _flag(node: ElementTree.Element, name: str) -> int:
 
 
 def first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """Give the first of the named subfolders that exists."""
+    """Return the first of the named subfolders that exists."""
     return next((folder / n for n in names if (folder / n).is_dir()), None)
 
 
@@ -86,11 +86,11 @@ def split_lists(folder: Path) -> dict[str, list[str]]:
     return {s: read_names(p) for s, p in lists.items() if p.is_file()}
 
 
-def labelled(
+def labeled(
     stems: Iterable[str], split: str, thermal: Pictures, rgb: Pictures | None, labels: Path,
     counts: Counter[str],
 ) -> list[Frame]:
-    """Give the frames that have an XML file; count the others."""
+    """Return the frames that have an XML file; count the others."""
     frames = []
     for stem in unique(stems, counts):
         path = labels / f'{stem}.xml'
@@ -103,7 +103,7 @@ def labelled(
 
 
 def stems_of(labels: Path, thermal: Pictures) -> list[str]:
-    """Give the frames that have a label or a picture."""
+    """Return the frames that have a label or a picture."""
     # Archives made on a Mac bring a hidden "._name" beside each file.
     xml = {p.stem for p in labels.glob('*.xml') if not p.name.startswith('.')}
     return sorted(xml | thermal.keys())
@@ -119,5 +119,5 @@ def read_voc(folder: Path, options: Options) -> Listing:
     rgb = Pictures(rgb_folder(folder, options.rgb)) if options.rgb else None
     lists = split_lists(folder / 'ImageSets' / 'Main') or {'all': stems_of(labels, thermal)}
     frames = [f for split, stems in lists.items()
-              for f in labelled(stems, split, thermal, rgb, labels, counts)]
+              for f in labeled(stems, split, thermal, rgb, labels, counts)]
     return Listing(frames, COMMON, f'{labels.name}/*.xml and {images.name}/', counts)

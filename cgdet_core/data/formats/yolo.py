@@ -38,7 +38,7 @@ SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', '
 
 def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
     """
-    Read "class x y width height" lines: centre and size in fractions of the picture's size.
+    Read "class x y width height" lines: center and size in fractions of the picture's size.
 
     A score after them is skipped. UserError names the line that is not valid.
     """
@@ -94,7 +94,7 @@ def _yaml_names(path: Path) -> dict[int, str]:
 
 
 def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
-    """Give per split the folders of pictures and labels, and the split's folder name."""
+    """Return per split the folders of pictures and labels, and the split's folder name."""
     found: dict[str, tuple[Path, Path, str]] = {}
     for name, split in SPLITS.items():
         for images, labels in ((folder / 'images' / name, folder / 'labels' / name),

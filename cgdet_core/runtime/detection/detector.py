@@ -88,9 +88,9 @@ class Detector:
 
     def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
         """
-        Normalise and letterbox a frame (H, W) into a row of the input buffer.
+        Normalize and letterbox a frame (H, W) into a row of the input buffer.
 
-        ValueError for a frame that cannot be normalised; the other rows stay as they are.
+        ValueError for a frame that cannot be normalized; the other rows stay as they are.
         """
         if frame.ndim != 2 or frame.size == 0:
             raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
@@ -112,7 +112,7 @@ class Detector:
     def postprocess(
         self, box: Letterbox, score_threshold: float | NDArray[np.float32], row: int = 0,
     ) -> Detections:
-        """Give a row's detections in its frame; score_threshold: for all, or (num_classes,)."""
+        """Return a row's detections in its frame; score_threshold: for all, or (num_classes,)."""
         found = select(self.boxes[row], self.scores[row], score_threshold,
                        self.card.iou_threshold, self.card.max_detections)
         corners = box.to_source(found.boxes)
@@ -127,7 +127,7 @@ class Detector:
         Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin.
 
         score_threshold: one, one per class (num_classes,), or the card's by default. Boxes are
-        clipped to the frame. ValueError for a frame that cannot be normalised.
+        clipped to the frame. ValueError for a frame that cannot be normalized.
         """
         start = perf_counter()
         box = self.preprocess(frame)

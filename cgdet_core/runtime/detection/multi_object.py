@@ -80,7 +80,7 @@ class Clock:
     passed = 0.0  # s
 
     def create_filter(self, corners: NDArray[np.float64]) -> ConstantVelocity:
-        """Give the filter of a new track."""
+        """Return the filter of a new track."""
         return ConstantVelocity(self, corners)
 
 
@@ -113,7 +113,7 @@ class Tracker:
 
     def update(self, detections: Detections, stamp_s: float) -> list[str]:
         """
-        Give the id of each detection's track, '' for one that has none yet.
+        Return the id of each detection's track, '' for one that has none yet.
 
         stamp_s: the frame's time in seconds. Starts anew when it goes back, or on without a
         frame, by more than `max_age_s`; a smaller step back counts as no time.
@@ -152,5 +152,5 @@ class Tracker:
             track.hit_counter_max = frames
 
     def _interval(self) -> float:
-        """Give the usual seconds between frames."""
+        """Return the usual seconds between frames."""
         return median(self._intervals) if self._intervals else FIRST_INTERVAL_S

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# BGR; distinct also for colour-blind eyes (Okabe and Ito, 2008).
+# BGR; distinct also for color-blind eyes (Okabe and Ito, 2008).
 COLORS = ((0, 94, 213), (115, 158, 0), (233, 180, 86), (66, 228, 240), (167, 121, 204))
 TRUTH_COLOR = (255, 255, 255)
 
@@ -37,7 +37,7 @@ def draw(
     ids: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """
-    Give a picture (H, W, 3) BGR of a raw frame with labelled boxes.
+    Return a picture (H, W, 3) BGR of a raw frame with labeled boxes.
 
     truth (M, 4): annotated boxes, drawn thin and white below the detections; ids: the tracks'.
     """

@@ -28,18 +28,18 @@ VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 
 
 def is_bag(path: Path) -> bool:
-    """Say whether a path is a recording: its folder, or a single file."""
+    """Return whether a path is a recording: its folder, or a single file."""
     return path.suffix.lower() in BAG_SUFFIXES or (path / 'metadata.yaml').is_file()
 
 
 def lacks_metadata(path: Path) -> bool:
-    """Say whether a folder holds a recording's files alone, as after a recorder was killed."""
+    """Return whether a folder holds a recording's files alone, as after a recorder was killed."""
     return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
         p.suffix.lower() in BAG_SUFFIXES for p in path.iterdir())
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
-    """Give one channel (H, W) of the same type from a grey or colour (H, W, C) picture, BGR."""
+    """Return one channel (H, W) of the same type from a gray or color (H, W, C) picture, BGR."""
     if image.ndim == 2:
         return image
     if image.shape[2] == 1:
@@ -48,7 +48,7 @@ def to_gray(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
-    """Read a colour picture as (H, W, 3) uint8, RGB; UserError if it is none."""
+    """Read a color picture as (H, W, 3) uint8, RGB; UserError if it is none."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR) if Path(path).is_file() else None
     if image is None:
         reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
@@ -56,8 +56,8 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def is_grey(path: str | Path) -> bool:
-    """Say whether a picture has one channel, or three of the same values."""
+def is_gray(path: str | Path) -> bool:
+    """Return whether a picture has one channel, or three of the same values."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return image is not None and (image.ndim == 2 or not np.ptp(image[..., :3], axis=2).any())
 

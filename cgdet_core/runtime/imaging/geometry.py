@@ -36,7 +36,7 @@ class Crop:
             raise ValueError(f'a crop cannot be negative: {self}')
 
     def apply(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Give the rest of an image (H, W, ...) as a view; ValueError if there is none."""
+        """Return the rest of an image (H, W, ...) as a view; ValueError if there is none."""
         height, width = image.shape[:2]
         rest = image[self.top:max(0, height - self.bottom), self.left:max(0, width - self.right)]
         if rest.size == 0:
@@ -62,12 +62,12 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Give input pixels per source pixel."""
+        """Return input pixels per source pixel."""
         return min(self.target[0] / self.source[0], self.target[1] / self.source[1])
 
     @property
     def fitted(self) -> tuple[int, int]:
-        """Give the size (width, height) of the scaled frame inside the input."""
+        """Return the size (width, height) of the scaled frame inside the input."""
         return (max(1, min(self.target[0], round(self.source[0] * self.scale))),
                 max(1, min(self.target[1], round(self.source[1] * self.scale))))
 

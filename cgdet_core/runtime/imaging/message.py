@@ -56,36 +56,36 @@ class CompressedMessage(Protocol):
 
 def view_message(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
     """
-    Give the thermal frame (height, width) of either kind of image message.
+    Return the thermal frame (height, width) of either kind of image message.
 
     uint8, uint16 or float32 (kelvin), a view of the message's data where that is possible.
-    Colour becomes grey. ValueError in one sentence if the message is no valid image.
+    Color becomes gray. ValueError in one sentence if the message is no valid image.
     """
     return to_gray(view_pixels(message))
 
 
 def view_pixels(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
-    """Give the pixels of either kind of message: (height, width), of colour (..., 3) as BGR."""
+    """Return the pixels of either kind of message: (height, width), of color (..., 3) as BGR."""
     if hasattr(message, 'format'):
         return decode_image(message.format, message.data)
     return view_image(message)
 
 
-def is_false_colour(pixels: NDArray[Any]) -> bool:
-    """Say whether pixels of `view_pixels` show a palette: colour, not grey in three channels."""
+def is_false_color(pixels: NDArray[Any]) -> bool:
+    """Return whether pixels of `view_pixels` show a palette: color, not gray in three channels."""
     return pixels.ndim == 3 and not (
         np.array_equal(pixels[..., 0], pixels[..., 1])
         and np.array_equal(pixels[..., 1], pixels[..., 2]))
 
 
 def encoding_of(message: ImageMessage | CompressedMessage) -> str:
-    """Give the encoding of an image, or the format of a compressed one."""
+    """Return the encoding of an image, or the format of a compressed one."""
     return message.format if hasattr(message, 'format') else message.encoding
 
 
 def view_image(message: ImageMessage) -> NDArray[Any]:
     """
-    Give the pixels of a raw image, rows unpadded.
+    Return the pixels of a raw image, rows unpadded.
 
     The result is a view of the message's data (big-endian data, rgb8 and alpha need a copy).
     ValueError in one sentence: unknown encoding, zero size, a step smaller than a row, or
@@ -145,7 +145,7 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
     if pixels.ndim == 3:
         if pixels.shape[2] not in (3, 4):
             raise ValueError(f'the compressed image has {pixels.shape[2]} channels, '
-                             'a thermal image must be grey or colour')
+                             'a thermal image must be gray or color')
         return pixels[:, :, :3]
     return pixels
 
@@ -161,7 +161,7 @@ def _check_header(buffer: NDArray[np.uint8]) -> None:
             whole = data.rfind(b'IEND') >= 0
         elif data.startswith(JPEG):
             width, height = _jpeg_size(data)
-            # OpenCV fills the missing part with grey and says nothing.
+            # OpenCV fills the missing part with gray and says nothing.
             whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
         elif data.startswith(TIFF):
             width, height = _tiff_size(data)

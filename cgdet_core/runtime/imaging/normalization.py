@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Normalisation of raw thermal frames: the part of the model that every camera changes.
+Normalization of raw thermal frames: the part of the model that every camera changes.
 
 Cameras deliver 8-bit pictures after their own automatic gain, 14- or 16-bit counts, or
 temperatures in hundredths of a kelvin. A street scene of 10 to 40 degrees C covers a few
-hundred counts, so scaling 65536 counts to [0, 1] leaves about 12 of 256 grey levels. One
+hundred counts, so scaling 65536 counts to [0, 1] leaves about 12 of 256 gray levels. One
 function with a named specification is used in training, evaluation and on the robot.
 """
 
@@ -50,10 +50,10 @@ class Normalization:
       none        divide by the largest value of the integer type (float frames: clip)
       window      low_kelvin -> 0, high_kelvin -> 1, for radiometric cameras
       percentile  the low and high percentile of each frame -> 0 and 1
-      plateau     the same stretch, then histogram equalisation with bins clipped at
-                  `plateau_limit` times the mean bin: detail in the crowded grey levels (cars,
+      plateau     the same stretch, then histogram equalization with bins clipped at
+                  `plateau_limit` times the mean bin: detail in the crowded gray levels (cars,
                   bicycles) without giving up the hot ones (people)
-    min_span_8bit, min_span_16bit: the least range in grey levels or counts that is stretched
+    min_span_8bit, min_span_16bit: the least range in gray levels or counts that is stretched
     to [0, 1], so that a flat frame stays flat instead of showing its noise; float frames
     (kelvin) use min_span_16bit * kelvin_per_count.
     kelvin_per_count, kelvin_offset: temperature = count * kelvin_per_count + kelvin_offset;
@@ -92,7 +92,7 @@ class Normalization:
         return Normalization(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the values for a model card."""
+        """Return the values for a model card."""
         return asdict(self)
 
 
@@ -130,7 +130,7 @@ def _check(frame: NDArray[Any]) -> None:
 
 
 def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
-    """Give the values that map to 0 and 1, in units of the frame."""
+    """Return the values that map to 0 and 1, in units of the frame."""
     if spec.kind == 'none':
         return 0.0, 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
     if spec.kind == 'window':
@@ -155,7 +155,7 @@ def _stretch_floats(frame: NDArray[np.float32], spec: Normalization) -> tuple[fl
 def _stretch(
     first: int, cumulative: NDArray[np.float64], dtype: 'np.dtype[Any]', spec: Normalization,
 ) -> tuple[float, float]:
-    """Give the two percentiles of a histogram of levels, moved apart if too near."""
+    """Return the two percentiles of a histogram of levels, moved apart if too near."""
     shares = np.array((spec.low_percentile, spec.high_percentile)) / 100 * cumulative[-1]
     low, high = first + np.searchsorted(cumulative[1:], shares)
     least = spec.min_span_8bit if dtype == np.uint8 else spec.min_span_16bit
@@ -169,7 +169,7 @@ def _widened(low: float, high: float, least: float) -> tuple[float, float]:
 
 def _counted_rows(frame: NDArray[Any]) -> NDArray[Any]:
     """
-    Give the rows that a frame's statistics are of, every fourth one of a large frame.
+    Return the rows that a frame's statistics are of, every fourth one of a large frame.
 
     The percentiles barely move, and rows, unlike columns, carry no fixed pattern of an
     uncooled sensor.
@@ -196,7 +196,7 @@ def _plateau(
     frame: NDArray[Any], spec: Normalization, out: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """
-    Equalise with the histogram clipped at a plateau (Vickers, Opt. Eng. 35(7), 1996).
+    Equalize with the histogram clipped at a plateau (Vickers, Opt. Eng. 35(7), 1996).
 
     The curve is the cumulative sum of 64 bins between the two percentiles, linear inside a
     bin, so that counts of any depth keep their steps and the curve does not depend on the
@@ -229,7 +229,7 @@ def _levels(
 
 
 def _curve(counts: NDArray[Any], pixels: int, spec: Normalization) -> NDArray[np.float64]:
-    """Give the output value at each of the BINS + 1 edges."""
+    """Return the output value at each of the BINS + 1 edges."""
     mean = pixels / BINS
     weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
     return np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
@@ -240,7 +240,7 @@ def _table(
     dtype: 'np.dtype[Any]',
 ) -> NDArray[np.float32]:
     """
-    Give the output value of each level of an integer type.
+    Return the output value of each level of an integer type.
 
     Between the edges alone the curve is evaluated: one dead pixel at 0 or 65535 would make
     that the whole table. Levels beyond the first and last counted one are as these.

@@ -78,7 +78,7 @@ class ModelCard:
                 raise ValueError(message)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give JSON-ready values."""
+        """Return JSON-ready values."""
         return asdict(self)
 
     @staticmethod
@@ -98,7 +98,7 @@ class ModelCard:
 
 
 def card_path(model: str | Path) -> Path:
-    """Give the card's path, the model's with the suffix .json."""
+    """Return the card's path, the model's with the suffix .json."""
     return Path(model).with_suffix('.json')
 
 

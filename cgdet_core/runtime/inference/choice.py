@@ -21,11 +21,11 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeBackend
 from cgdet_core.runtime.inference.session import Backend
-from cgdet_core.runtime.tensorrt.building import FLAVOURS, Unavailable
+from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
 from cgdet_core.runtime.tensorrt.cache import EngineCache, Progress
 from cgdet_core.runtime.tensorrt.session import TensorRTBackend
 
-BACKENDS = ('auto', 'onnxruntime', *FLAVOURS)
+BACKENDS = ('auto', 'onnxruntime', *FLAVORS)
 _log = logging.getLogger(__name__)
 
 
@@ -41,25 +41,25 @@ def open_backend(
     """
     if name not in BACKENDS:
         raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
-    if name in FLAVOURS:
+    if name in FLAVORS:
         try:
             return TensorRTBackend(model, card, name, cache, progress)
         except UserError:
             raise
         except Exception as error:  # the libraries raise anything
-            raise UserError(f'{FLAVOURS[name]} failed: {_words(error)}.') from error
+            raise UserError(f'{FLAVORS[name]} failed: {_words(error)}.') from error
     if name == 'onnxruntime':
         return OnnxRuntimeBackend(model, card, threads)
     reasons = []
-    for flavour in FLAVOURS:
+    for flavor in FLAVORS:
         try:
-            backend: Backend = TensorRTBackend(model, card, flavour, cache, progress)
+            backend: Backend = TensorRTBackend(model, card, flavor, cache, progress)
         except Unavailable as error:
             reasons.append(error.why)
             continue
         except Exception as error:  # it should have worked here; the libraries raise anything
-            _log.warning('%s is left out: %s', FLAVOURS[flavour], _words(error))
-            reasons.append(f'{FLAVOURS[flavour]} failed')
+            _log.warning('%s is left out: %s', FLAVORS[flavor], _words(error))
+            reasons.append(f'{FLAVORS[flavor]} failed')
             continue
         break
     else:

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX counts anew
-FLAVOURS = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT-RTX'}
+FLAVORS = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT-RTX'}
 _log = logging.getLogger(__name__)
 Result = TypeVar('Result')
 
 
 class Unavailable(UserError):
-    """A flavour can't run here: `why` as a clause, the message with what to do."""
+    """A flavor can't run here: `why` as a clause, the message with what to do."""
 
     def __init__(self, why: str, advice: str) -> None:
         super().__init__(f'{why}; {advice}.')
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorRT:
-    """A loaded flavour; name is its module's. What RTX alone has is taken from `rtx`."""
+    """A loaded flavor; name is its module's. What RTX alone has is taken from `rtx`."""
 
     name: str
     version: str
@@ -85,13 +85,13 @@ class TensorRT:
 
     @property
     def rtx(self) -> Any:
-        """Give the module untyped: TensorRT-RTX has no type stubs."""
+        """Return the module untyped: TensorRT-RTX has no type stubs."""
         return self.module
 
     @property
     def title(self) -> str:
         """Name it with its version."""
-        return f'{FLAVOURS[self.name]} {self.version}'
+        return f'{FLAVORS[self.name]} {self.version}'
 
     def targets(self) -> tuple[str, ...]:
         """List the compute capabilities TensorRT-RTX compiles for, such as "sm86"."""
@@ -99,28 +99,28 @@ class TensorRT:
         return tuple(n.lower() for n in names if n.startswith('SM'))
 
 
-def load_tensorrt(flavour: str) -> TensorRT:
-    """Import a flavour; Unavailable says how to get it."""
+def load_tensorrt(flavor: str) -> TensorRT:
+    """Import a flavor; Unavailable says how to get it."""
     try:
-        module: Any = importlib.import_module(flavour)
+        module: Any = importlib.import_module(flavor)
         if not hasattr(module, 'Builder'):  # type stubs alone also make a module of this name
-            raise ImportError(f'{flavour} is empty')
+            raise ImportError(f'{flavor} is empty')
     except (ImportError, OSError) as error:
         why = f' ({error})' if isinstance(error, OSError) else ''
         raise Unavailable(
-            f'{FLAVOURS[flavour]} is not installed{why}', 'it comes with ' + (
-                '"pip install tensorrt-rtx"' if flavour == 'tensorrt_rtx'
+            f'{FLAVORS[flavor]} is not installed{why}', 'it comes with ' + (
+                '"pip install tensorrt-rtx"' if flavor == 'tensorrt_rtx'
                 else 'JetPack, or "pip install tensorrt"')) from None
     version = str(module.__version__)
-    if flavour == 'tensorrt' and int(version.split('.')[0]) < OLDEST_VERSION:
+    if flavor == 'tensorrt' and int(version.split('.')[0]) < OLDEST_VERSION:
         raise Unavailable(f'TensorRT {version} is too old',
                           f'version {OLDEST_VERSION} or later is needed')
-    return TensorRT(flavour, version, module)
+    return TensorRT(flavor, version, module)
 
 
 def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],
                gpu: str) -> EngineKey:
-    """Give the key of a model's engine; gpu is left out where any GPU of the targets will do."""
+    """Return the key of a model's engine; gpu is left out where any GPU of the targets will do."""
     width, height = card.input_size
     return EngineKey(
         card.onnx_sha256, tensorrt.name, tensorrt.version, targets,
@@ -129,7 +129,7 @@ def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],
 
 
 def sizes(dims: Any) -> tuple[int, ...]:
-    """Give a tensor's shape as a tuple; -1 is an open size."""
+    """Return a tensor's shape as a tuple; -1 is an open size."""
     return tuple(dims)
 
 
@@ -146,7 +146,7 @@ def build_engine(
     start = monotonic()
 
     def tell() -> None:
-        progress(f'Building the {FLAVOURS[tensorrt.name]} engine of {model.name}',
+        progress(f'Building the {FLAVORS[tensorrt.name]} engine of {model.name}',
                  monotonic() - start)
 
     # In a thread of its own, as Ctrl-C and the clock need this one while C++ works.
@@ -234,9 +234,9 @@ def _monitor(module: Any, cancelled: Event) -> 'trt.IProgressMonitor':
 
 
 @cache
-def tensorrt_logger(flavour: str) -> Any:
-    """Give the logger of a flavour; `latest` is its latest error. TensorRT wants one for all."""
-    module: Any = load_tensorrt(flavour).module
+def tensorrt_logger(flavor: str) -> Any:
+    """Return the logger of a flavor; `latest` is its latest error. TensorRT wants one for all."""
+    module: Any = load_tensorrt(flavor).module
 
     class Logger(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -51,7 +51,7 @@ class Rejected(Exception):
 
 
 def default_folder() -> Path:
-    """Give the folder named by CGDET_ENGINE_CACHE, or the one in the user's cache folder."""
+    """Return the folder named by CGDET_ENGINE_CACHE, or the one in the user's cache folder."""
     if named := os.environ.get(VARIABLE):
         return Path(named)
     try:
@@ -63,7 +63,7 @@ def default_folder() -> Path:
 
 
 def log_progress(interval: float = 10.0) -> Progress:
-    """Give a Progress that warns at the start of each thing and every `interval` seconds."""
+    """Return a Progress that warns at the start of each thing and every `interval` seconds."""
     latest, due = '', 0.0
 
     def tell(what: str, seconds: float) -> None:
@@ -97,7 +97,7 @@ class EngineCache:
         return sorted(self.folder.glob(f'.*{SUFFIX}.*.tmp'))
 
     def matching(self, key: EngineKey, model: Path) -> Iterator[EngineFile]:
-        """Give sound engines for this key: of the cache first, then of the model's folder."""
+        """Return sound engines for this key: of the cache first, then of the model's folder."""
         here = [] if self._unsafe() else _engines_in(self.folder)
         for path in [*here, *_engines_in(model.absolute().parent)]:
             try:
@@ -205,7 +205,7 @@ def obtain(
     accept: Callable[[bytes], Item], progress: Progress,
 ) -> tuple[Item, Path | None]:
     """
-    Give what `accept` makes of a fitting engine, and its file; build one only if there is none.
+    Return what `accept` makes of a fitting engine, and its file; build one only if there is none.
 
     accept: raises Rejected for an engine that TensorRT does not load; it is then built anew.
     The file is None if the engine is in memory alone. Rejected if a new one is not loaded.
@@ -221,7 +221,7 @@ def obtain(
             return found
         start = monotonic()
         payload = build()
-        _log.info('The %s engine of %s for %s was built in %.1f s: %.1f MB', key.flavour,
+        _log.info('The %s engine of %s for %s was built in %.1f s: %.1f MB', key.flavor,
                   model.name, key.gpu or '+'.join(key.targets), monotonic() - start,
                   len(payload) / 1e6)
         item = accept(payload)

@@ -97,7 +97,7 @@ class Buffer:
                         kind, stream)
 
     def free(self) -> None:
-        """Give the memory back; the array must not be used afterwards."""
+        """Return the memory back; the array must not be used afterwards."""
         device, pinned, self.device, self._pinned = self.device, self._pinned, 0, 0
         if device:
             self._cuda.api.cudaFree(device)

@@ -60,7 +60,7 @@ class EngineKey:
     """
 
     onnx_sha256: str
-    flavour: str
+    flavor: str
     version: str
     targets: tuple[str, ...]
     gpu: str
@@ -81,7 +81,7 @@ class EngineKey:
         return ''
 
     def file_name(self, model: str) -> str:
-        """Give a name that tells the model and differs between keys."""
+        """Return a name that tells the model and differs between keys."""
         text = json.dumps(asdict(self), sort_keys=True)
         return f'{model}-{hashlib.sha256(text.encode()).hexdigest()[:16]}{SUFFIX}'
 
@@ -145,7 +145,7 @@ def _parse(header: bytes) -> tuple[EngineKey, str]:
         model = str(values.pop('model'))
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         key = EngineKey(**values)
-        words = (key.onnx_sha256, key.flavour, key.version, key.gpu, key.precision, key.kind,
+        words = (key.onnx_sha256, key.flavor, key.version, key.gpu, key.precision, key.kind,
                  *key.targets)
         numbers = (*key.shape, *key.batches, key.build)
         if not (all(isinstance(w, str) for w in words)

@@ -24,7 +24,7 @@ from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.tensorrt.building import (
     build_engine,
     engine_key,
-    FLAVOURS,
+    FLAVORS,
     load_tensorrt,
     sizes,
     TensorRT,
@@ -45,17 +45,17 @@ SIZES = 4  # batches that have a context and a CUDA graph; each holds the larges
 _log = logging.getLogger(__name__)
 
 
-def check_device(flavour: str) -> tuple[TensorRT, Cuda, Gpu]:
-    """Give what a flavour needs here; Unavailable says what is missing."""
-    tensorrt = load_tensorrt(flavour)
+def check_device(flavor: str) -> tuple[TensorRT, Cuda, Gpu]:
+    """Return what a flavor needs here; Unavailable says what is missing."""
+    tensorrt = load_tensorrt(flavor)
     try:
         cuda = Cuda()
         gpu = cuda.gpu()
     except CudaError as error:
-        raise Unavailable(f'{FLAVOURS[flavour]} finds no GPU ({error})',
+        raise Unavailable(f'{FLAVORS[flavor]} finds no GPU ({error})',
                           'it needs an NVIDIA GPU, its driver, and the Python module '
                           'cuda-bindings of a CUDA version that the driver knows') from None
-    if flavour == 'tensorrt_rtx':
+    if flavor == 'tensorrt_rtx':
         good, known = gpu.target in tensorrt.targets(), ', '.join(tensorrt.targets())
     else:
         good, known = int(gpu.target[2:]) >= OLDEST, f'sm{OLDEST} and later'
@@ -83,21 +83,21 @@ class TensorRTBackend:
     """
 
     def __init__(
-        self, model: str | Path, card: ModelCard, flavour: str,
+        self, model: str | Path, card: ModelCard, flavor: str,
         cache: EngineCache | None = None, progress: Progress | None = None,
     ) -> None:
         self._sizes: dict[int, _Size] = {}  # by images of the batch; the latest used is last
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
-        self._tensorrt, self._cuda, self._gpu = check_device(flavour)
-        self._rtx = flavour == 'tensorrt_rtx'
+        self._tensorrt, self._cuda, self._gpu = check_device(flavor)
+        self._rtx = flavor == 'tensorrt_rtx'
         self._captures = not self._rtx
         self._precision = card.precision
         model, cache = Path(model), cache or EngineCache()
         progress = progress or log_progress()
         targets = (self._gpu.target,)
         key = engine_key(self._tensorrt, card, targets, self._gpu.name)
-        self._logger = tensorrt_logger(flavour)
+        self._logger = tensorrt_logger(flavor)
         self._runtime = self._tensorrt.module.Runtime(self._logger)
         try:
             self._stream = self._cuda.call('cudaStreamCreate')
@@ -115,7 +115,7 @@ class TensorRTBackend:
                 kernels.keep()
         except (CudaError, Rejected) as error:
             self.close()
-            raise UserError(f'{FLAVOURS[flavour]} cannot run {model} on {self._gpu.name}: '
+            raise UserError(f'{FLAVORS[flavor]} cannot run {model} on {self._gpu.name}: '
                             f'{error}') from None
         except BaseException:
             self.close()
@@ -200,7 +200,7 @@ class TensorRTBackend:
         return size
 
     def _create_context(self) -> _Size | None:
-        """Give a context that knows the buffers, None where there is no memory for one."""
+        """Return a context that knows the buffers, None where there is no memory for one."""
         self._logger.latest = ''
         context = (self._kernels.context(self._engine) if self._kernels
                    else self._engine.create_execution_context())
@@ -227,7 +227,7 @@ class TensorRTBackend:
         self._buffers['scores'].download(count, self._stream)
 
     def _capture(self, size: _Size, count: int) -> Any:
-        """Give the run of a batch as one CUDA graph, or None where that isn't possible."""
+        """Return the run of a batch as one CUDA graph, or None where that isn't possible."""
         mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
             graph = None

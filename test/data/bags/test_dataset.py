@@ -21,10 +21,10 @@ import signal
 from typing import Any
 
 from cgdet_core.cli.bag_dataset import bag_to_dataset
+from cgdet_core.data.bags import dataset as bag_dataset
 from cgdet_core.data.bags.dataset import change, make_dataset
-from cgdet_core.data.bags.io import dataset as bag_dataset
 from cgdet_core.data.bags.io import truth_by_stamp
-from cgdet_core.data.bags.pairing import Choice, info_topic, is_rectified, plan_bag, synchronise
+from cgdet_core.data.bags.pairing import Choice, info_topic, is_rectified, plan_bag, synchronize
 from cgdet_core.data.bags.topics import CAMERA_ENCODINGS, color_picture
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import show
@@ -32,7 +32,7 @@ from cgdet_core.errors import UserError
 import cv2
 import numpy as np
 import pytest
-from two_cameras import centre, PERIOD, RGB, scene, START, THERMAL, write_two_cameras
+from two_cameras import center, PERIOD, RGB, scene, START, THERMAL, write_two_cameras
 
 pytest.importorskip('rosbags', reason='rosbags is not installed')
 MS = 1_000_000
@@ -42,7 +42,7 @@ Make = Callable[..., Path]
 
 
 def picture(i: int, size: tuple[int, int] = (320, 240)) -> np.ndarray:
-    """Give the scene as a grey street with a red square, at twice the thermal scale."""
+    """Return the scene as a gray street with a red square, at twice the thermal scale."""
     frame = np.full((size[1], size[0], 3), 90, np.uint8)
     x = 2 * (10 + 9 * i % 110)
     frame[80:140, x:x + 60] = (40, 40, 230)
@@ -101,10 +101,10 @@ def test_a_homography_registers_every_picture(make: Make, tmp_path: Path) -> Non
     path.write_text('[[0.5, 0, 4], [0, 0.5, -6], [0, 0, 1]]')
     make_dataset([make()], tmp_path / 'set', both(homography=path))
     for record in load_coco(tmp_path / 'set' / 'annotations.json').images:
-        hot = centre(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED) > 8450)
+        hot = center(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED) > 8450)
         seen = cv2.imread(str(record.rgb_path))
         assert seen.shape == (128, 160, 3)
-        assert np.abs(centre(seen[..., 2] > 160) - (hot + (4, -6))).max() < 1
+        assert np.abs(center(seen[..., 2] > 160) - (hot + (4, -6))).max() < 1
 
 
 def test_calibration_and_tf_register(make: Make, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_calibration_and_tf_register(make: Make, tmp_path: Path) -> None:
     for name, plane in (('far', None), ('near', 5.0)):
         make_dataset([bag], tmp_path / name, both(rectify=True, plane_m=plane))
         record = load_coco(tmp_path / name / 'annotations.json').images[2]
-        hot = centre(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED) > 8450)
-        shifts.append(centre(cv2.imread(str(record.rgb_path))[..., 2] > 160) - hot)
+        hot = center(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED) > 8450)
+        shifts.append(center(cv2.imread(str(record.rgb_path))[..., 2] > 160) - hot)
     assert np.abs(shifts[0]).max() < 0.6
     assert np.abs(shifts[1] - (5.2, 0)).max() < 0.6
 
@@ -132,10 +132,10 @@ def test_each_rgb_image_serves_the_nearest_frame_alone(
 ) -> None:
     thermal = np.array([0, 100, 110, 200, 300], np.int64) * MS
     rgb = np.array([310, 1, 98], np.int64) * MS
-    found = synchronise(thermal, rgb, gap * MS)
+    found = synchronize(thermal, rgb, gap * MS)
     assert {t // MS: r // MS for t, r in found.items()} == pairs
-    assert synchronise(thermal, rgb[:1], 20 * MS) == {300 * MS: 310 * MS}
-    assert synchronise(thermal, rgb[:0], 1e12) == synchronise(thermal[:0], rgb, 1e12) == {}
+    assert synchronize(thermal, rgb[:1], 20 * MS) == {300 * MS: 310 * MS}
+    assert synchronize(thermal, rgb[:0], 1e12) == synchronize(thermal[:0], rgb, 1e12) == {}
 
 
 def test_frame_selection(make: Make, tmp_path: Path) -> None:
@@ -290,8 +290,8 @@ def test_bad_images_are_left_out_and_named(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'mono8', *CAMERA_ENCODINGS])
-def test_colour_encodings(encoding: str) -> None:
-    """A plane of one colour has the same values whatever the encoding, but for grey ones."""
+def test_color_encodings(encoding: str) -> None:
+    """A plane of one color has the same values whatever the encoding, but for gray ones."""
     class Message:
         height, width, is_bigendian = 6, 8, 0
 

@@ -85,7 +85,7 @@ def test_a_choice_of_topics_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_compressed_topic_is_a_copy_of_its_own_raw_one_alone(tmp_path: Path) -> None:
-    """A raw colour topic does not hide the compressed thermal one."""
+    """A raw color topic does not hide the compressed thermal one."""
     frames = {0: FRAMES[0], 10**8: FRAMES[1]}
     bag = write_two_cameras(tmp_path / 'b', frames, {0: np.zeros((4, 4, 3), np.uint8)},
                             compressed=('.png', ''))
@@ -106,7 +106,7 @@ def test_a_damaged_picture_is_named_when_it_is_looked_at(tmp_path: Path) -> None
 
 
 def annotated(name: str, *bags: str | None, stamp: int = 5) -> CocoSet:
-    """Give a set of an image for each of these bags, all at the same time."""
+    """Return a set of an image for each of these bags, all at the same time."""
     return CocoSet(Path(name), [
         ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24, stamp_ns=stamp, bag=bag)
         for i, bag in enumerate(bags)], ('person',))

@@ -30,12 +30,12 @@ from cgdet_core.errors import UserError
 import cv2
 import numpy as np
 import pytest
-from two_cameras import centre
+from two_cameras import center
 
 K_THERMAL = np.array([(130.0, 0, 80), (0, 130, 64), (0, 0, 1)])
 K_RGB = np.array([(300.0, 0, 160), (0, 300, 120), (0, 0, 1)])
 TILT = cv2.Rodrigues(np.array([0.03, -0.05, 0.02]))[0]  # of the thermal frame in the RGB frame
-MOVE = np.array([0.3, -0.05, 0.02])  # metres
+MOVE = np.array([0.3, -0.05, 0.02])  # meters
 
 
 def camera(matrix: np.ndarray, size: tuple[int, int], distortion: list[float] | None = None,
@@ -58,7 +58,7 @@ def test_a_homography_brings_an_object_to_its_pixel(scale: float) -> None:
     picture = spot((round(320 * scale), round(240 * scale)), place, 12 * scale)
     seen = by_homography(matrix, (160, 128)).apply(picture)
     assert seen.shape == (128, 160, 3)
-    assert np.abs(centre(seen[..., 0] > 127) - there[:2] / there[2]).max() < 0.6
+    assert np.abs(center(seen[..., 0] > 127) - there[:2] / there[2]).max() < 0.6
 
 
 @pytest.mark.parametrize(('distortion', 'model'), [
@@ -78,11 +78,11 @@ def test_calibration_brings_an_object_to_its_pixel(
     there = rgb.to_pixels(point @ TILT.T + MOVE)[0]
     seen = by_calibration(thermal, rgb, Pose(TILT, MOVE), plane).apply(
         spot(rgb.size, there, 10))
-    assert np.abs(centre(seen[..., 0] > 127) - here).max() < 0.7
+    assert np.abs(center(seen[..., 0] > 127) - here).max() < 0.7
     # Infinity is an approximation: what is near lies elsewhere.
     if plane:
         far = by_calibration(thermal, rgb, Pose(TILT, MOVE)).apply(spot(rgb.size, there, 10))
-        assert np.abs(centre(far[..., 0] > 127) - here).max() > 3
+        assert np.abs(center(far[..., 0] > 127) - here).max() > 3
 
 
 def test_rays_and_pixels_are_inverse() -> None:
@@ -118,7 +118,7 @@ def test_fine_detail_is_averaged_whichever_way_the_cameras_are_turned() -> None:
 
 
 def info(r: np.ndarray, shift: float = 0) -> Any:
-    """Give a CameraInfo whose raw pictures are distorted."""
+    """Return a CameraInfo whose raw pictures are distorted."""
     p = np.array([(120.0, 0, 82, shift), (0, 120, 60, 0), (0, 0, 1, 0)])
     return SimpleNamespace(
         distortion_model='plumb_bob', k=K_THERMAL.ravel(), d=[-0.3, 0.1, 0, 0, 0], r=r.ravel(),

@@ -20,7 +20,7 @@ from typing import Any
 
 from cgdet_core.runtime.imaging.message import (
     decode_image,
-    is_false_colour,
+    is_false_color,
     MAX_PIXELS,
     view_image,
     view_message,
@@ -107,22 +107,22 @@ def encoded(suffix: str, picture: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', '8UC3'])
 @pytest.mark.parametrize('padding', [0, 5])
-def test_grey_in_colour_channels_stays_as_it_was(encoding: str, padding: int) -> None:
+def test_gray_in_color_channels_stays_as_it_was(encoding: str, padding: int) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(8, 32)
     channels = 4 if 'a' in encoding else 3
     picture = np.dstack([gray] * 3 + [np.full_like(gray, 9)])[..., :channels]
     bad = message(picture, encoding, padding)
     np.testing.assert_array_equal(view_message(bad), gray)
-    assert not is_false_colour(view_pixels(bad))
+    assert not is_false_color(view_pixels(bad))
 
 
 @pytest.mark.parametrize(('encoding', 'red'), [
     ('bgr8', 2), ('8UC3', 2), ('bgra8', 2), ('rgb8', 0), ('rgba8', 0)])
-def test_false_colour_is_told_and_its_channels_are_not_swapped(encoding: str, red: int) -> None:
+def test_false_color_is_told_and_its_channels_are_not_swapped(encoding: str, red: int) -> None:
     picture = np.zeros((3, 4, 4 if 'a' in encoding else 3), np.uint8)
     picture[..., red] = 200
     pixels = view_pixels(message(picture, encoding, padding=3))
-    assert pixels.shape == (3, 4, 3) and is_false_colour(pixels)
+    assert pixels.shape == (3, 4, 3) and is_false_color(pixels)
     np.testing.assert_array_equal(pixels[..., 2], 200)
     np.testing.assert_array_equal(view_message(message(picture, encoding)), 60)  # 0.299 of red
 
@@ -148,15 +148,15 @@ def test_compressed_depth_survives(kind: str) -> None:
     np.testing.assert_array_equal(found, counts())
 
 
-def test_jpeg_of_grey_and_of_colour() -> None:
+def test_jpeg_of_gray_and_of_color() -> None:
     gray = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
     found = view_message(Compressed('mono8; jpeg compressed ', encoded('.jpg', gray)))
     assert found.dtype == np.uint8 and np.abs(found.astype(int) - gray).max() <= 4
-    colour = cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO)
-    pixels = view_pixels(Compressed('rgb8; jpeg compressed bgr8', encoded('.jpg', colour)))
-    assert is_false_colour(pixels)
-    assert np.abs(pixels.astype(int) - colour).mean() < 8  # the right way round
-    assert view_message(Compressed('jpeg', encoded('.jpg', colour))).shape == gray.shape
+    color = cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO)
+    pixels = view_pixels(Compressed('rgb8; jpeg compressed bgr8', encoded('.jpg', color)))
+    assert is_false_color(pixels)
+    assert np.abs(pixels.astype(int) - color).mean() < 8  # the right way round
+    assert view_message(Compressed('jpeg', encoded('.jpg', color))).shape == gray.shape
 
 
 def test_alpha_is_dropped() -> None:

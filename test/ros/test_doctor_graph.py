@@ -21,7 +21,7 @@ from pathlib import Path
 import subprocess
 from typing import Any
 
-from cgdet_ros.doctor.exchange import exchange, summarise
+from cgdet_ros.doctor.exchange import exchange, summarize
 from cgdet_ros.doctor.graph import (
     COMPRESSED,
     graph_checks,
@@ -54,11 +54,11 @@ def node(domain: int) -> Iterator[Node]:
 
 
 def test_lost_frames_are_counted() -> None:
-    result = summarise(100, {i: i * 1e-3 for i in range(100) if i not in (0, 50, 99)})
+    result = summarize(100, {i: i * 1e-3 for i in range(100) if i not in (0, 50, 99)})
     assert (result.sent, result.lost) == (100, 3)
     assert result.p50 == pytest.approx(49, abs=1) and result.p99 > 90
-    assert summarise(10, {}).lost == 10 and summarise(10, {}).p50 is None
-    assert summarise(2, {0: 0.001, 1: 0.001, 7: 0.1}).lost == 0
+    assert summarize(10, {}).lost == 10 and summarize(10, {}).p50 is None
+    assert summarize(2, {0: 0.001, 1: 0.001, 7: 0.1}).lost == 0
 
 
 def test_frames_reach_another_process(node: Node) -> None:

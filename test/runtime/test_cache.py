@@ -24,7 +24,8 @@ import sys
 import time
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import engines, files
+from cgdet_core.runtime import files
+from cgdet_core.runtime.tensorrt import cache as engines
 from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK, log_progress, obtain, Rejected
 from cgdet_core.runtime.tensorrt.engine_file import EngineKey, read_engine, write_engine
 import pytest
