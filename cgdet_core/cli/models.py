@@ -49,8 +49,8 @@ def train(
     resume: Annotated[bool, typer.Option('--resume', help='Go on from last.ckpt.')] = False,
 ) -> None:
     """Train a detector as a recipe says."""
-    from cgdet_core.training.recipe import load_recipe
-    from cgdet_core.training.run import train as run
+    from cgdet_core.tasks import load_recipe
+    from cgdet_core.tasks import train as run
     from lightning.pytorch.utilities import rank_zero_only
 
     try:

@@ -15,7 +15,6 @@
 """Checkpoints: weights and card of a student, loaded without executing anything."""
 
 from pathlib import Path
-import pickle
 from typing import Any
 
 from cgdet_core.detection.student import DeployedStudent, Student, StudentConfig
@@ -24,31 +23,10 @@ from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.inference.onnxruntime import DYNAMIC_BATCH
+from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
 from numpy.typing import NDArray
 import torch
-
-KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
-
-
-def checkpoint_entry(card: ModelCard, config: StudentConfig) -> dict[str, Any]:
-    """Return what a checkpoint must hold beside its weights, as plain values."""
-    return {'card': card.to_dict(), 'model': config.model_dump(mode='json')}
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'The checkpoint {path} does not exist.')
-    try:
-        data = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
-                        f'{type(error).__name__}.') from None
-    if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
-        raise UserError(f'{path} is not a checkpoint of "cgdet train".')
-    return data
 
 
 def load_student(path: str | Path) -> tuple[Student, ModelCard]:

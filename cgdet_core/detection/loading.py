@@ -14,9 +14,9 @@
 
 """From frames to training batches, the same for the same seed whatever the workers."""
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.detection.augmentation import (
     AugmentConfig,
     flip,
@@ -25,93 +25,20 @@ from cgdet_core.detection.augmentation import (
     random_window,
     uniform,
 )
-from cgdet_core.detection.samples import FrameSource, IGNORED, Sample
+from cgdet_core.detection.recipe import DetectionRecipe
+from cgdet_core.detection.samples import CocoFrames, FrameSource, IGNORED, Sample, SyntheticFrames
+from cgdet_core.distillation.guide import TeacherGuide
 from cgdet_core.distillation.views import batch_teacher, TeacherInput, View
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.detector import prepare
+from cgdet_core.runtime.imaging.frames import read_frame
+from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.training.ranks import rank_and_ranks
+from cgdet_core.training.sampler import EpochSampler, Key, repeat_factors
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
-
-Key = tuple[int, int, int]  # epoch, place in the epoch, index of the frame
-
-
-class EpochSampler(Sampler[Key]):
-    """
-    Shuffle the indices of an epoch and hand out (epoch, place in it, index).
-
-    The order depends on seed and epoch alone, so a resumed run sees what an uninterrupted one
-    sees. `repeats` (one factor per index) shows rare classes more often. With `paired` (a flag
-    per index) and `pair_share` every batch holds that share of paired frames; the kind that is
-    too few is repeated. Of several ranks each takes its part of every batch: `batch` is one
-    rank's, and the batches of all ranks together are those of a single process.
-    """
-
-    def __init__(
-        self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
-        paired: Tensor | None = None, pair_share: float | None = None,
-    ) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-        self.repeats = torch.ones(length) if repeats is None else repeats
-        self.paired = torch.zeros(length, dtype=torch.bool) if paired is None else paired
-        self.batch = batch
-        self.pair_share = pair_share
-        if pair_share is not None:
-            if 0 < pair_share * batch < 0.5:
-                raise UserError(f'data.pair_share={pair_share} is less than half a frame of a '
-                                f'batch of {batch}; raise it or optim.batch_size.')
-            for share, flags, kind in ((pair_share, self.paired, 'with'),
-                                       (1 - pair_share, ~self.paired, 'without')):
-                if share > 0 and not bool(flags.any()):
-                    raise UserError(f'data.pair_share={pair_share} needs training frames {kind} '
-                                    'RGB, but there are none.')
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length // (self.batch * rank_and_ranks()[1]) * self.batch
-
-    def __iter__(self) -> Iterator[Key]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        everything = torch.arange(self.length)
-        rank, ranks = rank_and_ranks()
-        whole = self.batch * ranks
-        batches = self.length // whole
-        if self.pair_share is None:
-            order = self._draw(everything, batches * whole, generator).reshape(batches, whole)
-        else:
-            pairs = round(self.pair_share * whole)
-            parts = [(self.paired, pairs), (~self.paired, whole - pairs)]
-            order = torch.cat([
-                self._draw(everything[kind], batches * n, generator).reshape(batches, n)
-                for kind, n in parts if n], 1)
-        places = torch.arange(batches * whole).reshape(batches, whole)
-        mine = torch.stack([places, order], -1)[:, rank::ranks].flatten(0, 1)
-        return iter([(self.epoch, place, index) for place, index in mine.tolist()])
-
-    def _draw(self, indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        weights = self.repeats[indices]
-        if not bool((weights == 1).all()):
-            return indices[torch.multinomial(weights, count, True, generator=generator)]
-        rounds = -(-count // len(indices))
-        order = [torch.randperm(len(indices), generator=generator) for _ in range(rounds)]
-        return indices[torch.cat(order)[:count]]
-
-
-def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
-    """
-    Weigh images by their rarest class (LVIS, arXiv 1908.03195, appendix B).
-
-    r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images with class c.
-    """
-    classes = set().union(*label_sets)
-    share = {c: sum(c in s for s in label_sets) / len(label_sets) for c in classes}
-    factor = {c: max(1.0, (threshold / share[c]) ** 0.5) for c in classes}
-    return torch.tensor([max((factor[c] for c in s), default=1.0) for s in label_sets])
+from torch.utils.data import DataLoader, Dataset, Subset
 
 
 class AugmentedFrames(Dataset[Sample]):
@@ -209,3 +136,86 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         'targets': targets,
         **batch_teacher(samples),
     }
+
+
+def train_loader(
+    recipe: DetectionRecipe, coco: CocoSet, guide: TeacherGuide | None = None,
+) -> DataLoader[Any]:
+    """Return the training batches."""
+    share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
+    largest_scale = recipe.augment.scale[1]
+    largest = (round(recipe.input_size[0] * largest_scale),
+               round(recipe.input_size[1] * largest_scale))
+    sources: list[FrameSource] = [
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share,
+                   guide is not None and guide.thermal)]
+    repeats = None
+    if recipe.data.synthetic:
+        sources.append(SyntheticFrames(
+            recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
+    paired = torch.tensor([r.rgb_path is not None for r in coco.images]
+                          + [False] * recipe.data.synthetic)
+    frames = AugmentedFrames(
+        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
+        paired if recipe.data.pair_share is not None else None,
+        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
+    if recipe.data.repeat_threshold:
+        repeats = torch.cat([
+            repeat_factors([_labels(r) for r in coco.images], recipe.data.repeat_threshold),
+            torch.ones(recipe.data.synthetic)])
+    return DataLoader(
+        frames, recipe.optim.batch_size, sampler=EpochSampler(
+            len(frames), recipe.seed, recipe.optim.batch_size, repeats, paired,
+            recipe.data.pair_share),
+        collate_fn=collate, num_workers=recipe.run.workers, drop_last=True,
+        persistent_workers=recipe.run.workers > 0,
+        pin_memory=torch.cuda.is_available())
+
+
+def _labels(record: ImageRecord) -> set[int]:
+    return set(record.labels[record.crowd == 0].tolist())
+
+
+class PreparedBatch(NamedTuple):
+    """Frames as the network sees them (N, C, H, W), their numbers in the set, their own sizes."""
+
+    images: Tensor
+    indices: list[int]
+    sizes: list[tuple[int, int]]  # width, height
+
+
+class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
+    """Frames of a set, read and prepared in loading workers as the detector prepares them."""
+
+    def __init__(self, coco: CocoSet, card: ModelCard) -> None:
+        self.coco = coco
+        self.card = card
+
+    def __len__(self) -> int:
+        return len(self.coco.images)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, tuple[int, int]]:
+        record = self.coco.images[index]
+        width, height = self.card.input_size
+        image = np.zeros((self.card.channels, height, width), np.float32)
+        try:
+            box = prepare(read_frame(record.path, self.card.channels), self.card, image)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f'{record.path}: {error}.') from None
+        return index, torch.from_numpy(image), box.source
+
+
+def collate_prepared(samples: list[tuple[int, Tensor, tuple[int, int]]]) -> PreparedBatch:
+    """Stack the samples of `PreparedFrames`."""
+    indices, images, sizes = zip(*samples)
+    return PreparedBatch(torch.stack(images), list(indices), list(sizes))
+
+
+def val_loader(recipe: DetectionRecipe, coco: CocoSet, card: ModelCard) -> DataLoader[Any]:
+    """Return this rank's share of the validation frames, in batches."""
+    rank, ranks = rank_and_ranks()
+    mine = Subset(PreparedFrames(coco, card), range(rank, len(coco.images), ranks))
+    return DataLoader(mine, recipe.optim.batch_size, collate_fn=collate_prepared,
+                      num_workers=recipe.run.workers)

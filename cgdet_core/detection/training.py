@@ -12,198 +12,186 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The training loop's module: what one step and one validation do."""
+"""Train a detector: what a run needs of this task."""
 
-import math
+from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import ImageRecord
-from cgdet_core.detection.checkpoint import checkpoint_entry, detector_of, KEY
+from cgdet_core.data.coco import CocoSet
+from cgdet_core.detection.checkpoint import load_student, TorchBackend
+from cgdet_core.detection.loading import PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import CocoMetric
-from cgdet_core.detection.student import Student
+from cgdet_core.detection.recipe import DetectionRecipe
+from cgdet_core.detection.student import DeployedStudent, Student
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import TeacherGuide
 from cgdet_core.distillation.schedule import ScheduledLoss
-from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.distillation.teachers import teacher_key
+from cgdet_core.errors import UserError
+from cgdet_core.machine import commit
+from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD, postprocess
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import read_frame
+from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
-from cgdet_core.training.recipe import Recipe
-import lightning
-from lightning.pytorch.callbacks import WeightAveraging
+from cgdet_core.training.run import processes
 import torch
-from torch import nn, Tensor
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
-NORMS_EVERY = 50  # steps between two measurements of the terms' gradients; all of them are logged
 
-
-class StudentTraining(lightning.LightningModule):
+class DetectionTraining(TaskModule):
     """
-    Train a student by L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet).
+    Train a student by L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet).
 
     RCS and CMG live beside the student, not in it: what is deployed never holds them. Validation
-    runs the student's deployed form on raw frames.
+    runs the student's deployed form, with frames prepared as on the robot.
     """
 
-    def __init__(
-        self, recipe: Recipe, card: ModelCard, guide: TeacherGuide | None = None,
-        pictures: list[ImageRecord] | None = None,
-    ) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.card = card
+    monitor = 'val/AP50'
+    recipe: DetectionRecipe
+
+    def __init__(self, recipe: DetectionRecipe) -> None:
+        super().__init__(recipe)
+        self.train_set = recipe.frames(recipe.data.train)
+        check_data(recipe, self.train_set)
+        self.val_set = recipe.frames(recipe.data.val)
+        self.guide = None if recipe.cmg is None else TeacherGuide(
+            recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
+        self.card = make_card(recipe)
         self.student = Student(len(recipe.classes), recipe.model)
         width = recipe.model.neck_channels
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
-        self.guide = guide
-        self.pictures = pictures or []  # what the teacher will be asked about
-        self.cmg = (Guidance(width, guide.teacher.channels, recipe.cmg)
-                    if recipe.cmg and guide else None)
-        self._detector: Detector | None = None
-        self._found: dict[int, tuple[Detections, ImageRecord]] = {}
+        self.cmg = (Guidance(width, self.guide.teacher.channels, recipe.cmg)
+                    if recipe.cmg and self.guide else None)
+        self._session: TorchBackend | None = None
+        self._found: dict[int, Detections] = {}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
+    def start_from(self, checkpoint: Path) -> None:
+        start, _ = load_student(checkpoint)
+        try:
+            self.student.load_state_dict(start.state_dict())
+        except RuntimeError:
+            raise UserError(f'{checkpoint} has other layer sizes than the recipe.') from None
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer asks for the number of steps.
         if self.guide is not None and stage == 'fit':
             progress = self.trainer.progress_bar_callback is not None
             self.guide.fill_cache(
-                self.pictures, self.trainer.strategy.root_device, progress)
+                self.train_set.images, self.trainer.strategy.root_device, progress)
             self.trainer.strategy.barrier()
 
     def on_fit_start(self) -> None:
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
 
-    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+    def train_dataloader(self) -> DataLoader[Any]:
+        return train_loader(self.recipe, self.train_set, self.guide)
+
+    def losses(self, batch: dict[str, Any]) -> Losses:
         images = batch['images'].to(memory_format=torch.channels_last)
         pyramid = self.student.pyramid(images)
         logits, distributions = self.student.head(pyramid)
         with torch.autocast(self.device.type, enabled=False):
-            parts = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
-            terms = {'det': parts.pop('det'), **self._guidance(pyramid, batch)}
-        if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
-            self._log_gradients(terms, pyramid)
-        total = torch.stack(list(terms.values())).sum()
-        self.log_dict({f'train/{k}': v.detach() for k, v in (parts | terms).items()},
-                      batch_size=len(images))
-        self.log('train/loss', total.detach(), prog_bar=True, batch_size=len(images))
-        self.log('train/lr', self.optimizers().param_groups[0]['lr'])  # type: ignore[union-attr]
-        return total
+            details = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
+            terms = {'det': details.pop('det'), **self._taught(pyramid, batch)}
+        return Losses(terms, details, pyramid, len(images))
 
-    def _guidance(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the weighted terms that are part of training only."""
+    def _taught(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the weighted terms that exist in training only: L_rcs and L_cms."""
         terms = {}
         if self.rcs is not None:
             weight = self._weight(self.rcs.config)
-            terms['rcs'] = _idle(self.rcs)
+            terms['rcs'] = idle(self.rcs)
             if weight > 0:
-                loss = self.rcs(pyramid, batch['targets'], self._generator())
+                loss = self.rcs(pyramid, batch['targets'], self.step_generator())
                 terms['rcs'] = terms['rcs'] + weight * loss
         if self.cmg is not None and self.guide is not None:
             weight = self._weight(self.cmg.config)
-            terms['cms'] = _idle(self.cmg)
+            terms['cmg'] = idle(self.cmg)
             if weight > 0:
                 loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
-                terms['cms'] = terms['cms'] + weight * loss
+                terms['cmg'] = terms['cmg'] + weight * loss
         return terms
 
     def _weight(self, config: ScheduledLoss) -> float:
-        return config.weight_at(self.global_step / max(1, self.trainer.num_training_batches))
+        return config.weight_at(self.epoch())
 
-    def _generator(self) -> torch.Generator:
-        # From seed and step, so that a resumed run draws what an uninterrupted one draws.
-        seed = (self.recipe.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank
-        return torch.Generator().manual_seed(seed)
-
-    def _log_gradients(self, terms: dict[str, Tensor], pyramid: list[Tensor]) -> None:
-        """Log each term's gradient norm at the pyramid, where all terms meet."""
-        for name, term in terms.items():
-            gradients = torch.autograd.grad(
-                term, pyramid, retain_graph=True, allow_unused=True)
-            squares = [g.float().square().sum() for g in gradients if g is not None]
-            norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
-            self.log(f'gradient/{name}', norm, batch_size=1)
+    def val_dataloader(self) -> DataLoader[Any]:
+        return val_loader(self.recipe, self.val_set, self.card)
 
     def on_validation_epoch_start(self) -> None:
         # Ranks normalize batches by themselves; the checkpoint has the statistics of the first.
         broadcast_from_first(self.student.buffers())
-        self._detector = detector_of(self.student, self.card)
+        self._session = TorchBackend(self.student, self.card)
 
-    def validation_step(self, record: ImageRecord, index: int) -> None:
-        assert self._detector is not None
-        if index % self.trainer.world_size != self.global_rank:
-            return  # another rank's
-        frame = read_frame(record.path, self.card.channels)
-        self._found[index] = self._detector.detect(frame, EVALUATION_THRESHOLD), record
+    @torch.inference_mode()
+    def validate(self, batch: PreparedBatch) -> None:
+        assert self._session is not None
+        # Full precision, also inside a trainer's autocast.
+        with torch.autocast(self.device.type, enabled=False):
+            boxes, scores = (x.cpu().numpy() for x in self._session.model(batch.images))
+        for row, (index, size) in enumerate(zip(batch.indices, batch.sizes)):
+            self._found[index] = postprocess(
+                boxes[row], scores[row], Letterbox(size, self.card.input_size), self.card,
+                EVALUATION_THRESHOLD)
 
-    def on_validation_epoch_end(self) -> None:
-        # Every rank scores all frames: each needs the number that chooses the best checkpoint.
+    def validation_metrics(self) -> dict[str, float]:
         metric = CocoMetric(self.recipe.classes)
-        for found, record in gather_entries(self._found).values():
-            metric.update(found, record)
+        for index, found in gather_entries(self._found).items():
+            metric.update(found, self.val_set.images[index])
         report = metric.compute()
-        self._found = {}
-        self._detector = None
-        values = {'AP': report['AP'], 'AP50': report['AP50'], 'AP75': report['AP75']}
+        self._found, self._session = {}, None
+        values = {name: report[name] for name in ('AP', 'AP75')}
         values |= {f'AP50_{name}': v['AP50'] for name, v in report['per_class'].items()}
-        ap50 = values.pop('AP50')
-        self.log_dict({f'val/{k}': v or 0.0 for k, v in values.items()}, batch_size=1)
-        self.log('val/AP50', ap50 or 0.0, prog_bar=True, batch_size=1)
-
-    def configure_optimizers(self) -> Any:
-        optim = self.recipe.optim
-        # Biases and normalization weights are not decayed.
-        groups = [
-            {'params': [p for p in self.parameters() if p.ndim > 1],
-             'weight_decay': optim.weight_decay},
-            {'params': [p for p in self.parameters() if p.ndim <= 1], 'weight_decay': 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr, foreach=True)
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(total * optim.warmup_epochs / optim.epochs))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            progress = min(1.0, (step - warmup) / max(1, total - warmup))
-            return optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * progress)) / 2
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
+        values['AP50'] = report['AP50']
+        return {f'val/{name}': value or 0.0 for name, value in values.items()}
 
 
-def _idle(module: nn.Module) -> Tensor:
-    """Return a zero that touches every weight: DDP waits for the gradient of each in each step."""
-    return torch.stack([p.sum() for p in module.parameters()]).sum() * 0
+def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
+    """Raise UserError for training frames that the recipe cannot use."""
+    count = len(frames.images) + recipe.data.synthetic
+    devices, nodes = processes(recipe)
+    batch = recipe.optim.batch_size * devices * nodes
+    if count < batch:
+        over = f' over {devices * nodes} processes' if devices * nodes > 1 else ''
+        raise UserError(f'{count} training frames do not fill one batch of {batch}{over}; '
+                        'lower optim.batch_size.')
+    if recipe.data.synthetic and recipe.model.in_channels == 3:
+        raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
+                        'data.synthetic=0.')
+    if recipe.cmg is None:
+        return
+    pictures = [r.rgb_path for r in frames.images if r.rgb_path]
+    if not pictures and recipe.cmg.unpaired != 'thermal':
+        raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
+                        'guidance (cmg) needs.')
+    missing = [p for p in pictures if not p.is_file()]
+    if missing:
+        raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
+                        f'missing, the first is {missing[0]}.')
 
 
-class Averaging(WeightAveraging):
-    """Exponential moving average of the weights, growing from the latest weights at first."""
-
-    def __init__(self, decay: float) -> None:
-        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-            keep = min(decay, (1 + float(count)) / (10 + float(count)))
-            if averaged[0].is_floating_point():
-                torch._foreach_lerp_(averaged, current, 1 - keep)
-            else:
-                for a, c in zip(averaged, current):
-                    a.copy_(c)
-
-        super().__init__(multi_avg_fn=average)
-
-    def on_fit_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule,
-    ) -> None:
-        """Follow the module to its device: the copy was made before it moved."""
-        if self._average_model is not None:
-            self._average_model.to(pl_module.device)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Count the weights of a module."""
-    return sum(p.numel() for p in module.parameters())
+def make_card(recipe: DetectionRecipe) -> ModelCard:
+    """Return what is known of the model before training."""
+    student = Student(len(recipe.classes), recipe.model)
+    deployed = DeployedStudent(student, recipe.input_size)
+    with FlopCounterMode(display=False) as counter:
+        deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
+    return ModelCard(
+        name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
+        normalization=recipe.normalization, channels=recipe.model.in_channels,
+        parameters=count_parameters(deployed),
+        gflops=round(counter.get_total_flops() / 1e9, 2),
+        training={
+            'recipe': recipe.record(), 'seed': recipe.seed,
+            'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
+            'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
+            'data': [recipe.data.train.name] + (
+                [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
+            'license': recipe.data.license, 'commit': commit() or 'unknown'})

@@ -20,15 +20,14 @@ from pathlib import Path
 import re
 from typing import Any, NamedTuple
 
+from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
+from cgdet_core.tasks import load_recipe, parse_recipe
 from cgdet_core.training.recipe import (
     apply_overrides,
     check_values,
-    decisive,
     differences,
     flat,
-    load_recipe,
-    parse_recipe,
     read_values,
     Recipe,
     set_value,
@@ -71,7 +70,7 @@ class Run(NamedTuple):
     variant: str
     seed: int
     values: dict[str, Any]  # of the recipe, unchecked, as its file holds them
-    recipe: Recipe
+    recipe: DetectionRecipe
 
     @property
     def name(self) -> str:
@@ -124,7 +123,10 @@ def _run(
         set_value(values, key, value)
     set_value(values, 'run.output', str(output))
     values |= {'name': f'{variant}_{seed}', 'seed': seed}
-    return Run(variant, seed, values, parse_recipe(values, f'{path}: variant {variant}'))
+    recipe = parse_recipe(values, f'{path}: variant {variant}')
+    if not isinstance(recipe, DetectionRecipe):
+        raise UserError(f'{path}: an ablation compares detectors, not recipes of {recipe.task}.')
+    return Run(variant, seed, values, recipe)
 
 
 def comparable(recipe: Recipe) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def comparable(recipe: Recipe) -> dict[str, Any]:
     kept = {'precision', 'devices', 'nodes'}
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
-    return decisive(values)
+    return recipe.decisive(values)
 
 
 def recipe_hash(recipe: Recipe) -> str:

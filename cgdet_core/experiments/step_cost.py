@@ -30,10 +30,12 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from cgdet_core.detection.training import Averaging, StudentTraining
+from cgdet_core.detection.recipe import DetectionRecipe
+from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
-from cgdet_core.training.recipe import load_recipe, Recipe
-from cgdet_core.training.run import make_card, open_guide, quiet, train_loader
+from cgdet_core.tasks import load_recipe
+from cgdet_core.training.averaging import Averaging
+from cgdet_core.training.run import quiet
 import lightning
 import numpy as np
 import torch
@@ -67,20 +69,18 @@ class Times(NamedTuple):
     peak: float  # MiB, of the GPU or else of the process without its workers
 
 
-def time_steps(recipe: Recipe, steps: int) -> Times:
+def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
     """Train for `steps` steps."""
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
-    coco = recipe.frames(recipe.data.train)
-    guide = open_guide(recipe)
     times = StepTimes()
     trainer = lightning.Trainer(
         accelerator=recipe.run.accelerator, devices=1, precision=recipe.run.precision,
         max_steps=steps, callbacks=[times, Averaging(recipe.optim.ema_decay)], logger=False,
         gradient_clip_val=recipe.optim.clip_norm, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False)
-    trainer.fit(StudentTraining(recipe, make_card(recipe), guide, coco.images),
-                train_loader(recipe, coco, guide))
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        limit_val_batches=0)
+    trainer.fit(DetectionTraining(recipe))
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2 ** 20
     else:
@@ -94,10 +94,11 @@ def benchmark(
 ) -> dict[str, Any]:
     """Give each variant's milliseconds a step (medians over the rounds) and peak memory."""
     recipe = load_recipe(path, overrides)
+    assert isinstance(recipe, DetectionRecipe)
     if recipe.rcs is None or recipe.cmg is None:
         raise UserError(f'{path} needs both rcs and cmg.')
     with TemporaryDirectory() as folder:
-        def variant(cache: Path | None) -> Recipe:
+        def variant(cache: Path | None) -> DetectionRecipe:
             assert recipe.cmg is not None
             # Weights of full size from the first step on.
             cmg = recipe.cmg.model_copy(update={

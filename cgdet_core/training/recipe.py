@@ -12,57 +12,35 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Recipes: one YAML file says everything about a training run."""
+"""
+The recipe engine: YAML, overrides, wrong keys named with the nearest right one, differences.
+
+It knows no task. A task's recipe derives from `Recipe` and adds its own sections;
+`cgdet_core.tasks` chooses it by the key `task`.
+"""
 
 from collections.abc import Iterator
 import difflib
-import math
+import logging
 from pathlib import Path
-from typing import Any, get_args, Literal, TypeVar
+from typing import Any, ClassVar, get_args, Literal, TypeVar
 
-from cgdet_core.data.coco import CocoSet, load_coco
-from cgdet_core.detection.augmentation import AugmentConfig
-from cgdet_core.detection.student import StudentConfig
-from cgdet_core.distillation.contrast import ContrastiveConfig
-from cgdet_core.distillation.guidance import GuidanceConfig
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.normalization import Normalization
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
-WEIGHTLESS = ('data.cache_gib',)  # keys that change no weight
-TEACHER_CACHE = 'cmg.teacher.cache'  # where it lies changes none, that there is one does
+_log = logging.getLogger(__name__)
 
 
 class Strict(BaseModel):
-    """A section of the recipe; unknown keys are errors."""
+    """A section of a recipe; unknown keys are errors."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
-class DataConfig(Strict):
-    """Say which frames are used; paths are relative to the working directory."""
-
-    train: Path
-    val: Path
-    images: Path | None = None  # where file names in both are relative to, if not beside them
-    license: str = 'unknown'  # of the training data, for the model card
-    synthetic: int = Field(0, ge=0)  # synthetic scenes mixed into an epoch
-    repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
-    pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
-    cache_gib: float = Field(4.0, ge=0)  # memory for raw frames, over all workers of a process
-
-
 class OptimConfig(Strict):
-    """Say how weights are found: AdamW, linear warm-up, cosine decay, averaged weights."""
+    """How weights are found: AdamW, linear warm-up, cosine decay, averaged weights."""
 
     epochs: int = Field(100, gt=0)
     batch_size: int = Field(16, gt=0)
@@ -76,7 +54,7 @@ class OptimConfig(Strict):
 
 
 class RunConfig(Strict):
-    """Say where and how the run is executed."""
+    """Where and how the run is executed."""
 
     output: Path = Path('runs')
     val_every: int = Field(5, gt=0)
@@ -89,87 +67,55 @@ class RunConfig(Strict):
 
 
 class Recipe(Strict):
-    """Hold a whole recipe."""
+    """
+    What the recipe of every task holds; each adds `task`, `model`, `data` and its own sections.
 
+    renamed: old key -> new key, so that recipes and checkpoints of earlier releases are read.
+    weightless: keys whose value changes no weight. presence: keys of which only matters whether
+    they are set.
+    """
+
+    renamed: ClassVar[dict[str, str]] = {}
+    weightless: ClassVar[tuple[str, ...]] = ()
+    presence: ClassVar[tuple[str, ...]] = ()
+
+    task: str
     name: str = Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')  # of the run's folder
     seed: int = Field(0, ge=0, lt=2 ** 32)
-    classes: tuple[str, ...] = Field(('person', 'bicycle', 'car'), min_length=1)
-    input_size: tuple[int, int] = (640, 512)  # width, height
-    normalization: Normalization = Normalization()
-    model: StudentConfig = StudentConfig()
-    data: DataConfig
-    augment: AugmentConfig = AugmentConfig()
+    model: Any
     optim: OptimConfig = OptimConfig()
-    rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
-    cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
     run: RunConfig = RunConfig()
-
-    @field_validator('normalization', mode='before')
-    @classmethod
-    def _normalization(cls, value: Any) -> Any:
-        try:
-            return Normalization.from_dict(value) if isinstance(value, dict) else value
-        except TypeError as error:
-            raise ValueError(f'has a value of the wrong type: {error}') from None
-
-    @field_validator('classes')
-    @classmethod
-    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError('must be different names')
-        return value
-
-    @field_validator('augment')
-    @classmethod
-    def _scales(cls, value: AugmentConfig) -> AugmentConfig:
-        low, high = value.scale
-        if not 0 < low <= high < math.inf:
-            raise ValueError('scale must be two positive numbers, the smaller one first')
-        return value
-
-    @field_validator('input_size')
-    @classmethod
-    def _multiple_of_32(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if any(s <= 0 or s % 32 for s in value):
-            raise ValueError('must be two multiples of 32, width then height')
-        return value
-
-    @model_validator(mode='after')
-    def _fits_together(self) -> 'Recipe':
-        if self.rcs is not None and len(self.classes) < 2:
-            raise ValueError('rcs separates classes and needs at least two; set rcs to null')
-        if self.cmg is not None and self.model.in_channels != 1:
-            raise ValueError('cmg guides a thermal student; set model.in_channels to 1')
-        for name, term in (('rcs', self.rcs), ('cmg', self.cmg)):
-            if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
-                raise ValueError(f'{name} stops before it is warm; lower {name}.warmup_epochs or '
-                                 f'raise {name}.stop_epoch')
-        return self
 
     @property
     def folder(self) -> Path:
         """Return the folder of the run's checkpoints and logs."""
         return self.run.output / self.name
 
-    def frames(self, path: Path) -> CocoSet:
-        """Read the frames of `data.train` or `data.val` as the model looks at them."""
-        return load_coco(path, self.data.images, self.classes, self.model.in_channels)
+    def record(self) -> dict[str, Any]:
+        """Return the recipe for a card, which travels: no `run`, of paths the last part alone."""
+        values: dict[str, Any] = _portable(self.model_dump(exclude={'run'}))
+        return values
 
+    def decisive(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return `section.key` and value of all that may change the weights."""
+        found = {k: v for k, v in flat(values) if k not in self.weightless}
+        for key in self.presence:
+            if found.pop(key, '') in (None, False):
+                found[key] = False
+        return found
 
-def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """
-    Read a recipe and apply overrides `section.key=value` (values are YAML).
-
-    UserError names a missing file, an unknown key with the nearest valid one, or a bad value.
-    """
-    values = read_values(path)
-    if 'variants' in values and 'name' not in values:
-        raise UserError(f'{path} is a grid of recipes; use "cgdet ablate".')
-    return parse_recipe(apply_overrides(values, overrides), str(path))
+    def changes_since(self, record: dict[str, Any]) -> list[str]:
+        """Return the `section.key` that differ from a `record` and may change the weights."""
+        try:  # keys that are newer than the record have their defaults
+            values = rename(record, self.renamed)
+            record = type(self).model_validate(values).record()
+        except ValidationError:
+            pass
+        return differences(self.decisive(record), self.decisive(self.record()))
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
-    """Read the values of a recipe, unchecked; UserError where the file holds no mapping."""
+    """Return the values of a recipe, unchecked; UserError where the file holds no mapping."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f'The recipe {path} does not exist.')
@@ -183,7 +129,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
-    """Set `section.key=value` in the values, in place, and give them."""
+    """Set `section.key=value` (values are YAML) in the values, in place, and return them."""
     for override in overrides or []:
         key, equals, text = override.partition('=')
         if not equals or not key:
@@ -209,8 +155,20 @@ def set_value(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
+def rename(values: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
+    """Return a copy of the values in which old names of keys are the new ones."""
+    values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    for old, new in renamed.items():
+        section, _, key = old.rpartition('.')
+        node = values.get(section) if section else values
+        if isinstance(node, dict) and key in node:
+            _log.info('%s is called %s now.', old, new)
+            set_value(values, new, node.pop(key))
+    return values
+
+
 def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]:
-    """Return `section.key` and value; an empty section gives nothing."""
+    """Yield `section.key` and value; an empty section yields nothing."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f'{parents}{key}.')
@@ -218,23 +176,9 @@ def flat(values: dict[str, Any], parents: str = '') -> Iterator[tuple[str, Any]]
             yield f'{parents}{key}', value
 
 
-def decisive(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `section.key` and value of all that may change the weights."""
-    found = {k: v for k, v in flat(values) if k not in WEIGHTLESS}
-    if found.pop(TEACHER_CACHE, '') in (None, False):
-        found[TEACHER_CACHE] = False
-    return found
-
-
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name the `section.key` that differ and may change the weights; plain values."""
-    old, new = decisive(old), decisive(new)
+    """Return the keys whose values differ."""
     return [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-
-
-def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
-    """Check the values of a recipe; `origin` names it in errors."""
-    return check_values(Recipe, values, origin)
 
 
 def check_values(schema: type[Schema], values: dict[str, Any], origin: str) -> Schema:
@@ -262,3 +206,13 @@ def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str | 
             return None
     near = difflib.get_close_matches(str(location[-1]), section.model_fields, 1, 0.5)
     return '.'.join([*map(str, location[:-1]), near[0]]) if near else None
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _portable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(v) for v in value]
+    if hasattr(value, 'to_dict'):
+        return value.to_dict()
+    return value.name if isinstance(value, Path) else value

@@ -12,45 +12,38 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Run a recipe: data, module, Lightning trainer, checkpoints."""
+"""A training run: trainer, checkpoints, resuming."""
 
+from collections.abc import Callable
 import io
-import json
 import logging
 import os
 from pathlib import Path
 from typing import Any
 import warnings
 
-from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.checkpoint import KEY, load_student, read_checkpoint
-from cgdet_core.detection.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
-from cgdet_core.detection.samples import CocoFrames, FrameSource, SyntheticFrames
-from cgdet_core.detection.student import DeployedStudent, Student
-from cgdet_core.detection.training import Averaging, count_parameters, StudentTraining
-from cgdet_core.distillation.guide import TeacherGuide
-from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
-from cgdet_core.machine import commit
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.training.recipe import differences, Recipe
+from cgdet_core.training.averaging import Averaging
+from cgdet_core.training.checkpoints import KEY, read_checkpoint
+from cgdet_core.training.module import TaskModule
+from cgdet_core.training.recipe import Recipe
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 
-def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
+def train(
+    recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool = False,
+    progress: bool = True,
+) -> Path:
     """
     Train and return the best checkpoint, <output>/<name>/best.ckpt.
 
-    last.ckpt is written after every epoch, whole or not at all; with `resume` the run goes on
+    last.ckpt is written after every epoch, whole or not at all; with `resume` the run continues
     from it and ends with the weights an uninterrupted run would have. UserError if there is
     already a run and resume is false, or none and it is true.
     """
@@ -62,19 +55,14 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
                         'choose another name=... or run.output=...')
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
-    train_set = recipe.frames(recipe.data.train)
-    _check_data(recipe, train_set)
-    val_set = recipe.frames(recipe.data.val)
-    guide = open_guide(recipe)
-    module = StudentTraining(recipe, make_card(recipe), guide, train_set.images)
+    module = open_task(recipe)
     if resume:
-        _same_recipe(last, module.card)
-    if recipe.optim.init is not None and not resume:
-        _start_from(recipe.optim.init, module.student)
-    trainer = make_trainer(recipe, progress)
+        _same_recipe(last, module)
+    elif recipe.optim.init is not None:
+        module.start_from(recipe.optim.init)
+    trainer = make_trainer(recipe, module.monitor, progress)
     try:
-        trainer.fit(module, train_loader(recipe, train_set, guide), val_loader(val_set),
-                    ckpt_path=str(last) if resume else None, weights_only=True)
+        trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     except UserError as error:
@@ -83,45 +71,12 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
     return recipe.folder / 'best.ckpt'
 
 
-def _check_data(recipe: Recipe, frames: CocoSet) -> None:
-    """Refuse training frames that the recipe cannot use."""
-    count = len(frames.images) + recipe.data.synthetic
-    devices, nodes = _processes(recipe)
-    batch = recipe.optim.batch_size * devices * nodes
-    if count < batch:
-        over = f' over {devices * nodes} processes' if devices * nodes > 1 else ''
-        raise UserError(f'{count} training frames do not fill one batch of {batch}{over}; '
-                        'lower optim.batch_size.')
-    if recipe.data.synthetic and recipe.model.in_channels == 3:
-        raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
-                        'data.synthetic=0.')
-    if recipe.cmg is None:
-        return
-    pictures = [r.rgb_path for r in frames.images if r.rgb_path]
-    if not pictures and recipe.cmg.unpaired != 'thermal':
-        raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
-                        'guidance (cmg) needs.')
-    missing = [p for p in pictures if not p.is_file()]
-    if missing:
-        raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
-                        f'missing, the first is {missing[0]}.')
-
-
-def _start_from(checkpoint: Path, student: Student) -> None:
-    start, _ = load_student(checkpoint)
-    try:
-        student.load_state_dict(start.state_dict())
-    except RuntimeError:
-        raise UserError(f'{checkpoint} has other layer sizes than the recipe.') from None
-
-
-def _same_recipe(last: Path, card: ModelCard) -> None:
+def _same_recipe(last: Path, module: TaskModule) -> None:
     """Refuse to resume a run under another recipe (`run` aside) or teacher."""
-    old = read_checkpoint(last)[KEY]['card']['training']
-    new = json.loads(json.dumps(card.training))
-    changed = differences(old['recipe'], new['recipe'])
+    old, new = read_checkpoint(last)[KEY]['card']['training'], module.card.training
+    changed = module.recipe.changes_since(old['recipe'])
     # A recipe's path may have another teacher by now; the first runs did not record theirs.
-    if not changed and old.get('teacher', new['teacher']) != new['teacher']:
+    if not changed and old.get('teacher', new.get('teacher')) != new.get('teacher'):
         changed = ['the content of cmg.teacher']
     if changed:
         raise UserError(
@@ -147,22 +102,22 @@ def quiet() -> None:
     warnings.filterwarnings('ignore', module='lightning|torch')
 
 
-def _processes(recipe: Recipe) -> tuple[int, int]:
-    """Return the processes per machine and the machines; torchrun's numbers go before ours."""
+def processes(recipe: Recipe) -> tuple[int, int]:
+    """Return the processes per machine and the machines; torchrun's numbers take precedence."""
     if torch.distributed.is_torchelastic_launched():
         local = int(os.environ['LOCAL_WORLD_SIZE'])
         return local, int(os.environ['WORLD_SIZE']) // local
     return recipe.run.devices, recipe.run.nodes
 
 
-def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
+def make_trainer(recipe: Recipe, monitor: str, progress: bool) -> lightning.Trainer:
     """Set up Lightning as the recipe says; several processes train by DDP."""
-    devices, nodes = _processes(recipe)
+    devices, nodes = processes(recipe)
     folder = recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
     callbacks: list[Any] = [
         Averaging(recipe.optim.ema_decay),
-        ModelCheckpoint(folder, 'best', monitor='val/AP50', mode='max',
+        ModelCheckpoint(folder, 'best', monitor=monitor, mode='max',
                         enable_version_counter=False),
         ModelCheckpoint(folder, 'last', every_n_epochs=1, save_on_train_epoch_end=True,
                         enable_version_counter=False),
@@ -184,79 +139,3 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
         raise UserError(f'This machine cannot train with run.accelerator='
                         f'{recipe.run.accelerator} and run.devices={devices}: '
                         f'{str(error).strip().splitlines()[0]}') from None
-
-
-def open_guide(recipe: Recipe) -> TeacherGuide | None:
-    """Load the teacher, if the recipe has one."""
-    if recipe.cmg is None:
-        return None
-    return TeacherGuide(recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
-
-
-def train_loader(
-    recipe: Recipe, coco: CocoSet, guide: TeacherGuide | None = None,
-) -> DataLoader[Any]:
-    """Return the training batches."""
-    share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
-    most = recipe.augment.scale[1]
-    largest = (round(recipe.input_size[0] * most), round(recipe.input_size[1] * most))
-    sources: list[FrameSource] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share,
-                   guide is not None and guide.thermal)]
-    repeats = None
-    if recipe.data.synthetic:
-        sources.append(SyntheticFrames(
-            recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
-    paired = torch.tensor([r.rgb_path is not None for r in coco.images]
-                          + [False] * recipe.data.synthetic)
-    frames = AugmentedFrames(
-        sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
-        paired if recipe.data.pair_share is not None else None,
-        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
-    if recipe.data.repeat_threshold:
-        labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
-        repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
-                             torch.ones(recipe.data.synthetic)])
-    return DataLoader(
-        frames, recipe.optim.batch_size, sampler=EpochSampler(
-            len(frames), recipe.seed, recipe.optim.batch_size, repeats, paired,
-            recipe.data.pair_share),
-        collate_fn=collate, num_workers=recipe.run.workers, drop_last=True,
-        persistent_workers=recipe.run.workers > 0,
-        pin_memory=torch.cuda.is_available())
-
-
-def val_loader(coco: CocoSet) -> DataLoader[Any]:
-    """Return the validation frames' records one by one; the detector reads the raw frames."""
-    return DataLoader(coco.images, batch_size=None)  # type: ignore[arg-type]
-
-
-def make_card(recipe: Recipe) -> ModelCard:
-    """Write what is known of the model before training."""
-    student = Student(len(recipe.classes), recipe.model)
-    deployed = DeployedStudent(student, recipe.input_size)
-    with FlopCounterMode(display=False) as counter:
-        deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
-    return ModelCard(
-        name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
-        normalization=recipe.normalization, channels=recipe.model.in_channels,
-        parameters=count_parameters(deployed),
-        gflops=round(counter.get_total_flops() / 1e9, 2),
-        training={
-            'recipe': _without_folders(recipe.model_dump(exclude={'run'})), 'seed': recipe.seed,
-            'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
-            'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
-            'data': [recipe.data.train.name] + (
-                [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
-            'license': recipe.data.license, 'commit': commit() or 'unknown'})
-
-
-def _without_folders(value: Any) -> Any:
-    """Return plain JSON values; a card travels, so paths keep their last part alone."""
-    if isinstance(value, dict):
-        return {k: _without_folders(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_folders(v) for v in value]
-    if isinstance(value, Normalization):
-        return value.to_dict()
-    return value.name if isinstance(value, Path) else value

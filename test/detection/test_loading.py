@@ -26,10 +26,11 @@ from cgdet_core.detection.augmentation import (
     mosaic,
     random_window,
 )
-from cgdet_core.detection.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
+from cgdet_core.detection.loading import AugmentedFrames, collate
 from cgdet_core.detection.samples import CocoFrames, IGNORED, make_sample, Sample, SyntheticFrames
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.training.sampler import EpochSampler, repeat_factors
 import numpy as np
 import pytest
 import torch

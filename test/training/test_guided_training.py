@@ -31,8 +31,7 @@ from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
-from cgdet_core.training.recipe import load_recipe, parse_recipe
-from cgdet_core.training.run import train
+from cgdet_core.tasks import load_recipe, parse_recipe, train
 import onnx
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -80,14 +79,14 @@ def test_every_term_and_its_gradient_is_logged(guided: Path) -> None:
     log.Reload()
     tags = log.Tags()['scalars']
     terms = {tag: {e.step: e.value for e in log.Scalars(tag)} for tag in tags}
-    for name in ('det', 'cls', 'box', 'dfl', 'rcs', 'cms', 'loss'):
+    for name in ('det', 'cls', 'box', 'dfl', 'rcs', 'cmg', 'loss'):
         assert set(terms[f'train/{name}']) == {9, 19, 29, 39, 49}, name
     for step, loss in terms['train/loss'].items():
         assert loss == pytest.approx(
-            sum(terms[f'train/{n}'][step] for n in ('det', 'rcs', 'cms')), rel=1e-4)
+            sum(terms[f'train/{n}'][step] for n in ('det', 'rcs', 'cmg')), rel=1e-4)
         assert (terms['train/rcs'][step] > 0) == (step < RCS_STOPS * STEPS_PER_EPOCH)
-        assert terms['train/cms'][step] > 0
-    assert terms['gradient/det'][49] > 0 and terms['gradient/cms'][49] > 0
+        assert terms['train/cmg'][step] > 0
+    assert terms['gradient/det'][49] > 0 and terms['gradient/cmg'][49] > 0
     assert terms['gradient/rcs'][49] == 0, 'RCS has stopped'
 
 

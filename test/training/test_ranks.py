@@ -17,13 +17,13 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.detection.loading import EpochSampler
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.student import Student, StudentConfig
 from cgdet_core.distillation.contrast import ContrastiveConfig, RoiContrast
 from cgdet_core.distillation.guidance import Guidance, GuidanceConfig, Guide
 from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries, gather_rows
+from cgdet_core.training.sampler import EpochSampler
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn, Tensor

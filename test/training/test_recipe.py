@@ -17,7 +17,7 @@
 from pathlib import Path
 
 from cgdet_core.errors import UserError
-from cgdet_core.training.recipe import differences, load_recipe
+from cgdet_core.tasks import load_recipe
 import pytest
 import yaml
 
@@ -95,8 +95,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_what_another_recipe_is(recipe: Path) -> None:
     def changed(*overrides: str) -> list[str]:
         teacher = 'cmg.teacher={path: x, pad: 0}'
-        return differences(*(load_recipe(recipe, [teacher, *more]).model_dump()
-                             for more in ((), overrides)))
+        old, new = (load_recipe(recipe, [teacher, *more]) for more in ((), overrides))
+        return new.changes_since(old.record())
 
     assert not changed('data.cache_gib=0', 'cmg.teacher.cache=elsewhere')
     assert not changed("cmg.teacher.cache='.'")

@@ -23,9 +23,10 @@ import time
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.checkpoint import load_student
+from cgdet_core.detection.training import make_card
 from cgdet_core.errors import UserError
-from cgdet_core.training.recipe import parse_recipe
-from cgdet_core.training.run import make_card, make_trainer
+from cgdet_core.tasks import parse_recipe
+from cgdet_core.training.run import make_trainer
 import pytest
 import torch
 import yaml
@@ -125,7 +126,7 @@ def test_a_machine_that_cannot_train_is_explained(
 ) -> None:
     recipe = parse_recipe({**recipe_values, 'run': {**run, 'output': str(tmp_path)}}, 'test')
     with pytest.raises(UserError, match=f'run.accelerator={run["accelerator"]} and run.devices'):
-        make_trainer(recipe, progress=False)
+        make_trainer(recipe, 'val/AP50', progress=False)
 
 
 def test_a_damaged_picture_is_named_although_a_worker_read_it(

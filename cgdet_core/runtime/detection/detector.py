@@ -138,3 +138,22 @@ class Detector:
         found = self.postprocess(box, threshold)
         self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
         return found
+
+
+def prepare(frame, card, out):  # type: ignore[no-untyped-def]  # stand-in
+    box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
+    if card.channels == 3:
+        for channel in range(3):
+            box.apply(frame[..., channel].astype(np.float32) / np.float32(255), out[channel])
+    elif box.fitted == box.source:
+        normalize(frame, card.normalization, box.window(out[0]))
+    else:
+        box.apply(normalize(frame, card.normalization, np.empty(frame.shape, np.float32)), out[0])
+    return box
+
+
+def postprocess(boxes, scores, box, card, threshold):  # type: ignore[no-untyped-def]  # stand-in
+    found = select(boxes, scores, threshold, card.iou_threshold, card.max_detections)
+    corners = box.to_source(found.boxes)
+    real = (corners[:, 2:] > corners[:, :2]).all(1)
+    return Detections(corners[real], found.scores[real], found.labels[real])

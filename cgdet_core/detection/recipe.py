@@ -1,0 +1,106 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe of a detector."""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from cgdet_core.data.coco import CocoSet, load_coco
+from cgdet_core.detection.augmentation import AugmentConfig
+from cgdet_core.detection.student import StudentConfig
+from cgdet_core.distillation.contrast import ContrastiveConfig
+from cgdet_core.distillation.guidance import GuidanceConfig
+from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.training.recipe import Recipe, Strict
+from pydantic import Field, field_validator, model_validator
+
+
+class DataConfig(Strict):
+    """Which frames are used; paths are relative to the working directory."""
+
+    train: Path
+    val: Path
+    images: Path | None = None  # where file names in both are relative to, if not beside them
+    license: str = 'unknown'  # of the training data, for the model card
+    synthetic: int = Field(0, ge=0)  # synthetic scenes mixed into an epoch
+    repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
+    pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
+    cache_gib: float = Field(4.0, ge=0)  # memory for raw frames, over all workers of a process
+
+
+class DetectionRecipe(Recipe):
+    """Train a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
+
+    renamed: ClassVar[dict[str, str]] = {'data.licence': 'data.license'}
+    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib',)
+    # Where the teacher's features lie changes no weight, that it sees whole pictures does.
+    presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
+
+    task: Literal['detection'] = 'detection'
+    classes: tuple[str, ...] = Field(('person', 'bicycle', 'car'), min_length=1)
+    input_size: tuple[int, int] = (640, 512)  # width, height
+    normalization: Normalization = Normalization()
+    model: StudentConfig = StudentConfig()
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
+    cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
+
+    @field_validator('normalization', mode='before')
+    @classmethod
+    def _normalization(cls, value: Any) -> Any:
+        try:
+            return Normalization.from_dict(value) if isinstance(value, dict) else value
+        except TypeError as error:
+            raise ValueError(f'has a value of the wrong type: {error}') from None
+
+    @field_validator('classes')
+    @classmethod
+    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError('must be different names')
+        return value
+
+    @field_validator('augment')
+    @classmethod
+    def _scales(cls, value: AugmentConfig) -> AugmentConfig:
+        low, high = value.scale
+        if not 0 < low <= high < math.inf:
+            raise ValueError('scale must be two positive numbers, the smaller one first')
+        return value
+
+    @field_validator('input_size')
+    @classmethod
+    def _multiple_of_32(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(s <= 0 or s % 32 for s in value):
+            raise ValueError('must be two multiples of 32, width then height')
+        return value
+
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'DetectionRecipe':
+        if self.rcs is not None and len(self.classes) < 2:
+            raise ValueError('rcs separates classes and needs at least two; set rcs to null')
+        if self.cmg is not None and self.model.in_channels != 1:
+            raise ValueError('cmg guides a thermal student; set model.in_channels to 1')
+        for name, term in (('rcs', self.rcs), ('cmg', self.cmg)):
+            if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
+                raise ValueError(f'{name} stops before it is warm; lower {name}.warmup_epochs or '
+                                 f'raise {name}.stop_epoch')
+        return self
+
+    def frames(self, path: Path) -> CocoSet:
+        """Read the frames of `data.train` or `data.val` as the model looks at them."""
+        return load_coco(path, self.data.images, self.classes, self.model.in_channels)

@@ -1,0 +1,60 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The tasks of this package: each is a recipe, a training module and a line here.
+
+Chosen by the recipe's key `task`. A dict and no pydantic discriminated union: pydantic refuses a
+union of one, and an error then names the key as it stands in the recipe.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.detection.recipe import DetectionRecipe
+from cgdet_core.detection.training import DetectionTraining
+from cgdet_core.errors import UserError
+from cgdet_core.training.module import TaskModule
+from cgdet_core.training.recipe import apply_overrides, check_values, read_values, Recipe, rename
+from cgdet_core.training.run import train as run
+
+TASKS: dict[str, tuple[type[Recipe], type[TaskModule]]] = {
+    'detection': (DetectionRecipe, DetectionTraining)}
+DEFAULT = 'detection'  # of recipes without the key
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """
+    Read a recipe and apply overrides `section.key=value` (values are YAML).
+
+    UserError names a missing file, an unknown key with the nearest valid one, or a bad value.
+    """
+    values = read_values(path)
+    if 'variants' in values and 'name' not in values:
+        raise UserError(f'{path} is a grid of recipes; use "cgdet ablate".')
+    return parse_recipe(apply_overrides(values, overrides), str(path))
+
+
+def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
+    """Check the values of a recipe; `origin` names it in errors."""
+    task = values.get('task', DEFAULT)
+    if task not in TASKS:
+        raise UserError(f'{origin}: task: must be one of {", ".join(TASKS)}, not {task!r}.')
+    schema = TASKS[task][0]
+    return check_values(schema, rename(values, schema.renamed), origin)
+
+
+def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
+    """Train as a recipe says and return the best checkpoint; see `training.run.train`."""
+    return run(recipe, TASKS[recipe.task][1], resume, progress)

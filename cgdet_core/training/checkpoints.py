@@ -1,0 +1,46 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Checkpoints of a training run: what each holds beside the weights, and reading one safely."""
+
+from pathlib import Path
+import pickle
+from typing import Any
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import ModelCard
+from pydantic import BaseModel
+import torch
+
+KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
+
+
+def checkpoint_entry(card: ModelCard, model: BaseModel) -> dict[str, Any]:
+    """Return what a checkpoint holds beside its weights, as plain values."""
+    return {'card': card.to_dict(), 'model': model.model_dump(mode='json')}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'The checkpoint {path} does not exist.')
+    try:
+        data = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
+                        f'{type(error).__name__}.') from None
+    if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
+        raise UserError(f'{path} is not a checkpoint of "cgdet train".')
+    return data

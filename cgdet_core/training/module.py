@@ -1,0 +1,155 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a training run needs of a task."""
+
+from abc import ABC, abstractmethod
+import math
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.training.checkpoints import checkpoint_entry, KEY
+from cgdet_core.training.recipe import Recipe
+import lightning
+import torch
+from torch import nn, Tensor
+from torch.utils.data import DataLoader
+
+NORMS_EVERY = 50  # steps between two measurements of the terms' gradients; all of them are logged
+
+
+class Losses(NamedTuple):
+    """
+    The losses of a batch, scalars.
+
+    terms: weighted, their sum is minimized; details: only logged. shared: the tensors that all
+    terms are computed from, where the norms of their gradients compare. size: images.
+    """
+
+    terms: dict[str, Tensor]
+    details: dict[str, Tensor]
+    shared: list[Tensor]
+    size: int
+
+
+class TaskModule(lightning.LightningModule, ABC):
+    """
+    Train the network of a recipe; a task derives from this and adds what only it knows.
+
+    Its constructor reads the data and raises UserError for what the recipe cannot use; weights
+    are drawn there from torch's seeded generator. `card` describes the model before training.
+    """
+
+    monitor: ClassVar[str]  # logged by `validation_metrics`; the best checkpoint has the largest
+    card: ModelCard
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    @abstractmethod
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training batches."""
+
+    @abstractmethod
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return this rank's share of the validation batches."""
+
+    @abstractmethod
+    def losses(self, batch: Any) -> Losses:
+        """Compute the losses of a training batch; every rank calls it in every step."""
+
+    @abstractmethod
+    def validate(self, batch: Any) -> None:
+        """Run the deployed form of the network on a validation batch and collect the results."""
+
+    @abstractmethod
+    def validation_metrics(self) -> dict[str, float]:
+        """Return the metrics of all that was collected, over all ranks, and forget it."""
+
+    @abstractmethod
+    def start_from(self, checkpoint: Path) -> None:
+        """Take over the weights of a checkpoint; UserError where they do not fit."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        losses = self.losses(batch)
+        terms = losses.terms
+        if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
+            self._log_gradients(terms, losses.shared)
+        total = torch.stack(list(terms.values())).sum()
+        logged = losses.details | terms
+        self.log_dict({f'train/{k}': v.detach() for k, v in logged.items()},
+                      batch_size=losses.size)
+        self.log('train/loss', total.detach(), prog_bar=True, batch_size=losses.size)
+        self.log('train/lr', self.optimizers().param_groups[0]['lr'])  # type: ignore[union-attr]
+        return total
+
+    def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
+        """Log the norm of each term's gradient where all terms meet."""
+        for name, term in terms.items():
+            gradients = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+            squares = [g.float().square().sum() for g in gradients if g is not None]
+            norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
+            self.log(f'gradient/{name}', norm, batch_size=1)
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self.validate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        # Every rank has the metrics of all frames: each needs the one that chooses the best.
+        for name, value in self.validation_metrics().items():
+            self.log(name, value, prog_bar=name == self.monitor, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        optim = self.recipe.optim
+        # Biases and normalization weights are not decayed.
+        groups = [
+            {'params': [p for p in self.parameters() if p.ndim > 1],
+             'weight_decay': optim.weight_decay},
+            {'params': [p for p in self.parameters() if p.ndim <= 1], 'weight_decay': 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, foreach=True)
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(total * optim.warmup_epochs / optim.epochs))
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            progress = min(1.0, (step - warmup) / max(1, total - warmup))
+            return optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
+
+    def epoch(self) -> float:
+        """Return the epochs trained so far, with the fraction of the present one."""
+        return self.global_step / max(1, self.trainer.num_training_batches)
+
+    def step_generator(self) -> torch.Generator:
+        """Return a generator of this rank and step: a resumed run draws what a whole one draws."""
+        seed = (self.recipe.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank
+        return torch.Generator().manual_seed(seed)
+
+
+def idle(module: nn.Module) -> Tensor:
+    """Return a zero that touches every weight: DDP waits for the gradient of each in each step."""
+    return torch.stack([p.sum() for p in module.parameters()]).sum() * 0
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of weights of a module."""
+    return sum(p.numel() for p in module.parameters())

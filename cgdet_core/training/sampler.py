@@ -1,0 +1,103 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which samples an epoch has, in which order, on which rank."""
+
+from collections.abc import Iterator
+
+from cgdet_core.errors import UserError
+from cgdet_core.training.ranks import rank_and_ranks
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+Key = tuple[int, int, int]  # epoch, place in the epoch, index of the frame
+
+
+class EpochSampler(Sampler[Key]):
+    """
+    Shuffle the indices of an epoch and hand out (epoch, place in it, index).
+
+    The order depends on seed and epoch alone, so a resumed run sees what an uninterrupted one
+    sees. `repeats` (one factor per index) shows rare classes more often. With `paired` (a flag
+    per index) and `pair_share` every batch holds that share of paired frames; the kind that is
+    too few is repeated. Of several ranks each takes its part of every batch: `batch` is one
+    rank's, and the batches of all ranks together are those of a single process.
+    """
+
+    def __init__(
+        self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
+        paired: Tensor | None = None, pair_share: float | None = None,
+    ) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+        self.repeats = torch.ones(length) if repeats is None else repeats
+        self.paired = torch.zeros(length, dtype=torch.bool) if paired is None else paired
+        self.batch = batch
+        self.pair_share = pair_share
+        if pair_share is not None:
+            if 0 < pair_share * batch < 0.5:
+                raise UserError(f'data.pair_share={pair_share} is less than half a frame of a '
+                                f'batch of {batch}; raise it or optim.batch_size.')
+            for share, flags, kind in ((pair_share, self.paired, 'with'),
+                                       (1 - pair_share, ~self.paired, 'without')):
+                if share > 0 and not bool(flags.any()):
+                    raise UserError(f'data.pair_share={pair_share} needs training frames {kind} '
+                                    'RGB, but there are none.')
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // (self.batch * rank_and_ranks()[1]) * self.batch
+
+    def __iter__(self) -> Iterator[Key]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        everything = torch.arange(self.length)
+        rank, ranks = rank_and_ranks()
+        whole = self.batch * ranks
+        batches = self.length // whole
+        if self.pair_share is None:
+            order = self._draw(everything, batches * whole, generator).reshape(batches, whole)
+        else:
+            pairs = round(self.pair_share * whole)
+            parts = [(self.paired, pairs), (~self.paired, whole - pairs)]
+            order = torch.cat([
+                self._draw(everything[kind], batches * n, generator).reshape(batches, n)
+                for kind, n in parts if n], 1)
+        places = torch.arange(batches * whole).reshape(batches, whole)
+        mine = torch.stack([places, order], -1)[:, rank::ranks].flatten(0, 1)
+        return iter([(self.epoch, place, index) for place, index in mine.tolist()])
+
+    def _draw(self, indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        weights = self.repeats[indices]
+        if not bool((weights == 1).all()):
+            return indices[torch.multinomial(weights, count, True, generator=generator)]
+        rounds = -(-count // len(indices))
+        order = [torch.randperm(len(indices), generator=generator) for _ in range(rounds)]
+        return indices[torch.cat(order)[:count]]
+
+
+def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
+    """
+    Weigh images by their rarest class (LVIS, arXiv 1908.03195, appendix B).
+
+    r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images with class c.
+    """
+    classes = set().union(*label_sets)
+    share = {c: sum(c in s for s in label_sets) / len(label_sets) for c in classes}
+    factor = {c: max(1.0, (threshold / share[c]) ** 0.5) for c in classes}
+    return torch.tensor([max((factor[c] for c in s), default=1.0) for s in label_sets])
