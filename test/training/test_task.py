@@ -1,0 +1,122 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training knows no task: a toy one, a line through points, trains, validates and resumes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime import Normalization
+from cgdet_core.runtime.inference.card import ModelCard, TensorSpec
+from cgdet_core.training.checkpoints import KEY, read_checkpoint
+from cgdet_core.training.module import Losses, TaskModule
+from cgdet_core.training.recipe import check_values, Recipe, Strict
+from cgdet_core.training.run import train
+import pytest
+import torch
+from torch import nn, Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class LineModel(Strict):
+    """The sizes of the toy's network."""
+
+    bias: bool = True
+
+
+class LineRecipe(Recipe):
+    """Follow a line."""
+
+    task: Literal['line'] = 'line'
+    model: LineModel = LineModel()
+    slope: float
+
+
+class LineTraining(TaskModule):
+    """Fit y = slope * x."""
+
+    monitor = 'val/closeness'
+    recipe: LineRecipe
+
+    def __init__(self, recipe: LineRecipe) -> None:
+        super().__init__(recipe)
+        self.line = nn.Linear(1, 1, recipe.model.bias)
+        tensor = TensorSpec(('batch', 1), 'float32', 'N, one number')
+        self.card = ModelCard(
+            task='line', name=recipe.name, inputs={'x': tensor}, outputs={'y': tensor},
+            normalization=Normalization('none'), training={'recipe': recipe.record()})
+        self._errors: list[Tensor] = []
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        x = torch.linspace(-1, 1, 16)[:, None]
+        return DataLoader(TensorDataset(x, self.recipe.slope * x), 4)
+
+    val_dataloader = train_dataloader
+
+    def losses(self, batch: Any) -> Losses:
+        y = self.line(batch[0])
+        terms = {'fit': (y - batch[1]).square().mean(), 'small': 1e-4 * y.square().mean()}
+        return Losses(terms, {'bias': self.line.bias.sum()}, [y], len(y))
+
+    def validate(self, batch: Any) -> None:
+        self._errors.append((self.line(batch[0]) - batch[1]).abs())
+
+    def validation_metrics(self) -> dict[str, float]:
+        error = float(torch.cat(self._errors).mean())
+        self._errors = []
+        return {'val/closeness': 1 - error, 'val/error': error}
+
+    def start_from(self, checkpoint: Path) -> None:
+        weights = read_checkpoint(checkpoint)['state_dict']
+        self.load_state_dict(weights)
+
+
+def recipe(folder: Path, **values: Any) -> LineRecipe:
+    return check_values(LineRecipe, {
+        'name': 'line', 'slope': 3.0, 'run': {'output': str(folder), 'val_every': 1, 'workers': 0},
+        'optim': {'epochs': 30, 'batch_size': 4, 'lr': 0.2, 'weight_decay': 0.0,
+                  'ema_decay': 0.9}, **values}, 'test')
+
+
+def test_a_second_task_trains(tmp_path: Path) -> None:
+    best = train(recipe(tmp_path), LineTraining, progress=False)
+    found = read_checkpoint(best)
+    assert float(found['state_dict']['line.weight']) == pytest.approx(3.0, abs=0.1)
+    assert found[KEY]['card']['task'] == 'line' and found[KEY]['model'] == {'bias': True}
+    assert sorted(p.name for p in (tmp_path / 'line').iterdir()) == [
+        'best.ckpt', 'last.ckpt', 'logs']
+
+
+def test_a_second_task_resumes_with_the_recipe_as_it_was(tmp_path: Path) -> None:
+    train(recipe(tmp_path), LineTraining, progress=False)
+    last = read_checkpoint(tmp_path / 'line' / 'last.ckpt')
+    train(recipe(tmp_path), LineTraining, resume=True, progress=False)
+    again = read_checkpoint(tmp_path / 'line' / 'last.ckpt')
+    assert torch.equal(last['state_dict']['line.weight'], again['state_dict']['line.weight'])
+    with pytest.raises(UserError, match='slope changed'):
+        train(recipe(tmp_path, slope=2.0), LineTraining, resume=True, progress=False)
+
+
+def test_a_second_task_starts_from_weights(tmp_path: Path) -> None:
+    best = train(recipe(tmp_path), LineTraining, progress=False)
+    optim = {'epochs': 1, 'batch_size': 4, 'lr': 1e-9, 'init': str(best)}
+    last = train(recipe(tmp_path, name='next', optim=optim), LineTraining, progress=False)
+    weight = read_checkpoint(last)['state_dict']['line.weight']
+    assert float(weight) == pytest.approx(3.0, abs=0.1)
+
+
+def test_its_wrong_keys_are_named() -> None:
+    with pytest.raises(UserError, match="unknown key 'slop', did you mean 'slope'"):
+        check_values(LineRecipe, {'name': 'line', 'slope': 1.0, 'slop': 2.0}, 'test')
