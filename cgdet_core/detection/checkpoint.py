@@ -12,23 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checkpoints: weights and card of a student, loaded without executing anything."""
+"""Checkpoints of a student: what they hold, and detectors that run them."""
 
 from pathlib import Path
-import pickle
 from typing import Any
 
 from cgdet_core.detection.student import DeployedStudent, Student, StudentConfig
-from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.inference.onnxruntime import DYNAMIC_BATCH
+from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
 import numpy as np
 from numpy.typing import NDArray
 import torch
-
-KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
 
 
 def checkpoint_entry(card: ModelCard, config: StudentConfig) -> dict[str, Any]:
@@ -36,34 +33,13 @@ def checkpoint_entry(card: ModelCard, config: StudentConfig) -> dict[str, Any]:
     return {'card': card.to_dict(), 'model': config.model_dump(mode='json')}
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'The checkpoint {path} does not exist.')
-    try:
-        data = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
-                        f'{type(error).__name__}.') from None
-    if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
-        raise UserError(f'{path} is not a checkpoint of "cgdet train".')
-    return data
-
-
 def load_student(path: str | Path) -> tuple[Student, ModelCard]:
     """Build the student of a checkpoint, with its averaged weights, and its card."""
     data = read_checkpoint(path)
-    try:
+    with fits(path):
         card = ModelCard.from_dict(data[KEY]['card'])
         student = Student(len(card.classes), StudentConfig.model_validate(data[KEY]['model']))
-        prefix = 'student.'
-        weights = {k.removeprefix(prefix): v for k, v in data['state_dict'].items()
-                   if k.startswith(prefix)}
-        student.load_state_dict(weights)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f'The checkpoint {path} does not fit this version: '
-                        f'{str(error).splitlines()[0]}') from None
+        student.load_state_dict(student_weights(data))
     return student.eval(), card
 
 

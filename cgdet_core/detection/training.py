@@ -18,18 +18,19 @@ import math
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.detection.checkpoint import checkpoint_entry, detector_of, KEY
+from cgdet_core.detection.checkpoint import checkpoint_entry, detector_of
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import CocoMetric
 from cgdet_core.detection.student import Student
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
-from cgdet_core.distillation.guide import TeacherGuide
+from cgdet_core.distillation.guide import Guide
 from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.training.checkpoints import KEY
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.recipe import Recipe
 import lightning
@@ -49,7 +50,7 @@ class StudentTraining(lightning.LightningModule):
     """
 
     def __init__(
-        self, recipe: Recipe, card: ModelCard, guide: TeacherGuide | None = None,
+        self, recipe: Recipe, card: ModelCard, guide: Guide | None = None,
         pictures: list[ImageRecord] | None = None,
     ) -> None:
         super().__init__()
@@ -107,10 +108,10 @@ class StudentTraining(lightning.LightningModule):
                 terms['rcs'] = terms['rcs'] + weight * loss
         if self.cmg is not None and self.guide is not None:
             weight = self._weight(self.cmg.config)
-            terms['cms'] = _idle(self.cmg)
+            terms['cmg'] = _idle(self.cmg)
             if weight > 0:
                 loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
-                terms['cms'] = terms['cms'] + weight * loss
+                terms['cmg'] = terms['cmg'] + weight * loss
         return terms
 
     def _weight(self, config: ScheduledLoss) -> float:

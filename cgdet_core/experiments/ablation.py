@@ -34,7 +34,6 @@ import sys
 import time
 from typing import Any
 
-from cgdet_core.detection.checkpoint import KEY, read_checkpoint
 from cgdet_core.errors import UserError
 from cgdet_core.experiments.figures import write_figures
 from cgdet_core.experiments.grid import Ablation, recipe_hash, Run
@@ -42,6 +41,7 @@ from cgdet_core.experiments.measure import measure, VERSION
 from cgdet_core.experiments.statistics import markdown, Result, summarize
 from cgdet_core.machine import processor
 from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
 from rich.console import Console
 import torch

@@ -23,18 +23,19 @@ from typing import Any
 import warnings
 
 from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.checkpoint import KEY, load_student, read_checkpoint
+from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.detection.samples import CocoFrames, FrameSource, SyntheticFrames
 from cgdet_core.detection.student import DeployedStudent, Student
 from cgdet_core.detection.training import Averaging, count_parameters, StudentTraining
-from cgdet_core.distillation.guide import TeacherGuide
+from cgdet_core.distillation.guide import Guide
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.training.checkpoints import KEY, read_checkpoint
 from cgdet_core.training.recipe import differences, Recipe
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -186,15 +187,15 @@ def make_trainer(recipe: Recipe, progress: bool) -> lightning.Trainer:
                         f'{str(error).strip().splitlines()[0]}') from None
 
 
-def open_guide(recipe: Recipe) -> TeacherGuide | None:
+def open_guide(recipe: Recipe) -> Guide | None:
     """Load the teacher, if the recipe has one."""
     if recipe.cmg is None:
         return None
-    return TeacherGuide(recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
+    return Guide(recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
 
 
 def train_loader(
-    recipe: Recipe, coco: CocoSet, guide: TeacherGuide | None = None,
+    recipe: Recipe, coco: CocoSet, guide: Guide | None = None,
 ) -> DataLoader[Any]:
     """Return the training batches."""
     share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)

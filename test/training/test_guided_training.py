@@ -80,14 +80,14 @@ def test_every_term_and_its_gradient_is_logged(guided: Path) -> None:
     log.Reload()
     tags = log.Tags()['scalars']
     terms = {tag: {e.step: e.value for e in log.Scalars(tag)} for tag in tags}
-    for name in ('det', 'cls', 'box', 'dfl', 'rcs', 'cms', 'loss'):
+    for name in ('det', 'cls', 'box', 'dfl', 'rcs', 'cmg', 'loss'):
         assert set(terms[f'train/{name}']) == {9, 19, 29, 39, 49}, name
     for step, loss in terms['train/loss'].items():
         assert loss == pytest.approx(
-            sum(terms[f'train/{n}'][step] for n in ('det', 'rcs', 'cms')), rel=1e-4)
+            sum(terms[f'train/{n}'][step] for n in ('det', 'rcs', 'cmg')), rel=1e-4)
         assert (terms['train/rcs'][step] > 0) == (step < RCS_STOPS * STEPS_PER_EPOCH)
-        assert terms['train/cms'][step] > 0
-    assert terms['gradient/det'][49] > 0 and terms['gradient/cms'][49] > 0
+        assert terms['train/cmg'][step] > 0
+    assert terms['gradient/det'][49] > 0 and terms['gradient/cmg'][49] > 0
     assert terms['gradient/rcs'][49] == 0, 'RCS has stopped'
 
 

@@ -1,0 +1,68 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Checkpoints of any task: weights and card, loaded without executing anything."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+import pickle
+from typing import Any
+
+from cgdet_core.errors import UserError
+import torch
+from torch import Tensor
+
+KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
+STUDENT = 'student.'  # what the names of the network's weights begin with
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'The checkpoint {path} does not exist.')
+    try:
+        data = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
+                        f'{type(error).__name__}.') from None
+    if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
+        raise UserError(f'{path} is not a checkpoint of "cgdet train".')
+    return data
+
+
+def student_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the network's averaged weights under the names that they have in it."""
+    return {name.removeprefix(STUDENT): value for name, value in checkpoint['state_dict'].items()
+            if name.startswith(STUDENT)}
+
+
+def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
+    """Return (width, height) of the images that a card's model takes; the card of any version."""
+    if 'inputs' in card:
+        height, width = card['inputs']['images']['shape'][2:]
+    else:  # version 1
+        width, height = card['input_size']
+    return int(width), int(height)
+
+
+@contextmanager
+def fits(path: str | Path) -> Iterator[None]:
+    """Raise UserError where what a checkpoint holds does not fit what is built from it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f'The checkpoint {path} does not fit this version: '
+                        f'{str(error).splitlines()[0]}') from None
