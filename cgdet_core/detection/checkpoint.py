@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checkpoints of a student: what they hold, and detectors that run them."""
+"""Checkpoints of a student, and detectors that run them."""
 
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,6 @@ from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_
 import numpy as np
 from numpy.typing import NDArray
 import torch
-
-
-def checkpoint_entry(card: ModelCard, config: StudentConfig) -> dict[str, Any]:
-    """Return what a checkpoint must hold beside its weights, as plain values."""
-    return {'card': card.to_dict(), 'model': config.model_dump(mode='json')}
 
 
 def load_student(path: str | Path) -> tuple[Student, ModelCard]:

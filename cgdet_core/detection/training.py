@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.detection.checkpoint import checkpoint_entry, detector_of
+from cgdet_core.detection.checkpoint import detector_of
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import CocoMetric
 from cgdet_core.detection.student import Student
@@ -30,7 +30,7 @@ from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.training.checkpoints import KEY
+from cgdet_core.training.checkpoints import checkpoint_entry, KEY
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.recipe import Recipe
 import lightning

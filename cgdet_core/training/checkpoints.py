@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checkpoints of any task: weights and card, loaded without executing anything."""
+"""Checkpoints of a training run: what each holds beside the weights, and reading one safely."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +21,8 @@ import pickle
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import ModelCard
+from pydantic import BaseModel
 import torch
 from torch import Tensor
 
@@ -28,8 +30,13 @@ KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
 STUDENT = 'student.'  # what the names of the network's weights begin with
 
 
+def checkpoint_entry(card: ModelCard, model: BaseModel) -> dict[str, Any]:
+    """Return what a checkpoint holds beside its weights, as plain values."""
+    return {'card': card.to_dict(), 'model': model.model_dump(mode='json')}
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
+    """Return a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f'The checkpoint {path} does not exist.')

@@ -63,7 +63,7 @@ def half_guided(channels: int = 5) -> TeacherPyramid:
     return TeacherPyramid(features, masks)
 
 
-def guidance(over: str = 'pyramid', objective: str = 'mse', channels: int = 5) -> Guidance:
+def guidance(over: str = 'pyramid', objective: Any = 'mse', channels: int = 5) -> Guidance:
     torch.manual_seed(0)
     return Guidance(4, (channels,) * 3, GuidanceConfig(
         teacher=UNUSED, over=over, objective=objective))
@@ -123,6 +123,21 @@ def test_without_rgb_there_is_nothing(over: str) -> None:
 def test_an_unknown_objective_is_named() -> None:
     with pytest.raises(ValidationError, match='must be one of mse, pearson'):
         GuidanceConfig(teacher=UNUSED, objective='cosine')
+
+
+def test_an_objective_keeps_the_form_that_recipes_and_their_hashes_have() -> None:
+    def dumped(value: Any) -> Any:
+        return GuidanceConfig(teacher=UNUSED, objective=value).model_dump(mode='json')['objective']
+
+    assert dumped('cwd') == dumped({'name': 'cwd'}) == 'cwd'
+    assert dumped({'name': 'cwd', 'temperature': 2}) == {'name': 'cwd', 'temperature': 2.0}
+
+
+def test_guidance_compares_with_the_parameters_of_its_recipe() -> None:
+    levels = pyramid(3, 4, 1)
+    warm = guidance(objective={'name': 'cwd', 'temperature': 4.0})
+    assert warm(levels, half_guided(), TARGETS) != guidance(objective='cwd')(
+        levels, half_guided(), TARGETS)
 
 
 def batch_of(reader: Any, paths: list[Path | None], frame: tuple[int, int]) -> dict[str, Any]:
