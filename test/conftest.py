@@ -90,9 +90,9 @@ def pooling_teacher() -> Callable[..., Path]:
 def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the checkpoint of a tiny RGB detector with random weights."""
     torch = pytest.importorskip('torch', reason='training is not installed')
-    from cgdet_core.detection.checkpoint import checkpoint_entry, KEY
     from cgdet_core.detection.student import Student, StudentConfig
     from cgdet_core.runtime.inference.card import ModelCard
+    from cgdet_core.training.checkpoints import checkpoint_entry, KEY
 
     config = StudentConfig.model_validate({**TINY, 'in_channels': 3})
     with torch.random.fork_rng(devices=[]):

@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The documents' links lead somewhere."""
+"""The documents' links and names of code lead somewhere."""
 
+import ast
 from pathlib import Path
 import re
 
@@ -38,3 +39,19 @@ def anchors(path: Path) -> set[str]:
     """Return the anchors of a document's headings, as forges make them."""
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
             for heading in re.findall(r'^#+ (.+)$', path.read_text(), re.MULTILINE)}
+
+
+def test_the_code_that_the_papers_table_names_exists() -> None:
+    named = re.findall(r'`([\w/]+\.py):(\w+)`', (ROOT / 'docs/papers.md').read_text())
+    assert len(named) > 15
+    missing = [f'{path}:{name}' for path, name in named
+               if name not in defined(ROOT / 'cgdet_core' / path)]
+    assert not missing
+
+
+def defined(path: Path) -> set[str]:
+    """Return the functions and classes that a file defines; none if it does not exist."""
+    if not path.is_file():
+        return set()
+    return {node.name for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ClassDef | ast.FunctionDef)}

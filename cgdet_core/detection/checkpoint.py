@@ -12,18 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checkpoints: weights and card of a student, loaded without executing anything."""
+"""Checkpoints of a student, and detectors that run them."""
 
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.detection.student import DeployedStudent, Student, StudentConfig
-from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.inference.onnxruntime import DYNAMIC_BATCH
-from cgdet_core.training.checkpoints import KEY, read_checkpoint
+from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -32,16 +31,10 @@ import torch
 def load_student(path: str | Path) -> tuple[Student, ModelCard]:
     """Build the student of a checkpoint, with its averaged weights, and its card."""
     data = read_checkpoint(path)
-    try:
+    with fits(path):
         card = ModelCard.from_dict(data[KEY]['card'])
         student = Student(len(card.classes), StudentConfig.model_validate(data[KEY]['model']))
-        prefix = 'student.'
-        weights = {k.removeprefix(prefix): v for k, v in data['state_dict'].items()
-                   if k.startswith(prefix)}
-        student.load_state_dict(weights)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f'The checkpoint {path} does not fit this version: '
-                        f'{str(error).splitlines()[0]}') from None
+        student.load_state_dict(student_weights(data))
     return student.eval(), card
 
 

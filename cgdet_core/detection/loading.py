@@ -27,8 +27,7 @@ from cgdet_core.detection.augmentation import (
 )
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.samples import CocoFrames, FrameSource, IGNORED, Sample, SyntheticFrames
-from cgdet_core.distillation.guide import TeacherGuide
-from cgdet_core.distillation.views import batch_teacher, TeacherInput, View
+from cgdet_core.distillation.guide import batch_teacher, Guide, Reader
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import prepare
 from cgdet_core.runtime.imaging.frames import read_frame
@@ -52,7 +51,7 @@ class AugmentedFrames(Dataset[Sample]):
     def __init__(
         self, sources: list[FrameSource], size: tuple[int, int], config: AugmentConfig,
         seed: int, epochs: int, paired: Tensor | None = None,
-        teacher: TeacherInput | None = None, teacher_until: int | None = None,
+        teacher: Reader | None = None, teacher_until: int | None = None,
     ) -> None:
         self.sources = sources
         self.size = size
@@ -96,7 +95,7 @@ class AugmentedFrames(Dataset[Sample]):
         if uniform(0, 1) < c.contrast:
             sample['image'] = jitter_contrast(sample['image'].as_subclass(Tensor), c)
         if self.teacher is not None and epoch < self.teacher_until:
-            sample['teacher'] = self._teach(self.teacher, sample['views'])
+            sample['teacher'] = self.teacher(sample['views'], self.size)
         return sample
 
     def _partners(self, index: int) -> list[int]:
@@ -104,19 +103,6 @@ class AugmentedFrames(Dataset[Sample]):
             return torch.randint(len(self), (3,)).tolist()
         alike = (self.paired == self.paired[index]).nonzero()[:, 0]
         return alike[torch.randint(len(alike), (3,))].tolist()
-
-    def _teach(self, teacher: TeacherInput, views: list[View]) -> Any:
-        """Return features and masks on the sample's cells, or without a cache pixels."""
-        if teacher.cache is None:
-            return teacher.pixels(views, self.size) if views else None
-        features, masks = teacher.empty(self.size[::-1])
-        for view in views:
-            found = teacher.cached(view)
-            if found is None:
-                raise UserError(f'The features of {view.picture} vanished from {teacher.cache}; '
-                                'start again with --resume.')
-            teacher.lay_out(view, found, features, masks)
-        return features, masks
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:
@@ -139,7 +125,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
 
 
 def train_loader(
-    recipe: DetectionRecipe, coco: CocoSet, guide: TeacherGuide | None = None,
+    recipe: DetectionRecipe, coco: CocoSet, guide: Guide | None = None,
 ) -> DataLoader[Any]:
     """Return the training batches."""
     share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)

@@ -15,51 +15,35 @@
 """The student: a small thermal detector, and the form in which it is deployed."""
 
 import copy
-from typing import Annotated, Literal
 
 from cgdet_core.detection.head import cell_centers, decode_boxes, DecoupledHead
 from cgdet_core.nets.blocks import ConvBlock
-from cgdet_core.nets.neck import PathAggregation
-from cgdet_core.nets.trunk import Backbone
-from pydantic import BaseModel, ConfigDict, Field
+from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, Width
+from pydantic import Field
 import torch
 from torch import nn, Tensor
 
-Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
+class StudentConfig(PyramidConfig):
+    """Hold the sizes of the student; the defaults make the shipped model."""
 
-class StudentConfig(BaseModel):
-    """Return the sizes of the student; the defaults make the shipped model."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
-    in_channels: Literal[1, 3] = 1  # 3: RGB pictures, for a teacher
-    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)
-    depths: tuple[int, int, int, int] = (1, 2, 2, 2)
-    neck_channels: Width = 96
     head_channels: Width = 64
     bins: int = Field(16, ge=2)
 
 
-class Student(nn.Module):
+class Student(FeaturePyramid):
     """
     Detect objects in one-channel thermal images in [0, 1].
 
-    Input (N, in_channels, H, W), H and W multiples of 32. `forward` gives the training
+    Input (N, in_channels, H, W), H and W multiples of 32. `forward` returns the training
     outputs: class logits (N, A, num_classes) and box distributions (N, A, 4, bins).
     """
 
     def __init__(self, num_classes: int, config: StudentConfig | None = None) -> None:
-        super().__init__()
         config = config or StudentConfig()
-        self.config = config
-        self.backbone = Backbone(config.in_channels, config.channels, config.depths)
-        self.neck = PathAggregation(config.channels[1:], config.neck_channels)
+        super().__init__(config)
         self.head = DecoupledHead(
             num_classes, config.neck_channels, config.head_channels, config.bins)
-
-    def pyramid(self, images: Tensor) -> list[Tensor]:
-        """Return P3, P4, P5, each (N, neck_channels, H/stride, W/stride)."""
-        return self.neck(self.backbone(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(self.pyramid(images))

@@ -26,7 +26,7 @@ from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import DeployedStudent, Student
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
-from cgdet_core.distillation.guide import TeacherGuide
+from cgdet_core.distillation.guide import Guide
 from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
@@ -60,7 +60,7 @@ class DetectionTraining(TaskModule):
         self.train_set = recipe.frames(recipe.data.train)
         check_data(recipe, self.train_set)
         self.val_set = recipe.frames(recipe.data.val)
-        self.guide = None if recipe.cmg is None else TeacherGuide(
+        self.guide = None if recipe.cmg is None else Guide(
             recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
         self.card = make_card(recipe)
         self.student = Student(len(recipe.classes), recipe.model)

@@ -12,7 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""RCS: supervised contrastive loss of the regions of objects."""
+"""
+RCS: supervised contrastive loss of the regions of objects, L_rcs (CGDet, arXiv 2511.01435).
+
+    L_rcs = mean_i L_i
+    L_i = -1/|P(i)| sum_{p in P(i)} log( exp(z_i.z_p / tau) / sum_{a != i} exp(z_i.z_a / tau) )
+
+z_i is the embedding of region i: RoIAlign of a ground-truth box or a copy of it, global average
+pooling, projection, L2 normalization. P(i) are the other regions of i's class among all ranks and
+the queue; the mean is over the regions that have any, class by class with `balance`.
+"""
 
 from typing import Any
 
@@ -45,9 +54,8 @@ def supervised_contrastive_loss(
     """
     Pull regions of one class together and push classes apart.
 
-    L_i = -1/|P(i)| sum_{p in P(i)} log(exp(z_i.z_p / tau) / sum_{a != i} exp(z_i.z_a / tau)),
-    P(i) the others of i's class (SupCon, arXiv 2004.11362, eq. 2; CGDet's L_rcs). The mean over
-    all i that have a positive; with `balance` the mean over classes of the mean over each class.
+    L_rcs as above (SupCon, arXiv 2004.11362, eq. 2): the mean of L_i over all i that have a
+    positive; with `balance` the mean over classes of the mean over each class.
 
     z (R, D), L2-normalized, float; labels (R,); others (Q, D) and other_labels (Q,) are further
     contrasts, which are no anchors themselves. A scalar; 0, still connected to z, where no i has

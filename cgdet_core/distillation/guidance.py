@@ -12,11 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""CMG: an RGB teacher's features guide the thermal student's."""
+"""
+CMG: an RGB teacher's features guide the thermal student's (CGDet, arXiv 2511.01435).
 
-from typing import Any, Literal, NamedTuple
+The paper writes L_cms; recipe, log and code say cmg, its name of the module. With the student's
+level S_l, its 1x1 convolution A_l to the teacher's width, the teacher's level T_l on the student's
+cells and the objective d, over the pyramid (the paper's abstract):
 
-from cgdet_core.distillation.objectives import OBJECTIVES
+    L_cms = 1/3 sum_l ( sum_n a_n d(A_l(S_ln), T_ln; M_ln) / sum_n a_n )
+
+M_ln is 1 on the cells of image n where T_ln is real, and a_n, the mean of M_n at P3, the share of
+the image that RGB covers. Over the regions of the objects (its figure 2):
+
+    L_cms = 1/|B| sum_{b in B} d(RoIAlign(A_l(S_l), b), RoIAlign(T_l, b))
+
+B are the boxes whose center lies under RGB, l the level of b by its size. `both` is the sum of the
+two. Sums and normalizers are those of all ranks (`mean_over_ranks`); without RGB the loss is 0.
+"""
+
+from typing import Any, Literal
+
+from cgdet_core.distillation.guide import TeacherPyramid
+from cgdet_core.distillation.objectives import name_and_parameters, objective_of
 from cgdet_core.distillation.rois import boxes_of, levels_of, pool_level
 from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import TeacherConfig
@@ -32,33 +49,23 @@ class GuidanceConfig(ScheduledLoss):
 
     teacher: TeacherConfig
     weight: float = Field(5.0, ge=0)  # lambda_cms
-    objective: str = 'pearson'
+    objective: str | dict[str, Any] = 'pearson'  # a name, or {name: ..., parameter: value}
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
     unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the frame itself
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
 
-    @field_validator('objective')
+    @field_validator('objective', mode='before')
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in OBJECTIVES:
-            raise ValueError(f'must be one of {", ".join(OBJECTIVES)}')
-        return value
-
-
-class Guide(NamedTuple):
-    """What the teacher sees of a batch, on the student's cells."""
-
-    features: list[Tensor]  # P3, P4, P5: (N, C_l, H/stride, W/stride)
-    masks: list[Tensor]  # (N, 1, H/stride, W/stride): 1 where the features are real
+    def _known(cls, value: Any) -> str | dict[str, Any]:
+        name, parameters = name_and_parameters(value)
+        return {'name': name, **parameters} if parameters else name
 
 
 class Guidance(nn.Module):
     """
     Compute L_cms; exists in training only.
 
-    Per level a 1x1 convolution adapts the student's features to the teacher's width, then the
-    objective compares them over the whole pyramid (the paper's abstract), over the regions of
-    the objects (its figure 2), or both. Images count by the share of their area that RGB covers.
+    channels: the width of the student's pyramid; teacher_channels: of the teacher's levels.
     """
 
     def __init__(
@@ -66,55 +73,55 @@ class Guidance(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.objective = objective_of(config.objective)
         self.adapt = nn.ModuleList(nn.Conv2d(channels, c, 1) for c in teacher_channels)
 
     def forward(
-        self, pyramid: list[Tensor], guide: Guide | None, targets: list[dict[str, Any]],
+        self, pyramid: list[Tensor], teacher: TeacherPyramid | None,
+        targets: list[dict[str, Any]],
     ) -> Tensor:
         """
         Return L_cms, a scalar.
 
-        pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); guide: None where
-        no image has RGB; targets: per image `boxes` (M, 4) in input pixels. Every rank must call
+        pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); teacher: None if no
+        image has RGB; targets: per image `boxes` (M, 4) in input pixels. Every rank must call
         this, guided or not.
         """
         adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)
-                   if guide is not None]
+                   if teacher is not None]
         loss = torch.zeros((), device=pyramid[0].device)
         if self.config.over != 'roi':
-            loss = loss + self._over_pyramid(adapted, guide)
+            loss = loss + self._over_pyramid(adapted, teacher)
         if self.config.over != 'pyramid':
-            loss = loss + self._over_regions(adapted, guide, targets)
+            loss = loss + self._over_regions(adapted, teacher, targets)
         return loss
 
-    def _over_pyramid(self, adapted: list[Tensor], guide: Guide | None) -> Tensor:
-        objective = OBJECTIVES[self.config.objective]
-        if guide is None:
+    def _over_pyramid(self, adapted: list[Tensor], teacher: TeacherPyramid | None) -> Tensor:
+        if teacher is None:
             return mean_over_ranks(torch.zeros((), device=self._device()), 1e-6) * 0
-        share = guide.masks[0].mean((1, 2, 3))
+        share = teacher.masks[0].mean((1, 2, 3))
         total = mean_over_ranks(share.sum(), 1e-6)
-        losses = [(objective(s, t, m) * share).sum() / total
-                  for s, t, m in zip(adapted, guide.features, guide.masks)]
+        losses = [(self.objective(s, t, m) * share).sum() / total
+                  for s, t, m in zip(adapted, teacher.features, teacher.masks)]
         return torch.stack(losses).mean()
 
     def _over_regions(
-        self, adapted: list[Tensor], guide: Guide | None, targets: list[dict[str, Any]],
+        self, adapted: list[Tensor], teacher: TeacherPyramid | None, targets: list[dict[str, Any]],
     ) -> Tensor:
-        objective = OBJECTIVES[self.config.objective]
-        if guide is None:
+        if teacher is None:
             return mean_over_ranks(torch.zeros((), device=self._device()), 1.0) * 0
         boxes, images = boxes_of(targets)
         levels = levels_of(boxes)
-        seen = _under(guide.masks, boxes, images, levels)
+        seen = _under(teacher.masks, boxes, images, levels)
         boxes, images, levels = boxes[seen], images[seen], levels[seen]
         loss = adapted[0].sum() * 0
-        for level, (s, t) in enumerate(zip(adapted, guide.features)):
+        for level, (s, t) in enumerate(zip(adapted, teacher.features)):
             mine = levels == level
             if bool(mine.any()):
                 where = boxes[mine], images[mine], level, self.config.roi_size
-                ones = torch.ones(int(mine.sum()), 1, 1, 1, device=boxes.device)
                 regions = pool_level(s, *where), pool_level(t, *where)
-                loss = loss + objective(*regions, ones.expand(-1, 1, *regions[0].shape[2:])).sum()
+                everywhere = torch.ones_like(regions[0][:, :1])
+                loss = loss + self.objective(*regions, everywhere).sum()
         count = torch.tensor(float(len(boxes)), device=boxes.device)
         return loss / mean_over_ranks(count, 1.0)
 

@@ -12,14 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the teacher sees of a training batch."""
+"""Guide: a training batch as the teacher sees it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.distillation.guidance import Guide
+from cgdet_core.distillation.feature_cache import FeatureCache
+from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.teachers import open_teacher, teacher_key, TeacherConfig
-from cgdet_core.distillation.views import TeacherInput, View
+from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.training.ranks import rank_and_ranks
 from rich.progress import track
@@ -28,25 +30,43 @@ from torch import Tensor
 
 CHUNK = 16  # samples that the teacher sees at once, without a cache
 HALF_MAX = 6e4  # about the largest value of half precision
+# Reads in a loading worker what the teacher needs of a sample: of its views and its size.
+Reader = Callable[[list[View], tuple[int, int]], Any]
 
 
-class TeacherGuide:
-    """Hold the frozen teacher, outside of the module whose weights are trained and saved."""
+class TeacherPyramid(NamedTuple):
+    """What the teacher sees of a batch, on the student's cells."""
+
+    features: list[Tensor]  # P3, P4, P5: (N, C_l, H/stride, W/stride)
+    masks: list[Tensor]  # (N, 1, H/stride, W/stride): 1 where the features are real
+
+
+class Guide:
+    """
+    Show batches to the frozen teacher, or look its features up.
+
+    It lives outside of the module whose weights are trained and saved.
+    """
 
     def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
         # A student starts from the same weights with a teacher and without.
         with torch.random.fork_rng(devices=[]):
             self.teacher = open_teacher(config)
+        self.layout = Layout(self.teacher.input_size, self.teacher.pad, self.teacher.channels,
+                             self.teacher.offset)
         # A teacher of random weights is another one every time.
         random = config.kind == 'torchvision' and config.weights is None
-        cache = config.cache / teacher_key(config) if config.cache and not random else None
-        self.reader = TeacherInput(
-            self.teacher.input_size, self.teacher.pad, self.teacher.channels, cache,
-            self.teacher.offset)
+        self.cache = (FeatureCache(config.cache / teacher_key(config), self.layout)
+                      if config.cache and not random else None)
         self.thermal = thermal  # show the teacher frames without RGB as they are
 
-    def __deepcopy__(self, memo: Any) -> 'TeacherGuide':
+    def __deepcopy__(self, memo: Any) -> 'Guide':
         return self  # the averaged copy of the module needs no teacher of its own
+
+    @property
+    def reader(self) -> Reader:
+        """Return what loading workers call; it does not hold the teacher."""
+        return self.layout.show if self.cache is None else self.cache.show
 
     def fill_cache(self, records: list[ImageRecord], device: torch.device, progress: bool) -> None:
         """
@@ -55,32 +75,32 @@ class TeacherGuide:
         One by one: features then depend on the picture alone, not on what else was missing.
         """
         self.teacher.to(device)
-        if self.reader.cache is None:
+        if self.cache is None:
             return
         rank, ranks = rank_and_ranks()
         views = [View.of(record, self.thermal) for record in records[rank::ranks]]
-        missing = [v for v in views if v is not None and not self.reader.has(v)]
+        missing = [v for v in views if v is not None and not self.cache.has(v)]
         for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
-            features = self._see(self.reader.pixels([view], view.size)[None].to(device))
+            features = self._see(self.layout.pixels([view], view.size)[None].to(device))
             try:
-                self.reader.write(view, [level[0].half() for level in features])
+                self.cache.write(view, [level[0].half() for level in features])
             except OSError as error:
                 raise UserError(
-                    f'The cache of teacher features {self.reader.cache} cannot be written '
+                    f'The cache of teacher features {self.cache.folder} cannot be written '
                     f'({error.strerror}); set cmg.teacher.cache to another folder.'
                 ) from None
 
-    def of(self, batch: dict[str, Any]) -> Guide | None:
-        """Return the features for a batch of `collate`, or None where no frame has RGB."""
+    def of(self, batch: dict[str, Any]) -> TeacherPyramid | None:
+        """Return the features for a batch of `batch_teacher`, or None where no frame has RGB."""
         if 'teacher_features' in batch:
-            return Guide([x.float() for x in batch['teacher_features']],
-                         [x.float() for x in batch['teacher_masks']])
+            return TeacherPyramid([x.float() for x in batch['teacher_features']],
+                                  [x.float() for x in batch['teacher_masks']])
         if 'teacher_pixels' not in batch:
             return None
         images, pixels = batch['images'], batch['teacher_pixels']
         parts = [self._see(chunk) for chunk in pixels.split(CHUNK)]
         found = [torch.cat(level) for level in zip(*parts)]
-        return Guide(*self.reader.lay_out_samples(
+        return TeacherPyramid(*self.layout.lay_out_samples(
             batch['teacher_views'], found, len(images), (images.shape[3], images.shape[2])))
 
     def _see(self, pixels: Tensor) -> list[Tensor]:
@@ -88,3 +108,21 @@ class TeacherGuide:
         with torch.autocast(pixels.device.type, enabled=False):
             found = self.teacher.features(pixels)
         return [level.float().clamp(-HALF_MAX, HALF_MAX) for level in found]
+
+
+def batch_teacher(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """
+    Stack what the teacher shows of a batch: {} where it shows nothing.
+
+    Either `teacher_features` and `teacher_masks`, per level (N, C, H/stride, W/stride) and (N, 1,
+    H/stride, W/stride) float16; or, without a cache, `teacher_pixels` (V, 3, H, W) uint8 of the
+    V samples that show something and `teacher_views`, V pairs of a sample's number and its views.
+    """
+    shown = [(n, s['views']) for n, s in enumerate(samples) if 'teacher' in s and s['views']]
+    if not shown:
+        return {}
+    content = [s['teacher'] for s in samples]
+    if isinstance(content[0], tuple):
+        features, masks = ([torch.stack(level) for level in zip(*part)] for part in zip(*content))
+        return {'teacher_features': features, 'teacher_masks': masks}
+    return {'teacher_pixels': torch.stack([content[n] for n, _ in shown]), 'teacher_views': shown}

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""RGB teachers: frozen detectors that give a feature pyramid for a picture."""
+"""Teachers: frozen networks that return the feature pyramid of an RGB picture."""
 
 from collections.abc import Callable
 import hashlib
@@ -21,9 +21,16 @@ import pickle
 from typing import Any, Literal, Protocol
 from urllib.error import URLError
 
-from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.errors import UserError
 from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig
+from cgdet_core.training.checkpoints import (
+    fits,
+    input_size_of,
+    KEY,
+    read_checkpoint,
+    student_weights,
+)
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 import torch
@@ -37,8 +44,8 @@ class TeacherConfig(BaseModel):
     """
     Say which RGB teacher guides.
 
-    kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`. kind
-    `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
+    kind `cgdet`: `path` is a checkpoint of either task, of a recipe with `model.in_channels: 3`.
+    kind `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
     (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
     strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on.
 
@@ -89,7 +96,7 @@ class Teacher(Protocol):
 
 
 class CgdetTeacher(nn.Module):
-    """Our own detector, trained on RGB."""
+    """Trunk and neck of our own network, of either task, trained on RGB."""
 
     pad = 0
     offset = 0.5
@@ -97,17 +104,24 @@ class CgdetTeacher(nn.Module):
     def __init__(self, config: TeacherConfig) -> None:
         super().__init__()
         assert config.path is not None
-        self.student, card = load_student(config.path)
-        if card.channels != 3:
+        data = read_checkpoint(config.path)
+        with fits(config.path):
+            sizes = PyramidConfig(**{
+                k: v for k, v in data[KEY]['model'].items() if k in PyramidConfig.model_fields})
+            self.network = FeaturePyramid(sizes)
+            self.network.load_state_dict({
+                k: v for k, v in student_weights(data).items()
+                if k.startswith(('backbone.', 'neck.'))})
+            self.input_size = config.input_size or input_size_of(data[KEY]['card'])
+        if sizes.in_channels != 3:
             raise UserError(f'{config.path} was trained on thermal frames; a teacher needs a '
                             'checkpoint trained with model.in_channels=3.')
-        self.requires_grad_(False)
-        self.input_size = config.input_size or card.input_size
-        self.channels = (self.student.config.neck_channels,) * 3
+        self.eval().requires_grad_(False)
+        self.channels = (sizes.neck_channels,) * 3
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> list[Tensor]:
-        return [x.float() for x in self.student.pyramid(pixels.float() / 255)]
+        return [x.float() for x in self.network.pyramid(pixels.float() / 255)]
 
 
 class TorchvisionTeacher(nn.Module):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Convolution blocks shared by backbone, neck and head."""
+"""Convolution blocks shared by trunk, neck and heads."""
 
 import torch
 from torch import nn, Tensor

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Neck: mix the backbone's levels into a pyramid of equal width."""
+"""Neck: mix the trunk's levels into a pyramid of equal width."""
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock
 import torch

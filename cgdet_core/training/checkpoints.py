@@ -14,6 +14,8 @@
 
 """Checkpoints of a training run: what each holds beside the weights, and reading one safely."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import pickle
 from typing import Any
@@ -22,8 +24,10 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
 from pydantic import BaseModel
 import torch
+from torch import Tensor
 
 KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
+STUDENT = 'student.'  # what the names of the network's weights begin with
 
 
 def checkpoint_entry(card: ModelCard, model: BaseModel) -> dict[str, Any]:
@@ -44,3 +48,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
         raise UserError(f'{path} is not a checkpoint of "cgdet train".')
     return data
+
+
+def student_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the network's averaged weights under the names that they have in it."""
+    return {name.removeprefix(STUDENT): value for name, value in checkpoint['state_dict'].items()
+            if name.startswith(STUDENT)}
+
+
+def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
+    """Return (width, height) of the images that a card's model takes; the card of any version."""
+    if 'inputs' in card:
+        height, width = card['inputs']['images']['shape'][2:]
+    else:  # version 1
+        width, height = card['input_size']
+    return int(width), int(height)
+
+
+@contextmanager
+def fits(path: str | Path) -> Iterator[None]:
+    """Raise UserError where what a checkpoint holds does not fit what is built from it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f'The checkpoint {path} does not fit this version: '
+                        f'{str(error).splitlines()[0]}') from None

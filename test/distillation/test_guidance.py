@@ -22,8 +22,8 @@ from cgdet_core.data.coco import ImageRecord
 from cgdet_core.detection.augmentation import AugmentConfig
 from cgdet_core.detection.loading import AugmentedFrames, collate
 from cgdet_core.detection.samples import make_sample
-from cgdet_core.distillation.guidance import Guidance, GuidanceConfig, Guide
-from cgdet_core.distillation.guide import HALF_MAX, TeacherGuide
+from cgdet_core.distillation.guidance import Guidance, GuidanceConfig
+from cgdet_core.distillation.guide import Guide, HALF_MAX, TeacherPyramid
 from cgdet_core.distillation.objectives import mse, OBJECTIVES
 from cgdet_core.distillation.rois import pool_level
 from cgdet_core.distillation.teachers import TeacherConfig
@@ -52,7 +52,7 @@ def target(*boxes: tuple[int, int, int, int]) -> dict[str, Tensor]:
 TARGETS = [target((10, 10, 40, 60)), target((60, 20, 150, 100), (5, 5, 12, 30)), target()]
 
 
-def half_guide(channels: int = 5) -> Guide:
+def half_guided(channels: int = 5) -> TeacherPyramid:
     """Guide image 0 nowhere, image 1 in its left half, image 2 everywhere."""
     features, masks = pyramid(3, channels, 7), []
     for level in features:
@@ -60,10 +60,10 @@ def half_guide(channels: int = 5) -> Guide:
         mask[0] = 0
         mask[1, :, :, level.shape[3] // 2:] = 0
         masks.append(mask)
-    return Guide(features, masks)
+    return TeacherPyramid(features, masks)
 
 
-def guidance(over: str = 'pyramid', objective: str = 'mse', channels: int = 5) -> Guidance:
+def guidance(over: str = 'pyramid', objective: Any = 'mse', channels: int = 5) -> Guidance:
     torch.manual_seed(0)
     return Guidance(4, (channels,) * 3, GuidanceConfig(
         teacher=UNUSED, over=over, objective=objective))
@@ -74,7 +74,7 @@ def guidance(over: str = 'pyramid', objective: str = 'mse', channels: int = 5) -
 def test_only_guided_frames_get_gradients_and_all_adapters_do(over: str, objective: str) -> None:
     cmg = guidance(over, objective)
     levels = [level.requires_grad_() for level in pyramid(3, 4, 1)]
-    loss = cmg(levels, half_guide(), TARGETS)
+    loss = cmg(levels, half_guided(), TARGETS)
     assert loss.shape == () and loss > 0
     loss.backward()
     for level in levels if over != 'roi' else levels[:1]:
@@ -87,33 +87,33 @@ def test_only_guided_frames_get_gradients_and_all_adapters_do(over: str, objecti
 
 
 def test_a_frame_counts_by_the_share_that_rgb_covers() -> None:
-    cmg, guide, levels = guidance(), half_guide(), pyramid(3, 4, 1)
+    cmg, teacher, levels = guidance(), half_guided(), pyramid(3, 4, 1)
     expected = 0.0
-    for s, t, m, adapt in zip(levels, guide.features, guide.masks, cmg.adapt):
+    for s, t, m, adapt in zip(levels, teacher.features, teacher.masks, cmg.adapt):
         each = mse(adapt(s), t, m).detach()
         expected += float(0.5 * each[1] + 1.0 * each[2]) / 1.5 / 3
-    assert cmg(levels, guide, TARGETS).item() == pytest.approx(expected, rel=1e-5)
+    assert cmg(levels, teacher, TARGETS).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_over_regions_only_objects_under_rgb_count() -> None:
     """Of the three boxes only (5, 5, 12, 30) of image 1 has its middle under the picture."""
-    cmg, guide, levels = guidance('roi'), half_guide(), pyramid(3, 4, 1)
+    cmg, teacher, levels = guidance('roi'), half_guided(), pyramid(3, 4, 1)
     box = torch.tensor([[5.0, 5, 12, 30]]), torch.tensor([1]), 0, 3
     expected = (pool_level(cmg.adapt[0](levels[0]), *box)
-                - pool_level(guide.features[0], *box)).square().mean()
-    found = cmg(levels, guide, TARGETS)
+                - pool_level(teacher.features[0], *box)).square().mean()
+    found = cmg(levels, teacher, TARGETS)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert cmg(levels, guide, [target()] * 3).item() == 0
+    assert cmg(levels, teacher, [target()] * 3).item() == 0
     both = guidance('both')
-    assert both(levels, guide, TARGETS).item() == pytest.approx(
-        found.item() + guidance()(levels, guide, TARGETS).item(), rel=1e-5)
+    assert both(levels, teacher, TARGETS).item() == pytest.approx(
+        found.item() + guidance()(levels, teacher, TARGETS).item(), rel=1e-5)
 
 
 @OVER
 def test_without_rgb_there_is_nothing(over: str) -> None:
     levels = [level.requires_grad_() for level in pyramid(3, 4, 1)]
     assert guidance(over)(levels, None, TARGETS).item() == 0
-    nowhere = Guide(half_guide().features, [m * 0 for m in half_guide().masks])
+    nowhere = TeacherPyramid(half_guided().features, [m * 0 for m in half_guided().masks])
     loss = guidance(over)(levels, nowhere, TARGETS)
     assert loss.item() == 0
     loss.backward()
@@ -123,6 +123,21 @@ def test_without_rgb_there_is_nothing(over: str) -> None:
 def test_an_unknown_objective_is_named() -> None:
     with pytest.raises(ValidationError, match='must be one of mse, pearson'):
         GuidanceConfig(teacher=UNUSED, objective='cosine')
+
+
+def test_an_objective_keeps_the_form_that_recipes_and_their_hashes_have() -> None:
+    def dumped(value: Any) -> Any:
+        return GuidanceConfig(teacher=UNUSED, objective=value).model_dump(mode='json')['objective']
+
+    assert dumped('cwd') == dumped({'name': 'cwd'}) == 'cwd'
+    assert dumped({'name': 'cwd', 'temperature': 2}) == {'name': 'cwd', 'temperature': 2.0}
+
+
+def test_guidance_compares_with_the_parameters_of_its_recipe() -> None:
+    levels = pyramid(3, 4, 1)
+    warm = guidance(objective={'name': 'cwd', 'temperature': 4.0})
+    assert warm(levels, half_guided(), TARGETS) != guidance(objective='cwd')(
+        levels, half_guided(), TARGETS)
 
 
 def batch_of(reader: Any, paths: list[Path | None], frame: tuple[int, int]) -> dict[str, Any]:
@@ -136,8 +151,8 @@ def batch_of(reader: Any, paths: list[Path | None], frame: tuple[int, int]) -> d
 def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Path) -> None:
     """Count the pictures that pass through a real teacher; its cache serves the others."""
     seen: list[int] = []
-    guide = TeacherGuide(TeacherConfig(path=rgb_teacher, cache=tmp_path / 'cache'))
-    guide.teacher.student.backbone.register_forward_hook(
+    guide = Guide(TeacherConfig(path=rgb_teacher, cache=tmp_path / 'cache'))
+    guide.teacher.network.backbone.register_forward_hook(
         lambda _, inputs, __: seen.append(len(inputs[0])))
     paths = [tmp_path / f'{i}.png' for i in range(3)]
     for i, path in enumerate(paths):
@@ -166,17 +181,17 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
         cv2.imread(str(paths[0]))[..., ::-1].transpose(2, 0, 1).copy())[None])
     for one, two in zip(first.features, direct):
         torch.testing.assert_close(one[0], two[0], atol=1e-3, rtol=1e-3)
-    other = TeacherGuide(TeacherConfig(path=rgb_teacher, cache=tmp_path / 'cache',
+    other = Guide(TeacherConfig(path=rgb_teacher, cache=tmp_path / 'cache',
                                        input_size=(192, 128)))
-    assert other.reader.cached(view_of(paths[0], frame)) is None
-    assert guide.reader.cached(view_of(paths[0], frame)) is not None
+    assert other.cache.read(view_of(paths[0], frame)) is None
+    assert guide.cache.read(view_of(paths[0], frame)) is not None
 
 
 def test_features_of_half_precision_and_beyond_it(
     tmp_path: Path, pooling_teacher: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An ONNX detector may give such; they must not become NaN where no picture is."""
-    guide = TeacherGuide(TeacherConfig(
+    guide = Guide(TeacherConfig(
         kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx'), cache=None,
         tensors=('p8', 'p16', 'p32'), input_size=(160, 128)))
     real = guide.teacher.features
@@ -222,12 +237,12 @@ def test_statistics_and_regions_tolerate_a_shift_that_cells_do_not(
     picture has become as wrong as any other. Shown: cell by cell at P3 about a third is lost,
     while statistics and regions of objects lose less than a tenth of that (0.001 and 0.02).
     """
-    guide = TeacherGuide(TeacherConfig(
+    guide = Guide(TeacherConfig(
         kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx'), cache=None,
         tensors=('p8', 'p16', 'p32'), input_size=(320, 256)))
     targets: list[dict[str, Tensor]] = []
 
-    def see(name: str, first_seed: int, shift: int) -> Guide:
+    def see(name: str, first_seed: int, shift: int) -> TeacherPyramid:
         paths = []
         for i in range(8):
             picture, boxes = structured(first_seed + i)
@@ -238,7 +253,7 @@ def test_statistics_and_regions_tolerate_a_shift_that_cells_do_not(
         found = guide.of(batch_of(guide.reader, paths, (320, 256)))
         assert found is not None
         # P3 alone: the level at which 6 pixels are three quarters of a cell.
-        return Guide(found.features, [found.masks[0], *(m * 0 for m in found.masks[1:])])
+        return TeacherPyramid(found.features, [found.masks[0], *(m * 0 for m in found.masks[1:])])
 
     registered = see('registered', 0, 0)
     shifted, unrelated = see('shifted', 0, 6), see('unrelated', 100, 0)

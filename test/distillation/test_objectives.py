@@ -12,15 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What guidance compares: against loops in float64, masks, invariances, and gradients."""
+"""Objectives: against loops in float64, masks, invariances, and gradients."""
 
+from functools import partial
 import math
+from typing import Any
 
 from cgdet_core.distillation.objectives import (
     cwd,
     frequency,
     mse,
+    name_and_parameters,
     Objective,
+    objective_of,
     OBJECTIVES,
     pearson,
     style,
@@ -47,7 +51,7 @@ def half_masked() -> Tensor:
 
 
 def channels(student: Tensor, teacher: Tensor, mask: Tensor, n: int):
-    """Give each channel of image n as two arrays of its guided cells."""
+    """Return each channel of image n as two arrays of its guided cells."""
     guided = mask[n, 0].numpy() > 0
     return [(student[n, c].numpy()[guided], teacher[n, c].numpy()[guided])
             for c in range(student.shape[1])]
@@ -112,6 +116,47 @@ def test_frequency_equals_the_reference_over_the_guided_cells() -> None:
                     high.append(float(student[n, c, y, x] - s - teacher[n, c, y, x] + t) ** 2)
         expected = sum(low) / len(low) + 0.1 * math.log(1 + sum(high) / len(high))
         assert float(found[n]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_temperature_divides_teacher_and_student() -> None:
+    student, teacher = features()
+    everything = torch.ones(3, 1, 6, 7, dtype=torch.float64)
+    found = cwd(student, teacher, everything, 2.0)
+    for n in range(3):
+        expected = []
+        for s, t in channels(student, teacher, everything, n):
+            p, q = (np.exp((x - x.mean()) / math.sqrt(x.var() + 1e-5) / 2) for x in (t, s))
+            p, q = p / p.sum(), q / q.sum()
+            expected.append(4 * float((p * np.log(p / q)).sum()))
+        assert float(found[n]) == pytest.approx(sum(expected) / 2, rel=1e-10)
+
+
+@pytest.mark.parametrize(('value', 'same'), [
+    ('cwd', cwd), ({'name': 'cwd'}, cwd),
+    ({'name': 'cwd', 'temperature': 2}, partial(cwd, temperature=2.0)),
+    ({'name': 'style_content', 'of_style': 0.01, 'content': 0.1},
+     partial(style_content, of_style=0.01, content=0.1)),
+    ({'name': 'frequency', 'radius': 1}, partial(frequency, radius=1))], ids=str)
+def test_a_recipe_sets_parameters(value: str | dict, same: Objective) -> None:
+    student, teacher = features()
+    assert torch.equal(objective_of(value)(student, teacher, half_masked()),
+                       same(student, teacher, half_masked()))
+
+
+@pytest.mark.parametrize(('value', 'words'), [
+    ('cosine', 'must be one of mse, pearson'), ({'temperature': 2}, 'must be one of mse'),
+    (None, 'must be one of'), (['cwd'], 'must be one of'),
+    ({'name': 'cwd', 'temprature': 2}, "cwd has no parameter 'temprature', did you mean temp"),
+    ({'name': 'style_content', 'high': 2}, 'did you mean of_style or content'),
+    ({'name': 'mse', 'temperature': 2}, "mse has no parameter 'temperature'$"),
+    ({'name': 'cwd', 'temperature': 0}, 'temperature of cwd: .*greater than 0'),
+    ({'name': 'cwd', 'temperature': math.nan}, 'temperature of cwd: .*finite'),
+    ({'name': 'cwd', 'temperature': 'hot'}, 'temperature of cwd: .*valid number'),
+    ({'name': 'cwd', 'student': 1}, "no parameter 'student'"),
+    ({'name': 'frequency', 'radius': 1.5}, 'radius of frequency: .*integer')], ids=str)
+def test_a_wrong_objective_or_parameter_is_named(value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        name_and_parameters(value)
 
 
 @EACH

@@ -21,6 +21,7 @@ from typing import Any
 from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.distillation.teachers import open_teacher, teacher_key, TeacherConfig
 from cgdet_core.errors import UserError
+from cgdet_core.training.checkpoints import KEY
 import onnx
 from onnx import helper, TensorProto
 from pydantic import ValidationError
@@ -52,6 +53,40 @@ def test_our_own_detector_gives_its_pyramid(rgb_teacher: Path) -> None:
     for one, two in zip(found, student.pyramid(pictures(2) / 255)):
         assert not one.requires_grad
         torch.testing.assert_close(one, two.detach())
+
+
+CARD_2 = {'version': 2, 'task': 'tracking', 'inputs': {
+    'images': {'shape': ['batch', 3, 96, 64]}}}
+
+
+def test_any_tasks_checkpoint_gives_its_pyramid(tmp_path: Path, rgb_teacher: Path) -> None:
+    """Of a card and a network that detection does not know, trunk and neck are enough."""
+    data = torch.load(rgb_teacher, weights_only=True)
+    model = {k: v for k, v in data[KEY]['model'].items() if k not in ('head_channels', 'bins')}
+    weights = {k: v for k, v in data['state_dict'].items() if '.head.' not in k}
+    torch.save({KEY: {'card': CARD_2, 'model': {**model, 'search_size': 7}},
+                'state_dict': {**weights, 'student.correlation.weight': torch.ones(3)}},
+               tmp_path / 'tracker.ckpt')
+    teacher = open_teacher(TeacherConfig(path=tmp_path / 'tracker.ckpt'))
+    assert teacher.input_size == (64, 96)
+    original = open_teacher(TeacherConfig(path=rgb_teacher))
+    for one, two in zip(teacher.features(pictures(2)), original.features(pictures(2))):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda data: data[KEY]['card'].clear(), 'does not fit this version'),
+    (lambda data: data[KEY]['model'].update(neck_channels=32), 'does not fit this version'),
+    (lambda data: data[KEY]['model'].update(trunk='swin'), 'does not fit this version'),
+    (lambda data: data.pop(KEY), 'is not a checkpoint of "cgdet train"')])
+def test_a_checkpoint_that_does_not_fit_is_named(
+    tmp_path: Path, rgb_teacher: Path, change: Callable[[dict], Any], words: str,
+) -> None:
+    data = torch.load(rgb_teacher, weights_only=True)
+    change(data)
+    torch.save(data, tmp_path / 'other.ckpt')
+    with pytest.raises(UserError, match=f'other.ckpt {words}'):
+        open_teacher(TeacherConfig(path=tmp_path / 'other.ckpt'))
 
 
 def test_a_thermal_checkpoint_is_no_teacher(trained: Path) -> None:
@@ -247,3 +282,14 @@ def test_another_teacher_or_input_has_another_key(tmp_path: Path) -> None:
     moved = tmp_path / 'moved.ckpt'
     moved.write_bytes(b'two')
     assert teacher_key(TeacherConfig(path=moved, cache=None)) == keys[2]
+
+
+@pytest.mark.parametrize(('values', 'key'), [
+    ({}, '906c4dda422db9f2'),
+    ({'kind': 'onnx', 'tensors': ('a', 'b', 'c'), 'bgr': True, 'full_range': True, 'pad': 114,
+      'input_size': (64, 32)}, 'e8f73a2a6a9f49a0')])
+def test_a_teacher_keeps_its_key(tmp_path: Path, values: dict[str, Any], key: str) -> None:
+    """A user's cache lies under it; another key would compute hours of features again."""
+    path = tmp_path / 'teacher'
+    path.write_bytes(b'one')
+    assert teacher_key(TeacherConfig(path=path, **values)) == key

@@ -23,9 +23,10 @@ from cgdet_core.data.coco import ImageRecord
 from cgdet_core.detection.augmentation import AugmentConfig
 from cgdet_core.detection.loading import AugmentedFrames, collate
 from cgdet_core.detection.samples import make_sample, Sample
-from cgdet_core.distillation.guide import TeacherGuide
+from cgdet_core.distillation.guide import batch_teacher, Guide
+from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.teachers import TeacherConfig
-from cgdet_core.distillation.views import batch_teacher, TeacherInput, View
+from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.geometry import Letterbox
 import cv2
@@ -92,7 +93,7 @@ def test_the_teacher_sees_what_the_student_sees_cell_by_cell(
     one pixel of the frame would show with a cache, of two of the teacher's without), and the mask
     must be 1 exactly where there is a picture.
     """
-    guide = TeacherGuide(TeacherConfig(
+    guide = Guide(TeacherConfig(
         kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx', batch), pad=114,
         cache=tmp_path / 'cache' if cached else None,
         tensors=('p8', 'p16', 'p32'), input_size=teacher_size))
@@ -168,21 +169,21 @@ def test_views_follow_by_hand() -> None:
 
 def test_a_picture_cut_away_by_the_window_shows_nothing() -> None:
     gone = view(Path('x')).moved((1, 1), (-64, 0), (64, 32))
-    reader = TeacherInput((64, 32), 0, (2, 2, 2), None)
-    laid, masks = reader.empty((32, 64))
-    reader.lay_out(gone, [torch.ones(2, 32 // s, 64 // s) for s in (8, 16, 32)], laid, masks)
+    layout = Layout((64, 32), 0, (2, 2, 2))
+    laid, masks = layout.empty((64, 32))
+    layout.lay_out(gone, [torch.ones(2, 32 // s, 64 // s) for s in (8, 16, 32)], laid, masks)
     assert not any(x.any() for x in laid + masks)
 
 
 @pytest.mark.parametrize('offset', [0.0, 0.5])
 def test_a_sample_of_one_whole_picture_is_laid_out_like_the_picture(offset: float) -> None:
-    reader = TeacherInput((320, 192), 0, (2, 2, 2), None, offset)
+    layout = Layout((320, 192), 0, (2, 2, 2), offset)
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(1, 2, 192 // s, 320 // s, generator=generator) for s in (8, 16, 32)]
     whole = view(Path('x'), (256, 192))
-    found, masks = reader.lay_out_samples([(1, [whole])], features, 3, (256, 192))
-    laid, full = ([x.float() for x in part] for part in reader.empty((192, 256)))
-    reader.lay_out(whole, [level[0] for level in features], laid, full)
+    found, masks = layout.lay_out_samples([(1, [whole])], features, 3, (256, 192))
+    laid, full = ([x.float() for x in part] for part in layout.empty((256, 192)))
+    layout.lay_out(whole, [level[0] for level in features], laid, full)
     for one, mask, level, m in zip(found, masks, laid, full):
         assert torch.equal(one[1], level) and torch.equal(mask[1], m) and m.all()
         assert not one[::2].any() and not mask[::2].any()
@@ -200,22 +201,22 @@ def test_samples_are_painted_without_seams(tmp_path: Path) -> None:
     ramp, plain = tmp_path / 'ramp.png', tmp_path / 'plain.png'
     cv2.imwrite(str(ramp), np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (80, 1, 3)))
     cv2.imwrite(str(plain), np.full((80, 200, 3), 250, np.uint8))
-    reader = TeacherInput((160, 96), 114, (1, 1, 1), None)
+    layout = Layout((160, 96), 114, (1, 1, 1))
     # The sample's 192 x 96 pixels are 160 x 80 of the teacher's, its 111 are 92.5.
     left = View(plain, (200, 80), (154, 123), (-43, -21), (0, 0, 111, 96))
     right = View(ramp, (200, 80), (-81, 123), (192, -21), (111, 0, 192, 96))
-    found = reader.pixels([left, right], (192, 96))
+    found = layout.pixels([left, right], (192, 96))
     assert (found[:, 80:] == 114).all()
     assert (found[:, :80, :92] == 250).all()
     # From 92 to 160, and from -17.5, which rounds to -18, to 85.
     expected = cv2.resize(cv2.imread(str(ramp)), (68, 103), interpolation=cv2.INTER_AREA)
     assert np.array_equal(found[0, :80, 92:].numpy(), expected[18:98, ::-1, 0])
-    assert torch.equal(reader.pixels([right, left], (192, 96)), found)
+    assert torch.equal(layout.pixels([right, left], (192, 96)), found)
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> TeacherInput:
-    return TeacherInput((64, 64), 9, (2, 3, 4), tmp_path / 'cache')
+def layout() -> Layout:
+    return Layout((64, 64), 9, (2, 3, 4))
 
 
 @pytest.fixture
@@ -225,73 +226,28 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def pyramid() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [(torch.randn(c, 64 // s, 64 // s, generator=generator) * 10).half()
-            for c, s in ((2, 8), (3, 16), (4, 32))]
-
-
-def test_pixels_are_rgb_letterboxed_on_the_teachers_pad(
-    reader: TeacherInput, picture: Path,
-) -> None:
-    found = reader.pixels([view(picture)], (64, 32))
+def test_pixels_are_rgb_letterboxed_on_the_teachers_pad(layout: Layout, picture: Path) -> None:
+    found = layout.pixels([view(picture)], (64, 32))
     assert found.shape == (3, 64, 64) and found.dtype == torch.uint8
     assert (found[:, :32] == torch.tensor([30, 20, 10])[:, None, None]).all()
     assert (found[:, 32:] == 9).all()
 
 
-def test_kept_features_come_back_in_half_precision(reader: TeacherInput, picture: Path) -> None:
-    features = pyramid()
-    reader.write(view(picture), features)
-    found = reader.cached(view(picture))
-    assert found is not None
-    for one, two in zip(features, found):
-        assert two.dtype == torch.float16 and torch.equal(one, two)
-
-
-def test_a_changed_picture_and_another_frame_size_are_computed_anew(
-    reader: TeacherInput, picture: Path,
-) -> None:
-    reader.write(view(picture), pyramid())
-    assert reader.cached(view(picture, (128, 64))) is not None, 'of the same proportions'
-    assert reader.cached(view(picture, (64, 48))) is None
-    cv2.imwrite(str(picture), np.full((32, 64, 3), (90, 20, 30), np.uint8))
-    assert reader.cached(view(picture)) is None
-
-
-@pytest.mark.parametrize('damage', [b'', b'short', None])
-def test_a_damaged_file_of_the_cache_is_computed_anew(
-    reader: TeacherInput, picture: Path, damage: bytes | None,
-) -> None:
-    reader.write(view(picture), pyramid())
-    [path] = (picture.parent / 'cache').iterdir()
-    path.write_bytes(path.read_bytes()[:-2] if damage is None else damage)
-    assert reader.cached(view(picture)) is None
-    reader.write(view(picture), pyramid())
-    assert reader.cached(view(picture)) is not None
-
-
-def test_a_picture_that_is_none_is_named(reader: TeacherInput, picture: Path) -> None:
+def test_a_picture_that_is_none_is_named(layout: Layout, picture: Path) -> None:
     picture.write_bytes(b'damaged')
     with pytest.raises(UserError, match='picture.png is not a picture'):
-        reader.pixels([view(picture)], (64, 32))
+        layout.pixels([view(picture)], (64, 32))
 
 
-def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(
-    reader: TeacherInput, tmp_path: Path,
-) -> None:
+def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(layout: Layout, tmp_path: Path) -> None:
     path = tmp_path / 'thermal.png'
     cv2.imwrite(str(path), np.linspace(3000, 4000, 64 * 32).astype(np.uint16).reshape(32, 64))
     record = ImageRecord(1, path, 64, 32)
     assert View.of(record, False) is None
     seen = View.of(record, True)
     assert seen is not None and seen.thermal
-    found = reader.pixels([seen], (64, 32))
+    found = layout.pixels([seen], (64, 32))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     assert found[0, 0, 0] == 0 and found[0, 31, 63] == 255 and (found[:, 32:] == 9).all()
-    reader.write(seen, pyramid())
-    assert reader.cached(seen) is not None
-    # The same file as an RGB picture has other features.
-    assert reader.cached(seen._replace(thermal=False)) is None
     paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), True)
     assert paired is not None and paired.picture.name == 'rgb.png' and not paired.thermal

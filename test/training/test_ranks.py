@@ -20,7 +20,8 @@ from typing import Any
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.student import Student, StudentConfig
 from cgdet_core.distillation.contrast import ContrastiveConfig, RoiContrast
-from cgdet_core.distillation.guidance import Guidance, GuidanceConfig, Guide
+from cgdet_core.distillation.guidance import Guidance, GuidanceConfig
+from cgdet_core.distillation.guide import TeacherPyramid
 from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries, gather_rows
 from cgdet_core.training.sampler import EpochSampler
@@ -63,8 +64,8 @@ def losses(case: str, part: slice, over: str) -> dict[str, Any]:
         mask = torch.ones(4, 1, SIZE[0] // s, SIZE[1] // s)
         mask[0, :, :, :mask.shape[3] // 2] = 0  # only part of the first frame is under RGB
         masks.append(mask[part] * torch.tensor(guided)[:, None, None, None])
-    # As in training: a rank without any RGB has no guide.
-    guide = Guide(features, masks) if any(guided) else None
+    # As in training: a rank without any RGB has no teacher pyramid.
+    teacher = TeacherPyramid(features, masks) if any(guided) else None
     weights = {f'{k}.{name}': p for k, module in (
         ('student', student), ('rcs', rcs), ('cmg', cmg)) for name, p in module.named_parameters()}
     result: dict[str, Any] = {'gradients': {}}
@@ -72,7 +73,7 @@ def losses(case: str, part: slice, over: str) -> dict[str, Any]:
         pyramid = student.pyramid(images)
         terms = {'det': detection_loss(*student.head(pyramid), targets, SIZE)['det'],
                  'rcs': rcs(pyramid, targets, torch.Generator()),
-                 'cms': cmg(pyramid, guide, targets)}
+                 'cmg': cmg(pyramid, teacher, targets)}
         for name, term in terms.items():
             value = term.detach().clone()
             grads = [torch.zeros_like(p) for p in weights.values()]
@@ -148,7 +149,7 @@ def test_losses_and_gradients_equal_those_of_one_process(
     one = losses(case, slice(0, 4), over)
     for rank in ranks:
         two = rank['losses'][case, over]
-        for name in (f'{term}{step}' for step in (0, 1) for term in ('det', 'rcs', 'cms')):
+        for name in (f'{term}{step}' for step in (0, 1) for term in ('det', 'rcs', 'cmg')):
             torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6, msg=name)
         for name, expected in one['gradients'].items():
             scale = float(expected.abs().max())
@@ -156,7 +157,7 @@ def test_losses_and_gradients_equal_those_of_one_process(
                 two['gradients'][name], expected, rtol=1e-4, atol=1e-4 * scale + 1e-7)
         torch.testing.assert_close(two['queue'], one['queue'])
     if case != 'nothing at all':
-        assert one['rcs0'] > 0 and one['cms0'] > 0 and one['det0'] > 0
+        assert one['rcs0'] > 0 and one['cmg0'] > 0 and one['det0'] > 0
         assert one['rcs1'] != one['rcs0'], 'the queue changed nothing'
 
 

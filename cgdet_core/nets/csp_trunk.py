@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Backbone: a thermal or RGB image to features at strides 8, 16 and 32."""
+"""Our trunk: a thermal or RGB image to features at strides 8, 16 and 32."""
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock, SpatialPyramidPooling
 from torch import nn, Tensor
 
 
-class Backbone(nn.Module):
+class CSPTrunk(nn.Module):
     """
     Plain convolution stem and four CSP stages.
 

@@ -1,0 +1,141 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Layout: a teacher's features on the cells of the samples, wherever their pictures lie."""
+
+import math
+from pathlib import Path
+
+from cgdet_core.distillation.views import paint, View
+from cgdet_core.nets.neck import STRIDES
+from cgdet_core.runtime.imaging.geometry import Letterbox
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Layout:
+    """
+    Say where a teacher's pixels and cells lie in a sample; features are laid out by it.
+
+    Sizes are (width, height). `pad` is the gray level beside the letterboxed picture; `offset`
+    says where in its cell, from 0 to 1, the place lies that a feature stands for.
+    """
+
+    def __init__(
+        self, input_size: tuple[int, int], pad: int, channels: tuple[int, ...],
+        offset: float = 0.5,
+    ) -> None:
+        self.input_size = input_size
+        self.pad = pad
+        self.offset = offset
+        width, height = input_size
+        self.shapes = [(c, height // s, width // s) for c, s in zip(channels, STRIDES)]
+
+    def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that a picture has within the teacher's input."""
+        return Letterbox(size, self.input_size).fitted
+
+    def show(self, views: list[View], size: tuple[int, int]) -> Tensor | None:
+        """Return the teacher's input for a sample (a Reader), or None if it shows no picture."""
+        return self.pixels(views, size) if views else None
+
+    def pixels(self, views: list[View], size: tuple[int, int]) -> Tensor:
+        """
+        Read what the views show of a sample of `size` into the teacher's input.
+
+        Returns (3, H, W) uint8, RGB, the sample letterboxed, `pad` where it shows no picture; the
+        edges of pictures are where they should be to half a pixel.
+        """
+        fitted = self.fitted(size)
+        factor = fitted[0] / size[0], fitted[1] / size[1]
+        canvas = np.full((self.input_size[1], self.input_size[0], 3), self.pad, np.uint8)
+        for view in views:
+            paint(view.moved(factor, (0, 0), fitted), canvas)
+        return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
+
+    def empty(self, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
+        cells = [(size[1] // s, size[0] // s) for s in STRIDES]
+        return ([torch.zeros(shape[0], *c, dtype=torch.half)
+                 for shape, c in zip(self.shapes, cells)],
+                [torch.zeros(1, *c, dtype=torch.half) for c in cells])
+
+    def lay_out(
+        self, view: View, features: list[Tensor], laid: list[Tensor], masks: list[Tensor],
+    ) -> None:
+        """
+        Lay the features of a view's picture onto the cells of the sample that shows it, bilinear.
+
+        features: P3, P4, P5 (C, h, w) of the picture. laid (C, H/stride, W/stride) and masks (1,
+        H/stride, W/stride) of the sample are written where the view is, masks with 1.
+        """
+        fitted = self.fitted(view.size)
+        for level, onto, mask, stride in zip(features, laid, masks, STRIDES):
+            columns, rows = (_cells(view.region, axis, stride) for axis in (0, 1))
+            if columns and rows:
+                seen = self._look(view, level[None].float(), columns, rows, stride, fitted)[0]
+                at = (slice(None), slice(rows.start, rows.stop),
+                      slice(columns.start, columns.stop))
+                onto[at], mask[at] = seen.to(onto.dtype), 1
+
+    def lay_out_samples(
+        self, shown: list[tuple[int, list[View]]], features: list[Tensor], count: int,
+        size: tuple[int, int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """
+        Lay the features of what `pixels` gave of samples onto the samples' cells, bilinearly.
+
+        shown: V pairs of a sample's number, below `count`, and its views; features: P3, P4, P5 (V,
+        C, h, w), finite. Returns, per level, features (count, C, H/stride, W/stride) of samples of
+        `size` = (W, H), 0 where no view is, and masks (count, 1, H/stride, W/stride), 1 where one
+        is.
+        """
+        whole = View(Path(), size, size, (0, 0), (0, 0, *size))
+        fitted = self.fitted(size)
+        laid, masks = [], []
+        for level, stride in zip(features, STRIDES):
+            columns, rows = (_cells(whole.region, axis, stride) for axis in (0, 1))
+            mask = torch.zeros(count, 1, len(rows), len(columns))
+            for n, views in shown:
+                for view in views:
+                    x, y = (_cells(view.region, axis, stride) for axis in (0, 1))
+                    mask[n, :, y.start:y.stop, x.start:x.stop] = 1
+            masks.append(mask.to(level.device))
+            onto = level.new_zeros(count, level.shape[1], len(rows), len(columns))
+            onto[[n for n, _ in shown]] = self._look(whole, level, columns, rows, stride, fitted)
+            laid.append(onto * masks[-1])
+        return laid, masks
+
+    def _look(
+        self, view: View, features: Tensor, columns: range, rows: range, stride: int,
+        fitted: tuple[int, int],
+    ) -> Tensor:
+        """Return what features (N, C, h, w) of a view's picture say of cells of the sample."""
+        places = []  # -1 to 1, of the features
+        for axis, cells in enumerate((columns, rows)):
+            at = (torch.arange(cells.start, cells.stop) + 0.5) * stride
+            share = (at - view.offset[axis]) / view.scale[axis]  # of the picture
+            place = share * fitted[axis] / stride - self.offset + 0.5  # in teacher's cells
+            places.append(2 * place / (self.input_size[axis] // stride) - 1)
+        grid = torch.stack(torch.meshgrid(*places, indexing='xy'), -1).to(features.device)
+        return functional.grid_sample(
+            features, grid.expand(len(features), -1, -1, -1), padding_mode='border',
+            align_corners=False)
+
+
+def _cells(region: tuple[float, float, float, float], axis: int, stride: int) -> range:
+    """Return the columns (axis 0) or rows (1) of cells whose center lies in a region."""
+    return range(*(math.ceil(v / stride - 0.5) for v in (region[axis], region[axis + 2])))

@@ -1,0 +1,83 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Feature pyramid: the trunk and the neck that the networks of all tasks begin with."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from cgdet_core.nets.csp_trunk import CSPTrunk
+from cgdet_core.nets.neck import PathAggregation
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    SerializerFunctionWrapHandler,
+)
+from torch import nn, Tensor
+
+Width = Annotated[int, Field(ge=2, multiple_of=2)]
+
+# By the name in a recipe's model.trunk. A trunk is built from in_channels, channels and depths and
+# returns C3, C4, C5 of the widths channels[1:]; a new one is a file and a line here.
+TRUNKS: dict[str, Callable[[int, tuple[int, ...], tuple[int, ...]], nn.Module]] = {
+    'csp': CSPTrunk}
+
+
+class PyramidConfig(BaseModel):
+    """Hold the sizes of trunk and neck."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+    in_channels: Literal[1, 3] = 1  # 3: RGB pictures, for a teacher
+    trunk: str = 'csp'
+    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)
+    depths: tuple[int, int, int, int] = (1, 2, 2, 2)
+    neck_channels: Width = 96
+
+    @field_validator('trunk')
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in TRUNKS:
+            raise ValueError(f'must be one of {", ".join(TRUNKS)}')
+        return value
+
+    @model_serializer(mode='wrap')
+    def _as_before_trunks(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the first trunk, which runs and hashes of before there were others lack."""
+        values: dict[str, Any] = serialize(self)
+        return {k: v for k, v in values.items() if (k, v) != ('trunk', 'csp')}
+
+
+class FeaturePyramid(nn.Module):
+    """
+    Compute a feature pyramid of thermal or RGB images in [0, 1].
+
+    Checkpoints name its parts `backbone` (the trunk) and `neck`.
+    """
+
+    def __init__(self, config: PyramidConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = TRUNKS[config.trunk](config.in_channels, config.channels, config.depths)
+        self.neck = PathAggregation(config.channels[1:], config.neck_channels)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """
+        Return P3, P4, P5, each (N, neck_channels, H/stride, W/stride).
+
+        images: (N, in_channels, H, W), H and W multiples of 32.
+        """
+        return self.neck(self.backbone(images))

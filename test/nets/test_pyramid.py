@@ -1,0 +1,67 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The feature pyramid that tasks share: its trunks, and what older runs hold of it."""
+
+from cgdet_core.detection.student import Student, StudentConfig
+from cgdet_core.errors import UserError
+from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, TRUNKS
+from cgdet_core.training.recipe import parse_recipe
+import pytest
+import torch
+
+SIZES = {'channels': (8, 8, 16, 16), 'depths': (1, 1, 1, 1), 'neck_channels': 16}
+
+
+@pytest.mark.parametrize('trunk', TRUNKS)
+def test_a_trunk_gives_three_levels_of_the_necks_width(trunk: str) -> None:
+    network = FeaturePyramid(PyramidConfig(trunk=trunk, in_channels=3, **SIZES))
+    levels = network.pyramid(torch.zeros(2, 3, 64, 96))
+    assert [tuple(p.shape) for p in levels] == [(2, 16, 8, 12), (2, 16, 4, 6), (2, 16, 2, 3)]
+
+
+def test_a_students_pyramid_is_the_pyramid_of_the_same_weights() -> None:
+    student = Student(3, StudentConfig(head_channels=16, bins=8, **SIZES)).eval()
+    network = FeaturePyramid(PyramidConfig(**SIZES)).eval()
+    weights = student.state_dict()
+    assert {name.partition('.')[0] for name in weights} == {'backbone', 'neck', 'head'}
+    network.load_state_dict({k: v for k, v in weights.items() if not k.startswith('head.')})
+    images = torch.rand(1, 1, 64, 96)
+    for one, two in zip(student.pyramid(images), network.pyramid(images)):
+        assert torch.equal(one, two)
+
+
+def test_runs_of_before_there_were_trunks_are_the_same(recipe_values: dict) -> None:
+    """They lack the key; what they hold and hash must not differ from what is written now."""
+    old = StudentConfig.model_validate({**SIZES, 'in_channels': 1})
+    assert old.trunk == 'csp' and old == StudentConfig(trunk='csp', **SIZES)
+    assert 'trunk' not in old.model_dump() and 'trunk' not in old.model_dump_json()
+    model = parse_recipe(recipe_values, 'test').model_dump(mode='json')['model']
+    assert list(model) == ['in_channels', 'channels', 'depths', 'neck_channels', 'head_channels',
+                           'bins']
+
+
+def test_an_unknown_trunk_is_named(recipe_values: dict) -> None:
+    model = {**recipe_values['model'], 'trunk': 'resnet'}
+    with pytest.raises(UserError, match=r'model\.trunk: must be one of csp'):
+        parse_recipe({**recipe_values, 'model': model}, 'test')
+
+
+def test_a_further_trunk_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRUNKS, 'other', TRUNKS['csp'])
+    config = PyramidConfig(trunk='other', **SIZES)
+    assert config.model_dump()['trunk'] == 'other'
+    assert PyramidConfig.model_validate(config.model_dump()) == config
+    assert FeaturePyramid(config).eval().pyramid(torch.zeros(1, 1, 32, 32))[0].shape == (
+        1, 16, 4, 4)
