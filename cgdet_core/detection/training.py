@@ -26,10 +26,10 @@ from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import TeacherGuide
 from cgdet_core.distillation.schedule import ScheduledLoss
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_frame
-from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.recipe import Recipe
 import lightning
@@ -49,7 +49,7 @@ class StudentTraining(lightning.LightningModule):
     """
 
     def __init__(
-        self, recipe: Recipe, card: ModelCard, guide: TeacherGuide | None = None,
+        self, recipe: Recipe, card: DetectionCard, guide: TeacherGuide | None = None,
         pictures: list[ImageRecord] | None = None,
     ) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from typing import Any
 import warnings
 
 from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.checkpoint import KEY, load_student, read_checkpoint
+from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.loading import AugmentedFrames, collate, EpochSampler, repeat_factors
 from cgdet_core.detection.samples import CocoFrames, FrameSource, SyntheticFrames
 from cgdet_core.detection.student import DeployedStudent, Student
@@ -32,9 +32,9 @@ from cgdet_core.distillation.guide import TeacherGuide
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
+from cgdet_core.runtime.detection.card import detection_card, DetectionCard
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.training.recipe import differences, Recipe
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -115,9 +115,9 @@ def _start_from(checkpoint: Path, student: Student) -> None:
         raise UserError(f'{checkpoint} has other layer sizes than the recipe.') from None
 
 
-def _same_recipe(last: Path, card: ModelCard) -> None:
+def _same_recipe(last: Path, card: DetectionCard) -> None:
     """Refuse to resume a run under another recipe (`run` aside) or teacher."""
-    old = read_checkpoint(last)[KEY]['card']['training']
+    old = load_student(last)[1].training
     new = json.loads(json.dumps(card.training))
     changed = differences(old['recipe'], new['recipe'])
     # A recipe's path may have another teacher by now; the first runs did not record theirs.
@@ -231,16 +231,16 @@ def val_loader(coco: CocoSet) -> DataLoader[Any]:
     return DataLoader(coco.images, batch_size=None)  # type: ignore[arg-type]
 
 
-def make_card(recipe: Recipe) -> ModelCard:
+def make_card(recipe: Recipe) -> DetectionCard:
     """Write what is known of the model before training."""
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
-    return ModelCard(
+    return detection_card(
         name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
         normalization=recipe.normalization, channels=recipe.model.in_channels,
-        parameters=count_parameters(deployed),
+        top_k=deployed.top_k, parameters=count_parameters(deployed),
         gflops=round(counter.get_total_flops() / 1e9, 2),
         training={
             'recipe': _without_folders(recipe.model_dump(exclude={'run'})), 'seed': recipe.seed,
