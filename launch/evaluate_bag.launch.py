@@ -19,8 +19,8 @@ import sys
 from typing import Any
 
 from cgdet_core.data.bags.io import is_compressed
+from cgdet_core.runtime import DetectionCard, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
-from cgdet_core.runtime.inference.card import load_card
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
 from cgdet_ros.resources import profile_environment, share_file
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -55,7 +55,7 @@ def parameters(bag: Path, model: Path) -> dict[str, Any]:
         'use_sim_time': True, 'max_image_age_s': 0.0,  # the bag is the clock
         # Every detection counts for average precision.
         'score_threshold': EVALUATION_THRESHOLD,
-        **{f'class_thresholds.{name}': -1.0 for name in load_card(model).classes}}
+        **{f'class_thresholds.{name}': -1.0 for name in load_card(model, DetectionCard).classes}}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:

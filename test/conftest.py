@@ -91,14 +91,14 @@ def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the checkpoint of a tiny RGB detector with random weights."""
     torch = pytest.importorskip('torch', reason='training is not installed')
     from cgdet_core.detection.student import Student, StudentConfig
-    from cgdet_core.runtime.inference.card import ModelCard
+    from cgdet_core.runtime.detection.card import detection_card
     from cgdet_core.training.checkpoints import checkpoint_entry, KEY
 
     config = StudentConfig.model_validate({**TINY, 'in_channels': 3})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         student = Student(3, config)
-    card = ModelCard('teacher', ('person', 'bicycle', 'car'), (160, 128), Normalization(),
+    card = detection_card('teacher', ('person', 'bicycle', 'car'), (160, 128), Normalization(),
                      channels=3)
     path = tmp_path_factory.mktemp('teacher') / 'teacher.ckpt'
     torch.save({KEY: checkpoint_entry(card, config), 'state_dict': {

@@ -21,7 +21,7 @@ import re
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.deployment.verify import scenes, verify
-from cgdet_core.runtime import Detector, load_card
+from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.imaging.frames import read_thermal
 import numpy as np
@@ -50,14 +50,14 @@ def test_limits(shipped: Detector) -> None:
     card = shipped.card
     assert card.classes == ('person', 'bicycle', 'car') and card.input_size == (640, 512)
     assert card.parameters <= 3.15e6 and card.gflops <= 7.5
-    assert 'no license' in card.training['license'] and card.accuracy
+    assert 'no licence' in card.training['license'] and card.accuracy
     assert card.training['init']['recipe']['optim']['epochs'] == 40
 
 
 def test_every_file_is_named_by_its_precision() -> None:
     assert sorted(MODELS.glob('*.onnx')) == sorted(FILES.values())
     for precision, path in FILES.items():
-        assert load_card(path).precision == precision
+        assert load_card(path, DetectionCard).precision == precision
 
 
 @pytest.mark.parametrize('path', FILES.values(), ids=FILES)

@@ -58,6 +58,7 @@ def build_engine(
 
     Where the GPU is here, the engine is verified against the ONNX file on ONNX Runtime.
     """
+    from cgdet_core.runtime.detection.card import DetectionCard
     from cgdet_core.runtime.inference.card import load_card
     from cgdet_core.runtime.tensorrt import building
     from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain
@@ -67,7 +68,7 @@ def build_engine(
         if output.suffix != SUFFIX:
             raise UserError(f'--output must end in {SUFFIX}, or the engine is not found.')
         check_outputs([output], overwrite=overwrite)
-    card = load_card(model)
+    card = load_card(model, DetectionCard)
     tensorrt, chosen, gpu = _device(backend, tuple(dict.fromkeys(targets or ())))
     key = building.engine_key(tensorrt, card, chosen, gpu)
     with console.status('') as status:
@@ -111,7 +112,7 @@ def engines_list() -> None:
         else:
             key = found.key
             kind = '' if key.kind == 'engine' else f' ({key.kind})'
-            cells = [found.model, f'{key.flavor} {key.version}{kind}',
+            cells = [found.model, f'{key.backend} {key.version}{kind}',
                      key.gpu or ' '.join(key.targets), key.precision]
         total += size
         table.add_row(*cells, f'{size / 1e6:.1f}', f'{used:%Y-%m-%d %H:%M}')

@@ -114,7 +114,7 @@ def evaluate(
     found = [detect_named(detector, read_frame(r.path, detector.card.channels), r.path,
                           EVALUATION_THRESHOLD)
              for r in track(coco.images, 'evaluating', console=console, transient=True)]
-    report = {'model': model.name, 'data': data.name, 'backend': detector.backend.describe(),
+    report = {'model': model.name, 'data': data.name, 'backend': detector.session.describe(),
               **score(found, coco)}
     show_report(report, json_path)
     if update_card:

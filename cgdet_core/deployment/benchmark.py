@@ -29,6 +29,7 @@ from cgdet_core.deployment.contestants import all_cores, Contestant, Seconds, se
 from cgdet_core.deployment.yardstick import GFLOPS, write_yardstick
 from cgdet_core.errors import UserError
 from cgdet_core.machine import clock, describe_machine
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.inference.card import load_card
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class Plan:
     def contestants(self, folder: Path) -> list[Contestant]:
         """Return every model on every backend, the peers, the yardstick (written to folder)."""
         threads = self.threads or all_cores()
-        size = load_card(self.models[0]).input_size
+        size = load_card(self.models[0], DetectionCard).input_size
         chosen = [Contestant(m, b, threads, size=self.source)
                   for m in self.models for b in self.backends]
         chosen += [Contestant(p, 'onnxruntime', threads, True, size) for p in self.peers]

@@ -30,22 +30,17 @@ from typing import Any
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from cgdet_core.machine import forget_peak, memory
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
-from cgdet_core.runtime.inference.onnxruntime import (
-    describe_session,
-    DYNAMIC_BATCH,
-    open_session,
-)
-from cgdet_core.runtime.inference.session import Backend
+from cgdet_core.runtime.inference.card import DTYPES, load_card
+from cgdet_core.runtime.inference.onnxruntime import describe_session, dtype_of, open_onnx
+from cgdet_core.runtime.inference.session import OPEN_BATCH
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 SCENES = 8  # frames that are shown in turn
 WARM = 3  # calls before each turn, as the others' turns have emptied the caches
-PEER_TYPES = {'float': np.float32, 'float16': np.float16, 'double': np.float64,
-              'uint8': np.uint8, 'int8': np.int8, 'int32': np.int32, 'int64': np.int64,
-              'bool': np.bool_}
 Seconds = dict[str, NDArray[np.float64]]  # per call
 
 
@@ -72,8 +67,7 @@ class ModelRunner:
 
     def __init__(self, contestant: Contestant) -> None:
         if contestant.size is None:
-            from cgdet_core.runtime.inference.card import load_card
-            size = load_card(contestant.path).input_size
+            size = load_card(contestant.path, DetectionCard).input_size
         else:
             size = contestant.size
         self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
@@ -82,10 +76,10 @@ class ModelRunner:
         self._detector = Detector.load(
             contestant.path, contestant.threads, contestant.backend)
         card = self._detector.card
-        self.max_batch = self._detector.backend.max_batch
+        self.max_batch = self._detector.session.max_batch
         self.facts = {
             'name': card.name, 'precision': card.precision, 'source': list(size),
-            'backend': self._detector.backend.describe(), 'input': list(card.input_size),
+            'backend': self._detector.session.describe(), 'input': list(card.input_size),
             'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
 
     def frames(self, count: int) -> Seconds:
@@ -104,8 +98,8 @@ class ModelRunner:
         detector = self._detector
         images, boxes, scores = (np.repeat(a, size, 0) for a in (
             detector.input, detector.boxes, detector.scores))
-        backend: Backend = detector.backend
-        return _time(lambda: backend.infer(images, boxes, scores), count)
+        return _time(lambda: detector.session.run(
+            {'images': images}, {'boxes': boxes, 'scores': scores}), count)
 
     def memory(self) -> dict[str, float | None]:
         return {'before': self._before, **memory()}
@@ -120,7 +114,7 @@ class PeerRunner:
         path = contestant.path
         if not path.is_file():
             raise UserError(f'The peer {path} does not exist.')
-        self._session = open_session(str(path), f'The peer {path}', contestant.threads)
+        self._session = open_onnx(str(path), f'The peer {path}', contestant.threads)
         self._size = contestant.size or (640, 512)
         inputs = self._session.get_inputs()
         for images in (i.shape[0] for i in inputs if len(i.shape) == 4):
@@ -128,7 +122,7 @@ class PeerRunner:
                 raise UserError(f'The peer {path} takes {images} images a call; export it for '
                                 'one, or with an open batch.')
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
-        self.max_batch = 1 if closed else DYNAMIC_BATCH
+        self.max_batch = 1 if closed else OPEN_BATCH
         feed = self._feed(1)
         self.facts = {
             'name': path.stem, 'precision': None, 'max_batch': self.max_batch,
@@ -150,11 +144,11 @@ class PeerRunner:
         rng = np.random.default_rng(0)
         feed = {}
         for item in self._session.get_inputs():
-            kind = item.type.removeprefix('tensor(').removesuffix(')')
-            if kind not in PEER_TYPES:
+            name = dtype_of(item)
+            if name not in DTYPES:
                 raise UserError(f'The input {item.name} of the peer is a {item.type}, which '
                                 'cannot be filled with random values.')
-            dtype = np.dtype(PEER_TYPES[kind])
+            dtype = np.dtype(name)
             shape = [n if isinstance(n, int) else self._open(i, len(item.shape), batch, item.name)
                      for i, n in enumerate(item.shape)]
             values = rng.random(shape) if dtype.kind == 'f' else rng.integers(0, 2, shape)

@@ -27,17 +27,18 @@ from cgdet_core.deployment.sensitivity import quantize
 from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.student import DeployedStudent
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import temporary_for
 from cgdet_core.runtime.inference.card import (
     card_path,
     file_sha256,
     load_card,
-    ModelCard,
     PRECISIONS,
     save_card,
 )
-from cgdet_core.runtime.inference.onnxruntime import DYNAMIC_BATCH, OnnxRuntimeBackend
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.inference.session import OPEN_BATCH
 import onnx
 import torch
 
@@ -47,7 +48,7 @@ OPSET = 18  # read by ONNX Runtime since 1.14 and by TensorRT since 8.6
 def export(
     source: str | Path, output: str | Path, precision: str = 'fp32',
     calibration: CalibrationFrames | None = None, dynamic_batch: bool = False,
-) -> ModelCard:
+) -> DetectionCard:
     """
     Export for deployment: normalization folded, decoding and top-k inside.
 
@@ -73,7 +74,7 @@ def export(
 def check_request(
     source: Path, output: Path, precision: str, calibrated: bool, dynamic_batch: bool,
 ) -> None:
-    """UserError for what cannot be exported, before anything is read."""
+    """Raise UserError for what cannot be exported, before anything is read."""
     if output.suffix.lower() != '.onnx':
         raise UserError(f'The output {output} must end in .onnx.')
     if precision not in PRECISIONS:
@@ -89,12 +90,12 @@ def check_request(
             raise UserError('An ONNX file keeps its batch; --dynamic-batch needs the checkpoint.')
 
 
-def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> ModelCard:
+def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
     if source.suffix.lower() == '.onnx':
-        card = load_card(source)
+        card = load_card(source, DetectionCard)
         if card.precision != 'fp32':
             raise UserError(f'{source} is in {card.precision} already; '
-                            'give the checkpoint or the FP32 file.')
+                            'choose the checkpoint or the FP32 file.')
         shutil.copyfile(source, path)
         return card
     student, card = load_student(source)
@@ -104,7 +105,7 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> ModelCard:
     width, height = card.input_size
     # A batch of 2 as the example, since 1 would be taken for fixed.
     example = torch.zeros(2 if dynamic_batch else 1, card.channels, height, width)
-    shapes = {'images': {0: torch.export.Dim('batch', min=1, max=DYNAMIC_BATCH)}}
+    shapes = {'images': {0: torch.export.Dim('batch', min=1, max=OPEN_BATCH)}}
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -113,19 +114,19 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> ModelCard:
             dynamo=True, opset_version=OPSET, verbose=False, external_data=False,
             input_names=['images'], output_names=['boxes', 'scores'],
             dynamic_shapes=shapes if dynamic_batch else None)
-    return card
+    return card if dynamic_batch else card.with_batch(1)
 
 
 def _convert(
-    path: Path, card: ModelCard, precision: str, calibration: CalibrationFrames | None,
-) -> ModelCard:
+    path: Path, card: DetectionCard, precision: str, calibration: CalibrationFrames | None,
+) -> DetectionCard:
     """Convert the FP32 file in place; its card without the accuracy, which is FP32's."""
     model = onnx.load(path)
     training = dict(card.training)
     if calibration is None:
         model = to_half(model)
     else:
-        detector = Detector(card, OnnxRuntimeBackend(path, card))
+        detector = Detector(card, OnnxRuntimeSession(path, card))
         model, training['calibration'] = quantize(model, detector, calibration)
     onnx.save(model, path)
     return replace(card, training=training, accuracy={})

@@ -24,10 +24,10 @@ from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.detection.analysis import overlaps
 from cgdet_core.detection.predict import detect_named, source_frames
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_frame
-from cgdet_core.runtime.inference.card import ModelCard
 import numpy as np
 from numpy.typing import NDArray
 
@@ -168,9 +168,9 @@ def verify(
         raise UserError('There are no frames to compare the models on.')
     report: Report = {
         'model': model.card.name, 'precision': model.card.precision,
-        'backend': model.backend.describe(), 'against': against.card.name,
+        'backend': model.session.describe(), 'against': against.card.name,
         'against_precision': against.card.precision,
-        'against_backend': against.backend.describe(), 'frames': len(differences),
+        'against_backend': against.session.describe(), 'frames': len(differences),
         'score_threshold': threshold, 'tolerances': asdict(tolerances),
         **_summary(differences, tolerances), **precision.compute()}
     if not report['detections']:
@@ -182,7 +182,9 @@ def verify(
     return report
 
 
-def check_pair(model: ModelCard, against: ModelCard, score_threshold: float | None) -> float:
+def check_pair(
+    model: DetectionCard, against: DetectionCard, score_threshold: float | None,
+) -> float:
     """Return the score from which on detections count; UserError if the models do not compare."""
     for name in ('classes', 'channels'):
         ours, theirs = getattr(model, name), getattr(against, name)
@@ -232,7 +234,7 @@ def match(first: Detections, second: Detections, threshold: float) -> Pairs:
                  int((free[0] & sure[0]).sum()), int((free[1] & sure[1]).sum()))
 
 
-def frames_of(data: Path, images: Path | None, card: ModelCard) -> Iterator[Frame]:
+def frames_of(data: Path, images: Path | None, card: DetectionCard) -> Iterator[Frame]:
     """Read the frames of a COCO file, with its truth, or of a folder, a bag or a video."""
     if data.suffix.lower() == '.json':
         coco = load_coco(data, images, card.classes, card.channels)
@@ -243,7 +245,7 @@ def frames_of(data: Path, images: Path | None, card: ModelCard) -> Iterator[Fram
             yield name, frame, None
 
 
-def scenes(card: ModelCard, count: int = 16) -> Iterator[Frame]:
+def scenes(card: DetectionCard, count: int = 16) -> Iterator[Frame]:
     """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
     for i in range(count):
         kelvin, _, _ = Scene.random(i, *card.input_size).render()

@@ -28,10 +28,11 @@ from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFai
 from cgdet_core.errors import UserError
 from cgdet_core.experiments.figures import draw_curves, save_figure
 from cgdet_core.experiments.pictures import APART, choose, write_caption
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.drawing import draw, save_png, TRUTH_COLOR
-from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.imaging.drawing import save_png, TRUTH_COLOR
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -191,7 +192,7 @@ def judge(found: Detections, truth: ImageRecord) -> Outcome:
 
 
 def write_worst(
-    bags: Sequence[Bag], card: ModelCard, topic: str | None, folder: Path, count: int = WORST,
+    bags: Sequence[Bag], card: DetectionCard, topic: str | None, folder: Path, count: int = WORST,
 ) -> list[dict[str, Any]]:
     """
     Draw the frames of the greatest cost, at least 5 apart in a bag, and list them, worst first.
@@ -230,9 +231,9 @@ def write_worst(
 
 def _picture(
     frame: NDArray[Any], found: Detections, truth: ImageRecord, outcome: Outcome,
-    card: ModelCard, name: str,
+    card: DetectionCard, name: str,
 ) -> NDArray[np.uint8]:
-    picture = draw(frame, found, card.classes, card.normalization, truth.boxes)
+    picture = draw_detections(frame, found, card, truth.boxes)
     for box in np.rint(truth.boxes[outcome.missed]).astype(int):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), TRUTH_COLOR, 2)
     words = f'{len(outcome.missed)} missed (thick white), {len(outcome.false)} false   {name}'

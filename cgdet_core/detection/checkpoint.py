@@ -14,50 +14,54 @@
 
 """Checkpoints of a student, and detectors that run them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.detection.student import DeployedStudent, Student, StudentConfig
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
-from cgdet_core.runtime.imaging.geometry import Letterbox
-from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.runtime.inference.onnxruntime import DYNAMIC_BATCH
+from cgdet_core.runtime.inference.card import ModelCard, read_card
+from cgdet_core.runtime.inference.session import OPEN_BATCH
 from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
-import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch import nn
 
 
-def load_student(path: str | Path) -> tuple[Student, ModelCard]:
+def load_student(path: str | Path) -> tuple[Student, DetectionCard]:
     """Build the student of a checkpoint, with its averaged weights, and its card."""
     data = read_checkpoint(path)
+    card = read_card(data[KEY].get('card'), DetectionCard, path)
     with fits(path):
-        card = ModelCard.from_dict(data[KEY]['card'])
         student = Student(len(card.classes), StudentConfig.model_validate(data[KEY]['model']))
         student.load_state_dict(student_weights(data))
     return student.eval(), card
 
 
-class TorchBackend:
-    """Run the deployed form of a student in PyTorch, for evaluation while training."""
+class TorchSession:
+    """Run a network in PyTorch, for evaluation while training; it takes and returns tensors."""
 
-    def __init__(self, student: Student, card: ModelCard) -> None:
-        self.model = DeployedStudent(student, card.input_size, card.top_k)
-        self.model.to(memory_format=torch.channels_last)
-        self.device = self.model.centers.device
-        self.max_batch = DYNAMIC_BATCH
-        self.rows = self.model.top_k
+    max_batch = OPEN_BATCH
+
+    def __init__(self, model: nn.Module, card: ModelCard) -> None:
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.card = card
+        self.device = next(model.parameters()).device
 
     @torch.inference_mode()
-    def infer(
-        self, images: NDArray[np.float32],
-        boxes: NDArray[np.float32], scores: NDArray[np.float32],
-    ) -> None:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        arguments = (torch.from_numpy(inputs[name]).to(self.device) for name in self.card.inputs)
         # Full precision, also when a validation runs inside a trainer's autocast.
         with torch.autocast(self.device.type, enabled=False):
-            found = self.model(torch.from_numpy(images).to(self.device))
-        for array, tensor in zip((boxes, scores), found):
-            torch.from_numpy(array).copy_(tensor)
+            found = dict(zip(self.card.outputs, self.model(*arguments)))
+        if out is None:
+            return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+        for name, tensor in found.items():
+            torch.from_numpy(out[name]).copy_(tensor)
+        return out
 
     def describe(self) -> str:
         return f'PyTorch {torch.__version__} {self.device}'
@@ -66,24 +70,10 @@ class TorchBackend:
         self.__dict__.pop('model', None)
 
 
-class RgbDetector(Detector):
-    """Detect in RGB pictures (H, W, 3) uint8: how a teacher is trained and judged."""
-
-    def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
-        """Letterbox a picture into a row of the input buffer, in [0, 1]."""
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise ValueError(f'an RGB picture must be (H, W, 3) uint8, this one is {frame.shape}')
-        box = Letterbox((frame.shape[1], frame.shape[0]), self.card.input_size)
-        for channel in range(3):
-            plane = frame[..., channel].astype(np.float32) / np.float32(255)
-            box.apply(plane, self.input[row, channel])
-        return box
-
-
-def detector_of(student: Student, card: ModelCard) -> Detector:
+def detector_of(student: Student, card: DetectionCard) -> Detector:
     """Wrap a student, thermal or RGB, for evaluation."""
-    kind = RgbDetector if card.channels == 3 else Detector
-    return kind(card, TorchBackend(student, card))
+    return Detector(card, TorchSession(
+        DeployedStudent(student, card.input_size, card.top_k), card))
 
 
 def open_model(path: str | Path) -> Detector:

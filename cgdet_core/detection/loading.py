@@ -29,9 +29,9 @@ from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.samples import CocoFrames, FrameSource, IGNORED, Sample, SyntheticFrames
 from cgdet_core.distillation.guide import batch_teacher, Guide, Reader
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.detection.detector import prepare
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.detection.preprocess import prepare
 from cgdet_core.runtime.imaging.frames import read_frame
-from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.training.ranks import rank_and_ranks
 from cgdet_core.training.sampler import EpochSampler, Key, repeat_factors
 import numpy as np
@@ -173,7 +173,7 @@ class PreparedBatch(NamedTuple):
 class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
     """Frames of a set, read and prepared in loading workers as the detector prepares them."""
 
-    def __init__(self, coco: CocoSet, card: ModelCard) -> None:
+    def __init__(self, coco: CocoSet, card: DetectionCard) -> None:
         self.coco = coco
         self.card = card
 
@@ -199,7 +199,7 @@ def collate_prepared(samples: list[tuple[int, Tensor, tuple[int, int]]]) -> Prep
     return PreparedBatch(torch.stack(images), list(indices), list(sizes))
 
 
-def val_loader(recipe: DetectionRecipe, coco: CocoSet, card: ModelCard) -> DataLoader[Any]:
+def val_loader(recipe: DetectionRecipe, coco: CocoSet, card: DetectionCard) -> DataLoader[Any]:
     """Return this rank's share of the validation frames, in batches."""
     rank, ranks = rank_and_ranks()
     mine = Subset(PreparedFrames(coco, card), range(rank, len(coco.images), ranks))

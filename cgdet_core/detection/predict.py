@@ -22,9 +22,10 @@ from typing import Any
 from cgdet_core.data.coco import annotations_of
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.runtime.imaging.drawing import draw, save_png
+from cgdet_core.runtime.imaging.drawing import save_png
 from cgdet_core.runtime.imaging.frames import (
     IMAGE_SUFFIXES,
     is_bag,
@@ -126,7 +127,7 @@ def detect_sources(
         images.append({'id': image_id, 'file_name': name,
                        'width': frame.shape[1], 'height': frame.shape[0]})
         annotations += annotations_of(found, image_id, len(annotations) + 1)
-        picture = draw(frame, found, detector.card.classes, detector.card.normalization)
+        picture = draw_detections(frame, found, detector.card)
         save_png(output / 'pictures' / Path(name).with_suffix('.png'), picture)
     if not images:
         raise UserError(f'There are no frames in {", ".join(sources)}.')

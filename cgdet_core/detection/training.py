@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.checkpoint import load_student, TorchBackend
+from cgdet_core.detection.checkpoint import load_student, TorchSession
 from cgdet_core.detection.loading import PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import CocoMetric
@@ -31,10 +31,10 @@ from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
-from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD, postprocess
-from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.detection.card import detection_card, DetectionCard
+from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.postprocess import decode, Detections
 from cgdet_core.runtime.imaging.geometry import Letterbox
-from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.run import processes
@@ -54,6 +54,7 @@ class DetectionTraining(TaskModule):
 
     monitor = 'val/AP50'
     recipe: DetectionRecipe
+    card: DetectionCard
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         super().__init__(recipe)
@@ -68,7 +69,7 @@ class DetectionTraining(TaskModule):
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
         self.cmg = (Guidance(width, self.guide.teacher.channels, recipe.cmg)
                     if recipe.cmg and self.guide else None)
-        self._session: TorchBackend | None = None
+        self._session: TorchSession | None = None
         self._found: dict[int, Detections] = {}
 
     def start_from(self, checkpoint: Path) -> None:
@@ -128,7 +129,8 @@ class DetectionTraining(TaskModule):
     def on_validation_epoch_start(self) -> None:
         # Ranks normalize batches by themselves; the checkpoint has the statistics of the first.
         broadcast_from_first(self.student.buffers())
-        self._session = TorchBackend(self.student, self.card)
+        deployed = DeployedStudent(self.student, self.card.input_size, self.card.top_k)
+        self._session = TorchSession(deployed, self.card)
 
     @torch.inference_mode()
     def validate(self, batch: PreparedBatch) -> None:
@@ -137,7 +139,7 @@ class DetectionTraining(TaskModule):
         with torch.autocast(self.device.type, enabled=False):
             boxes, scores = (x.cpu().numpy() for x in self._session.model(batch.images))
         for row, (index, size) in enumerate(zip(batch.indices, batch.sizes)):
-            self._found[index] = postprocess(
+            self._found[index] = decode(
                 boxes[row], scores[row], Letterbox(size, self.card.input_size), self.card,
                 EVALUATION_THRESHOLD)
 
@@ -177,16 +179,16 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
                         f'missing, the first is {missing[0]}.')
 
 
-def make_card(recipe: DetectionRecipe) -> ModelCard:
+def make_card(recipe: DetectionRecipe) -> DetectionCard:
     """Return what is known of the model before training."""
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
-    return ModelCard(
+    return detection_card(
         name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
         normalization=recipe.normalization, channels=recipe.model.in_channels,
-        parameters=count_parameters(deployed),
+        top_k=deployed.top_k, parameters=count_parameters(deployed),
         gflops=round(counter.get_total_flops() / 1e9, 2),
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,

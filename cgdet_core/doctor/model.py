@@ -20,6 +20,7 @@ from time import perf_counter
 
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.inference.card import load_card, ModelCard
 from cgdet_core.runtime.tensorrt.building import engine_key, FLAVORS, Unavailable
@@ -34,10 +35,10 @@ FRAME = (512, 640)  # height and width of the usual thermal camera, 16 bits
 def model_checks(model: Path) -> list[Check]:
     """Check a model up to its first detections; ends at the first failure."""
     try:
-        card = load_card(model)
+        card = load_card(model, DetectionCard)
     except (UserError, OSError) as error:
         return [Check('model', 'file and card', 'FAIL', str(error),
-                      'write both anew with "cgdet export", or name another model')]
+                      'write both again with "cgdet export", or name another model')]
     width, height = card.input_size
     checks = [Check('model', 'file and card', 'OK',
                     f'{model}: {", ".join(card.classes)} at {width}x{height}, {card.precision}, '
@@ -58,11 +59,11 @@ def model_checks(model: Path) -> list[Check]:
                                'try --backend onnxruntime of the commands, or another model')]
     return [*checks, Check('model', 'inference', 'OK',
                            f'{median(seconds) * 1e3:.1f} ms for a 640x512 16-bit frame on '
-                           f'{detector.backend.describe()}')]
+                           f'{detector.session.describe()}')]
 
 
 def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
-    """Check whether the engine that "auto" wants is there; also tell if a load is quick."""
+    """Check whether the engine that "auto" wants is there; also return whether a load is quick."""
     cache = EngineCache()
     for flavor in FLAVORS:
         try:

@@ -19,9 +19,9 @@ from threading import Condition
 from time import monotonic, perf_counter
 from typing import Any
 
-from cgdet_core.runtime import Detections, ModelCard
+from cgdet_core.runtime import DetectionCard, Detections
+from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.multi_object import Tracker
-from cgdet_core.runtime.imaging.drawing import draw
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, view_pixels
@@ -93,7 +93,7 @@ class Camera:
     """
 
     def __init__(
-        self, node: Node, name: str, wake: Handover, card: ModelCard, settings: ModelSettings,
+        self, node: Node, name: str, wake: Handover, card: DetectionCard, settings: ModelSettings,
     ) -> None:
         self.name = name
         self.statistics = Statistics()
@@ -256,7 +256,7 @@ class Camera:
         settings: Settings,
     ) -> None:
         if settings.debug_image and self._debug_image.get_subscription_count():
-            picture = draw(frame, found, self._card.classes, self._card.normalization, ids=ids)
+            picture = draw_detections(frame, found, self._card, ids=ids)
             self._debug_image.publish(to_debug_image(picture, header))
 
     def publish_infos(self, threshold: float, version: int) -> None:

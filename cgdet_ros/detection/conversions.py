@@ -16,7 +16,7 @@
 
 from collections.abc import Sequence
 
-from cgdet_core.runtime import Detections, ModelCard
+from cgdet_core.runtime import DetectionCard, Detections
 from std_msgs.msg import Header, MultiArrayDimension, MultiArrayLayout, UInt32MultiArray
 from vision_msgs.msg import (
     Detection2D,
@@ -54,14 +54,14 @@ def to_detection_array(
     return Detection2DArray(header=header, detections=pool[:len(detections)])
 
 
-def to_label_info(card: ModelCard, threshold: float, header: Header) -> LabelInfo:
+def to_label_info(card: DetectionCard, threshold: float, header: Header) -> LabelInfo:
     """Return the latched class map of a model."""
     classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(card.classes)]
     classes.append(VisionClass(class_id=UNLABELED, class_name='unlabeled'))
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
 
 
-def to_vision_info(card: ModelCard, location: str, version: int, header: Header) -> VisionInfo:
+def to_vision_info(card: DetectionCard, location: str, version: int, header: Header) -> VisionInfo:
     """Say which model detects and where its class map is found."""
     return VisionInfo(header=header, method=card.name, database_location=location,
                       database_version=version)

@@ -130,7 +130,7 @@ class DetectorNode(ManagedNode):
             detector = loading.run()
             with self.lock:
                 self._detector = detector
-                self._backend = detector.backend.describe()
+                self._backend = detector.session.describe()
                 for name in settings.cameras:
                     self._cameras.append(
                         Camera(self, name, self._wake, detector.card, settings))
@@ -211,7 +211,7 @@ class DetectorNode(ManagedNode):
             self._cameras = []
             detector, self._detector = self._detector, None
         if detector is not None:
-            detector.backend.close()
+            detector.session.close()
         return_memory()
 
     # Transitions that nobody asks for

@@ -21,7 +21,7 @@ import importlib
 from typing import Any
 
 from cgdet_core.runtime import Detections
-from cgdet_core.runtime.imaging.drawing import captions, COLORS
+from cgdet_core.runtime.detection.drawing import captions, colors
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
@@ -64,9 +64,9 @@ def to_annotations(
     if hasattr(message, 'timestamp'):  # since release 3.2.5
         message.timestamp = header.stamp
     boxes = detections.boxes.tolist()
-    for (x1, y1, x2, y2), label, text in zip(
-            boxes, detections.labels, captions(detections, classes, ids)):
-        blue, green, red = (value / 255 for value in COLORS[label % len(COLORS)])
+    for (x1, y1, x2, y2), text, bgr in zip(
+            boxes, captions(detections, classes, ids), colors(detections)):
+        blue, green, red = (value / 255 for value in bgr)
         color = Color(r=red, g=green, b=blue, a=1.0)
         message.points.append(PointsAnnotation(
             timestamp=header.stamp, type=PointsAnnotation.LINE_LOOP, outline_color=color,

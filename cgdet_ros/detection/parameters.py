@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
-from cgdet_core.runtime import ModelCard
+from cgdet_core.runtime import DetectionCard
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_ros.camera_names import NAME
@@ -195,7 +195,7 @@ def read_model_settings(node: Node) -> ModelSettings:
     return ModelSettings(**values, cameras=tuple(node.get_parameter('cameras').value))
 
 
-def read_settings(node: Node, card: ModelCard | None) -> Settings:
+def read_settings(node: Node, card: DetectionCard | None) -> Settings:
     """Read what may change while running; -1 becomes the threshold it stands for."""
     names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
              'debug_image')

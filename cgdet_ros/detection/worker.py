@@ -64,7 +64,7 @@ class Worker:
         self._settings = settings
         self._recovery = recovery
         self._running = True
-        self._most = min(detector.backend.max_batch, len(cameras))
+        self._most = min(detector.session.max_batch, len(cameras))
         detector.reserve(self._most)
         self._thread = Thread(target=self._run, name='detector', daemon=True)
         self._thread.start()

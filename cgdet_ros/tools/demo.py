@@ -45,10 +45,12 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.predict import source_frames
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.files import check_outputs, write_json
-from cgdet_core.runtime.imaging.drawing import contact_sheet, draw, save_png
-from cgdet_core.runtime.inference.card import load_card, ModelCard
+from cgdet_core.runtime.imaging.drawing import contact_sheet, save_png
+from cgdet_core.runtime.inference.card import load_card
 from cgdet_ros.resources import share_file, use_transport_profile
 from cgdet_ros.tools.collector import Collector, Run
 from cgdet_ros.tools.play import play
@@ -170,7 +172,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
     """Make the bag where none is given, run it, and write table, pictures and video."""
     check_outputs(folders=[output])
     model = Path(options.model) if options.model else share_file('models/thermal.onnx')
-    card = load_card(model)
+    card = load_card(model, DetectionCard)
     bag, truth = _input(options, output, card)
     output.mkdir(parents=True, exist_ok=True)
     run = run_bag(bag, model, EVALUATION_THRESHOLD if truth else card.score_threshold,
@@ -192,7 +194,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
 
 
 def _input(
-    options: argparse.Namespace, output: Path, card: ModelCard,
+    options: argparse.Namespace, output: Path, card: DetectionCard,
 ) -> tuple[Path, dict[int, ImageRecord]]:
     """Return the bag to play and the annotated record of each of its stamps."""
     if options.bag:
@@ -215,7 +217,7 @@ def _input(
     return bag, truth_by_stamp(bag, coco)
 
 
-def summarize(run: Run, truth: dict[int, ImageRecord], card: ModelCard) -> dict[str, Any]:
+def summarize(run: Run, truth: dict[int, ImageRecord], card: DetectionCard) -> dict[str, Any]:
     """Return the demo's numbers: frames, latencies in milliseconds, AP as fractions."""
     stamps = [s for s in run.sent if s in run.received]
     report: dict[str, Any] = {
@@ -244,7 +246,7 @@ def summarize(run: Run, truth: dict[int, ImageRecord], card: ModelCard) -> dict[
 
 def _write_pictures(
     frames: Iterator[tuple[int, NDArray[Any]]], run: Run, truth: dict[int, ImageRecord],
-    card: ModelCard, output: Path,
+    card: DetectionCard, output: Path,
 ) -> None:
     """Write a video of all processed frames and a sheet of twelve of them."""
     thresholds = np.full(len(card.classes), card.score_threshold, np.float32)
@@ -256,8 +258,8 @@ def _write_pictures(
             if stamp not in run.received:
                 continue
             boxes = truth[stamp].boxes if stamp in truth else None
-            picture = draw(frame, run.received[stamp].above(thresholds), card.classes,
-                           card.normalization, boxes)
+            picture = draw_detections(
+                frame, run.received[stamp].above(thresholds), card, boxes)
             if video is None:
                 video = cv2.VideoWriter(
                     str(output / 'detections.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10.0,

@@ -25,7 +25,7 @@ from cgdet_core.detection.checkpoint import load_student, open_model
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
-from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 import numpy as np
 import onnx
 import pytest
@@ -87,18 +87,15 @@ def test_any_number_of_images_where_the_batch_is_open(
     for model in (path, tmp_path / 'half.onnx'):
         if model != path:
             export(path, model, 'fp16')
-        backend = OnnxRuntimeBackend(model, card)
-        assert backend.max_batch > 1 and backend.rows == detector.backend.rows
-        single = OnnxRuntimeBackend(path, card) if model == path else backend
+        session = OnnxRuntimeSession(model, card)
+        assert session.max_batch > 1 and card.top_k == detector.card.top_k
+        single = OnnxRuntimeSession(path, card) if model == path else session
         frames = [read_thermal(r.path) for r in load_coco(scenes).images[:3]]
         for count in (1, 2, 3):
             images = np.concatenate([seen(detector, f) for f in frames[:count]])
-            boxes = np.zeros((count, backend.rows, 4), np.float32)
-            scores = np.zeros((count, backend.rows, len(card.classes)), np.float32)
-            backend.infer(images, boxes, scores)
+            scores = session.run({'images': images})['scores']
             for i in range(count):
-                one = np.zeros_like(scores[:1])
-                single.infer(images[i:i + 1], np.zeros_like(boxes[:1]), one)
+                one = single.run({'images': images[i:i + 1]})['scores']
                 np.testing.assert_allclose(scores[i].max(1), one[0].max(1), atol=1e-3)
 
 
@@ -114,6 +111,9 @@ def test_the_card_describes_the_file(trained: Path, onnx_model: Path) -> None:
     weights = sum(p.numel() for p in student.parameters())
     assert 0.8 * weights < card['parameters'] <= weights
     assert card['gflops'] > 0 and card['training']['recipe']['name'] == 'tiny'
+    assert (card['version'], card['task']) == (2, 'detection')
+    assert card['inputs']['images']['shape'] == [1, 1, 128, 160]
+    assert card['outputs']['boxes']['shape'] == [1, 300, 4]
 
 
 class Malicious:

@@ -25,7 +25,8 @@ from typing import Any
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.deployment.verify import failure, match, Tolerances, verify
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import Detections, Detector, load_card, ModelCard, Normalization
+from cgdet_core.runtime import DetectionCard, Detections, Detector, load_card, Normalization
+from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.inference.card import file_sha256, save_card
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,6 @@ import onnx
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess]
-CARD = ModelCard('stub', ('person', 'car'), (160, 128), Normalization('none'))
 BOXES = np.array([[10, 10, 30, 60], [50, 20, 90, 50], [100, 70, 150, 120]], np.float32)
 SCORES = np.array([[0.9, 0], [0, 0.7], [0, 0.31]], np.float32)
 
@@ -42,13 +42,13 @@ class Fixed:
     """Find the same in every frame."""
 
     max_batch = 1
-    rows = 3
 
     def __init__(self, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
         self.found = boxes, scores
 
-    def infer(self, images: Any, boxes: NDArray[Any], scores: NDArray[Any]) -> None:
-        boxes[0], scores[0] = self.found
+    def run(self, inputs: dict[str, Any], out: dict[str, Any]) -> dict[str, Any]:
+        out['boxes'][0], out['scores'][0] = self.found
+        return out
 
     def describe(self) -> str:
         return 'fixed'
@@ -57,8 +57,9 @@ class Fixed:
 def stub(
     shift: float = 0.0, score: float = 0.0, scale: int = 1, **card: Any,
 ) -> Detector:
-    size = CARD.input_size[0] * scale, CARD.input_size[1] * scale
-    return Detector(replace(CARD, input_size=size, **card),
+    classes = card.pop('classes', ('person', 'car'))
+    return Detector(detection_card('stub', classes, (160 * scale, 128 * scale),
+                                   Normalization('none'), top_k=3, **card),
                     Fixed((BOXES + np.float32(shift)) * scale, SCORES + np.float32(score)))
 
 
@@ -106,11 +107,12 @@ def test_the_precision_of_the_card_sets_the_tolerances() -> None:
 
 def test_worst_frames_come_first() -> None:
     class Once(Fixed):
-        def infer(self, images: Any, boxes: NDArray[Any], scores: NDArray[Any]) -> None:
-            super().infer(images, boxes, scores)
-            boxes[0] += 30 * (images.max() > 0)
+        def run(self, inputs: dict[str, Any], out: dict[str, Any]) -> dict[str, Any]:
+            super().run(inputs, out)
+            out['boxes'][0] += 30 * (inputs['images'].max() > 0)
+            return out
 
-    model = Detector(CARD, Once(BOXES, SCORES))
+    model = Detector(stub().card, Once(BOXES, SCORES))
     shown = [(n, f + 255 * (n == '1.png'), None) for n, f, _ in frames(truth=False)]
     report = verify(model, stub(), [(n, f.astype(np.uint8), t) for n, f, t in shown])
     assert [f['name'] for f in report['worst_frames']] == ['1.png', '0.png', '2.png']
@@ -198,7 +200,7 @@ def perturbed(model: Path, path: Path) -> Path:
             noisy = values + rng.normal(0, 0.3 * values.std(), values.shape)
             weight.CopyFrom(onnx.numpy_helper.from_array(noisy.astype(np.float32), weight.name))
     onnx.save(content, path)
-    save_card(replace(load_card(model), onnx_sha256=file_sha256(path)), path)
+    save_card(replace(load_card(model, DetectionCard), onnx_sha256=file_sha256(path)), path)
     return path
 
 

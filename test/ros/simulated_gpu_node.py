@@ -50,7 +50,7 @@ def slow_monitor(module: Any, cancelled: Any) -> Any:
 
 cudart = Cudart((8, 6))
 monitor, building._monitor = building._monitor, slow_monitor
-Engine.data_type = tensorrt_rtx.DataType.FLOAT
+Engine.data_type, Engine.modes = tensorrt_rtx.DataType.FLOAT, tensorrt_rtx.TensorIOMode
 tensorrt_rtx.Runtime = Runtime
 sys.modules['cuda.bindings'] = SimpleNamespace(runtime=cudart)  # type: ignore[assignment]
 main()

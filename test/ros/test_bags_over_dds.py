@@ -26,7 +26,7 @@ from typing import Any
 from cgdet_core.data.bags.io import read_frames, truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import Detector, load_card
+from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_ros.tools import demo
 from cgdet_ros.tools.collector import Run as Collected
@@ -68,7 +68,7 @@ def test_the_node_equals_the_offline_evaluation(
         found = run.received[frame.stamp_ns]
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
-    card = load_card(onnx_model)
+    card = load_card(onnx_model, DetectionCard)
     report = summarize(run, truth_by_stamp(bag, load_coco(scenes, None, card.classes)), card)
     result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', scenes,
                        '--json', tmp_path / 'o.json')

@@ -18,7 +18,8 @@ import json
 from pathlib import Path
 import sys
 
-from cgdet_core.runtime import Detections, ModelCard, Normalization
+from cgdet_core.runtime import Detections, Normalization
+from cgdet_core.runtime.detection.card import detection_card
 from cgdet_ros.detection.conversions import to_detection_array, to_label_info, to_vision_info
 from cgdet_ros.tools.collector import from_message
 import numpy as np
@@ -28,7 +29,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 ROOT = Path(__file__).resolve().parents[2]
-CARD = ModelCard('m', ('person', 'bicycle', 'car'), (640, 512), Normalization())
+CARD = detection_card('m', ('person', 'bicycle', 'car'), (640, 512), Normalization())
 
 
 def header() -> Header:

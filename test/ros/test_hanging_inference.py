@@ -76,19 +76,19 @@ def test_the_way_out_does_not_wait_for_it(
 
 
 class Gate:
-    """A model's backend that lets no inference through while it is closed."""
+    """A model's session that lets no inference through while it is closed."""
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
+    def __init__(self, session: Any) -> None:
+        self._session = session
         self.open, self.entered = Event(), Event()
 
-    def infer(self, *arrays: Any) -> None:
+    def run(self, *arrays: Any) -> Any:
         self.entered.set()
         self.open.wait()
-        self._backend.infer(*arrays)
+        return self._session.run(*arrays)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+        return getattr(self._session, name)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def wait(condition: Callable[[], object]) -> None:
 def test_a_worker_that_returns_late_is_not_heard_of(node: DetectorNode) -> None:
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     old, worker = node._detector, node._worker
-    gate = old.backend = Gate(old.backend)
+    gate = old.session = Gate(old.session)
     camera, = node._cameras
     published: list[int] = []
     publish = camera._detections.publish

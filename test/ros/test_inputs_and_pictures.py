@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from cgdet_core.runtime import Detections, load_card
+from cgdet_core.runtime import DetectionCard, Detections, load_card
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_ros.detection.camera import Camera, Handover
 from cgdet_ros.detection.parameters import ModelSettings, Settings
@@ -179,7 +179,7 @@ def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: 
     try:
         node = rclpy.create_node('picture')
         settings = Settings(0.0, 2.0, 10, False, True, Crop(), np.array([0.3]))
-        camera = Camera(node, '', Handover(), load_card(toy), ModelSettings(
+        camera = Camera(node, '', Handover(), load_card(toy, DetectionCard), ModelSettings(
             str(toy), 'auto', 1, 'raw', False, 1.0, ('',)))
         node.create_subscription(Image, 'debug_image', lambda _: None, 10)
         end = monotonic() + 20

@@ -19,7 +19,9 @@ from pathlib import Path
 import sys
 
 from cgdet_core.runtime import Detections, Normalization
-from cgdet_core.runtime.imaging.drawing import COLORS, draw
+from cgdet_core.runtime.detection.card import detection_card
+from cgdet_core.runtime.detection.drawing import draw_detections
+from cgdet_core.runtime.imaging.drawing import COLORS
 from cgdet_core.runtime.imaging.message import view_pixels
 from cgdet_ros.detection.overlay import annotations_type, to_annotations, to_debug_image
 import numpy as np
@@ -52,8 +54,8 @@ def needs_foxglove() -> None:
 
 
 def test_the_debug_image_is_the_picture(header: Header) -> None:
-    picture = draw(np.zeros((64, 80), np.uint16), FOUND, CLASSES, Normalization('none'),
-                   ids=('7', ''))
+    card = detection_card('m', CLASSES, (64, 64), Normalization('none'))
+    picture = draw_detections(np.zeros((64, 80), np.uint16), FOUND, card, ids=('7', ''))
     message = deserialize_message(serialize_message(to_debug_image(picture, header)), Image)
     assert message.header == header and message.encoding == 'bgr8' and message.step == 240
     np.testing.assert_array_equal(view_pixels(message), picture)

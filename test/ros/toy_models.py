@@ -16,8 +16,9 @@
 
 from pathlib import Path
 
+from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.runtime.inference.card import file_sha256, ModelCard, save_card
+from cgdet_core.runtime.inference.card import BATCH, file_sha256, save_card
 import numpy as np
 import pytest
 
@@ -91,8 +92,9 @@ def write_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
     checker.check_model(model)
     save(model, path)
-    save_card(ModelCard(path.stem, classes, (SIZE, SIZE), Normalization('none'),
-                        onnx_sha256=file_sha256(path)), path)
+    save_card(detection_card(path.stem, classes, (SIZE, SIZE), Normalization('none'), top_k=4,
+                             batch=batch if isinstance(batch, int) else BATCH,
+                             onnx_sha256=file_sha256(path)), path)
     return path
 
 

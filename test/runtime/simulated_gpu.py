@@ -32,7 +32,7 @@ class cudaError_t(IntEnum):
 
 
 class Cudart:
-    """Count what is allocated; fail where told to."""
+    """Count what is allocated; fail where a test says so."""
 
     cudaError_t = cudaError_t
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
@@ -134,7 +134,7 @@ class Context:
     def __init__(self, cudart: Cudart, session: onnxruntime.InferenceSession) -> None:
         self.cudart, self.session = cudart, session
         self.addresses: dict[str, int] = {}
-        self.shape = session.get_inputs()[0].shape
+        self.shapes = {i.name: tuple(i.shape) for i in session.get_inputs()}
         self.changes = 0
         self.good = True
         cudart.alive.append('context')
@@ -147,43 +147,48 @@ class Context:
         return address in self.cudart.memory
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shape = shape
+        self.shapes[name] = shape
         self.changes += 1
         return shape[0] <= 16
 
     def execute_async_v3(self, stream: int) -> bool:
-        shape, changes, this = list(self.shape), self.changes, ref(self)
+        shapes, changes, this = dict(self.shapes), self.changes, ref(self)
 
         def run() -> None:
             context = this()  # as on a GPU, a graph does not keep it
             assert context is not None, 'the context went before its graph'
             assert changes == context.changes, 'the context changed under its graph'
-            images = context.array('images', shape)
-            outputs = context.session.run(['boxes', 'scores'], {'images': images})
-            for name, value in zip(('boxes', 'scores'), outputs):
-                context.array(name, value.shape)[:] = value
+            names = [o.name for o in context.session.get_outputs()]
+            outputs = context.session.run(names, {
+                name: context.array(name, shape, np.float32) for name, shape in shapes.items()})
+            for name, value in zip(names, outputs):
+                context.array(name, value.shape, value.dtype)[:] = value
 
         self.cudart.do(run)
         return self.good
 
-    def array(self, name: str, shape: Any) -> Any:
+    def array(self, name: str, shape: Any, dtype: Any) -> Any:
         address = self.addresses[name]
-        block = (ctypes.c_float * int(np.prod(shape))).from_address(address)
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        block = (ctypes.c_byte * size).from_address(address)
         assert ctypes.sizeof(block) <= len(self.cudart.memory[address])
-        return np.ctypeslib.as_array(block).reshape(shape)
+        return np.ctypeslib.as_array(block).view(dtype).reshape(shape)
 
 
 class Engine:
     """An "engine" is the ONNX file itself."""
 
-    num_io_tensors = 3
-    data_type = 'float'
+    data_type: Any = 'float'  # of all tensors but those of integers
+    modes: Any = SimpleNamespace(INPUT='input', OUTPUT='output')
     most_contexts = 100  # that there is memory for
 
     def __init__(self, cudart: Cudart, payload: bytes) -> None:
         self.session = onnxruntime.InferenceSession(payload, providers=['CPUExecutionProvider'])
         self.tensors = {t.name: [d if isinstance(d, int) else -1 for d in t.shape]
                         for t in self.session.get_inputs() + self.session.get_outputs()}
+        self.inputs = [t.name for t in self.session.get_inputs()]
+        self.integers = [t.name for t in self.session.get_outputs() if 'int64' in t.type]
+        self.num_io_tensors = len(self.tensors)
         self.cudart, self.contexts = cudart, WeakSet[Context]()
         self.config = RuntimeConfig()
 
@@ -193,8 +198,11 @@ class Engine:
     def get_tensor_shape(self, name: str) -> list[int]:
         return self.tensors[name]
 
-    def get_tensor_dtype(self, name: str) -> str:
-        return self.data_type
+    def get_tensor_dtype(self, name: str) -> Any:
+        return 'int64' if name in self.integers else self.data_type
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return self.modes.INPUT if name in self.inputs else self.modes.OUTPUT
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [(n, *self.tensors[name][1:]) for n in (1, 4, 16)]
@@ -256,6 +264,6 @@ def module(cudart: Cudart, engines: list[Engine]) -> Any:
     members = {name: name for name in ('CURRENT', 'SM86', 'SM87')}
     return SimpleNamespace(
         Builder=object, Runtime=Runtime, ILogger=ILogger, __version__='10.3.0',
-        DataType=SimpleNamespace(FLOAT='float'),
+        DataType=SimpleNamespace(FLOAT='float', INT64='int64'), TensorIOMode=Engine.modes,
         ComputeCapability=SimpleNamespace(__members__=members),
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE='whole'))

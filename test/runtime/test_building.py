@@ -19,12 +19,12 @@ import shutil
 import threading
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime import DetectionCard, load_card, ModelCard
 from cgdet_core.runtime.tensorrt import building
 from cgdet_core.runtime.tensorrt.building import build_engine, engine_key, load_tensorrt, TensorRT
 from cgdet_core.runtime.tensorrt.cache import EngineCache, log_progress, obtain
 import pytest
-from toy_model import write_toy
+from toy_model import write_toy, write_tracker
 
 MODELS = sorted((Path(__file__).resolve().parents[2] / 'models').glob('*.onnx'))
 SHIPPED = MODELS[0]
@@ -58,12 +58,22 @@ def test_fixed_and_open_batches_build(
     assert build_engine(rtx, write_toy(tmp_path / 'toy.onnx', batch), ('sm86',), quiet)
 
 
+@pytest.mark.parametrize('batch', [1, 'batch'])
+def test_several_inputs_build_whatever_they_are_called(
+    rtx: TensorRT, tmp_path: Path, batch: int | str,
+) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx', batch)
+    key = engine_key(rtx, load_card(model, ModelCard), ('sm86',), 'RTX 3090')
+    assert key.inputs == {'target': (1, 1, 8, 8), 'search': (batch, 1, 16, 16)}
+    assert build_engine(rtx, model, ('sm86',), quiet)
+
+
 def test_the_cache_keeps_what_the_builder_gives(rtx: TensorRT, tmp_path: Path) -> None:
     model, cache = write_toy(tmp_path / 'toy.onnx'), EngineCache(tmp_path / 'cache')
     builds = []
 
     def start(targets: tuple[str, ...]) -> bytes:
-        key = engine_key(rtx, load_card(model), targets, 'left out')
+        key = engine_key(rtx, load_card(model, DetectionCard), targets, 'left out')
         return obtain(cache, key, model,
                       lambda: builds.append(targets) or build_engine(rtx, model, targets, quiet),
                       bytes, log_progress())[0]
@@ -76,10 +86,10 @@ def test_the_cache_keeps_what_the_builder_gives(rtx: TensorRT, tmp_path: Path) -
 
 
 def test_the_key_names_the_gpu_only_where_it_matters(rtx: TensorRT) -> None:
-    card = load_card(SHIPPED)
+    card = load_card(SHIPPED, DetectionCard)
     key = engine_key(rtx, card, ('sm86',), 'RTX 3090')
-    assert (key.gpu, key.flavor, key.version) == ('', 'tensorrt_rtx', rtx.version)
-    assert key.onnx_sha256 == card.onnx_sha256 and key.shape == (1, 512, 640)
+    assert (key.gpu, key.backend, key.version) == ('', 'tensorrt_rtx', rtx.version)
+    assert key.onnx_sha256 == card.onnx_sha256 and key.inputs == {'images': (1, 1, 512, 640)}
     full = TensorRT('tensorrt', '10.3.0', rtx.module)
     assert engine_key(full, card, ('sm87',), 'Orin').gpu == 'Orin'
 

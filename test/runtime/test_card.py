@@ -20,9 +20,17 @@ from pathlib import Path
 import shutil
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import Detector, load_card, ModelCard, Normalization
-from cgdet_core.runtime.inference.card import card_path, save_card
+from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard, Normalization
+from cgdet_core.runtime.detection.card import detection_card
+from cgdet_core.runtime.inference.card import (
+    card_path,
+    file_sha256,
+    read_card,
+    save_card,
+    TensorSpec,
+)
 import pytest
+from toy_model import write_toy
 
 
 @pytest.fixture
@@ -38,54 +46,165 @@ def change(model: Path, **values: object) -> None:
 
 
 def test_round_trip(pair: Path) -> None:
-    card = load_card(pair)
-    assert ModelCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+    card = load_card(pair, DetectionCard)
+    assert DetectionCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
     assert card.classes == ('person', 'bicycle', 'car')
     assert card.normalization == Normalization()
+    assert (card.input_size, card.channels, card.top_k) == ((160, 128), 1, 300)
+    assert card.inputs['images'].shape == (1, 1, 128, 160)
+    save_card(card, pair)
+    assert load_card(pair, DetectionCard) == card
+
+
+def spec(*shape: object, dtype: str = 'float32', layout: str | None = None) -> dict:
+    known = {4: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
+             3: 'N, K, (x1, y1, x2, y2) in input pixels'}
+    return {'shape': shape, 'dtype': dtype, 'layout': layout or known[len(shape)]}
 
 
 @pytest.mark.parametrize(('values', 'words'), [
     ({'onnx_sha256': 'ab' * 32}, 'belongs to another file'),
-    ({'input_size': [160, 100]}, 'multiples of 32'),
+    ({'inputs': {'images': spec(1, 1, 100, 160)}}, 'multiples of 32'),
+    ({'inputs': {'images': spec(1, 2, 128, 160)}}, 'channels must be 1'),
+    ({'inputs': {'images': spec(1, 1, -128, 160)}}, 'positive integers'),
+    ({'inputs': {'images': spec(1, 'batch', 128, 160)}}, 'the first may be "batch"'),
+    ({'inputs': {'images': spec(1, 1, 128.0, 160)}}, 'positive integers'),
+    ({'inputs': {'images': spec(1, 1, 128, 160, dtype='double')}}, 'dtype must be one of'),
+    ({'inputs': {'images': spec(1, 1, 128, 160, dtype='float16')}}, 'images must be .*float32'),
+    ({'inputs': {'picture': spec(1, 1, 128, 160)}}, 'has the input images'),
+    ({'inputs': {'images': {'shape': [1], 'dtype': 'float32'}}}, "'layout' is missing"),
+    ({'inputs': {}}, 'must not be empty'),
+    ({'outputs': {'boxes': spec(1, 300, 4)}}, 'has the input images and the outputs boxes'),
     ({'normalization': {'kind': 'magic'}}, 'magic'),
-    ({'normalization': {}}, "did you mean 'normalization'"),
+    ({'normalization': {'low_kelvin': float('nan')}}, 'low_kelvin must be a finite number'),
+    ({'normalization': {'high_percentile': '99'}}, 'high_percentile must be a finite number'),
     ({'precision': 'fp4'}, 'precision'),
     ({'onnx_sha256': None}, 'onnx_sha256 must be text'),
+    ({'name': 5}, 'name must be text'),
     ({'classes': []}, 'classes'),
-    ({'version': 99}, 'version'),
+    ({'classes': 'person'}, 'classes'),
+    ({'classes': ['person']}, r'scores must be \(1, 300, 1\) float32'),
+    ({'score_threshold': '0.3'}, 'score_threshold must be a number from 0 to 1'),
+    ({'score_threshold': float('nan')}, 'score_threshold must be a number from 0 to 1'),
+    ({'iou_threshold': 0}, 'iou_threshold must be a number above 0 to 1'),
+    ({'max_detections': 1.5}, 'max_detections must be a positive whole number'),
+    ({'max_detections': True}, 'max_detections must be a positive whole number'),
+    ({'parameters': -1}, 'parameters must be'),
+    ({'gflops': float('inf')}, 'gflops must be'),
+    ({'training': 'much'}, 'training must be a record'),
     ({'letterbox': 'center'}, 'letterbox'),
+    ({'version': 99}, 'of version 99 and this package reads up to 2; update the package'),
+    ({'version': 0}, 'version must be 2'),
+    ({'task': 'tracking'}, 'm.onnx is a tracking model, not a detection model'),
+    ({'task': None}, 'is a None model, not a detection model'),
 ])
 def test_a_wrong_entry_is_named(pair: Path, values: dict, words: str) -> None:
     change(pair, **values)
     with pytest.raises(UserError, match=words):
-        load_card(pair)
+        load_card(pair, DetectionCard)
 
 
-@pytest.mark.parametrize('values', [{'input_size': [320, 256]}, {'classes': ['person']}])
-def test_a_card_of_other_shapes_does_not_open(pair: Path, values: dict) -> None:
-    change(pair, **values)
-    with pytest.raises(UserError, match='does not fit its card'):
+def test_a_misspelt_entry_is_named(pair: Path) -> None:
+    change(pair, normalisation={})
+    with pytest.raises(UserError, match="did you mean 'normalization'"):
+        load_card(pair, DetectionCard)
+
+
+def test_boxes_of_another_layout_are_not_misread(pair: Path) -> None:
+    outputs = json.loads(card_path(pair).read_text())['outputs']
+    outputs['boxes']['layout'] = 'N, K, (center x, center y, width, height) in input pixels'
+    change(pair, outputs=outputs)
+    with pytest.raises(UserError, match=r"must be .*'N, K, \(x1, y1, x2, y2\) in input pixels'"):
+        load_card(pair, DetectionCard)
+
+
+def test_a_card_of_other_shapes_does_not_open(pair: Path) -> None:
+    change(pair, inputs={'images': spec(1, 1, 256, 320)})
+    with pytest.raises(UserError, match='does not fit its card.*256, 320.*128, 160'):
         Detector.load(pair)
+
+
+def test_a_card_of_version_1_is_read(tmp_path: Path) -> None:
+    model = write_toy(tmp_path / 'm.onnx')
+    values = json.loads((Path(__file__).parent / 'card_version_1.json').read_text())
+    card_path(model).write_text(json.dumps({**values, 'onnx_sha256': file_sha256(model)}))
+    card = load_card(model, DetectionCard)
+    normalization = Normalization('window', kelvin_per_count=0.04)
+    assert (card.version, card.task, card.name, card.precision) == (2, 'detection', 'old', 'fp16')
+    assert card.classes == ('person', 'car') and card.normalization == normalization
+    assert card.inputs == {'images': TensorSpec(
+        (1, 1, 512, 640), 'float32',
+        'N, 1, H, W: thermal values in [0, 1] as normalization makes them')}
+    assert card.outputs == {
+        'boxes': TensorSpec((1, 300, 4), 'float32', 'N, K, (x1, y1, x2, y2) in input pixels'),
+        'scores': TensorSpec((1, 300, 2), 'float32',
+                             'N, K, the score in [0, 1] of each of the classes')}
+    assert (card.input_size, card.channels, card.top_k) == ((640, 512), 1, 300)
+    assert (card.score_threshold, card.iou_threshold, card.max_detections) == (0.25, 0.5, 50)
+    assert (card.parameters, card.gflops, card.accuracy) == (2273923, 6.36, {'AP50': 0.66})
+    recipe = {'name': 'old', 'data': {'train': 'a.json', 'license': 'ours'}}
+    assert card.training == {'recipe': recipe, 'license': 'ours',
+                             'init': {'recipe': recipe, 'license': 'ours'}}
+    save_card(card, model)
+    assert json.loads(card_path(model).read_text())['version'] == 2
+    assert load_card(model, DetectionCard) == card
+
+
+@pytest.mark.parametrize(('values', 'words'), [
+    ({'input_sise': [64, 64]}, "did you mean 'input_size'"), ({'top_k': 'many'}, 'not supported'),
+    ({'score_threshold': None}, 'score_threshold must be a number')])
+def test_a_wrong_entry_of_version_1_is_named(tmp_path: Path, values: dict, words: str) -> None:
+    model = write_toy(tmp_path / 'm.onnx')
+    old = json.loads((Path(__file__).parent / 'card_version_1.json').read_text())
+    card_path(model).write_text(json.dumps(old | values))
+    with pytest.raises(UserError, match=words):
+        load_card(model, DetectionCard)
+
+
+def test_version_1_of_a_small_model_or_a_checkpoint() -> None:
+    old = json.loads((Path(__file__).parent / 'card_version_1.json').read_text())
+    card = DetectionCard.from_dict({**old, 'input_size': [96, 64], 'onnx_sha256': '',
+                                    'channels': 3})
+    assert card.inputs['images'].shape == ('batch', 3, 64, 96)
+    assert card.top_k == 8 * 12 + 4 * 6 + 2 * 3, 'no more boxes than cells'
+    assert card == detection_card(
+        'old', ('person', 'car'), (96, 64), card.normalization, 3, 126, **{
+            k: getattr(card, k) for k in (
+                'precision', 'parameters', 'gflops', 'training', 'accuracy', 'score_threshold',
+                'iou_threshold', 'max_detections')})
+    with pytest.raises(UserError, match='is a detection model, not a flying model'):
+        read_card(old, FlyingCard, 'm.onnx')
+
+
+class FlyingCard(ModelCard):
+    TASK = 'flying'
+
+
+def test_a_fixed_batch(pair: Path) -> None:
+    card = detection_card('m', ('person',), (64, 64), Normalization())
+    assert card.inputs['images'].shape == ('batch', 1, 64, 64)
+    fixed = card.with_batch(2)
+    assert fixed.inputs['images'].shape == (2, 1, 64, 64)
+    assert {s.shape[0] for s in fixed.outputs.values()} == {2} and fixed.with_batch(3) == fixed
 
 
 def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
-        load_card(tmp_path / 'no.onnx')
+        load_card(tmp_path / 'no.onnx', DetectionCard)
     card_path(pair).write_text('{"name": ')
     with pytest.raises(UserError, match='not valid'):
-        load_card(pair)
+        load_card(pair, DetectionCard)
     card_path(pair).write_text('[' * 200_000)
     with pytest.raises(UserError, match='not valid'):
-        load_card(pair)
+        load_card(pair, DetectionCard)
     card_path(pair).unlink()
     with pytest.raises(UserError, match='no card'):
-        load_card(pair)
+        load_card(pair, DetectionCard)
 
 
 def test_a_file_that_is_no_onnx_does_not_open(pair: Path) -> None:
-    card = load_card(pair)
+    card = load_card(pair, DetectionCard)
     pair.write_bytes(b'not a network')
-    from cgdet_core.runtime.inference.card import file_sha256
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
     with pytest.raises(UserError, match='cannot|can load'):
         Detector.load(pair)

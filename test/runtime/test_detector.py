@@ -19,7 +19,7 @@ from pathlib import Path
 import shutil
 
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.runtime import Detector, load_card, Normalization
+from cgdet_core.runtime import DetectionCard, Detector, load_card, Normalization
 from cgdet_core.runtime.imaging.normalization import KINDS
 from cgdet_core.runtime.inference.card import save_card
 import numpy as np
@@ -63,7 +63,8 @@ def test_a_model_of_every_normalization_loads(
     onnx_model: Path, tmp_path: Path, kind: str,
 ) -> None:
     model = Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
-    save_card(replace(load_card(onnx_model), normalization=Normalization(kind)), model)
+    card = load_card(onnx_model, DetectionCard)
+    save_card(replace(card, normalization=Normalization(kind)), model)
     assert Detector.load(model).card.normalization.kind == kind
 
 

@@ -15,13 +15,23 @@
 """Engine files: what is written comes back; anything else is refused with a reason."""
 
 from dataclasses import replace
+import hashlib
+import json
 import os
 from pathlib import Path
 
-from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineKey, read_engine, write_engine
+from cgdet_core.runtime.tensorrt.cache import EngineCache, log_progress, obtain
+from cgdet_core.runtime.tensorrt.engine_file import (
+    Damaged,
+    EngineKey,
+    Foreign,
+    read_engine,
+    write_engine,
+)
 import pytest
 
-KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16', (1, 512, 640))
+KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16',
+                {'images': (1, 1, 512, 640)})
 
 
 @pytest.fixture
@@ -36,6 +46,29 @@ def test_what_is_written_comes_back(engine: Path) -> None:
     assert (found.key, found.model) == (KEY, 'thermal')
     assert found.payload == bytes(range(256)) * 8
     assert [p.name for p in engine.parent.iterdir()] == ['thermal.engine']
+
+
+def test_what_has_open_batches_and_several_inputs_comes_back(tmp_path: Path) -> None:
+    key = replace(KEY, inputs={'target': ('batch', 3, 8, 8), 'search': ('batch', 3, 16, 16)})
+    write_engine(tmp_path / 'a.engine', key, 'tracker', b'engine')
+    assert read_engine(tmp_path / 'a.engine', key).key == key
+
+
+def test_an_engine_of_the_first_release_still_serves(tmp_path: Path) -> None:
+    header = json.dumps({
+        'model': 'thermal', 'onnx_sha256': 'ab' * 32, 'flavour': 'tensorrt', 'version': '10.3.0',
+        'targets': ['sm87'], 'gpu': 'Orin', 'precision': 'fp16', 'shape': [1, 512, 640],
+        'batches': [1, 4, 16], 'kind': 'engine', 'build': 1}).encode()
+    content = b'CGDETENG' + len(header).to_bytes(4, 'little') + header + b'compiled'
+    path = tmp_path / 'thermal-0123456789abcdef.engine'
+    path.write_bytes(content + hashlib.sha256(content).digest())
+    found = read_engine(path, KEY)
+    assert (found.key, found.model, found.payload) == (KEY, 'thermal', b'compiled')
+    served, _ = obtain(EngineCache(tmp_path), KEY, Path('thermal.onnx'),
+                       lambda: pytest.fail('it was built again'), bytes, log_progress())
+    assert served == b'compiled'
+    with pytest.raises(Foreign, match='inputs is images'):
+        read_engine(path, replace(KEY, inputs={'images': (1, 1, 256, 320)}))
 
 
 @pytest.mark.parametrize('length', [0, 3, 8, 11, 12, 100, 400, -33, -32, -1])
@@ -66,7 +99,8 @@ def test_a_later_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize('change', [
     {'targets': None}, {'targets': 5}, {'targets': (['sm87'],)}, {'targets': ({},)},
-    {'shape': 'abc'}, {'precision': None}, {'build': '1'}])
+    {'inputs': 'abc'}, {'inputs': {'images': 'abc'}}, {'inputs': {'images': (1, 'batch')}},
+    {'precision': None}, {'build': '1'}])
 def test_a_header_with_other_types_is_damaged(tmp_path: Path, change: dict) -> None:
     path = tmp_path / 'a.engine'
     write_engine(path, replace(KEY, **change), 'thermal', b'engine')
@@ -114,12 +148,13 @@ def test_pipes_and_folders_do_not_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('change', 'words'), [
     ({'onnx_sha256': 'cd' * 32}, 'onnx_sha256 is abababababab, not cdcdcdcdcdcd'),
-    ({'flavor': 'tensorrt_rtx'}, 'flavor is tensorrt, not tensorrt_rtx'),
+    ({'backend': 'tensorrt_rtx'}, 'backend is tensorrt, not tensorrt_rtx'),
     ({'version': '10.7.0'}, 'version is 10.3.0, not 10.7.0'),
     ({'targets': ('sm86',)}, 'targets is sm87, not sm86'),
     ({'gpu': 'Thor'}, 'gpu is Orin, not Thor'),
     ({'precision': 'int8'}, 'precision is fp16, not int8'),
-    ({'shape': (1, 256, 320)}, r'shape is 1\+512\+640, not 1\+256\+320'),
+    ({'inputs': {'images': (1, 1, 256, 320)}},
+     r'inputs is images 1\+1\+512\+640, not images 1\+1\+256\+320'),
     ({'batches': (1, 1, 2)}, 'batches is'),
     ({'kind': 'kernels'}, 'kind is engine'),
     ({'build': 99}, 'build is'),

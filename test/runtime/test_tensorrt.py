@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-The TensorRT backend: its logic on a simulated GPU, its calls against the real CUDA bindings.
+The TensorRT session: its logic on a simulated GPU, its calls against the real CUDA bindings.
 
 What a real GPU does is tested only where there is one (marker gpu).
 """
@@ -27,18 +27,18 @@ from typing import Any
 from cgdet_core.cli import engines as cli_engines
 from cgdet_core.deployment import verify as evaluation_verify
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import load_card
-from cgdet_core.runtime.inference.choice import open_backend
-from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeBackend
+from cgdet_core.runtime import DetectionCard, load_card, ModelCard
+from cgdet_core.runtime.inference.choice import open_session
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 from cgdet_core.runtime.tensorrt import session as tensorrt
 from cgdet_core.runtime.tensorrt.building import tensorrt_logger
 from cgdet_core.runtime.tensorrt.cache import EngineCache
 from cgdet_core.runtime.tensorrt.cuda import Cuda, CudaError
-from cgdet_core.runtime.tensorrt.session import SIZES, TensorRTBackend
+from cgdet_core.runtime.tensorrt.session import SIZES, TensorRTSession
 import numpy as np
 import pytest
 from simulated_gpu import Context, cudaError_t, Cudart, Engine, module
-from toy_model import write_toy
+from toy_model import write_toy, write_tracker
 
 
 class Machine:
@@ -60,8 +60,10 @@ class Machine:
         self.built.append(self.payload(model))
         return self.built[-1]
 
-    def open(self, model: Path, name: str = 'tensorrt') -> Any:
-        return open_backend(model, load_card(model), name, cache=self.cache)
+    def open(
+        self, model: Path, name: str = 'tensorrt', kind: type[ModelCard] = DetectionCard,
+    ) -> Any:
+        return open_session(model, load_card(model, kind), name, cache=self.cache)
 
 
 @pytest.fixture
@@ -71,11 +73,16 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     tensorrt_logger.cache_clear()
 
 
-def outputs(backend: Any, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def reference_of(model: Path) -> OnnxRuntimeSession:
+    return OnnxRuntimeSession(model, load_card(model, DetectionCard))
+
+
+def outputs(session: Any, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     images = np.random.default_rng(seed).random((count, 1, 64, 64), np.float32)
-    boxes = np.full((count, backend.rows, 4), -1, np.float32)
-    scores = np.full((count, backend.rows, 3), -1, np.float32)
-    backend.infer(images, boxes, scores)
+    boxes = np.full((count, 4, 4), -1, np.float32)
+    scores = np.full((count, 4, 3), -1, np.float32)
+    found = session.run({'images': images}, {'boxes': boxes, 'scores': scores})
+    assert found['boxes'] is boxes and found['scores'] is scores
     return boxes, scores
 
 
@@ -89,41 +96,41 @@ def test_it_gives_what_onnx_runtime_gives(
     if not capture:
         machine.cudart.failing['cudaGraphInstantiate'] = \
             cudaError_t.cudaErrorStreamCaptureUnsupported
-    backend, reference = machine.open(model, name), OnnxRuntimeBackend(model, load_card(model))
-    assert backend.max_batch == (16 if batch == 'n' else batch) and backend.rows == reference.rows
+    session, reference = machine.open(model, name), reference_of(model)
+    assert session.max_batch == (16 if batch == 'n' else batch)
     for seed, count in enumerate((1, 3, 3, 1, 16) if batch == 'n' else (batch,) * 3):
         assert isinstance(count, int)
-        for a, b in zip(outputs(backend, count, seed), outputs(reference, count, seed)):
+        for a, b in zip(outputs(session, count, seed), outputs(reference, count, seed)):
             np.testing.assert_array_equal(a, b)
     graphs = capture and name == 'tensorrt'
     assert (machine.cudart.launches > 0) == graphs
-    assert ('with CUDA graph' in backend.describe()) == (graphs or name == 'tensorrt_rtx')
-    assert 'Orin (sm87)' in backend.describe()
+    assert ('with CUDA graph' in session.describe()) == (graphs or name == 'tensorrt_rtx')
+    assert 'Orin (sm87)' in session.describe()
 
 
 def test_everything_is_freed(machine: Machine, tmp_path: Path) -> None:
-    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    session = machine.open(write_toy(tmp_path / 'toy.onnx'))
     assert machine.cudart.memory
     assert sorted(machine.cudart.alive) == ['context', 'graph', 'stream']
-    backend.close()
-    backend.close()
+    session.close()
+    session.close()
     assert not machine.cudart.memory and not machine.cudart.alive
-    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
-    del backend
+    session = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    del session
     assert not machine.cudart.memory and not machine.cudart.alive
 
 
 def run_batches(machine: Machine, model: Path, batches: Sequence[int], name: str) -> int:
     """Run batches, compare them with ONNX Runtime, and give how many were graphs."""
-    backend, reference = machine.open(model, name), OnnxRuntimeBackend(model, load_card(model))
+    session, reference = machine.open(model, name), reference_of(model)
     before = machine.cudart.launches
     for seed, count in enumerate(batches):
-        for a, b in zip(outputs(backend, count, seed), outputs(reference, count, seed)):
+        for a, b in zip(outputs(session, count, seed), outputs(reference, count, seed)):
             np.testing.assert_array_equal(a, b)
     graphs = machine.cudart.launches - before
     contexts = machine.cudart.alive.count('context')
     assert contexts <= min(SIZES if graphs else 1, machine.engines[-1].most_contexts)
-    backend.close()
+    session.close()
     assert not machine.cudart.memory and not machine.cudart.alive
     return graphs
 
@@ -159,7 +166,7 @@ def test_a_gpu_without_memory_for_any_context_is_a_sentence(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Engine, 'most_contexts', 0)
-    with pytest.raises(UserError, match='cannot run .* gives no execution context'):
+    with pytest.raises(UserError, match='cannot run .* returns no execution context'):
         machine.open(write_toy(tmp_path / 'toy.onnx'))
     assert not machine.cudart.memory and not machine.cudart.alive
 
@@ -181,20 +188,20 @@ def test_a_run_that_cannot_be_captured_leaks_no_graph(
 ) -> None:
     monkeypatch.setattr(Context, 'execute_async_v3', lambda self, stream: (
         self.cudart.captured is None))
-    backend = machine.open(write_toy(tmp_path / 'toy.onnx'))
-    assert 'without CUDA graph' in backend.describe()
+    session = machine.open(write_toy(tmp_path / 'toy.onnx'))
+    assert 'without CUDA graph' in session.describe()
     assert sorted(machine.cudart.alive) == ['context', 'stream']
 
 
 def test_a_failing_run_is_a_cuda_error(machine: Machine, tmp_path: Path) -> None:
-    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'tensorrt_rtx')
+    session = machine.open(write_toy(tmp_path / 'toy.onnx'), 'tensorrt_rtx')
     context, = machine.engines[0].contexts
     context.good = False
     with pytest.raises(CudaError, match='could not run'):
-        outputs(backend, 1)
+        outputs(session, 1)
 
 
-def test_the_engine_is_built_once_and_anew_when_tensorrt_rejects_it(
+def test_the_engine_is_built_once_and_again_when_tensorrt_rejects_it(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level('INFO', 'cgdet_core.runtime')
@@ -204,7 +211,8 @@ def test_the_engine_is_built_once_and_anew_when_tensorrt_rejects_it(
     assert len(machine.built) == 1
     path, = machine.cache.files()
     machine.cache.keep(tensorrt.engine_key(
-        tensorrt.load_tensorrt('tensorrt'), load_card(model), ('sm87',), 'Orin'), model, b'bad')
+        tensorrt.load_tensorrt('tensorrt'), load_card(model, DetectionCard), ('sm87',), 'Orin'),
+        model, b'bad')
     assert machine.cache.files() == [path]
     machine.open(model)
     assert len(machine.built) == 2 and 'magic tag does not match' in caplog.text
@@ -225,6 +233,39 @@ def test_an_engine_that_does_not_fit_the_card_is_a_sentence(
     with pytest.raises(UserError, match='does not fit its card'):
         machine.open(write_toy(tmp_path / 'toy.onnx'))
     assert not machine.cudart.memory
+
+
+@pytest.mark.parametrize('name', ['tensorrt', 'tensorrt_rtx'])
+@pytest.mark.parametrize('batch', [1, 'batch'])
+def test_it_runs_a_network_of_another_task(
+    machine: Machine, tmp_path: Path, name: str, batch: int | str,
+) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx', batch)
+    session = machine.open(model, name, ModelCard)
+    reference = OnnxRuntimeSession(model, load_card(model, ModelCard))
+    assert session.max_batch == (16 if batch == 'batch' else 1)
+    rng = np.random.default_rng(0)
+    for count in (1, 3, 3, 2) if batch == 'batch' else (1, 1, 1):
+        inputs = {'target': rng.random((1, 1, 8, 8), np.float32),
+                  'search': rng.random((count, 1, 16, 16), np.float32)}
+        found, wanted = session.run(inputs), reference.run(inputs)
+        filled = session.run(inputs, {k: np.zeros_like(v) for k, v in wanted.items()})
+        assert found.keys() == wanted.keys() and found['place'].dtype == np.int64
+        for key in wanted:
+            np.testing.assert_array_equal(found[key], wanted[key])
+            np.testing.assert_array_equal(filled[key], wanted[key])
+    session.close()
+    assert not machine.cudart.memory and not machine.cudart.alive
+
+
+def test_inputs_of_different_batches_are_refused(machine: Machine, tmp_path: Path) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx', 'batch', 'batch')
+    session = machine.open(model, kind=ModelCard)
+    inputs = {'target': np.ones((2, 1, 8, 8), np.float32),
+              'search': np.ones((2, 1, 16, 16), np.float32)}
+    np.testing.assert_array_equal(session.run(inputs)['score'], np.ones((2, 1)))
+    with pytest.raises(ValueError, match=r'different batches, \[1, 2\]'):
+        session.run({**inputs, 'target': inputs['target'][:1]})
 
 
 def test_rtx_kernels_are_kept_for_the_second_start(machine: Machine, tmp_path: Path) -> None:
@@ -256,8 +297,8 @@ def test_auto_goes_on_with_a_warning_when_a_build_fails(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
     machine.payload = lambda model: b'bad'
-    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
-    assert backend.describe().startswith('ONNX Runtime')
+    session = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
+    assert session.describe().startswith('ONNX Runtime')
     assert [r.levelname for r in caplog.records] == ['WARNING', 'WARNING']
 
 
@@ -269,8 +310,8 @@ def test_auto_goes_on_when_the_library_raises_something_of_its_own(
         raise TypeError('factory function returned nullptr')
 
     monkeypatch.setattr(sys.modules['tensorrt'], 'Runtime', no_runtime)
-    backend = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
-    assert backend.describe().startswith('ONNX Runtime')
+    session = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
+    assert session.describe().startswith('ONNX Runtime')
     assert 'TensorRT is left out: factory function returned nullptr' in caplog.text
 
 
@@ -327,9 +368,9 @@ def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
                 or 'finds no GPU' in str(error) or 'does not run on' in str(error) \
                 or 'too old' in str(error)
             with pytest.raises(UserError):
-                open_backend(model, load_card(model), name)
+                open_session(model, load_card(model, DetectionCard), name)
     with pytest.raises(UserError, match='choose from auto, onnxruntime, tensorrt, tensorrt_rtx'):
-        open_backend(model, load_card(model), 'openvino')
+        open_session(model, load_card(model, DetectionCard), 'openvino')
 
 
 def test_the_real_cuda_bindings_know_every_call() -> None:
@@ -363,11 +404,11 @@ def test_on_a_real_gpu(name: str, tmp_path: Path) -> None:
     except UserError as error:
         pytest.skip(str(error))
     model = write_toy(tmp_path / 'toy.onnx', 'n')
-    cache, card = EngineCache(tmp_path / 'cache'), load_card(model)
-    reference = OnnxRuntimeBackend(model, card)
+    cache, card = EngineCache(tmp_path / 'cache'), load_card(model, DetectionCard)
+    reference = OnnxRuntimeSession(model, card)
     for _ in range(2):
-        backend = TensorRTBackend(model, card, name, cache)
+        session = TensorRTSession(model, card, name, cache)
         for seed, count in enumerate((1, 3, 3, 1, 16)):
-            for a, b in zip(outputs(backend, count, seed), outputs(reference, count, seed)):
+            for a, b in zip(outputs(session, count, seed), outputs(reference, count, seed)):
                 np.testing.assert_allclose(a, b, atol=1e-4)
-        backend.close()
+        session.close()

@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The smallest model with a card: 4 boxes from averages of its picture."""
+"""The smallest models with cards: 4 boxes from averages of a picture, and a tracker."""
 
 from pathlib import Path
 
+from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.runtime.inference.card import file_sha256, ModelCard, save_card
+from cgdet_core.runtime.inference.card import BATCH, file_sha256, ModelCard, save_card, TensorSpec
 import pytest
 
 
@@ -47,6 +48,51 @@ def write_toy(path: Path, batch: int | str = 1) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
     checker.check_model(model)
     save(model, path)
-    save_card(ModelCard('toy', ('person', 'bicycle', 'car'), (64, 64), Normalization(),
+    save_card(detection_card('toy', ('person', 'bicycle', 'car'), (64, 64), Normalization(),
+                             top_k=4, batch=batch if isinstance(batch, int) else BATCH,
+                             onnx_sha256=file_sha256(path)), path)
+    return path
+
+
+def write_tracker(path: Path, batch: int | str = 1, targets: int | str = 1) -> Path:
+    """
+    Write ONNX and card of something that is no detector.
+
+    Inputs target (`targets`, 1, 8, 8) and search (N, 1, 16, 16); outputs similarity (N, 1, 4, 4),
+    the target's mean times those of the search's cells, score (N, 1), its maximum, and place
+    (N, 1) int64, the index of that.
+    """
+    pytest.importorskip('onnx', reason='training is not installed')
+    from onnx import checker, helper, save, TensorProto
+
+    inputs = {'target': (targets, 1, 8, 8), 'search': (batch, 1, 16, 16)}
+    outputs = {'similarity': (batch, 1, 4, 4), 'score': (batch, 1), 'place': (batch, 1)}
+    node = helper.make_node
+    nodes = [
+        node('GlobalAveragePool', ['target'], ['mean']),
+        node('AveragePool', ['search'], ['cells'], kernel_shape=[4, 4], strides=[4, 4]),
+        node('Mul', ['cells', 'mean'], ['similarity']),
+        node('Reshape', ['similarity', 'shape'], ['flat']),
+        node('ReduceMax', ['flat', 'axes'], ['score'], keepdims=1),
+        node('ArgMax', ['flat'], ['place'], axis=1, keepdims=1)]
+
+    def values(shapes: dict[str, tuple[int | str, ...]]) -> list[object]:
+        return [helper.make_tensor_value_info(
+            name, TensorProto.INT64 if name == 'place' else TensorProto.FLOAT, shape)
+            for name, shape in shapes.items()]
+
+    graph = helper.make_graph(nodes, 'tracker', values(inputs), values(outputs), [
+        helper.make_tensor('shape', TensorProto.INT64, [2], [-1, 16]),
+        helper.make_tensor('axes', TensorProto.INT64, [1], [1])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
+    checker.check_model(model)
+    save(model, path)
+
+    def specs(shapes: dict[str, tuple[int | str, ...]]) -> dict[str, TensorSpec]:
+        return {name: TensorSpec(shape, 'int64' if name == 'place' else 'float32', 'N first')
+                for name, shape in shapes.items()}
+
+    save_card(ModelCard(task='tracking', name='tracker', inputs=specs(inputs),
+                        outputs=specs(outputs), normalization=Normalization(),
                         onnx_sha256=file_sha256(path)), path)
     return path

@@ -16,6 +16,8 @@
 
 from dataclasses import dataclass
 
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.imaging.geometry import Letterbox
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +41,8 @@ class Detections:
 
     def above(self, threshold: float | NDArray[np.float32]) -> 'Detections':
         """Keep detections that reach the threshold, or their class's of (num_classes,)."""
-        least = threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold
-        keep = self.scores >= least
+        minimum = threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold
+        keep = self.scores >= minimum
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
 
@@ -67,3 +69,20 @@ def select(
     keep = cv2.dnn.NMSBoxes(sides, confidence, 0.0, iou_threshold)
     kept = np.asarray(keep, np.int64).ravel()[:max_detections]
     return Detections(candidates[kept], confidence[kept], labels[kept])
+
+
+def decode(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], box: Letterbox, card: DetectionCard,
+    score_threshold: float | NDArray[np.float32],
+) -> Detections:
+    """
+    Return the detections of one image in its frame, clipped to it.
+
+    boxes (K, 4) in input pixels and scores (K, num_classes) are the network's; score_threshold
+    is one for all or (num_classes,).
+    """
+    found = select(boxes, scores, score_threshold, card.iou_threshold, card.max_detections)
+    corners = box.to_source(found.boxes)
+    # What lay in the padding alone has no area in the frame.
+    real = (corners[:, 2:] > corners[:, :2]).all(1)
+    return Detections(corners[real], found.scores[real], found.labels[real])

@@ -12,14 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Draw detections on thermal frames, for people to look at."""
+"""Draw boxes on thermal frames, for people to look at."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
@@ -32,36 +31,24 @@ TRUTH_COLOR = (255, 255, 255)
 
 
 def draw(
-    frame: NDArray[Any], detections: Detections, classes: tuple[str, ...],
-    normalization: Normalization, truth: NDArray[np.float32] | None = None,
-    ids: Sequence[str] = (),
+    frame: NDArray[Any], normalization: Normalization, boxes: NDArray[np.float32],
+    texts: Sequence[str], colors: Sequence[tuple[int, int, int]],
+    truth: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """
-    Return a picture (H, W, 3) BGR of a raw frame with labeled boxes.
+    Return a picture (H, W, 3) BGR of a raw frame with boxes (D, 4), each with a text and a color.
 
-    truth (M, 4): annotated boxes, drawn thin and white below the detections; ids: the tracks'.
+    truth (M, 4): annotated boxes, drawn thin and white below the others.
     """
     gray = (normalize(frame, normalization) * 255).astype(np.uint8)
     picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
     for box in np.rint(truth).astype(int) if truth is not None else ():
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), TRUTH_COLOR, 1)
-    corners = np.rint(detections.boxes).astype(int)
-    for box, label, text in zip(
-            corners, detections.labels, captions(detections, classes, ids)):
-        color = COLORS[label % len(COLORS)]
+    for box, text, color in zip(np.rint(boxes).astype(int), texts, colors):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), color, 2)
         above = int(box[0]), int(max(10, box[1] - 3))
         cv2.putText(picture, text, above, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
     return picture
-
-
-def captions(
-    detections: Detections, classes: tuple[str, ...], ids: Sequence[str] = (),
-) -> list[str]:
-    """Give each detection's class, score and, where there is one, `#` with its track's id."""
-    return [f'{classes[label]} {score:.2f}' + (f' #{track}' if track else '')
-            for label, score, track in zip(
-                detections.labels, detections.scores, ids or [''] * len(detections))]
 
 
 def contact_sheet(
@@ -79,7 +66,7 @@ def contact_sheet(
 
 
 def save_png(path: Path, picture: NDArray[np.uint8]) -> Path:
-    """Write a picture (H, W, 3) BGR, whole or not at all, and give its file."""
+    """Write a picture (H, W, 3) BGR, whole or not at all, and return its file."""
     good, encoded = cv2.imencode('.png', picture)
     if not good:
         raise UserError(f'The picture {path} cannot be encoded.')

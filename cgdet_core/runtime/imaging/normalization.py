@@ -52,8 +52,8 @@ class Normalization:
       percentile  the low and high percentile of each frame -> 0 and 1
       plateau     the same stretch, then histogram equalization with bins clipped at
                   `plateau_limit` times the mean bin: detail in the crowded gray levels (cars,
-                  bicycles) without giving up the hot ones (people)
-    min_span_8bit, min_span_16bit: the least range in gray levels or counts that is stretched
+                  bicycles) without losing the hot ones (people)
+    min_span_8bit, min_span_16bit: the smallest range in gray levels or counts that is stretched
     to [0, 1], so that a flat frame stays flat instead of showing its noise; float frames
     (kelvin) use min_span_16bit * kelvin_per_count.
     kelvin_per_count, kelvin_offset: temperature = count * kelvin_per_count + kelvin_offset;
@@ -74,6 +74,9 @@ class Normalization:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f'normalization kind {self.kind!r} is not one of {", ".join(KINDS)}')
+        for name, value in self.to_dict().items():
+            if name != 'kind' and not is_number(value):
+                raise ValueError(f'normalization: {name} must be a finite number, not {value!r}')
         if not 0 <= self.low_percentile < self.high_percentile <= 100:
             raise ValueError('normalization needs 0 <= low_percentile < high_percentile <= 100')
         if not self.low_kelvin < self.high_kelvin:
@@ -94,6 +97,12 @@ class Normalization:
     def to_dict(self) -> dict[str, Any]:
         """Return the values for a model card."""
         return asdict(self)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number; True and False are none."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and math.isfinite(value))
 
 
 def normalize(
@@ -158,12 +167,12 @@ def _stretch(
     """Return the two percentiles of a histogram of levels, moved apart if too near."""
     shares = np.array((spec.low_percentile, spec.high_percentile)) / 100 * cumulative[-1]
     low, high = first + np.searchsorted(cumulative[1:], shares)
-    least = spec.min_span_8bit if dtype == np.uint8 else spec.min_span_16bit
-    return _widened(float(low), float(high), least)
+    minimum = spec.min_span_8bit if dtype == np.uint8 else spec.min_span_16bit
+    return _widened(float(low), float(high), minimum)
 
 
-def _widened(low: float, high: float, least: float) -> tuple[float, float]:
-    missing = max(0.0, least - (high - low))
+def _widened(low: float, high: float, minimum: float) -> tuple[float, float]:
+    missing = max(0.0, minimum - (high - low))
     return low - missing / 2, high + missing / 2
 
 
@@ -181,7 +190,7 @@ def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float64]]:
     """
     Count the levels of an integer frame.
 
-    Gives the lowest level and, of each level from it and once more, how many pixels are below.
+    Return the lowest level and, of each level from it and once more, how many pixels are below.
     """
     rows = _counted_rows(frame)
     first, last = int(rows.min()), int(rows.max())

@@ -12,89 +12,149 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The model card: the only contract between training and robot."""
+"""The model card: the only contract between training and robot; it knows no task."""
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, MISSING, replace
 import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+import re
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.runtime.imaging.normalization import is_number, Normalization
 
-VERSION = 1  # of the card
+VERSION = 2  # of the card
+BATCH = 'batch'  # the first axis of a tensor whose file takes any number there
 PRECISIONS = ('fp32', 'fp16', 'int8')
+DTYPES = ('float32', 'float16', 'float64', 'uint8', 'int8', 'int32', 'int64', 'bool')
+Card = TypeVar('Card', bound='ModelCard')
 
 
 @dataclass(frozen=True)
+class TensorSpec:
+    """
+    Describe an input or output of a network.
+
+    shape: positive sizes; the first may be BATCH. dtype: numpy's name. layout: a sentence that
+    says what the axes and the values mean.
+    """
+
+    shape: tuple[int | str, ...]
+    dtype: str
+    layout: str
+
+    def __post_init__(self) -> None:
+        sizes = self.shape[1:] if self.shape[:1] == (BATCH,) else self.shape
+        if not self.shape or not all(is_count(n) for n in sizes):
+            raise ValueError(f'a shape must be of positive integers, the first may be "{BATCH}", '
+                             f'not {list(self.shape)}')
+        if self.dtype not in DTYPES:
+            raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {self.dtype!r}')
+        if not isinstance(self.layout, str) or not self.layout:
+            raise ValueError('layout must be a sentence')
+
+    def __str__(self) -> str:
+        return f'{words(self.shape, self.dtype)}, {self.layout!r}'
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> 'TensorSpec':
+        """Build from JSON values; ValueError or TypeError says what is wrong."""
+        check_entries(values, TensorSpec)
+        return TensorSpec(**{**values, 'shape': tuple(values['shape'])})
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """
     Say how a model is used and where it comes from; JSON beside the ONNX.
 
-    input_size is (width, height) in pixels. The input is float32 (1, channels, height, width)
-    in [0, 1]; frames are letterboxed top-left, padded with 0. score_threshold, iou_threshold
-    and max_detections are defaults for deployment. onnx_sha256 ties the card to its file and
-    is empty for a checkpoint. training and accuracy are free-form records.
+    inputs and outputs are by name. onnx_sha256 ties the card to its file and is empty for a
+    checkpoint. training and accuracy are free-form records. The card of a task is a subclass,
+    with the task's name in TASK.
     """
 
+    TASK: ClassVar[str] = ''
+
+    version: int = VERSION
+    task: str
     name: str
-    classes: tuple[str, ...]
-    input_size: tuple[int, int]
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
     normalization: Normalization
-    channels: int = 1
-    letterbox: str = 'top-left'
-    score_threshold: float = 0.3
-    iou_threshold: float = 0.6
-    max_detections: int = 100
-    top_k: int = 300
     precision: str = 'fp32'
     onnx_sha256: str = ''
     parameters: int = 0
     gflops: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
-    version: int = VERSION
 
     def __post_init__(self) -> None:
-        checks = (
-            (self.version == VERSION, f'version must be {VERSION}'),
-            (len(self.classes) > 0, 'classes must not be empty'),
-            (self.channels in (1, 3), 'channels must be 1 (thermal) or 3 (an RGB teacher)'),
-            (self.letterbox == 'top-left', 'letterbox must be "top-left"'),
-            (len(self.input_size) == 2 and all(s > 0 and s % 32 == 0 for s in self.input_size),
-             'input_size must be two multiples of 32'),
-            (0 <= self.score_threshold <= 1, 'score_threshold must be in [0, 1]'),
-            (0 < self.iou_threshold <= 1, 'iou_threshold must be in (0, 1]'),
-            (self.max_detections > 0 and self.top_k > 0,
-             'max_detections and top_k must be positive'),
-            (isinstance(self.onnx_sha256, str), 'onnx_sha256 must be text'),
-            (self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'),
-        )
-        for good, message in checks:
+        for good, message in self.checks():
             if not good:
                 raise ValueError(message)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return asdict(self)
+    def checks(self) -> Iterator[tuple[bool, str]]:
+        """Return what must hold, each with the sentence for when it does not, in order."""
+        yield self.version == VERSION, f'version must be {VERSION}'
+        for name in ('task', 'name', 'precision', 'onnx_sha256'):
+            yield isinstance(getattr(self, name), str), f'{name} must be text'
+        yield self.TASK in ('', self.task), f'task must be {self.TASK}'
+        yield bool(self.inputs and self.outputs), 'inputs and outputs must not be empty'
+        yield self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'
+        yield (is_count(self.parameters) or self.parameters == 0,
+               'parameters must be a whole number from 0 on')
+        yield is_number(self.gflops) and self.gflops >= 0, 'gflops must be a number from 0 on'
+        for name in ('training', 'accuracy'):
+            yield isinstance(getattr(self, name), dict), f'{name} must be a record'
 
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> 'ModelCard':
+    def with_batch(self: Card, batch: int) -> Card:
+        """Return the card of the same model with its open first axes fixed."""
+        def fixed(specs: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
+            return {name: replace(spec, shape=(batch, *spec.shape[1:]))
+                    if spec.shape[0] == BATCH else spec for name, spec in specs.items()}
+
+        return replace(self, inputs=fixed(self.inputs), outputs=fixed(self.outputs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values, the long records last."""
+        values = asdict(self)
+        records = {name: values.pop(name) for name in ('training', 'accuracy')}
+        return {**values, **records}
+
+    @classmethod
+    def from_dict(cls: type[Card], values: dict[str, Any]) -> Card:
         """Build from JSON values; ValueError or TypeError says which entry is wrong."""
-        known = {f.name for f in fields(ModelCard)}
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
-                raise ValueError(f'unknown entry {key!r}'
-                                 + (f', did you mean {near[0]!r}?' if near else ''))
+        if values.get('version') != VERSION:
+            raise ValueError(f'version must be {VERSION}')
+        check_entries(values, cls)
         data = dict(values)
-        data['classes'] = tuple(str(c) for c in data['classes'])
-        data['input_size'] = tuple(int(s) for s in data['input_size'])
+        for side in ('inputs', 'outputs'):
+            data[side] = {str(name): TensorSpec.from_dict(spec)
+                          for name, spec in data[side].items()}
         data['normalization'] = Normalization.from_dict(data['normalization'])
-        return ModelCard(**data)
+        return cls(**data)
+
+
+def check_entries(values: Mapping[str, Any], kind: type, known: Sequence[str] = ()) -> None:
+    """ValueError for entries that a dataclass, or `known`, does not have, and for missing ones."""
+    names = known or [f.name for f in fields(kind)]
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            raise ValueError(f'unknown entry {key!r}'
+                             + (f', did you mean {near[0]!r}?' if near else ''))
+    for entry in fields(kind) if not known else ():
+        if entry.default is entry.default_factory is MISSING and entry.name not in values:
+            raise ValueError(f'the entry {entry.name!r} is missing')
+
+
+def words(shape: Sequence[int | str], dtype: str) -> str:
+    """Write a shape and a type as messages do; an open size may be -1."""
+    return f'({", ".join("any" if n == -1 else str(n) for n in shape)}) {dtype}'
 
 
 def card_path(model: str | Path) -> Path:
@@ -107,7 +167,21 @@ def file_sha256(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def load_card(model: str | Path) -> ModelCard:
+def read_card(values: dict[str, Any], kind: type[Card], model: str | Path) -> Card:
+    """Build the card of a model, an ONNX file or a checkpoint; UserError says what is wrong."""
+    try:
+        version, task = values.get('version'), values.get('task', 'detection')  # 1 knew no other
+        if is_count(version) and version > VERSION:
+            raise ValueError(f'it is of version {version} and this package reads up to {VERSION}; '
+                             'update the package')
+        if kind.TASK in ('', task):
+            return kind.from_dict(values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f'The card of {model} cannot be used: {error}.') from None
+    raise UserError(f'{model} is a {task} model, not a {kind.TASK} model.')
+
+
+def load_card(model: str | Path, kind: type[Card]) -> Card:
     """Read and check the card of an ONNX file; UserError says what does not fit."""
     model = Path(model)
     path = card_path(model)
@@ -117,9 +191,10 @@ def load_card(model: str | Path) -> ModelCard:
         raise UserError(f'The model {model} has no card {path.name} beside it; '
                         'write both with "cgdet export".')
     try:
-        card = ModelCard.from_dict(json.loads(path.read_text(encoding='utf-8')))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f'The model card {path} is not valid: {error}.') from None
+        values = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'The model card {path} is not valid JSON: {error}.') from None
+    card = read_card(values, kind, model)
     digest = file_sha256(model)
     if card.onnx_sha256 != digest:
         raise UserError(
@@ -132,5 +207,13 @@ def save_card(card: ModelCard, model: str | Path) -> Path:
     """Write the card beside the model, whole or not at all."""
     path = card_path(model)
     text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + '\n'
+    # Lists on one line; in JSON a bare line break is never within a string.
+    text = re.sub(r'\[\n *([^][{}]*)\n *\]',
+                  lambda m: '[' + re.sub(r'\n *', ' ', m[1]) + ']', text)
     write_atomically(path, text.encode())
     return path
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a value is a positive integer; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

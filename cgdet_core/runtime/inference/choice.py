@@ -12,27 +12,27 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Open a model on the backend asked for, or on the best one that runs here."""
+"""Open a model on the backend that is asked for, or on the best one that runs here."""
 
 import logging
 from pathlib import Path
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeBackend
-from cgdet_core.runtime.inference.session import Backend
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.inference.session import Session
 from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
 from cgdet_core.runtime.tensorrt.cache import EngineCache, Progress
-from cgdet_core.runtime.tensorrt.session import TensorRTBackend
+from cgdet_core.runtime.tensorrt.session import TensorRTSession
 
 BACKENDS = ('auto', 'onnxruntime', *FLAVORS)
 _log = logging.getLogger(__name__)
 
 
-def open_backend(
+def open_session(
     model: str | Path, card: ModelCard, name: str = 'auto', threads: int = 0,
     cache: EngineCache | None = None, progress: Progress | None = None,
-) -> Backend:
+) -> Session:
     """
     Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why it chose.
 
@@ -43,17 +43,17 @@ def open_backend(
         raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
     if name in FLAVORS:
         try:
-            return TensorRTBackend(model, card, name, cache, progress)
+            return TensorRTSession(model, card, name, cache, progress)
         except UserError:
             raise
         except Exception as error:  # the libraries raise anything
             raise UserError(f'{FLAVORS[name]} failed: {_words(error)}.') from error
     if name == 'onnxruntime':
-        return OnnxRuntimeBackend(model, card, threads)
+        return OnnxRuntimeSession(model, card, threads)
     reasons = []
     for flavor in FLAVORS:
         try:
-            backend: Backend = TensorRTBackend(model, card, flavor, cache, progress)
+            session: Session = TensorRTSession(model, card, flavor, cache, progress)
         except Unavailable as error:
             reasons.append(error.why)
             continue
@@ -63,10 +63,10 @@ def open_backend(
             continue
         break
     else:
-        backend = OnnxRuntimeBackend(model, card, threads)
-    _log.info('Inference by %s, as %s', backend.describe(),
+        session = OnnxRuntimeSession(model, card, threads)
+    _log.info('Inference by %s, as %s', session.describe(),
               ' and '.join(reasons) or 'TensorRT is the first choice')
-    return backend
+    return session
 
 
 def _words(error: Exception) -> str:

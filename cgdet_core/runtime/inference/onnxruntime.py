@@ -14,59 +14,56 @@
 
 """ONNX Runtime: the embedded default, on CPU and, where installed, CUDA."""
 
+from collections.abc import Mapping
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
-import numpy as np
+from cgdet_core.runtime.inference.session import check_tensors, FileTensors, OPEN_BATCH
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, NodeArg
 
-DYNAMIC_BATCH = 64  # images of one call to a file whose batch is open
+DTYPES = {'float': 'float32', 'double': 'float64'}  # the others are called as in numpy
 ZERO_POINT = 'activation_zero_point'  # the one of all activations in an INT8 file
 # Type and name of that constant as ONNX files hold them: int8 (3), for TensorRT, or uint8 (2).
 _NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
 SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
 
 
-class OnnxRuntimeBackend:
-    """Run an exported student; the file and the card must agree on shapes."""
+class OnnxRuntimeSession:
+    """Run an ONNX file; the file and the card must agree on names, shapes and types."""
 
     def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
         # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
         # activation is negative, so that as uint8 they have the same values.
         content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
-        self._session = open_session(content, str(model), threads)
-        self._check(Path(model), card)
-        batch, self.rows, _ = self._session.get_outputs()[0].shape
-        self.max_batch = batch if isinstance(batch, int) else DYNAMIC_BATCH
+        self._session = open_onnx(content, str(model), threads)
+        self._inputs = _tensors(self._session.get_inputs())
+        self._outputs = _tensors(self._session.get_outputs())
+        check_tensors(Path(model), card, self._inputs, self._outputs)
+        batches = [shape[0] for shape, _ in self._inputs.values()]
+        self.max_batch = OPEN_BATCH if -1 in batches else batches[0]
         self._binding = self._session.io_binding()
 
-    def _check(self, model: Path, card: ModelCard) -> None:
-        inputs = {i.name: i.shape for i in self._session.get_inputs()}
-        outputs = {o.name: o.shape for o in self._session.get_outputs()}
-        width, height = card.input_size
-        if (list(inputs) != ['images'] or list(inputs['images'][1:]) != [1, height, width]
-                or list(outputs) != ['boxes', 'scores']
-                or outputs['scores'][-1] != len(card.classes)):
-            raise UserError(
-                f'{model} does not fit its card: the card says {len(card.classes)} classes at '
-                f'{width}x{height}, the file has inputs {inputs} and outputs {outputs}; '
-                'rerun "cgdet export".')
-
-    def infer(
-        self, images: NDArray[np.float32],
-        boxes: NDArray[np.float32], scores: NDArray[np.float32],
-    ) -> None:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        if out is None:
+            return dict(zip(self._outputs, self._session.run([*self._outputs], dict(inputs))))
         binding = self._binding
-        binding.bind_cpu_input('images', images)
-        for name, array in (('boxes', boxes), ('scores', scores)):
-            binding.bind_output(name, 'cpu', 0, np.float32, array.shape, array.ctypes.data)
+        for name in self._inputs:
+            binding.bind_cpu_input(name, inputs[name])
+        for name in self._outputs:
+            array = out[name]
+            if not array.flags.c_contiguous:  # it is written to by its address
+                raise ValueError(f'the array for {name} must be C-contiguous')
+            binding.bind_output(name, 'cpu', 0, array.dtype, array.shape, array.ctypes.data)
         self._session.run_with_iobinding(binding)
+        return out
 
     def describe(self) -> str:
         return describe_session(self._session)
@@ -77,7 +74,19 @@ class OnnxRuntimeBackend:
         self.__dict__.pop('_session', None)
 
 
-def open_session(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
+def _tensors(arguments: 'list[NodeArg]') -> FileTensors:
+    """Return shapes, -1 where open, and types by name."""
+    return {a.name: (tuple(n if isinstance(n, int) else -1 for n in a.shape), dtype_of(a))
+            for a in arguments}
+
+
+def dtype_of(argument: 'NodeArg') -> str:
+    """Return the type of an input or output as numpy calls it."""
+    name = argument.type.removeprefix('tensor(').removesuffix(')')
+    return DTYPES.get(name, name)
+
+
+def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
     """
     Open an ONNX file, its path or its bytes, on CUDA where that is installed, else on the CPU.
 

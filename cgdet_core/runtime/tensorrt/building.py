@@ -27,12 +27,12 @@ from typing import Any, Protocol, TYPE_CHECKING, TypeVar
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.tensorrt.cache import Progress
-from cgdet_core.runtime.tensorrt.engine_file import DYNAMIC_BATCH, EngineKey
+from cgdet_core.runtime.tensorrt.engine_file import EngineKey, PROFILE_BATCHES
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX counts anew
+OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX has numbers of its own
 FLAVORS = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT-RTX'}
 _log = logging.getLogger(__name__)
 Result = TypeVar('Result')
@@ -65,6 +65,9 @@ class Module(Protocol):
     def DataType(self) -> 'type[trt.DataType]': ...
 
     @property
+    def TensorIOMode(self) -> 'type[trt.TensorIOMode]': ...
+
+    @property
     def Dims(self) -> 'type[trt.Dims]': ...
 
     @property
@@ -90,7 +93,7 @@ class TensorRT:
 
     @property
     def title(self) -> str:
-        """Name it with its version."""
+        """Return its name and version."""
         return f'{FLAVORS[self.name]} {self.version}'
 
     def targets(self) -> tuple[str, ...]:
@@ -121,11 +124,10 @@ def load_tensorrt(flavor: str) -> TensorRT:
 def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],
                gpu: str) -> EngineKey:
     """Return the key of a model's engine; gpu is left out where any GPU of the targets will do."""
-    width, height = card.input_size
     return EngineKey(
         card.onnx_sha256, tensorrt.name, tensorrt.version, targets,
         '' if tensorrt.name == 'tensorrt_rtx' else gpu, card.precision,
-        (card.channels, height, width))
+        {name: spec.shape for name, spec in card.inputs.items()})
 
 
 def sizes(dims: Any) -> tuple[int, ...]:
@@ -145,12 +147,12 @@ def build_engine(
     cancelled = Event()
     start = monotonic()
 
-    def tell() -> None:
+    def report() -> None:
         progress(f'Building the {FLAVORS[tensorrt.name]} engine of {model.name}',
                  monotonic() - start)
 
     # In a thread of its own, as Ctrl-C and the clock need this one while C++ works.
-    return _beside(lambda: _build(tensorrt, model, targets, cancelled), cancelled, tell)
+    return _beside(lambda: _build(tensorrt, model, targets, cancelled), cancelled, report)
 
 
 def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled: Event) -> bytes:
@@ -186,19 +188,20 @@ def _set_batches(
     module: Module, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
     config: 'trt.IBuilderConfig',
 ) -> None:
-    """Say which batches an engine must take, where the file leaves that open."""
-    images = network.get_input(0)
-    shape = sizes(images.shape)
-    if shape[0] >= 0:
-        return
+    """Say which batches an engine must take, for each input whose first axis is open."""
     profile = builder.create_optimization_profile()
-    least, tuned, most = (module.Dims([n, *shape[1:]]) for n in DYNAMIC_BATCH)
-    profile.set_shape(images.name, least, tuned, most)
-    config.add_optimization_profile(profile)
+    entries = [network.get_input(i) for i in range(network.num_inputs)]
+    entries = [entry for entry in entries if sizes(entry.shape)[:1] == (-1,)]
+    for entry in entries:
+        minimum, tuned, maximum = (
+            module.Dims([n, *sizes(entry.shape)[1:]]) for n in PROFILE_BATCHES)
+        profile.set_shape(entry.name, minimum, tuned, maximum)
+    if entries:
+        config.add_optimization_profile(profile)
 
 
 def check_targets(tensorrt: TensorRT, targets: tuple[str, ...]) -> None:
-    """UserError for a GPU that this TensorRT-RTX cannot build for."""
+    """Raise UserError for a GPU that this TensorRT-RTX cannot build for."""
     known = tensorrt.targets()
     for target in targets:
         if target not in known:
@@ -255,8 +258,8 @@ def _one_line(text: str) -> str:
     return ' '.join(text.split())
 
 
-def _beside(work: Callable[[], Result], cancelled: Event, tell: Callable[[], None]) -> Result:
-    """Run `work` in a thread, telling once a second; an interruption cancels and ends it."""
+def _beside(work: Callable[[], Result], cancelled: Event, report: Callable[[], None]) -> Result:
+    """Run `work` in a thread, reporting once a second; an interruption cancels and ends it."""
     results: list[Result] = []
     errors: list[BaseException] = []
 
@@ -271,7 +274,7 @@ def _beside(work: Callable[[], Result], cancelled: Event, tell: Callable[[], Non
     try:
         thread.start()
         while thread.is_alive():
-            tell()
+            report()
             thread.join(1.0)
     except BaseException:
         cancelled.set()

@@ -66,13 +66,13 @@ def log_progress(interval: float = 10.0) -> Progress:
     """Return a Progress that warns at the start of each thing and every `interval` seconds."""
     latest, due = '', 0.0
 
-    def tell(what: str, seconds: float) -> None:
+    def report(what: str, seconds: float) -> None:
         nonlocal latest, due
         if what != latest or seconds >= due:
             latest, due = what, seconds + interval
             _log.warning('%s: %.0f s so far', what, seconds)
 
-    return tell
+    return report
 
 
 class EngineCache:
@@ -86,7 +86,7 @@ class EngineCache:
     def __init__(self, folder: str | Path | None = None, limit: int = LIMIT) -> None:
         self.folder = Path(folder) if folder is not None else default_folder()
         self.limit = limit
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def files(self) -> list[Path]:
         """List the cache's own engines, by their names, sound or not; others' are not touched."""
@@ -103,10 +103,10 @@ class EngineCache:
             try:
                 yield read_engine(path, key)
             except (Damaged, OSError) as error:
-                self._tell_unused(path, error)
+                self._report_unused(path, error)
             except Foreign as error:
                 if (error.key.onnx_sha256, error.key.kind) == (key.onnx_sha256, key.kind):
-                    self._tell_unused(path, error)
+                    self._report_unused(path, error)
 
     def keep(self, key: EngineKey, model: Path, payload: bytes) -> Path | None:
         """Store an engine and make room for it; None, after a warning, if it can't be stored."""
@@ -117,7 +117,7 @@ class EngineCache:
             write_engine(path, key, model.stem, payload, 0o600)
         except OSError as error:
             _log.warning(
-                'The %s of %s cannot be kept in %s (%s); it is used now and made again at the '
+                'The %s of %s cannot be kept in %s (%s); it is used now and built again at the '
                 'next start.', key.kind, model.name, self.folder, error.strerror or error)
             return None
         self._make_room(path)
@@ -145,7 +145,7 @@ class EngineCache:
         Let one process build at a time; the kernel frees the lock of one that dies.
 
         One lock for all engines: builds beside each other spoil each other's timing of kernels.
-        Gives False, after a warning, where the folder can't be used.
+        Yield False, after a warning, where the folder can't be used.
         """
         why = self._unsafe()
         try:
@@ -170,10 +170,10 @@ class EngineCache:
         finally:
             os.close(descriptor)
 
-    def _tell_unused(self, path: Path, why: Exception) -> None:
+    def _report_unused(self, path: Path, why: Exception) -> None:
         text = f'{path} is not used: {why}'
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._reported:
+            self._reported.add(text)
             _log.info('%s', text)
 
     def _unsafe(self) -> str:
@@ -207,7 +207,7 @@ def obtain(
     """
     Return what `accept` makes of a fitting engine, and its file; build one only if there is none.
 
-    accept: raises Rejected for an engine that TensorRT does not load; it is then built anew.
+    accept: raises Rejected for an engine that TensorRT does not load; it is then built again.
     The file is None if the engine is in memory alone. Rejected if a new one is not loaded.
     """
     rejected: set[Path] = set()
@@ -221,7 +221,7 @@ def obtain(
             return found
         start = monotonic()
         payload = build()
-        _log.info('The %s engine of %s for %s was built in %.1f s: %.1f MB', key.flavor,
+        _log.info('The %s engine of %s for %s was built in %.1f s: %.1f MB', key.backend,
                   model.name, key.gpu or '+'.join(key.targets), monotonic() - start,
                   len(payload) / 1e6)
         item = accept(payload)
@@ -255,13 +255,13 @@ def _engines_in(folder: Path) -> list[Path]:
 
 
 def _wait_for(descriptor: int, progress: Progress) -> None:
-    start, told = monotonic(), -1.0
+    start, reported = monotonic(), -1.0
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = monotonic() - start
-            if waited >= told + 1:
-                told = waited
+            if waited >= reported + 1:
+                reported = waited
                 progress('Waiting for another process that builds an engine', waited)
             sleep(0.1)

@@ -47,7 +47,7 @@ class Cuda:
         self.api = runtime
 
     def call(self, name: str, *arguments: object) -> Any:
-        """Call a function; give its result, if it has one."""
+        """Call a function; return its result, if it has one."""
         error, *results = getattr(self.api, name)(*arguments)
         if error != self.api.cudaError_t.cudaSuccess:
             _, text = self.api.cudaGetErrorString(error)
@@ -55,7 +55,7 @@ class Cuda:
         return results[0] if results else None
 
     def gpu(self) -> Gpu:
-        """Name the first visible GPU; CudaError if there is none."""
+        """Return the first visible GPU; CudaError if there is none."""
         if self.call('cudaDriverGetVersion') == 0:
             raise CudaError('no NVIDIA driver is loaded')
         if self.call('cudaGetDeviceCount') < 1:
@@ -69,10 +69,10 @@ class Cuda:
 class Buffer:
     """A tensor in GPU memory with its pinned counterpart in main memory, as a numpy array."""
 
-    def __init__(self, cuda: Cuda, shape: tuple[int, ...]) -> None:
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: str = 'float32') -> None:
         self._cuda = cuda
         self.device = self._pinned = 0
-        size = int(np.prod(shape)) * 4
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self.row_bytes = size // shape[0]
         self.device = int(cuda.call('cudaMalloc', size))
         try:
@@ -80,8 +80,9 @@ class Buffer:
         except CudaError:
             self.free()
             raise
-        memory = (ctypes.c_float * (size // 4)).from_address(self._pinned)
-        self.host: NDArray[np.float32] = np.ctypeslib.as_array(memory).reshape(shape)
+        memory = (ctypes.c_byte * size).from_address(self._pinned)
+        self.host: NDArray[Any] = (
+            np.ctypeslib.as_array(memory).view(dtype).reshape(shape))
         self.host.fill(0)
 
     def upload(self, rows: int, stream: object) -> None:
@@ -97,7 +98,7 @@ class Buffer:
                         kind, stream)
 
     def free(self) -> None:
-        """Return the memory back; the array must not be used afterwards."""
+        """Free the memory; the array must not be used afterwards."""
         device, pinned, self.device, self._pinned = self.device, self._pinned, 0, 0
         if device:
             self._cuda.api.cudaFree(device)

@@ -29,11 +29,12 @@ import stat
 from typing import Any
 
 from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.inference.card import BATCH
 
 MAGIC = b'CGDETENG'
 SUFFIX = '.engine'
-BUILD = 1  # rises when building.py gives other engines for the same model
-DYNAMIC_BATCH = (1, 4, 16)  # least, tuned for, most images of a file whose batch is open
+BUILD = 1  # rises when building.py makes other engines of the same model
+PROFILE_BATCHES = (1, 4, 16)  # minimum, tuned for, maximum of a file whose batch is open
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -55,18 +56,19 @@ class EngineKey:
     Name everything that decides whether an engine may run here.
 
     targets are compute capabilities ('sm87'); an engine of several runs on each of them. gpu is
-    a GPU's name, empty for an engine that any GPU of its targets runs. kind is "engine", or
-    "kernels" for what TensorRT-RTX compiles from it at the first run. shape is (C, H, W).
+    a GPU's name, empty for an engine that any GPU of its targets runs. inputs are shapes by name,
+    as in the model card. kind is "engine", or "kernels" for what TensorRT-RTX compiles from it
+    at the first run.
     """
 
     onnx_sha256: str
-    flavor: str
+    backend: str
     version: str
     targets: tuple[str, ...]
     gpu: str
     precision: str
-    shape: tuple[int, ...]
-    batches: tuple[int, ...] = DYNAMIC_BATCH
+    inputs: dict[str, tuple[int | str, ...]]
+    batches: tuple[int, ...] = PROFILE_BATCHES
     kind: str = 'engine'
     build: int = BUILD
 
@@ -81,7 +83,7 @@ class EngineKey:
         return ''
 
     def file_name(self, model: str) -> str:
-        """Return a name that tells the model and differs between keys."""
+        """Return a name that begins with the model's and differs between keys."""
         text = json.dumps(asdict(self), sort_keys=True)
         return f'{model}-{hashlib.sha256(text.encode()).hexdigest()[:16]}{SUFFIX}'
 
@@ -143,13 +145,18 @@ def _parse(header: bytes) -> tuple[EngineKey, str]:
     try:
         values: dict[str, Any] = json.loads(header)
         model = str(values.pop('model'))
+        if 'flavour' in values:  # written before there was any other input
+            values['backend'] = values.pop('flavour')
+            values['inputs'] = {'images': [1, *values.pop('shape')]}
+        inputs = {name: tuple(shape) for name, shape in values.pop('inputs').items()}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        key = EngineKey(**values)
-        words = (key.onnx_sha256, key.flavor, key.version, key.gpu, key.precision, key.kind,
+        key = EngineKey(inputs=inputs, **values)
+        words = (key.onnx_sha256, key.backend, key.version, key.gpu, key.precision, key.kind,
                  *key.targets)
-        numbers = (*key.shape, *key.batches, key.build)
+        sizes = [n for shape in inputs.values()
+                 for n in (shape[1:] if shape[:1] == (BATCH,) else shape)]
         if not (all(isinstance(w, str) for w in words)
-                and all(isinstance(n, int) for n in numbers)):
+                and all(isinstance(n, int) for n in (*sizes, *key.batches, key.build))):
             raise TypeError
         return key, model
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -166,6 +173,8 @@ def untrusted(status: os.stat_result) -> str:
 
 
 def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{name} {_words(shape)}' for name, shape in value.items())
     if isinstance(value, tuple):
         return '+'.join(map(str, value))
     return (value[:12] if isinstance(value, str) and len(value) == 64 else str(value)) or 'any'

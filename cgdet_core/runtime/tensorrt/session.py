@@ -12,15 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""TensorRT and TensorRT-RTX: the student compiled for the GPU at hand."""
+"""TensorRT and TensorRT-RTX: a network compiled for the GPU at hand."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 import logging
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.inference.card import DTYPES, ModelCard
+from cgdet_core.runtime.inference.session import check_tensors, FileTensors
 from cgdet_core.runtime.tensorrt.building import (
     build_engine,
     engine_key,
@@ -73,9 +75,9 @@ class _Size:
         self.graph: Any = None
 
 
-class TensorRTBackend:
+class TensorRTSession:
     """
-    Run an exported student on the GPU; the engine comes from the cache, or is built now.
+    Run an ONNX file on the GPU; the engine comes from the cache, or is built now.
 
     Copies and network are one CUDA graph per size of batch where it can be captured.
     TensorRT-RTX captures its network itself, whatever the size, and its kernels, compiled at the
@@ -110,7 +112,7 @@ class TensorRTBackend:
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
             self._allocate(card)
             for _ in range(2):  # the second run captures
-                self._infer(1)
+                self._run(1)
             if kernels:
                 kernels.keep()
         except (CudaError, Rejected) as error:
@@ -129,44 +131,59 @@ class TensorRTBackend:
         return engine
 
     def _check(self, model: Path, card: ModelCard) -> None:
-        """Compare the engine with the card; learn batch and rows."""
-        engine, float32 = self._engine, self._tensorrt.module.DataType.FLOAT
-        shapes = {name: sizes(engine.get_tensor_shape(name)) for name in (
-            engine.get_tensor_name(i) for i in range(engine.num_io_tensors))}
-        width, height = card.input_size
-        if (set(shapes) != {'images', 'boxes', 'scores'}
-                or shapes['images'][1:] != (card.channels, height, width)
-                or shapes['scores'][-1] != len(card.classes)
-                or any(engine.get_tensor_dtype(n) != float32 for n in shapes)):
-            raise UserError(
-                f'{model} does not fit its card: the card says {len(card.classes)} classes at '
-                f'{width}x{height}, the file has {shapes}; rerun "cgdet export".')
-        self.dynamic = shapes['images'][0] < 0
-        self.max_batch = (engine.get_tensor_profile_shape('images', 0)[2][0] if self.dynamic
-                          else shapes['images'][0])
-        self.rows = shapes['boxes'][1]
+        """Compare the engine with the card; learn what it takes."""
+        engine, mode = self._engine, self._tensorrt.module.TensorIOMode
+        found: dict[Any, FileTensors] = {mode.INPUT: {}, mode.OUTPUT: {}}
+        for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
+            found[engine.get_tensor_mode(name)][name] = (
+                sizes(engine.get_tensor_shape(name)), self._dtype(name))
+        self._inputs, self._outputs = found[mode.INPUT], found[mode.OUTPUT]
+        check_tensors(model, card, self._inputs, self._outputs)
+        self._open = {n for n, (shape, _) in (self._inputs | self._outputs).items()
+                      if shape[0] < 0}
+        # One profile says the batches of all open inputs.
+        opened = [name for name in self._inputs if name in self._open]
+        self.max_batch = (engine.get_tensor_profile_shape(opened[0], 0)[2][0] if opened
+                          else next(iter(self._inputs.values()))[0][0])
+
+    def _dtype(self, name: str) -> str:
+        """Return the type of a tensor as numpy calls it."""
+        data_type: Any = self._tensorrt.module.DataType
+        own = {'float32': 'FLOAT', 'float16': 'HALF'}
+        given = self._engine.get_tensor_dtype(name)
+        return next((d for d in DTYPES if given == getattr(
+            data_type, own.get(d, d.upper()), None)), str(given))
 
     def _allocate(self, card: ModelCard) -> None:
         """Allocate the largest batch's buffers; all sizes use them."""
-        width, height = card.input_size
-        for name, shape in (('images', (card.channels, height, width)), ('boxes', (self.rows, 4)),
-                            ('scores', (self.rows, len(card.classes)))):
-            self._buffers[name] = Buffer(self._cuda, (self.max_batch, *shape))
+        for name, (shape, dtype) in (self._inputs | self._outputs).items():
+            rows = self.max_batch if shape[0] < 0 else shape[0]
+            self._buffers[name] = Buffer(self._cuda, (rows, *shape[1:]), dtype)
 
-    def infer(
-        self, images: NDArray[np.float32],
-        boxes: NDArray[np.float32], scores: NDArray[np.float32],
-    ) -> None:
-        count = len(images)
-        buffers = self._buffers
-        np.copyto(buffers['images'].host[:count], images)
-        self._infer(count)
-        np.copyto(boxes, buffers['boxes'].host[:count])
-        np.copyto(scores, buffers['scores'].host[:count])
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        counts = {len(inputs[name]) for name in self._inputs if name in self._open}
+        if len(counts) > 1:
+            raise ValueError(f'the inputs have different batches, {sorted(counts)}')
+        count = counts.pop() if counts else self.max_batch
+        for name in self._inputs:
+            np.copyto(self._buffers[name].host[:len(inputs[name])], inputs[name])
+        self._run(count)
+        found = {name: self._buffers[name].host[:self._rows(name, count)]
+                 for name in self._outputs}
+        if out is None:
+            return {name: array.copy() for name, array in found.items()}
+        for name, array in found.items():
+            np.copyto(out[name], array[:len(out[name])])
+        return out
 
-    def _infer(self, count: int) -> None:
-        """Run what lies in the pinned input; CudaError if the GPU fails."""
-        if not self.dynamic:
+    def _rows(self, name: str, count: int) -> int:
+        return count if name in self._open else len(self._buffers[name].host)
+
+    def _run(self, count: int) -> None:
+        """Run what lies in the pinned inputs; CudaError if the GPU fails."""
+        if not self._open:
             count = self.max_batch
         if count not in self._sizes:
             size = self._open_size(count)
@@ -192,11 +209,12 @@ class TensorRTBackend:
         size = self._create_context() if room else None
         if size is None:
             if not self._sizes:
-                raise CudaError(self._logger.latest or 'TensorRT gives no execution context')
+                raise CudaError(self._logger.latest or 'TensorRT returns no execution context')
             size = self._sizes.pop(next(iter(self._sizes)))
             self._drop_graph(size)
-        if self.dynamic and not size.context.set_input_shape('images', self._shape(count)):
-            raise CudaError(f'TensorRT refused a batch of {count}: {self._logger.latest}')
+        for name, (shape, _) in self._inputs.items():
+            if name in self._open and not size.context.set_input_shape(name, (count, *shape[1:])):
+                raise CudaError(f'TensorRT refused a batch of {count}: {self._logger.latest}')
         return size
 
     def _create_context(self) -> _Size | None:
@@ -216,15 +234,13 @@ class TensorRTBackend:
         if graph is not None:
             self._cuda.api.cudaGraphExecDestroy(graph)
 
-    def _shape(self, count: int) -> tuple[int, ...]:
-        return (count, *self._buffers['images'].host.shape[1:])
-
     def _enqueue(self, size: _Size, count: int) -> None:
-        self._buffers['images'].upload(count, self._stream)
+        for name in self._inputs:
+            self._buffers[name].upload(self._rows(name, count), self._stream)
         if not size.context.execute_async_v3(int(self._stream)):
             raise CudaError(f'TensorRT could not run: {self._logger.latest}')
-        self._buffers['boxes'].download(count, self._stream)
-        self._buffers['scores'].download(count, self._stream)
+        for name in self._outputs:
+            self._buffers[name].download(self._rows(name, count), self._stream)
 
     def _capture(self, size: _Size, count: int) -> Any:
         """Return the run of a batch as one CUDA graph, or None where that isn't possible."""
@@ -252,7 +268,7 @@ class TensorRTBackend:
                 f'{"with" if graph else "without"} CUDA graph')
 
     def close(self) -> None:
-        """Free the GPU's memory; the backend can't be used afterwards."""
+        """Free the GPU's memory; the session can't be used afterwards."""
         for size in self._sizes.values():
             self._drop_graph(size)
         # The contexts go before the buffers they point to.
@@ -279,7 +295,7 @@ class _Kernels:
         self._known = b''
 
     def context(self, engine: Any) -> Any:
-        """Make a context that knows the kernels of earlier starts."""
+        """Return a context that knows the kernels of earlier starts."""
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = self._module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._store = config.create_runtime_cache()

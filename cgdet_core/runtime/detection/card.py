@@ -1,0 +1,148 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The card of a detector: what the model card says of every model, and boxes and scores."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cgdet_core.runtime.imaging.normalization import is_number, Normalization
+from cgdet_core.runtime.inference.card import (
+    BATCH,
+    check_entries,
+    is_count,
+    ModelCard,
+    TensorSpec,
+)
+
+# What the detector takes and reads; by channels, of which an RGB teacher has three.
+IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
+          3: 'N, (R, G, B), H, W: values in [0, 1]'}
+BOXES = 'N, K, (x1, y1, x2, y2) in input pixels'
+SCORES = 'N, K, the score in [0, 1] of each of the classes'
+STRIDES = (8, 16, 32)  # of the cells, in input pixels; the best K of them are boxes
+VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'letterbox',
+             'score_threshold', 'iou_threshold', 'max_detections', 'top_k', 'precision',
+             'onnx_sha256', 'parameters', 'gflops', 'training', 'accuracy', 'version')
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionCard(ModelCard):
+    """
+    Say how a detector is used.
+
+    Frames are letterboxed top-left, padded with 0. score_threshold, iou_threshold and
+    max_detections are defaults for deployment.
+    """
+
+    TASK: ClassVar[str] = 'detection'
+
+    task: str = TASK
+    classes: tuple[str, ...]
+    letterbox: str = 'top-left'
+    score_threshold: float = 0.3
+    iou_threshold: float = 0.6
+    max_detections: int = 100
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Return (width, height) in pixels."""
+        height, width = self.inputs['images'].shape[2:]
+        return int(width), int(height)
+
+    @property
+    def channels(self) -> int:
+        """Return 1 for thermal frames, 3 for RGB pictures."""
+        return int(self.inputs['images'].shape[1])
+
+    @property
+    def top_k(self) -> int:
+        """Return K, the boxes of each image."""
+        return int(self.outputs['boxes'].shape[1])
+
+    def checks(self) -> Iterator[tuple[bool, str]]:
+        """Return what must hold, each with the sentence for when it does not, in order."""
+        yield from super().checks()
+        yield (bool(self.classes) and all(isinstance(c, str) for c in self.classes),
+               'classes must not be empty, and of names')
+        yield self.letterbox == 'top-left', 'letterbox must be "top-left"'
+        for name, low in (('score_threshold', True), ('iou_threshold', False)):
+            value = getattr(self, name)
+            yield (is_number(value) and (0 < value <= 1 or low and value == 0),
+                   f'{name} must be a number {"from 0" if low else "above 0"} to 1')
+        yield is_count(self.max_detections), 'max_detections must be a positive whole number'
+        yield ([*self.inputs] == ['images'] and sorted(self.outputs) == ['boxes', 'scores'],
+               'a detector has the input images and the outputs boxes and scores')
+        yield (len(self.inputs['images'].shape) == 4 and len(self.outputs['boxes'].shape) == 3,
+               'images must be (N, C, H, W) and boxes (N, K, 4)')
+        yield self.channels in IMAGES, 'channels must be 1 (thermal) or 3 (an RGB teacher)'
+        yield (not any(n % STRIDES[-1] for n in self.input_size),
+               f'width and height of images must be multiples of {STRIDES[-1]}')
+        inputs, outputs = tensors(self.input_size, self.channels, len(self.classes), self.top_k,
+                                  self.inputs['images'].shape[0])
+        for name, spec in (inputs | outputs).items():
+            given = (self.inputs | self.outputs)[name]
+            yield given == spec, f'{name} must be {spec}, not {given}'
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> 'DetectionCard':
+        """Build from JSON values; ValueError or TypeError says which entry is wrong."""
+        if values.get('version') == 1:
+            return _from_version_1(values)
+        if isinstance(classes := values.get('classes'), list):
+            values = {**values, 'classes': tuple(classes)}
+        return super().from_dict(values)
+
+
+def tensors(
+    input_size: tuple[int, int], channels: int, classes: int, top_k: int, batch: int | str,
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Return a detector's inputs and outputs."""
+    width, height = input_size
+    return ({'images': TensorSpec((batch, channels, height, width), 'float32', IMAGES[channels])},
+            {'boxes': TensorSpec((batch, top_k, 4), 'float32', BOXES),
+             'scores': TensorSpec((batch, top_k, classes), 'float32', SCORES)})
+
+
+def detection_card(
+    name: str, classes: tuple[str, ...], input_size: tuple[int, int],
+    normalization: Normalization, channels: int = 1, top_k: int = 300, batch: int | str = BATCH,
+    **values: Any,
+) -> DetectionCard:
+    """Write the card of a detector of a size (width, height); values are other entries of it."""
+    inputs, outputs = tensors(input_size, channels, len(classes), top_k, batch)
+    return DetectionCard(name=name, classes=classes, inputs=inputs, outputs=outputs,
+                         normalization=normalization, **values)
+
+
+def _from_version_1(values: dict[str, Any]) -> DetectionCard:
+    """Build from a card of version 1: size, channels and K as entries, no batch."""
+    check_entries(values, DetectionCard, VERSION_1)
+    data = {k: v for k, v in values.items() if k != 'version'}
+    width, height = data['input_size']
+    cells = sum((width // s) * (height // s) for s in STRIDES)
+    return detection_card(**{
+        **data, 'classes': tuple(data['classes']), 'input_size': (width, height),
+        'normalization': Normalization.from_dict(data['normalization']),
+        'top_k': min(data.get('top_k', 300), cells),
+        'batch': 1 if data.get('onnx_sha256') else BATCH,  # a checkpoint takes any
+        'training': _with_license(data.get('training', {}))})
+
+
+def _with_license(record: Any) -> Any:
+    """Return a training record with the key that was "licence" at every depth."""
+    if not isinstance(record, dict):
+        return record
+    return {'license' if k == 'licence' else k: _with_license(v) for k, v in record.items()}

@@ -1,0 +1,51 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Detections in pictures: their captions and colors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.drawing import COLORS, draw
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw_detections(
+    frame: NDArray[Any], detections: Detections, card: DetectionCard,
+    truth: NDArray[np.float32] | None = None, ids: Sequence[str] = (),
+) -> NDArray[np.uint8]:
+    """
+    Return a picture (H, W, 3) BGR of a raw frame with labeled boxes.
+
+    truth (M, 4): annotated boxes, drawn thin and white below the detections; ids: the tracks'.
+    """
+    return draw(frame, card.normalization, detections.boxes,
+                captions(detections, card.classes, ids), colors(detections), truth)
+
+
+def captions(
+    detections: Detections, classes: tuple[str, ...], ids: Sequence[str] = (),
+) -> list[str]:
+    """Return each detection's class, score and, where there is one, `#` with its track's id."""
+    return [f'{classes[label]} {score:.2f}' + (f' #{track}' if track else '')
+            for label, score, track in zip(
+                detections.labels, detections.scores, ids or [''] * len(detections))]
+
+
+def colors(detections: Detections) -> list[tuple[int, int, int]]:
+    """Return each detection's BGR, that of its class."""
+    return [COLORS[label % len(COLORS)] for label in detections.labels]

@@ -1,0 +1,109 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Sessions know no task: named tensors in, named tensors out, as a card says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard
+from cgdet_core.runtime.inference.choice import open_session
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+import numpy as np
+import pytest
+from toy_model import write_toy, write_tracker
+
+
+def inputs(count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(count)
+    return {'target': rng.random((1, 1, 8, 8), np.float32),
+            'search': rng.random((count, 1, 16, 16), np.float32)}
+
+
+def expected(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what the tracker of `write_tracker` finds, by numpy."""
+    search = arrays['search']
+    cells = search.reshape(len(search), 1, 4, 4, 4, 4).mean((3, 5))
+    similarity = cells * arrays['target'].mean()
+    flat = similarity.reshape(len(search), 16)
+    return {'similarity': similarity, 'score': flat.max(1, keepdims=True),
+            'place': flat.argmax(1, keepdims=True)}
+
+
+@pytest.mark.parametrize('batch', [1, 'batch'])
+def test_a_network_of_another_task_runs(tmp_path: Path, batch: int | str) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx', batch)
+    session = open_session(model, load_card(model, ModelCard), 'onnxruntime', 1)
+    assert session.max_batch == (64 if batch == 'batch' else 1)
+    for count in (1, 2, 3) if batch == 'batch' else (1, 1):
+        wanted = expected(inputs(count))
+        found = session.run(inputs(count))
+        assert found.keys() == wanted.keys() and found['place'].dtype == np.int64
+        out = {name: np.zeros_like(array) for name, array in found.items()}
+        assert session.run(inputs(count), out) is out
+        for name in wanted:
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
+            np.testing.assert_array_equal(out[name], found[name])
+    session.close()
+
+
+@pytest.mark.parametrize('wrong', ['type', 'shape', 'strides'])
+def test_arrays_that_cannot_be_filled_are_refused(tmp_path: Path, wrong: str) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx')
+    session = OnnxRuntimeSession(model, load_card(model, ModelCard), 1)
+    out = session.run(inputs(1))
+    out['similarity'] = {
+        'type': np.zeros((1, 1, 4, 4), np.int64), 'shape': np.zeros((1, 1, 4, 2), np.float32),
+        'strides': np.zeros((1, 1, 4, 8), np.float32)[..., ::2]}[wrong]
+    with pytest.raises(Exception, match='similarity|[Ss]hape|[Tt]ype'):
+        session.run(inputs(1), out)
+    assert not out['similarity'].any()
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'shape': (1, 1, 16, 8)}, r'says search \(1, 1, 16, 8\) float32, the file has search '
+                               r'\(1, 1, 16, 16\) float32; rerun'),
+    ({'shape': ('batch', 1, 16, 16)}, r'says search \(batch, 1, 16, 16\)'),
+    ({'dtype': 'float16'}, r'says search \(1, 1, 16, 16\) float16, the file')])
+def test_a_file_that_does_not_fit_its_card(tmp_path: Path, change: dict, words: str) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx')
+    card = load_card(model, ModelCard)
+    search = replace(card.inputs['search'], **change)
+    with pytest.raises(UserError, match=f'does not fit its card.*{words}'):
+        OnnxRuntimeSession(model, replace(card, inputs={**card.inputs, 'search': search}))
+
+
+@pytest.mark.parametrize('side', ['inputs', 'outputs'])
+def test_names_that_file_and_card_do_not_share(tmp_path: Path, side: str) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx')
+    card = load_card(model, ModelCard)
+    (name, spec), *rest = getattr(card, side).items()
+    with pytest.raises(UserError, match=f'the card says nothing more, the file has {name}'):
+        OnnxRuntimeSession(model, replace(card, **{side: dict(rest)}))
+    with pytest.raises(UserError, match=r'says other .*, the file has nothing more; rerun "cgdet'):
+        specs = {**getattr(card, side), 'other': spec}
+        OnnxRuntimeSession(model, replace(card, **{side: specs}))
+
+
+def test_a_file_may_take_more_than_its_card_says(tmp_path: Path) -> None:
+    model = write_toy(tmp_path / 'toy.onnx', 'n')
+    card = load_card(model, DetectionCard).with_batch(1)
+    assert OnnxRuntimeSession(model, card).max_batch == 64
+
+
+def test_a_card_of_another_task_is_a_sentence(tmp_path: Path) -> None:
+    model = write_tracker(tmp_path / 'tracker.onnx')
+    with pytest.raises(UserError, match='is a tracking model, not a detection model'):
+        Detector.load(model)
