@@ -20,7 +20,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from cgdet_core.runtime import Detections, ModelCard
-from cgdet_core.runtime.detection.multi_object import Tracker
+from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
 from cgdet_core.runtime.imaging.drawing import draw
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
@@ -107,7 +107,7 @@ class Camera:
             raw = node.resolve_topic_name(self._input[1])
             self._input = CompressedImage, f'{raw}/compressed'
         self.image_topic = node.resolve_topic_name(self._input[1])
-        self._tracker = Tracker(settings.track_max_age_s) if settings.track else None
+        self._tracker = MultiObjectTracker(settings.track_max_age_s) if settings.track else None
         self._slot: Arrival | None = None
         self._quiet_until: dict[str, float] = {}  # by what there is to tell
         self._pool: list[Detection2D] = []

@@ -75,7 +75,7 @@ SPECS = (
     Spec('input_transport', 'raw', 'raw: sensor_msgs/Image on image_raw; compressed: '
          'sensor_msgs/CompressedImage (PNG, JPEG, TIFF) on image_raw/compressed',
          effect='static', choices=('raw', 'compressed')),
-    Spec('track', False, 'Fill the id of detections with track ids; needs norfair',
+    Spec('track', False, 'Fill the id of detections with track ids',
          effect='static'),
     Spec('track_max_age_s', 1.0, 'End a track not seen for so many seconds', 0.1, 60.0,
          effect='static'),

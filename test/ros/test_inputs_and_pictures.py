@@ -147,7 +147,6 @@ def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: P
 
 
 def test_ids_stay_with_the_objects(start: Start, toy: Path) -> None:
-    pytest.importorskip('norfair')
     with start(model_path=toy, track=True) as client:
         client.wait_active()
 
