@@ -48,7 +48,7 @@ Cameras = list[tuple[str, str]]  # topic and type, of which one topic may have b
 
 
 @dataclass
-class Heard:
+class Traffic:
     """What arrived on an image topic."""
 
     count: int = 0
@@ -56,7 +56,7 @@ class Heard:
 
 
 @dataclass
-class Detector:
+class FoundNode:
     """A detector node: its name, image inputs and every topic it takes part in."""
 
     name: str
@@ -98,7 +98,7 @@ def published_types(node: Node, topic: str, detectors: Container[str]) -> set[st
             if _owner(publisher) not in detectors}
 
 
-def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
+def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
     """Give the lifecycle nodes that publish detections, or report as detectors without topics."""
     found = []
     for name, namespace in set(node.get_node_names_and_namespaces()):
@@ -114,11 +114,11 @@ def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
                 or any(DETECTIONS in kinds for kinds in published.values())):
             inputs = {topic: kind for topic, kinds in subscribed.items() for kind in kinds
                       if kind in IMAGES}
-            found.append(Detector(full, inputs, {*published, *subscribed}))
+            found.append(FoundNode(full, inputs, {*published, *subscribed}))
     return sorted(found, key=lambda d: d.name)
 
 
-def camera_check(topic: str, kind: str, heard: Heard, seconds: float) -> Check:
+def camera_check(topic: str, kind: str, heard: Traffic, seconds: float) -> Check:
     """Say what a camera sends, and how often."""
     if not heard.count:
         return Check('graph', topic, 'WARN', f'has a publisher, but sent nothing in {seconds} s',
@@ -129,7 +129,7 @@ def camera_check(topic: str, kind: str, heard: Heard, seconds: float) -> Check:
 
 
 def _detector_checks(
-    node: Node, detector: Detector, statuses: dict[str, DiagnosticStatus],
+    node: Node, detector: FoundNode, statuses: dict[str, DiagnosticStatus],
     cameras: Cameras,
 ) -> Iterator[Check]:
     yield state_check(detector.name, get_state(node, detector.name))
@@ -230,11 +230,11 @@ def get_state(node: Node, name: str) -> str:
 
 def _listen(
     node: Node, cameras: Cameras, statuses: dict[str, DiagnosticStatus], seconds: float,
-) -> dict[tuple[str, str], Heard]:
+) -> dict[tuple[str, str], Traffic]:
     """Count the images of each topic, and keep the latest status of every component."""
-    heard = {camera: Heard() for camera in cameras}
+    heard = {camera: Traffic() for camera in cameras}
 
-    def receiver(found: Heard) -> Callable[[Any], None]:
+    def receiver(found: Traffic) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
             found.count += 1
             encoding = message.format if hasattr(message, 'format') else message.encoding

@@ -29,7 +29,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_ros.tools import demo
-from cgdet_ros.tools.collector import Run as Collected
+from cgdet_ros.tools.collector import Collected
 from cgdet_ros.tools.demo import run_bag, summarize
 from cgdet_ros.tools.play import play
 import cv2

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Inference that does not return: it is told, left behind, and never heard of again."""
+"""Inference that does not return: it is reported, left behind, and publishes nothing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +21,8 @@ from threading import Event
 import time
 from typing import Any
 
-from cgdet_ros.detection import node as detector_node
 from cgdet_ros.detection.node import DetectorNode
+from cgdet_ros.node import managed_node
 import pytest
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -93,7 +93,7 @@ class Gate:
 
 @pytest.fixture
 def node(domain: int, toy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DetectorNode]:
-    monkeypatch.setattr(detector_node, 'STUCK_S', 0.5)
+    monkeypatch.setattr(managed_node, 'STUCK_S', 0.5)
     rclpy.init()
     node = DetectorNode(parameter_overrides=[
         Parameter('model_path', value=str(toy)), Parameter('autostart', value=False)])
@@ -119,30 +119,32 @@ def wait(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_worker_that_returns_late_is_not_heard_of(node: DetectorNode) -> None:
+def test_a_worker_that_returns_late_publishes_nothing(node: DetectorNode) -> None:
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     old, worker = node._detector, node._worker
     gate = old.backend = Gate(old.backend)
-    camera, = node._cameras
+    stream, = node._streams
     published: list[int] = []
-    publish = camera._detections.publish
-    camera._detections.publish = lambda m: (published.append(m.header.stamp.sec), publish(m))
-    camera._receive(image(1))
+    publisher = stream.outputs._detections
+    publish = publisher.publish
+    publisher.publish = lambda m: (published.append(m.header.stamp.sec), publish(m))
+    stream.input._receive(image(1))
     gate.entered.wait()
-    camera._receive(image(2))
+    stream.input._receive(image(2))
     assert node.trigger_deactivate() == ERROR and node.state() == 'unconfigured'
     assert 'inference hangs' in node._error and node.hangs
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     assert node._detector is not old and node._worker is not worker
-    node._recovery.failed('its successor fails', 0)
+    node.recovery.failed('its successor fails', 0)
     gate.open.set()  # its model was not closed under its feet: infer returns
     worker._thread.join(30)
     assert not worker._thread.is_alive() and not published
-    assert camera.statistics.processed == 0 and camera.statistics.failed == 0
-    assert node._recovery.failures == 1, 'failures are those of the new worker'
-    camera, = node._cameras
-    camera._receive(image(3))
-    wait(lambda: camera.statistics.processed == 1)
+    statistics = stream.input.statistics
+    assert statistics.processed == 0 and statistics.failed == 0
+    assert node.recovery.failures == 1, 'failures are those of the new worker'
+    stream, = node._streams
+    stream.input._receive(image(3))
+    wait(lambda: stream.input.statistics.processed == 1)
     assert node.trigger_deactivate() == SUCCESS and node.state() == 'inactive'
 
 

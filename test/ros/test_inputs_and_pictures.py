@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What else the node takes and gives: compressed and colored images, crops, pictures, tracks."""
+"""Compressed and colored images, crops, pictures, track ids."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +20,10 @@ from time import monotonic, sleep
 from typing import Any
 
 from cgdet_core.runtime import Detections, load_card
-from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_ros.detection.camera import Camera, Handover
-from cgdet_ros.detection.parameters import ModelSettings, Settings
+from cgdet_core.runtime.imaging.drawing import draw
+from cgdet_ros.detection.parameters import ModelSettings
+from cgdet_ros.detection.stream import Stream
+from cgdet_ros.node.image_input import Handover
 from cgdet_ros.tools.collector import from_message
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ def test_compressed_images(start: Start, toy: Path) -> None:
         assert not refused.successful and 'clean the node up' in refused.reason
 
 
-def test_a_palette_is_told_once(start: Start, toy: Path) -> None:
+def test_a_palette_is_reported_once(start: Start, toy: Path) -> None:
     frame = gray(0.4)
     with start(model_path=toy) as client:
         client.wait_active()
@@ -110,7 +111,7 @@ def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> 
         client.status('leaves nothing', failed='1')
 
 
-def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: Path) -> None:
+def test_debug_image_and_annotations_are_made_for_subscribers(start: Start, toy: Path) -> None:
     pictures: list[Any] = []
     annotations: list[Any] = []
     with start(model_path=toy) as client:
@@ -177,19 +178,22 @@ def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: 
     rclpy.init()
     try:
         node = rclpy.create_node('picture')
-        settings = Settings(0.0, 2.0, 10, False, True, Crop(), np.array([0.3]))
-        camera = Camera(node, '', Handover(), load_card(toy), ModelSettings(
+        card = load_card(toy)
+        stream = Stream(node, '', Handover(), card, ModelSettings(
             str(toy), 'auto', 1, 'raw', False, 1.0, ('',)))
         node.create_subscription(Image, 'debug_image', lambda _: None, 10)
-        end = monotonic() + 20
-        while not node.count_subscribers('debug_image') and monotonic() < end:
-            sleep(0.05)
+        end = monotonic() + 30
+        while not stream.overlay._debug_image.get_subscription_count():
+            assert monotonic() < end
+            sleep(0.01)
         nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
         frame = np.zeros((2, 2, 2, 2))
         with pytest.raises(ValueError, match='dimensions|shape|unpack'):
-            camera._draw(nothing, [], frame, Header(), settings)
-        camera.show(nothing, [], frame, Header(), settings)
-        assert camera.statistics.failed == 0
+            draw(frame, nothing, card.classes, card.normalization)
+        stream.overlay.draw(nothing, frame, Header(), [])
+        assert stream.input.errors._quiet_until.keys() == {'no debug_image{}'}
+        assert stream.input.statistics.failed == 0
+        stream.destroy()
         node.destroy_node()
     finally:
         rclpy.try_shutdown()

@@ -22,6 +22,7 @@ import sys
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.tensorrt.session import check_device
 from cgdet_ros.detection import parameters
+from cgdet_ros.node.parameters import EFFECTS
 import pytest
 from toy_models import gray
 
@@ -169,7 +170,7 @@ def test_describe_reads_like_documentation(start: Start, toy: Path) -> None:
         names = [s.name for s in parameters.SPECS] + ['class_thresholds.person']
         for name, found in zip(names, client.describe(*names)):
             assert found.name == name and len(found.description) > 30
-            assert any(words in found.description for words in parameters.EFFECTS.values())
+            assert any(words in found.description for words in EFFECTS.values())
         score, = client.describe('score_threshold')
         assert (score.floating_point_range[0].from_value, score.floating_point_range[0].to_value
                 ) == (-1.0, 1.0) and "-1: the model card's" in score.description

@@ -44,7 +44,7 @@ def test_table_is_what_the_code_says(name: str) -> None:
 def test_parameter_file_holds_every_parameter_with_its_default() -> None:
     content = yaml.safe_load((ROOT / 'config' / 'thermal_detect.yaml').read_text())
     assert content == {'/**': {'ros__parameters': {s.name: s.default for s in SPECS}}}, (
-        'config/thermal_detect.yaml is behind cgdet_ros/parameters.py: bring it up to date.')
+        'config/thermal_detect.yaml is behind cgdet_ros/detection/parameters.py: update it.')
 
 
 @pytest.mark.ros
@@ -58,7 +58,7 @@ def test_topics_are_those_of_the_running_node(start: Callable) -> None:
              for direction, name, (kind, *_) in topics if name not in STANDARD}
     named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
                       if some or not t.optional} for some in (True, False))
-    assert always <= found <= named, 'TOPICS in cgdet_ros/reference.py differ from the node.'
+    assert always <= found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
 
 
 def test_rewriting_touches_generated_blocks_alone() -> None:

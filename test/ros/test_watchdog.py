@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Inference that fails, models that change under the node: it helps itself."""
+"""Inference that fails, models that change while the node runs: it recovers by itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_failing_inference_reloads_the_model_until_it_works(
     with start(model_path=model, max_failures=3) as client:
         client.wait_active()
         client.send(client.image(gray(0.5), 'mono8'))
-        status = feed_until(client, 1.0, node_status(client, 'the model is loaded anew in'))
+        status = feed_until(client, 1.0, node_status(client, 'the model is reloaded in'))
         assert status['level'] == b'\x02' and 'out of data bounds' in status['message']
         # The same model again: it fails again, and the node tries again.
         feed_until(client, 1.0, node_status(client, '', restarts='2'))
@@ -71,7 +71,7 @@ def test_a_reload_that_fails_is_tried_again(start: Start, tmp_path: Path) -> Non
         client.send(client.image(gray(1.0), 'mono8'))
 
 
-def test_a_transition_somebody_asks_for_ends_the_recovery(start: Start, tmp_path: Path) -> None:
+def test_a_requested_transition_ends_the_recovery(start: Start, tmp_path: Path) -> None:
     model = write_model(tmp_path / 'model.onnx', fails=True)
     with start(model_path=model, max_failures=2) as client:
         client.wait_active()
