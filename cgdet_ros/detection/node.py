@@ -128,13 +128,14 @@ class DetectorNode(ManagedNode):
 
     def statuses(self) -> list[DiagnosticStatus]:
         """Return the status of each camera, and publish its histogram if there is one."""
+        name = self.get_fully_qualified_name()
+        statuses = [stream.input.status(name, self._settings.no_input_warn_s)
+                    for stream in self._streams]
         for stream in self._streams:
             counts = stream.input.statistics.take_histogram()
             if self._worker is not None and self._settings.latency_histogram:
                 stream.outputs.publish_histogram(counts)
-        name = self.get_fully_qualified_name()
-        return [stream.input.status(name, self._settings.no_input_warn_s)
-                for stream in self._streams]
+        return statuses
 
     def _publish_infos(self) -> None:
         for stream in self._streams:

@@ -17,7 +17,6 @@
 import logging
 from time import monotonic
 
-from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
 PERIOD_S = 5.0  # minimum, between two errors of a kind
@@ -26,9 +25,9 @@ PERIOD_S = 5.0  # minimum, between two errors of a kind
 class RosLog(logging.Handler):
     """Log to ROS what the runtime logs, from INFO upwards, until closed."""
 
-    def __init__(self, logger: RcutilsLogger) -> None:
+    def __init__(self, node: Node) -> None:
         super().__init__(logging.INFO)
-        self._logger = logger
+        self._logger = node.get_logger()
         self._runtime = logging.getLogger('cgdet_core.runtime')
         self._level = self._runtime.level
         self._runtime.setLevel(logging.INFO)

@@ -67,7 +67,7 @@ class ManagedNode(LifecycleNode, ABC):
         self._take_over_services()
         self.recovery = Recovery()
         self.hangs = False  # a worker was left behind; only the process's end ends it
-        self._log = RosLog(self.get_logger())
+        self._log = RosLog(self)
         self._role = role
         self._specs = specs
         self._loading: Loading[Any] | None = None

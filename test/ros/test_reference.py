@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_ros.detection.parameters import SPECS
@@ -47,18 +48,24 @@ def test_parameter_file_holds_every_parameter_with_its_default() -> None:
         'config/thermal_detect.yaml is behind cgdet_ros/detection/parameters.py: update it.')
 
 
+def topics_of(client: Any) -> set[tuple[str, str, str]]:
+    """Return the topics of the detector on the graph, with type and direction."""
+    node = ('thermal_detector', '/')
+    topics = [('in', *t) for t in client.get_subscriber_names_and_types_by_node(*node)]
+    topics += [('out', *t) for t in client.get_publisher_names_and_types_by_node(*node)]
+    return {(name.removeprefix('/'), kind, direction)
+            for direction, name, (kind, *_) in topics if name not in STANDARD}
+
+
 @pytest.mark.ros
 def test_topics_are_those_of_the_running_node(start: Callable) -> None:
     with start() as client:
         client.wait_active()
-        node = ('thermal_detector', '/')
-        topics = [('in', *t) for t in client.node.get_subscriber_names_and_types_by_node(*node)]
-        topics += [('out', *t) for t in client.node.get_publisher_names_and_types_by_node(*node)]
-    found = {(name.removeprefix('/'), kind, direction)
-             for direction, name, (kind, *_) in topics if name not in STANDARD}
-    named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
-                      if some or not t.optional} for some in (True, False))
-    assert always <= found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
+        named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
+                          if some or not t.optional} for some in (True, False))
+        client.wait(lambda: always <= topics_of(client.node))
+        found = topics_of(client.node)
+    assert found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
 
 
 def test_rewriting_touches_generated_blocks_alone() -> None:

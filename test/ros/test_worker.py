@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What executor and worker leave to each other."""
+"""How executor and worker take turns with the interpreter."""
 
 from threading import Event
 from time import monotonic, sleep
@@ -77,7 +77,7 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
         assert monotonic() < start + LONG_S / 2 and prepared == [0]
         go_on.set()
         worker.stop(LONG_S)
-        stream.input._receive(message)  # nobody is there
+        stream.input._receive(message)  # no worker is left
         assert monotonic() < start + LONG_S / 2
         stream.destroy()
         node.destroy_node()
