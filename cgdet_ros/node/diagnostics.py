@@ -50,8 +50,7 @@ class Statistics:
         self.started = monotonic()
         self._last_received: float | None = None
         self._last_done: float | None = None  # processed, failed or too old
-        self._last_failed = False
-        self._last_too_old = False
+        self._last_result = ''  # failed, too old, or empty
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
         self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
@@ -70,8 +69,7 @@ class Statistics:
         with self._lock:
             self.too_old += 1
             self.image_age = image_age
-            self._last_done = monotonic()
-            self._last_failed, self._last_too_old = False, True
+            self._done('too old')
 
     def frame_done(
         self, encoding: str, total: float, steps: tuple[float, float, float], image_age: float,
@@ -86,9 +84,7 @@ class Statistics:
             self.processed += 1
             self.encoding = encoding
             self.image_age = image_age
-            self._last_failed = self._last_too_old = False
-            self._last_done = monotonic()
-            self._outputs.append(self._last_done)
+            self._outputs.append(self._done(''))
             self._latencies.append((total, *steps, image_age))
             self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
 
@@ -97,8 +93,11 @@ class Statistics:
             self.failed += 1
             self.encoding = encoding
             self.last_error = error
-            self._last_done = monotonic()
-            self._last_failed, self._last_too_old = True, False
+            self._done('failed')
+
+    def _done(self, result: str) -> float:
+        self._last_result, self._last_done = result, monotonic()
+        return self._last_done
 
     def take_histogram(self) -> list[int]:
         """Return the frames per millisecond of latency since the last call."""
@@ -137,9 +136,9 @@ class Statistics:
             return DiagnosticStatus.ERROR, (
                 f'images come, but for {idle:.0f} s none was processed: inference hangs, or is '
                 'far too slow')
-        if self._last_failed:
+        if self._last_result == 'failed':
             return DiagnosticStatus.ERROR, self.last_error
-        if self._last_too_old:
+        if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         if self.image_age < -FUTURE_S:
             return DiagnosticStatus.WARN, (

@@ -16,7 +16,7 @@
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 # Each call returns a new profile, as rclpy writes qos_overrides into it.
@@ -29,16 +29,12 @@ def reliable_qos(depth: int) -> QoSProfile:
 
 def latched_qos() -> QoSProfile:
     """Return a profile whose last message late subscriptions receive as well."""
-    return QoSProfile(
-        depth=1, reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    return QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def input_qos() -> QoSProfile:
     """Return the sensor data profile, of the newest message alone."""
-    return QoSProfile(
-        depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE)
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class Publishers:
