@@ -31,8 +31,6 @@ train = runtime + bags + [
     'pillow', 'pydantic>=2.7', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]
-# Its metadata asks for numpy 1, which later Pythons lack: install it there with --no-deps.
-track = ['norfair>=2.3; python_version < "3.13"']
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest']
 
@@ -60,7 +58,6 @@ setup(
         'bags': bags,
         'parallel': parallel,
         'tensorrt': tensorrt,
-        'track': track,
         'train': train,
         'test': test,  # colcon test runs pytest because of this name
         'dev': test + ['mypy', 'pre-commit', 'ruff', 'types-PyYAML'],

@@ -21,7 +21,7 @@ NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 def camera_topics(cameras: str, image_topic: str) -> dict[str, str]:
     """
-    Give each camera's image topic, from names separated by commas or blanks.
+    Return each camera's image topic, from names separated by commas or blanks.
 
     image_topic is relative to the camera's name, or holds "{camera}" in its place. ValueError
     says what is wrong with the names.

@@ -41,7 +41,7 @@ def share_file(pattern: str) -> Path:
 
 
 def profile_environment() -> dict[str, str]:
-    """Give the variables that name the shipped DDS profile; a profile of the user's own stays."""
+    """Return the variables that name the shipped DDS profile, or the user's own."""
     from cgdet_ros.doctor.transport import profile_variables, VARIABLES  # not the node's
 
     own = [os.environ[name] for name in VARIABLES if os.environ.get(name)]
@@ -51,7 +51,7 @@ def profile_environment() -> dict[str, str]:
 
 def use_transport_profile() -> None:
     """
-    Return this process and its children the shipped DDS profile, unless the user chose one.
+    Set the shipped DDS profile for this process and its children, unless the user chose one.
 
     Must run before rclpy is initialized.
     """

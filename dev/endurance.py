@@ -65,7 +65,7 @@ def listening(compressed: bool) -> Iterator[Listener]:
 
 @contextmanager
 def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
-    """Start the node, give a listener and the node's process id once it detects."""
+    """Start the node; yield a listener and the node's process id once it detects."""
     transport = 'compressed' if options.compressed else 'raw'
     try:
         with listening(options.compressed) as listener, detector_process(

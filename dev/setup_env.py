@@ -89,9 +89,8 @@ def set_up(distribution: str | None) -> None:
     second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
     with step('installing packages (several GB the first time, most of them PyTorch)'):
         install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
-    with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB), and norfair'):
-        # Without dependencies: the type stubs ask for the whole of TensorRT, which has no wheel,
-        # and norfair for versions it does not need.
+    with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB)'):
+        # Without dependencies: the type stubs ask for the whole of TensorRT, which has no wheel.
         install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
         mend_tensorrt_stubs()
     if not distribution:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What people look at: the picture with boxes, and Foxglove's annotations over the image."""
+"""Pictures of the detections: the debug image, and Foxglove's annotations over the image."""
 
 from array import array
 from collections.abc import Sequence
@@ -20,8 +20,10 @@ from functools import cache
 import importlib
 from typing import Any
 
-from cgdet_core.runtime import Detections
-from cgdet_core.runtime.detection.drawing import captions, colors
+from cgdet_core.runtime import DetectionCard, Detections
+from cgdet_core.runtime.detection.drawing import captions, colors, draw_detections
+from cgdet_ros.node.logs import ErrorLog
+from cgdet_ros.node.topics import Publishers, reliable_qos
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
@@ -29,6 +31,40 @@ from std_msgs.msg import Header
 
 THICKNESS = 2.0  # pixels
 FONT_SIZE = 12.0  # pixels
+
+
+class Overlay:
+    """Publish pictures if there is a subscriber; one that fails is logged, its image is not."""
+
+    def __init__(self, publishers: Publishers, card: DetectionCard, errors: ErrorLog) -> None:
+        self._card = card
+        self._errors = errors
+        self._debug_image = publishers.create(Image, 'debug_image', reliable_qos(1))
+        kind = annotations_type()
+        self._annotations = (
+            publishers.create(kind, 'annotations', reliable_qos(10)) if kind else None)
+
+    def annotate(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
+        """Publish annotations; boxes are in pixels of the received image."""
+        if self._annotations is None or not self._annotations.get_subscription_count():
+            return
+        try:
+            self._annotations.publish(
+                to_annotations(detections, self._card.classes, header, ids))
+        except Exception as error:
+            self._errors.log('no annotations{}', error)
+
+    def draw(
+        self, detections: Detections, frame: NDArray[Any], header: Header, ids: Sequence[str],
+    ) -> None:
+        """Publish the frame (H, W) with its detections, in its own pixels."""
+        if not self._debug_image.get_subscription_count():
+            return
+        try:
+            picture = draw_detections(frame, detections, self._card, ids=ids)
+            self._debug_image.publish(to_debug_image(picture, header))
+        except Exception as error:
+            self._errors.log('no debug_image{}', error)
 
 
 def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:

@@ -91,7 +91,7 @@ def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None =
 
 
 def publish(topic: str, frames: int) -> int:
-    """Publish numbered frames as camera drivers do, best effort; give how many."""
+    """Publish numbered frames as camera drivers do, best effort; return how many."""
     node = rclpy.create_node('cgdet_test_camera')
     publisher = node.create_publisher(Image, topic, qos_profile_sensor_data)
     frame = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH), np.uint16)

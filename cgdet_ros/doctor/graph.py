@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is on the ROS graph around the detector: cameras, subscriptions, states, reports."""
+"""The ROS graph around the detector: cameras, subscriptions, states, diagnostics."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
@@ -38,8 +38,8 @@ LEVELS: dict[bytes, Level] = {DiagnosticStatus.OK: 'OK', DiagnosticStatus.WARN: 
 STATE_ADVICE = {
     'unconfigured': 'ros2 lifecycle set {} configure, then activate',
     'inactive': 'ros2 lifecycle set {} activate',
-    'finalized': 'it was shut down for good: start it anew',
-    '': 'look at its log; if its process hangs, start it anew'}
+    'finalized': 'it was shut down for good: start it again',
+    '': 'look at its log; if its process hangs, start it again'}
 DISCOVERY_S = 1.5
 SERVICE_TIMEOUT_S = 3.0
 SIMILAR = 0.5  # of difflib, from which on a topic is offered in place of another
@@ -48,15 +48,15 @@ Cameras = list[tuple[str, str]]  # topic and type, of which one topic may have b
 
 
 @dataclass
-class Heard:
-    """What arrived on an image topic."""
+class Traffic:
+    """The images received on a topic."""
 
     count: int = 0
     encodings: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
-class Detector:
+class FoundNode:
     """A detector node: its name, image inputs and every topic it takes part in."""
 
     name: str
@@ -93,13 +93,13 @@ def image_topics(node: Node, detectors: Container[str]) -> Cameras:
 
 
 def published_types(node: Node, topic: str, detectors: Container[str]) -> set[str]:
-    """Give the types that others than these detectors publish; a graph's list has readers' too."""
+    """Return the types that others than these detectors publish; not those of subscriptions."""
     return {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)
             if _owner(publisher) not in detectors}
 
 
-def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
-    """Give the lifecycle nodes that publish detections, or report as detectors without topics."""
+def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
+    """Return the lifecycle nodes that publish detections, or report as detectors."""
     found = []
     for name, namespace in set(node.get_node_names_and_namespaces()):
         full = f'{namespace.rstrip("/")}/{name}'
@@ -114,11 +114,11 @@ def find_detectors(node: Node, statuses: Container[str]) -> list[Detector]:
                 or any(DETECTIONS in kinds for kinds in published.values())):
             inputs = {topic: kind for topic, kinds in subscribed.items() for kind in kinds
                       if kind in IMAGES}
-            found.append(Detector(full, inputs, {*published, *subscribed}))
+            found.append(FoundNode(full, inputs, {*published, *subscribed}))
     return sorted(found, key=lambda d: d.name)
 
 
-def camera_check(topic: str, kind: str, heard: Heard, seconds: float) -> Check:
+def camera_check(topic: str, kind: str, heard: Traffic, seconds: float) -> Check:
     """Say what a camera sends, and how often."""
     if not heard.count:
         return Check('graph', topic, 'WARN', f'has a publisher, but sent nothing in {seconds} s',
@@ -129,7 +129,7 @@ def camera_check(topic: str, kind: str, heard: Heard, seconds: float) -> Check:
 
 
 def _detector_checks(
-    node: Node, detector: Detector, statuses: dict[str, DiagnosticStatus],
+    node: Node, detector: FoundNode, statuses: dict[str, DiagnosticStatus],
     cameras: Cameras,
 ) -> Iterator[Check]:
     yield state_check(detector.name, get_state(node, detector.name))
@@ -179,7 +179,7 @@ def wrong_type(topic: str, kind: str, published: str) -> Check:
 
 
 def use(topic: str, kind: str) -> str:
-    """Say how a detector is told to take the images of this topic."""
+    """Return how to make a detector take the images of this topic."""
     name = image_topic(topic, kind)
     if kind == RAW:
         return f'set input_transport to raw and image_topic to {name}'
@@ -230,11 +230,11 @@ def get_state(node: Node, name: str) -> str:
 
 def _listen(
     node: Node, cameras: Cameras, statuses: dict[str, DiagnosticStatus], seconds: float,
-) -> dict[tuple[str, str], Heard]:
+) -> dict[tuple[str, str], Traffic]:
     """Count the images of each topic, and keep the latest status of every component."""
-    heard = {camera: Heard() for camera in cameras}
+    heard = {camera: Traffic() for camera in cameras}
 
-    def receiver(found: Heard) -> Callable[[Any], None]:
+    def receiver(found: Traffic) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
             found.count += 1
             encoding = message.format if hasattr(message, 'format') else message.encoding

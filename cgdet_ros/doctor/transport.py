@@ -102,7 +102,7 @@ def _profile(level: str, found: str, advice: str = '') -> Check:
 
 def shared_memory_check(folder: Path = Path('/dev/shm'), needed: int = 64 << 20) -> Check:
     """Check that the shared memory has room for the segments of some processes, bytes."""
-    advice = 'give a container more: docker run --shm-size=512m, or --ipc=host'
+    advice = 'a container needs more: docker run --shm-size=512m, or --ipc=host'
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:

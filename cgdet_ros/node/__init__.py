@@ -12,4 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What any lifecycle node of this package needs."""
+"""
+What any lifecycle node of this package needs; it knows no task.
+
+A node derives from `ManagedNode` and is run by `process.run`. Its images come through an
+`ImageInput` a camera, its inference runs in an `ImageWorker`, and a table of `Spec` declares,
+describes and checks its parameters.
+"""

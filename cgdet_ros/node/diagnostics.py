@@ -12,21 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the node measures of itself, and how it reads as a diagnostic status."""
+"""What a node measures of itself, and its diagnostic status (REP-107)."""
 
 from collections import deque
 from socket import gethostname
 from threading import Lock
 from time import monotonic
+from typing import Any
 
-from cgdet_core.runtime.detection.detector import Timings
 from cgdet_ros.node.loading import Loading
 from cgdet_ros.node.recovery import Recovery
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
 WINDOW = 1000  # frames that the percentiles look back on
-FUTURE_S = 1.0  # that a stamp may lie in the future: more than clocks kept equal differ
+FUTURE_S = 1.0  # that a stamp may lie in the future: more than synchronized clocks differ
 STUCK_S = 5.0  # with images and without a result: more than any inference that is of use
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 HISTOGRAM_BINS = 101  # milliseconds of latency; the last one counts all from 100 on
@@ -50,8 +50,7 @@ class Statistics:
         self.started = monotonic()
         self._last_received: float | None = None
         self._last_done: float | None = None  # processed, failed or too old
-        self._last_failed = False
-        self._last_too_old = False
+        self._last_result = ''  # failed, too old, or empty
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
         self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
@@ -70,20 +69,23 @@ class Statistics:
         with self._lock:
             self.too_old += 1
             self.image_age = image_age
-            self._last_done = monotonic()
-            self._last_failed, self._last_too_old = False, True
+            self._done('too old')
 
-    def frame_done(self, encoding: str, total: float, timings: Timings, image_age: float) -> None:
-        """Record a published frame; total = seconds from reception to publication."""
+    def frame_done(
+        self, encoding: str, total: float, steps: tuple[float, float, float], image_age: float,
+    ) -> None:
+        """
+        Record a published frame.
+
+        total: seconds from reception to publication; steps: of them before, in and after the
+        network.
+        """
         with self._lock:
             self.processed += 1
             self.encoding = encoding
             self.image_age = image_age
-            self._last_failed = self._last_too_old = False
-            self._last_done = monotonic()
-            self._outputs.append(self._last_done)
-            self._latencies.append(
-                (total, timings.pre, timings.infer, timings.post, image_age))
+            self._outputs.append(self._done(''))
+            self._latencies.append((total, *steps, image_age))
             self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
 
     def frame_failed(self, encoding: str, error: str) -> None:
@@ -91,8 +93,11 @@ class Statistics:
             self.failed += 1
             self.encoding = encoding
             self.last_error = error
-            self._last_done = monotonic()
-            self._last_failed, self._last_too_old = True, False
+            self._done('failed')
+
+    def _done(self, result: str) -> float:
+        self._last_result, self._last_done = result, monotonic()
+        return self._last_done
 
     def take_histogram(self) -> list[int]:
         """Return the frames per millisecond of latency since the last call."""
@@ -107,7 +112,7 @@ class Statistics:
         Return the camera's status for /diagnostics.
 
         hardware: its name until an image says its frame; source: where images would come from,
-        None while nobody listens.
+        None without a subscription.
         """
         with self._lock:
             level, message = (DiagnosticStatus.OK, 'not active') if source is None else (
@@ -131,9 +136,9 @@ class Statistics:
             return DiagnosticStatus.ERROR, (
                 f'images come, but for {idle:.0f} s none was processed: inference hangs, or is '
                 'far too slow')
-        if self._last_failed:
+        if self._last_result == 'failed':
             return DiagnosticStatus.ERROR, self.last_error
-        if self._last_too_old:
+        if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         if self.image_age < -FUTURE_S:
             return DiagnosticStatus.WARN, (
@@ -153,7 +158,7 @@ class Statistics:
 
 
 def node_status(
-    name: str, state: str, error: str, recovery: Recovery, loading: Loading | None,
+    name: str, state: str, error: str, recovery: Recovery, loading: Loading[Any] | None,
     values: dict[str, object],
 ) -> DiagnosticStatus:
     """Return the status of the node itself; error: why the latest transition failed."""
@@ -170,17 +175,18 @@ def node_status(
     elif recovery.failures:
         level, text = DiagnosticStatus.ERROR, recovery.error
     elif state == 'finalized':
-        level, text = DiagnosticStatus.WARN, 'finalized: it detects no more; restart the node'
+        level = DiagnosticStatus.WARN
+        text = 'finalized: it processes no more images; restart the node'
     if (left := recovery.seconds_left()) is not None:
         level = DiagnosticStatus.ERROR
-        text += f'; the model is loaded anew in {left:.0f} s'
+        text += f'; the model is reloaded in {left:.0f} s'
     return to_status(name, gethostname(), level, text, values)
 
 
 def to_status(
     name: str, hardware: str, level: bytes, message: str, values: dict[str, object],
 ) -> DiagnosticStatus:
-    """Make a status; all values become text."""
+    """Return a status; all values become text."""
     return DiagnosticStatus(
         level=level, name=name, message=message, hardware_id=hardware,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])

@@ -14,18 +14,12 @@
 
 """The executor: a transition that takes minutes holds up nothing else."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import (
-    ConditionReachedException,
-    ShutdownException,
-    SingleThreadedExecutor,
-    TimeoutException,
-)
+from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
 from rclpy.task import Task
 
 
@@ -43,19 +37,16 @@ class NodeExecutor(SingleThreadedExecutor):
         self._thread = ThreadPoolExecutor(1, 'transitions')
         self._error: BaseException | None = None  # of a callback in that thread
 
-    def _spin_once_impl(
-        self, timeout_sec: Any = None, wait_condition: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Wait for a callback and run it; what it raises comes out here, or at the next one."""
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for a callback and run it; what one in the other thread raised is raised here."""
         if self._error is not None:
             raise self._error
         try:
-            handler, entity, _ = self.wait_for_ready_callbacks(
-                timeout_sec, None, wait_condition)
-        except (ConditionReachedException, ShutdownException, TimeoutException):
+            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
+        except (ShutdownException, TimeoutException):
             return
         except InvalidHandle:
-            return  # a transition took a topic away while rclpy listed what to wait for
+            return  # a transition destroyed an entity while rclpy listed what to wait for
         if entity is not None and entity.callback_group is self._slow:
             self._thread.submit(self._run_slow, handler)
         else:
@@ -63,7 +54,7 @@ class NodeExecutor(SingleThreadedExecutor):
             if handler.exception() is not None:
                 raise handler.exception()
 
-    # A transition may take an entity away between its getting ready and its turn. Not every rclpy
+    # A transition may destroy an entity between its getting ready and its turn. Not every rclpy
     # expects that, and the entity's group would then stay busy for ever.
 
     def _take_subscription(self, sub: Any) -> Any:
@@ -79,7 +70,7 @@ class NodeExecutor(SingleThreadedExecutor):
             return None
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Wait for the transition that is under way, then stop."""
+        """Wait for the transition in progress, then stop."""
         self._thread.shutdown()
         return bool(super().shutdown(timeout_sec))
 

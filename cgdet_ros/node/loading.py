@@ -12,48 +12,47 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model on its way: what goes on, for how long, and a way to stop it."""
+"""A model being loaded: how far it is, for how long, and a way to stop it."""
 
+from collections.abc import Callable
 import ctypes
 import gc
 from threading import Event
 from time import monotonic
+from typing import Generic, TypeVar
 
-from cgdet_core.runtime import Detector
-from cgdet_core.runtime.tensorrt.cache import log_progress
-from cgdet_ros.detection.parameters import ModelSettings
-from cgdet_ros.resources import share_file
+from cgdet_core.runtime.tensorrt.cache import log_progress, Progress
+
+Model = TypeVar('Model')
 
 
 class Stopped(BaseException):
     """Loading was stopped; no Exception, as a backend that fails is replaced by the next."""
 
 
-class Loading:
-    """Load a model while others ask how far it is."""
+class Loading(Generic[Model]):
+    """Load a model while other threads ask how far it is; `load` is called with a Progress."""
 
-    def __init__(self, settings: ModelSettings) -> None:
-        self._settings = settings
+    def __init__(self, load: Callable[[Progress], Model]) -> None:
+        self._load = load
         self._log = log_progress()
         self._start = monotonic()
         self._stop = Event()
         self.state = 'loading'
 
-    def run(self) -> Detector:
-        """Load: UserError says what is wrong, Stopped that `stop` was called."""
-        path = self._settings.model_path or share_file('models/thermal.onnx')
-        detector = Detector.load(
-            path, self._settings.threads, self._settings.backend, self._progress)
+    def run(self) -> Model:
+        """Return the model; Stopped if `stop` was called, else what `load` raises."""
+        model = self._load(self._progress)
         if self._stop.is_set():
             raise Stopped('loading was stopped')
-        return detector
+        return model
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
         return monotonic() - self._start
 
     def stop(self) -> None:
-        """Let `run` end at the next step of an engine build, or when the model is there."""
+        """Let `run` end at the next step of an engine build, or when the model is loaded."""
         self._stop.set()
 
     def _progress(self, what: str, seconds: float) -> None:

@@ -12,19 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the runtime logs, in the node's log."""
+"""The node's log: what the runtime logs, and errors that come with every image."""
 
 import logging
+from time import monotonic
 
-from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.node import Node
+
+PERIOD_S = 5.0  # minimum, between two errors of a kind
 
 
 class RosLog(logging.Handler):
-    """Hand the runtime's log on to ROS, from INFO upwards, until closed."""
+    """Log to ROS what the runtime logs, from INFO upwards, until closed."""
 
-    def __init__(self, logger: RcutilsLogger) -> None:
+    def __init__(self, node: Node) -> None:
         super().__init__(logging.INFO)
-        self._logger = logger
+        self._logger = node.get_logger()
         self._runtime = logging.getLogger('cgdet_core.runtime')
         self._level = self._runtime.level
         self._runtime.setLevel(logging.INFO)
@@ -43,3 +46,23 @@ class RosLog(logging.Handler):
         self._runtime.removeHandler(self)
         self._runtime.setLevel(self._level)
         super().close()
+
+
+class ErrorLog:
+    """Log a camera's errors, each kind once in PERIOD_S; rclpy's throttle knows no kinds."""
+
+    def __init__(self, node: Node, camera: str) -> None:
+        self.of_camera = f' of {camera}' if camera else ''
+        self._node = node
+        self._quiet_until: dict[str, float] = {}
+
+    def log(self, what: str, error: Exception) -> None:
+        """Log an error; `what` is its kind, with {} where the camera is named."""
+        if self._node.context.ok() and monotonic() >= self._quiet_until.get(what, 0.0):
+            self._quiet_until[what] = monotonic() + PERIOD_S
+            self._node.get_logger().error(f'{what.format(self.of_camera)}: {reason(error)}')
+
+
+def reason(error: Exception) -> str:
+    """Return an error's message, or its class where it has none."""
+    return str(error) or type(error).__name__

@@ -12,35 +12,257 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A lifecycle node whose transitions may take minutes while it answers all else."""
+"""A lifecycle node that runs a model: transitions may take minutes while it answers all else."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.tensorrt.cache import Progress
+from cgdet_ros.node import parameters
+from cgdet_ros.node.diagnostics import node_status, STUCK_S
+from cgdet_ros.node.loading import Loading, return_memory, Stopped
+from cgdet_ros.node.logs import RosLog
+from cgdet_ros.node.parameters import Spec
+from cgdet_ros.node.recovery import Recovery
+from cgdet_ros.node.worker import Hangs, ImageWorker
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 RCLError = rclpy_implementation.RCLError
+SUCCESS = TransitionCallbackReturn.SUCCESS
+RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
+EXIT_S = 1.0  # for the batch in progress when the process ends
+Model = TypeVar('Model')
 
 
-class ManagedNode(LifecycleNode):
+class ManagedNode(LifecycleNode, ABC):
     """
-    Serve change_state in the callback group `transitions`, which an executor may run beside.
+    Load, start, stop and free what a derived node has; report, recover, and check parameters.
 
-    Other services hold `lock` while they answer: what transitions change under it, parameters
-    above all, changes between two requests. A transition must not hold it for long.
+    Three threads: the executor's receives images, serves parameters and reports; transitions
+    have one of their own (callback group `transitions`), as loading a model may take minutes; an
+    ImageWorker processes and publishes. `lock` guards what the first two share, parameters above
+    all; neither what takes long nor the worker holds it.
+
+    specs must have autostart and max_failures. role: names the node's status in /diagnostics.
     """
 
-    def __init__(self, name: str, **node_options: object) -> None:
+    def __init__(
+        self, name: str, role: str, specs: Sequence[Spec], **node_options: object,
+    ) -> None:
         super().__init__(name, **node_options)
         self.lock = RLock()
-        # LifecycleNode does not pass a callback group on to its services (Humble, Jazzy).
         self.transitions = MutuallyExclusiveCallbackGroup()
+        self._take_over_services()
+        self.recovery = Recovery()
+        self.hangs = False  # a worker was left behind; only the process's end ends it
+        self._log = RosLog(self)
+        self._role = role
+        self._specs = specs
+        self._loading: Loading[Any] | None = None
+        self._error = ''  # why the latest transition failed
+        self.add_on_set_parameters_callback(
+            lambda changes: parameters.check(changes, specs, self.state()))
+        parameters.declare(self, specs)
+        for sentence in parameters.unknown(self, specs):
+            self.get_logger().warning(sentence)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Wall time also under use_sim_time: a paused bag must not silence the diagnostics.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=clock)
+        self.create_timer(RECOVERY_PERIOD_S, self._recover, self.transitions, clock)
+        if self.get_parameter('autostart').value:
+            self._start = self.create_timer(0.0, self._autostart, self.transitions, clock)
+
+    # What a derived node does
+
+    @abstractmethod
+    def configure(self) -> None:
+        """Load the model and create the topics; UserError says what is wrong."""
+
+    @abstractmethod
+    def activate(self) -> None:
+        """Subscribe and start the worker."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Unsubscribe and end the worker, if there is one; Hangs if inference does."""
+
+    @abstractmethod
+    def free(self) -> None:
+        """Free model and topics, if there are any; the worker has ended."""
+
+    @abstractmethod
+    def statuses(self) -> list[DiagnosticStatus]:
+        """Return the status of each camera; called once a second, under `lock`."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, object]:
+        """Return what the node's own status says beside its state; called under `lock`."""
+
+    def parameters_changed(self) -> None:
+        """Use the new values from the next image on; called under `lock`."""
+
+    def missing(self, name: str) -> str:
+        """Return what is wrong with the name of a parameter that the node does not have."""
+        return f'there is no parameter {name}{parameters.meant(name, self._specs)}'
+
+    # Transitions
+
+    def state(self) -> str:
+        """Return the label of the lifecycle state, "configuring" and the like in a transition."""
+        return str(self._state_machine.current_state[1])
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model: SUCCESS, or FAILURE with the reason in the log and /diagnostics."""
+        return self._try(self.configure, self._free)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start the worker: SUCCESS."""
+        return self._try(self.activate, self.stop)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and stop the worker: SUCCESS, or ERROR if inference hangs."""
+        return self._try(self.stop, self.stop)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and the topics: SUCCESS."""
+        return self._try(self._free, self.stop)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free whatever is there, from any state: SUCCESS."""
+        return self._try(self._free, self.stop)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free, back to unconfigured: SUCCESS."""
+        self._free()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker before the publishers are destroyed."""
+        self._free()
+        self._log.close()
+        super().destroy_node()
+
+    def load(self, load: Callable[[Progress], Model]) -> Model:
+        """Return the model while /diagnostics says how far it is; `stop_loading` ends it."""
+        self._loading = loading = Loading(load)
+        self._report()  # at once: a short load is seen, too
+        try:
+            return loading.run()
+        finally:
+            self._loading = None
+
+    def stop_loading(self) -> None:
+        """Stop loading a model, if one is being loaded: on_configure returns soon."""
+        if self._loading is not None:
+            self._loading.stop()
+
+    def end(self, worker: ImageWorker) -> None:
+        """Stop a worker; Hangs, and `hangs` from then on, if that takes too long."""
+        try:
+            worker.stop(STUCK_S if self.context.ok() else EXIT_S)
+        except Hangs:
+            self.hangs = True
+            raise
+
+    def _free(self) -> None:
+        try:
+            self.stop()
+        except Hangs as error:
+            self.get_logger().error(str(error))
+        self.free()
+        return_memory()
+
+    def _try(
+        self, work: Callable[[], None], undo: Callable[[], None],
+    ) -> TransitionCallbackReturn:
+        """Make a transition; where it fails, say why in log and /diagnostics, and undo it."""
+        try:
+            work()
+        except (UserError, ParameterException, Stopped) as error:
+            result = TransitionCallbackReturn.FAILURE
+            self._error = str(error) or type(error).__name__
+        except Hangs as error:
+            result = TransitionCallbackReturn.ERROR
+            self._error = str(error)
+        except Exception as error:  # rclpy would swallow it without a word
+            result = TransitionCallbackReturn.ERROR
+            self._error = f'{type(error).__name__}: {error}'
+        else:
+            self._error = ''
+            return SUCCESS
+        self.get_logger().error(self._error)
+        undo()
+        return result
+
+    # Transitions of the node's own
+
+    def _autostart(self) -> None:
+        self._start.cancel()
+        # If no transition was requested before.
+        if self.state() == 'unconfigured' and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _recover(self) -> None:
+        """Reload the model if inference keeps failing, from whichever state that left."""
+        if self.recovery.seconds_left() is None:
+            return
+        if not self.get_parameter('max_failures').value:
+            self.recovery.give_up()
+        if not self.recovery.begin():
+            return
+        self.get_logger().warning(
+            f'inference keeps failing ({self.recovery.error}); the model is reloaded, '
+            f'attempt {self.recovery.restarts}')
+        for state, trigger in (
+                ('active', self.trigger_deactivate), ('inactive', self.trigger_cleanup),
+                ('unconfigured', self.trigger_configure), ('inactive', self.trigger_activate)):
+            if self.state() == state and trigger() != SUCCESS:
+                self.recovery.again(self._error)
+                return
+        self.recovery.reloaded()
+
+    # Reports and services
+
+    def _report(self) -> None:
+        """Publish the diagnostics."""
+        name = self.get_fully_qualified_name()
+        with self.lock:
+            facts = self.facts()
+            if self.hangs:
+                facts['left behind'] = 'an inference that hangs; restart the node'
+            statuses = [node_status(f'{name}: {self._role}', self.state(), self._error,
+                                    self.recovery, self._loading, facts), *self.statuses()]
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters, and use the new values from the next image on."""
+        with self.lock:
+            for parameter in parameter_list:
+                if not self.has_parameter(parameter.name):
+                    return SetParametersResult(
+                        successful=False, reason=self.missing(parameter.name))
+            result = super().set_parameters_atomically(parameter_list)
+            self.parameters_changed()
+            return result
+
+    def _take_over_services(self) -> None:
+        """Serve change_state in the group `transitions`, the other services under `lock`."""
+        # LifecycleNode does not pass a callback group on to its services (Humble, Jazzy).
         for service in self.services:
             if service.srv_type is ChangeState:
                 self.transitions.add_entity(service)
@@ -48,13 +270,6 @@ class ManagedNode(LifecycleNode):
                 service.callback = _bound(self._change_state, service.callback)
             else:
                 service.callback = _bound(self._answer, service.callback)
-
-    def state(self) -> str:
-        """Return the label of the lifecycle state, "configuring" and the like in a transition."""
-        return str(self._state_machine.current_state[1])
-
-    def transition_asked_for(self) -> None:
-        """Hear that a transition somebody asked for was made."""
 
     def _change_state(
         self, answer: Callable[..., Any], request: ChangeState.Request,
@@ -69,7 +284,7 @@ class ManagedNode(LifecycleNode):
                 raise
             response.success = False
         if response.success or self.state() != before:
-            self.transition_asked_for()
+            self.recovery.give_up()  # the node's state is now the requester's
         else:
             wanted = request.transition.label or request.transition.id
             self.get_logger().warning(f'the transition {wanted} did not leave the state {before}')
@@ -79,7 +294,7 @@ class ManagedNode(LifecycleNode):
         try:
             with self.lock:
                 return answer(request, response)
-        except Exception as error:  # nonsense from outside must not end the node
+        except Exception as error:  # an invalid request must not end the node
             if not self.context.ok():
                 raise
             text = f'{type(error).__name__}: {error}'

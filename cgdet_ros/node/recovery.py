@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""When inference that keeps failing asks for the model to be loaded anew."""
+"""When inference that keeps failing makes the node reload its model."""
 
 from threading import Lock
 from time import monotonic
@@ -24,7 +24,7 @@ class Recovery:
     """
     Count failing inferences and say when to reload; safe to use from any thread.
 
-    The waits are 1, 2, 4 ... 60 s; one good inference ends the matter.
+    The waits are 1, 2, 4 ... 60 s; one good inference ends them.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Recovery:
         self.error = ''  # of the latest failure
 
     def inferred(self) -> None:
-        """Note a good inference."""
+        """Record a good inference."""
         with self._lock:
             self.failures, self._wait, self._due = 0, FIRST_WAIT_S, None
 
     def failed(self, error: str, limit: int) -> None:
-        """Note a failing one; `limit` of them in a row ask for a reload, 0: never."""
+        """Record a failing inference; `limit` of them in a row ask for a reload, 0: never."""
         with self._lock:
             self.failures += 1
             self.error = error
@@ -49,7 +49,7 @@ class Recovery:
                 self._schedule()
 
     def begin(self) -> bool:
-        """Return whether a reload is due, and if so count it as begun."""
+        """Return whether a reload is due, and count it if so."""
         with self._lock:
             if self._due is None or monotonic() < self._due:
                 return False
@@ -59,22 +59,22 @@ class Recovery:
             return True
 
     def again(self, error: str) -> None:
-        """Note that a reload failed: there will be another."""
+        """Record that a reload failed: there will be another."""
         with self._lock:
             self.error = error
             self._schedule()
 
     def reloaded(self) -> None:
-        """Note a reload: what failed while the old model went is no reason for the next."""
+        """Record a reload: what failed while the old model was freed asks for no other."""
         with self._lock:
             self.failures, self._due = 0, None
 
     def give_up(self) -> None:
-        """Leave it to somebody who asked for a transition."""
+        """Reload no more, as after a transition that was requested."""
         self.inferred()
 
     def seconds_left(self) -> float | None:
-        """Return the seconds until the next reload, None if there is nothing to mend."""
+        """Return the seconds until the next reload, None if none is due."""
         with self._lock:
             return None if self._due is None else max(0.0, self._due - monotonic())
 

@@ -29,7 +29,7 @@ STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialized header
 
 
 @dataclass
-class Run:
+class Collected:
     """What the node published for a bag; keys are the images' stamps in nanoseconds."""
 
     sent: dict[int, float] = field(default_factory=dict)  # time of publication
@@ -45,7 +45,7 @@ class Collector(Node):
 
     def __init__(self) -> None:
         super().__init__('cgdet_collector')
-        self.run = Run()
+        self.run = Collected()
         self._detector = f'{self.get_namespace().rstrip("/")}/thermal_detector:'
         self.classes: dict[int, str] | None = None
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

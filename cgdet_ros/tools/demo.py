@@ -52,7 +52,7 @@ from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.drawing import contact_sheet, save_png
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_ros.resources import share_file, use_transport_profile
-from cgdet_ros.tools.collector import Collector, Run
+from cgdet_ros.tools.collector import Collected, Collector
 from cgdet_ros.tools.play import play
 import cv2
 import numpy as np
@@ -91,12 +91,14 @@ def detector_process(
             process.wait()
 
 
-def run_bag(bag: str | Path, model: str | Path | None, score_threshold: float,
-            rate: float = 1.0, running: bool = False, ros_args: list[str] | None = None) -> Run:
+def run_bag(
+    bag: str | Path, model: str | Path | None, score_threshold: float, rate: float = 1.0,
+    running: bool = False, ros_args: list[str] | None = None,
+) -> Collected:
     """
     Play a bag into a node and collect what it publishes.
 
-    running: the node is there already, in the namespace that ros_args name, and takes its time
+    running: the node runs already, in the namespace that ros_args name, and takes its time
     from the bag; otherwise one is started, with model and score_threshold.
     """
     rclpy.init(args=ros_args or [])
@@ -128,12 +130,12 @@ def _spin(executor: SingleThreadedExecutor) -> None:
 
 
 def wait_until_active(collector: Collector) -> None:
-    """Wait for the class map; UserError unless the node gets on with loading its model."""
+    """Wait for the class map; UserError if the node stops reporting progress before."""
     elapsed: str | None = None
     end = monotonic() + START_TIMEOUT_S
     while collector.classes is None:
         status = collector.run.status
-        if status.get('elapsed s') != elapsed:  # it is at it: an engine takes minutes to build
+        if status.get('elapsed s') != elapsed:  # an engine takes minutes to build
             elapsed, end = status.get('elapsed s'), monotonic() + START_TIMEOUT_S
         if monotonic() > end:
             why = status.get('message', 'the node did not become active')
@@ -205,7 +207,7 @@ def _input(
     bag = output / 'cgdet_demo_bag'  # ours alone: it is replaced
     if options.images:
         source = source_frames(options.images)
-        frames = chain([next(source)], source)  # a wrong folder is told before the old bag goes
+        frames = chain([next(source)], source)  # before the old bag goes
         shutil.rmtree(bag, ignore_errors=True)
         write_bag(bag, ((frame, None) for _, frame in frames), 10.0)
         return bag, {}
@@ -217,7 +219,9 @@ def _input(
     return bag, truth_by_stamp(bag, coco)
 
 
-def summarize(run: Run, truth: dict[int, ImageRecord], card: DetectionCard) -> dict[str, Any]:
+def summarize(
+    run: Collected, truth: dict[int, ImageRecord], card: DetectionCard,
+) -> dict[str, Any]:
     """Return the demo's numbers: frames, latencies in milliseconds, AP as fractions."""
     stamps = [s for s in run.sent if s in run.received]
     report: dict[str, Any] = {
@@ -245,7 +249,7 @@ def summarize(run: Run, truth: dict[int, ImageRecord], card: DetectionCard) -> d
 
 
 def _write_pictures(
-    frames: Iterator[tuple[int, NDArray[Any]]], run: Run, truth: dict[int, ImageRecord],
+    frames: Iterator[tuple[int, NDArray[Any]]], run: Collected, truth: dict[int, ImageRecord],
     card: DetectionCard, output: Path,
 ) -> None:
     """Write a video of all processed frames and a sheet of twelve of them."""

@@ -28,7 +28,8 @@ import sys
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_ros.detection.parameters import CLASS_SPEC, Spec, SPECS
+from cgdet_ros.detection.parameters import CLASS_SPEC, SPECS
+from cgdet_ros.node.parameters import Spec
 from cgdet_ros.resources import share_file
 
 BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
@@ -58,8 +59,8 @@ TOPICS = (
           'threshold'),
     Topic('vision_info', 'vision_msgs/msg/VisionInfo', 'out', 'latched: model, and where the '
           'class map is'),
-    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'what was found, drawn only while '
-          'somebody listens'),
+    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'what was detected, drawn only '
+          'if there is a subscriber'),
     Topic('annotations', 'foxglove_msgs/msg/ImageAnnotations', 'out', 'the same as an overlay for '
           'Foxglove, where foxglove_msgs is installed', optional=True),
     Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, with the parameter '
@@ -101,7 +102,7 @@ TABLES = {'topics': topic_table, 'parameters': parameter_table, 'launch': launch
 
 
 def rewrite(text: str) -> str:
-    """Return a Markdown text with its generated blocks made anew."""
+    """Return a Markdown text with its generated blocks generated again."""
     def block(match: re.Match[str]) -> str:
         if match[2] not in TABLES:
             raise UserError(f'There is no table {match[2]}, only {", ".join(TABLES)}.')
@@ -122,7 +123,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as one writes it in YAML."""
+    """Return a value as it is written in YAML."""
     return value if isinstance(value, str) and value else json.dumps(value)
 
 

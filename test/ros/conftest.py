@@ -36,7 +36,8 @@ UNPREPARED = (importlib.util.find_spec('ros_wheels_bootstrapper') is not None
               and '_ROS_WHEELS_BOOTSTRAP_COMPLETE' not in os.environ)
 if UNPREPARED or importlib.util.find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
-# From 102 on a domain's ports are among those that Linux gives to outgoing connections.
+TIMEOUT_S = 120.0  # of every wait: only a failure takes so long, on a busy machine too
+# From 102 on a domain's ports are among those that Linux uses for outgoing connections.
 _domains = (1 + number % 101 for number in itertools.count(os.getpid()))
 
 
@@ -50,7 +51,7 @@ def pytest_report_header() -> str | None:
 
 
 class Topics:
-    """What a client sends to and hears of one camera."""
+    """What a client sends to and receives of one camera."""
 
     def __init__(self, node: Any, camera: str) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -78,6 +79,8 @@ class Client:
 
     def __init__(self, process: subprocess.Popen, log: Path, cameras: Sequence[str]) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
+        from lifecycle_msgs.srv import ChangeState, GetState
+        from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
         import rclpy
 
         self.process, self.log = process, log
@@ -86,7 +89,13 @@ class Client:
         first = self.cameras[cameras[0]]
         self.detections, self.labels, self.infos, self.images = (
             first.detections, first.labels, first.infos, first.images)
-        self._clients: dict[str, Any] = {}
+        # get_state comes last: see `_wait_for_services`.
+        self._clients = {
+            name: self.node.create_client(kind, f'/thermal_detector/{name}') for name, kind in (
+                ('change_state', ChangeState), ('set_parameters', SetParameters),
+                ('set_parameters_atomically', SetParametersAtomically),
+                ('describe_parameters', DescribeParameters), ('get_state', GetState))}
+        self._services_ready = False
         self.statuses: list[dict[str, Any]] = []
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._status, 10)
         self._stamps = itertools.count(1)
@@ -104,7 +113,7 @@ class Client:
             (s for s in self.statuses[start:] if words in s['message'] and s['name'].endswith(of)
              and all(s.get(k.replace('_', ' ')) == v for k, v in values.items())), None))
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    def wait(self, condition: Callable[[], Any], timeout: float = TIMEOUT_S) -> Any:
         """Spin until the condition holds; fail with the node's log after `timeout` seconds."""
         import rclpy
         end = time.monotonic() + timeout
@@ -117,16 +126,15 @@ class Client:
                              f'{self.log.read_text()}\n{self.statuses[-1:]}')
 
     def wait_active(self) -> None:
-        """Wait until every camera's topics are connected."""
+        """
+        Wait until every camera's topics are connected.
+
+        Images sent from then on arrive: the subscription is reliable (see `start`), and known
+        here. So do detections: the node discovers our subscriptions in the order of their
+        creation, and the one to label_info, which it has served, came after.
+        """
         self.wait(lambda: all(c.labels and c.images.get_subscription_count()
                               for c in self.cameras.values()))
-        self.spin(0.3)
-
-    def spin(self, seconds: float) -> None:
-        import rclpy
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            rclpy.spin_once(self.node, timeout_sec=0.02)
 
     def image(self, frame: np.ndarray, encoding: str, **fields: Any) -> Any:
         """Make an image message with a stamp of its own."""
@@ -142,47 +150,77 @@ class Client:
         return message
 
     def send(self, message: Any, camera: str | None = None) -> Any:
-        """Publish an image and give the detections with its stamp."""
+        """Publish an image and return the detections with its stamp."""
         topics = self.cameras[next(iter(self.cameras)) if camera is None else camera]
         topics.images.publish(message)
         return self.wait(lambda: next(
             (d for d in topics.detections if d.header.stamp == message.header.stamp), None))
 
-    def call(self, kind: Any, name: str, request: Any) -> Any:
+    def call(self, name: str, request: Any) -> Any:
         """Call a service of the detector and wait for its answer."""
-        future = self.ask(kind, name, request)
+        future = self.ask(name, request)
         self.wait(future.done)
         return future.result()
 
-    def ask(self, kind: Any, name: str, request: Any) -> Any:
+    def ask(self, name: str, request: Any) -> Any:
         """Call a service of the detector; the future has its answer."""
-        if name not in self._clients:  # one for all calls: each new one has to be discovered
-            self._clients[name] = self.node.create_client(kind, f'/thermal_detector/{name}')
-        self.wait(self._clients[name].service_is_ready)
+        if not self._services_ready:
+            self._wait_for_services()
         return self._clients[name].call_async(request)
 
-    def change_state(self, transition: str | int) -> bool:
-        """Ask for a transition by its label or number."""
-        return self.ask_for(transition, wait=True).success
+    def _wait_for_services(self) -> None:
+        """
+        Wait until the answer to every service will arrive.
 
-    def ask_for(self, transition: str | int, wait: bool = False) -> Any:
+        The answer to a client that a server has not discovered yet is lost. Clients are
+        discovered in the order of their creation: when the last one has an answer, all will.
+        """
+        from lifecycle_msgs.srv import GetState
+        self.wait(lambda: all(client.service_is_ready() for client in self._clients.values()))
+        futures: list[Any] = []
+        due = 0.0  # for asking again
+
+        def answered() -> bool:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + 1.0
+                futures.append(self._clients['get_state'].call_async(GetState.Request()))
+            return any(future.done() for future in futures)
+
+        self.wait(answered)
+        self._services_ready = True
+
+    def change_state(self, transition: str | int) -> bool:
+        """Request a transition by its label or number; after "deactivate" no topic is left."""
+        future = self.request(transition)
+        self.wait(future.done)
+        if future.result().success and transition == 'deactivate':
+            self.wait(lambda: not any(
+                c.images.get_subscription_count() for c in self.cameras.values()))
+        return future.result().success
+
+    def request(self, transition: str | int) -> Any:
+        """Request a transition by its label or number; the future has the answer."""
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
         wanted = (Transition(label=transition) if isinstance(transition, str)
                   else Transition(id=transition))
-        return (self.call if wait else self.ask)(
-            ChangeState, 'change_state', ChangeState.Request(transition=wanted))
+        return self.ask('change_state', ChangeState.Request(transition=wanted))
 
     def state(self) -> str:
         from lifecycle_msgs.srv import GetState
-        return self.call(GetState, 'get_state', GetState.Request()).current_state.label
+        return self.call('get_state', GetState.Request()).current_state.label
+
+    def wait_for_state(self, label: str) -> None:
+        """Wait for a state: a transition's error is reported before the transition ends."""
+        self.wait(lambda: self.state() == label)
 
     def set_parameter(self, name: str, value: Any) -> Any:
         from rcl_interfaces.srv import SetParameters
         from rclpy.parameter import Parameter
         request = SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self.call(SetParameters, 'set_parameters', request).results[0]
+        return self.call('set_parameters', request).results[0]
 
     def resident(self) -> int:
         """Return the bytes of main memory that the detector's process holds."""
@@ -191,7 +229,7 @@ class Client:
 
     def describe(self, *names: str) -> Any:
         from rcl_interfaces.srv import DescribeParameters
-        return self.call(DescribeParameters, 'describe_parameters',
+        return self.call('describe_parameters',
                          DescribeParameters.Request(names=names)).descriptors
 
 
@@ -242,7 +280,7 @@ def write_compressed(bag: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Isolate the test's ROS graph and give it the shipped transport profile."""
+    """Isolate the test's ROS graph and use the shipped transport profile."""
     number = next(_domains)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(number))
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
@@ -256,20 +294,29 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """
     Start detector nodes with parameters; each ends with Ctrl-C and without a traceback.
 
-    cameras: their names; one without a name by default.
+    cameras: their names; one without a name by default. reliable: subscribe to images so that
+    none is lost while publisher and subscription discover each other. program: what to run.
+    A camera may be silent for an hour, unless a test says otherwise.
     """
     import rclpy
 
     @contextmanager
-    def running(cameras: Sequence[str] = ('',), **parameters: Any) -> Iterator[Client]:
+    def running(
+        cameras: Sequence[str] = ('',), reliable: bool = True,
+        program: Sequence[object] = ('-m', 'cgdet_ros.detector_node'), **parameters: Any,
+    ) -> Iterator[Client]:
+        parameters.setdefault('no_input_warn_s', 3600.0)
         if any(cameras):
             parameters['cameras'] = f'[{", ".join(cameras)}]'
+        compressed = parameters.get('input_transport') == 'compressed'
+        for camera in cameras if reliable else ():
+            topic = f'/{camera}/image_raw'.replace('//', '/') + '/compressed' * compressed
+            parameters.setdefault(f'qos_overrides.{topic}.subscription.reliability', 'reliable')
         arguments = [a for k, v in parameters.items() for a in ('-p', f'{k}:={v}')]
         log = tmp_path / f'node{len(list(tmp_path.glob("node*.log")))}.log'
         with open(log, 'w') as stream:
             process = subprocess.Popen(
-                [sys.executable, '-m', 'cgdet_ros.detector_node',
-                 *(['--ros-args', *arguments] if arguments else [])],
+                [sys.executable, *map(str, program), '--ros-args', *arguments],
                 cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
         rclpy.init()
         client = Client(process, log, cameras)
@@ -277,7 +324,7 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
             yield client
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0, log.read_text()
+            assert process.wait(TIMEOUT_S) == 0, log.read_text()
             assert 'Traceback' not in log.read_text()
         finally:
             process.kill()

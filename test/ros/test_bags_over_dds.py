@@ -20,6 +20,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_ros.tools import demo
-from cgdet_ros.tools.collector import Run as Collected
+from cgdet_ros.tools.collector import Collected
 from cgdet_ros.tools.demo import run_bag, summarize
 from cgdet_ros.tools.play import play
 import cv2
@@ -59,7 +60,10 @@ Run = Callable[..., subprocess.CompletedProcess]
 def test_the_node_equals_the_offline_evaluation(
     domain: int, run_cgdet: Run, bag: Path, scenes: Path, onnx_model: Path, tmp_path: Path,
 ) -> None:
-    run = run_bag(bag, onnx_model, EVALUATION_THRESHOLD)
+    for rate in (1.0, 0.5, 0.25, 0.1):  # a busy machine needs more time for a frame
+        run = run_bag(bag, onnx_model, EVALUATION_THRESHOLD, rate)
+        if run.sent.keys() == run.received.keys():
+            break
     assert len(run.sent) == 12 and run.sent.keys() == run.received.keys()
     assert run.headers_equal and run.frame_ids == {'thermal_camera'}
     detector = Detector.load(onnx_model)
@@ -160,11 +164,10 @@ def test_topics_of_several_publishers_are_played_latched_and_with_one_clock(
     node.create_subscription(Clock, '/clock', clocks.append, qos_profile_sensor_data)
     try:
         assert play(node, tmp_path / 'bag', rate=10, clock=True) == 2
-        assert node.count_publishers('/robot_description') == 0
-        for _ in range(50):
+        end = monotonic() + 120
+        while node.count_publishers('/robot_description') or len(robots) + len(clocks) < 4:
+            assert monotonic() < end
             rclpy.spin_once(node, timeout_sec=0.1)
-            if len(robots) == len(clocks) == 2:
-                break
         assert [m.data for m in robots] == ['robot 1', 'robot 2']
         assert [m.clock.sec for m in clocks] == [1, 2]
     finally:
@@ -240,7 +243,7 @@ def test_ctrl_c_ends_the_player_quietly(domain: int, bag: Path) -> None:
         while not received and player.poll() is None:
             rclpy.spin_once(node, timeout_sec=0.1)
         player.send_signal(signal.SIGINT)
-        _, errors = player.communicate(timeout=20)
+        _, errors = player.communicate(timeout=120)
         assert player.returncode == 130 and 'Traceback' not in errors
     finally:
         player.kill()

@@ -19,7 +19,6 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-from cgdet_core.runtime.detection.detector import Timings
 from cgdet_ros.node.diagnostics import Statistics
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def test_stamps_in_the_future_are_a_warning(start: Start, toy: Path) -> None:
 def test_clocks_may_differ_a_little(age: float, level: bytes) -> None:
     statistics = Statistics()
     statistics.frame_received('thermal', replaces=False)
-    statistics.frame_done('mono16', 0.02, Timings(0.0, 0.02, 0.0), age)
+    statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), age)
     assert statistics.status('camera', 'front', '/image_raw', 2.0).level == level
 
 
@@ -104,7 +103,7 @@ def test_false_color_stays_in_the_status(start: Start, toy: Path) -> None:
         client.status('running', of='camera', processed='2', false_color='yes')
 
 
-def test_activation_tells_its_topics(start: Start, toy: Path) -> None:
+def test_activation_logs_its_topics(start: Start, toy: Path) -> None:
     with start(cameras=('front', 'rear'), model_path=toy, autostart=False,
                input_transport='compressed') as client:
         assert client.change_state('configure')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What else the node takes and gives: compressed and colored images, crops, pictures, tracks."""
+"""Compressed and colored images, crops, pictures, track ids."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +20,10 @@ from time import monotonic, sleep
 from typing import Any
 
 from cgdet_core.runtime import DetectionCard, Detections, load_card
-from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_ros.detection.camera import Camera, Handover
-from cgdet_ros.detection.parameters import ModelSettings, Settings
+from cgdet_core.runtime.detection.drawing import draw_detections
+from cgdet_ros.detection.parameters import ModelSettings
+from cgdet_ros.detection.stream import Stream
+from cgdet_ros.node.image_input import Handover
 from cgdet_ros.tools.collector import from_message
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ def test_compressed_images(start: Start, toy: Path) -> None:
         assert not refused.successful and 'clean the node up' in refused.reason
 
 
-def test_a_palette_is_told_once(start: Start, toy: Path) -> None:
+def test_a_palette_is_reported_once(start: Start, toy: Path) -> None:
     frame = gray(0.4)
     with start(model_path=toy) as client:
         client.wait_active()
@@ -110,7 +111,7 @@ def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> 
         client.status('leaves nothing', failed='1')
 
 
-def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: Path) -> None:
+def test_debug_image_and_annotations_are_made_for_subscribers(start: Start, toy: Path) -> None:
     pictures: list[Any] = []
     annotations: list[Any] = []
     with start(model_path=toy) as client:
@@ -123,31 +124,35 @@ def test_debug_image_and_annotations_are_made_for_who_looks(start: Start, toy: P
                 ImageAnnotations, 'annotations', annotations.append, 10)
         except ImportError:
             annotations = None
-        client.wait(lambda: client.node.count_publishers('debug_image'))
-        client.spin(0.5)
-        message = client.image(gray(0.4), 'mono8')
-        found = client.send(message)
-        client.wait(lambda: pictures)
+        sent: dict[int, Any] = {}  # by their stamp
+        found: dict[int, Any] = {}
+
+        def seen() -> bool:
+            """Send images until the node has discovered the subscriptions."""
+            message = client.image(gray(0.4), 'mono8')
+            sent[message.header.stamp.sec] = message
+            found[message.header.stamp.sec] = client.send(message)
+            return bool(pictures) and (annotations is None or bool(annotations))
+
+        client.wait(seen)
         picture = pictures[-1]
+        message = sent[picture.header.stamp.sec]
         assert picture.header == message.header and picture.encoding == 'bgr8'
         assert (picture.width, picture.height) == (message.width, message.height)
         pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
         assert np.ptp(pixels.astype(int), axis=2).any(), 'colored boxes'
         if annotations is not None:
-            client.wait(lambda: annotations)
-            assert len(annotations[-1].points) == len(found.detections)
-            assert annotations[-1].points[0].timestamp == message.header.stamp
+            stamp = annotations[-1].points[0].timestamp
+            assert stamp == sent[stamp.sec].header.stamp
+            assert len(annotations[-1].points) == len(found[stamp.sec].detections)
         assert client.set_parameter('debug_image', False).successful
-        count = len(pictures)
-        for _ in range(3):
-            client.send(client.image(gray(0.4), 'mono8'))
-        client.spin(0.5)
-        assert len(pictures) == count
+        later = [client.send(client.image(gray(0.4), 'mono8')).header for _ in range(3)]
+        client.status('running', of='camera')
+        assert not [picture for picture in pictures if picture.header in later]
         client.node.destroy_subscription(subscription)
 
 
 def test_ids_stay_with_the_objects(start: Start, toy: Path) -> None:
-    pytest.importorskip('norfair')
     with start(model_path=toy, track=True) as client:
         client.wait_active()
 
@@ -178,19 +183,22 @@ def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: 
     rclpy.init()
     try:
         node = rclpy.create_node('picture')
-        settings = Settings(0.0, 2.0, 10, False, True, Crop(), np.array([0.3]))
-        camera = Camera(node, '', Handover(), load_card(toy, DetectionCard), ModelSettings(
+        card = load_card(toy, DetectionCard)
+        stream = Stream(node, '', Handover(), card, ModelSettings(
             str(toy), 'auto', 1, 'raw', False, 1.0, ('',)))
         node.create_subscription(Image, 'debug_image', lambda _: None, 10)
-        end = monotonic() + 20
-        while not node.count_subscribers('debug_image') and monotonic() < end:
-            sleep(0.05)
+        end = monotonic() + 120
+        while not stream.overlay._debug_image.get_subscription_count():
+            assert monotonic() < end
+            sleep(0.01)
         nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
         frame = np.zeros((2, 2, 2, 2))
         with pytest.raises(ValueError, match='dimensions|shape|unpack'):
-            camera._draw(nothing, [], frame, Header(), settings)
-        camera.show(nothing, [], frame, Header(), settings)
-        assert camera.statistics.failed == 0
+            draw_detections(frame, nothing, card)
+        stream.overlay.draw(nothing, frame, Header(), [])
+        assert stream.input.errors._quiet_until.keys() == {'no debug_image{}'}
+        assert stream.input.statistics.failed == 0
+        stream.destroy()
         node.destroy_node()
     finally:
         rclpy.try_shutdown()

@@ -30,7 +30,7 @@ import rclpy
 
 PROGRAM = Path(__file__).with_name('simulated_gpu_node.py')
 ROOT = PROGRAM.parents[2]
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 BUILT, ACTIVE = 'was built in', 'on TensorRT-RTX'
 Run = Callable[[float], AbstractContextManager[tuple[subprocess.Popen, Path]]]
 

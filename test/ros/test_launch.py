@@ -146,7 +146,7 @@ def test_wrong_arguments_are_one_sentence(
 
 
 def score(bag: Path, scenes: Path, out: Path, *arguments: str) -> dict[str, Any]:
-    """Launch an evaluation of the shipped model and give its report."""
+    """Launch an evaluation of the shipped model and return its report."""
     process = launch('evaluate_bag.launch.py', f'bag:={bag}', f'data:={scenes}',
                      f'model_path:={SHIPPED}', f'output:={out}', *arguments)
     output, _ = process.communicate(timeout=300)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model on its way: what it tells, and that it can be stopped."""
+"""A model being loaded: what it reports, and that it can be stopped."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +22,8 @@ from threading import Thread
 from time import sleep
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK
-from cgdet_ros.detection.parameters import ModelSettings
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK, Progress
 from cgdet_ros.node.loading import Loading, Stopped
 import pytest
 
@@ -36,8 +36,11 @@ time.sleep(600)
 """
 
 
-def settings(model: object = '') -> ModelSettings:
-    return ModelSettings(str(model), 'onnxruntime', 1, 'raw', False, 1.0, ('',))
+def loading_of(model: object = '') -> Loading[Detector]:
+    def load(progress: Progress) -> Detector:
+        return Detector.load(str(model), 1, 'onnxruntime', progress)
+
+    return Loading(load)
 
 
 @pytest.fixture
@@ -55,8 +58,8 @@ def busy(tmp_path: Path) -> Iterator[EngineCache]:
         other.wait()
 
 
-def test_waiting_for_an_engine_is_told_and_ends_when_stopped(busy: EngineCache) -> None:
-    loading, ended = Loading(settings()), []
+def test_waiting_for_an_engine_is_reported_and_ends_when_stopped(busy: EngineCache) -> None:
+    loading, ended = loading_of(), []
 
     def wait() -> None:
         try:
@@ -77,10 +80,10 @@ def test_waiting_for_an_engine_is_told_and_ends_when_stopped(busy: EngineCache) 
 
 
 def test_a_model_that_was_stopped_is_not_used(toy: Path) -> None:
-    loading = Loading(settings(toy))
+    loading = loading_of(toy)
     assert loading.run().card.name == 'toy'
     loading.stop()
     with pytest.raises(Stopped):
         loading.run()
     with pytest.raises(UserError, match='does not exist'):
-        Loading(settings('no.onnx')).run()
+        loading_of('no.onnx').run()

@@ -38,7 +38,7 @@ def test_only_failures_in_a_row_ask_for_a_reload() -> None:
     assert item.seconds_left() is None and item.failures == 1000
 
 
-def test_waits_double_up_to_a_minute_and_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_double_up_to_a_minute_and_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(recovery, 'monotonic', lambda: now)
     item, waits = Recovery(), []

@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_ros.detection.parameters import SPECS
@@ -44,21 +45,27 @@ def test_table_is_what_the_code_says(name: str) -> None:
 def test_parameter_file_holds_every_parameter_with_its_default() -> None:
     content = yaml.safe_load((ROOT / 'config' / 'thermal_detect.yaml').read_text())
     assert content == {'/**': {'ros__parameters': {s.name: s.default for s in SPECS}}}, (
-        'config/thermal_detect.yaml is behind cgdet_ros/parameters.py: bring it up to date.')
+        'config/thermal_detect.yaml is behind cgdet_ros/detection/parameters.py: update it.')
+
+
+def topics_of(client: Any) -> set[tuple[str, str, str]]:
+    """Return the topics of the detector on the graph, with type and direction."""
+    node = ('thermal_detector', '/')
+    topics = [('in', *t) for t in client.get_subscriber_names_and_types_by_node(*node)]
+    topics += [('out', *t) for t in client.get_publisher_names_and_types_by_node(*node)]
+    return {(name.removeprefix('/'), kind, direction)
+            for direction, name, (kind, *_) in topics if name not in STANDARD}
 
 
 @pytest.mark.ros
 def test_topics_are_those_of_the_running_node(start: Callable) -> None:
     with start() as client:
         client.wait_active()
-        node = ('thermal_detector', '/')
-        topics = [('in', *t) for t in client.node.get_subscriber_names_and_types_by_node(*node)]
-        topics += [('out', *t) for t in client.node.get_publisher_names_and_types_by_node(*node)]
-    found = {(name.removeprefix('/'), kind, direction)
-             for direction, name, (kind, *_) in topics if name not in STANDARD}
-    named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
-                      if some or not t.optional} for some in (True, False))
-    assert always <= found <= named, 'TOPICS in cgdet_ros/reference.py differ from the node.'
+        named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
+                          if some or not t.optional} for some in (True, False))
+        client.wait(lambda: always <= topics_of(client.node))
+        found = topics_of(client.node)
+    assert found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
 
 
 def test_rewriting_touches_generated_blocks_alone() -> None:

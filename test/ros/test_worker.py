@@ -12,17 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What executor and worker leave to each other."""
+"""How executor and worker take turns with the interpreter."""
 
 from threading import Event
 from time import monotonic, sleep
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_ros.detection import camera as camera_module
-from cgdet_ros.detection.camera import Camera, Handover
 from cgdet_ros.detection.parameters import ModelSettings, Settings
-from cgdet_ros.detection.worker import Worker
+from cgdet_ros.detection.stream import Stream
+from cgdet_ros.detection.worker import DetectionWorker
+from cgdet_ros.node import image_input
+from cgdet_ros.node.image_input import Handover
 from cgdet_ros.node.recovery import Recovery
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ LONG_S = 20.0  # in the place of PREPARATION_S: who waits in vain is found out
 def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     domain: int, toy: object, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(camera_module, 'PREPARATION_S', LONG_S)
+    monkeypatch.setattr(image_input, 'PREPARATION_S', LONG_S)
     detector = Detector.load(str(toy), 1, 'onnxruntime')
     prepared, inferring, go_on = [], Event(), Event()
     prepare, infer = detector.preprocess, detector.infer
@@ -61,24 +62,24 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     rclpy.init()
     try:
         node, wake = rclpy.create_node('worker'), Handover()
-        camera = Camera(node, '', wake, detector.card, ModelSettings(
+        stream = Stream(node, '', wake, detector.card, ModelSettings(
             str(toy), 'onnxruntime', 1, 'raw', False, 1.0, ('',)))
-        worker = Worker(detector, [camera], wake, lambda: SETTINGS, Recovery())
-        camera.subscribe()
+        worker = DetectionWorker(detector, [stream], wake, lambda: SETTINGS, Recovery())
+        stream.subscribe()
         start = monotonic()
         while not wake.idle and monotonic() < start + LONG_S:
             sleep(0.01)
         start = monotonic()
-        camera._receive(message)
+        stream.input._receive(message)
         assert prepared == [0], 'it came back before the network had its input'
         assert inferring.wait(LONG_S)
-        camera._receive(message)  # the worker is busy, and needs no interpreter
+        stream.input._receive(message)  # the worker is busy, and needs no interpreter
         assert monotonic() < start + LONG_S / 2 and prepared == [0]
         go_on.set()
         worker.stop(LONG_S)
-        camera._receive(message)  # nobody is there
+        stream.input._receive(message)  # no worker is left
         assert monotonic() < start + LONG_S / 2
-        camera.destroy()
+        stream.destroy()
         node.destroy_node()
     finally:
         rclpy.try_shutdown()

@@ -15,11 +15,15 @@
 """Track ids on simulated drives: crossings, occlusions, misses, jitter, jumps of time."""
 
 from collections.abc import Callable, Sequence
-import sys
 
-from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detections
-from cgdet_core.runtime.detection.multi_object import Tracker
+from cgdet_core.runtime.detection.multi_object import (
+    ConstantVelocity,
+    iou,
+    match,
+    MultiObjectTracker,
+    Track,
+)
 import numpy as np
 import pytest
 
@@ -29,14 +33,13 @@ SIZES = {PERSON: (16.0, 40.0), CAR: (60.0, 40.0)}
 
 
 @pytest.fixture
-def tracker() -> Tracker:
-    """Return a tracker of a second's memory; skip where norfair is missing."""
-    pytest.importorskip('norfair', reason='norfair is not installed')
-    return Tracker(max_age_s=1.0)
+def tracker() -> MultiObjectTracker:
+    """Return a tracker of a second's memory."""
+    return MultiObjectTracker(max_age_s=1.0)
 
 
 def follow(
-    tracker: Tracker, scene: Callable[[float], Objects], times: Sequence[float],
+    tracker: MultiObjectTracker, scene: Callable[[float], Objects], times: Sequence[float],
     jitter: float = 0.0, seed: int = 0,
 ) -> list[list[str | None]]:
     """Return for each time the ids of the scene's objects, None for those not detected."""
@@ -71,7 +74,9 @@ def at(rate: float, seconds: float = 4.0) -> list[float]:
 
 
 @pytest.mark.parametrize('rate', [5, 9, 30, 60])
-def test_an_object_keeps_its_id_from_the_third_frame_on(tracker: Tracker, rate: int) -> None:
+def test_an_object_keeps_its_id_from_the_third_frame_on(
+    tracker: MultiObjectTracker, rate: int,
+) -> None:
     result = follow(tracker, lambda t: [(50 + 60 * t, 100, PERSON)], at(rate), jitter=1.0)
     assert [ids[0] for ids in result[:2]] == ['', '']
     assert all(ids[0] == result[2][0] != '' for ids in result[2:])
@@ -80,7 +85,9 @@ def test_an_object_keeps_its_id_from_the_third_frame_on(tracker: Tracker, rate: 
 
 @pytest.mark.parametrize('rate', [10, 30])
 @pytest.mark.parametrize('seed', range(5))
-def test_crossing_objects_keep_their_ids(tracker: Tracker, rate: int, seed: int) -> None:
+def test_crossing_objects_keep_their_ids(
+    tracker: MultiObjectTracker, rate: int, seed: int,
+) -> None:
     def scene(t: float) -> Objects:
         return [(40 + 60 * t, 100, PERSON), (280 - 60 * t, 112, PERSON)]
 
@@ -90,7 +97,7 @@ def test_crossing_objects_keep_their_ids(tracker: Tracker, rate: int, seed: int)
 
 
 def test_an_object_hidden_while_it_crosses_another_comes_back_with_its_id(
-    tracker: Tracker,
+    tracker: MultiObjectTracker,
 ) -> None:
     def scene(t: float) -> Objects:
         left, right = 40 + 60 * t, 280 - 60 * t
@@ -104,7 +111,7 @@ def test_an_object_hidden_while_it_crosses_another_comes_back_with_its_id(
 
 
 @pytest.mark.parametrize('rate', [10, 30])
-def test_an_occlusion_of_half_a_second_is_bridged(tracker: Tracker, rate: int) -> None:
+def test_an_occlusion_of_half_a_second_is_bridged(tracker: MultiObjectTracker, rate: int) -> None:
     def scene(t: float) -> Objects:
         return [None if 2.0 <= t < 2.5 else (50 + 80 * t, 100, PERSON)]
 
@@ -113,7 +120,7 @@ def test_an_occlusion_of_half_a_second_is_bridged(tracker: Tracker, rate: int) -
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_misses_and_jitter_change_no_id(tracker: Tracker, seed: int) -> None:
+def test_misses_and_jitter_change_no_id(tracker: MultiObjectTracker, seed: int) -> None:
     lucky = np.random.default_rng(100 + seed).random((200, 2)) > 0.2
 
     def scene(t: float) -> Objects:
@@ -126,7 +133,9 @@ def test_misses_and_jitter_change_no_id(tracker: Tracker, seed: int) -> None:
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_dropped_frames_and_uneven_stamps_change_no_id(tracker: Tracker, seed: int) -> None:
+def test_dropped_frames_and_uneven_stamps_change_no_id(
+    tracker: MultiObjectTracker, seed: int,
+) -> None:
     rng = np.random.default_rng(seed)
     times = [t + rng.uniform(0, 0.01) for i, t in enumerate(at(30))
              if i < 10 or rng.random() > 0.5]
@@ -134,7 +143,7 @@ def test_dropped_frames_and_uneven_stamps_change_no_id(tracker: Tracker, seed: i
     assert len(ids_of(result, 0)) == 1 and all(ids[0] for ids in result[10:])
 
 
-def test_a_class_is_never_matched_with_another(tracker: Tracker) -> None:
+def test_a_class_is_never_matched_with_another(tracker: MultiObjectTracker) -> None:
     def scene(t: float) -> Objects:
         return [(100, 100, PERSON if t < 2 else CAR)]
 
@@ -143,13 +152,13 @@ def test_a_class_is_never_matched_with_another(tracker: Tracker) -> None:
     assert len(before) == len(after) == 1 and before != after
 
 
-def test_a_person_before_a_car_has_an_id_of_its_own(tracker: Tracker) -> None:
+def test_a_person_before_a_car_has_an_id_of_its_own(tracker: MultiObjectTracker) -> None:
     result = follow(tracker, lambda t: [(100, 100, PERSON), (100, 100, CAR)], at(10), jitter=0.5)
     assert len(ids_of(result, 0)) == len(ids_of(result, 1)) == 1
     assert ids_of(result, 0) != ids_of(result, 1)
 
 
-def test_new_objects_get_new_ids(tracker: Tracker) -> None:
+def test_new_objects_get_new_ids(tracker: MultiObjectTracker) -> None:
     def scene(t: float) -> Objects:
         return [(50 + 100 * i, 100, PERSON) if t >= i else None for i in range(4)]
 
@@ -158,7 +167,7 @@ def test_new_objects_get_new_ids(tracker: Tracker) -> None:
     assert all(len(ids_of(result, i)) == 1 for i in range(4))
 
 
-def test_who_comes_back_after_the_memory_is_someone_new(tracker: Tracker) -> None:
+def test_who_comes_back_after_the_memory_is_someone_new(tracker: MultiObjectTracker) -> None:
     def scene(t: float) -> Objects:
         return [None if 2 <= t < 3.5 else (100, 100, PERSON)]
 
@@ -166,14 +175,14 @@ def test_who_comes_back_after_the_memory_is_someone_new(tracker: Tracker) -> Non
     assert len(ids_of(result, 0)) == 2
 
 
-def test_a_pause_longer_than_the_memory_starts_anew(tracker: Tracker) -> None:
+def test_a_pause_longer_than_the_memory_forgets_all_tracks(tracker: MultiObjectTracker) -> None:
     times = at(10, 2.0) + [5 + t for t in at(10, 2.0)]
     result = follow(tracker, lambda t: [(100, 100, PERSON)], times)
     assert len(ids_of(result, 0)) == 2 and result[20][0] == result[21][0] == ''
 
 
 @pytest.mark.parametrize('step', [0.035, 0.2, 0.9])
-def test_a_small_step_back_in_time_changes_no_id(tracker: Tracker, step: float) -> None:
+def test_a_small_step_back_in_time_changes_no_id(tracker: MultiObjectTracker, step: float) -> None:
     real = iter(at(30))
 
     def scene(stamp: float) -> Objects:
@@ -185,7 +194,7 @@ def test_a_small_step_back_in_time_changes_no_id(tracker: Tracker, step: float) 
 
 
 @pytest.mark.parametrize('rate', [10, 30])
-def test_frames_out_of_order_change_no_id(tracker: Tracker, rate: int) -> None:
+def test_frames_out_of_order_change_no_id(tracker: MultiObjectTracker, rate: int) -> None:
     times = at(rate)
     for i in range(10, len(times) - 1, 5):
         times[i], times[i + 1] = times[i + 1], times[i]
@@ -193,17 +202,19 @@ def test_frames_out_of_order_change_no_id(tracker: Tracker, rate: int) -> None:
     assert len(ids_of(result, 0)) == 1 and all(ids[0] for ids in result[2:])
 
 
-def test_a_step_back_by_more_than_the_memory_starts_anew(tracker: Tracker) -> None:
+def test_a_step_back_by_more_than_the_memory_forgets_all_tracks(
+    tracker: MultiObjectTracker,
+) -> None:
     result = follow(tracker, lambda t: [(100, 100, PERSON)], [*at(10), *at(10, 2.9)[17:]])
     assert len(ids_of(result, 0)) == 2 and result[40][0] == result[41][0] == ''
 
 
-def test_a_camera_slower_than_the_memory_gets_ids(tracker: Tracker) -> None:
+def test_a_camera_slower_than_the_memory_gets_ids(tracker: MultiObjectTracker) -> None:
     result = follow(tracker, lambda t: [(50 + 2 * t, 100, CAR)], at(0.8, 10))
     assert len(ids_of(result, 0)) == 1 and result[-1][0]
 
 
-def test_no_id_is_used_twice_when_a_bag_loops(tracker: Tracker) -> None:
+def test_no_id_is_used_twice_when_a_bag_loops(tracker: MultiObjectTracker) -> None:
     def scene(t: float) -> Objects:
         return [(50 + 30 * t, 100, PERSON), (300, 100, CAR)]
 
@@ -215,15 +226,15 @@ def test_no_id_is_used_twice_when_a_bag_loops(tracker: Tracker) -> None:
     assert all(len(ids) == 2 for ids in seen) and len(set.union(*seen)) == 6
 
 
-def test_two_cameras_share_no_id(tracker: Tracker) -> None:
+def test_two_cameras_share_no_id(tracker: MultiObjectTracker) -> None:
     first = follow(tracker, lambda t: [(100, 100, PERSON)], at(10))
-    second = follow(Tracker(), lambda t: [(100, 100, PERSON)], at(10))
+    second = follow(MultiObjectTracker(), lambda t: [(100, 100, PERSON)], at(10))
     assert ids_of(first, 0).isdisjoint(ids_of(second, 0))
 
 
 @pytest.mark.parametrize('frames', [1, 2])
 @pytest.mark.parametrize('gap', [0.0, 0.3])
-def test_a_false_alarm_gets_no_id(tracker: Tracker, frames: int, gap: float) -> None:
+def test_a_false_alarm_gets_no_id(tracker: MultiObjectTracker, frames: int, gap: float) -> None:
     times = [t if t < 1.0 else t + gap for t in at(10, 2.0)]  # frames dropped before it
     alarm = times[10:10 + frames]
     result = follow(tracker, lambda t: [(100, 100, PERSON) if t in alarm else None], times)
@@ -231,11 +242,22 @@ def test_a_false_alarm_gets_no_id(tracker: Tracker, frames: int, gap: float) -> 
     assert ids_of(result, 0) == set()
 
 
-def test_frames_without_objects(tracker: Tracker) -> None:
+def test_frames_without_objects(tracker: MultiObjectTracker) -> None:
     assert follow(tracker, lambda t: [], at(10)) == [[]] * 40
 
 
-def test_a_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, 'norfair', None)
-    with pytest.raises(UserError, match='pip install --no-deps norfair filterpy'):
-        Tracker()
+def test_boxes_go_to_the_track_that_they_overlap_most() -> None:
+    boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [50, 50, 60, 60], [0, 0, 10, 10]], float)
+    first, second, far, other = (Track(ConstantVelocity(box), label) for box, label in (
+        (boxes[0] + 1, PERSON), (boxes[1], PERSON), (boxes[2] + 5, PERSON), (boxes[3], CAR)))
+    labels = np.array([PERSON, PERSON, PERSON, CAR])
+    pairs = match(boxes, labels, [first, second, far, other])
+    assert {(row, id(track)) for row, track in pairs} == {
+        (0, id(first)), (1, id(second)), (3, id(other))}
+    assert match(boxes[:0], labels[:0], [first]) == match(boxes, labels, []) == []
+
+
+def test_overlap_of_boxes() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [3, 3, 3, 3]], float)
+    np.testing.assert_allclose(
+        iou(boxes, boxes[:2]), [[1, 1 / 3], [1 / 3, 1], [0, 0], [0, 0]])

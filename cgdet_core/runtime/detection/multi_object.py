@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Stable ids for the objects of successive frames, by norfair."""
+"""Stable ids for the objects of successive frames."""
 
 from collections import deque
+from dataclasses import dataclass
+from itertools import count
 from statistics import median
-from typing import Any
 
-from cgdet_core.errors import UserError
-from cgdet_core.runtime import Detections
+from cgdet_core.runtime.detection.postprocess import Detections
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +30,7 @@ FIRST_INTERVAL_S = 0.1  # until there is one
 # Boxes are matched with a quarter of their size added on each side: small objects that move by
 # their own width between frames still overlap.
 MARGIN = 0.25
-MAX_DISTANCE = 0.75  # 1 - IoU of such boxes
+MIN_IOU = 0.25  # of such boxes
 # Of the motion, in sizes of the object, so that they hold near and far.
 CORNER_NOISE = 0.03  # standard deviation of a detected corner
 FIRST_SPEED = 3.0  # per second: standard deviation of a speed not seen yet
@@ -39,52 +39,49 @@ ACCELERATION = 0.5  # squared, per s^3: spectral density of what changes the spe
 
 class ConstantVelocity:
     """
-    A Kalman filter of box corners that knows the time between frames, as norfair wants it.
+    A Kalman filter of a box (4,), x1, y1, x2, y2, that knows the time between frames.
 
-    norfair's own count frames, so that a speed is wrong whenever one is missing. All corners
-    share one covariance (position, both, velocity), as they are always seen together.
+    All corners share one covariance (position, both, velocity), as they are always seen together.
     """
 
-    def __init__(self, clock: 'Clock', corners: NDArray[np.float64]) -> None:
-        size = float(np.mean(corners[1] - corners[0]))
-        self.x = np.zeros((2 * corners.size, 1))  # positions, velocities per second
-        self.x[:corners.size, 0] = corners.ravel()
-        self._positions, self._velocities = self.x[:corners.size], self.x[corners.size:]
-        self._clock = clock
+    def __init__(self, box: NDArray[np.float64]) -> None:
+        size = float(np.mean(box[2:] - box[:2]))
+        self.box = box.copy()
+        self._velocity = np.zeros(4)  # per second
         self._noise = (CORNER_NOISE * size) ** 2
         self._density = ACCELERATION * size**2
         self._pp, self._pv, self._vv = self._noise, 0.0, (FIRST_SPEED * size) ** 2
 
-    def predict(self) -> None:
-        """Move on to the time of the frame."""
-        dt, q = self._clock.passed, self._density
-        self._positions += dt * self._velocities
+    def predict(self, seconds: float) -> None:
+        """Move on in time."""
+        dt, q = seconds, self._density
+        self.box += dt * self._velocity
         self._pp += dt * (2 * self._pv + dt * (self._vv + dt * q / 3))
         self._pv += dt * (self._vv + dt * q / 2)
         self._vv += dt * q
 
-    def update(self, corners: NDArray[np.float64], noise: Any, matrix: Any) -> None:
-        """Take in detected corners (4, 1)."""
-        error = corners - self._positions
+    def update(self, box: NDArray[np.float64]) -> None:
+        """Take in a detected box (4,)."""
+        error = box - self.box
         along, speed = np.array((self._pp, self._pv)) / (self._pp + self._noise)
-        self._positions += along * error
-        self._velocities += speed * error
+        self.box += along * error
+        self._velocity += speed * error
         self._vv -= speed * self._pv
         self._pv *= 1 - along
         self._pp *= 1 - along
 
 
-class Clock:
-    """Make filters of one tracker that share the time between its frames, `passed`."""
+@dataclass
+class Track:
+    """An object in successive frames."""
 
-    passed = 0.0  # s
+    motion: ConstantVelocity
+    label: int
+    life: int = 1  # frames that it may still miss; it grows while the object is seen
+    id: str = ''  # empty until the track is believed
 
-    def create_filter(self, corners: NDArray[np.float64]) -> ConstantVelocity:
-        """Return the filter of a new track."""
-        return ConstantVelocity(self, corners)
 
-
-class Tracker:
+class MultiObjectTracker:
     """
     Follow objects from frame to frame; not thread-safe, one per camera.
 
@@ -92,22 +89,15 @@ class Tracker:
     was seen if that was shorter, ends. Ids are never used twice in a process, by no camera.
     """
 
+    _ids = count(1)
+
     def __init__(self, max_age_s: float = 1.0) -> None:
-        try:
-            import norfair
-        except ImportError:
-            raise UserError('Track ids need the norfair module; install it with "pip install '
-                            '--no-deps norfair filterpy" and "pip install scipy rich".') from None
-        self._norfair: Any = norfair
         self.max_age_s = max_age_s
         self.reset()
 
     def reset(self) -> None:
         """Forget all tracks."""
-        self._clock = Clock()
-        self._tracker = self._norfair.Tracker(
-            'iou', MAX_DISTANCE, hit_counter_max=MIN_HITS, initialization_delay=MIN_HITS - 1,
-            past_detections_length=0, filter_factory=self._clock)
+        self._tracks: list[Track] = []
         self._intervals: deque[float] = deque(maxlen=INTERVALS)
         self._last: float | None = None
 
@@ -115,26 +105,36 @@ class Tracker:
         """
         Return the id of each detection's track, '' for one that has none yet.
 
-        stamp_s: the frame's time in seconds. Starts anew when it goes back, or on without a
+        stamp_s: the frame's time in seconds. All tracks end when it goes back, or on without a
         frame, by more than `max_age_s`; a smaller step back counts as no time.
         """
-        self._advance(stamp_s)
+        passed = self._advance(stamp_s)
+        longest = max(MIN_HITS, round(self.max_age_s / self._interval()))
         boxes = detections.boxes.astype(np.float64)
         margin = MARGIN * (boxes[:, 2:] - boxes[:, :2])
         boxes += np.hstack([-margin, margin])
-        items = [self._norfair.Detection(box.reshape(2, 2), data=i, label=label)
-                 for i, (box, label) in enumerate(zip(boxes, detections.labels.tolist()))]
-        self._tracker.update(items)
-        ids = [''] * len(items)
-        for track in self._tracker.tracked_objects:
-            index = track.last_detection.data
-            if index is not None:  # seen in this frame
-                track.last_detection.data = None
-                ids[index] = str(track.global_id or '')
+        self._tracks = [track for track in self._tracks if track.life >= 0]
+        for track in self._tracks:
+            track.life -= 1
+            track.motion.predict(passed)
+        ids = [''] * len(boxes)
+        new = np.arange(len(boxes))
+        # Tracks that are believed choose first.
+        for tracks in ([t for t in self._tracks if t.id], [t for t in self._tracks if not t.id]):
+            pairs = match(boxes[new], detections.labels[new], tracks)
+            for row, track in pairs:
+                track.motion.update(boxes[new[row]])
+                track.life = min(track.life + 2, longest)
+                if not track.id and track.life >= MIN_HITS:
+                    track.id = str(next(self._ids))
+                ids[new[row]] = track.id
+            new = np.delete(new, [row for row, _ in pairs])
+        self._tracks += [
+            Track(ConstantVelocity(boxes[i]), int(detections.labels[i])) for i in new]
         return ids
 
-    def _advance(self, stamp_s: float) -> None:
-        """Note a frame's time; norfair counts a track's life in frames."""
+    def _advance(self, stamp_s: float) -> float:
+        """Return the seconds since the frame before, 0 if all starts with this one."""
         passed = 0.0 if self._last is None else stamp_s - self._last
         # Jitter and clocks that are set step back a little, a bag that starts again steps far.
         if -self.max_age_s <= passed < 0:
@@ -144,13 +144,39 @@ class Tracker:
             self.reset()
         if 0 < passed <= SLOWEST_S:
             self._intervals.append(passed)
-        self._clock.passed = 0.0 if self._last is None else passed
-        self._last, interval = stamp_s, self._interval()
-        frames = max(MIN_HITS, round(self.max_age_s / interval))
-        self._tracker.hit_counter_max = frames
-        for track in self._tracker.tracked_objects:
-            track.hit_counter_max = frames
+        self._last, last = stamp_s, self._last
+        return 0.0 if last is None else passed
 
     def _interval(self) -> float:
         """Return the usual seconds between frames."""
         return median(self._intervals) if self._intervals else FIRST_INTERVAL_S
+
+
+def match(
+    boxes: NDArray[np.float64], labels: NDArray[np.int64], tracks: list[Track],
+) -> list[tuple[int, Track]]:
+    """
+    Return pairs of a box's row and a track of its class, by greatest overlap first.
+
+    boxes (N, 4) and labels (N,). Greedy: the best total would break a good pair to make two
+    poor ones.
+    """
+    predicted = np.array([track.motion.box for track in tracks]).reshape(-1, 4)
+    overlap = iou(boxes, predicted)
+    overlap[labels[:, None] != np.array([track.label for track in tracks], np.int64)] = 0.0
+    pairs = []
+    while overlap.size and overlap.max() > MIN_IOU:
+        row, column = divmod(int(overlap.argmax()), len(tracks))
+        pairs.append((row, tracks[column]))
+        overlap[row] = overlap[:, column] = 0.0
+    return pairs
+
+
+def iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
+    sides = np.minimum(first[:, None, 2:], second[:, 2:]) - np.maximum(
+        first[:, None, :2], second[:, :2])
+    shared = sides.clip(0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1] - shared
+    return np.asarray(shared / np.maximum(union, 1e-9))

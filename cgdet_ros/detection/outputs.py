@@ -1,0 +1,62 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The topics on which one camera's detections are published."""
+
+from collections.abc import Sequence
+
+from cgdet_core.runtime import DetectionCard, Detections
+from cgdet_ros.detection.conversions import (
+    to_detection_array,
+    to_histogram,
+    to_label_info,
+    to_vision_info,
+)
+from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
+from std_msgs.msg import Header, UInt32MultiArray
+from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
+
+
+class Outputs:
+    """Publish detections, the latched class map, and the histogram of latencies."""
+
+    def __init__(self, publishers: Publishers, card: DetectionCard) -> None:
+        self._card = card
+        self._clock = publishers.node.get_clock()
+        self._pool: list[Detection2D] = []
+        create = publishers.create
+        self._detections = create(Detection2DArray, 'detections', reliable_qos(10))
+        self._label_info = create(LabelInfo, 'label_info', latched_qos())
+        self._vision_info = create(VisionInfo, 'vision_info', latched_qos())
+        self._histogram = create(UInt32MultiArray, 'latency_histogram', reliable_qos(10))
+
+    @property
+    def topic(self) -> str:
+        """Return the name that the topic of the detections was resolved to."""
+        return str(self._detections.topic_name)
+
+    def publish(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
+        """Publish the detections of an image, in pixels of the received image."""
+        self._detections.publish(to_detection_array(detections, header, ids, self._pool))
+
+    def publish_infos(self, threshold: float, version: int) -> None:
+        """Publish the latched class map with the threshold in use, and where it is found."""
+        header = Header(stamp=self._clock.now().to_msg())
+        self._label_info.publish(to_label_info(self._card, threshold, header))
+        self._vision_info.publish(
+            to_vision_info(self._card, self._label_info.topic_name, version, header))
+
+    def publish_histogram(self, counts: Sequence[int]) -> None:
+        """Publish how many frames took how many milliseconds."""
+        self._histogram.publish(to_histogram(counts))

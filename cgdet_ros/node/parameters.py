@@ -1,0 +1,135 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Parameters from one table: declared, described, checked, and looked up by similar names."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+QOS_PREFIX = 'qos_overrides.'
+ANY = '.NAME'  # ends the name of a Spec of a family, such as class_thresholds.NAME
+EFFECTS = {'dynamic': 'takes effect at once',
+           'static': 'takes effect at the next configure, refused unless unconfigured',
+           'read_only': 'only at start'}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter; `effect`, a key of EFFECTS, says when it may change."""
+
+    name: str
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    effect: str = 'dynamic'
+    choices: tuple[str, ...] = ()
+    refusal: Callable[[Any], str] = lambda value: ''  # '': it is good
+
+    def limits(self) -> str:
+        """Return the range as text, empty where anything of the type will do."""
+        if self.choices:
+            return ', '.join(self.choices)
+        return '' if self.low is None else f'{self.low:g} to {self.high:g}'
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the description, range and constraints for ROS."""
+        descriptor = ParameterDescriptor(
+            description=f'{self.description} ({EFFECTS[self.effect]})',
+            read_only=self.effect == 'read_only',
+            additional_constraints=f'one of {self.limits()}' if self.choices else '')
+        if self.low is not None and self.high is not None:
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=self.low, to_value=self.high)]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
+        return descriptor
+
+
+def declare(node: Node, specs: Iterable[Spec]) -> None:
+    """Declare all parameters but the families, whose names are not known yet."""
+    for spec in specs:
+        if not spec.name.endswith(ANY):
+            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def check(
+    changes: Iterable[Parameter], specs: Sequence[Spec], state: str,
+) -> SetParametersResult:
+    """Accept or refuse changes with a reason; ranges and types are checked by ROS itself."""
+    for change in changes:
+        spec = find(specs, change.name)
+        if spec is not None and (reason := _refusal(change, spec, state)):
+            return SetParametersResult(successful=False, reason=f'{change.name} {reason}')
+    return SetParametersResult(successful=True)
+
+
+def find(specs: Iterable[Spec], name: str) -> Spec | None:
+    """Return the Spec of a parameter, that of its family included."""
+    return next((spec for spec in specs if name == spec.name or (
+        spec.name.endswith(ANY) and name.startswith(spec.name.removesuffix('NAME')))), None)
+
+
+def _refusal(change: Parameter, spec: Spec, state: str) -> str:
+    # An empty list arrives without a type.
+    if change.type_ == Parameter.Type.NOT_SET and not isinstance(spec.default, list):
+        return 'cannot be deleted'
+    if spec.choices and change.value not in spec.choices:
+        return f'must be one of {", ".join(spec.choices)}'
+    if spec.effect == 'static' and state != 'unconfigured':
+        return (f'takes effect on configure and the node is {state}: clean the node up first '
+                '(ros2 lifecycle set NODE deactivate, then cleanup), then set it')
+    if isinstance(change.value, float) and not isfinite(change.value):
+        return 'must be a number'
+    return spec.refusal(change.value)
+
+
+def unknown(node: Node, specs: Sequence[Spec]) -> list[str]:
+    """Return a sentence for each parameter given at start that the node does not have."""
+    names = [name for name in given_at_start(node) if not node.has_parameter(name)
+             and not name.startswith(QOS_PREFIX) and find(specs, name) is None]
+    return [f'the parameter {name} is ignored, there is none of that name{meant(name, specs)}'
+            for name in sorted(names)]
+
+
+def meant(name: str, specs: Iterable[Spec]) -> str:
+    """Return a hint at the parameter of a similar name, empty if there is none."""
+    near = get_close_matches(
+        name, (spec.name for spec in specs if not spec.name.endswith(ANY)), 1)
+    return f'; is {near[0]} meant?' if near else ''
+
+
+def unknown_overrides(node: Node) -> list[str]:
+    """Return the qos_overrides given at start that fit no topic of the active node."""
+    return sorted(name for name in given_at_start(node)
+                  if name.startswith(QOS_PREFIX) and not node.has_parameter(name))
+
+
+def given_at_start(node: Node) -> Iterable[str]:
+    """Return the names of the parameters given at start, declared or not."""
+    return getattr(node, '_parameter_overrides', {})  # rclpy has no public name for it

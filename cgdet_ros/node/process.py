@@ -1,0 +1,70 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Run a node as the program of a process, until it is shut down."""
+
+from collections.abc import Callable
+import os
+import signal
+import sys
+
+from cgdet_ros.node.executor import NodeExecutor
+from cgdet_ros.node.managed_node import ManagedNode, RCLError
+import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.signals import uninstall_signal_handlers
+
+# The worker takes over from the executor at once, not after the usual 5 ms.
+SWITCH_INTERVAL_S = 1e-4
+
+
+def run(create: Callable[[], ManagedNode], name: str, args: list[str] | None = None) -> None:
+    """Run the node that `create` returns; `name` starts the sentence about what is wrong."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        rclpy.init(args=args)
+    except RCLError as error:
+        hint = '; name a folder in ROS_LOG_DIR' if 'log directory' in str(error) else ''
+        sys.exit(f'{name}: {error}{hint}')
+    try:
+        node = create()
+    except ParameterException as error:
+        rclpy.try_shutdown()
+        hint = (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
+                and "expecting type 'DOUBLE'" in str(error) else '')
+        sys.exit(f'{name}: {error}{hint}')
+    executor = NodeExecutor(node.transitions)
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RCLError:  # a timer published while the context was shut down
+        if rclpy.ok():
+            raise
+    finally:
+        # A second Ctrl-C must not interrupt the shutdown.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # This ends rclpy's thread that answers a signal by waking the executors: one destroyed
+        # meanwhile crashes the process.
+        uninstall_signal_handlers()
+        node.stop_loading()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy restored the handler before its own
+    if node.hangs:
+        # A normal exit destroys libraries while the thread is still in them.
+        os._exit(1)
