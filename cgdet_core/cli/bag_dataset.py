@@ -33,7 +33,7 @@ def bag_to_dataset(
     rgb_topic: Annotated[str | None, typer.Option(
         help='Color images, raw or compressed; without it the set is thermal alone.')] = None,
     max_gap_ms: Annotated[float, typer.Option(
-        min=0, help='Most time between thermal frame and RGB image of a pair.')] = 20.0,
+        min=0, help='Maximum time between thermal frame and RGB image of a pair.')] = 20.0,
     rgb_offset_ms: Annotated[float, typer.Option(
         help="Added to RGB's stamps, where its clock is off.")] = 0.0,
     homography: Annotated[Path | None, typer.Option(
@@ -43,9 +43,9 @@ def bag_to_dataset(
     plane_m: Annotated[float | None, typer.Option(
         help='Distance of the scene for --rectify; infinity by default.')] = None,
     every_s: Annotated[float, typer.Option(
-        min=0, help='Least time between frames; all by default.')] = 0.0,
+        min=0, help='Minimum time between frames; all by default.')] = 0.0,
     max_frames: Annotated[int | None, typer.Option(
-        min=1, help='Most frames of all bags together, evenly spread.')] = None,
+        min=1, help='Maximum number of frames of all bags together, evenly spread.')] = None,
     min_change: Annotated[float, typer.Option(
         min=0, help='Drop frames that differ by less than this share of their contrast from the '
         'one before.')] = 0.01,
@@ -54,7 +54,10 @@ def bag_to_dataset(
     prelabel: Annotated[Path | None, typer.Option(
         help='Model (ONNX file or checkpoint) that draws boxes to start from.')] = None,
     score: Annotated[float, typer.Option(
-        min=0, max=1, help='Least score of such a box.')] = 0.3,
+        min=0, max=1, help='Minimum score of such a box.')] = 0.3,
+    classes: Annotated[list[str] | None, typer.Option(
+        '--class', help="A class to annotate, after the model's; person, bicycle and car by "
+        'default.')] = None,
 ) -> None:
     """Make a COCO set of bags: thermal frames, RGB of the same time laid onto them, pre-labels."""
     from cgdet_core.data.bags.dataset import make_dataset
@@ -73,7 +76,8 @@ def bag_to_dataset(
                 bars[what] = progress.add_task(what, total=None)
             progress.advance(bars[what], frames)
 
-        report = make_dataset(find_bags(sources), output, choice, detector, score, advance)
+        report = make_dataset(
+            find_bags(sources), output, choice, detector, score, advance, classes or ())
     _show(report, output)
 
 

@@ -42,7 +42,7 @@ def data_convert(
         '--unregistered-rgb', help='Pair RGB of another field of view (flir-adas-v1).')] = False,
     renames: Annotated[list[str] | None, typer.Option(
         '--map', metavar='NATIVE=CLASS',
-        help='CLASS: person, bicycle, car, ignore-person ..., drop.')] = None,
+        help='CLASS: any name, ignore-NAME (ignored in evaluation) or drop.')] = None,
     hold_out: Annotated[float | None, typer.Option(
         help='Share of the last frames for val, where a set has no split.')] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,

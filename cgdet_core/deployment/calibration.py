@@ -32,7 +32,7 @@ from onnx import ModelProto, ValueInfoProto
 import onnxruntime
 
 SAMPLES = 2048  # values kept of each tensor and frame, beside the largest
-CLIPS = np.linspace(0.1, 1, 46)  # of the largest value, tried for the least error
+CLIPS = np.linspace(0.1, 1, 46)  # of the largest value, tried for the smallest error
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def network_inputs(
-    detector: Detector, calibration: CalibrationFrames, most: int | None = None,
+    detector: Detector, calibration: CalibrationFrames, maximum: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Return frames as the network sees them, (1, 1, H, W): all, or `most` spread over them."""
+    """Return frames as the network sees them, (1, 1, H, W): all, or some spread over them."""
     total = len(calibration.frames)
-    for i in _spread(total, total if most is None else most):
+    for i in _spread(total, total if maximum is None else maximum):
         try:
             detector.preprocess(calibration.frames[i])
         except ValueError as error:
@@ -87,8 +87,8 @@ def open_session(model: ModelProto, outputs: Iterable[str]) -> onnxruntime.Infer
     """
     Open a model in ONNX Runtime so that tensors inside are outputs as well.
 
-    Quantized values are worked on in FP32 here, which gives what int8 kernels give, TensorRT's
-    among them, and for single trials is faster than ONNX Runtime's own.
+    Quantized values are computed in FP32 here: the results are those of int8 kernels, TensorRT's
+    among them, and single trials are faster than with ONNX Runtime's own.
     """
     shown = ModelProto()
     shown.CopyFrom(model)
@@ -106,37 +106,37 @@ def ranges(
     model: ModelProto, names: list[str], inputs: Iterator[NDArray[np.float32]],
 ) -> dict[str, dict[str, float]]:
     """
-    Give, for each method, the largest magnitude each named tensor shall keep.
+    Return, for each method, the largest magnitude that each named tensor keeps.
 
-    minmax keeps all values, percentile cuts 0.01 % of them, mse makes the least square error
+    minmax keeps all values, percentile cuts 0.01 % of them, mse makes the smallest square error
     after rounding. Samples are drawn with a fixed seed.
     """
     session = open_session(model, names)
     entry = session.get_inputs()[0].name
     inner = [name for name in names if name != entry]
     rng = np.random.default_rng(0)
-    most = dict.fromkeys(names, 0.0)
+    largest = dict.fromkeys(names, 0.0)
     kept: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     for images in inputs:
         for name, array in zip([entry, *inner], [images, *session.run(inner, {entry: images})]):
-            if name in most:
+            if name in largest:
                 values = np.abs(array).ravel()
-                most[name] = max(most[name], float(values.max()))
+                largest[name] = max(largest[name], float(values.max()))
                 kept[name].append(values[rng.integers(0, len(values), SAMPLES)])
     samples = {name: np.concatenate(arrays) for name, arrays in kept.items()}
     found = {
-        'minmax': most,
+        'minmax': largest,
         'percentile': {n: float(np.percentile(s, 99.99)) for n, s in samples.items()},
-        'mse': {n: least_error(s, most[n]) for n, s in samples.items()},
+        'mse': {n: best_limit(s, largest[n]) for n, s in samples.items()},
     }
     # A tensor that is always 0 needs a scale all the same.
     return {method: {n: v or 1.0 for n, v in limits.items()} for method, limits in found.items()}
 
 
-def least_error(values: NDArray[np.float32], most: float) -> float:
-    """Return the limit up to `most` at which rounded and clipped magnitudes lie nearest."""
+def best_limit(values: NDArray[np.float32], largest: float) -> float:
+    """Return the limit up to `largest` at which rounded and clipped magnitudes lie nearest."""
     values = values[:: 1 + len(values) // 50_000]
-    steps = CLIPS * most / LEVELS
+    steps = CLIPS * largest / LEVELS
     errors = [np.square(np.minimum(np.rint(values / s), LEVELS) * s - values).mean()
-              for s in steps] if most > 0 else [0.0]
-    return float(CLIPS[int(np.argmin(errors))] * most)
+              for s in steps] if largest > 0 else [0.0]
+    return float(CLIPS[int(np.argmin(errors))] * largest)

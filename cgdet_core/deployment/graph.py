@@ -50,7 +50,7 @@ def read_instead(nodes: list[NodeProto], old: str, new: str) -> None:
 
 
 def replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    """Set a graph's nodes, and forget the types of its tensors, which readers infer anew."""
+    """Set a graph's nodes, and remove the types of its tensors, which readers infer again."""
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

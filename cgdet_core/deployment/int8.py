@@ -107,7 +107,7 @@ def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
     wrong = [n for n in found if n not in entries and made[n] not in NEVER_NEGATIVE]
     if wrong:
         raise UserError(f'{wrong[0]} may be negative, and int8 needs activations that end in a '
-                        'Relu: give a checkpoint of "cgdet train" or the FP32 file of one.')
+                        'Relu: use a checkpoint of "cgdet train" or the FP32 file of one.')
     return [n for n in (*entries, *made) if n in found and n in read]
 
 
@@ -127,10 +127,10 @@ def _shared(graph: GraphProto, limits: Mapping[str, float]) -> dict[str, float]:
         elif node.op_type == 'Concat':
             for name in node.input:
                 group[root(name)] = root(node.output[0])
-    most: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for name, limit in limits.items():
-        most[root(name)] = max(limit, most.get(root(name), 0.0))
-    return {name: most[root(name)] for name in limits}
+        largest[root(name)] = max(limit, largest.get(root(name), 0.0))
+    return {name: largest[root(name)] for name in limits}
 
 
 def _pair(name: str) -> list[NodeProto]:
@@ -144,10 +144,10 @@ def _weight(
 ) -> tuple[list[TensorProto], NodeProto]:
     arrays = {t.name: t for t in graph.initializer}
     values = numpy_helper.to_array(arrays[name])
-    most = np.abs(values).reshape(len(values), -1).max(1)
+    largest = np.abs(values).reshape(len(values), -1).max(1)
     # ONNX Runtime makes the bias int32 in units of input times weight scale: it must fit.
     bias = np.abs(numpy_helper.to_array(arrays[users[0].input[2]]))
-    scale = np.maximum(most / LEVELS, bias / (input_scale * 2 ** 30))
+    scale = np.maximum(largest / LEVELS, bias / (input_scale * 2 ** 30))
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
     tensors: dict[str, NDArray[np.generic]] = {
         f'{name}_quantized': np.clip(

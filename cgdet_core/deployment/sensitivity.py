@@ -34,17 +34,17 @@ from onnx import ModelProto
 import torch
 
 JUDGED = 8  # frames that every trial runs on
-LEAST_GAIN = 0.1  # of the difference, that leaving a layer out must save
-MOST_LEFT_OUT = 0.1  # of the layers
+MINIMUM_GAIN = 0.1  # of the difference, that leaving a layer out must save
+MAXIMUM_LEFT_OUT = 0.1  # of the layers
 
 
 def quantize(
     model: ModelProto, detector: Detector, calibration: CalibrationFrames,
 ) -> tuple[ModelProto, dict[str, Any]]:
     """
-    Quantize an exported FP32 graph as its detections on the frames tell; a record says how.
+    Quantize an exported FP32 graph by what that changes in its detections; a record says how.
 
-    The calibration method with the least difference to FP32 is taken. Then each layer is tried
+    The calibration method with the smallest difference to FP32 is taken. Then each layer is tried
     in FP32 alone, and the layers that matter most are left out one after the other, while each
     saves at least a tenth of the difference, and no more than a tenth of them.
     """
@@ -68,10 +68,10 @@ def _leave_out(
     alone = {name: judge.difference(to_int8(model, limits, [name])) for name in names}
     left_out: list[str] = []
     difference = everything
-    for name in sorted(names, key=lambda n: alone[n])[:int(MOST_LEFT_OUT * len(names))]:
+    for name in sorted(names, key=lambda n: alone[n])[:int(MAXIMUM_LEFT_OUT * len(names))]:
         now = alone[name] if not left_out else judge.difference(
             to_int8(model, limits, [*left_out, name]))
-        if difference - now < LEAST_GAIN * everything:
+        if difference - now < MINIMUM_GAIN * everything:
             break
         left_out.append(name)
         difference = now
@@ -93,7 +93,7 @@ class Judge:
         # The deployed graph picks the best cells of these two, logits and box distributions.
         self._cells = [n.input[0] for n in model.graph.node if n.op_type == 'GatherElements']
         if len(self._cells) != 2:
-            raise UserError('The ONNX file is not one that "cgdet export" wrote; give a '
+            raise UserError('The ONNX file is not one that "cgdet export" wrote; use a '
                             'checkpoint or the FP32 file of one.')
         width, height = detector.card.input_size
         self._centers = cell_centers(height, width, torch.device('cpu'))

@@ -19,9 +19,10 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
-Result = dict[str, Any]  # what `measure` gives, with `variant` and `seed`
+Result = dict[str, Any]  # what `measure` returns, with `variant` and `seed`
 
 # Title of a column and where its number is; columns of classes and times of day come in between.
 ACCURACY = ('AP', 'AP50', 'AP75')
@@ -94,7 +95,7 @@ def paired_difference(
     """
     Compare two variants over the seeds that both have.
 
-    Gives mean of the differences, low and high of Student's t confidence interval (None with
+    Returns mean of the differences, low and high of Student's t confidence interval (None with
     fewer than two seeds) and n, the number of pairs.
     """
     differences = [values[s] - reference[s] for s in sorted(values.keys() & reference.keys())]
@@ -102,41 +103,15 @@ def paired_difference(
     mean, std = spread(differences).values()
     if mean is None or std is None:
         return {'mean': mean, 'low': None, 'high': None, 'n': n}
-    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    half = float(student.ppf((1 + CONFIDENCE) / 2, n - 1)) * std / math.sqrt(n)
     return {'mean': mean, 'low': mean - half, 'high': mean + half, 'n': n}
-
-
-def t_quantile(p: float, freedom: int) -> float:
-    """Return the p-quantile, p > 0.5, of Student's t distribution by bisecting its CDF."""
-    low, high = 0.0, 1.0
-    while t_cdf(high, freedom) < p:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf(middle, freedom) < p else (low, middle)
-    return (low + high) / 2
-
-
-def t_cdf(t: float, freedom: int) -> float:
-    """Return P(T <= t), t >= 0 (Abramowitz and Stegun, 26.7.3 and 26.7.4: finite sums)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine, odd = math.cos(angle), freedom % 2
-    # The terms grow by the factor k / (k + 1) cos^2, from cos (odd) or 1 (even).
-    term, total = (cosine if odd else 1.0), 0.0
-    for k in range(2 if odd else 1, freedom + 1 - odd, 2):
-        total += term
-        term *= k / (k + 1) * cosine ** 2
-    within = math.sin(angle) * total
-    if odd:
-        within = 2 / math.pi * (angle + (within if freedom > 1 else 0.0))
-    return (1 + within) / 2
 
 
 def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
     """
     Sum up finished runs, the first variant being the reference.
 
-    Gives `reference`, `confidence`, `recall` (see `common_recall`) and per variant `seeds` and
+    Returns `reference`, `confidence`, `recall` (see `common_recall`) and per variant `seeds` and
     `metrics`: by column mean, std, values by seed and, but for the reference, `difference` (see
     `paired_difference`).
     """

@@ -53,11 +53,12 @@ def test_output_is_complete_and_needs_no_options(tmp_path: Path, name: str) -> N
     pairs, frames = (sum(s[k] for s in report['splits'].values()) for k in ('with_rgb', 'images'))
     assert cv2.imread(str(out / 'contact_sheet.png')).shape[1] == 960 * min(2, pairs or frames)
     for split, numbers in report['splits'].items():
-        records = load_coco(out / f'{split}_thermal.json').images
+        coco = load_coco(out / f'{split}_thermal.json')
+        records = coco.images
         assert numbers['images'] == len(records)
         assert numbers['with_rgb'] == sum(r.rgb_path is not None for r in records)
         assert numbers['ignored'] == sum(int(r.crowd.sum()) for r in records)
-        for i, name in enumerate(('person', 'bicycle', 'car')):
+        for i, name in enumerate(coco.classes):
             assert numbers[name] == sum(
                 int(((r.labels == i) & (r.crowd == 0)).sum()) for r in records)
 
@@ -190,7 +191,8 @@ def test_binary_labels_are_named(tmp_path: Path) -> None:
     ('yolo', {'options': Options(rgb=Path('no'))}, 'RGB folder no does not exist'),
     ('msrs', {'options': Options(labels=Path('no'))}, 'label folder no does not exist'),
     ('flir-adas-v2', {'options': Options(bits=12)}, 'must be 8 or 16'),
-    ('llvip', {'mapping': {'person': 'human'}}, "cannot become 'human'"),
+    ('llvip', {'mapping': {'person': ''}}, "'person' becomes a class without a name"),
+    ('llvip', {'mapping': {'person': 'ignore-'}}, "'person' becomes a class without a name"),
     ('llvip', {'mapping': {'person': 'drop'}}, 'None of the classes'),
     ('llvip', {'hold_out': 0.2}, 'without a split'),
     ('m3fd', {'hold_out': 1.5}, 'between 0 and 1'),
@@ -240,8 +242,9 @@ def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
                        '--unregistered-rgb')
     assert result.returncode == 0, result.stderr
     for words in ('8-bit among 16-bit', 'uint16 4 (up to', '2 RGB pictures are missing',
-                  'dog -> ignore-person 2', 'train_thermal.json, val_thermal.json'):
-        assert words in ' '.join(result.stdout.split())
+                  'dog -> ignore-person 2', 'bicycle 1 1', 'with RGB 2 2',
+                  'train_thermal.json, val_thermal.json'):
+        assert words in ' '.join(result.stdout.replace('│', '').split())
     path = tmp_path / 'annotations' / 'train_thermal.json'
     for arguments, files in (
             (('--output', tmp_path / 'sheet.png'), ['sheet.png']),

@@ -17,7 +17,7 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import load_coco
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.formats import FORMATS
 from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
@@ -41,24 +41,29 @@ from native_layouts import (
 import pytest
 from rich.console import Console
 
-PERSON, BICYCLE, CAR = 0, 1, 2
+PERSON, BICYCLE, CAR = OURS = 'person', 'bicycle', 'car'
 QUIET = Console(quiet=True)
 ONE = (1, 2, 11, 22)  # the box most frames have
 
 
-def converted(name: str, folder: Path, **options: Any) -> tuple[dict, dict]:
+def boxes(coco: CocoSet, record: ImageRecord, crowd: int) -> list[tuple]:
+    return [(coco.classes[label], *map(float, box)) for label, box, flag in zip(
+        record.labels, record.boxes, record.crowd) if flag == crowd]
+
+
+def converted(
+    name: str, folder: Path, classes: tuple[str, ...] = OURS, **options: Any,
+) -> tuple[dict, dict]:
     """Return per split and frame (RGB name, boxes, ignored boxes), and the report."""
     output, report = convert(name, folder, None, QUIET, **options)
     found: dict[str, dict] = {}
     for path in sorted(output.glob('*_thermal.json')):
         coco = load_coco(path)
-        assert coco.classes == ('person', 'bicycle', 'car')
+        assert coco.classes == classes
         assert [r.image_id for r in coco.images] == list(range(1, len(coco.images) + 1))
         found[path.stem.removesuffix('_thermal')] = {
-            r.path.stem: (
-                r.rgb_path.name if r.rgb_path else None,
-                [(int(c), *map(float, b)) for c, b, i in zip(r.labels, r.boxes, r.crowd) if not i],
-                [(int(c), *map(float, b)) for c, b, i in zip(r.labels, r.boxes, r.crowd) if i])
+            r.path.stem: (r.rgb_path.name if r.rgb_path else None,
+                          boxes(coco, r, 0), boxes(coco, r, 1))
             for r in coco.images}
         assert all(r.rgb_path is None or r.rgb_path.is_file() for r in coco.images)
     return found, report
@@ -235,13 +240,18 @@ def test_msrs_with_its_own_eighty(tmp_path: Path) -> None:
 
 
 def test_yolo(tmp_path: Path) -> None:
-    found, report = converted('yolo', yolo(tmp_path), options=Options(rgb=Path('visible')))
+    found, report = converted('yolo', yolo(tmp_path), ('car', 'deer', 'person'),
+                              options=Options(rgb=Path('visible')))
+    deer = 'deer', 28.8, 21.6, 35.2, 26.4
+    train = found['train']['a'][1]
+    assert [box[0] for box in train] == ['person', 'deer']
+    assert train[1][1:] == pytest.approx(deer[1:], abs=0.01)
     assert found == {
-        'train': {'a': ('a.jpg', [(PERSON, 8, 12, 24, 36)], []), 'b': ('b.jpg', [], []),
+        'train': {'a': ('a.jpg', [(PERSON, 8, 12, 24, 36), train[1]], []), 'b': ('b.jpg', [], []),
                   'c': ('c.jpg', [], [])},
         'val': {'d': ('d.jpg', [(CAR, 16, 12, 48, 36)], [])}}
     assert report['left_out'] == {'frames without a label file, taken as empty': 1}
-    assert report['classes']['deer -> drop'] == 1
+    assert report['classes']['deer -> deer'] == 1
 
 
 def test_yolo_flat_with_class_list_and_mapping(tmp_path: Path) -> None:
@@ -249,14 +259,15 @@ def test_yolo_flat_with_class_list_and_mapping(tmp_path: Path) -> None:
         thermal(tmp_path / 'images' / f'{stem}.png')
         text(tmp_path / 'labels' / f'{stem}.txt', '0 0.25 0.5 0.25 0.5\n1 0.5 0.5 0.5 0.5\n')
     text(tmp_path / 'classes.txt', '0 Deer\n1 Van\n')
-    found, _ = converted('yolo', tmp_path, hold_out=0.5,
+    found, _ = converted('yolo', tmp_path, (PERSON, CAR), hold_out=0.5,
                          mapping={'deer': 'ignore-person', 'Van': 'car'})
     frame = (None, [(CAR, 16, 12, 48, 36)], [(PERSON, 8, 12, 24, 36)])
     assert found == {'train': {'a': frame}, 'val': {'b': frame}}
 
 
 def test_voc(tmp_path: Path) -> None:
-    found, _ = converted('voc', voc_set(tmp_path), options=Options(rgb=tmp_path / 'RGB'))
+    options = Options(rgb=tmp_path / 'RGB')
+    found, _ = converted('voc', voc_set(tmp_path), (PERSON,), options=options)
     assert found == {'train': {'a': ('a.png', [(PERSON, *ONE)], []),
                                'b': ('b.png', [(PERSON, *ONE)], [])},
                      'val': {'c': ('c.png', [], [(PERSON, *ONE)])}}
@@ -267,7 +278,49 @@ def test_voc_without_lists(tmp_path: Path) -> None:
     thermal(tmp_path / 'images' / 'b.png')
     voc(tmp_path / 'Annotations' / 'a.xml', ('person', 1, 2, 11, 22))
     voc(tmp_path / 'Annotations' / 'c.xml', ('person', 1, 2, 11, 22))
-    found, report = converted('voc', tmp_path)
+    found, report = converted('voc', tmp_path, (PERSON,))
     assert found == {'all': {'a': (None, [(PERSON, *ONE)], [])}}
     assert report['left_out'] == {'frames without labels, left out': 1}
     assert report['missing']['thermal'] == {'count': 1, 'examples': ['images/c.png']}
+
+
+def test_a_yolo_set_keeps_its_dogs(tmp_path: Path) -> None:
+    for stem in ('a', 'b'):
+        thermal(tmp_path / 'images' / f'{stem}.png')
+        text(tmp_path / 'labels' / f'{stem}.txt',
+             '0 0.25 0.5 0.25 0.5\n1 0.5 0.5 0.5 0.5\n2 0.25 0.25 0.25 0.25\n')
+    text(tmp_path / 'classes.txt', 'Dog\npedestrian\nlight pole\nnever seen\n')
+    found, report = converted('yolo', tmp_path, ('Dog', PERSON, 'never seen'),
+                              mapping={'Light Pole': 'drop'})
+    frame = (None, [('Dog', 8, 12, 24, 36), (PERSON, 16, 12, 48, 36)], [])
+    assert found == {'all': {'a': frame, 'b': frame}}
+    assert report['classes'] == {'Dog -> Dog': 2, 'light pole -> drop': 2,
+                                 'pedestrian -> person': 2}
+    assert report['splits']['all'] == {'images': 2, 'with_rgb': 0, 'empty': 0, 'Dog': 2,
+                                       'person': 2, 'never seen': 0, 'ignored': 0}
+
+
+def test_a_voc_set_keeps_its_dogs(tmp_path: Path) -> None:
+    for stem in ('a', 'b'):
+        thermal(tmp_path / 'JPEGImages' / f'{stem}.png')
+    voc(tmp_path / 'Annotations' / 'a.xml', ('dog', 1, 2, 11, 22), ('cat', 5, 5, 25, 15))
+    voc(tmp_path / 'Annotations' / 'b.xml', ('Dog', 1, 2, 11, 22), ('van', 5, 5, 25, 15))
+    found, report = converted('voc', tmp_path, ('Dog', 'cat', 'truck'), mapping={
+        'van': 'ignore-truck'})
+    assert found == {'all': {
+        'a': (None, [('Dog', *ONE), ('cat', 5, 5, 25, 15)], []),
+        'b': (None, [('Dog', *ONE)], [('truck', 5, 5, 25, 15)])}}
+    assert report['classes'] == {'Dog -> Dog': 1, 'cat -> cat': 1, 'dog -> Dog': 1,
+                                 'van -> ignore-truck': 1}
+
+
+def test_known_sets_take_new_classes_by_mapping(tmp_path: Path) -> None:
+    found, report = converted(
+        'm3fd', m3fd(tmp_path), (*OURS, 'truck', 'lamp post'),
+        mapping={'Truck': 'truck', 'Lamp': 'lamp post', 'Bus': 'drop', 'tram': 'truck'})
+    assert found['all']['00000'][1:] == (
+        [(PERSON, *ONE), (CAR, 5, 5, 25, 15), ('truck', 30, 20, 60, 40),
+         ('lamp post', 1, 1, 4, 4)], [(BICYCLE, 3, 30, 13, 40)])
+    assert report['classes']['Bus -> drop'] == report['classes']['Truck -> truck'] == 5
+    assert report['splits']['all']['truck'] == report['splits']['all']['lamp post'] == 5
+    assert '--map "tram=truck": no box is called \'tram\'.' in report['notes']

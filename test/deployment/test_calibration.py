@@ -20,8 +20,8 @@ from pathlib import Path
 from cgdet_core.data.bags.io import coco_frames, write_bag
 from cgdet_core.data.coco import load_coco
 from cgdet_core.deployment.calibration import (
+    best_limit,
     CalibrationFrames,
-    least_error,
     load_frames,
     network_inputs,
     ranges,
@@ -71,9 +71,9 @@ def test_ranges_hold_what_the_network_computes(
         assert 0 < found['mse'][name] <= found['minmax'][name]
 
 
-def test_least_error_cuts_an_outlier_and_nothing_else() -> None:
+def test_best_limit_cuts_an_outlier_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     even = rng.uniform(0, 1, 45_000).astype(np.float32)
-    assert least_error(even, 1.0) > 0.95
-    assert least_error(np.append(even, np.float32(1.3)), 1.3) < 1.1
-    assert least_error(np.zeros(9, np.float32), 0.0) == 0
+    assert best_limit(even, 1.0) > 0.95
+    assert best_limit(np.append(even, np.float32(1.3)), 1.3) < 1.1
+    assert best_limit(np.zeros(9, np.float32), 0.0) == 0

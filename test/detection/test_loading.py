@@ -102,6 +102,15 @@ def frames() -> AugmentedFrames:
     return AugmentedFrames([source], (160, 128), AugmentConfig(close_mosaic_epochs=1), 5, 3)
 
 
+def test_scenes_serve_other_classes() -> None:
+    ours, some, none = (SyntheticFrames(6, Normalization(), classes, 1)
+                        for classes in (CLASSES, ('dog', 'person'), ('dog',)))
+    for i in range(6):
+        people = ours[i]['boxes'][ours[i]['labels'] == 0]
+        assert torch.equal(some[i]['boxes'], people) and (some[i]['labels'] == 1).all()
+        assert len(none[i]['boxes']) == 0 and torch.equal(none[i]['image'], ours[i]['image'])
+
+
 def test_samples_depend_on_seed_and_key_alone() -> None:
     one, two = frames(), frames()
     two[(0, 0, 0)], torch.rand(3)

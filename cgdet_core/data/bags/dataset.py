@@ -69,13 +69,15 @@ class _Set:
 def make_dataset(
     bags: Sequence[Path], output: Path, choice: Choice, detector: Detector | None = None,
     score: float = 0.3, progress: Progress = lambda what, frames: None,
+    classes: Sequence[str] = (),
 ) -> Report:
     """
-    Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; give the report.
+    Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; return the report.
 
     detector: makes annotations of what it finds from `score` on; without one there are none.
-    The folder appears whole or not at all. UserError if it exists, or says what is wrong with a
-    bag, its topics, stamps or calibration.
+    classes: the file's categories, after those of the detector; person, bicycle and car where
+    there are neither. The folder appears whole or not at all. UserError if it exists, or says
+    what is wrong with a bag, its topics, stamps or calibration.
     """
     if output.exists():
         raise UserError(f'{output} exists already; choose another name or remove it.')
@@ -90,7 +92,8 @@ def make_dataset(
         pair(plan, choice)
     with temporary_for(output) as folder:
         folder.mkdir()
-        made = _Set(folder, CLASSES if detector is None else detector.card.classes)
+        known = () if detector is None else detector.card.classes
+        made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES)
         parts = [_write_bag(made, plan, choice, detector, score, progress) for plan in plans]
         if not made.images:
             raise UserError('No frame could be read: '

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORKING_WIDTH = 320  # pixels; finer detail differs between the modalities and only adds noise
-MIN_SHARE = 0.3  # of pairs that must beat chance; chance itself gives 0.05
+MIN_SHARE = 0.3  # of pairs that must beat chance; 0.05 do by chance alone
 MIN_PAIRS = 4
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.formats import FORMATS
 from cgdet_core.data.formats.alignment import estimate_alignment
-from cgdet_core.data.formats.native import CLASSES, Frame, Listing, Options, TARGETS
+from cgdet_core.data.formats.native import DROP, Frame, IGNORE, Listing, Options
 from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
@@ -45,21 +45,21 @@ def convert(
     Write <split>_thermal.json, report.json and contact_sheet.png; return folder and report.
 
     output: folder/annotations by default, so that load_coco finds the pictures by itself.
-    mapping: native class name -> one of TARGETS, over the format's own. hold_out: the share of
-    the last frames that becomes val where a set has no split. UserError if the layout is
-    another one, nothing can be read, or a file to write exists.
+    mapping: native class name -> class, IGNORE and a class, or DROP, over the format's own.
+    hold_out: the share of the last frames that becomes val where a set has no split. UserError if
+    the layout is another one, nothing can be read, or a file to write exists.
     """
     listing = _read(name, folder, options)
     output = output or folder / 'annotations'
     classes = listing.classes | {k.lower(): v for k, v in (mapping or {}).items()}
-    _check_targets(classes)
-    _check_listing(listing, classes, folder)
+    categories = _categories(listing, classes)
+    _check_listing(listing, classes, mapping or {}, folder)
     _hold_out(listing, hold_out)
     splits = list(dict.fromkeys(f.split for f in listing.frames))
     targets = {s: output / f'{s}_thermal.json' for s in splits}
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
     check_outputs([*targets.values(), sheet, report_file], overwrite=overwrite)
-    tally, sets = Tally(), {s: _empty_set(name) for s in splits}
+    tally, sets = Tally(), {s: _empty_set(name, categories) for s in splits}
     for frame in track(listing.frames, 'reading', console=console, transient=True):
         _add(sets[frame.split], frame, folder, name, classes, tally)
     sets = {s: content for s, content in sets.items() if content['images']}
@@ -74,7 +74,7 @@ def convert(
         'alignment': estimate_alignment(p for p in pairs if p[1] is not None)}
     # Frames of both modalities say more.
     shown = [r for r in records if r.rgb_path is not None] or records
-    save_sheet(sheet, evenly(shown, frames_shown), CLASSES)
+    save_sheet(sheet, evenly(shown, frames_shown), categories)
     write_json(report_file, report)
     return output, report
 
@@ -89,11 +89,15 @@ def _read(name: str, folder: Path, options: Options) -> Listing:
     return FORMATS[name](folder, options)
 
 
-def _check_targets(classes: dict[str, str]) -> None:
-    for native, target in classes.items():
-        if target not in TARGETS:
-            raise UserError(f'The class {native!r} cannot become {target!r}; choose one of '
-                            f'{", ".join(TARGETS)}.')
+def _categories(listing: Listing, classes: dict[str, str]) -> tuple[str, ...]:
+    """Return the classes of the set to write, in order."""
+    names = [target.removeprefix(IGNORE) for target in classes.values() if target != DROP]
+    if '' in names:
+        native = next(n for n, target in classes.items() if target in ('', IGNORE))
+        raise UserError(f'The class {native!r} becomes a class without a name; say which with '
+                        f'--map "{native}=CLASS", --map "{native}={IGNORE}CLASS" or '
+                        f'--map "{native}={DROP}".')
+    return tuple(dict.fromkeys([*listing.categories, *names]))
 
 
 def _hold_out(listing: Listing, share: float | None) -> None:
@@ -109,9 +113,9 @@ def _hold_out(listing: Listing, share: float | None) -> None:
         frame.split = 'train' if number < first else 'val'
 
 
-def _empty_set(name: str) -> dict[str, Any]:
+def _empty_set(name: str, categories: tuple[str, ...]) -> dict[str, Any]:
     return {'info': {'description': f'{name}, converted by cgdet'},
-            'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(CLASSES)],
+            'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
             'images': [], 'annotations': []}
 
 
@@ -137,13 +141,14 @@ def _add(
     tally.depth[depth] += 1
     tally.largest[depth] = max(tally.largest[depth], int(thermal.max()))
     tally.sizes[f'{width}x{height}'] += 1
+    ids = {c['name']: c['id'] for c in content['categories']}
     number = len(content['images']) + 1
     content['images'].append({
         'id': number, 'file_name': _relative(frame.thermal, folder), 'rgb_file_name': rgb,
         'width': width, 'height': height, 'source': source, 'time_of_day': frame.time_of_day})
-    for category, crowd, box in _boxes(frame, (width, height), classes, tally):
+    for name, crowd, box in _boxes(frame, (width, height), classes, tally):
         content['annotations'].append({
-            'id': len(content['annotations']) + 1, 'image_id': number, 'category_id': category,
+            'id': len(content['annotations']) + 1, 'image_id': number, 'category_id': ids[name],
             'bbox': box, 'area': round(box[2] * box[3], 2), 'iscrowd': int(crowd)})
 
 
@@ -153,17 +158,17 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _boxes(
     frame: Frame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
-) -> list[tuple[int, bool, list[float]]]:
-    """Return (category, crowd, x y width height) of what is kept, clipped to the picture."""
+) -> list[tuple[str, bool, list[float]]]:
+    """Return (class, crowd, x y width height) of what is kept, clipped to the picture."""
     width, height = size
     x_scale, y_scale = size if frame.fractions else (1, 1)
-    kept: dict[tuple[int, bool, tuple[float, ...]], None] = {}
+    kept: dict[tuple[str, bool, tuple[float, ...]], None] = {}
     for item in frame.items:
-        target = classes.get(item.name.lower(), 'drop')
-        name = target.removeprefix('ignore-')
+        target = classes.get(item.name.lower(), DROP)
+        name = target.removeprefix(IGNORE)
         ignore = item.ignore or target != name
-        tally.classes[f'{item.name} -> {"ignore-" * (ignore and name != "drop")}{name}'] += 1
-        if name == 'drop':
+        tally.classes[f'{item.name} -> {IGNORE * (ignore and target != DROP)}{name}'] += 1
+        if target == DROP:
             continue
         x1, y1, x2, y2 = (round(v * s, 2) for v, s in zip(item.box, (x_scale, y_scale) * 2))
         left, top = min(max(x1, 0.0), width), min(max(y1, 0.0), height)
@@ -173,21 +178,26 @@ def _boxes(
             continue
         tally.boxes['clipped to the picture'] += (left, top, right, bottom) != (x1, y1, x2, y2)
         box = left, top, round(right - left, 2), round(bottom - top, 2)
-        key = CLASSES.index(name) + 1, ignore, box
+        key = name, ignore, box
         tally.boxes['repeated, dropped'] += key in kept
         kept[key] = None
-    return [(category, crowd, list(box)) for category, crowd, box in kept]
+    return [(name, crowd, list(box)) for name, crowd, box in kept]
 
 
-def _check_listing(listing: Listing, classes: dict[str, str], folder: Path) -> None:
+def _check_listing(
+    listing: Listing, classes: dict[str, str], mapping: dict[str, str], folder: Path,
+) -> None:
     if not listing.frames:
         raise UserError(f'{folder} holds no labeled frames'
                         + ''.join(f'; {n} {what}' for what, n in listing.counts.items() if n)
                         + '.')
     names = sorted({i.name for f in listing.frames for i in f.items})
-    if names and all(classes.get(n.lower(), 'drop') == 'drop' for n in names):
-        raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) becomes '
-                        f'{", ".join(CLASSES)}; say how with --map "{names[0]}=person".')
+    if names and all(classes.get(n.lower(), DROP) == DROP for n in names):
+        raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) is kept; say '
+                        f'what they become with --map "{names[0]}=CLASS".')
+    known = {n.lower() for n in names} | listing.classes.keys()
+    listing.notes += [f'--map "{native}={target}": no box is called {native!r}.'
+                      for native, target in mapping.items() if native.lower() not in known]
 
 
 def _check_sets(listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally) -> None:

@@ -32,7 +32,8 @@ from cgdet_core.data.formats.native import (
 from cgdet_core.data.formats.voc import parse_voc
 from cgdet_core.errors import UserError
 
-# A crowd, a doubtful person and a rider are neither asked for nor punished in the benchmark.
+# The benchmark neither expects a crowd, a doubtful person or a rider nor counts a detection there
+# as wrong.
 CLASSES = {'person': 'person', 'people': 'ignore-person', 'person?': 'ignore-person',
            'person?a': 'ignore-person', 'cyclist': 'ignore-person'}
 NIGHT = ('set03', 'set04', 'set05', 'set09', 'set10', 'set11')

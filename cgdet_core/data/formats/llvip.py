@@ -67,7 +67,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
 def _versions(folder: Path) -> list[Path]:
     def natural(path: Path) -> str:
         return re.sub(r'\d+', lambda digits: digits[0].zfill(9), path.name.lower())
-    # Lower case is our own output folder, unless somebody keeps the labels there.
+    # Lower case is our own output folder, unless the labels are kept there.
     return sorted((p for p in folder.glob('[Aa]nnotation*') if p.is_dir()
                    and any(p.glob('*.xml'))), key=natural)
 

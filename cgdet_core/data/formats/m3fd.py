@@ -27,7 +27,7 @@ CLASSES = {'people': 'person', 'car': 'car', 'bus': 'ignore-car', 'truck': 'igno
 
 
 def read_m3fd(folder: Path, options: Options) -> Listing:
-    """Read Ir/, Vis/ and Annotation/*.xml; lists in meta/ where somebody has made them."""
+    """Read Ir/, Vis/ and Annotation/*.xml; lists in meta/ if there are any."""
     options.allow('m3fd')
     labels, ir = first_folder(folder, ('Annotation', 'Annotations')), first_folder(
         folder, ('Ir', 'ir', 'IR'))

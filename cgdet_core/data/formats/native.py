@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the readers of native layouts share: frames as found, and files told apart."""
+"""What the readers of native layouts share: frames as found, and access to files."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,9 +26,9 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
 
 CLASSES = ('person', 'bicycle', 'car')
-# What a native class may become: a class, a region where a class is neither asked for nor
-# punished (COCO's iscrowd), or nothing.
-TARGETS = (*CLASSES, *(f'ignore-{c}' for c in CLASSES), 'drop')
+# What a native class may become beside a class: nothing, or, before the name of a class, a region
+# where evaluation neither expects that class nor counts a detection as wrong (COCO's iscrowd).
+DROP, IGNORE = 'drop', 'ignore-'
 COMMON = {
     'person': 'person', 'people': 'person', 'pedestrian': 'person', 'bicycle': 'bicycle',
     'bike': 'bicycle', 'car': 'car'}
@@ -61,8 +61,10 @@ class Listing:
     """
     All a reader found.
 
-    classes maps native names in lower case to TARGETS; counts are things worth a line in the
-    report, by their description; layout names what was read.
+    classes maps native names in lower case to what they become: a class, IGNORE and a class, or
+    DROP, as do names that are not listed. categories are classes of the set whether or not one
+    becomes them. counts are things worth a line in the report, by their description; layout names
+    what was read.
     """
 
     frames: list[Frame]
@@ -70,6 +72,7 @@ class Listing:
     layout: str
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    categories: tuple[str, ...] = CLASSES
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,14 @@ class Options:
                                 'out.')
 
 
+def own_classes(names: Iterable[str]) -> dict[str, str]:
+    """Map a set's own names to classes: what is COMMON to ours, others to themselves."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(name.lower(), COMMON.get(name.lower(), name))
+    return found
+
+
 def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
     """Return the error that says what a layout looks like and what the folder holds instead."""
     entries = sorted(p.name + '/' * p.is_dir() for p in folder.iterdir())
@@ -102,7 +113,7 @@ def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
 
 
 class Pictures(dict[str, Path]):
-    """The pictures of a folder by stem, in order; an absent one gives the path it should have."""
+    """The pictures of a folder by stem, in order; an absent one has the path it should have."""
 
     def __init__(self, folder: Path, suffix: str = '.jpg') -> None:
         # Archives made on a Mac bring a hidden "._name" beside each picture.

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.formats.native import CLASSES, Listing
+from cgdet_core.data.formats.native import Listing
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 EXAMPLES = 5  # of missing files
 
@@ -71,19 +72,21 @@ def make_report(
 
 def _numbers(content: dict[str, Any]) -> dict[str, int]:
     annotations = content['annotations']
-    boxes = Counter(CLASSES[a['category_id'] - 1] for a in annotations if not a['iscrowd'])
-    return {'images': len(content['images']),
-            'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
-            'empty': len(content['images']) - len({a['image_id'] for a in annotations}),
-            **{c: boxes[c] for c in CLASSES},
-            'ignored': sum(a['iscrowd'] for a in annotations)}
+    boxes = Counter(a['category_id'] for a in annotations if not a['iscrowd'])
+    frames = {'images': len(content['images']),
+              'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
+              'empty': len(content['images']) - len({a['image_id'] for a in annotations})}
+    classes = {c['name']: boxes[c['id']] for c in content['categories']}
+    # A class may be called "empty" as well; the frames' numbers hold.
+    return frames | classes | frames | {'ignored': sum(a['iscrowd'] for a in annotations)}
 
 
 def print_report(report: dict[str, Any], output: Path, console: Console) -> None:
     """Print the numbers as tables; warnings in yellow."""
-    table = Table('', 'images', 'with RGB', 'empty', *CLASSES, 'ignored', title=report['format'])
-    for split, numbers in report['splits'].items():
-        table.add_row(split, *(str(n) for n in numbers.values()))
+    table = Table('', *report['splits'], title=report['format'])
+    for what in next(iter(report['splits'].values())):
+        title = Text(what.replace('with_rgb', 'with RGB'))
+        table.add_row(title, *(str(n[what]) for n in report['splits'].values()))
     console.print(table)
     facts = Table(show_header=False, box=None)
     for what, value in _facts(report):

@@ -20,11 +20,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from cgdet_core.data.formats.native import (
-    COMMON,
     Frame,
     Item,
     Listing,
     Options,
+    own_classes,
     Pictures,
     read_names,
     rgb_folder,
@@ -66,7 +66,7 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
                 occlusion is not None and _flag(node, 'occlusion') >= occlusion)
         except (ValueError, OverflowError):
             raise UserError(f'{path}: object {number} has no valid name and box; '
-                            'mend or remove the file.') from None
+                            'fix or remove the file.') from None
         items.append(Item(name, corners, ignore))
     return items
 
@@ -120,4 +120,6 @@ def read_voc(folder: Path, options: Options) -> Listing:
     lists = split_lists(folder / 'ImageSets' / 'Main') or {'all': stems_of(labels, thermal)}
     frames = [f for split, stems in lists.items()
               for f in labeled(stems, split, thermal, rgb, labels, counts)]
-    return Listing(frames, COMMON, f'{labels.name}/*.xml and {images.name}/', counts)
+    names = sorted({item.name for frame in frames for item in frame.items})
+    return Listing(frames, own_classes(names), f'{labels.name}/*.xml and {images.name}/', counts,
+                   categories=())

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.formats.native import (
-    COMMON,
     Frame,
     Item,
     Listing,
     Options,
+    own_classes,
     Pictures,
     read_text,
     rgb_folder,
@@ -128,6 +128,6 @@ def read_yolo(folder: Path, options: Options) -> Listing:
             frames.append(Frame(
                 split, thermal[stem], None if rgb is None else rgb[stem],
                 parse_yolo(files[stem], names) if stem in files else [], fractions=True))
-    return Listing(frames, COMMON, ', '.join(
+    return Listing(frames, own_classes(names[i] for i in sorted(names)), ', '.join(
         f'{i.relative_to(folder)}/ with {la.relative_to(folder)}/'
-        for i, la, _ in places.values()), counts)
+        for i, la, _ in places.values()), counts, categories=())

@@ -161,11 +161,11 @@ def _check_header(buffer: NDArray[np.uint8]) -> None:
             whole = data.rfind(b'IEND') >= 0
         elif data.startswith(JPEG):
             width, height = _jpeg_size(data)
-            # OpenCV fills the missing part with gray and says nothing.
+            # OpenCV fills the missing part with gray and reports nothing.
             whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
         elif data.startswith(TIFF):
             width, height = _tiff_size(data)
-            whole = True  # libtiff tells
+            whole = True  # libtiff reports what is missing
         else:
             raise ValueError('the compressed image is none of PNG, JPEG and TIFF, it begins with '
                              f'{data[:4].hex(" ")}')

@@ -85,6 +85,11 @@ def test_frames_come_back_bit_for_bit_and_find_their_bag(make: Make, tmp_path: P
     assert show(coco, tmp_path / 'look.png', 4, '*', False) == 4
 
 
+def test_classes_are_the_users_choice(make: Make, tmp_path: Path) -> None:
+    make_dataset([make()], tmp_path / 'set', both(), classes=('dog', 'person', 'dog'))
+    assert load_coco(tmp_path / 'set' / 'annotations.json').classes == ('dog', 'person')
+
+
 def test_compressed_topics_and_jpeg(make: Make, tmp_path: Path) -> None:
     bag = make(compressed=('.png', '.jpg'))
     make_dataset([bag], tmp_path / 'set', Choice(
