@@ -99,7 +99,7 @@ def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(4)
         student = Student(3, config)
     card = detection_card('teacher', ('person', 'bicycle', 'car'), (160, 128), Normalization(),
-                     channels=3)
+                          channels=3)
     path = tmp_path_factory.mktemp('teacher') / 'teacher.ckpt'
     torch.save({KEY: checkpoint_entry(card, config), 'state_dict': {
         f'student.{name}': value for name, value in student.state_dict().items()}}, path)

@@ -72,13 +72,14 @@ def build_engine(
     tensorrt, chosen, gpu = _device(backend, tuple(dict.fromkeys(targets or ())))
     key = building.engine_key(tensorrt, card, chosen, gpu)
     with console.status('') as status:
-        def tell(what: str, seconds: float) -> None:
+        def report(what: str, seconds: float) -> None:
             status.update(Text(f'{what}: {seconds:.0f} s'))
 
         try:
             engine, path = obtain(
                 EngineCache(), key, model,
-                lambda: building.build_engine(tensorrt, model, chosen, tell), bytes, tell)
+                lambda: building.build_engine(tensorrt, model, chosen, report),
+                bytes, report)
         except KeyboardInterrupt:
             Console(stderr=True).print('cgdet: interrupted; no engine was written.')
             raise typer.Exit(130) from None

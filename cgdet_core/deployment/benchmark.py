@@ -92,7 +92,7 @@ class Seat:
     batches: dict[int, list[Seconds]] = field(default_factory=dict)
 
     def ask(self, method: str, *arguments: int) -> Any:
-        """Let the process call a method and give what it returns."""
+        """Let the process call a method and return what it returns."""
         try:
             self.pipe.send((method, arguments))
         except OSError:

@@ -20,6 +20,8 @@ import shutil
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime import DetectionCard, Detector, load_card, Normalization
+from cgdet_core.runtime.detection.postprocess import decode
+from cgdet_core.runtime.detection.preprocess import prepare
 from cgdet_core.runtime.imaging.normalization import KINDS
 from cgdet_core.runtime.inference.card import save_card
 import numpy as np
@@ -89,6 +91,18 @@ def test_a_batch_gives_what_its_frames_give_alone(tmp_path: Path, count: int) ->
         np.testing.assert_allclose(found.boxes, wanted.boxes, rtol=1e-5)
         np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
     np.testing.assert_array_equal(detector.detect(frames[0], 0.1).boxes, alone[0].boxes)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_the_steps_are_functions_of_arrays(detector: Detector, size: tuple[int, int]) -> None:
+    frame = np.random.default_rng(0).integers(0, 255, size[::-1]).astype(np.uint8)
+    found = detector.detect(frame, 0.01)
+    out = np.full(detector.input.shape[1:], 7, np.float32)
+    box = prepare(frame, detector.card, out)
+    np.testing.assert_array_equal(out, detector.input[0])
+    again = decode(detector.boxes[0], detector.scores[0], box, detector.card, 0.01)
+    np.testing.assert_array_equal(again.boxes, found.boxes)
+    np.testing.assert_array_equal(again.scores, found.scores)
 
 
 def test_a_threshold_for_each_class(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def prepare(
 
     frame: (H, W) thermal, or (H, W, 3) RGB uint8 where the card has three channels. scratch:
     (H, W) of the frame, to be written over, as a large new array costs more. ValueError for a
-    frame that cannot be normalized; `out` stays as it is then.
+    frame that cannot be normalized.
     """
     if card.channels == 3:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
