@@ -17,7 +17,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, exit_on_sigterm
+from cgdet_core.cli.common import console, exit_on_sigterm, say
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
@@ -88,18 +88,14 @@ def _show(report: dict[str, Any], output: Path) -> None:
     console.print(table)
     for part in report['bags']:
         for sentence in part['unreadable'][:1]:
-            console.print(f'{part["bag"]}, left out: {sentence}', style='yellow', highlight=False,
-                          soft_wrap=True)
+            say(f'{part["bag"]}, left out: {sentence}', 'yellow')
     shift = report['alignment']
     if shift['believed']:
-        console.print(f'RGB lies off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)',
-                      highlight=False)
+        say(f'RGB lies off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
     elif shift['pairs']:
-        console.print(f'Alignment: {shift["note"]}', style='yellow', highlight=False,
-                      soft_wrap=True)
+        say(f'Alignment: {shift["note"]}', 'yellow')
     if 'prelabels' in report:
         counts = ', '.join(f'{name} {n}' for name, n in report['prelabels'].items()
                            if name != 'score')
-        console.print(f'pre-labels: {counts}; look at each before training', highlight=False)
-    console.print(f'{output}: annotations.json, report.json, contact_sheet.png', highlight=False,
-                  soft_wrap=True)
+        say(f'pre-labels: {counts}; look at each before training')
+    say(f'{output}: annotations.json, report.json, contact_sheet.png')

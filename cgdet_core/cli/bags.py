@@ -17,28 +17,28 @@
 import importlib.util
 import os
 from pathlib import Path
-import shutil
 import sys
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli.bag_dataset import bag_to_dataset
 from cgdet_core.cli.common import (
+    cell,
+    complain,
     console,
+    counting,
     exit_on_sigterm,
     Images,
     Json,
     Match,
     needs,
     Overwrite,
+    say,
     show_report,
     Topic,
     TRAINING_MODULES,
-    write_report,
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -64,14 +64,15 @@ def bag_from_coco(
     match: Match = '*',
 ) -> None:
     """Turn the frames of a COCO set into a bag."""
-    from cgdet_core.data.bags.io import coco_frames, fingerprint, write_bag
+    from cgdet_core.data.bags.io import fingerprint, write_bag
     from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.sources import coco_frames
 
     coco = load_coco(data, images)
     with exit_on_sigterm():
         count = write_bag(path, coco_frames(coco, match), rate, encoding, storage,
                           source=fingerprint(coco))
-    console.print(f'{path}: {count} frames, {count / rate:.1f} s', highlight=False, soft_wrap=True)
+    say(f'{path}: {count} frames, {count / rate:.1f} s')
 
 
 @bag_app.command('play', context_settings={
@@ -133,15 +134,9 @@ def bag_evaluate(
     _show_bags(report, card.classes)
     show_report(report, json_path)
     if output is not None:
-        report['score_threshold'] = card.score_threshold
-        # At once: the pictures take their time and may fail.
-        write_report(report, output / 'report.json')
-        shutil.rmtree(output / 'worst', ignore_errors=True)
-        evaluation.write_curves(bags, report, card.classes, output / 'pr_curve.png')
-        report['worst_frames'] = evaluation.write_worst(bags, card, topic, output / 'worst')
-        write_report(report, output / 'report.json')
-        console.print(f'{output}: report.json, pr_curve.png, worst/ '
-                      f'({len(report["worst_frames"])} frames)', highlight=False, soft_wrap=True)
+        evaluation.write_results(bags, report, card, topic, output)
+        say(f'{output}: report.json, pr_curve.png, worst/ '
+            f'({len(report["worst_frames"])} frames)')
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the others.')
@@ -151,35 +146,24 @@ def _detect(
     bags: 'list[Bag]', detector: 'Detector', model: Path, topic: str | None,
     workers: int | None, address: str | None,
 ) -> None:
-    """Detect behind a progress bar; with several bags each bad one is told at once."""
+    """Detect behind a progress bar; with several bags each bad one is reported at once."""
     from cgdet_core.detection.bag_evaluation import detect_bags
-
-    errors = Console(stderr=True)
-
-    def tell(sentence: str) -> None:
-        if len(bags) > 1:
-            errors.print(f'cgdet: {sentence}', style='red', highlight=False, markup=False,
-                         soft_wrap=True)
 
     if workers is None and address is None and importlib.util.find_spec('ray') is None:
         workers = 1
         if len(bags) > 1:
-            console.print('Ray is not installed: one bag after the other ("pip install '
-                          '.[parallel]" for all cores).', style='dim', highlight=False)
+            say('Ray is not installed: one bag after the other ("pip install .[parallel]" for '
+                'all cores).', 'dim')
     total = sum(len(b.truth) for b in bags)
-    with exit_on_sigterm(), Progress(console=console, transient=True) as progress:
-        bar = progress.add_task('detecting', total=total)
-        detect_bags(bags, detector, model, topic, workers, address,
-                    lambda frames: progress.advance(bar, frames), tell)
+    with exit_on_sigterm(), counting('detecting', total) as progress:
+        detect_bags(bags, detector, model, topic, workers, address, progress,
+                    complain if len(bags) > 1 else lambda sentence: None)
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
     """Print a line per bag, where there are several."""
     if len(report['bags']) < 2:
         return
-
-    def cell(value: float | None) -> str:
-        return '-' if value is None else f'{value:.3f}'
 
     table = Table('bag', 'frames', 'AP', 'AP50', *(f'{c} AP50' for c in classes))
     for name, part in [(p['bag'], p) for p in report['bags']] + [('all frames', report)]:

@@ -15,28 +15,25 @@
 """Time models and peers on this machine, interleaved: `cgdet benchmark`."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-import multiprocessing
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-import signal
 from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
 
-from cgdet_core.deployment.contestants import all_cores, Contestant, Seconds, serve
+from cgdet_core.deployment.contestants import all_cores, ask, Contestant, Seconds
 from cgdet_core.deployment.yardstick import GFLOPS, write_yardstick
 from cgdet_core.errors import UserError
 from cgdet_core.machine import clock, describe_machine
+from cgdet_core.processes import FreshProcess
 from cgdet_core.runtime.inference.card import load_card
 import numpy as np
 from numpy.typing import NDArray
 
 REST = 0.1  # seconds between turns, in which the last one's waiting threads go to sleep
-LEAST_CALLS = 3  # of a batch size in a round
+MINIMUM_CALLS = 3  # of a batch size in a round
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,47 +80,18 @@ class Seat:
     """Hold a contestant's process and what it has measured so far."""
 
     contestant: Contestant
-    process: BaseProcess
-    pipe: Connection
-    facts: Report = field(default_factory=dict)
-    memory: Report = field(default_factory=dict)
+    process: FreshProcess
+    facts: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
     frames: list[Seconds] = field(default_factory=list)
     batches: dict[int, list[Seconds]] = field(default_factory=dict)
 
     def ask(self, method: str, *arguments: int) -> Any:
-        """Let the process call a method and give what it returns."""
-        try:
-            self.pipe.send((method, arguments))
-        except OSError:
-            pass  # it has ended; what it said before is still in the pipe
-        return self.answer()
-
-    def answer(self) -> Any:
-        """Wait for the process; UserError if it failed or died."""
-        try:
-            good, value = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join(10)
-            raise UserError(f'The process that measured {self.contestant.path} has ended '
-                            f'(exit status {self.process.exitcode}).') from None
-        if not good:
-            raise UserError(value)
-        return value
-
-    def close(self) -> None:
-        """End the process."""
-        try:
-            self.pipe.send(None)
-        except OSError:
-            pass
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.pipe.close()
+        """Let the process call a method of its runner and return what that returns."""
+        return self.process.call(ask, self.contestant, method, *arguments)
 
 
-def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> Report:
+def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """
     Measure all contestants in turns, the order alternated from round to round.
 
@@ -133,45 +101,18 @@ def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) ->
     """
     machine = describe_machine()
     seats: list[Seat] = []
-    try:
-        with TemporaryDirectory() as folder:
-            for contestant in plan.contestants(Path(folder)):
-                seats.append(_start(contestant))
+    with ExitStack() as processes, TemporaryDirectory() as folder:
+        for contestant in plan.contestants(Path(folder)):
+            process = processes.enter_context(FreshProcess(f'measured {contestant.path}'))
+            seats.append(Seat(contestant, process))
+            seats[-1].facts = seats[-1].ask('describe')
         _play(seats, plan, progress)
-    except KeyboardInterrupt:
-        for seat in seats:  # in the middle of a turn
-            seat.process.kill()
-        raise
-    finally:
-        for seat in seats:
-            seat.close()
     machine['mhz_after'] = clock()
     return {'machine': machine,
             'settings': {'frames': plan.frames_a_round * plan.rounds, 'rounds': plan.rounds,
                          'threads': seats[0].contestant.threads, 'batches': list(plan.batches)},
             'results': [{'label': name, **_result(seat, plan)}
                         for name, seat in zip(_labels(seats), seats)]}
-
-
-def _start(contestant: Contestant) -> Seat:
-    context = multiprocessing.get_context('spawn')
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(contestant, theirs), daemon=True)
-    # Ctrl-C reaches every process of the terminal; theirs is ended by this one.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    theirs.close()
-    seat = Seat(contestant, process, ours)
-    try:
-        seat.facts = seat.answer()
-    except BaseException:
-        process.kill()
-        seat.close()
-        raise
-    return seat
 
 
 def _play(
@@ -187,7 +128,7 @@ def _play(
                 seat.memory = seat.ask('memory')
             for size in plan.batches:
                 if size <= seat.facts['max_batch']:
-                    calls = max(LEAST_CALLS, count // size)
+                    calls = max(MINIMUM_CALLS, count // size)
                     seat.batches.setdefault(size, []).append(seat.ask('batches', size, calls))
             done += 1
             if progress:
@@ -210,7 +151,7 @@ def _labels(seats: list[Seat]) -> list[str]:
     return labels
 
 
-def _result(seat: Seat, plan: Plan) -> Report:
+def _result(seat: Seat, plan: Plan) -> dict[str, Any]:
     times = _joined(seat.frames)
     result = {
         'file': seat.contestant.path.name, 'peer': seat.contestant.peer, **seat.facts,

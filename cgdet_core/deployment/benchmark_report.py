@@ -12,77 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Show what `cgdet benchmark` measured: tables, and a plot."""
+"""Plot what `cgdet benchmark` measured."""
 
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.runtime.files import write_atomically
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 COLORS = {'pre': '#56b4e9', 'infer': '#0072b2', 'post': '#e69f00'}
-Report = dict[str, Any]
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print machine, latency and, where there are several batch sizes, throughput."""
-    machine, settings = report['machine'], report['settings']
-    console.print(
-        f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
-        f'governor {machine["governor"] or "unknown"}, {machine["mhz"]} MHz before and '
-        f'{machine["mhz_after"]} after, load {machine["load"]}, {machine["date"]}, '
-        f'commit {machine["commit"] or "unknown"}; {settings["frames"]} frames in '
-        f'{settings["rounds"]} rounds', highlight=False)
-    if machine['busy']:
-        console.print(f'The machine was busy at the start (load {machine["load"]} on '
-                      f'{machine["cores"]} cores): milliseconds are too high, percentiles too '
-                      'wide.', style='yellow', highlight=False)
-    for backend in dict.fromkeys(r['backend'] for r in report['results']):
-        console.print(backend, highlight=False)
-    table = Table('ms', box=SIMPLE, padding=0, caption=(
-        'pre, infer, post, all (end to end), CPU (of all threads): p50. p95, p99, max: end to '
-        'end, of peers inference alone. MB: resident.'))
-    for column in ('pre', 'infer', 'post', 'all', 'p95', 'p99', 'max', 'CPU', 'all/infer', 'MB'):
-        table.add_column(column, justify='right', no_wrap=True)
-    for result in report['results']:
-        table.add_row(result['label'], *_latency(result))
-    console.print(table)
-    print_throughput(report, console)
-
-
-def _latency(result: Report) -> list[str]:
-    ms = result['ms']
-    whole = ms.get('total', ms['infer'])
-    cells = [ms[n]['p50'] if n in ms else None for n in ('pre', 'infer', 'post', 'total')]
-    cells += [whole['p95'], whole['p99'], whole['max'], ms['cpu']['p50'],
-              result.get('total_over_infer'), result['memory_mb']['resident']]
-    return [_cell(c) for c in cells]
-
-
-def print_throughput(report: Report, console: Console) -> None:
-    """Print images per second by batch size; nothing if only single images were measured."""
-    sizes = [str(s) for s in report['settings']['batches']]
-    if sizes == ['1']:
-        return
-    table = Table('images per second, inference alone', box=SIMPLE, padding=0)
-    for size in sizes:
-        table.add_column(f'batch {size}', justify='right')
-    for result in report['results']:
-        found = result['batches']
-        table.add_row(result['label'], *(
-            f'{found[s]["images_per_s"]:.1f}' if s in found else '-' for s in sizes))
-    console.print(table)
-    for result in report['results']:
-        if result['skipped_batches']:
-            skipped = ', '.join(map(str, result['skipped_batches']))
-            console.print(f'{result["label"]}: batch {skipped} left out, the file takes at most '
-                          f'{result["max_batch"]}.', highlight=False)
-
-
-def plot(report: Report, path: Path) -> None:
+def plot(report: dict[str, Any], path: Path) -> None:
     """Draw latency as bars and, with several batch sizes, throughput as lines (PNG, SVG, PDF)."""
     from matplotlib.figure import Figure
 
@@ -120,7 +61,3 @@ def plot(report: Report, path: Path) -> None:
     content = BytesIO()
     figure.savefig(content, format=path.suffix[1:])
     write_atomically(path, content.getvalue())
-
-
-def _cell(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}' if value < 10 else f'{value:.1f}'

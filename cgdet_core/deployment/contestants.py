@@ -21,7 +21,7 @@ caches of an allocator) is no other's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import cache
 import os
 from pathlib import Path
 from time import perf_counter, process_time
@@ -31,6 +31,7 @@ from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from cgdet_core.machine import forget_peak, memory
 from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.onnxruntime import (
     describe_session,
     DYNAMIC_BATCH,
@@ -71,11 +72,7 @@ class ModelRunner:
     """Measure one of our models with all that a frame needs."""
 
     def __init__(self, contestant: Contestant) -> None:
-        if contestant.size is None:
-            from cgdet_core.runtime.inference.card import load_card
-            size = load_card(contestant.path).input_size
-        else:
-            size = contestant.size
+        size = contestant.size or load_card(contestant.path).input_size
         self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
         forget_peak()
         self._before = memory()['resident']
@@ -83,10 +80,13 @@ class ModelRunner:
             contestant.path, contestant.threads, contestant.backend)
         card = self._detector.card
         self.max_batch = self._detector.backend.max_batch
-        self.facts = {
+        self._facts = {
             'name': card.name, 'precision': card.precision, 'source': list(size),
             'backend': self._detector.backend.describe(), 'input': list(card.input_size),
             'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
+
+    def describe(self) -> dict[str, Any]:
+        return self._facts
 
     def frames(self, count: int) -> Seconds:
         """Time frames: pre, infer, post, total and CPU time of all threads, `cpu`."""
@@ -130,11 +130,14 @@ class PeerRunner:
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
         self.max_batch = 1 if closed else DYNAMIC_BATCH
         feed = self._feed(1)
-        self.facts = {
+        self._facts = {
             'name': path.stem, 'precision': None, 'max_batch': self.max_batch,
             'gflops': contestant.gflops,
             'backend': describe_session(self._session),
             'input': {name: list(array.shape) for name, array in feed.items()}}
+
+    def describe(self) -> dict[str, Any]:
+        return self._facts
 
     def frames(self, count: int) -> Seconds:
         return self.batches(1, count)
@@ -171,23 +174,21 @@ class PeerRunner:
                         'a fixed shape.')
 
 
-def serve(contestant: Contestant, pipe: Connection) -> None:
-    """Answer (method, arguments) from the pipe until None comes; errors are sent as words."""
+@cache
+def _runner(contestant: Contestant) -> ModelRunner | PeerRunner:
     cv2.setNumThreads(contestant.threads)
+    return (PeerRunner if contestant.peer else ModelRunner)(contestant)
+
+
+def ask(contestant: Contestant, method: str, *arguments: int) -> Any:
+    """Call a method of a contestant's runner, which the process opens first; UserError if not."""
     try:
-        runner: ModelRunner | PeerRunner = (
-            PeerRunner if contestant.peer else ModelRunner)(contestant)
-        pipe.send((True, runner.facts))
-        while (request := pipe.recv()) is not None:
-            method, arguments = request
-            pipe.send((True, getattr(runner, method)(*arguments)))
-    except UserError as error:
-        pipe.send((False, str(error)))
-    except EOFError:  # the parent has gone
-        pass
+        return getattr(_runner(contestant), method)(*arguments)
+    except UserError:
+        raise
     except Exception as error:  # whatever a backend or a strange peer raises
         text = (str(error) or type(error).__name__).splitlines()[0]
-        pipe.send((False, f'{contestant.path.name} cannot be measured: {text}'))
+        raise UserError(f'{contestant.path.name} cannot be measured: {text}') from None
 
 
 def all_cores() -> int:

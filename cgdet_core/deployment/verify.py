@@ -16,17 +16,18 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import partial
+from itertools import tee
 from typing import Any, TYPE_CHECKING
 
-from cgdet_core.data.coco import ImageRecord, load_coco
+from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.sources import Frame
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.detection.analysis import overlaps
-from cgdet_core.detection.predict import detect_named, source_frames
+from cgdet_core.detection.predict import detect
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.inference.card import ModelCard
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 IOU = 0.5  # from which on two boxes of a class show the same object
 WORST = 10  # frames that the report names
-Report = dict[str, Any]
-Frame = tuple[str, NDArray[Any], ImageRecord | None]  # name, raw pixels, truth if there is any
 
 
 class NothingFound(UserError):
@@ -132,7 +131,7 @@ class _Precision:
         for metric, detections in zip(self.metrics, found):
             metric.update(detections, truth)
 
-    def compute(self) -> Report:
+    def compute(self) -> dict[str, Any]:
         """Return AP and AP50 of both and the drop, or why there is none."""
         if not self.metrics or not self.objects:
             return {'AP': None, 'AP50': None, 'why_no_AP': self.why_not}
@@ -144,7 +143,7 @@ class _Precision:
 def verify(
     model: Detector, against: Detector, frames: Iterable[Frame],
     tolerances: Tolerances | None = None, score_threshold: float | None = None,
-) -> Report:
+) -> dict[str, Any]:
     """
     Compare the detections of a model with those of the one it was made of.
 
@@ -158,15 +157,15 @@ def verify(
     threshold = check_pair(model.card, against.card, score_threshold)
     precision = _Precision(model.card.classes)
     differences = []
-    for name, frame, truth in frames:
-        found = (detect_named(against, frame, name, EVALUATION_THRESHOLD),
-                 detect_named(model, frame, name, EVALUATION_THRESHOLD))
-        differences.append(difference(name, *found, threshold))
-        if truth is not None:
-            precision.update(found, truth)
+    both = zip(*(detect(detector, shown, EVALUATION_THRESHOLD)
+                 for detector, shown in zip((against, model), tee(frames))))
+    for (frame, first), (_, second) in both:
+        differences.append(difference(frame.name, first, second, threshold))
+        if frame.truth is not None:
+            precision.update((first, second), frame.truth)
     if not differences:
         raise UserError('There are no frames to compare the models on.')
-    report: Report = {
+    report: dict[str, Any] = {
         'model': model.card.name, 'precision': model.card.precision,
         'backend': model.backend.describe(), 'against': against.card.name,
         'against_precision': against.card.precision,
@@ -194,7 +193,7 @@ def check_pair(model: ModelCard, against: ModelCard, score_threshold: float | No
     if model.score_threshold != against.score_threshold:
         raise UserError(
             f"The cards' score thresholds differ, {model.score_threshold:g} and "
-            f'{against.score_threshold:g}; give one with --score-threshold.')
+            f'{against.score_threshold:g}; choose one.', 'score_threshold')
     return model.score_threshold
 
 
@@ -232,31 +231,20 @@ def match(first: Detections, second: Detections, threshold: float) -> Pairs:
                  int((free[0] & sure[0]).sum()), int((free[1] & sure[1]).sum()))
 
 
-def frames_of(data: Path, images: Path | None, card: ModelCard) -> Iterator[Frame]:
-    """Read the frames of a COCO file, with its truth, or of a folder, a bag or a video."""
-    if data.suffix.lower() == '.json':
-        coco = load_coco(data, images, card.classes, card.channels)
-        for record in coco.images:
-            yield record.path.name, read_frame(record.path, card.channels), record
-    else:
-        for name, frame in source_frames(data):
-            yield name, frame, None
-
-
 def scenes(card: ModelCard, count: int = 16) -> Iterator[Frame]:
     """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
     for i in range(count):
         kelvin, _, _ = Scene.random(i, *card.input_size).render()
-        yield f'synthetic scene {i}', to_counts(kelvin), None
+        yield Frame(f'synthetic scene {i}', partial(to_counts, kelvin))
 
 
-def failure(report: Report) -> str:
+def failure(report: dict[str, Any]) -> str:
     """Say in one sentence why a model did not pass."""
     return (f'{report["model"]} ({report["precision"]}) is not equal enough to '
             f'{report["against"]}: {"; ".join(report["failures"])}.')
 
 
-def _summary(differences: list[Difference], tolerances: Tolerances) -> Report:
+def _summary(differences: list[Difference], tolerances: Tolerances) -> dict[str, Any]:
     missing, extra = sum(d.missing for d in differences), sum(d.extra for d in differences)
     matched = sum(len(d.score) for d in differences)
     total = matched + missing + extra
@@ -282,7 +270,7 @@ def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:
     return {'p50': float(p50), 'p99': float(p99), 'max': float(most)}
 
 
-def _failures(report: Report, tolerances: Tolerances) -> list[str]:
+def _failures(report: dict[str, Any], tolerances: Tolerances) -> list[str]:
     failures = []
     if report['off_share'] > tolerances.off:
         failures.append(

@@ -29,7 +29,7 @@ def write_yardstick(path: Path) -> Path:
         import onnx
         from onnx import helper, numpy_helper
     except ModuleNotFoundError:
-        raise UserError('--yardstick needs the module onnx; install it with '
+        raise UserError('The yardstick needs the module onnx; install it with '
                         '"pip install onnx".') from None
     rng = np.random.default_rng(0)
     shape = [1, CHANNELS, *SIZE]

@@ -17,19 +17,27 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+import shutil
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, read_frames, truth_by_stamp
+from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.analysis import match
 from cgdet_core.detection.bag_detection import BagDetections, detect_here, Job
+from cgdet_core.detection.curves import (
+    APART,
+    choose,
+    draw_curves,
+    save_figure,
+    write_caption,
+)
 from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
 from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.errors import UserError
-from cgdet_core.experiments.figures import draw_curves, save_figure
-from cgdet_core.experiments.pictures import APART, choose, write_caption
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.files import write_json
 from cgdet_core.runtime.imaging.drawing import draw, save_png, TRUTH_COLOR
 from cgdet_core.runtime.inference.card import ModelCard
 import cv2
@@ -148,6 +156,19 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
             'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
 
 
+def write_results(
+    bags: Sequence[Bag], report: Report, card: ModelCard, topic: str | None, output: Path,
+) -> None:
+    """Write report.json, pr_curve.png and worst/, and add the worst frames to the report."""
+    report['score_threshold'] = card.score_threshold
+    # At once: the pictures take their time and may fail.
+    write_json(output / 'report.json', report)
+    shutil.rmtree(output / 'worst', ignore_errors=True)
+    write_curves(bags, report, card.classes, output / 'pr_curve.png')
+    report['worst_frames'] = write_worst(bags, card, topic, output / 'worst')
+    write_json(output / 'report.json', report)
+
+
 def write_curves(
     bags: Sequence[Bag], report: Report, classes: tuple[str, ...], path: Path,
 ) -> Path:
@@ -219,11 +240,11 @@ def write_worst(
     for bag in bags:
         mine = {stamp: (rank, sure, outcome) for rank, (owner, stamp, sure, outcome)
                 in enumerate(chosen) if owner is bag}
-        for frame in read_frames(bag.path, topic) if mine else ():
+        for frame in bag_frames(bag.path, topic) if mine else ():
             if frame.stamp_ns in mine:
                 rank, sure, outcome = mine.pop(frame.stamp_ns)  # the first of repeated stamps
                 save_png(folder / listed[rank]['picture'], _picture(
-                    frame.frame, sure, bag.truth[frame.stamp_ns], outcome, card,
+                    frame.pixels, sure, bag.truth[frame.stamp_ns], outcome, card,
                     f'{bag.name} {frame.stamp_ns}'))
     return listed
 

@@ -113,10 +113,3 @@ def detector_of(student: Student, card: ModelCard) -> Detector:
     """Wrap a student, thermal or RGB, for evaluation."""
     kind = RgbDetector if card.channels == 3 else Detector
     return kind(card, TorchBackend(student, card))
-
-
-def open_model(path: str | Path) -> Detector:
-    """Open a checkpoint or an ONNX file as a detector."""
-    if Path(path).suffix.lower() == '.onnx':
-        return Detector.load(path)
-    return detector_of(*load_student(path))

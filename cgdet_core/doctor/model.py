@@ -37,7 +37,7 @@ def model_checks(model: Path) -> list[Check]:
         card = load_card(model)
     except (UserError, OSError) as error:
         return [Check('model', 'file and card', 'FAIL', str(error),
-                      'write both anew with "cgdet export", or name another model')]
+                      'write both again with "cgdet export", or name another model')]
     width, height = card.input_size
     checks = [Check('model', 'file and card', 'OK',
                     f'{model}: {", ".join(card.classes)} at {width}x{height}, {card.precision}, '
@@ -55,7 +55,7 @@ def model_checks(model: Path) -> list[Check]:
             seconds.append(perf_counter() - start)
     except Exception as error:  # the libraries raise anything
         return [*checks, Check('model', 'inference', 'FAIL', str(error) or type(error).__name__,
-                               'try --backend onnxruntime of the commands, or another model')]
+                               'try the backend onnxruntime, or another model')]
     return [*checks, Check('model', 'inference', 'OK',
                            f'{median(seconds) * 1e3:.1f} ms for a 640x512 16-bit frame on '
                            f'{detector.backend.describe()}')]

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection import analysis
 from cgdet_core.detection.checkpoint import detector_of, load_student
 from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
-from cgdet_core.detection.predict import detect_named
+from cgdet_core.detection.predict import detect
 from cgdet_core.detection.student import Student
 from cgdet_core.distillation.rois import pool_rois
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.imaging.geometry import Letterbox
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +57,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         'before_nms': [], 'after_nms': []}
     confusion = np.zeros((len(card.classes) + 1,) * 2, np.int64)
     features: list[NDArray[np.float32]] = []
-    for record in coco.images:
-        frame = read_frame(record.path, card.channels)
-        found = detect_named(detector, frame, record.path, EVALUATION_THRESHOLD)
-        box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
+    frames = coco_frames(coco, channels=card.channels)
+    for record, (frame, found) in zip(coco.images, detect(
+            detector, frames, EVALUATION_THRESHOLD)):
+        box = Letterbox(frame.pixels.shape[1::-1], card.input_size)
         raw, scores = box.to_source(detector.boxes[0]), detector.scores[0]
         dense = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
         counts['before_nms'].append(analysis.boxes_per_object(

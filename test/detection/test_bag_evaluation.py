@@ -24,7 +24,6 @@ import subprocess
 import tempfile
 
 from cgdet_core.data.bags.io import (
-    coco_frames,
     fingerprint,
     IMAGE_TYPE,
     open_bag,
@@ -33,6 +32,7 @@ from cgdet_core.data.bags.io import (
     write_bag,
 )
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.bag_detection import detect_bag, detect_here, find_bags, Job
 from cgdet_core.detection.bag_evaluation import (
@@ -237,7 +237,7 @@ def test_two_workers_give_the_report_of_one(
     assert [b['bag'] for b in report['bags']] == ['day', 'night'] and report['images'] == 12
     again = run_cgdet('bag', 'evaluate', onnx_model, drives / 'day', '--data', scenes,
                       '--output', tmp_path / 'out_1')
-    assert again.returncode == 1 and 'add --overwrite' in again.stderr
+    assert again.returncode == 1 and 'have it replaced (--overwrite)' in again.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray is not installed')

@@ -50,8 +50,7 @@ ALIGNMENT_PAIRS = 50
 SHOWN = 12  # frames of the contact sheet
 SMALL_WIDTH = 64  # pixels of the frames that tell near-duplicates
 JPEG_QUALITY = 95
-Report = dict[str, Any]
-Progress = Callable[[str, int], None]  # what is done, how many frames more of it
+Advance = Callable[[str, int], None]  # what is done, how many frames more of it
 
 
 @dataclass
@@ -68,10 +67,10 @@ class _Set:
 
 def make_dataset(
     bags: Sequence[Path], output: Path, choice: Choice, detector: Detector | None = None,
-    score: float = 0.3, progress: Progress = lambda what, frames: None,
-) -> Report:
+    score: float = 0.3, progress: Advance = lambda what, frames: None,
+) -> dict[str, Any]:
     """
-    Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; give the report.
+    Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; return the report.
 
     detector: makes annotations of what it finds from `score` on; without one there are none.
     The folder appears whole or not at all. UserError if it exists, or says what is wrong with a
@@ -106,8 +105,8 @@ def make_dataset(
 
 def _write_bag(
     made: _Set, plan: BagPlan, choice: Choice, detector: Detector | None, score: float,
-    progress: Progress,
-) -> Report:
+    progress: Advance,
+) -> dict[str, Any]:
     """Write a bag's chosen frames, then the RGB pictures of those that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
@@ -144,7 +143,7 @@ def _write_bag(
 
 def _write_rgb(
     folder: Path, plan: BagPlan, choice: Choice, images: dict[int, dict[str, Any]],
-    unreadable: list[str], progress: Progress,
+    unreadable: list[str], progress: Advance,
 ) -> str | None:
     """Write the RGB pictures of these stamps for their frames; say how they were registered."""
     registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
@@ -231,7 +230,7 @@ def _write_picture(path: Path, picture: NDArray[Any]) -> None:
     write_atomically(path, encoded.tobytes())
 
 
-def _finish(made: _Set, parts: list[Report]) -> Report:
+def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, read from the files as a user would."""
     path = made.folder / 'annotations.json'
     # CVAT's import asks for "licenses".

@@ -12,14 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Topics and messages of a bag's cameras, and the pixels of its color images."""
+"""Messages of a bag's topics, and the pixels of its color images."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags.io import COMPRESSED_TYPE, distinct_topics, IMAGE_TYPE
-from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.message import view_image, view_pixels
 import cv2
 import numpy as np
@@ -32,32 +30,6 @@ CAMERA_ENCODINGS = {
     # OpenCV names a Bayer pattern by its second row and column, ROS by its first.
     'bayer_rggb8': (1, cv2.COLOR_BayerBG2BGR), 'bayer_bggr8': (1, cv2.COLOR_BayerRG2BGR),
     'bayer_gbrg8': (1, cv2.COLOR_BayerGR2BGR), 'bayer_grbg8': (1, cv2.COLOR_BayerGB2BGR)}
-
-
-def image_topics(reader: Any) -> dict[str, int]:
-    """Return the topics of images, raw or compressed, with their numbers of messages."""
-    found: dict[str, int] = {}
-    for connection in reader.connections:
-        if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
-            found[connection.topic] = found.get(connection.topic, 0) + connection.msgcount
-    return dict(sorted(found.items()))
-
-
-def choose_topic(reader: Any, path: object, topic: str | None, option: str, other: str | None,
-                 ) -> str:
-    """Return the image topic, by default the only one but `other`; UserError lists all topics."""
-    topics = image_topics(reader)
-    choice = sorted(distinct_topics(reader) - {other}) if topic is None else [topic]
-    if len(choice) == 1 and topics.get(choice[0], 0) > 0:
-        return choice[0]
-    listed = ', '.join(f'{t} ({n})' for t, n in topics.items()) or 'none'
-    if topic is None:
-        wrong = f'{path} has no single image topic to choose by itself' if topics else (
-            f'{path} has no images')
-    else:
-        wrong = f'{path} has no images on {topic}'
-    raise UserError(f'{wrong}; image topics with their numbers of messages: {listed}'
-                    + (f'; choose one with {option}.' if topics else '.'))
 
 
 def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
