@@ -21,7 +21,6 @@ from multiprocessing.connection import Connection
 import signal
 import subprocess
 import sys
-from types import TracebackType
 from typing import Any, TypeVar
 
 from cgdet_core.errors import UserError
@@ -74,10 +73,7 @@ class FreshProcess:
     def __enter__(self) -> 'FreshProcess':
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.process.kill()
         self._pipe.close()

@@ -39,7 +39,7 @@ def doctor(
     Run it in the shell that starts the camera driver: it tests that environment. Exit status 1
     if anything fails.
     """
-    from cgdet_core.doctor.checks import checks
+    from cgdet_core.doctor.machine import checks
 
     made: list[Check] = []
     for check in checks(model, seconds):

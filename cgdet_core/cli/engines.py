@@ -14,6 +14,7 @@
 
 """`cgdet build-engine` and `cgdet engines`."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -84,21 +85,24 @@ def build_engine(
 @engines_app.command('list')
 def engines_list() -> None:
     """List the engines in the cache."""
-    from cgdet_core.deployment.engines import cached_engines
+    from cgdet_core.deployment.engines import inspect
     from cgdet_core.runtime.tensorrt.cache import EngineCache
+    from cgdet_core.runtime.tensorrt.engine_file import EngineFile
 
     cache = EngineCache()
     table = Table('model', 'backend', 'for', 'precision', 'MB', 'last used')
     total = 0
-    for engine in cached_engines(cache):
-        if key := engine.key:
+    for path, status, found in inspect(cache.files()):
+        if isinstance(found, EngineFile):
+            key = found.key
             kind = '' if key.kind == 'engine' else f' ({key.kind})'
-            cells = [engine.model, f'{key.flavor} {key.version}{kind}',
+            cells = [found.model, f'{key.flavor} {key.version}{kind}',
                      key.gpu or ' '.join(key.targets), key.precision]
         else:
-            cells = [engine.path.name, engine.damage, '-', '-']
-        total += engine.size
-        table.add_row(*cells, f'{engine.size / 1e6:.1f}', f'{engine.used:%Y-%m-%d %H:%M}')
+            cells = [path.name, str(found), '-', '-']
+        total += status.st_size
+        table.add_row(*cells, f'{status.st_size / 1e6:.1f}',
+                      f'{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d %H:%M}')
     if table.row_count:
         console.print(table)
     say(f'Files: {table.row_count}, {total / 1e6:.1f} MB of {cache.limit / 1e6:.0f} MB in '

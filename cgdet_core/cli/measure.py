@@ -89,8 +89,7 @@ def benchmark(
 ) -> None:
     """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
     from cgdet_core.deployment.benchmark import benchmark as run
-    from cgdet_core.deployment.benchmark import Plan
-    from cgdet_core.deployment.benchmark_report import plot
+    from cgdet_core.deployment.benchmark import Plan, plot
 
     if plot_path is not None:
         _check_plot(plot_path)

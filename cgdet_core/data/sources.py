@@ -21,8 +21,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import image_connections, open_bag
-from cgdet_core.data.bags.topics import stamp_of
+from cgdet_core.data.bags.io import image_connections, open_bag, stamp_of
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import (
@@ -93,13 +92,10 @@ def read_frames(
             raise UserError(f'The folder {path} holds no pictures '
                             f'({", ".join(IMAGE_SUFFIXES)}) and is no bag.')
         for picture in pictures:
-            yield _picture_frame(picture, picture.relative_to(path).as_posix())
+            name = picture.relative_to(path).as_posix()
+            yield Frame(name, partial(read_thermal, picture), str(picture))
     else:
-        yield _picture_frame(path, path.name)
-
-
-def _picture_frame(path: Path, name: str) -> Frame:
-    return Frame(name, lambda: read_thermal(path), str(path))
+        yield Frame(path.name, partial(read_thermal, path), str(path))
 
 
 def _video_frames(path: Path) -> Iterator[Frame]:
@@ -136,13 +132,9 @@ def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
                 return
             except Exception as error:  # damaged files raise the storages' own errors
                 raise UserError(f'{path}, image {number}: {error}.') from None
-            yield _message_frame(path, number, message)
-
-
-def _message_frame(path: Path, number: int, message: Any) -> Frame:
-    stamp = stamp_of(message)
-    return Frame(f'{path.stem}_{stamp}.png', lambda: view_message(message),
-                 f'{path}, image {number}', stamp)
+            stamp = stamp_of(message)
+            yield Frame(f'{path.stem}_{stamp}.png', partial(view_message, message),
+                        f'{path}, image {number}', stamp)
 
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
@@ -154,5 +146,5 @@ def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[
 
 def record_frame(record: ImageRecord, channels: int = 1) -> Frame:
     """Return a set's frame as a model of 1 (thermal) or 3 (RGB) channels looks at it."""
-    return Frame(record.path.name, lambda: read_frame(record.path, channels), str(record.path),
-                 record.stamp_ns, record)
+    return Frame(record.path.name, partial(read_frame, record.path, channels),
+                 str(record.path), record.stamp_ns, record)

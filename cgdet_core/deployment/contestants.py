@@ -47,6 +47,9 @@ WARM = 3  # calls before each turn, as the others' turns have emptied the caches
 PEER_TYPES = {'float': np.float32, 'float16': np.float16, 'double': np.float64,
               'uint8': np.uint8, 'int8': np.int8, 'int32': np.int32, 'int64': np.int64,
               'bool': np.bool_}
+# The yardstick, a stack of plain 3x3 convolutions: what milliseconds per GFLOP can be.
+LAYERS, CHANNELS, SIZE = 4, 64, (128, 160)
+GFLOPS = 2e-9 * LAYERS * CHANNELS ** 2 * 9 * SIZE[0] * SIZE[1]
 Seconds = dict[str, NDArray[np.float64]]  # per call
 
 
@@ -68,14 +71,28 @@ class Contestant:
     gflops: float | None = None
 
 
-class ModelRunner:
+class _Runner:
+    """Remember the memory before a model is opened, and its facts."""
+
+    def __init__(self) -> None:
+        forget_peak()
+        self._before = memory()['resident']
+        self._facts: dict[str, Any] = {}
+
+    def describe(self) -> dict[str, Any]:
+        return self._facts
+
+    def memory(self) -> dict[str, float | None]:
+        return {'before': self._before, **memory()}
+
+
+class ModelRunner(_Runner):
     """Measure one of our models with all that a frame needs."""
 
     def __init__(self, contestant: Contestant) -> None:
         size = contestant.size or load_card(contestant.path).input_size
         self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
-        forget_peak()
-        self._before = memory()['resident']
+        super().__init__()
         self._detector = Detector.load(
             contestant.path, contestant.threads, contestant.backend)
         card = self._detector.card
@@ -84,9 +101,6 @@ class ModelRunner:
             'name': card.name, 'precision': card.precision, 'source': list(size),
             'backend': self._detector.backend.describe(), 'input': list(card.input_size),
             'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
-
-    def describe(self) -> dict[str, Any]:
-        return self._facts
 
     def frames(self, count: int) -> Seconds:
         """Time frames: pre, infer, post, total and CPU time of all threads, `cpu`."""
@@ -107,16 +121,12 @@ class ModelRunner:
         backend: Backend = detector.backend
         return _time(lambda: backend.infer(images, boxes, scores), count)
 
-    def memory(self) -> dict[str, float | None]:
-        return {'before': self._before, **memory()}
 
-
-class PeerRunner:
+class PeerRunner(_Runner):
     """Measure any ONNX file: random input of its own shapes and types, bare inference."""
 
     def __init__(self, contestant: Contestant) -> None:
-        forget_peak()
-        self._before = memory()['resident']
+        super().__init__()
         path = contestant.path
         if not path.is_file():
             raise UserError(f'The peer {path} does not exist.')
@@ -136,18 +146,12 @@ class PeerRunner:
             'backend': describe_session(self._session),
             'input': {name: list(array.shape) for name, array in feed.items()}}
 
-    def describe(self) -> dict[str, Any]:
-        return self._facts
-
     def frames(self, count: int) -> Seconds:
         return self.batches(1, count)
 
     def batches(self, size: int, count: int) -> Seconds:
         feed = self._feed(size)
         return _time(lambda: self._session.run(None, feed), count)
-
-    def memory(self) -> dict[str, float | None]:
-        return {'before': self._before, **memory()}
 
     def _feed(self, batch: int) -> dict[str, NDArray[Any]]:
         rng = np.random.default_rng(0)
@@ -203,3 +207,28 @@ def _time(call: Callable[[], object], count: int) -> Seconds:
         call()
         rows.append((perf_counter() - start, process_time() - cpu))
     return dict(zip(('infer', 'cpu'), np.array(rows[WARM:]).T))
+
+
+def write_yardstick(path: Path) -> Path:
+    """Write the yardstick: an ONNX of 3x3 convolutions with ReLU, of GFLOPS."""
+    try:
+        import onnx
+        from onnx import helper, numpy_helper
+    except ModuleNotFoundError:
+        raise UserError('The yardstick needs the module onnx; install it with '
+                        '"pip install onnx".') from None
+    rng = np.random.default_rng(0)
+    shape = [1, CHANNELS, *SIZE]
+    nodes, weights, name = [], [], 'x0'
+    for i in range(LAYERS):
+        kernel = rng.normal(0, 0.04, (CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f'w{i}'))
+        nodes.append(helper.make_node('Conv', [name, f'w{i}'], [f'c{i}'], pads=[1, 1, 1, 1]))
+        name = f'x{i + 1}'
+        nodes.append(helper.make_node('Relu', [f'c{i}'], [name]))
+    graph = helper.make_graph(
+        nodes, 'plain', [helper.make_tensor_value_info('x0', onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)],
+                                ir_version=9), path)
+    return path

@@ -14,9 +14,9 @@
 
 """Engines ahead of a model's first start: built, verified, listed, removed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from cgdet_core.runtime.tensorrt.building import (
     Unavailable,
 )
 from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain, Progress
-from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineKey, read_engine
+from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey, read_engine
 from cgdet_core.runtime.tensorrt.session import check_device
 
 TURING = 'sm75'  # left out unless named: engines for it and for later GPUs are slower on those
@@ -49,18 +49,6 @@ class Engine:
     targets: tuple[str, ...]
     payload: bytes
     path: Path | None
-
-
-@dataclass(frozen=True)
-class CachedEngine:
-    """A file of the cache: its size in bytes, and its key or what is wrong with it."""
-
-    path: Path
-    size: int
-    used: datetime
-    model: str = ''
-    key: EngineKey | None = None
-    damage: str = ''
 
 
 class NotVerified(UserError):
@@ -154,19 +142,19 @@ def verify_engine(
     return report
 
 
-def cached_engines(cache: EngineCache) -> Iterator[CachedEngine]:
-    """Return the files of a cache, sound or damaged."""
-    for path in cache.files():
+def inspect(
+    paths: Iterable[Path],
+) -> Iterator[tuple[Path, os.stat_result, EngineFile | Exception]]:
+    """Return the status of files of the cache and their engines, or what is wrong with them."""
+    for path in paths:
         try:
             status = path.stat()
-            size, used = status.st_size, datetime.fromtimestamp(status.st_mtime)
-            found = read_engine(path)
-        except Damaged as error:
-            yield CachedEngine(path, size, used, damage=str(error))
         except OSError:
             continue  # removed meanwhile
-        else:
-            yield CachedEngine(path, size, used, found.model, found.key)
+        try:
+            yield path, status, read_engine(path)
+        except (Damaged, OSError) as error:
+            yield path, status, error
 
 
 def clean(
@@ -178,21 +166,13 @@ def clean(
     Returns the files removed, their bytes and the files left. UserError if the model has none.
     """
     removed, freed, left = 0, 0, 0
-    for path in cache.files() + cache.leftovers():
-        try:
-            size = path.stat().st_size
-            wanted = model is not None and read_engine(path).model == Path(model).stem
-            if model is None and not everything:
-                read_engine(path)
-        except Damaged:
-            wanted = True
-        except OSError:
-            continue
-        if not (wanted or everything):
+    for path, status, found in inspect(cache.files() + cache.leftovers()):
+        if everything or isinstance(found, Damaged) or (
+                model and isinstance(found, EngineFile) and found.model == Path(model).stem):
+            path.unlink(missing_ok=True)
+            removed, freed = removed + 1, freed + status.st_size
+        else:
             left += 1
-            continue
-        path.unlink(missing_ok=True)
-        removed, freed = removed + 1, freed + size
     if model is not None and not removed:
         raise UserError(
             f'The cache has no engine of {Path(model).stem}; see "cgdet engines list".')

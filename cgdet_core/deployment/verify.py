@@ -15,12 +15,13 @@
 """Two models on the same frames: how far their detections lie apart, and their AP."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import tee
-from typing import Any, TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import Frame
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.detection.analysis import overlaps
@@ -31,9 +32,6 @@ from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.inference.card import ModelCard
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from cgdet_core.detection.metrics import CocoMetric
 
 IOU = 0.5  # from which on two boxes of a class show the same object
 WORST = 10  # frames that the report names
@@ -110,36 +108,6 @@ class Difference:
         return self.off(tolerances), max(worst)
 
 
-@dataclass
-class _Precision:
-    """Collect both models' detections for AP, where frames have truth and torch is there."""
-
-    classes: tuple[str, ...]
-    metrics: 'list[CocoMetric]' = field(default_factory=list)
-    why_not: str = 'the frames have no annotations'
-    objects: int = 0
-
-    def update(self, found: tuple[Detections, Detections], truth: ImageRecord) -> None:
-        if not self.metrics:
-            try:
-                from cgdet_core.detection.metrics import CocoMetric
-            except ModuleNotFoundError as error:
-                self.why_not = f'the module {error.name} is missing'
-                return
-            self.metrics = [CocoMetric(self.classes) for _ in found]
-        self.objects += int((truth.crowd == 0).sum())
-        for metric, detections in zip(self.metrics, found):
-            metric.update(detections, truth)
-
-    def compute(self) -> dict[str, Any]:
-        """Return AP and AP50 of both and the drop, or why there is none."""
-        if not self.metrics or not self.objects:
-            return {'AP': None, 'AP50': None, 'why_no_AP': self.why_not}
-        first, second = (metric.compute() for metric in self.metrics)
-        return {name: {'against': first[name], 'model': second[name],
-                       'drop': first[name] - second[name]} for name in ('AP', 'AP50')}
-
-
 def verify(
     model: Detector, against: Detector, frames: Iterable[Frame],
     tolerances: Tolerances | None = None, score_threshold: float | None = None,
@@ -155,14 +123,13 @@ def verify(
     """
     tolerances = tolerances or TOLERANCES[model.card.precision]
     threshold = check_pair(model.card, against.card, score_threshold)
-    precision = _Precision(model.card.classes)
-    differences = []
+    differences, scored = [], []
     both = zip(*(detect(detector, shown, EVALUATION_THRESHOLD)
                  for detector, shown in zip((against, model), tee(frames))))
     for (frame, first), (_, second) in both:
         differences.append(difference(frame.name, first, second, threshold))
         if frame.truth is not None:
-            precision.update((first, second), frame.truth)
+            scored.append((first, second, frame.truth))
     if not differences:
         raise UserError('There are no frames to compare the models on.')
     report: dict[str, Any] = {
@@ -171,7 +138,7 @@ def verify(
         'against_precision': against.card.precision,
         'against_backend': against.backend.describe(), 'frames': len(differences),
         'score_threshold': threshold, 'tolerances': asdict(tolerances),
-        **_summary(differences, tolerances), **precision.compute()}
+        **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
         raise NothingFound(f'Neither model is sure ({threshold:g}) of anything in the '
                            f'{len(differences)} frames; give frames with objects or a lower '
@@ -260,6 +227,25 @@ def _summary(differences: list[Difference], tolerances: Tolerances) -> dict[str,
             {'name': d.name, 'off': d.off(tolerances), 'missing': d.missing, 'extra': d.extra,
              'corner_px': float(d.corner.max(initial=0.0)),
              'score': float(d.score.max(initial=0.0))} for d in worst]}
+
+
+def _precision(
+    scored: list[tuple[Detections, Detections, ImageRecord]], classes: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return AP and AP50 of both and the drop, or why there is none."""
+    why = 'the frames have no annotations'
+    if any((truth.crowd == 0).any() for _, _, truth in scored):
+        try:
+            from cgdet_core.detection.metrics import evaluate
+        except ModuleNotFoundError as error:
+            why = f'the module {error.name} is missing'
+        else:
+            coco = CocoSet(Path(), [truth for _, _, truth in scored], classes)
+            first = evaluate([found for found, _, _ in scored], coco)
+            second = evaluate([found for _, found, _ in scored], coco)
+            return {name: {'against': first[name], 'model': second[name],
+                           'drop': first[name] - second[name]} for name in ('AP', 'AP50')}
+    return {'AP': None, 'AP50': None, 'why_no_AP': why}
 
 
 def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:

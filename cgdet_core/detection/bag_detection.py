@@ -14,7 +14,7 @@
 
 """Detect in the annotated frames of bags; needs no torch but for checkpoints."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 import functools
 import glob
@@ -112,14 +112,6 @@ def _failed(job: Job, error: Exception) -> BagDetections:
     reason = ' '.join(str(error).split()).rstrip('.')
     return BagDetections([], error=str(error) if isinstance(error, UserError) else (
         f'{job.bag}: {type(error).__name__}: {reason}.'))
-
-
-def detect_here(
-    detector: Detector, jobs: Iterable[tuple[int, Job]], progress: Callable[[int], None],
-) -> Iterator[tuple[int, BagDetections]]:
-    """Detect in one bag after the other; yield (number, result)."""
-    for number, job in jobs:
-        yield number, detect_bag(detector, job, progress)
 
 
 @functools.lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.analysis import match
-from cgdet_core.detection.bag_detection import BagDetections, detect_here, Job
+from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job
 from cgdet_core.detection.curves import (
     APART,
     choose,
@@ -32,7 +32,7 @@ from cgdet_core.detection.curves import (
     save_figure,
     write_caption,
 )
-from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
+from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
@@ -135,7 +135,7 @@ def detect_bags(
             if address is not None:
                 raise
             failed(f'{error} The bags are evaluated one after the other.')
-    keep(detect_here(detector, jobs, progress))
+    keep((number, detect_bag(detector, job, progress)) for number, job in jobs)
 
 
 def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Report:
@@ -177,7 +177,9 @@ def write_curves(
     names = hardest(report['bags'], CURVES)
     shown = [b for b in good if b.name in names]
     groups = [('all', good)] + ([(b.name, [b]) for b in shown] if len(good) > 1 else [])
-    results = [{'variant': name, 'curves': _curves(group, classes)} for name, group in groups]
+    results = [{'variant': name, 'curves': curves(
+        [d for b in group for d in b.detections], [r for b in group for r in b.records], classes)}
+        for name, group in groups]
     return save_figure(draw_curves(results, [name for name, _ in groups], classes), path)
 
 
@@ -185,14 +187,6 @@ def hardest(parts: Sequence[Report], count: int) -> list[str]:
     """Return the names of the bags of the lowest AP50, which those without objects do not have."""
     scored = [part for part in parts if part['AP50'] is not None]
     return [part['bag'] for part in sorted(scored, key=lambda part: part['AP50'])[:count]]
-
-
-def _curves(bags: Sequence[Bag], classes: tuple[str, ...]) -> dict[str, list[float] | None]:
-    metric = CocoMetric(classes)
-    for bag in bags:
-        for found, record in zip(bag.detections, bag.records):
-            metric.update(found, record)
-    return metric.curves()
 
 
 def judge(found: Detections, truth: ImageRecord) -> Outcome:

@@ -21,7 +21,7 @@ from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection import analysis
 from cgdet_core.detection.checkpoint import detector_of, load_student
-from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
+from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.predict import detect
 from cgdet_core.detection.student import Student
 from cgdet_core.distillation.rois import pool_rois
@@ -49,7 +49,6 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     """
     student, card = load_student(checkpoint)
     detector = detector_of(student, card)
-    metric = CocoMetric(card.classes)
     all_found: list[Detections] = []
     counts: dict[str, list[NDArray[np.int64]]] = {
         'before_nms': [], 'before_nms_relative': [], 'after_nms': []}
@@ -74,11 +73,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         confusion += analysis.confusion(
             found.above(analysis.MATCH_SCORE), record, len(card.classes))
         features.append(_features(student, detector.input, record, box))
-        metric.update(found, record)
         all_found.append(found)
     arrays = {**_detections(all_found), **_objects(features, coco)}
     report = {
-        **evaluate(all_found, coco), 'curves': metric.curves(),
+        **evaluate(all_found, coco), 'curves': curves(all_found, coco.images, card.classes),
         'duplicates': {k: analysis.duplicates(v) for k, v in counts.items()},
         'duplicates_at_recall': {
             k: analysis.duplicates_at_recall(v) for k, v in by_score.items()},

@@ -24,8 +24,7 @@ import sys
 import time
 
 from cgdet_core import machine
-from cgdet_core.deployment.benchmark import percentiles, Plan, Seat
-from cgdet_core.deployment.benchmark_report import plot
+from cgdet_core.deployment.benchmark import percentiles, Plan, plot, Seat
 from cgdet_core.deployment.contestants import Contestant
 from cgdet_core.errors import UserError
 from cgdet_core.processes import FreshProcess

@@ -34,7 +34,7 @@ from cgdet_core.data.bags.io import (
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.detection.bag_detection import detect_bag, detect_here, find_bags, Job
+from cgdet_core.detection.bag_detection import detect_bag, find_bags, Job
 from cgdet_core.detection.bag_evaluation import (
     Bag,
     detect_bags,
@@ -150,11 +150,10 @@ def test_whatever_a_backend_raises_is_the_error_of_that_bag(drives: Path, scenes
             raise RuntimeError('CUDA failure 700:\n  an illegal memory access.')
 
     stamps = frozenset(truth_by_stamp(drives / 'day', load_coco(scenes)))
-    jobs = [(i, Job(drives / 'day', stamps)) for i in range(2)]
-    results = dict(detect_here(Broken(), jobs, lambda frames: None))  # type: ignore[arg-type]
-    for i in range(2):
-        assert results[i].error == (f'{drives / "day"}: RuntimeError: CUDA failure 700: '
-                                    'an illegal memory access.')
+    for _ in range(2):
+        result = detect_bag(Broken(), Job(drives / 'day', stamps))  # type: ignore[arg-type]
+        assert result.error == (f'{drives / "day"}: RuntimeError: CUDA failure 700: '
+                                'an illegal memory access.')
 
 
 def test_bags_without_objects_take_no_curve() -> None:

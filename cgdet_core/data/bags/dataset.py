@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import open_bag
+from cgdet_core.data.bags.io import color_picture, open_bag, stamp_of, topic_messages
 from cgdet_core.data.bags.pairing import (
     BagPlan,
     Choice,
@@ -31,7 +31,6 @@ from cgdet_core.data.bags.pairing import (
     spread,
 )
 from cgdet_core.data.bags.registration import Registration
-from cgdet_core.data.bags.topics import color_picture, stamp_of, topic_messages
 from cgdet_core.data.coco import annotations_of, load_coco
 from cgdet_core.data.formats.alignment import estimate_alignment
 from cgdet_core.data.formats.native import CLASSES

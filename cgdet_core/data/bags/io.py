@@ -21,13 +21,16 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, temporary_for
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, lacks_metadata
+from cgdet_core.runtime.imaging.message import view_image, view_pixels
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import yaml
@@ -43,6 +46,13 @@ MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO i
 SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set with these ids
 # An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
+# What cameras send beside the usual: encoding -> bytes of a pixel and the conversion to BGR
+CAMERA_ENCODINGS = {
+    'yuv422': (2, cv2.COLOR_YUV2BGR_UYVY), 'uyvy': (2, cv2.COLOR_YUV2BGR_UYVY),
+    'yuv422_yuy2': (2, cv2.COLOR_YUV2BGR_YUY2), 'yuyv': (2, cv2.COLOR_YUV2BGR_YUY2),
+    # OpenCV names a Bayer pattern by its second row and column, ROS by its first.
+    'bayer_rggb8': (1, cv2.COLOR_BayerBG2BGR), 'bayer_bggr8': (1, cv2.COLOR_BayerRG2BGR),
+    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2BGR), 'bayer_grbg8': (1, cv2.COLOR_BayerGB2BGR)}
 
 
 def _rosbags() -> Any:
@@ -179,6 +189,34 @@ def image_connections(
     listed = ', '.join(f'{t} ({n})' for t, n in sorted(counts.items()))
     raise UserError(f'{path} has {wrong}; its image topics with their numbers of messages: '
                     f'{listed}; choose one.', field)
+
+
+def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
+    """Return the recorder's time in nanoseconds and the message, of each message of a topic."""
+    connections = [c for c in reader.connections if c.topic == topic]
+    # An empty list would mean every topic.
+    for connection, received, raw in reader.messages(connections) if connections else ():
+        yield received, reader.deserialize(raw, connection.msgtype)
+
+
+def stamp_of(message: Any) -> int:
+    """Return the header's stamp in nanoseconds."""
+    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
+
+def color_picture(message: Any) -> NDArray[np.uint8]:
+    """Return BGR (H, W, 3) of an Image or CompressedImage; ValueError says why not."""
+    encoding = getattr(message, 'encoding', '')
+    if encoding not in CAMERA_ENCODINGS:
+        pixels = view_pixels(message)
+        if pixels.dtype != np.uint8:
+            raise ValueError(f'a color image must be 8-bit, this one is {pixels.dtype}')
+        return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    size, conversion = CAMERA_ENCODINGS[encoding]
+    gray = np.ascontiguousarray(view_image(SimpleNamespace(
+        height=message.height, width=message.width * size, encoding='mono8', is_bigendian=0,
+        step=message.step, data=message.data)))
+    return cv2.cvtColor(gray.reshape(message.height, message.width, size), conversion)
 
 
 def is_compressed(path: str | Path, topic: str | None = None) -> bool:

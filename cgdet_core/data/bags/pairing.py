@@ -21,7 +21,13 @@ from pathlib import Path
 import re
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, image_connections, open_bag
+from cgdet_core.data.bags.io import (
+    bag_name,
+    image_connections,
+    open_bag,
+    stamp_of,
+    topic_messages,
+)
 from cgdet_core.data.bags.registration import (
     by_calibration,
     by_homography,
@@ -32,7 +38,6 @@ from cgdet_core.data.bags.registration import (
     read_homography,
     Registration,
 )
-from cgdet_core.data.bags.topics import stamp_of, topic_messages
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 import numpy as np
