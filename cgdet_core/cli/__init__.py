@@ -22,7 +22,7 @@ without torch can still run `cgdet detect`, `verify`, `benchmark` and `bag`.
 import sys
 
 from cgdet_core.cli.bags import bag_app
-from cgdet_core.cli.common import app, complain, sentence_of, show_log
+from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
 from cgdet_core.cli.doctor import doctor
 from cgdet_core.cli.engines import build_engine, engines_app
@@ -46,6 +46,11 @@ def main() -> None:
         complain(sentence_of(error))
     except OSError as error:
         complain(f'{error.strerror or error}: {error.filename}.' if error.filename else str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or '').split('.')[0] not in TRAINING_MODULES:
+            raise
+        complain(f'The module {error.name} is missing; install what training needs with '
+                 '"pip install .[train]".')
     else:
         return
     sys.exit(1)

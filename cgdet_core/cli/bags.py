@@ -18,7 +18,7 @@ import importlib.util
 import os
 from pathlib import Path
 import sys
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated, Any
 
 from cgdet_core.cli.common import (
     cell,
@@ -29,12 +29,10 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     Match,
-    needs,
     Overwrite,
     say,
     show_report,
     Topic,
-    TRAINING_MODULES,
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
@@ -42,10 +40,6 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 import typer
-
-if TYPE_CHECKING:
-    from cgdet_core.detection.bag_evaluation import Bag
-    from cgdet_core.runtime.detection.detector import Detector
 
 bag_app = typer.Typer(
     no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
@@ -94,7 +88,6 @@ def bag_play(
 
 
 @bag_app.command('evaluate')
-@needs(*TRAINING_MODULES)
 def bag_evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     sources: Annotated[list[str], typer.Argument(
@@ -123,9 +116,15 @@ def bag_evaluate(
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
     bags = evaluation.open_bags(find_bags(sources), sets)
-    if len(bags) == 1 and bags[0].error:
-        raise UserError(bags[0].error)
-    _detect(bags, detector, model, topic, workers, address)
+    if workers is None and address is None and importlib.util.find_spec('ray') is None:
+        workers = 1
+        if len(bags) > 1:
+            say('Ray is not installed: one bag after the other ("pip install .[parallel]" for '
+                'all cores).', 'dim')
+    with exit_on_sigterm(), counting('detecting', sum(len(b.truth) for b in bags)) as progress:
+        # Of several bags each bad one is reported at once.
+        evaluation.detect_bags(bags, detector, model, topic, workers, address, progress,
+                               complain if len(bags) > 1 else lambda sentence: None)
     if len(bags) == 1 and bags[0].error:
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
@@ -139,24 +138,6 @@ def bag_evaluate(
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the others.')
-
-
-def _detect(
-    bags: 'list[Bag]', detector: 'Detector', model: Path, topic: str | None,
-    workers: int | None, address: str | None,
-) -> None:
-    """Detect behind a progress bar; with several bags each bad one is reported at once."""
-    from cgdet_core.detection.bag_evaluation import detect_bags
-
-    if workers is None and address is None and importlib.util.find_spec('ray') is None:
-        workers = 1
-        if len(bags) > 1:
-            say('Ray is not installed: one bag after the other ("pip install .[parallel]" for '
-                'all cores).', 'dim')
-    total = sum(len(b.truth) for b in bags)
-    with exit_on_sigterm(), counting('detecting', total) as progress:
-        detect_bags(bags, detector, model, topic, workers, address, progress,
-                    complain if len(bags) > 1 else lambda sentence: None)
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:

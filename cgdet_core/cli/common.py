@@ -16,7 +16,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-import functools
 import logging
 from pathlib import Path
 import signal
@@ -55,22 +54,6 @@ Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing f
 Topic = Annotated[str | None, typer.Option(help='Image topic, where a bag has several.')]
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
                     'pydantic', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
-
-
-def needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turn a missing training module into a sentence."""
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def run(*args: Any, **kwargs: Any) -> None:
-            try:
-                command(*args, **kwargs)
-            except ModuleNotFoundError as error:
-                if error.name is None or error.name.split('.')[0] not in modules:
-                    raise
-                raise UserError(f'The module {error.name} is missing; install what training '
-                                'needs with "pip install .[train]".') from None
-        return run
-    return decorate
 
 
 def say(text: str, style: str | None = None) -> None:

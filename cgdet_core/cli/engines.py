@@ -51,6 +51,7 @@ def build_engine(
     Where the GPU is here, the engine is verified against the ONNX file on ONNX Runtime.
     """
     from cgdet_core.deployment import engines
+    from cgdet_core.runtime.tensorrt.building import FLAVORS
     from cgdet_core.runtime.tensorrt.engine_file import SUFFIX, write_engine
 
     if output is not None:
@@ -59,7 +60,7 @@ def build_engine(
         check_outputs([output], overwrite=overwrite)
     with console.status('') as status:
         try:
-            engine = engines.build(
+            key, engine, path = engines.build(
                 model, backend, tuple(dict.fromkeys(targets or ())),
                 lambda what, seconds: status.update(Text(f'{what}: {seconds:.0f} s')))
         except KeyboardInterrupt:
@@ -67,19 +68,17 @@ def build_engine(
             raise typer.Exit(130) from None
     if not no_verify:
         try:
-            report = engines.verify_engine(
-                model, engine.tensorrt.name, engine.targets, engine.path, data)
+            report = engines.verify_engine(model, key.flavor, key.targets, path, data)
             say(f'Verified on {report["frames"]} frames: {report["matched"]} of '
-                 f'{report["detections"]} detections in both')
+                f'{report["detections"]} detections in both')
         except engines.NotVerified as why:
             say(sentence_of(why))
     if output is not None:
-        write_engine(output, engine.key, model.stem, engine.payload)
-    elif engine.path is None:
+        write_engine(output, key, model.stem, engine)
+    elif path is None:
         raise UserError('The engine could not be kept; write it to a file.', 'output')
-    say(f'{output or engine.path}: {engine.tensorrt.title}, '
-         f'{engine.key.gpu or "+".join(engine.targets)}, {engine.key.precision}, '
-         f'{len(engine.payload) / 1e6:.1f} MB')
+    say(f'{output or path}: {FLAVORS[key.flavor]}, {key.gpu or "+".join(key.targets)}, '
+        f'{key.precision}, {len(engine) / 1e6:.1f} MB')
 
 
 @engines_app.command('list')

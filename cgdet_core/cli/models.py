@@ -25,12 +25,10 @@ from cgdet_core.cli.common import (
     Data,
     Images,
     Json,
-    needs,
     Overwrite,
     say,
     show_report,
     Topic,
-    TRAINING_MODULES,
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
@@ -38,7 +36,6 @@ from rich.progress import track
 import typer
 
 
-@needs(*TRAINING_MODULES)
 def train(
     recipe: Annotated[Path, typer.Argument(help='Recipe, a YAML file.')],
     overrides: Annotated[list[str] | None, typer.Argument(
@@ -58,7 +55,6 @@ def train(
     rank_zero_only(say)(f'The best checkpoint is {best}')
 
 
-@needs(*TRAINING_MODULES)
 def ablate(
     grid: Annotated[Path, typer.Argument(help='Grid of variants and seeds, a YAML file.')],
     overrides: Annotated[list[str] | None, typer.Argument(
@@ -84,7 +80,6 @@ def ablate(
     say(f'The tables and figures are in {output}')
 
 
-@needs(*TRAINING_MODULES)
 def evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     data: Data, images: Images = None, json_path: Json = None,
@@ -137,7 +132,6 @@ def detect(
         f'{output / "pictures"}')
 
 
-@needs(*TRAINING_MODULES)
 def export(
     source: Annotated[Path, typer.Argument(
         metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or an FP32 ONNX file of one.')],

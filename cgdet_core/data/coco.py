@@ -138,13 +138,8 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
         raise UserError(f'{path} is not a readable JSON file: {error}.') from None
     if not isinstance(data, dict) or not isinstance(data.get('images'), list):
         raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
-    if check:
-        _check(path, data)
-    return data
-
-
-def _check(path: Path, data: dict[str, Any]) -> None:
-    """UserError for an entry that is not valid; absent sections become empty ones."""
+    if not check:
+        return data
     if not data['images']:
         raise UserError(f'{path} lists no images.')
     for section, is_valid in (('images', _is_image), ('categories', _is_category),
@@ -158,6 +153,7 @@ def _check(path: Path, data: dict[str, Any]) -> None:
                                 f'{json.dumps(entry)[:120]}')
     if data['annotations'] and not data['categories']:
         raise UserError(f'{path} has annotations but no "categories".')
+    return data
 
 
 def _is_image(entry: dict[str, Any]) -> bool:

@@ -139,9 +139,8 @@ def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
     """Return the frames of a set whose file name fits the shell pattern `match`, in order."""
-    for record in coco.images:
-        if fnmatch.fnmatch(record.path.name, match):
-            yield record_frame(record, channels)
+    return (record_frame(record, channels) for record in coco.images
+            if fnmatch.fnmatch(record.path.name, match))
 
 
 def record_frame(record: ImageRecord, channels: int = 1) -> Frame:

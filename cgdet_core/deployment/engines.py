@@ -15,7 +15,6 @@
 """Engines ahead of a model's first start: built, verified, listed, removed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 import os
 from pathlib import Path
 from typing import Any
@@ -26,29 +25,12 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.tensorrt import building
-from cgdet_core.runtime.tensorrt.building import (
-    check_targets,
-    FLAVORS,
-    load_tensorrt,
-    TensorRT,
-    Unavailable,
-)
+from cgdet_core.runtime.tensorrt.building import FLAVORS, TensorRT, Unavailable
 from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain, Progress
 from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey, read_engine
 from cgdet_core.runtime.tensorrt.session import check_device
 
 TURING = 'sm75'  # left out unless named: engines for it and for later GPUs are slower on those
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine that was built or found in the cache; path: None where it is in memory alone."""
-
-    tensorrt: TensorRT
-    key: EngineKey
-    targets: tuple[str, ...]
-    payload: bytes
-    path: Path | None
 
 
 class NotVerified(UserError):
@@ -57,15 +39,18 @@ class NotVerified(UserError):
 
 def build(
     model: Path, backend: str, targets: tuple[str, ...], progress: Progress,
-) -> Engine:
-    """Return the engine of the cache for this model and GPU, built where there is none."""
+) -> tuple[EngineKey, bytes, Path | None]:
+    """
+    Return a model's engine of the cache, built where there is none: key, content and file.
+
+    The file is None where the engine is in memory alone.
+    """
     card = load_card(model)
     tensorrt, chosen, gpu = choose_device(backend, targets)
     key = building.engine_key(tensorrt, card, chosen, gpu)
-    payload, path = obtain(
+    return key, *obtain(
         EngineCache(), key, model,
         lambda: building.build_engine(tensorrt, model, chosen, progress), bytes, progress)
-    return Engine(tensorrt, key, chosen, payload, path)
 
 
 def choose_device(
@@ -88,7 +73,7 @@ def choose_device(
                 raise
             missing = error
     try:
-        tensorrt = load_tensorrt('tensorrt_rtx')
+        tensorrt = building.load_tensorrt('tensorrt_rtx')
     except Unavailable as error:
         if missing is None:
             raise
@@ -98,7 +83,7 @@ def choose_device(
             targets = (check_device('tensorrt_rtx')[2].target,)
         except Unavailable:
             targets = tuple(t for t in tensorrt.targets() if t != TURING)
-    check_targets(tensorrt, targets)
+    building.check_targets(tensorrt, targets)
     return tensorrt, targets, ''
 
 

@@ -25,13 +25,7 @@ from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.analysis import match
 from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job
-from cgdet_core.detection.curves import (
-    APART,
-    choose,
-    draw_curves,
-    save_figure,
-    write_caption,
-)
+from cgdet_core.detection.curves import APART, choose, draw_curves, save_figure, write_caption
 from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.errors import UserError

@@ -53,7 +53,7 @@ def write_figures(
     pictures: list[Path] = []
     if shared and pair[0] != pair[1]:
         figures['confusion'] = draw_confusions(results, pair)
-        arrays = [_load(folders[name, shared[0]]) for name in pair]
+        arrays = [dict(np.load(folders[name, shared[0]] / 'arrays.npz')) for name in pair]
         titles = (pair[0], pair[1])
         figures['embedding'] = draw_embeddings(arrays, titles, coco.classes)
         found = [[detections_of(a, i) for i in range(len(coco.images))] for a in arrays]
@@ -119,8 +119,3 @@ def draw_embeddings(
         axes.set(title=title, xlabel='component 1', ylabel='component 2')
     add_legend(figure)
     return figure
-
-
-def _load(folder: Path) -> Arrays:
-    with np.load(folder / 'arrays.npz') as found:
-        return dict(found)

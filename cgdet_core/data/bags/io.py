@@ -231,15 +231,6 @@ def bag_name(path: str | Path) -> str:
     return path.stem if path.suffix in BAG_SUFFIXES else path.name
 
 
-def custom_data(path: str | Path) -> dict[str, str]:
-    """Return what the writer of a bag left in its metadata."""
-    metadata = Path(path) / 'metadata.yaml'
-    if not metadata.is_file():
-        return {}
-    information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
-    return information['rosbag2_bagfile_information'].get('custom_data') or {}
-
-
 def fingerprint(coco: CocoSet) -> str:
     """Return a hash of a set's list of images, which a renamed copy of its file shares."""
     images = sorted((r.image_id, r.path.name, r.width, r.height) for r in coco.images)
@@ -257,7 +248,11 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
     """
     with open_bag(path):
         pass  # says what is wrong with a path that is no bag
-    data = custom_data(path)
+    metadata = Path(path) / 'metadata.yaml'
+    data: dict[str, str] = {}
+    if metadata.is_file():
+        information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
+        data = information['rosbag2_bagfile_information'].get('custom_data') or {}
     source = data.get(SOURCE_KEY)
     table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
     found: list[tuple[int, ImageRecord, CocoSet]] = []

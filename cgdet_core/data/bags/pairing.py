@@ -21,13 +21,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from cgdet_core.data.bags.io import (
-    bag_name,
-    image_connections,
-    open_bag,
-    stamp_of,
-    topic_messages,
-)
+from cgdet_core.data.bags.io import bag_name, image_connections, open_bag, stamp_of, topic_messages
 from cgdet_core.data.bags.registration import (
     by_calibration,
     by_homography,
