@@ -56,10 +56,8 @@ class FreshProcess:
 
         UserError: the function's own, or that the process has ended, as after any other error.
         """
-        try:
+        with suppress(OSError):  # it has ended; what it said before is still in the pipe
             self._pipe.send((function, arguments))
-        except OSError:
-            pass  # it has ended; what it said before is still in the pipe
         try:
             good, value = self._pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -93,7 +91,7 @@ def _serve(pipe: Connection) -> None:
             answer = True, function(*arguments)
         except UserError as error:  # not of its own class, which may not be pickled
             answer = False, UserError(str(error), *error.fields)
-        with suppress(OSError):  # nobody waits for it any more
+        with suppress(OSError):  # if the caller has ended
             pipe.send(answer)
 
 

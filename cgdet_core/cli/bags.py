@@ -36,7 +36,6 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -144,7 +143,6 @@ def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
     """Print a line per bag, where there are several."""
     if len(report['bags']) < 2:
         return
-
     table = Table('bag', 'frames', 'AP', 'AP50', *(f'{c} AP50' for c in classes))
     for name, part in [(p['bag'], p) for p in report['bags']] + [('all frames', report)]:
         table.add_row(Text(name), str(part['images']), cell(part['AP']), cell(part['AP50']),
@@ -162,7 +160,7 @@ def bag_to_dataset(
     rgb_topic: Annotated[str | None, typer.Option(
         help='Color images, raw or compressed; without it the set is thermal alone.')] = None,
     max_gap_ms: Annotated[float, typer.Option(
-        min=0, help='Most time between thermal frame and RGB image of a pair.')] = 20.0,
+        min=0, help='Maximum time between thermal frame and RGB image of a pair.')] = 20.0,
     rgb_offset_ms: Annotated[float, typer.Option(
         help="Added to RGB's stamps, where its clock is off.")] = 0.0,
     homography: Annotated[Path | None, typer.Option(
@@ -172,9 +170,9 @@ def bag_to_dataset(
     plane_m: Annotated[float | None, typer.Option(
         help='Distance of the scene for --rectify; infinity by default.')] = None,
     every_s: Annotated[float, typer.Option(
-        min=0, help='Least time between frames; all by default.')] = 0.0,
+        min=0, help='Minimum time between frames; all by default.')] = 0.0,
     max_frames: Annotated[int | None, typer.Option(
-        min=1, help='Most frames of all bags together, evenly spread.')] = None,
+        min=1, help='Maximum number of frames of all bags together, evenly spread.')] = None,
     min_change: Annotated[float, typer.Option(
         min=0, help='Drop frames that differ by less than this share of their contrast from the '
         'one before.')] = 0.01,
@@ -183,7 +181,7 @@ def bag_to_dataset(
     prelabel: Annotated[Path | None, typer.Option(
         help='Model (ONNX file or checkpoint) that draws boxes to start from.')] = None,
     score: Annotated[float, typer.Option(
-        min=0, max=1, help='Least score of such a box.')] = 0.3,
+        min=0, max=1, help='Minimum score of such a box.')] = 0.3,
 ) -> None:
     """Make a COCO set of bags: thermal frames, RGB of the same time laid onto them, pre-labels."""
     from cgdet_core.data.bags.dataset import make_dataset
@@ -194,15 +192,8 @@ def bag_to_dataset(
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
                     min_change, homography, rectify, plane_m, jpeg)
     detector = None if prelabel is None else open_detector(prelabel)
-    with exit_on_sigterm(), Progress(console=console, transient=True) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def advance(what: str, frames: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=None)
-            progress.advance(bars[what], frames)
-
-        report = make_dataset(find_bags(sources), output, choice, detector, score, advance)
+    with exit_on_sigterm(), counting('reading images') as progress:
+        report = make_dataset(find_bags(sources), output, choice, detector, score, progress)
     _show_dataset(report, output)
 
 

@@ -162,16 +162,15 @@ def _show_differences(report: dict[str, Any]) -> None:
 def _show_times(report: dict[str, Any]) -> None:
     """Print machine, latency and, where there are several batch sizes, throughput."""
     machine, settings = report['machine'], report['settings']
-    say(
-        f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
+    say(f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
         f'governor {machine["governor"] or "unknown"}, {machine["mhz"]} MHz before and '
         f'{machine["mhz_after"]} after, load {machine["load"]}, {machine["date"]}, '
         f'commit {machine["commit"] or "unknown"}; {settings["frames"]} frames in '
         f'{settings["rounds"]} rounds')
     if machine['busy']:
         say(f'The machine was busy at the start (load {machine["load"]} on '
-                      f'{machine["cores"]} cores): milliseconds are too high, percentiles too '
-                      'wide.', 'yellow')
+            f'{machine["cores"]} cores): milliseconds are too high, percentiles too wide.',
+            'yellow')
     for backend in dict.fromkeys(r['backend'] for r in report['results']):
         say(backend)
     table = Table('ms', box=SIMPLE, padding=0, caption=(
@@ -211,7 +210,7 @@ def _show_throughput(report: dict[str, Any]) -> None:
         if result['skipped_batches']:
             skipped = ', '.join(map(str, result['skipped_batches']))
             say(f'{result["label"]}: batch {skipped} left out, the file takes at most '
-                          f'{result["max_batch"]}.')
+                f'{result["max_batch"]}.')
 
 
 def _time(value: float | None) -> str:

@@ -118,7 +118,7 @@ def detect(
         metavar='SOURCE...', help='Pictures, folders, videos or bags.')],
     output: Annotated[Path, typer.Option(help='Folder for the boxes and pictures.')],
     score_threshold: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Least score; the model card's by default.")] = None,
+        min=0, max=1, help="Minimum score; the model card's by default.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Detect objects; write detections.json (COCO) and pictures with boxes."""

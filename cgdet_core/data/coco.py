@@ -26,7 +26,7 @@ from cgdet_core.runtime.imaging.frames import is_gray
 import numpy as np
 from numpy.typing import NDArray
 
-GRAY_SAMPLE = 8  # pictures that tell a thermal set from a set of color pictures
+GRAY_SAMPLE = 8  # pictures that distinguish a thermal set from a set of color pictures
 
 
 @dataclass

@@ -145,7 +145,7 @@ def _play(
 
 
 def _labels(seats: list[Seat]) -> list[str]:
-    """Name each contestant by its file, and by what else it takes to tell it apart."""
+    """Name each contestant by its file, and by what else distinguishes it."""
     several = len({s.contestant.backend for s in seats if not s.contestant.peer}) > 1
     stems = [s.contestant.path.stem for s in seats]
     labels = []

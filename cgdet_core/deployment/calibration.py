@@ -82,7 +82,7 @@ def open_session(model: ModelProto, outputs: Iterable[str]) -> onnxruntime.Infer
     """
     Open a model in ONNX Runtime so that tensors inside are outputs as well.
 
-    Quantized values are worked on in FP32 here, which gives what int8 kernels give, TensorRT's
+    Quantized values are worked on in FP32 here, with the results of int8 kernels, TensorRT's
     among them, and for single trials is faster than ONNX Runtime's own.
     """
     shown = ModelProto()
@@ -101,7 +101,7 @@ def ranges(
     model: ModelProto, names: list[str], inputs: Iterator[NDArray[np.float32]],
 ) -> dict[str, dict[str, float]]:
     """
-    Give, for each method, the largest magnitude each named tensor shall keep.
+    Return, for each method, the largest magnitude each named tensor shall keep.
 
     minmax keeps all values, percentile cuts 0.01 % of them, mse makes the least square error
     after rounding. Samples are drawn with a fixed seed.

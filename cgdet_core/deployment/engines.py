@@ -100,8 +100,8 @@ def verify_engine(
     try:
         gpu = check_device(backend)[2]
         # Another engine would be built for this GPU, and that one verified.
-        why = ('' if gpu.target in targets
-               else f'it is not for the {gpu.name} ({gpu.target}) in this machine')
+        other = f'it is not for the {gpu.name} ({gpu.target}) in this machine'
+        why = '' if gpu.target in targets else other
     except Unavailable as error:
         why = error.why
     if engine is None and not why:  # what was built is gone, and would be built once more
@@ -110,8 +110,8 @@ def verify_engine(
         raise NotVerified(
             f'Not verified, as {why}: run "cgdet verify" where the engine will run.')
     against = Detector.load(model, backend='onnxruntime')
-    frames = scenes(against.card) if data is None else read_frames(
-        data, None, against.card.classes)
+    card = against.card
+    frames = scenes(card) if data is None else read_frames(data, None, card.classes)
     try:
         report = verify(Detector.load(model, backend=backend), against, frames)
     except NothingFound as error:

@@ -96,7 +96,7 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> ModelCard:
         card = load_card(source)
         if card.precision != 'fp32':
             raise UserError(f'{source} is in {card.precision} already; '
-                            'give the checkpoint or the FP32 file.')
+                            'export the checkpoint or the FP32 file.')
         shutil.copyfile(source, path)
         return card
     student, card = load_student(source)

@@ -141,7 +141,7 @@ def verify(
         **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
         raise NothingFound(f'Neither model is sure ({threshold:g}) of anything in the '
-                           f'{len(differences)} frames; give frames with objects or a lower '
+                           f'{len(differences)} frames; choose frames with objects or a lower '
                            'score threshold.')
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']

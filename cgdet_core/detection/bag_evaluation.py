@@ -104,7 +104,7 @@ def detect_bags(
     Detect in all bags and keep results and errors in them.
 
     workers: processes, None for as many as cores; Ray is not needed for one of them or for one
-    bag. What is found depends on neither. `failed` hears of each bag's error at once.
+    bag. What is found depends on neither. `failed` is called with each bag's error at once.
     """
     for bag in bags:
         if bag.error:

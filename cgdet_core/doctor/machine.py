@@ -132,7 +132,7 @@ def accelerators() -> list[Check]:
 
 
 def nvidia_driver() -> str:
-    """Name the NVIDIA driver that is loaded, or give an empty string."""
+    """Return the name of the NVIDIA driver that is loaded, or an empty string."""
     for path in map(Path, NVIDIA):
         if path.exists():
             try:

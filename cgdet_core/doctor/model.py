@@ -62,7 +62,7 @@ def model_checks(model: Path) -> list[Check]:
 
 
 def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
-    """Check whether the engine that "auto" wants is there; also tell if a load is quick."""
+    """Check whether the engine that "auto" wants is there, and whether a load is quick."""
     cache = EngineCache()
     for flavor in FLAVORS:
         try:

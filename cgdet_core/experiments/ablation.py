@@ -52,12 +52,12 @@ def run_ablation(
     Train and measure every run that is not finished, and write the tables after each.
 
     Several processes may work on one grid: each takes runs that no other is at. Returns the
-    number of runs that others are still at. progress: hears of each run that starts. UserError
+    number of runs that others are still at. progress: called for each run that starts. UserError
     where a training fails.
     """
     if torch.distributed.is_torchelastic_launched():
         raise UserError('"cgdet ablate" starts trainings itself: call it without torchrun and '
-                        'give each run its processes with run.devices=...')
+                        'set the processes of each run by run.devices=...')
     _check_teachers(ablation)
     busy = 0
     for number, run in enumerate(ablation.runs, 1):

@@ -47,9 +47,8 @@ from numpy.typing import NDArray
 
 ALIGNMENT_PAIRS = 50
 SHOWN = 12  # frames of the contact sheet
-SMALL_WIDTH = 64  # pixels of the frames that tell near-duplicates
+SMALL_WIDTH = 64  # pixels of the frames that near-duplicates are found by
 JPEG_QUALITY = 95
-Advance = Callable[[str, int], None]  # what is done, how many frames more of it
 
 
 @dataclass
@@ -66,12 +65,13 @@ class _Set:
 
 def make_dataset(
     bags: Sequence[Path], output: Path, choice: Choice, detector: Detector | None = None,
-    score: float = 0.3, progress: Advance = lambda what, frames: None,
+    score: float = 0.3, progress: Callable[[int], None] = lambda images: None,
 ) -> dict[str, Any]:
     """
     Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; return the report.
 
     detector: makes annotations of what it finds from `score` on; without one there are none.
+    progress: called with the number of images more that were read.
     The folder appears whole or not at all. UserError if it exists, or says what is wrong with a
     bag, its topics, stamps or calibration.
     """
@@ -104,7 +104,7 @@ def make_dataset(
 
 def _write_bag(
     made: _Set, plan: BagPlan, choice: Choice, detector: Detector | None, score: float,
-    progress: Advance,
+    progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """Write a bag's chosen frames, then the RGB pictures of those that were kept."""
     unreadable: list[str] = []
@@ -112,7 +112,7 @@ def _write_bag(
     first, duplicates, kelvin = len(made.images), 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan, plan.thermal_topic, set(plan.stamps.tolist())):
-        progress('thermal frames', 1)
+        progress(1)
         try:
             raw = view_message(message)
             frame = _as_integers(raw)
@@ -142,12 +142,12 @@ def _write_bag(
 
 def _write_rgb(
     folder: Path, plan: BagPlan, choice: Choice, images: dict[int, dict[str, Any]],
-    unreadable: list[str], progress: Advance,
+    unreadable: list[str], progress: Callable[[int], None],
 ) -> str | None:
     """Write the RGB pictures of these stamps for their frames; say how they were registered."""
     registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
     for stamp, message in _messages(plan, plan.rgb_topic, set(images)):
-        progress('RGB pictures', 1)
+        progress(1)
         try:
             picture = color_picture(message)
         except (ValueError, cv2.error) as error:

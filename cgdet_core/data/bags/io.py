@@ -144,7 +144,7 @@ def open_bag(path: str | Path) -> Iterator[Any]:
         raise UserError(f'The bag {path} does not exist.')
     if lacks_metadata(path):
         raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
-                        f'"ros2 bag reindex {path}", or give its .mcap or .db3 file.')
+                        f'"ros2 bag reindex {path}", or name its .mcap or .db3 file.')
     rosbags = _rosbags()
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     try:
@@ -275,7 +275,7 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
     if not truth:
         names = ', '.join(str(c.path) for c in sets)
         reason = 'it was made of other pictures' if source else (
-            'make the bag with "cgdet bag from-coco" or give each image record its "stamp_ns", '
+            'make the bag with "cgdet bag from-coco" or add to each image record its "stamp_ns", '
             f'and {bag_name(path)!r} as its "bag"')
         raise UserError(f'No frame of {path} can be matched to {names}: {reason}.')
     return {stamp: record for stamp, (record, _) in truth.items()}

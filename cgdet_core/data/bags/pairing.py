@@ -104,8 +104,7 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
     with open_bag(path) as reader:
         topic = image_connections(
             reader, path, choice.thermal_topic, choice.rgb_topic, 'thermal_topic')[0].topic
-        rgb_topic = choice.rgb_topic
-        if rgb_topic:
+        if rgb_topic := choice.rgb_topic:
             image_connections(reader, path, rgb_topic, field='rgb_topic')
         if topic == rgb_topic:
             raise UserError(f'{topic} cannot be both the thermal and the RGB topic.')
@@ -195,7 +194,7 @@ def info_topic(image_topic: str) -> str:
 
 
 def is_rectified(image_topic: str) -> bool:
-    """Tell images without distortion by the names that image_proc and drivers give them."""
+    """Return whether images have no distortion, by the names that image_proc and drivers use."""
     return re.match(r'image_rect(_|$)', _raw_topic(image_topic).rpartition('/')[2]) is not None
 
 
