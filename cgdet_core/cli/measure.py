@@ -190,7 +190,7 @@ def _latency(result: dict[str, Any]) -> list[str]:
     cells = [ms[n]['p50'] if n in ms else None for n in ('pre', 'infer', 'post', 'total')]
     cells += [whole['p95'], whole['p99'], whole['max'], ms['cpu']['p50'],
               result.get('total_over_infer'), result['memory_mb']['resident']]
-    return [_time(c) for c in cells]
+    return [cell(c, 2 if c is not None and c < 10 else 1) for c in cells]
 
 
 def _show_throughput(report: dict[str, Any]) -> None:
@@ -211,7 +211,3 @@ def _show_throughput(report: dict[str, Any]) -> None:
             skipped = ', '.join(map(str, result['skipped_batches']))
             say(f'{result["label"]}: batch {skipped} left out, the file takes at most '
                 f'{result["max_batch"]}.')
-
-
-def _time(value: float | None) -> str:
-    return cell(value, 2 if value is not None and value < 10 else 1)
