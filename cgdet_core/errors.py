@@ -16,4 +16,13 @@
 
 
 class UserError(ValueError):
-    """Bad input; the message is one sentence that says what is wrong and what to do."""
+    """
+    Bad input; the message is one sentence that says what is wrong and what to do.
+
+    fields: the parameters that would change it, by their names in Python; the command line adds
+    its options of these names.
+    """
+
+    def __init__(self, sentence: str, *fields: str) -> None:
+        super().__init__(sentence)
+        self.fields = fields

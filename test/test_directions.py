@@ -37,6 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         'runtime.files', 'runtime.imaging', 'runtime.inference', 'runtime.tensorrt'),
     'cgdet_core.runtime': (),
     'cgdet_core.machine': (),
+    'cgdet_core.processes': (),
     'cgdet_core.nets': (),
     'cgdet_core.data': ('runtime',),
     'cgdet_core.training': ('machine', 'runtime'),
@@ -45,10 +46,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_core.tracking': ('data', 'distillation', 'machine', 'nets', 'runtime', 'training'),
     'cgdet_core.tasks': ('detection', 'tracking', 'training'),
     'cgdet_core.deployment': (
-        'data', 'detection', 'machine', 'nets', 'runtime', 'tracking', 'training'),
-    'cgdet_core.experiments': ('data', 'detection', 'distillation', 'machine', 'nets', 'runtime',
-                               'tasks', 'tracking', 'training'),
-    'cgdet_core.doctor': ('runtime',),
+        'data', 'detection', 'machine', 'nets', 'processes', 'runtime', 'tracking', 'training'),
+    'cgdet_core.experiments': ('data', 'detection', 'distillation', 'machine', 'nets', 'processes',
+                               'runtime', 'tasks', 'tracking', 'training'),
+    'cgdet_core.doctor': ('processes', 'runtime'),
     'cgdet_core.cli': (
         'data', 'deployment', 'detection', 'distillation', 'doctor', 'experiments', 'machine',
         'runtime', 'tasks', 'tracking', 'training'),
@@ -57,8 +58,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_ros.detection': ('runtime',),
     'cgdet_ros.tracking': ('runtime',),
     'cgdet_ros.detector_node': (),
-    'cgdet_ros.tools': ('data', 'detection', 'machine', 'runtime'),
-    'cgdet_ros.doctor': ('doctor', 'runtime'),
+    'cgdet_ros.tools': ('data', 'detection', 'machine', 'processes', 'runtime'),
+    'cgdet_ros.doctor': ('doctor', 'processes', 'runtime'),
     'cgdet_ros.resources': (),
     'cgdet_ros.launching': (),
     'cgdet_ros.camera_names': (),
@@ -76,9 +77,9 @@ ROS_ALLOWED = {
     'camera_names': (),
 }
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.relabel',
-         'cgdet_core.data.bags.io', 'cgdet_core.data.bags.dataset', 'cgdet_core.cli',
-         'cgdet_core.deployment.verify', 'cgdet_core.deployment.benchmark',
-         'cgdet_core.deployment.benchmark_report', 'cgdet_core.detection.predict',
+         'cgdet_core.data.sources', 'cgdet_core.data.bags.io', 'cgdet_core.data.bags.dataset',
+         'cgdet_core.cli', 'cgdet_core.deployment.verify', 'cgdet_core.deployment.benchmark',
+         'cgdet_core.deployment.engines', 'cgdet_core.detection.predict',
          'cgdet_core.detection.parallel', 'cgdet_core.doctor.machine', 'cgdet_core.doctor.model')
 
 

@@ -20,21 +20,18 @@ without torch can still run `cgdet detect`, `verify`, `benchmark` and `bag`.
 """
 
 import sys
-from typing import NoReturn
 
 from cgdet_core.cli.bags import bag_app
-from cgdet_core.cli.common import show_log
+from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
 from cgdet_core.cli.doctor import doctor
-from cgdet_core.cli.engines import engines_app
+from cgdet_core.cli.engines import build_engine, engines_app
 from cgdet_core.cli.measure import benchmark, verify
-from cgdet_core.cli.models import app
+from cgdet_core.cli.models import ablate, detect, evaluate, export, train
 from cgdet_core.errors import UserError
-from rich.console import Console
 
-app.command()(verify)
-app.command()(benchmark)
-app.command()(doctor)
+for command in (train, ablate, evaluate, detect, export, build_engine, verify, benchmark, doctor):
+    app.command()(command)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(engines_app, name='engines')
@@ -46,12 +43,14 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        _fail(str(error))
+        complain(sentence_of(error))
     except OSError as error:
-        _fail(f'{error.strerror or error}: {error.filename}.' if error.filename else str(error))
-
-
-def _fail(sentence: str) -> NoReturn:
-    Console(stderr=True).print(f'cgdet: {sentence}', style='red', highlight=False, markup=False,
-                               soft_wrap=True)
+        complain(f'{error.strerror or error}: {error.filename}.' if error.filename else str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or '').split('.')[0] not in TRAINING_MODULES:
+            raise
+        complain(f'The module {error.name} is missing; install what training needs with '
+                 '"pip install .[train]".')
+    else:
+        return
     sys.exit(1)

@@ -17,39 +17,31 @@
 import importlib.util
 import os
 from pathlib import Path
-import shutil
 import sys
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated, Any
 
-from cgdet_core.cli.bag_dataset import bag_to_dataset
 from cgdet_core.cli.common import (
+    cell,
+    complain,
     console,
+    counting,
     exit_on_sigterm,
     Images,
     Json,
     Match,
-    needs,
     Overwrite,
+    say,
     show_report,
     Topic,
-    TRAINING_MODULES,
-    write_report,
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 import typer
 
-if TYPE_CHECKING:
-    from cgdet_core.detection.bag_evaluation import Bag
-    from cgdet_core.runtime.detection.detector import Detector
-
 bag_app = typer.Typer(
     no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
-bag_app.command('to-dataset')(bag_to_dataset)
 
 
 @bag_app.command('from-coco')
@@ -64,14 +56,15 @@ def bag_from_coco(
     match: Match = '*',
 ) -> None:
     """Turn the frames of a COCO set into a bag."""
-    from cgdet_core.data.bags.io import coco_frames, fingerprint, write_bag
+    from cgdet_core.data.bags.io import fingerprint, write_bag
     from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.sources import coco_frames
 
     coco = load_coco(data, images)
     with exit_on_sigterm():
         count = write_bag(path, coco_frames(coco, match), rate, encoding, storage,
                           source=fingerprint(coco))
-    console.print(f'{path}: {count} frames, {count / rate:.1f} s', highlight=False, soft_wrap=True)
+    say(f'{path}: {count} frames, {count / rate:.1f} s')
 
 
 @bag_app.command('play', context_settings={
@@ -94,7 +87,6 @@ def bag_play(
 
 
 @bag_app.command('evaluate')
-@needs(*TRAINING_MODULES)
 def bag_evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     sources: Annotated[list[str], typer.Argument(
@@ -123,9 +115,15 @@ def bag_evaluate(
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
     bags = evaluation.open_bags(find_bags(sources), sets)
-    if len(bags) == 1 and bags[0].error:
-        raise UserError(bags[0].error)
-    _detect(bags, detector, model, topic, workers, address)
+    if workers is None and address is None and importlib.util.find_spec('ray') is None:
+        workers = 1
+        if len(bags) > 1:
+            say('Ray is not installed: one bag after the other ("pip install .[parallel]" for '
+                'all cores).', 'dim')
+    with exit_on_sigterm(), counting('detecting', sum(len(b.truth) for b in bags)) as progress:
+        # Of several bags each bad one is reported at once.
+        evaluation.detect_bags(bags, detector, model, topic, workers, address, progress,
+                               complain if len(bags) > 1 else lambda sentence: None)
     if len(bags) == 1 and bags[0].error:
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
@@ -133,56 +131,95 @@ def bag_evaluate(
     _show_bags(report, card.classes)
     show_report(report, json_path)
     if output is not None:
-        report['score_threshold'] = card.score_threshold
-        # At once: the pictures take their time and may fail.
-        write_report(report, output / 'report.json')
-        shutil.rmtree(output / 'worst', ignore_errors=True)
-        evaluation.write_curves(bags, report, card.classes, output / 'pr_curve.png')
-        report['worst_frames'] = evaluation.write_worst(bags, card, topic, output / 'worst')
-        write_report(report, output / 'report.json')
-        console.print(f'{output}: report.json, pr_curve.png, worst/ '
-                      f'({len(report["worst_frames"])} frames)', highlight=False, soft_wrap=True)
+        evaluation.write_results(bags, report, card, topic, output)
+        say(f'{output}: report.json, pr_curve.png, worst/ '
+            f'({len(report["worst_frames"])} frames)')
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the others.')
-
-
-def _detect(
-    bags: 'list[Bag]', detector: 'Detector', model: Path, topic: str | None,
-    workers: int | None, address: str | None,
-) -> None:
-    """Detect behind a progress bar; with several bags each bad one is told at once."""
-    from cgdet_core.detection.bag_evaluation import detect_bags
-
-    errors = Console(stderr=True)
-
-    def tell(sentence: str) -> None:
-        if len(bags) > 1:
-            errors.print(f'cgdet: {sentence}', style='red', highlight=False, markup=False,
-                         soft_wrap=True)
-
-    if workers is None and address is None and importlib.util.find_spec('ray') is None:
-        workers = 1
-        if len(bags) > 1:
-            console.print('Ray is not installed: one bag after the other ("pip install '
-                          '.[parallel]" for all cores).', style='dim', highlight=False)
-    total = sum(len(b.truth) for b in bags)
-    with exit_on_sigterm(), Progress(console=console, transient=True) as progress:
-        bar = progress.add_task('detecting', total=total)
-        detect_bags(bags, detector, model, topic, workers, address,
-                    lambda frames: progress.advance(bar, frames), tell)
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
     """Print a line per bag, where there are several."""
     if len(report['bags']) < 2:
         return
-
-    def cell(value: float | None) -> str:
-        return '-' if value is None else f'{value:.3f}'
-
     table = Table('bag', 'frames', 'AP', 'AP50', *(f'{c} AP50' for c in classes))
     for name, part in [(p['bag'], p) for p in report['bags']] + [('all frames', report)]:
         table.add_row(Text(name), str(part['images']), cell(part['AP']), cell(part['AP50']),
                       *(cell(part['per_class'][c]['AP50']) for c in classes))
     console.print(table)
+
+
+@bag_app.command('to-dataset')
+def bag_to_dataset(
+    sources: Annotated[list[str], typer.Argument(
+        metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
+    output: Annotated[Path, typer.Option(help='Folder to make.')],
+    thermal_topic: Annotated[str | None, typer.Option(
+        help='Thermal images, raw or compressed; needed where there are several.')] = None,
+    rgb_topic: Annotated[str | None, typer.Option(
+        help='Color images, raw or compressed; without it the set is thermal alone.')] = None,
+    max_gap_ms: Annotated[float, typer.Option(
+        min=0, help='Maximum time between thermal frame and RGB image of a pair.')] = 20.0,
+    rgb_offset_ms: Annotated[float, typer.Option(
+        help="Added to RGB's stamps, where its clock is off.")] = 0.0,
+    homography: Annotated[Path | None, typer.Option(
+        help='YAML or JSON with 3x3 numbers, RGB pixels to thermal pixels.')] = None,
+    rectify: Annotated[bool, typer.Option(
+        '--rectify', help='Register by both CameraInfo and /tf_static of the bag.')] = False,
+    plane_m: Annotated[float | None, typer.Option(
+        help='Distance of the scene for --rectify; infinity by default.')] = None,
+    every_s: Annotated[float, typer.Option(
+        min=0, help='Minimum time between frames; all by default.')] = 0.0,
+    max_frames: Annotated[int | None, typer.Option(
+        min=1, help='Maximum number of frames of all bags together, evenly spread.')] = None,
+    min_change: Annotated[float, typer.Option(
+        min=0, help='Drop frames that differ by less than this share of their contrast from the '
+        'one before.')] = 0.01,
+    jpeg: Annotated[bool, typer.Option(
+        '--jpeg', help='RGB as JPEG of quality 95 instead of PNG.')] = False,
+    prelabel: Annotated[Path | None, typer.Option(
+        help='Model (ONNX file or checkpoint) that draws boxes to start from.')] = None,
+    score: Annotated[float, typer.Option(
+        min=0, max=1, help='Minimum score of such a box.')] = 0.3,
+    classes: Annotated[list[str] | None, typer.Option(
+        '--class', help="A class to annotate, after the model's; person, bicycle and car by "
+        'default.')] = None,
+) -> None:
+    """Make a COCO set of bags: thermal frames, RGB of the same time laid onto them, pre-labels."""
+    from cgdet_core.data.bags.dataset import make_dataset
+    from cgdet_core.data.bags.pairing import Choice
+    from cgdet_core.detection.bag_detection import find_bags
+    from cgdet_core.detection.predict import open_detector
+
+    choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
+                    min_change, homography, rectify, plane_m, jpeg)
+    detector = None if prelabel is None else open_detector(prelabel)
+    with exit_on_sigterm(), counting('reading images') as progress:
+        report = make_dataset(
+            find_bags(sources), output, choice, detector, score, progress, classes or ())
+    _show_dataset(report, output)
+
+
+def _show_dataset(report: dict[str, Any], output: Path) -> None:
+    table = Table('bag', 'images', 'chosen', 'near-duplicates', 'unreadable', 'frames', 'with RGB',
+                  'gap ms')
+    for part in report['bags']:
+        gap = part.get('gap_ms')
+        table.add_row(Text(part['bag']), *(str(part[k]) for k in (
+            'thermal_images', 'chosen', 'near_duplicates')), str(len(part['unreadable'])),
+            str(part['frames']), str(part['with_rgb']), f'{gap["median"]:.1f}' if gap else '-')
+    console.print(table)
+    for part in report['bags']:
+        for sentence in part['unreadable'][:1]:
+            say(f'{part["bag"]}, left out: {sentence}', 'yellow')
+    shift = report['alignment']
+    if shift['believed']:
+        say(f'RGB lies off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
+    elif shift['pairs']:
+        say(f'Alignment: {shift["note"]}', 'yellow')
+    if 'prelabels' in report:
+        counts = ', '.join(f'{name} {n}' for name, n in report['prelabels'].items()
+                           if name != 'score')
+        say(f'pre-labels: {counts}; look at each before training')
+    say(f'{output}: annotations.json, report.json, contact_sheet.png')

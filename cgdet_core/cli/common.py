@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the commands share: options, opening a model, showing numbers."""
+"""What the commands share: the program, its options, how it prints."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-import functools
 import logging
 from pathlib import Path
 import signal
@@ -26,9 +25,13 @@ from typing import Annotated, Any
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 import typer
 
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help='Train, evaluate and deploy small thermal object detectors.')
 console = Console(markup=False)  # names of files and models may have brackets
 
 Images = Annotated[Path | None, typer.Option(
@@ -38,7 +41,7 @@ Images = Annotated[Path | None, typer.Option(
 def _writable(path: Path | None) -> Path | None:
     """Say that a file can't be written before the work and not after it."""
     if path is not None:
-        check_outputs([path], option='--json')
+        check_outputs([path])
     return path
 
 
@@ -53,20 +56,34 @@ TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster
                     'pydantic', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
 
-def needs(*modules: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turn a missing training module into a sentence."""
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def run(*args: Any, **kwargs: Any) -> None:
-            try:
-                command(*args, **kwargs)
-            except ModuleNotFoundError as error:
-                if error.name is None or error.name.split('.')[0] not in modules:
-                    raise
-                raise UserError(f'The module {error.name} is missing; install what training '
-                                'needs with "pip install .[train]".') from None
-        return run
-    return decorate
+def say(text: str, style: str | None = None) -> None:
+    """Print a line as it is, however long."""
+    console.print(text, style=style, highlight=False, soft_wrap=True)
+
+
+def complain(sentence: str) -> None:
+    """Print an error."""
+    Console(stderr=True).print(f'cgdet: {sentence}', style='red', highlight=False, markup=False,
+                               soft_wrap=True)
+
+
+def sentence_of(error: UserError) -> str:
+    """Return an error's sentence with the options that would change it, if the command has any."""
+    command: Any = typer.main.get_command(app)
+    for word in sys.argv[1:]:
+        command = getattr(command, 'commands', {}).get(word, command)
+    known = {option for parameter in command.params for option in parameter.opts}
+    options = [f'--{field.replace("_", "-")}' for field in error.fields]
+    shown = ', '.join(option for option in options if option in known)
+    return f'{str(error).rstrip(".")} ({shown}).' if shown else str(error)
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar, and yield the function that moves it on by a number of frames."""
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda frames: progress.advance(bar, frames)
 
 
 @contextmanager
@@ -95,10 +112,12 @@ def show_log() -> None:
     log.propagate = False
 
 
-def show_report(report: dict[str, Any], json_path: Path | None) -> None:
-    def cell(value: float | None) -> str:
-        return '-' if value is None else f'{value:.3f}'
+def cell(value: float | None, digits: int = 3) -> str:
+    return '-' if value is None else f'{value:.{digits}f}'
 
+
+def show_report(report: dict[str, Any], json_path: Path | None) -> None:
+    """Print average precision as a table."""
     table = Table('', 'AP', 'AP50', 'AP75', 'small', 'medium', 'large')
     table.add_row('all', *(cell(report[k]) for k in (
         'AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large')))

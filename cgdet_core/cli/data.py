@@ -17,7 +17,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from cgdet_core.cli.common import console, Images, Match, Overwrite
+from cgdet_core.cli.common import console, Images, Match, Overwrite, say
 from cgdet_core.errors import UserError
 import typer
 
@@ -79,9 +79,8 @@ def data_relabel(
 
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)
-    console.print(f'{output}: {frames} frames, {boxes} boxes'
-                  + (f'; {left} frames that {labels.name} does not list left out' if left else ''),
-                  highlight=False, soft_wrap=True)
+    say(f'{output}: {frames} frames, {boxes} boxes'
+        + (f'; {left} frames that {labels.name} does not list left out' if left else ''))
 
 
 @data_app.command('show')
@@ -99,4 +98,4 @@ def data_show(
     from cgdet_core.data.show import show
 
     shown = show(load_coco(path, images), output, count, match, overwrite)
-    console.print(f'{output}: {shown} frames', highlight=False, soft_wrap=True)
+    say(f'{output}: {shown} frames')

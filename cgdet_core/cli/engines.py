@@ -16,26 +16,18 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TYPE_CHECKING
+from typing import Annotated
 
-from cgdet_core.cli.common import console, Overwrite
-from cgdet_core.cli.models import app
+from cgdet_core.cli.common import complain, console, Overwrite, say, sentence_of
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 import typer
 
-if TYPE_CHECKING:
-    from cgdet_core.runtime.tensorrt.building import TensorRT
-
-TURING = 'sm75'  # left out unless named: engines for it and for later GPUs are slower on those
-
 engines_app = typer.Typer(no_args_is_help=True, help='Look at and clean the engine cache.')
 
 
-@app.command('build-engine')
 def build_engine(
     model: Annotated[Path, typer.Argument(help='ONNX file with its card beside it.')],
     backend: Annotated[str, typer.Option(help='auto, tensorrt or tensorrt_rtx.')] = 'auto',
@@ -58,70 +50,62 @@ def build_engine(
 
     Where the GPU is here, the engine is verified against the ONNX file on ONNX Runtime.
     """
-    from cgdet_core.runtime.detection.card import DetectionCard
-    from cgdet_core.runtime.inference.card import load_card
-    from cgdet_core.runtime.tensorrt import building
-    from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain
+    from cgdet_core.deployment import engines
+    from cgdet_core.runtime.tensorrt.building import FLAVORS
     from cgdet_core.runtime.tensorrt.engine_file import SUFFIX, write_engine
 
     if output is not None:
         if output.suffix != SUFFIX:
             raise UserError(f'--output must end in {SUFFIX}, or the engine is not found.')
         check_outputs([output], overwrite=overwrite)
-    card = load_card(model, DetectionCard)
-    tensorrt, chosen, gpu = _device(backend, tuple(dict.fromkeys(targets or ())))
-    key = building.engine_key(tensorrt, card, chosen, gpu)
     with console.status('') as status:
-        def report(what: str, seconds: float) -> None:
-            status.update(Text(f'{what}: {seconds:.0f} s'))
-
         try:
-            engine, path = obtain(
-                EngineCache(), key, model,
-                lambda: building.build_engine(tensorrt, model, chosen, report),
-                bytes, report)
+            key, engine, path = engines.build(
+                model, backend, tuple(dict.fromkeys(targets or ())),
+                lambda what, seconds: status.update(Text(f'{what}: {seconds:.0f} s')))
         except KeyboardInterrupt:
-            Console(stderr=True).print('cgdet: interrupted; no engine was written.')
+            complain('interrupted; no engine was written.')
             raise typer.Exit(130) from None
     if not no_verify:
-        _verify(model, tensorrt.name, chosen, path, data)
+        try:
+            report = engines.verify_engine(model, key.backend, key.targets, path, data)
+            say(f'Verified on {report["frames"]} frames: {report["matched"]} of '
+                f'{report["detections"]} detections in both')
+        except engines.NotVerified as why:
+            say(sentence_of(why))
     if output is not None:
         write_engine(output, key, model.stem, engine)
     elif path is None:
-        raise UserError('The engine could not be kept; write it to a file with --output.')
-    console.print(f'{output or path}: {tensorrt.title}, {gpu or "+".join(chosen)}, '
-                  f'{card.precision}, {len(engine) / 1e6:.1f} MB', highlight=False, soft_wrap=True)
+        raise UserError('The engine could not be kept; write it to a file.', 'output')
+    say(f'{output or path}: {FLAVORS[key.backend]}, {key.gpu or "+".join(key.targets)}, '
+        f'{key.precision}, {len(engine) / 1e6:.1f} MB')
 
 
 @engines_app.command('list')
 def engines_list() -> None:
     """List the engines in the cache."""
+    from cgdet_core.deployment.engines import inspect
     from cgdet_core.runtime.tensorrt.cache import EngineCache
-    from cgdet_core.runtime.tensorrt.engine_file import Damaged, read_engine
+    from cgdet_core.runtime.tensorrt.engine_file import EngineFile
 
     cache = EngineCache()
     table = Table('model', 'backend', 'for', 'precision', 'MB', 'last used')
     total = 0
-    for path in cache.files():
-        try:
-            size, used = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime)
-            found = read_engine(path)
-        except Damaged as error:
-            cells = [path.name, str(error), '-', '-']
-        except OSError:
-            continue  # removed meanwhile
-        else:
+    for path, status, found in inspect(cache.files()):
+        if isinstance(found, EngineFile):
             key = found.key
             kind = '' if key.kind == 'engine' else f' ({key.kind})'
             cells = [found.model, f'{key.backend} {key.version}{kind}',
                      key.gpu or ' '.join(key.targets), key.precision]
-        total += size
-        table.add_row(*cells, f'{size / 1e6:.1f}', f'{used:%Y-%m-%d %H:%M}')
+        else:
+            cells = [path.name, str(found), '-', '-']
+        total += status.st_size
+        table.add_row(*cells, f'{status.st_size / 1e6:.1f}',
+                      f'{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d %H:%M}')
     if table.row_count:
         console.print(table)
-    console.print(f'Files: {table.row_count}, {total / 1e6:.1f} MB of '
-                  f'{cache.limit / 1e6:.0f} MB in {cache.folder}', highlight=False,
-                  soft_wrap=True)
+    say(f'Files: {table.row_count}, {total / 1e6:.1f} MB of {cache.limit / 1e6:.0f} MB in '
+         f'{cache.folder}')
 
 
 @engines_app.command('clean')
@@ -131,119 +115,9 @@ def engines_clean(
     everything: Annotated[bool, typer.Option('--all', help='Remove all engines.')] = False,
 ) -> None:
     """Remove engines from the cache; they are built again when needed."""
+    from cgdet_core.deployment.engines import clean
     from cgdet_core.runtime.tensorrt.cache import EngineCache
-    from cgdet_core.runtime.tensorrt.engine_file import Damaged, read_engine
 
     cache = EngineCache()
-    removed, freed, left = 0, 0, 0
-    for path in cache.files() + cache.leftovers():
-        try:
-            size = path.stat().st_size
-            wanted = model is not None and read_engine(path).model == Path(model).stem
-            if model is None and not everything:
-                read_engine(path)
-        except Damaged:
-            wanted = True
-        except OSError:
-            continue
-        if not (wanted or everything):
-            left += 1
-            continue
-        path.unlink(missing_ok=True)
-        removed, freed = removed + 1, freed + size
-    if model is not None and not removed:
-        raise UserError(
-            f'The cache has no engine of {Path(model).stem}; see "cgdet engines list".')
-    console.print(f'Files removed: {removed}, {freed / 1e6:.1f} MB; left: {left}, in '
-                  f'{cache.folder}', highlight=False, soft_wrap=True)
-
-
-def _device(backend: str, targets: tuple[str, ...]) -> 'tuple[TensorRT, tuple[str, ...], str]':
-    """Choose what to build with and for: flavor, targets, and the GPU's name if one is needed."""
-    from cgdet_core.runtime.tensorrt.building import (
-        check_targets,
-        FLAVORS,
-        load_tensorrt,
-        Unavailable,
-    )
-    from cgdet_core.runtime.tensorrt.session import check_device
-
-    if backend not in ('auto', *FLAVORS):
-        raise UserError(f'--backend must be auto, {" or ".join(FLAVORS)}, not {backend!r}.')
-    if targets and backend == 'tensorrt':
-        raise UserError('TensorRT builds for the GPU in this machine; --target needs '
-                        '--backend tensorrt_rtx.')
-    missing: Unavailable | None = None
-    if backend != 'tensorrt_rtx' and not targets:
-        try:
-            tensorrt, _, gpu = check_device('tensorrt')
-            return tensorrt, (gpu.target,), gpu.name
-        except Unavailable as error:
-            if backend == 'tensorrt':
-                raise
-            missing = error
-    try:
-        tensorrt = load_tensorrt('tensorrt_rtx')
-    except Unavailable as error:
-        if missing is None:
-            raise
-        raise UserError(f'{missing} {error}') from None
-    if not targets:
-        try:
-            targets = (check_device('tensorrt_rtx')[2].target,)
-        except Unavailable:
-            targets = tuple(t for t in tensorrt.targets() if t != TURING)
-    check_targets(tensorrt, targets)
-    return tensorrt, targets, ''
-
-
-def _verify(
-    model: Path, backend: str, targets: tuple[str, ...], engine: Path | None, data: Path | None,
-) -> None:
-    """Compare an engine with its ONNX file; one in the cache that differs is removed."""
-    from cgdet_core.deployment.verify import (
-        failure,
-        frames_of,
-        NothingFound,
-        scenes,
-        verify,
-    )
-    from cgdet_core.runtime.detection.detector import Detector
-    from cgdet_core.runtime.tensorrt.building import Unavailable
-    from cgdet_core.runtime.tensorrt.cache import EngineCache
-    from cgdet_core.runtime.tensorrt.session import check_device
-
-    try:
-        gpu = check_device(backend)[2]
-        # Another engine would be built for this GPU, and that one verified.
-        why = ('' if gpu.target in targets
-               else f'it is not for the {gpu.name} ({gpu.target}) in this machine')
-    except Unavailable as error:
-        why = error.why
-    if why:
-        console.print(f'Not verified, as {why}: run "cgdet verify" where the engine will '
-                      'run.', highlight=False, soft_wrap=True)
-        return
-    if engine is None:  # what was built is gone, and would be built once more
-        console.print('Not verified, as the engine could not be kept in the cache: run "cgdet '
-                      'verify" where it will run.', highlight=False, soft_wrap=True)
-        return
-    against = Detector.load(model, backend='onnxruntime')
-    frames = scenes(against.card) if data is None else frames_of(data, None, against.card)
-    try:
-        report = verify(Detector.load(model, backend=backend), against, frames)
-    except NothingFound as error:
-        if data is not None:
-            raise
-        console.print(f'Not verified on synthetic scenes: {error} Give frames with --data.',
-                      highlight=False, soft_wrap=True)
-        return
-    if report['passed']:
-        console.print(f'Verified on {report["frames"]} frames: {report["matched"]} of '
-                      f'{report["detections"]} detections in both', highlight=False,
-                      soft_wrap=True)
-        return
-    EngineCache().remove(engine)
-    if engine.exists():  # beside the model, where the user put it
-        raise UserError(f'{failure(report)} Remove {engine}.')
-    raise UserError(failure(report))
+    removed, freed, left = clean(cache, model, everything)
+    say(f'Files removed: {removed}, {freed / 1e6:.1f} MB; left: {left}, in {cache.folder}')

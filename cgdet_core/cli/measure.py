@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, Images, Json, write_report
+from cgdet_core.cli.common import cell, console, Images, Json, say, write_report
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
+from rich.box import SIMPLE
 from rich.progress import Progress, track
 from rich.table import Table
 import typer
@@ -45,18 +46,20 @@ def verify(
     ap_drop: Annotated[float | None, typer.Option(help='What AP may fall by, a fraction.')] = None,
 ) -> None:
     """Compare a model with what it was made of, frame by frame; exit status 1 if they differ."""
-    from cgdet_core.deployment.verify import failure, frames_of, TOLERANCES
+    from cgdet_core.data.sources import read_frames
+    from cgdet_core.deployment.verify import failure, TOLERANCES
     from cgdet_core.deployment.verify import verify as run
     from cgdet_core.detection.predict import open_detector
 
     if backend != 'auto' and model.suffix.lower() != '.onnx':
         raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
     first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
+    card = first.card
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
-    tolerances = replace(TOLERANCES[first.card.precision],
+    tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
-    frames = track(frames_of(data, images, first.card), 'comparing', console=console,
-                   transient=True, total=None)
+    frames = track(read_frames(data, images, card.classes, card.channels), 'comparing',
+                   console=console, transient=True, total=None)
     report = run(first, second, frames, tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)
@@ -86,8 +89,7 @@ def benchmark(
 ) -> None:
     """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
     from cgdet_core.deployment.benchmark import benchmark as run
-    from cgdet_core.deployment.benchmark import Plan
-    from cgdet_core.deployment.benchmark_report import plot, print_report
+    from cgdet_core.deployment.benchmark import Plan, plot
 
     if plot_path is not None:
         _check_plot(plot_path)
@@ -97,7 +99,7 @@ def benchmark(
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task('measuring', total=None)
         report = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
-    print_report(report, console)
+    _show_times(report)
     write_report(report, json_path)
     if plot_path is not None:
         plot(report, plot_path)
@@ -110,7 +112,7 @@ def _check_plot(path: Path) -> None:
     except ModuleNotFoundError:
         raise UserError('--plot needs matplotlib; install it with '
                         '"pip install matplotlib".') from None
-    check_outputs([path], option='--plot')
+    check_outputs([path])
     if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
         raise UserError(f'--plot needs a file that ends in .png, .svg or .pdf, not {path.name}.')
 
@@ -133,24 +135,18 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _show_differences(report: dict[str, Any]) -> None:
-    def cell(value: float | None, digits: int) -> str:
-        return '-' if value is None else f'{value:.{digits}f}'
-
-    console.print(
-        f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
+    say(f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
         f'{report["against_file"]} ({report["against_precision"]}, '
         f'{report["against_backend"]}), {report["frames"]} frames, scores from '
-        f'{report["score_threshold"]:g}', highlight=False, soft_wrap=True)
-    console.print(
-        f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
-        f'missing, {report["extra"]} extra, {report["off"]} off by more than the tolerances',
-        highlight=False, soft_wrap=True)
+        f'{report["score_threshold"]:g}')
+    say(f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
+        f'missing, {report["extra"]} extra, {report["off"]} off by more than the tolerances')
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
     console.print(table)
     if report['AP'] is None:
-        console.print(f'AP was not measured: {report["why_no_AP"]}.', highlight=False)
+        say(f'AP was not measured: {report["why_no_AP"]}.')
     else:
         table = Table('', 'against', 'model', 'drop')
         for name in ('AP', 'AP50'):
@@ -161,3 +157,57 @@ def _show_differences(report: dict[str, Any]) -> None:
         table.add_row(frame['name'], *(str(frame[k]) for k in ('off', 'missing', 'extra')),
                       cell(frame['corner_px'], 3), cell(frame['score'], 4))
     console.print(table)
+
+
+def _show_times(report: dict[str, Any]) -> None:
+    """Print machine, latency and, where there are several batch sizes, throughput."""
+    machine, settings = report['machine'], report['settings']
+    say(f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
+        f'governor {machine["governor"] or "unknown"}, {machine["mhz"]} MHz before and '
+        f'{machine["mhz_after"]} after, load {machine["load"]}, {machine["date"]}, '
+        f'commit {machine["commit"] or "unknown"}; {settings["frames"]} frames in '
+        f'{settings["rounds"]} rounds')
+    if machine['busy']:
+        say(f'The machine was busy at the start (load {machine["load"]} on '
+            f'{machine["cores"]} cores): milliseconds are too high, percentiles too wide.',
+            'yellow')
+    for backend in dict.fromkeys(r['backend'] for r in report['results']):
+        say(backend)
+    table = Table('ms', box=SIMPLE, padding=0, caption=(
+        'pre, infer, post, all (end to end), CPU (of all threads): p50. p95, p99, max: end to '
+        'end, of peers inference alone. MB: resident.'))
+    for column in ('pre', 'infer', 'post', 'all', 'p95', 'p99', 'max', 'CPU', 'all/infer', 'MB'):
+        table.add_column(column, justify='right', no_wrap=True)
+    for result in report['results']:
+        table.add_row(result['label'], *_latency(result))
+    console.print(table)
+    _show_throughput(report)
+
+
+def _latency(result: dict[str, Any]) -> list[str]:
+    ms = result['ms']
+    whole = ms.get('total', ms['infer'])
+    cells = [ms[n]['p50'] if n in ms else None for n in ('pre', 'infer', 'post', 'total')]
+    cells += [whole['p95'], whole['p99'], whole['max'], ms['cpu']['p50'],
+              result.get('total_over_infer'), result['memory_mb']['resident']]
+    return [cell(c, 2 if c is not None and c < 10 else 1) for c in cells]
+
+
+def _show_throughput(report: dict[str, Any]) -> None:
+    """Print images per second by batch size; nothing if only single images were measured."""
+    sizes = [str(s) for s in report['settings']['batches']]
+    if sizes == ['1']:
+        return
+    table = Table('images per second, inference alone', box=SIMPLE, padding=0)
+    for size in sizes:
+        table.add_column(f'batch {size}', justify='right')
+    for result in report['results']:
+        found = result['batches']
+        table.add_row(result['label'], *(
+            f'{found[s]["images_per_s"]:.1f}' if s in found else '-' for s in sizes))
+    console.print(table)
+    for result in report['results']:
+        if result['skipped_batches']:
+            skipped = ', '.join(map(str, result['skipped_batches']))
+            say(f'{result["label"]}: batch {skipped} left out, the file takes at most '
+                f'{result["max_batch"]}.')

@@ -12,36 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Commands that make and use models; `cgdet` itself."""
+"""Commands that make and use models."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli.common import (
+    complain,
     console,
+    counting,
     Data,
     Images,
     Json,
-    needs,
     Overwrite,
+    say,
     show_report,
     Topic,
-    TRAINING_MODULES,
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from rich.console import Console
 from rich.progress import track
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help='Train, evaluate and deploy small thermal object detectors.')
 
-
-@app.command()
-@needs(*TRAINING_MODULES)
 def train(
     recipe: Annotated[Path, typer.Argument(help='Recipe, a YAML file.')],
     overrides: Annotated[list[str] | None, typer.Argument(
@@ -56,14 +50,11 @@ def train(
     try:
         best = run(load_recipe(recipe, overrides), resume)
     except KeyboardInterrupt:
-        Console(stderr=True).print('cgdet: interrupted; go on with --resume.')
+        complain('interrupted; go on with --resume.')
         raise typer.Exit(130) from None
-    rank_zero_only(console.print)(
-        f'The best checkpoint is {best}', highlight=False, soft_wrap=True)
+    rank_zero_only(say)(f'The best checkpoint is {best}')
 
 
-@app.command()
-@needs(*TRAINING_MODULES)
 def ablate(
     grid: Annotated[Path, typer.Argument(help='Grid of variants and seeds, a YAML file.')],
     overrides: Annotated[list[str] | None, typer.Argument(
@@ -79,18 +70,16 @@ def ablate(
 
     ablation = load_ablation(grid, output, overrides)
     try:
-        busy = 0 if only_report else run_ablation(ablation, console)
+        busy = 0 if only_report else run_ablation(ablation, say)
         if busy:
-            console.print(f'{busy} runs are still being trained by other processes')
+            say(f'{busy} runs are still being trained by other processes')
         report(ablation)
     except KeyboardInterrupt:
-        Console(stderr=True).print('cgdet: interrupted; the same command goes on from here.')
+        complain('interrupted; the same command goes on from here.')
         raise typer.Exit(130) from None
-    console.print(f'The tables and figures are in {output}', highlight=False, soft_wrap=True)
+    say(f'The tables and figures are in {output}')
 
 
-@app.command()
-@needs(*TRAINING_MODULES)
 def evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     data: Data, images: Images = None, json_path: Json = None,
@@ -99,21 +88,22 @@ def evaluate(
 ) -> None:
     """Measure COCO average precision on annotated frames."""
     from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.sources import coco_frames
     from cgdet_core.detection.metrics import evaluate as score
-    from cgdet_core.detection.predict import detect_named, open_detector
+    from cgdet_core.detection.predict import detect as detections
+    from cgdet_core.detection.predict import open_detector
     from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
-    from cgdet_core.runtime.imaging.frames import read_frame
     from cgdet_core.runtime.inference.card import card_path, save_card
 
     if update_card:
         if model.suffix.lower() != '.onnx':
             raise UserError('--update-card needs an ONNX file; export the checkpoint first.')
-        check_outputs([card_path(model)], option='place for the model')
+        check_outputs([card_path(model)])
     detector = open_detector(model)
     coco = load_coco(data, images, detector.card.classes, detector.card.channels)
-    found = [detect_named(detector, read_frame(r.path, detector.card.channels), r.path,
-                          EVALUATION_THRESHOLD)
-             for r in track(coco.images, 'evaluating', console=console, transient=True)]
+    frames = track(coco_frames(coco, channels=detector.card.channels), 'evaluating',
+                   len(coco.images), console=console, transient=True)
+    found = [f for _, f in detections(detector, frames, EVALUATION_THRESHOLD)]
     report = {'model': model.name, 'data': data.name, 'backend': detector.session.describe(),
               **score(found, coco)}
     show_report(report, json_path)
@@ -122,14 +112,13 @@ def evaluate(
         save_card(replace(detector.card, accuracy=accuracy), model)
 
 
-@app.command()
 def detect(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     sources: Annotated[list[str], typer.Argument(
         metavar='SOURCE...', help='Pictures, folders, videos or bags.')],
     output: Annotated[Path, typer.Option(help='Folder for the boxes and pictures.')],
     score_threshold: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Least score; the model card's by default.")] = None,
+        min=0, max=1, help="Minimum score; the model card's by default.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Detect objects; write detections.json (COCO) and pictures with boxes."""
@@ -137,13 +126,12 @@ def detect(
 
     check_outputs([output / 'detections.json'], [output / 'pictures'], overwrite)
     detector = open_detector(model)
-    images, boxes = detect_sources(detector, sources, output, score_threshold, console)
-    console.print(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures '
-                  f'in {output / "pictures"}', highlight=False, soft_wrap=True)
+    with counting('detecting') as progress:
+        images, boxes = detect_sources(detector, sources, output, score_threshold, progress)
+    say(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures in '
+        f'{output / "pictures"}')
 
 
-@app.command()
-@needs(*TRAINING_MODULES)
 def export(
     source: Annotated[Path, typer.Argument(
         metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or an FP32 ONNX file of one.')],
@@ -171,13 +159,10 @@ def export(
               else load_frames(calibration, calibration_frames, images, topic))
     with console.status('exporting'):
         card = run(source, output, precision, frames, dynamic_batch)
-    console.print(
-        f'{output}: {card.precision}, {card.parameters / 1e6:.2f} M parameters, '
+    say(f'{output}: {card.precision}, {card.parameters / 1e6:.2f} M parameters, '
         f'{card.gflops:.2f} GFLOPs at {card.input_size[0]}x{card.input_size[1]}, '
-        f'{output.stat().st_size / 1e6:.1f} MB', highlight=False, soft_wrap=True)
+        f'{output.stat().st_size / 1e6:.1f} MB')
     if frames is not None:
         found = card.training['calibration']
-        console.print(
-            f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
-            f'left in FP32: {", ".join(found["left_out"]) or "no layer"}',
-            highlight=False, soft_wrap=True)
+        say(f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
+            f'left in FP32: {", ".join(found["left_out"]) or "no layer"}')

@@ -26,7 +26,7 @@ from cgdet_core.runtime.imaging.frames import is_gray
 import numpy as np
 from numpy.typing import NDArray
 
-GRAY_SAMPLE = 8  # pictures that tell a thermal set from a set of color pictures
+GRAY_SAMPLE = 8  # pictures that distinguish a thermal set from a set of color pictures
 
 
 @dataclass
@@ -65,13 +65,13 @@ def load_coco(
 
     images: the folder that file names are relative to; by default the annotation file's
     folder or that folder's parent. classes: map categories to these names by name and drop
-    the others; by default the file's categories in the order of their ids. channels: 3 gives
+    the others; by default the file's categories in the order of their ids. channels: 3 reads
     the RGB pictures of a thermal set, with its boxes, and leaves out frames without one; a set
     of color pictures stays as it is. UserError says what is wrong: no such file, no COCO, no
     common class, pictures missing.
     """
     path = Path(path)
-    data = read_values(path)
+    data = read_coco(path)
     root = _root(path, images, data['images'])
     names = {c['id']: c['name'] for c in data.get('categories', [])}
     if classes is None:
@@ -89,7 +89,8 @@ def load_coco(
     missing = [r.path for r in records if not r.path.is_file()]
     if missing:
         raise UserError(f'{len(missing)} of the {len(records)} pictures named in {path} are '
-                        f'missing, the first is {missing[0]}; give their folder with --images.')
+                        f'missing, the first is {missing[0]}; name the folder that the file names '
+                        'are relative to.', 'images')
     coco = CocoSet(path, records, classes)
     return _seen_in_rgb(coco) if channels == 3 else coco
 
@@ -123,25 +124,31 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
                    areas=(record.areas * x * y).astype(np.float32))
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """Read a COCO file as it is; UserError for what is none."""
+def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
+    """
+    Read a COCO file as it is; UserError for what is none.
+
+    check: every entry as well; files of other people that break COCO's rules need care instead.
+    """
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
     try:
-        data = json.loads(path.read_text(encoding='utf-8'))
+        data = json.loads(path.read_text(encoding='utf-8-sig'))
     except (ValueError, OSError) as error:
         raise UserError(f'{path} is not a readable JSON file: {error}.') from None
     if not isinstance(data, dict) or not isinstance(data.get('images'), list):
         raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
+    if not check:
+        return data
     if not data['images']:
         raise UserError(f'{path} lists no images.')
-    for section, check in (('images', _is_image), ('categories', _is_category),
-                           ('annotations', _is_annotation)):
+    for section, is_valid in (('images', _is_image), ('categories', _is_category),
+                              ('annotations', _is_annotation)):
         entries = data.setdefault(section, [])
         if not isinstance(entries, list):
             raise UserError(f'{path} is not a COCO annotation file: "{section}" is no list.')
         for number, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not check(entry):
+            if not isinstance(entry, dict) or not is_valid(entry):
                 raise UserError(f'{path}: entry {number} of "{section}" is not valid: '
                                 f'{json.dumps(entry)[:120]}')
     if data['annotations'] and not data['categories']:
@@ -170,7 +177,7 @@ def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) 
     if images is not None:
         if not Path(images).is_dir():
             raise UserError(f'The image folder {images} does not exist.')
-        # `--images thermal/` and file names that repeat `thermal/` are both common.
+        # The folder `thermal` and file names that repeat `thermal/` are both common.
         candidates = [Path(images), Path(images).parent]
     else:
         candidates = [path.parent, path.parent.parent]

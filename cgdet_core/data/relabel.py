@@ -19,7 +19,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cgdet_core.data.coco import read_values
+from cgdet_core.data.coco import read_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 
@@ -35,7 +35,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     if output.absolute().parent != path.absolute().parent:
         raise UserError(f'{output} must lie beside {path.name}: names of pictures are relative.')
     check_outputs([output], overwrite=overwrite)
-    ours, theirs = read_values(path), read_values(labels)
+    ours, theirs = read_coco(path), read_coco(labels)
     by_stem: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for frame in ours['images']:
         by_stem[PurePosixPath(frame['file_name']).stem].append(frame)

@@ -17,7 +17,7 @@
 from collections.abc import Sequence
 import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
@@ -30,16 +30,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Item = TypeVar('Item')
 
-def evenly(items: Sequence[Any], count: int) -> list[Any]:
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """Choose `count` items evenly spaced, or all where there are fewer."""
     if len(items) <= count:
         return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def draw_record(record: ImageRecord, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Give (H, 2W, 3) BGR: thermal and RGB with the same boxes; ignore regions thin and white."""
+    """Return (H, 2W, 3) BGR: thermal and RGB with the same boxes, ignore regions in thin white."""
     raw = read_thermal(record.path)
     gray = (normalize(raw, Normalization('plateau')) * 255).astype(np.uint8)
     views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), _rgb_view(record, gray.shape)]

@@ -15,29 +15,35 @@
 """Time models and peers on this machine, interleaved: `cgdet benchmark`."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-import multiprocessing
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from io import BytesIO
 from pathlib import Path
-import signal
 from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
 
-from cgdet_core.deployment.contestants import all_cores, Contestant, Seconds, serve
-from cgdet_core.deployment.yardstick import GFLOPS, write_yardstick
+from cgdet_core.deployment.contestants import (
+    all_cores,
+    ask,
+    Contestant,
+    GFLOPS,
+    Seconds,
+    write_yardstick,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.machine import clock, describe_machine
+from cgdet_core.processes import FreshProcess
 from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.inference.card import load_card
 import numpy as np
 from numpy.typing import NDArray
 
 REST = 0.1  # seconds between turns, in which the last one's waiting threads go to sleep
-LEAST_CALLS = 3  # of a batch size in a round
+MINIMUM_CALLS = 3  # of a batch size in a round
+COLORS = {'pre': '#56b4e9', 'infer': '#0072b2', 'post': '#e69f00'}
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,47 +90,18 @@ class Seat:
     """Hold a contestant's process and what it has measured so far."""
 
     contestant: Contestant
-    process: BaseProcess
-    pipe: Connection
-    facts: Report = field(default_factory=dict)
-    memory: Report = field(default_factory=dict)
+    process: FreshProcess
+    facts: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
     frames: list[Seconds] = field(default_factory=list)
     batches: dict[int, list[Seconds]] = field(default_factory=dict)
 
     def ask(self, method: str, *arguments: int) -> Any:
-        """Let the process call a method and return what it returns."""
-        try:
-            self.pipe.send((method, arguments))
-        except OSError:
-            pass  # it has ended; what it said before is still in the pipe
-        return self.answer()
-
-    def answer(self) -> Any:
-        """Wait for the process; UserError if it failed or died."""
-        try:
-            good, value = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join(10)
-            raise UserError(f'The process that measured {self.contestant.path} has ended '
-                            f'(exit status {self.process.exitcode}).') from None
-        if not good:
-            raise UserError(value)
-        return value
-
-    def close(self) -> None:
-        """End the process."""
-        try:
-            self.pipe.send(None)
-        except OSError:
-            pass
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.pipe.close()
+        """Let the process call a method of its runner and return what that returns."""
+        return self.process.call(ask, self.contestant, method, *arguments)
 
 
-def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> Report:
+def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """
     Measure all contestants in turns, the order alternated from round to round.
 
@@ -134,45 +111,18 @@ def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) ->
     """
     machine = describe_machine()
     seats: list[Seat] = []
-    try:
-        with TemporaryDirectory() as folder:
-            for contestant in plan.contestants(Path(folder)):
-                seats.append(_start(contestant))
+    with ExitStack() as processes, TemporaryDirectory() as folder:
+        for contestant in plan.contestants(Path(folder)):
+            process = processes.enter_context(FreshProcess(f'measured {contestant.path}'))
+            seats.append(Seat(contestant, process))
+            seats[-1].facts = seats[-1].ask('describe')
         _play(seats, plan, progress)
-    except KeyboardInterrupt:
-        for seat in seats:  # in the middle of a turn
-            seat.process.kill()
-        raise
-    finally:
-        for seat in seats:
-            seat.close()
     machine['mhz_after'] = clock()
     return {'machine': machine,
             'settings': {'frames': plan.frames_a_round * plan.rounds, 'rounds': plan.rounds,
                          'threads': seats[0].contestant.threads, 'batches': list(plan.batches)},
             'results': [{'label': name, **_result(seat, plan)}
                         for name, seat in zip(_labels(seats), seats)]}
-
-
-def _start(contestant: Contestant) -> Seat:
-    context = multiprocessing.get_context('spawn')
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(contestant, theirs), daemon=True)
-    # Ctrl-C reaches every process of the terminal; theirs is ended by this one.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    theirs.close()
-    seat = Seat(contestant, process, ours)
-    try:
-        seat.facts = seat.answer()
-    except BaseException:
-        process.kill()
-        seat.close()
-        raise
-    return seat
 
 
 def _play(
@@ -188,7 +138,7 @@ def _play(
                 seat.memory = seat.ask('memory')
             for size in plan.batches:
                 if size <= seat.facts['max_batch']:
-                    calls = max(LEAST_CALLS, count // size)
+                    calls = max(MINIMUM_CALLS, count // size)
                     seat.batches.setdefault(size, []).append(seat.ask('batches', size, calls))
             done += 1
             if progress:
@@ -196,7 +146,7 @@ def _play(
 
 
 def _labels(seats: list[Seat]) -> list[str]:
-    """Name each contestant by its file, and by what else it takes to tell it apart."""
+    """Name each contestant by its file, and by what else distinguishes it."""
     several = len({s.contestant.backend for s in seats if not s.contestant.peer}) > 1
     stems = [s.contestant.path.stem for s in seats]
     labels = []
@@ -211,7 +161,7 @@ def _labels(seats: list[Seat]) -> list[str]:
     return labels
 
 
-def _result(seat: Seat, plan: Plan) -> Report:
+def _result(seat: Seat, plan: Plan) -> dict[str, Any]:
     times = _joined(seat.frames)
     result = {
         'file': seat.contestant.path.name, 'peer': seat.contestant.peer, **seat.facts,
@@ -240,3 +190,43 @@ def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
 
 def _joined(parts: list[Seconds]) -> Seconds:
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Draw latency as bars and, with several batch sizes, throughput as lines (PNG, SVG, PDF)."""
+    from matplotlib.figure import Figure
+
+    results = report['results']
+    lines = any(len(r['batches']) > 1 for r in results)
+    figure = Figure(figsize=(12 if lines else 7, 1.6 + 0.6 * len(results)), dpi=120,
+                    layout='constrained')
+    axes = figure.subplots(1, 2 if lines else 1, squeeze=False)[0]
+    names = [r['label'] for r in results]
+    for row, result in enumerate(results):
+        left = 0.0
+        for part, color in COLORS.items():
+            if part in result['ms']:
+                width = result['ms'][part]['p50']
+                axes[0].barh(row, width, left=left, color=color, label=part)
+                left += width
+        whole = result['ms'].get('total', result['ms']['infer'])
+        axes[0].plot([whole['p50'], whole['p95']], [row, row], color='black', marker='|',
+                     label='p50 to p95')
+    axes[0].set_yticks(range(len(results)), names)
+    axes[0].invert_yaxis()
+    axes[0].set_xlabel('milliseconds per frame')
+    handles = dict(zip(*axes[0].get_legend_handles_labels()[::-1]))
+    axes[0].legend(handles.values(), handles.keys(), fontsize='small')
+    if lines:
+        for result, name in zip(results, names):
+            found = result['batches']
+            axes[1].plot([int(s) for s in found], [b['images_per_s'] for b in found.values()],
+                         marker='o', label=name)
+        axes[1].set(xlabel='images a call', ylabel='images per second, inference', ylim=(0, None))
+        axes[1].legend(fontsize='small')
+    machine = report['machine']
+    figure.suptitle(f'{machine["cpu"]}, {report["settings"]["threads"]} threads, '
+                    f'{machine["date"][:10]}', fontsize='medium')
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:])
+    write_atomically(path, content.getvalue())

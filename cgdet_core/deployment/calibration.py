@@ -20,12 +20,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import image_connections, open_bag, read_frames
-from cgdet_core.data.coco import load_coco
+from cgdet_core.data.bags.io import image_connections, open_bag
+from cgdet_core.data.show import evenly
+from cgdet_core.data.sources import bag_frames, read_frames
 from cgdet_core.deployment.int8 import LEVELS
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
-from cgdet_core.runtime.imaging.frames import read_thermal
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
@@ -54,30 +54,25 @@ def load_frames(
     """
     path = Path(path)
     if path.suffix.lower() == '.json':
-        records = load_coco(path, images).images
-        frames = [read_thermal(records[i].path) for i in _spread(len(records), count)]
+        frames = [f.pixels for f in evenly(list(read_frames(path, images)), count)]
     else:
         with open_bag(path) as reader:
             total = sum(c.msgcount for c in image_connections(reader, path, topic))
-        chosen = set(_spread(total, count))
-        frames = [f.frame.copy() for i, f in enumerate(read_frames(path, topic)) if i in chosen]
+        chosen = set(evenly(range(total), count))
+        frames = [f.pixels.copy() for i, f in enumerate(bag_frames(path, topic)) if i in chosen]
     if not frames:
         raise UserError(f'{path} holds no frame to calibrate with.')
     return CalibrationFrames(path.name, frames)
-
-
-def _spread(total: int, count: int) -> list[int]:
-    return sorted({int(i) for i in np.linspace(0, total - 1, min(total, count))})
 
 
 def network_inputs(
     detector: Detector, calibration: CalibrationFrames, maximum: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Return frames as the network sees them, (1, 1, H, W): all, or some spread over them."""
-    total = len(calibration.frames)
-    for i in _spread(total, total if maximum is None else maximum):
+    frames = calibration.frames
+    for frame in frames if maximum is None else evenly(frames, maximum):
         try:
-            detector.preprocess(calibration.frames[i])
+            detector.preprocess(frame)
         except ValueError as error:
             raise UserError(f'A frame of {calibration.source} cannot be used: {error}.') from None
         yield detector.input

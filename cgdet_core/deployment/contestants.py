@@ -21,7 +21,7 @@ caches of an allocator) is no other's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import cache
 import os
 from pathlib import Path
 from time import perf_counter, process_time
@@ -41,6 +41,9 @@ from numpy.typing import NDArray
 
 SCENES = 8  # frames that are shown in turn
 WARM = 3  # calls before each turn, as the others' turns have emptied the caches
+# The yardstick, a stack of plain 3x3 convolutions: what milliseconds per GFLOP can be.
+LAYERS, CHANNELS, SIZE = 4, 64, (128, 160)
+GFLOPS = 2e-9 * LAYERS * CHANNELS ** 2 * 9 * SIZE[0] * SIZE[1]
 Seconds = dict[str, NDArray[np.float64]]  # per call
 
 
@@ -62,22 +65,33 @@ class Contestant:
     gflops: float | None = None
 
 
-class ModelRunner:
+class _Runner:
+    """Remember the memory before a model is opened, and its facts."""
+
+    def __init__(self) -> None:
+        forget_peak()
+        self._before = memory()['resident']
+        self._facts: dict[str, Any] = {}
+
+    def describe(self) -> dict[str, Any]:
+        return self._facts
+
+    def memory(self) -> dict[str, float | None]:
+        return {'before': self._before, **memory()}
+
+
+class ModelRunner(_Runner):
     """Measure one of our models with all that a frame needs."""
 
     def __init__(self, contestant: Contestant) -> None:
-        if contestant.size is None:
-            size = load_card(contestant.path, DetectionCard).input_size
-        else:
-            size = contestant.size
+        size = contestant.size or load_card(contestant.path, DetectionCard).input_size
         self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
-        forget_peak()
-        self._before = memory()['resident']
+        super().__init__()
         self._detector = Detector.load(
             contestant.path, contestant.threads, contestant.backend)
         card = self._detector.card
         self.max_batch = self._detector.session.max_batch
-        self.facts = {
+        self._facts = {
             'name': card.name, 'precision': card.precision, 'source': list(size),
             'backend': self._detector.session.describe(), 'input': list(card.input_size),
             'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
@@ -101,16 +115,12 @@ class ModelRunner:
         return _time(lambda: detector.session.run(
             {'images': images}, {'boxes': boxes, 'scores': scores}), count)
 
-    def memory(self) -> dict[str, float | None]:
-        return {'before': self._before, **memory()}
 
-
-class PeerRunner:
+class PeerRunner(_Runner):
     """Measure any ONNX file: random input of its own shapes and types, bare inference."""
 
     def __init__(self, contestant: Contestant) -> None:
-        forget_peak()
-        self._before = memory()['resident']
+        super().__init__()
         path = contestant.path
         if not path.is_file():
             raise UserError(f'The peer {path} does not exist.')
@@ -124,7 +134,7 @@ class PeerRunner:
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
         self.max_batch = 1 if closed else OPEN_BATCH
         feed = self._feed(1)
-        self.facts = {
+        self._facts = {
             'name': path.stem, 'precision': None, 'max_batch': self.max_batch,
             'gflops': contestant.gflops,
             'backend': describe_session(self._session),
@@ -136,9 +146,6 @@ class PeerRunner:
     def batches(self, size: int, count: int) -> Seconds:
         feed = self._feed(size)
         return _time(lambda: self._session.run(None, feed), count)
-
-    def memory(self) -> dict[str, float | None]:
-        return {'before': self._before, **memory()}
 
     def _feed(self, batch: int) -> dict[str, NDArray[Any]]:
         rng = np.random.default_rng(0)
@@ -165,23 +172,21 @@ class PeerRunner:
                         'a fixed shape.')
 
 
-def serve(contestant: Contestant, pipe: Connection) -> None:
-    """Answer (method, arguments) from the pipe until None comes; errors are sent as words."""
+@cache
+def _runner(contestant: Contestant) -> ModelRunner | PeerRunner:
     cv2.setNumThreads(contestant.threads)
+    return (PeerRunner if contestant.peer else ModelRunner)(contestant)
+
+
+def ask(contestant: Contestant, method: str, *arguments: int) -> Any:
+    """Call a method of a contestant's runner, which the process opens first; UserError if not."""
     try:
-        runner: ModelRunner | PeerRunner = (
-            PeerRunner if contestant.peer else ModelRunner)(contestant)
-        pipe.send((True, runner.facts))
-        while (request := pipe.recv()) is not None:
-            method, arguments = request
-            pipe.send((True, getattr(runner, method)(*arguments)))
-    except UserError as error:
-        pipe.send((False, str(error)))
-    except EOFError:  # the parent has gone
-        pass
+        return getattr(_runner(contestant), method)(*arguments)
+    except UserError:
+        raise
     except Exception as error:  # whatever a backend or a strange peer raises
         text = (str(error) or type(error).__name__).splitlines()[0]
-        pipe.send((False, f'{contestant.path.name} cannot be measured: {text}'))
+        raise UserError(f'{contestant.path.name} cannot be measured: {text}') from None
 
 
 def all_cores() -> int:
@@ -196,3 +201,28 @@ def _time(call: Callable[[], object], count: int) -> Seconds:
         call()
         rows.append((perf_counter() - start, process_time() - cpu))
     return dict(zip(('infer', 'cpu'), np.array(rows[WARM:]).T))
+
+
+def write_yardstick(path: Path) -> Path:
+    """Write the yardstick: an ONNX of 3x3 convolutions with ReLU, of GFLOPS."""
+    try:
+        import onnx
+        from onnx import helper, numpy_helper
+    except ModuleNotFoundError:
+        raise UserError('The yardstick needs the module onnx; install it with '
+                        '"pip install onnx".') from None
+    rng = np.random.default_rng(0)
+    shape = [1, CHANNELS, *SIZE]
+    nodes, weights, name = [], [], 'x0'
+    for i in range(LAYERS):
+        kernel = rng.normal(0, 0.04, (CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f'w{i}'))
+        nodes.append(helper.make_node('Conv', [name, f'w{i}'], [f'c{i}'], pads=[1, 1, 1, 1]))
+        name = f'x{i + 1}'
+        nodes.append(helper.make_node('Relu', [f'c{i}'], [name]))
+    graph = helper.make_graph(
+        nodes, 'plain', [helper.make_tensor_value_info('x0', onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)],
+                                ir_version=9), path)
+    return path

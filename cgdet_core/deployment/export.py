@@ -80,14 +80,16 @@ def check_request(
     if precision not in PRECISIONS:
         raise UserError(f'The precision {precision!r} is not one of {", ".join(PRECISIONS)}.')
     if (precision == 'int8') != calibrated:
-        raise UserError('int8 needs real thermal frames, a COCO file or a bag: '
-                        '--calibration train.json.' if not calibrated else
-                        f'Calibration frames are for int8 and of no use to {precision}.')
+        raise UserError('int8 needs real thermal frames to calibrate with, a COCO file or a bag.'
+                        if not calibrated else
+                        f'Calibration frames are for int8 and of no use to {precision}.',
+                        'calibration')
     if source.suffix.lower() == '.onnx':
         if source.resolve() == output.resolve():
             raise UserError(f'The output {output} is the source itself; choose another name.')
         if dynamic_batch:
-            raise UserError('An ONNX file keeps its batch; --dynamic-batch needs the checkpoint.')
+            raise UserError('An ONNX file keeps its batch; an open one needs the checkpoint.',
+                            'dynamic_batch')
 
 
 def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
@@ -95,7 +97,7 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
         card = load_card(source, DetectionCard)
         if card.precision != 'fp32':
             raise UserError(f'{source} is in {card.precision} already; '
-                            'use the checkpoint or the FP32 file.')
+                            'export the checkpoint or the FP32 file.')
         shutil.copyfile(source, path)
         return card
     student, card = load_student(source)

@@ -15,29 +15,26 @@
 """Two models on the same frames: how far their detections lie apart, and their AP."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import tee
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-from cgdet_core.data.coco import ImageRecord, load_coco
+from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.sources import Frame
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.detection.analysis import overlaps
-from cgdet_core.detection.predict import detect_named, source_frames
+from cgdet_core.detection.predict import detect
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import read_frame
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from cgdet_core.detection.metrics import CocoMetric
-
 IOU = 0.5  # from which on two boxes of a class show the same object
 WORST = 10  # frames that the report names
-Report = dict[str, Any]
-Frame = tuple[str, NDArray[Any], ImageRecord | None]  # name, raw pixels, truth if there is any
 
 
 class NothingFound(UserError):
@@ -111,40 +108,10 @@ class Difference:
         return self.off(tolerances), max(worst)
 
 
-@dataclass
-class _Precision:
-    """Collect both models' detections for AP, where frames have truth and torch is there."""
-
-    classes: tuple[str, ...]
-    metrics: 'list[CocoMetric]' = field(default_factory=list)
-    why_not: str = 'the frames have no annotations'
-    objects: int = 0
-
-    def update(self, found: tuple[Detections, Detections], truth: ImageRecord) -> None:
-        if not self.metrics:
-            try:
-                from cgdet_core.detection.metrics import CocoMetric
-            except ModuleNotFoundError as error:
-                self.why_not = f'the module {error.name} is missing'
-                return
-            self.metrics = [CocoMetric(self.classes) for _ in found]
-        self.objects += int((truth.crowd == 0).sum())
-        for metric, detections in zip(self.metrics, found):
-            metric.update(detections, truth)
-
-    def compute(self) -> Report:
-        """Return AP and AP50 of both and the drop, or why there is none."""
-        if not self.metrics or not self.objects:
-            return {'AP': None, 'AP50': None, 'why_no_AP': self.why_not}
-        first, second = (metric.compute() for metric in self.metrics)
-        return {name: {'against': first[name], 'model': second[name],
-                       'drop': first[name] - second[name]} for name in ('AP', 'AP50')}
-
-
 def verify(
     model: Detector, against: Detector, frames: Iterable[Frame],
     tolerances: Tolerances | None = None, score_threshold: float | None = None,
-) -> Report:
+) -> dict[str, Any]:
     """
     Compare the detections of a model with those of the one it was made of.
 
@@ -156,26 +123,25 @@ def verify(
     """
     tolerances = tolerances or TOLERANCES[model.card.precision]
     threshold = check_pair(model.card, against.card, score_threshold)
-    precision = _Precision(model.card.classes)
-    differences = []
-    for name, frame, truth in frames:
-        found = (detect_named(against, frame, name, EVALUATION_THRESHOLD),
-                 detect_named(model, frame, name, EVALUATION_THRESHOLD))
-        differences.append(difference(name, *found, threshold))
-        if truth is not None:
-            precision.update(found, truth)
+    differences, scored = [], []
+    both = zip(*(detect(detector, shown, EVALUATION_THRESHOLD)
+                 for detector, shown in zip((against, model), tee(frames))))
+    for (frame, first), (_, second) in both:
+        differences.append(difference(frame.name, first, second, threshold))
+        if frame.truth is not None:
+            scored.append((first, second, frame.truth))
     if not differences:
         raise UserError('There are no frames to compare the models on.')
-    report: Report = {
+    report: dict[str, Any] = {
         'model': model.card.name, 'precision': model.card.precision,
         'backend': model.session.describe(), 'against': against.card.name,
         'against_precision': against.card.precision,
         'against_backend': against.session.describe(), 'frames': len(differences),
         'score_threshold': threshold, 'tolerances': asdict(tolerances),
-        **_summary(differences, tolerances), **precision.compute()}
+        **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
         raise NothingFound(f'Neither model is sure ({threshold:g}) of anything in the '
-                           f'{len(differences)} frames; give frames with objects or a lower '
+                           f'{len(differences)} frames; choose frames with objects or a lower '
                            'score threshold.')
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']
@@ -196,7 +162,7 @@ def check_pair(
     if model.score_threshold != against.score_threshold:
         raise UserError(
             f"The cards' score thresholds differ, {model.score_threshold:g} and "
-            f'{against.score_threshold:g}; give one with --score-threshold.')
+            f'{against.score_threshold:g}; choose one.', 'score_threshold')
     return model.score_threshold
 
 
@@ -234,31 +200,20 @@ def match(first: Detections, second: Detections, threshold: float) -> Pairs:
                  int((free[0] & sure[0]).sum()), int((free[1] & sure[1]).sum()))
 
 
-def frames_of(data: Path, images: Path | None, card: DetectionCard) -> Iterator[Frame]:
-    """Read the frames of a COCO file, with its truth, or of a folder, a bag or a video."""
-    if data.suffix.lower() == '.json':
-        coco = load_coco(data, images, card.classes, card.channels)
-        for record in coco.images:
-            yield record.path.name, read_frame(record.path, card.channels), record
-    else:
-        for name, frame in source_frames(data):
-            yield name, frame, None
-
-
 def scenes(card: DetectionCard, count: int = 16) -> Iterator[Frame]:
     """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
     for i in range(count):
         kelvin, _, _ = Scene.random(i, *card.input_size).render()
-        yield f'synthetic scene {i}', to_counts(kelvin), None
+        yield Frame(f'synthetic scene {i}', partial(to_counts, kelvin))
 
 
-def failure(report: Report) -> str:
+def failure(report: dict[str, Any]) -> str:
     """Say in one sentence why a model did not pass."""
     return (f'{report["model"]} ({report["precision"]}) is not equal enough to '
             f'{report["against"]}: {"; ".join(report["failures"])}.')
 
 
-def _summary(differences: list[Difference], tolerances: Tolerances) -> Report:
+def _summary(differences: list[Difference], tolerances: Tolerances) -> dict[str, Any]:
     missing, extra = sum(d.missing for d in differences), sum(d.extra for d in differences)
     matched = sum(len(d.score) for d in differences)
     total = matched + missing + extra
@@ -276,6 +231,25 @@ def _summary(differences: list[Difference], tolerances: Tolerances) -> Report:
              'score': float(d.score.max(initial=0.0))} for d in worst]}
 
 
+def _precision(
+    scored: list[tuple[Detections, Detections, ImageRecord]], classes: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return AP and AP50 of both and the drop, or why there is none."""
+    why = 'the frames have no annotations'
+    if any((truth.crowd == 0).any() for _, _, truth in scored):
+        try:
+            from cgdet_core.detection.metrics import evaluate
+        except ModuleNotFoundError as error:
+            why = f'the module {error.name} is missing'
+        else:
+            coco = CocoSet(Path(), [truth for _, _, truth in scored], classes)
+            first = evaluate([found for found, _, _ in scored], coco)
+            second = evaluate([found for _, found, _ in scored], coco)
+            return {name: {'against': first[name], 'model': second[name],
+                           'drop': first[name] - second[name]} for name in ('AP', 'AP50')}
+    return {'AP': None, 'AP50': None, 'why_no_AP': why}
+
+
 def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:
     values = np.concatenate(parts)
     if not len(values):
@@ -284,7 +258,7 @@ def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:
     return {'p50': float(p50), 'p99': float(p99), 'max': float(most)}
 
 
-def _failures(report: Report, tolerances: Tolerances) -> list[str]:
+def _failures(report: dict[str, Any], tolerances: Tolerances) -> list[str]:
     failures = []
     if report['off_share'] > tolerances.off:
         failures.append(

@@ -14,15 +14,15 @@
 
 """Detect in the annotated frames of bags; needs no torch but for checkpoints."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 import functools
 import glob
 import os
 from pathlib import Path
 
-from cgdet_core.data.bags.io import read_frames
-from cgdet_core.detection.predict import detect_named, open_detector
+from cgdet_core.data.sources import bag_frames, Frame
+from cgdet_core.detection.predict import detect, open_detector
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
@@ -56,7 +56,7 @@ def find_bags(sources: Sequence[str]) -> list[Path]:
     Find bags by paths, folders that hold bags at any depth, and shell patterns.
 
     Every bag comes once, in the order of the sources, then of names. A source without any bag
-    is given as it is: opening it says what is wrong.
+    is returned as it is: opening it says what is wrong.
     """
     found: dict[str, Path] = {}
     for source in sources:
@@ -86,17 +86,21 @@ def detect_bag(
 ) -> BagDetections:
     """Detect in a bag's annotated frames, each once; what goes wrong is the bag's error."""
     result = BagDetections([])
-    left = set(job.stamps)
-    try:
-        for frame in read_frames(job.bag, job.topic):
+
+    def annotated() -> Iterator[Frame]:
+        left = set(job.stamps)
+        for frame in bag_frames(job.bag, job.topic):
             if frame.stamp_ns in left:
                 left.remove(frame.stamp_ns)
-                name = f'{job.bag} at {frame.stamp_ns} ns'
-                result.found.append((frame.stamp_ns, detect_named(
-                    detector, frame.frame, name, EVALUATION_THRESHOLD)))
-                progress(1)
+                yield frame
             elif frame.stamp_ns not in job.stamps:
                 result.unknown += 1
+
+    try:
+        for frame, found in detect(detector, annotated(), EVALUATION_THRESHOLD):
+            assert frame.stamp_ns is not None
+            result.found.append((frame.stamp_ns, found))
+            progress(1)
     except Exception as error:  # of storages and backends; the other bags' results must not go
         return _failed(job, error)
     if not result.found:
@@ -108,14 +112,6 @@ def _failed(job: Job, error: Exception) -> BagDetections:
     reason = ' '.join(str(error).split()).rstrip('.')
     return BagDetections([], error=str(error) if isinstance(error, UserError) else (
         f'{job.bag}: {type(error).__name__}: {reason}.'))
-
-
-def detect_here(
-    detector: Detector, jobs: Iterable[tuple[int, Job]], progress: Callable[[int], None],
-) -> Iterator[tuple[int, BagDetections]]:
-    """Detect in one bag after the other; gives (number, result)."""
-    for number, job in jobs:
-        yield number, detect_bag(detector, job, progress)
 
 
 @functools.lru_cache(maxsize=1)

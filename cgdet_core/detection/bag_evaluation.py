@@ -17,21 +17,23 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+import shutil
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, read_frames, truth_by_stamp
+from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.analysis import match
-from cgdet_core.detection.bag_detection import BagDetections, detect_here, Job
-from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
+from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job
+from cgdet_core.detection.curves import APART, choose, draw_curves, save_figure, write_caption
+from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.errors import UserError
-from cgdet_core.experiments.figures import draw_curves, save_figure
-from cgdet_core.experiments.pictures import APART, choose, write_caption
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.files import write_json
 from cgdet_core.runtime.imaging.drawing import save_png, TRUTH_COLOR
 import cv2
 import numpy as np
@@ -103,7 +105,7 @@ def detect_bags(
     Detect in all bags and keep results and errors in them.
 
     workers: processes, None for as many as cores; Ray is not needed for one of them or for one
-    bag. What is found depends on neither. `failed` hears of each bag's error at once.
+    bag. What is found depends on neither. `failed` is called with each bag's error at once.
     """
     for bag in bags:
         if bag.error:
@@ -128,7 +130,7 @@ def detect_bags(
             if address is not None:
                 raise
             failed(f'{error} The bags are evaluated one after the other.')
-    keep(detect_here(detector, jobs, progress))
+    keep((number, detect_bag(detector, job, progress)) for number, job in jobs)
 
 
 def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Report:
@@ -149,6 +151,19 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
             'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
 
 
+def write_results(
+    bags: Sequence[Bag], report: Report, card: DetectionCard, topic: str | None, output: Path,
+) -> None:
+    """Write report.json, pr_curve.png and worst/, and add the worst frames to the report."""
+    report['score_threshold'] = card.score_threshold
+    # At once: the pictures take their time and may fail.
+    write_json(output / 'report.json', report)
+    shutil.rmtree(output / 'worst', ignore_errors=True)
+    write_curves(bags, report, card.classes, output / 'pr_curve.png')
+    report['worst_frames'] = write_worst(bags, card, topic, output / 'worst')
+    write_json(output / 'report.json', report)
+
+
 def write_curves(
     bags: Sequence[Bag], report: Report, classes: tuple[str, ...], path: Path,
 ) -> Path:
@@ -157,7 +172,9 @@ def write_curves(
     names = hardest(report['bags'], CURVES)
     shown = [b for b in good if b.name in names]
     groups = [('all', good)] + ([(b.name, [b]) for b in shown] if len(good) > 1 else [])
-    results = [{'variant': name, 'curves': _curves(group, classes)} for name, group in groups]
+    results = [{'variant': name, 'curves': curves(
+        [d for b in group for d in b.detections], [r for b in group for r in b.records], classes)}
+        for name, group in groups]
     return save_figure(draw_curves(results, [name for name, _ in groups], classes), path)
 
 
@@ -165,14 +182,6 @@ def hardest(parts: Sequence[Report], count: int) -> list[str]:
     """Return the names of the bags of the lowest AP50, which those without objects do not have."""
     scored = [part for part in parts if part['AP50'] is not None]
     return [part['bag'] for part in sorted(scored, key=lambda part: part['AP50'])[:count]]
-
-
-def _curves(bags: Sequence[Bag], classes: tuple[str, ...]) -> dict[str, list[float] | None]:
-    metric = CocoMetric(classes)
-    for bag in bags:
-        for found, record in zip(bag.detections, bag.records):
-            metric.update(found, record)
-    return metric.curves()
 
 
 def judge(found: Detections, truth: ImageRecord) -> Outcome:
@@ -220,11 +229,11 @@ def write_worst(
     for bag in bags:
         mine = {stamp: (rank, sure, outcome) for rank, (owner, stamp, sure, outcome)
                 in enumerate(chosen) if owner is bag}
-        for frame in read_frames(bag.path, topic) if mine else ():
+        for frame in bag_frames(bag.path, topic) if mine else ():
             if frame.stamp_ns in mine:
                 rank, sure, outcome = mine.pop(frame.stamp_ns)  # the first of repeated stamps
                 save_png(folder / listed[rank]['picture'], _picture(
-                    frame.frame, sure, bag.truth[frame.stamp_ns], outcome, card,
+                    frame.pixels, sure, bag.truth[frame.stamp_ns], outcome, card,
                     f'{bag.name} {frame.stamp_ns}'))
     return listed
 

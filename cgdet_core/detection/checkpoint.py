@@ -74,10 +74,3 @@ def detector_of(student: Student, card: DetectionCard) -> Detector:
     """Wrap a student, thermal or RGB, for evaluation."""
     return Detector(card, TorchSession(
         DeployedStudent(student, card.input_size, card.top_k), card))
-
-
-def open_model(path: str | Path) -> Detector:
-    """Open a checkpoint or an ONNX file as a detector."""
-    if Path(path).suffix.lower() == '.onnx':
-        return Detector.load(path)
-    return detector_of(*load_student(path))

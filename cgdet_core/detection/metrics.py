@@ -58,7 +58,7 @@ class CocoMetric:
         return {**overall, 'per_class': per_class}
 
     def curves(self) -> dict[str, list[float] | None]:
-        """Give each class's precision at recall 0, 0.01 .. 1, IoU 0.5; None without objects."""
+        """Return each class's precision at recall 0, 0.01 .. 1, IoU 0.5; None without objects."""
         found: dict[str, list[float] | None] = dict.fromkeys(self.classes)
         result, precision = self._result()
         for i, label in enumerate(result['classes'].reshape(-1).tolist()):
@@ -75,33 +75,40 @@ class CocoMetric:
         return result, result['precision'][:, :, :, 0, -1]
 
 
+def curves(
+    detections: list[Detections], records: list[ImageRecord], classes: tuple[str, ...],
+) -> dict[str, list[float] | None]:
+    """Return each class's precision at recall 0, 0.01 .. 1, IoU 0.5; None without objects."""
+    return _metric(detections, records, classes).curves()
+
+
 def evaluate(detections: list[Detections], coco: CocoSet) -> Report:
     """
     Score detections, one entry a frame in the order of the set.
 
     Adds per_time_of_day.<name>.{AP, AP50, images} where the set says the time of day.
     """
-    report = _score(detections, coco.images, coco.classes)
+    report = _metric(detections, coco.images, coco.classes).compute()
     report['images'] = len(coco.images)
     times = sorted({r.time_of_day for r in coco.images})
     if len(times) > 1:
         report['per_time_of_day'] = {}
         for time in times:
             chosen = [i for i, r in enumerate(coco.images) if r.time_of_day == time]
-            part = _score([detections[i] for i in chosen], [coco.images[i] for i in chosen],
-                          coco.classes)
+            part = _metric([detections[i] for i in chosen], [coco.images[i] for i in chosen],
+                           coco.classes).compute()
             report['per_time_of_day'][time] = {
                 'AP': part['AP'], 'AP50': part['AP50'], 'images': len(chosen)}
     return report
 
 
-def _score(
+def _metric(
     detections: list[Detections], records: list[ImageRecord], classes: tuple[str, ...],
-) -> Report:
+) -> CocoMetric:
     metric = CocoMetric(classes)
     for found, record in zip(detections, records, strict=True):
         metric.update(found, record)
-    return metric.compute()
+    return metric
 
 
 def _mean(precision: torch.Tensor) -> float | None:

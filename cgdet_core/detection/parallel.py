@@ -50,7 +50,7 @@ def import_ray() -> Any:
         import ray
     except ModuleNotFoundError:
         raise UserError('Several workers need Ray; install it with "pip install .[parallel]", '
-                        'or evaluate with --workers 1.') from None
+                        'or evaluate with one worker.', 'workers') from None
     return ray
 
 
@@ -59,7 +59,7 @@ def detect_in_parallel(
     progress: Callable[[int], None],
 ) -> Iterator[tuple[int, BagDetections]]:
     """
-    Detect in bags by at most `workers` processes; gives (number, result) as they are done.
+    Detect in bags by at most `workers` processes; yield (number, result) as they are done.
 
     workers: 0 for as many as there are cores. address: of a cluster, on whose machines model and
     bags have the same paths and this package is installed; by default Ray starts here and ends

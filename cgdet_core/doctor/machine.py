@@ -12,13 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check Python's modules, the GPU and what can run a model on it."""
+"""Check a machine: Python's modules, the GPU, what runs a model on it, and ROS where it is."""
 
+from collections.abc import Iterator
+import importlib.util
+import json
 from pathlib import Path
 import subprocess
 import sys
+import tempfile
 
 from cgdet_core.doctor import Check
+from cgdet_core.processes import program
 
 PROBE_TIMEOUT_S = 60.0
 # Processes of their own: a module built for another numpy may abort, or print pages.
@@ -27,6 +32,52 @@ OPENCV = ('import numpy, cv2; cv2.resize(numpy.zeros((4, 4), numpy.uint16), (2, 
 ONNXRUNTIME = ('import onnxruntime as o; print(o.__version__, "with", ", ".join('
                'p.removesuffix("ExecutionProvider") for p in o.get_available_providers()))')
 NVIDIA = ('/proc/driver/nvidia/version', '/etc/nv_tegra_release', '/dev/nvidiactl')
+
+
+def checks(model: Path | None, seconds: float) -> Iterator[Check]:
+    """
+    Check versions, GPU, model and, where ROS is there, transport and graph.
+
+    model: the shipped one by default, which ROS finds. seconds: to send and listen for.
+    """
+    sound = True
+    for check in versions():
+        sound &= check.level != 'FAIL'
+        yield check
+    if sound:
+        yield from accelerators()
+        if model is not None:
+            from cgdet_core.doctor.model import model_checks
+
+            yield from model_checks(model)
+    else:
+        yield Check('model', 'inference', 'FAIL', 'not tried without the modules above')
+    if importlib.util.find_spec('rclpy') is None:
+        if sound and model is None:
+            yield Check('model', 'shipped model', 'WARN', 'not checked: ROS knows where it is',
+                        'name it: cgdet doctor models/thermal.onnx')
+        yield Check('ROS 2', 'rclpy', 'WARN', 'not found: transport and graph were not checked',
+                    'source a distribution, or .venv/bin/ros_env.sh')
+        return
+    shipped = ['--model'] if sound and model is None else []
+    yield from _ros_checks('--seconds', str(seconds), *shipped)
+
+
+def _ros_checks(*options: str) -> Iterator[Check]:
+    """Run the part that needs ROS as a program: cgdet_core never imports ROS."""
+    with tempfile.TemporaryFile('w+', errors='replace') as errors:
+        with program('cgdet_ros.doctor.checks', *options, stdout=subprocess.PIPE, stderr=errors,
+                     text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith('{'):  # ROS itself may print lines
+                    yield Check(**json.loads(line))
+            status = process.wait()
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if status:
+        yield Check('ROS 2', 'checks', 'FAIL', said[-1] if said else f'exit status {status}',
+                    'see "python -m cgdet_ros.doctor.checks"')
 
 
 def versions() -> list[Check]:
@@ -81,7 +132,7 @@ def accelerators() -> list[Check]:
 
 
 def nvidia_driver() -> str:
-    """Name the NVIDIA driver that is loaded, or give an empty string."""
+    """Return the name of the NVIDIA driver that is loaded, or an empty string."""
     for path in map(Path, NVIDIA):
         if path.exists():
             try:

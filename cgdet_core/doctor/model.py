@@ -56,14 +56,14 @@ def model_checks(model: Path) -> list[Check]:
             seconds.append(perf_counter() - start)
     except Exception as error:  # the libraries raise anything
         return [*checks, Check('model', 'inference', 'FAIL', str(error) or type(error).__name__,
-                               'try --backend onnxruntime of the commands, or another model')]
+                               'try the backend onnxruntime, or another model')]
     return [*checks, Check('model', 'inference', 'OK',
                            f'{median(seconds) * 1e3:.1f} ms for a 640x512 16-bit frame on '
                            f'{detector.session.describe()}')]
 
 
 def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
-    """Check whether the engine that "auto" wants is there; also return whether a load is quick."""
+    """Check whether the engine that "auto" wants is there, and whether a load is quick."""
     cache = EngineCache()
     for flavor in FLAVORS:
         try:

@@ -20,7 +20,7 @@ its folder: memory is free afterwards, a crash stops one run only, and a run may
 devices. What a run leaves (result.json and arrays.npz) is all that tables and figures need.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import fcntl
 import io
@@ -28,9 +28,6 @@ import json
 import os
 from pathlib import Path
 import platform
-import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -40,24 +37,27 @@ from cgdet_core.experiments.grid import Ablation, recipe_hash, Run
 from cgdet_core.experiments.measure import measure, VERSION
 from cgdet_core.experiments.statistics import markdown, Result, summarize
 from cgdet_core.machine import processor
+from cgdet_core.processes import program
 from cgdet_core.runtime.files import write_atomically, write_json
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
-from rich.console import Console
 import torch
 import yaml
 
 
-def run_ablation(ablation: Ablation, console: Console) -> int:
+def run_ablation(
+    ablation: Ablation, progress: Callable[[str], None] = lambda sentence: None,
+) -> int:
     """
     Train and measure every run that is not finished, and write the tables after each.
 
     Several processes may work on one grid: each takes runs that no other is at. Returns the
-    number of runs that others are still at. UserError where a training fails.
+    number of runs that others are still at. progress: called for each run that starts. UserError
+    where a training fails.
     """
     if torch.distributed.is_torchelastic_launched():
         raise UserError('"cgdet ablate" starts trainings itself: call it without torchrun and '
-                        'give each run its processes with run.devices=...')
+                        'set the processes of each run by run.devices=...')
     _check_teachers(ablation)
     busy = 0
     for number, run in enumerate(ablation.runs, 1):
@@ -67,8 +67,7 @@ def run_ablation(ablation: Ablation, console: Console) -> int:
             if lock is None:
                 busy += 1
             elif not result_of(run):  # another process may just have finished it
-                console.print(f'run {number} of {len(ablation.runs)}: {run.name}',
-                              highlight=False)
+                progress(f'run {number} of {len(ablation.runs)}: {run.name}')
                 _measure(run, _train(run, lock))
                 write_tables(ablation)
     return busy
@@ -100,7 +99,7 @@ def _lock(folder: Path) -> Iterator[int | None]:
 
 
 def _train(run: Run, lock: int) -> float:
-    """Train, or go on where it stopped; give the seconds of all sessions that ended orderly."""
+    """Train, or go on where it stopped; return the seconds of all sessions that ended orderly."""
     folder = run.recipe.folder
     last, spent = folder / 'last.ckpt', folder / 'train_seconds.txt'
     before = float(spent.read_text()) if spent.is_file() else 0.0
@@ -108,18 +107,14 @@ def _train(run: Run, lock: int) -> float:
         return before
     path = folder / 'recipe.yaml'
     write_atomically(path, yaml.safe_dump(run.values, sort_keys=False).encode())
-    command = [sys.executable, '-m', 'cgdet_core', 'train', str(path)]
+    resume = ['--resume'] if last.is_file() else []
     start = time.monotonic()
-    # With the lock: a training that outlives this process keeps its run.
-    process = subprocess.Popen(
-        command + (['--resume'] if last.is_file() else []), pass_fds=[lock])
     try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        # From a terminal the training has got the signal as well; it minds only the first.
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        raise
+        # With the lock: a training that outlives this process keeps its run. From a terminal
+        # both get Ctrl-C, and a training notices only the first one.
+        with program('cgdet_core', 'train', path, *resume, patience_s=None,
+                     pass_fds=[lock]) as process:
+            code = process.wait()
     finally:
         seconds = before + time.monotonic() - start
         write_atomically(spent, f'{seconds:.1f}\n'.encode())
@@ -127,8 +122,8 @@ def _train(run: Run, lock: int) -> float:
         raise KeyboardInterrupt
     if code != 0:
         why = f'signal {-code}' if code < 0 else f'exit status {code}'
-        raise UserError(f'The training of {run.name} failed ({why}); mend what it says above and '
-                        'start the same command again.')
+        raise UserError(f'The training of {run.name} failed ({why}); correct what it says above '
+                        'and start the same command again.')
     return seconds
 
 
@@ -192,7 +187,7 @@ def write_tables(ablation: Ablation) -> None:
 
 
 def report(ablation: Ablation) -> list[Path]:
-    """Write tables and figures of what is finished, and give their files."""
+    """Write tables and figures of what is finished, and return their files."""
     write_tables(ablation)
     results = finished(ablation)
     done = {(r['variant'], r['seed']) for r in results}

@@ -14,26 +14,20 @@
 
 """Figures of an ablation: curves, claims, features and pictures."""
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
 from cgdet_core.detection import analysis
+from cgdet_core.detection.curves import add_legend, COLORS, draw_curves, row_of, save_figure
 from cgdet_core.experiments.measure import Arrays, detections_of
 from cgdet_core.experiments.pictures import write_failures, write_triptychs
 from cgdet_core.experiments.statistics import common_recall, metrics_of, Result
-from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.normalization import Normalization
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
-# Distinct also for color-blind eyes (Okabe and Ito, 2008), as in drawing.COLORS; then styles.
-COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#0072b2', '#999999')
-STYLES = ('-', '--', ':')
-DPI = 120
 BARS = {'duplicates': 'duplicate boxes before NMS\nper found object',
         'duplicates at equal recall': 'duplicate boxes before NMS\nat {recall}',
         'after NMS at equal recall': 'duplicate boxes after NMS\nat {recall}',
@@ -46,7 +40,7 @@ def write_figures(
     coco: CocoSet, normalization: Normalization, output: Path,
 ) -> list[Path]:
     """
-    Draw what is finished into `output` and give the files.
+    Draw what is finished into `output` and return the files.
 
     folders: the run of each (variant, seed) of the results. pair: the reference and the variant
     shown beside it; figures of both are left out while no seed of both is finished. Pictures
@@ -59,7 +53,7 @@ def write_figures(
     pictures: list[Path] = []
     if shared and pair[0] != pair[1]:
         figures['confusion'] = draw_confusions(results, pair)
-        arrays = [_load(folders[name, shared[0]]) for name in pair]
+        arrays = [dict(np.load(folders[name, shared[0]] / 'arrays.npz')) for name in pair]
         titles = (pair[0], pair[1])
         figures['embedding'] = draw_embeddings(arrays, titles, coco.classes)
         found = [[detections_of(a, i) for i in range(len(coco.images))] for a in arrays]
@@ -70,32 +64,12 @@ def write_figures(
     return paths + pictures
 
 
-def draw_curves(results: list[Result], variants: list[str], classes: tuple[str, ...]) -> Figure:
-    """Draw precision over recall at IoU 0.5: a class a panel, the mean and range of seeds."""
-    figure = Figure((4.2 * len(classes), 4), layout='constrained')
-    recall = np.linspace(0, 1, 101)
-    for axes, name in zip(_row(figure, len(classes)), classes):
-        for i, variant in enumerate(variants):
-            curves = [r['curves'][name] for r in results if r['variant'] == variant]
-            curves = [c for c in curves if c is not None]
-            if curves:
-                color = COLORS[i % len(COLORS)]
-                axes.plot(recall, np.mean(curves, 0), STYLES[i // len(COLORS) % len(STYLES)],
-                          color=color, label=variant)
-                axes.fill_between(recall, np.min(curves, 0), np.max(curves, 0), color=color,
-                                  alpha=0.12, linewidth=0)
-        axes.set(title=name, xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
-        axes.grid(alpha=0.3)
-    _legend(figure)
-    return figure
-
-
 def draw_claims(results: list[Result], variants: list[str], recall: float | None) -> Figure:
     """Draw the paper's claims: the mean over seeds as a bar, each seed as a point."""
     figure = Figure((3.6 * len(BARS), 4), layout='constrained')
     metrics = [(r['variant'], metrics_of(r, recall)) for r in results]
     where = 'equal recall' if recall is None else f'a recall of {recall:.0%}'
-    for axes, (name, title) in zip(_row(figure, len(BARS)), BARS.items()):
+    for axes, (name, title) in zip(row_of(figure, len(BARS)), BARS.items()):
         for i, variant in enumerate(variants):
             values = [m[name] for v, m in metrics if v == variant]
             real = [v for v in values if v is not None]
@@ -111,7 +85,7 @@ def draw_claims(results: list[Result], variants: list[str], recall: float | None
 def draw_confusions(results: list[Result], pair: tuple[str, str]) -> Figure:
     """Draw confusion matrices summed over seeds; rows are the truth and sum to 1."""
     figure = Figure((10, 4.6), layout='constrained')
-    for axes, variant in zip(_row(figure, 2), pair):
+    for axes, variant in zip(row_of(figure, 2), pair):
         mine = [r['confusion'] for r in results if r['variant'] == variant]
         counts = np.sum([c['matrix'] for c in mine], 0)
         names = mine[0]['classes']
@@ -131,7 +105,7 @@ def draw_embeddings(
 ) -> Figure:
     """Draw the objects' pooled features on their own two principal components, by class."""
     figure = Figure((11, 5), layout='constrained')
-    for axes, found, title in zip(_row(figure, 2), arrays, titles):
+    for axes, found, title in zip(row_of(figure, 2), arrays, titles):
         labels: NDArray[Any] = found['feature_labels']
         if len(labels):
             points = analysis.project(found['features'])
@@ -143,30 +117,5 @@ def draw_embeddings(
                              linewidths=0, label=classes[label],
                              color=COLORS[1 + label % (len(COLORS) - 1)])
         axes.set(title=title, xlabel='component 1', ylabel='component 2')
-    _legend(figure)
+    add_legend(figure)
     return figure
-
-
-def _row(figure: Figure, count: int) -> list[Axes]:
-    return list(figure.subplots(1, count, squeeze=False)[0])
-
-
-def _legend(figure: Figure) -> None:
-    """Explain the colors in the first panel that shows any."""
-    for axes in figure.axes:
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize='small', markerscale=2)
-            return
-
-
-def _load(folder: Path) -> Arrays:
-    with np.load(folder / 'arrays.npz') as found:
-        return dict(found)
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure and give its file."""
-    content = BytesIO()
-    figure.savefig(content, dpi=DPI, format=path.suffix[1:])
-    write_atomically(path, content.getvalue())
-    return path

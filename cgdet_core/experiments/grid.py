@@ -152,4 +152,4 @@ def _same_recipe(run: Run) -> None:
     if changed:
         raise UserError(
             f'The run {run.recipe.folder} was made with another recipe ({", ".join(changed)} '
-            'changed); choose another --output or remove that run.')
+            'changed); choose another output folder or remove that run.', 'output')

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection import analysis
 from cgdet_core.detection.checkpoint import detector_of, load_student
-from cgdet_core.detection.metrics import CocoMetric, evaluate, Report
-from cgdet_core.detection.predict import detect_named
+from cgdet_core.detection.metrics import curves, evaluate, Report
+from cgdet_core.detection.predict import detect
 from cgdet_core.detection.student import Student
 from cgdet_core.distillation.rois import pool_rois
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.imaging.geometry import Letterbox
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,6 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     """
     student, card = load_student(checkpoint)
     detector = detector_of(student, card)
-    metric = CocoMetric(card.classes)
     all_found: list[Detections] = []
     counts: dict[str, list[NDArray[np.int64]]] = {
         'before_nms': [], 'before_nms_relative': [], 'after_nms': []}
@@ -57,10 +56,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         'before_nms': [], 'after_nms': []}
     confusion = np.zeros((len(card.classes) + 1,) * 2, np.int64)
     features: list[NDArray[np.float32]] = []
-    for record in coco.images:
-        frame = read_frame(record.path, card.channels)
-        found = detect_named(detector, frame, record.path, EVALUATION_THRESHOLD)
-        box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
+    frames = coco_frames(coco, channels=card.channels)
+    for record, (frame, found) in zip(coco.images, detect(
+            detector, frames, EVALUATION_THRESHOLD)):
+        box = Letterbox(frame.pixels.shape[1::-1], card.input_size)
         raw, scores = box.to_source(detector.boxes[0]), detector.scores[0]
         dense = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
         counts['before_nms'].append(analysis.boxes_per_object(
@@ -74,11 +73,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         confusion += analysis.confusion(
             found.above(analysis.MATCH_SCORE), record, len(card.classes))
         features.append(_features(student, detector.input, record, box))
-        metric.update(found, record)
         all_found.append(found)
     arrays = {**_detections(all_found), **_objects(features, coco)}
     report = {
-        **evaluate(all_found, coco), 'curves': metric.curves(),
+        **evaluate(all_found, coco), 'curves': curves(all_found, coco.images, card.classes),
         'duplicates': {k: analysis.duplicates(v) for k, v in counts.items()},
         'duplicates_at_recall': {
             k: analysis.duplicates_at_recall(v) for k, v in by_score.items()},

@@ -15,10 +15,10 @@
 """Pictures of an ablation: where two variants differ, and where one fails."""
 
 from pathlib import Path
-from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.detection.analysis import match
+from cgdet_core.detection.curves import choose, text_width, write_caption, write_text
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.drawing import COLORS, save_png
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 TRIPTYCHS = 6  # half of them where the shown variant finds more, half where it finds less
 FAILURES = 4
-APART = 5  # frames; neighbors in a sequence show the same
 WIDTH = 480  # pixels of a picture
 Picture = NDArray[np.uint8]
 
@@ -40,7 +39,7 @@ def write_triptychs(
     normalization: Normalization, path: Path,
 ) -> Path:
     """
-    Draw reference, variant and truth side by side (CGDet's figure 3) and give the file.
+    Draw reference, variant and truth side by side (CGDet's figure 3) and return the file.
 
     found: the detections of all frames by the two. The frames are those whose numbers of right
     detections differ most, as many in favor of the one as of the other.
@@ -78,17 +77,6 @@ def write_failures(
     return _write([top, bottom], path)
 
 
-def choose(values: NDArray[Any], count: int) -> list[int]:
-    """Return the indices of up to `count` greatest positive values, at least 5 apart."""
-    chosen: list[int] = []
-    for i in np.argsort(-values, kind='stable').tolist():
-        if len(chosen) == count or values[i] <= 0:
-            break
-        if all(abs(i - c) >= APART for c in chosen):
-            chosen.append(i)
-    return chosen
-
-
 def _right(found: Detections, record: ImageRecord) -> int:
     """Count detections of an object with its class."""
     objects = match(found, record)
@@ -118,27 +106,10 @@ def _picture(
     for box, label in zip(np.rint(found.boxes * scale).astype(int), found.labels):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), COLORS[label % len(COLORS)], 1)
     strip = write_caption(caption, WIDTH)
-    x = 4 + _text_width(caption)
+    x = 4 + text_width(caption)
     for label, name in enumerate(legend):
-        x = _write_text(strip, name, x + 10, COLORS[label % len(COLORS)])
+        x = write_text(strip, name, x + 10, COLORS[label % len(COLORS)])
     return np.vstack([picture, strip])
-
-
-def write_caption(text: str, width: int) -> Picture:
-    """Return a strip (24, width, 3) with white text, to stand below a picture."""
-    strip = np.zeros((24, width, 3), np.uint8)
-    _write_text(strip, text, 4, (255, 255, 255))
-    return strip
-
-
-def _write_text(strip: Picture, text: str, x: int, color: tuple[int, int, int]) -> int:
-    """Write at x into a strip and give where the text ends."""
-    cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
-    return x + _text_width(text)
-
-
-def _text_width(text: str) -> int:
-    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
 
 
 def _write(rows: list[list[Picture]], path: Path) -> Path:

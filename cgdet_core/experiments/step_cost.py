@@ -21,9 +21,7 @@ and optimizer; `ms with data` is the time from step to step, waiting for the loa
 """
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 import json
-from multiprocessing import get_context
 from pathlib import Path
 import resource
 from tempfile import TemporaryDirectory
@@ -33,6 +31,7 @@ from typing import Any, NamedTuple
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
+from cgdet_core.processes import FreshProcess
 from cgdet_core.tasks import load_recipe
 from cgdet_core.training.averaging import Averaging
 from cgdet_core.training.run import quiet
@@ -92,7 +91,7 @@ def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
 def benchmark(
     path: Path, overrides: list[str], steps: int, rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """Give each variant's milliseconds a step (medians over the rounds) and peak memory."""
+    """Return each variant's milliseconds a step (medians over the rounds) and peak memory."""
     recipe = load_recipe(path, overrides)
     assert isinstance(recipe, DetectionRecipe)
     if recipe.rcs is None or recipe.cmg is None:
@@ -115,9 +114,8 @@ def benchmark(
         found: dict[str, list[Times]] = {name: [] for name in variants}
         for _ in range(rounds):
             for name, values in variants.items():
-                # Not a Pool, whose processes may not start the loading's workers.
-                with ProcessPoolExecutor(1, get_context('spawn')) as process:
-                    found[name].append(process.submit(time_steps, values, steps).result())
+                with FreshProcess(f'timed {name}') as process:
+                    found[name].append(process.call(time_steps, values, steps))
     plain = _numbers(found['plain'])
     return {
         'recipe': recipe.name, 'input': recipe.input_size, 'batch': recipe.optim.batch_size,

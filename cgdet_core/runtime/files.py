@@ -67,18 +67,17 @@ def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2)
 
 def check_outputs(
     files: Iterable[Path] = (), folders: Iterable[Path] = (), overwrite: bool = True,
-    option: str = '--output',
 ) -> None:
     """UserError for what could not be written, or exists and may not be replaced."""
     wanted = [(path, False) for path in files] + [(path, True) for path in folders]
     for path, folder in wanted:
         if path.is_dir() and not folder:
-            raise UserError(f'{path} is a folder; give {option} the name of a file.')
+            raise UserError(f'{path} is a folder; name a file.')
         if path.exists() and not (path.is_dir() if folder else path.is_file()):
-            raise UserError(f'{path} is no {"folder" if folder else "file"}; choose another '
-                            f'{option}.')
+            raise UserError(f'{path} is no {"folder" if folder else "file"}; choose another name.')
         if path.exists() and not overwrite:
-            raise UserError(f'{path} exists already; choose another {option} or add --overwrite.')
+            raise UserError(f'{path} exists already; choose another name or have it replaced.',
+                            'overwrite')
         absolute = path.absolute()
         places = (absolute, *absolute.parents) if folder else absolute.parents
         inside = next(place for place in places if place.exists())

@@ -24,6 +24,7 @@ import sys
 import tempfile
 from time import monotonic, monotonic_ns, sleep
 
+from cgdet_core.processes import program
 import numpy as np
 import rclpy
 from rclpy.node import Node
@@ -71,17 +72,14 @@ def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None =
     subscription = node.create_subscription(
         Image, topic, receive, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
     with tempfile.TemporaryFile('w+') as output:
-        process = subprocess.Popen(
-            [sys.executable, '-m', 'cgdet_ros.doctor.exchange', topic,
-             str(round(seconds * RATE_HZ))],
-            stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})})
         try:
-            deadline = monotonic() + 2 * MATCH_TIMEOUT_S + 3 * seconds
-            while process.poll() is None and monotonic() < deadline:
-                rclpy.spin_once(node, timeout_sec=0.05)
+            with program('cgdet_ros.doctor.exchange', topic, round(seconds * RATE_HZ),
+                         stdout=output, stderr=subprocess.STDOUT,
+                         env={**os.environ, **(environment or {})}) as process:
+                deadline = monotonic() + 2 * MATCH_TIMEOUT_S + 3 * seconds
+                while process.poll() is None and monotonic() < deadline:
+                    rclpy.spin_once(node, timeout_sec=0.05)
         finally:
-            process.kill()
-            process.wait()
             node.destroy_subscription(subscription)
         output.seek(0)
         lines = output.read().strip().splitlines()

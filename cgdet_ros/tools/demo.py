@@ -26,7 +26,6 @@ from itertools import chain
 import os
 from pathlib import Path
 import shutil
-import signal
 import subprocess
 import sys
 from threading import Thread
@@ -34,17 +33,16 @@ from time import monotonic, sleep
 from typing import Any
 
 from cgdet_core.data.bags.io import (
-    coco_frames,
     fingerprint,
     is_compressed,
-    read_frames,
     truth_by_stamp,
     write_bag,
 )
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.sources import bag_frames, coco_frames, Frame, read_frames
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.detection.predict import source_frames
 from cgdet_core.errors import UserError
+from cgdet_core.processes import program
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.drawing import draw_detections
@@ -76,19 +74,11 @@ def detector_process(
     if model is not None:
         parameters['model_path'] = Path(model).resolve()
     arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
-    process = subprocess.Popen([sys.executable, '-m', 'cgdet_ros.detector_node', '--ros-args',
-                                *ros_args, *arguments])
-    try:
+    with program('cgdet_ros.detector_node', '--ros-args', *ros_args, *arguments,
+                 patience_s=20.0) as process:
         yield process
         if process.poll() is not None:
             raise UserError(f'The detector node ended by itself, exit status {process.poll()}.')
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        finally:  # too slow, or a second Ctrl-C
-            process.kill()
-            process.wait()
 
 
 def run_bag(
@@ -184,8 +174,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
             f'{run.status.get("received", 0)} reached it; see its input_transport and its log')
         raise UserError(f'The detector processed none of the {len(run.sent)} images: {why}')
     report = summarize(run, truth, card)
-    frames = ((f.stamp_ns, f.frame) for f in read_frames(bag))
-    _write_pictures(frames, run, truth, card, output)
+    _write_pictures(bag_frames(bag), run, truth, card, output)
     write_json(output / 'report.json', report)
     table = Table('', '', title='thermal images over DDS into the detector node',
                   show_header=False)
@@ -206,10 +195,10 @@ def _input(
             options.bag, load_coco(options.data, None, card.classes))
     bag = output / 'cgdet_demo_bag'  # ours alone: it is replaced
     if options.images:
-        source = source_frames(options.images)
-        frames = chain([next(source)], source)  # before the old bag goes
+        source = read_frames(options.images)
+        frames = chain([next(source)], source)  # a wrong folder is told before the old bag goes
         shutil.rmtree(bag, ignore_errors=True)
-        write_bag(bag, ((frame, None) for _, frame in frames), 10.0)
+        write_bag(bag, frames, 10.0)
         return bag, {}
     shutil.rmtree(bag, ignore_errors=True)
     print('drawing synthetic thermal scenes ...', flush=True)
@@ -249,7 +238,7 @@ def summarize(
 
 
 def _write_pictures(
-    frames: Iterator[tuple[int, NDArray[Any]]], run: Collected, truth: dict[int, ImageRecord],
+    frames: Iterator[Frame], run: Collected, truth: dict[int, ImageRecord],
     card: DetectionCard, output: Path,
 ) -> None:
     """Write a video of all processed frames and a sheet of twelve of them."""
@@ -258,12 +247,13 @@ def _write_pictures(
     sheet: list[NDArray[np.uint8]] = []
     video: cv2.VideoWriter | None = None
     try:
-        for stamp, frame in frames:
-            if stamp not in run.received:
+        for frame in frames:
+            stamp = frame.stamp_ns
+            if stamp is None or stamp not in run.received:
                 continue
             boxes = truth[stamp].boxes if stamp in truth else None
             picture = draw_detections(
-                frame, run.received[stamp].above(thresholds), card, boxes)
+                frame.pixels, run.received[stamp].above(thresholds), card, boxes)
             if video is None:
                 video = cv2.VideoWriter(
                     str(output / 'detections.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10.0,

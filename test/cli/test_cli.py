@@ -226,3 +226,18 @@ def test_an_output_that_cannot_be_written_is_one_sentence(
                        tmp_path / 'file')
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_errors_name_the_options_that_the_command_has(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    broken = tmp_path / 'broken.json'
+    data = json.loads(scenes.read_text())
+    broken.write_text(json.dumps({**data, 'images': data['images'][:1], 'annotations': []}))
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text(f'name: x\ninput_size: [160, 128]\n'
+                      f'data: {{train: {broken}, val: {broken}}}\n')
+    result = run_cgdet('evaluate', onnx_model, '--data', broken)
+    assert result.stderr.endswith('that the file names are relative to (--images).\n')
+    result = run_cgdet('train', recipe)
+    assert result.returncode == 1 and result.stderr.endswith('names are relative to.\n')

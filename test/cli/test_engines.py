@@ -148,7 +148,8 @@ def test_a_killed_builder_holds_nobody_up(run_cgdet: Run, cache: Path) -> None:
     (('no.onnx',), 'no.onnx does not exist'),
     ((MODEL, '--target', 'sm90'), "does not know the target 'sm90'; choose from"),
     ((MODEL, '--backend', 'onnxruntime'), 'auto, tensorrt or tensorrt_rtx'),
-    ((MODEL, '--backend', 'tensorrt', '--target', 'sm86'), '--target needs'),
+    ((MODEL, '--backend', 'tensorrt', '--target', 'sm86'),
+     'a target needs the backend tensorrt_rtx (--target, --backend)'),
     ((MODEL, '--output', 'engine.bin'), '--output must end in .engine'),
 ])
 def test_bad_input_gives_one_sentence(

@@ -24,10 +24,10 @@ import sys
 import time
 
 from cgdet_core import machine
-from cgdet_core.deployment.benchmark import _start, percentiles, Plan
-from cgdet_core.deployment.benchmark_report import plot
+from cgdet_core.deployment.benchmark import percentiles, Plan, plot, Seat
 from cgdet_core.deployment.contestants import Contestant
 from cgdet_core.errors import UserError
+from cgdet_core.processes import FreshProcess
 import cv2
 import numpy as np
 import pytest
@@ -85,11 +85,12 @@ def test_bad_input_gives_one_sentence(
 
 
 def test_a_process_that_dies_is_named(onnx_model: Path) -> None:
-    seat = _start(Contestant(onnx_model, 'onnxruntime', 1))
-    seat.process.kill()
-    with pytest.raises(UserError, match=r'tiny.onnx has ended \(exit status -9\)'):
-        seat.ask('frames', 1)
-    seat.close()
+    with FreshProcess(f'measured {onnx_model}') as process:
+        seat = Seat(Contestant(onnx_model, 'onnxruntime', 1), process)
+        assert seat.ask('describe')['name'] == 'tiny'
+        process.process.kill()
+        with pytest.raises(UserError, match=r'tiny.onnx has ended \(exit status -9\)'):
+            seat.ask('frames', 1)
 
 
 def test_ctrl_c_is_quiet_in_every_process(onnx_model: Path) -> None:

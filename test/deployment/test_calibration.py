@@ -17,8 +17,9 @@
 import json
 from pathlib import Path
 
-from cgdet_core.data.bags.io import coco_frames, write_bag
+from cgdet_core.data.bags.io import write_bag
 from cgdet_core.data.coco import load_coco
+from cgdet_core.data.sources import coco_frames
 from cgdet_core.deployment.calibration import (
     best_limit,
     CalibrationFrames,
@@ -37,7 +38,7 @@ def test_frames_are_spread_over_a_set_and_its_bag(tmp_path: Path, scenes: Path) 
     coco = load_coco(scenes)
     write_bag(tmp_path / 'bag', coco_frames(coco), 10)
     from_set, from_bag = load_frames(scenes, 4), load_frames(tmp_path / 'bag', 4)
-    every = [frame for frame, _ in coco_frames(coco)]
+    every = [frame.pixels for frame in coco_frames(coco)]
     assert from_set.source == scenes.name and from_bag.source == 'bag'
     assert len(from_set.frames) == len(from_bag.frames) == 4
     for i, one, other in zip((0, 3, 7, 11), from_set.frames, from_bag.frames):

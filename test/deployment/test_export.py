@@ -21,7 +21,8 @@ import pickle
 from cgdet_core.data.coco import load_coco
 from cgdet_core.deployment.calibration import CalibrationFrames
 from cgdet_core.deployment.export import export
-from cgdet_core.detection.checkpoint import load_student, open_model
+from cgdet_core.detection.checkpoint import load_student
+from cgdet_core.detection.predict import open_detector
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -55,13 +56,13 @@ def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[flo
 def test_pytorch_and_onnx_runtime_agree(trained: Path, onnx_model: Path, scenes: Path) -> None:
     frames = [read_thermal(r.path) for r in load_coco(scenes).images]
     boxes, scores = compare(
-        open_model(trained / 'last.ckpt'), Detector.load(onnx_model), frames)
+        open_detector(trained / 'last.ckpt'), Detector.load(onnx_model), frames)
     assert boxes < 0.05 and scores < 1e-4
 
 
 def test_they_agree_on_real_frames(trained: Path, onnx_model: Path, real_data: Path) -> None:
     records = load_coco(real_data / 'val_thermal.json').images[::10]
-    boxes, scores = compare(open_model(trained / 'last.ckpt'), Detector.load(onnx_model),
+    boxes, scores = compare(open_detector(trained / 'last.ckpt'), Detector.load(onnx_model),
                             [read_thermal(r.path) for r in records])
     assert boxes < 0.05 and scores < 1e-4
 

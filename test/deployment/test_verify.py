@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 import json
 from pathlib import Path
 import subprocess
@@ -23,6 +24,7 @@ import sys
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.sources import Frame
 from cgdet_core.deployment.verify import failure, match, Tolerances, verify
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detections, Detector, load_card, Normalization
@@ -63,11 +65,12 @@ def stub(
                     Fixed((BOXES + np.float32(shift)) * scale, SCORES + np.float32(score)))
 
 
-def frames(truth: bool = True, count: int = 3) -> Iterator[tuple[str, Any, ImageRecord | None]]:
+def frames(truth: bool = True, count: int = 3) -> Iterator[Frame]:
     record = ImageRecord(1, Path('x'), 160, 128, boxes=BOXES, labels=np.array([0, 1, 1]),
                          areas=np.full(3, 1000, np.float32), crowd=np.zeros(3, np.int64))
     for i in range(count):
-        yield f'{i}.png', np.zeros((128, 160), np.uint8), record if truth else None
+        yield Frame(f'{i}.png', lambda: np.zeros((128, 160), np.uint8),
+                    truth=record if truth else None)
 
 
 @pytest.mark.parametrize('scale', [1, 2])
@@ -113,8 +116,9 @@ def test_worst_frames_come_first() -> None:
             return out
 
     model = Detector(stub().card, Once(BOXES, SCORES))
-    shown = [(n, f + 255 * (n == '1.png'), None) for n, f, _ in frames(truth=False)]
-    report = verify(model, stub(), [(n, f.astype(np.uint8), t) for n, f, t in shown])
+    shown = [Frame(f'{i}.png', partial(np.full, (128, 160), 255 * (i == 1), np.uint8))
+             for i in range(3)]
+    report = verify(model, stub(), shown)
     assert [f['name'] for f in report['worst_frames']] == ['1.png', '0.png', '2.png']
     assert report['worst_frames'][0]['missing'] == 3 == report['missing'] == report['extra']
 

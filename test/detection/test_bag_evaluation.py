@@ -24,7 +24,6 @@ import subprocess
 import tempfile
 
 from cgdet_core.data.bags.io import (
-    coco_frames,
     fingerprint,
     IMAGE_TYPE,
     open_bag,
@@ -33,8 +32,9 @@ from cgdet_core.data.bags.io import (
     write_bag,
 )
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.detection.bag_detection import detect_bag, detect_here, find_bags, Job
+from cgdet_core.detection.bag_detection import detect_bag, find_bags, Job
 from cgdet_core.detection.bag_evaluation import (
     Bag,
     detect_bags,
@@ -150,11 +150,10 @@ def test_whatever_a_backend_raises_is_the_error_of_that_bag(drives: Path, scenes
             raise RuntimeError('CUDA failure 700:\n  an illegal memory access.')
 
     stamps = frozenset(truth_by_stamp(drives / 'day', load_coco(scenes)))
-    jobs = [(i, Job(drives / 'day', stamps)) for i in range(2)]
-    results = dict(detect_here(Broken(), jobs, lambda frames: None))  # type: ignore[arg-type]
-    for i in range(2):
-        assert results[i].error == (f'{drives / "day"}: RuntimeError: CUDA failure 700: '
-                                    'an illegal memory access.')
+    for _ in range(2):
+        result = detect_bag(Broken(), Job(drives / 'day', stamps))  # type: ignore[arg-type]
+        assert result.error == (f'{drives / "day"}: RuntimeError: CUDA failure 700: '
+                                'an illegal memory access.')
 
 
 def test_bags_without_objects_take_no_curve() -> None:
@@ -237,7 +236,7 @@ def test_two_workers_give_the_report_of_one(
     assert [b['bag'] for b in report['bags']] == ['day', 'night'] and report['images'] == 12
     again = run_cgdet('bag', 'evaluate', onnx_model, drives / 'day', '--data', scenes,
                       '--output', tmp_path / 'out_1')
-    assert again.returncode == 1 and 'add --overwrite' in again.stderr
+    assert again.returncode == 1 and 'have it replaced (--overwrite)' in again.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray is not installed')

@@ -30,7 +30,6 @@ from cgdet_core.experiments.grid import Ablation, load_ablation
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +104,7 @@ def test_the_figures_show_something(ablated: Path, name: str) -> None:
 def test_finished_runs_are_left_alone(copied: Callable[..., Ablation], tmp_path: Path) -> None:
     out = tmp_path / 'out'
     before = {p: p.stat().st_mtime_ns for p in out.glob('*_*/*')}
-    run_ablation(copied(), Console(quiet=True))
+    run_ablation(copied())
     assert before == {p: p.stat().st_mtime_ns for p in out.glob('*_*/*')}
 
 
@@ -114,7 +113,7 @@ def test_a_trained_run_is_only_measured(copied: Callable[..., Ablation], tmp_pat
     expected = json.loads((folder / 'result.json').read_text())
     (folder / 'result.json').unlink()
     before = (folder / 'last.ckpt').stat().st_mtime_ns
-    run_ablation(copied(), Console(quiet=True))
+    run_ablation(copied())
     assert (folder / 'last.ckpt').stat().st_mtime_ns == before
     assert json.loads((folder / 'result.json').read_text()) == expected
 
@@ -146,9 +145,9 @@ def test_processes_share_a_grid(copied: Callable[..., Ablation], tmp_path: Path)
     result.unlink()
     with open(tmp_path / 'out' / 'rcs_0' / '.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert run_ablation(copied(), Console(quiet=True)) == 1
+        assert run_ablation(copied()) == 1
         assert not result.exists()
-    assert run_ablation(copied(), Console(quiet=True)) == 0
+    assert run_ablation(copied()) == 0
     assert result.exists()
 
 
@@ -159,7 +158,7 @@ def test_results_of_an_earlier_version_are_measured_again(
     expected = json.loads(path.read_text())
     path.write_text(json.dumps({**expected, 'version': 0, 'AP': 0.9}))
     assert len(finished(copied())) == 3
-    run_ablation(copied(), Console(quiet=True))
+    run_ablation(copied())
     assert json.loads(path.read_text()) == expected
 
 
@@ -174,13 +173,13 @@ def test_torchrun_is_refused(
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
     with pytest.raises(UserError, match='without torchrun'):
-        run_ablation(copied(), Console(quiet=True))
+        run_ablation(copied())
 
 
 def test_a_failing_training_is_named(tmp_path: Path, recipe_values: dict) -> None:
     grid = load_ablation(grid_file(tmp_path, recipe_values), tmp_path, ['data.train=none.json'])
     with pytest.raises(UserError, match='The training of plain_0 failed'):
-        run_ablation(grid, Console(quiet=True))
+        run_ablation(grid)
 
 
 def test_a_missing_teacher_is_named_before_anything_is_trained(
@@ -190,7 +189,7 @@ def test_a_missing_teacher_is_named_before_anything_is_trained(
     path.write_text('base: tiny.yaml\nvariants: {plain: {}, taught: {'
                     'cmg.teacher.path: none.ckpt}}\n')
     with pytest.raises(UserError, match='variant taught needs the teacher none.ckpt'):
-        run_ablation(load_ablation(path, tmp_path / 'out'), Console(quiet=True))
+        run_ablation(load_ablation(path, tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
 
 

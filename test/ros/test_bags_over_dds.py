@@ -24,8 +24,9 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags.io import read_frames, truth_by_stamp
+from cgdet_core.data.bags.io import truth_by_stamp
 from cgdet_core.data.coco import load_coco
+from cgdet_core.data.sources import bag_frames
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
@@ -67,8 +68,8 @@ def test_the_node_equals_the_offline_evaluation(
     assert len(run.sent) == 12 and run.sent.keys() == run.received.keys()
     assert run.headers_equal and run.frame_ids == {'thermal_camera'}
     detector = Detector.load(onnx_model)
-    for frame in read_frames(bag):
-        expected = detector.detect(frame.frame, EVALUATION_THRESHOLD)
+    for frame in bag_frames(bag):
+        expected = detector.detect(frame.pixels, EVALUATION_THRESHOLD)
         found = run.received[frame.stamp_ns]
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
@@ -89,7 +90,7 @@ def test_a_compressed_bag_gets_a_node_that_takes_it(
     run = run_bag(bag, onnx_model, EVALUATION_THRESHOLD)
     assert len(run.sent) == 12 and run.received and run.received.keys() <= run.sent.keys()
     detector = Detector.load(onnx_model)
-    frames = {f.stamp_ns: f.frame for f in read_frames(bag)}
+    frames = {f.stamp_ns: f.pixels for f in bag_frames(bag)}
     for stamp, found in run.received.items():
         expected = detector.detect(frames[stamp], EVALUATION_THRESHOLD)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
@@ -186,12 +187,12 @@ def test_play_publishes_every_frame_unchanged(domain: int, bag: Path) -> None:
         while player.poll() is None or rclpy.ok() and len(received) < 12:
             rclpy.spin_once(node, timeout_sec=0.1)
         assert player.returncode == 0
-        expected = list(read_frames(bag))
+        expected = list(bag_frames(bag))
         assert [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in received] == [
             f.stamp_ns for f in expected]
         for message, frame in zip(received, expected):
             assert message.encoding == 'mono16' and message.header.frame_id == 'thermal_camera'
-            assert bytes(message.data) == frame.frame.tobytes()
+            assert bytes(message.data) == frame.pixels.tobytes()
     finally:
         player.kill()
         node.destroy_node()

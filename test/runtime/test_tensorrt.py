@@ -24,8 +24,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.cli import engines as cli_engines
-from cgdet_core.deployment import verify as evaluation_verify
+from cgdet_core.deployment import engines
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, load_card, ModelCard
 from cgdet_core.runtime.inference.choice import open_session
@@ -325,20 +324,20 @@ def test_an_engine_that_differs_goes_from_the_cache_alone(
     engine, = machine.cache.files()
     if beside:
         engine = engine.rename(tmp_path / 'ahead.engine')
-    monkeypatch.setattr(evaluation_verify, 'verify', lambda *arguments: {
+    monkeypatch.setattr(engines, 'verify', lambda *arguments: {
         'passed': False, 'failures': ['all is off'], 'model': 'toy', 'against': 'toy',
         'precision': 'fp32'})
     with pytest.raises(UserError, match='all is off') as error:
-        cli_engines._verify(model, 'tensorrt', ('sm87',), engine, None)
+        engines.verify_engine(model, 'tensorrt', ('sm87',), engine)
     assert engine.exists() == beside == (f'Remove {engine}' in str(error.value))
 
 
 def test_an_engine_for_other_gpus_is_not_said_to_be_verified(
-    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture,
+    machine: Machine, tmp_path: Path,
 ) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
-    cli_engines._verify(model, 'tensorrt_rtx', ('sm86', 'sm89'), None, None)
-    assert 'Not verified, as it is not for the Orin (sm87)' in capsys.readouterr().out
+    with pytest.raises(engines.NotVerified, match=r'as it is not for the Orin \(sm87\)'):
+        engines.verify_engine(model, 'tensorrt_rtx', ('sm86', 'sm89'), None)
     assert not machine.built
 
 
@@ -346,7 +345,7 @@ def test_auto_says_what_both_lack(machine: Machine, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, 'cuda.bindings', None)
     monkeypatch.setitem(sys.modules, 'tensorrt_rtx', None)
     with pytest.raises(UserError, match='cuda-bindings is missing.* TensorRT-RTX is not inst'):
-        cli_engines._device('auto', ())
+        engines.choose_device('auto', ())
 
 
 def test_an_older_tensorrt_says_so(

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from typing import Any
 
-from cgdet_core.detection.checkpoint import open_model
+from cgdet_core.detection.predict import open_detector
 from cgdet_core.runtime.imaging.frames import read_thermal
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -46,7 +46,7 @@ def recipe(
     """
     folder = tmp_path_factory.mktemp('distributed')
     val = folder / 'val.json'
-    detector, truth = open_model(trained / 'last.ckpt'), []
+    detector, truth = open_detector(trained / 'last.ckpt'), []
     content = json.loads(pairs.read_text())
     for image in (images := content['images'][:7]):
         image['file_name'] = str(pairs.parent / image['file_name'])

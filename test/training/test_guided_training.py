@@ -26,7 +26,8 @@ from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.deployment.export import export
-from cgdet_core.detection.checkpoint import load_student, open_model
+from cgdet_core.detection.checkpoint import load_student
+from cgdet_core.detection.predict import open_detector
 from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError
@@ -188,7 +189,7 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / 'r.json').read_text())['images'] == 6, 'frames with RGB'
     assert open_teacher(TeacherConfig(path=checkpoint)).channels == (16, 16, 16)
-    assert open_model(checkpoint).card.channels == load_student(checkpoint)[1].channels == 3
+    assert open_detector(checkpoint).card.channels == load_student(checkpoint)[1].channels == 3
     with pytest.raises(UserError, match='looks at RGB pictures'):
         export(checkpoint, tmp_path / 'teacher.onnx')
     # Nor does a card that says so pass as a thermal model.

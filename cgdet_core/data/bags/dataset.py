@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import open_bag
+from cgdet_core.data.bags.io import color_picture, open_bag, stamp_of, topic_messages
 from cgdet_core.data.bags.pairing import (
     BagPlan,
     Choice,
@@ -31,7 +31,6 @@ from cgdet_core.data.bags.pairing import (
     spread,
 )
 from cgdet_core.data.bags.registration import Registration
-from cgdet_core.data.bags.topics import color_picture, stamp_of, topic_messages
 from cgdet_core.data.coco import annotations_of, load_coco
 from cgdet_core.data.formats.alignment import estimate_alignment
 from cgdet_core.data.formats.native import CLASSES
@@ -48,10 +47,8 @@ from numpy.typing import NDArray
 
 ALIGNMENT_PAIRS = 50
 SHOWN = 12  # frames of the contact sheet
-SMALL_WIDTH = 64  # pixels of the frames that tell near-duplicates
+SMALL_WIDTH = 64  # pixels of the frames that near-duplicates are found by
 JPEG_QUALITY = 95
-Report = dict[str, Any]
-Progress = Callable[[str, int], None]  # what is done, how many frames more of it
 
 
 @dataclass
@@ -68,16 +65,17 @@ class _Set:
 
 def make_dataset(
     bags: Sequence[Path], output: Path, choice: Choice, detector: Detector | None = None,
-    score: float = 0.3, progress: Progress = lambda what, frames: None,
+    score: float = 0.3, progress: Callable[[int], None] = lambda images: None,
     classes: Sequence[str] = (),
-) -> Report:
+) -> dict[str, Any]:
     """
     Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; return the report.
 
     detector: makes annotations of what it finds from `score` on; without one there are none.
-    classes: the file's categories, after those of the detector; person, bicycle and car where
-    there are neither. The folder appears whole or not at all. UserError if it exists, or says
-    what is wrong with a bag, its topics, stamps or calibration.
+    progress: called with the number of images more that were read. classes: the file's
+    categories, after those of the detector; person, bicycle and car where there are neither.
+    The folder appears whole or not at all. UserError if it exists, or says what is wrong with a
+    bag, its topics, stamps or calibration.
     """
     if output.exists():
         raise UserError(f'{output} exists already; choose another name or remove it.')
@@ -109,15 +107,15 @@ def make_dataset(
 
 def _write_bag(
     made: _Set, plan: BagPlan, choice: Choice, detector: Detector | None, score: float,
-    progress: Progress,
-) -> Report:
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
     """Write a bag's chosen frames, then the RGB pictures of those that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
     first, duplicates, kelvin = len(made.images), 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan, plan.thermal_topic, set(plan.stamps.tolist())):
-        progress('thermal frames', 1)
+        progress(1)
         try:
             raw = view_message(message)
             frame = _as_integers(raw)
@@ -147,12 +145,12 @@ def _write_bag(
 
 def _write_rgb(
     folder: Path, plan: BagPlan, choice: Choice, images: dict[int, dict[str, Any]],
-    unreadable: list[str], progress: Progress,
+    unreadable: list[str], progress: Callable[[int], None],
 ) -> str | None:
     """Write the RGB pictures of these stamps for their frames; say how they were registered."""
     registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
     for stamp, message in _messages(plan, plan.rgb_topic, set(images)):
-        progress('RGB pictures', 1)
+        progress(1)
         try:
             picture = color_picture(message)
         except (ValueError, cv2.error) as error:
@@ -234,7 +232,7 @@ def _write_picture(path: Path, picture: NDArray[Any]) -> None:
     write_atomically(path, encoded.tobytes())
 
 
-def _finish(made: _Set, parts: list[Report]) -> Report:
+def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, read from the files as a user would."""
     path = made.folder / 'annotations.json'
     # CVAT's import asks for "licenses".

@@ -12,27 +12,31 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ROS 2 bags (mcap and sqlite3) without ROS: write from COCO sets, read frames."""
+"""ROS 2 bags (mcap and sqlite3) without ROS: write frames, open, find their truth."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-import fnmatch
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TYPE_CHECKING
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, temporary_for
-from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, lacks_metadata, read_thermal
-from cgdet_core.runtime.imaging.message import view_message
+from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, lacks_metadata
+from cgdet_core.runtime.imaging.message import view_image, view_pixels
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import yaml
+
+if TYPE_CHECKING:
+    from cgdet_core.data.sources import Frame
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
@@ -42,6 +46,13 @@ MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO i
 SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set with these ids
 # An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
+# What cameras send beside the usual: encoding -> bytes of a pixel and the conversion to BGR
+CAMERA_ENCODINGS = {
+    'yuv422': (2, cv2.COLOR_YUV2BGR_UYVY), 'uyvy': (2, cv2.COLOR_YUV2BGR_UYVY),
+    'yuv422_yuy2': (2, cv2.COLOR_YUV2BGR_YUY2), 'yuyv': (2, cv2.COLOR_YUV2BGR_YUY2),
+    # OpenCV names a Bayer pattern by its second row and column, ROS by its first.
+    'bayer_rggb8': (1, cv2.COLOR_BayerBG2BGR), 'bayer_bggr8': (1, cv2.COLOR_BayerRG2BGR),
+    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2BGR), 'bayer_grbg8': (1, cv2.COLOR_BayerGB2BGR)}
 
 
 def _rosbags() -> Any:
@@ -55,23 +66,6 @@ def _rosbags() -> Any:
     return rosbags
 
 
-@dataclass(frozen=True)
-class BagFrame:
-    """An image of a bag: its header's stamp in nanoseconds, and the raw frame when asked for."""
-
-    stamp_ns: int
-    message: Any
-    name: str  # in errors
-
-    @property
-    def frame(self) -> NDArray[Any]:
-        """The raw frame (H, W); UserError names a message that is no valid thermal image."""
-        try:
-            return view_message(self.message)
-        except ValueError as error:
-            raise UserError(f'{self.name}: {error}.') from None
-
-
 def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
     """Return a frame as mono8 or mono16 pixels; depth is reduced by a percentile stretch."""
     if encoding == 'mono16':
@@ -82,21 +76,21 @@ def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
 
 
 def write_bag(
-    path: str | Path, frames: Iterator[tuple[NDArray[Any], int | None]], rate: float,
+    path: str | Path, frames: 'Iterable[Frame]', rate: float,
     encoding: str | None = None, storage: str = 'mcap', frame_id: str = 'thermal_camera',
     source: str = '',
 ) -> int:
     """
     Write frames with even stamps to a new bag and return their number.
 
-    frames: (raw frame (H, W), COCO image id or None); rate in Hz; encoding mono8 or mono16,
-    by default the frame's own depth; storage mcap or sqlite3; source the COCO set's fingerprint.
+    rate in Hz; encoding mono8 or mono16, by default the frame's own depth; storage mcap or
+    sqlite3; source the COCO set's fingerprint.
     The bag appears whole or not at all. UserError if it exists already or an option is not valid.
     """
     path = Path(path)
     if path.exists():
         raise UserError(f'{path} exists already; choose another name or remove it.')
-    check_outputs(folders=[path], option='name')
+    check_outputs(folders=[path])
     if encoding not in (None, 'mono8', 'mono16'):
         raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
     if not rate > 0:
@@ -112,13 +106,13 @@ def write_bag(
         with rosbags.rosbag2.Writer(
                 work / path.name, version=9, storage_plugin=plugins[storage]) as bag:
             connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=types)
-            for frame, image_id in frames:
+            for frame in frames:
                 stamp = START_NS + round(count * 1e9 / rate)
-                message = _image(types, with_encoding(frame, encoding) if encoding else frame,
-                                 stamp, frame_id)
+                pixels = with_encoding(frame.pixels, encoding) if encoding else frame.pixels
+                message = _image(types, pixels, stamp, frame_id)
                 bag.write(connection, stamp, types.serialize_cdr(message, IMAGE_TYPE))
-                if image_id is not None:
-                    ids[str(stamp)] = image_id
+                if frame.truth is not None:
+                    ids[str(stamp)] = frame.truth.image_id
                 count += 1
             bag.set_custom_data(MAPPING_KEY, json.dumps(ids))
             if source:
@@ -142,13 +136,6 @@ def _image(types: Any, frame: NDArray[Any], stamp: int, frame_id: str) -> Any:
         step=frame.strides[0], data=frame.view(np.uint8).ravel())
 
 
-def coco_frames(coco: CocoSet, match: str = '*') -> Iterator[tuple[NDArray[Any], int | None]]:
-    """Read the frames of a set whose file name fits the shell pattern `match`, in order."""
-    for record in coco.images:
-        if fnmatch.fnmatch(record.path.name, match):
-            yield read_thermal(record.path), record.image_id
-
-
 @contextmanager
 def open_bag(path: str | Path) -> Iterator[Any]:
     """Open a bag for reading as rosbags' AnyReader; UserError if it is none."""
@@ -157,14 +144,14 @@ def open_bag(path: str | Path) -> Iterator[Any]:
         raise UserError(f'The bag {path} does not exist.')
     if lacks_metadata(path):
         raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
-                        f'"ros2 bag reindex {path}", or give its .mcap or .db3 file.')
+                        f'"ros2 bag reindex {path}", or name its .mcap or .db3 file.')
     rosbags = _rosbags()
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     try:
         reader = rosbags.highlevel.AnyReader([path], default_typestore=types)
         reader.open()
     except Exception as error:  # rosbags' readers raise their own and the storages' errors
-        hint = ('; if its recording was cut off, "mcap recover" mends it'
+        hint = ('; if its recording was cut off, "mcap recover" repairs it'
                 if 'magic' in str(error) else '')
         raise UserError(
             f'{path} is not a ROS 2 bag that can be read: {str(error).rstrip(".")}{hint}.'
@@ -175,32 +162,61 @@ def open_bag(path: str | Path) -> Iterator[Any]:
         reader.close()
 
 
-def distinct_topics(reader: Any) -> set[str]:
-    """Return the image topics but for compressed ones beside their raw one: the same images."""
-    images = {c.topic: c.msgtype for c in reader.connections
-              if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)}
-    return {topic for topic, kind in images.items() if kind == IMAGE_TYPE
-            or images.get(topic.rpartition('/')[0]) != IMAGE_TYPE}
-
-
-def image_connections(reader: Any, path: str | Path, topic: str | None = None) -> list[Any]:
+def image_connections(
+    reader: Any, path: str | Path, topic: str | None = None, other: str | None = None,
+    field: str = 'topic',
+) -> list[Any]:
     """
-    Find the connections of the thermal images' topic, raw or compressed, by default the only one.
+    Return the connections of an image topic, raw or compressed, by default the only one.
 
-    UserError where there is none or a choice.
+    other: a topic that is not meant; a compressed topic beside its raw one is no further choice.
+    UserError lists the topics with their numbers of messages; `field` is the parameter that
+    chooses one.
     """
-    wanted = distinct_topics(reader) if topic is None else {topic}
-    found = [c for c in reader.connections
-             if c.topic in wanted and c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
-    topics = sorted({c.topic for c in found})
-    if topic is not None and not topics:
-        has = ', '.join(sorted(distinct_topics(reader))) or 'none'
-        raise UserError(f'{path} has no image topic {topic}, its image topics: {has}.')
-    if len(topics) != 1:
-        has = ', '.join(topics) or 'none'
-        raise UserError(f'{path} must have one image topic to read, found: {has}'
-                        + ('; choose one with --topic.' if topics else '.'))
-    return found
+    images = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
+    counts: Counter[str] = Counter()
+    for connection in images:
+        counts[connection.topic] += connection.msgcount
+    raw = {c.topic for c in images if c.msgtype == IMAGE_TYPE}
+    choice = [topic] if topic is not None else [
+        t for t in counts if t != other and (t in raw or t.rpartition('/')[0] not in raw)]
+    if len(choice) == 1 and counts[choice[0]] > 0:
+        return [c for c in images if c.topic == choice[0]]
+    wrong = f'no images on {topic}' if topic is not None else (
+        'several image topics' if len(choice) > 1 else 'no images')
+    if not counts:
+        raise UserError(f'{path} has {wrong}: it has no image topic.')
+    listed = ', '.join(f'{t} ({n})' for t, n in sorted(counts.items()))
+    raise UserError(f'{path} has {wrong}; its image topics with their numbers of messages: '
+                    f'{listed}; choose one.', field)
+
+
+def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
+    """Return the recorder's time in nanoseconds and the message, of each message of a topic."""
+    connections = [c for c in reader.connections if c.topic == topic]
+    # An empty list would mean every topic.
+    for connection, received, raw in reader.messages(connections) if connections else ():
+        yield received, reader.deserialize(raw, connection.msgtype)
+
+
+def stamp_of(message: Any) -> int:
+    """Return the header's stamp in nanoseconds."""
+    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
+
+def color_picture(message: Any) -> NDArray[np.uint8]:
+    """Return BGR (H, W, 3) of an Image or CompressedImage; ValueError says why not."""
+    encoding = getattr(message, 'encoding', '')
+    if encoding not in CAMERA_ENCODINGS:
+        pixels = view_pixels(message)
+        if pixels.dtype != np.uint8:
+            raise ValueError(f'a color image must be 8-bit, this one is {pixels.dtype}')
+        return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    size, conversion = CAMERA_ENCODINGS[encoding]
+    gray = np.ascontiguousarray(view_image(SimpleNamespace(
+        height=message.height, width=message.width * size, encoding='mono8', is_bigendian=0,
+        step=message.step, data=message.data)))
+    return cv2.cvtColor(gray.reshape(message.height, message.width, size), conversion)
 
 
 def is_compressed(path: str | Path, topic: str | None = None) -> bool:
@@ -209,42 +225,10 @@ def is_compressed(path: str | Path, topic: str | None = None) -> bool:
         return bool(image_connections(reader, path, topic)[0].msgtype == COMPRESSED_TYPE)
 
 
-def read_frames(path: str | Path, topic: str | None = None) -> Iterator[BagFrame]:
-    """
-    Read the images of a bag in the order of recording; pixels are converted when asked for.
-
-    topic: the image topic, raw or compressed, needed where there are several. UserError names a
-    message that cannot be read.
-    """
-    with open_bag(path) as reader:
-        connections = image_connections(reader, path, topic)
-        messages = enumerate(reader.messages(connections))
-        while True:
-            number: int | str = 'next'
-            try:
-                number, (connection, _, raw) = next(messages)
-                message = reader.deserialize(raw, connection.msgtype)
-            except StopIteration:
-                return
-            except Exception as error:  # damaged files raise the storages' own errors
-                raise UserError(f'{path}, image {number}: {error}.') from None
-            stamp = message.header.stamp
-            yield BagFrame(stamp.sec * 10**9 + stamp.nanosec, message, f'{path}, image {number}')
-
-
 def bag_name(path: str | Path) -> str:
     """Return a bag's name, that of its folder or of its single file."""
     path = Path(path)
     return path.stem if path.suffix in BAG_SUFFIXES else path.name
-
-
-def custom_data(path: str | Path) -> dict[str, str]:
-    """Return what the writer of a bag left in its metadata."""
-    metadata = Path(path) / 'metadata.yaml'
-    if not metadata.is_file():
-        return {}
-    information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
-    return information['rosbag2_bagfile_information'].get('custom_data') or {}
 
 
 def fingerprint(coco: CocoSet) -> str:
@@ -264,7 +248,11 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
     """
     with open_bag(path):
         pass  # says what is wrong with a path that is no bag
-    data = custom_data(path)
+    metadata = Path(path) / 'metadata.yaml'
+    data: dict[str, str] = {}
+    if metadata.is_file():
+        information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
+        data = information['rosbag2_bagfile_information'].get('custom_data') or {}
     source = data.get(SOURCE_KEY)
     table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
     found: list[tuple[int, ImageRecord, CocoSet]] = []
@@ -287,7 +275,7 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
     if not truth:
         names = ', '.join(str(c.path) for c in sets)
         reason = 'it was made of other pictures' if source else (
-            'make the bag with "cgdet bag from-coco" or give each image record its "stamp_ns", '
+            'make the bag with "cgdet bag from-coco" or add to each image record its "stamp_ns", '
             f'and {bag_name(path)!r} as its "bag"')
         raise UserError(f'No frame of {path} can be matched to {names}: {reason}.')
     return {stamp: record for stamp, (record, _) in truth.items()}

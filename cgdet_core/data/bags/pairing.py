@@ -21,18 +21,17 @@ from pathlib import Path
 import re
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, open_bag
+from cgdet_core.data.bags.io import bag_name, image_connections, open_bag, stamp_of, topic_messages
 from cgdet_core.data.bags.registration import (
     by_calibration,
     by_homography,
-    Camera,
+    CalibratedCamera,
     camera_of,
     Pose,
     pose_between,
     read_homography,
     Registration,
 )
-from cgdet_core.data.bags.topics import choose_topic, stamp_of, topic_messages
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 import numpy as np
@@ -73,11 +72,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.homography is not None and self.rectify:
-            raise UserError('Choose one of --homography and --rectify.')
+            raise UserError('Register RGB either by a homography or by calibration, not by both.',
+                            'homography', 'rectify')
         if self.plane_m is not None and not (self.rectify and self.plane_m > 0):
-            raise UserError('--plane-m is a positive distance in meters, for --rectify.')
+            raise UserError('The distance of the scene must be positive, in meters, and is for '
+                            'registration by calibration.', 'plane_m', 'rectify')
         if self.rgb_topic is None and (self.homography is not None or self.rectify):
-            raise UserError('There is nothing to register without --rgb-topic.')
+            raise UserError('There is nothing to register without an RGB topic.', 'rgb_topic')
         if self.homography is not None:
             read_homography(self.homography)  # says at once what is wrong with it
 
@@ -93,17 +94,18 @@ class BagPlan:
     stamps: Stamps
     rgb_stamps: Stamps = field(default_factory=lambda: np.zeros(0, np.int64))
     partners: dict[int, int] = field(default_factory=dict)  # thermal stamp -> RGB stamp
-    calibration: tuple[Camera, Camera, Pose] | None = None  # thermal, RGB, the one in the other
+    # of thermal and RGB, and the pose of the one in the other
+    calibration: tuple[CalibratedCamera, CalibratedCamera, Pose] | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
 
 def plan_bag(path: Path, choice: Choice) -> BagPlan:
     """Choose a bag's frames by their stamps; UserError where topics or clocks do not fit."""
     with open_bag(path) as reader:
-        topic = choose_topic(
-            reader, path, choice.thermal_topic, '--thermal-topic', choice.rgb_topic)
-        rgb_topic = choice.rgb_topic and choose_topic(
-            reader, path, choice.rgb_topic, '--rgb-topic', topic)
+        topic = image_connections(
+            reader, path, choice.thermal_topic, choice.rgb_topic, 'thermal_topic')[0].topic
+        if rgb_topic := choice.rgb_topic:
+            image_connections(reader, path, rgb_topic, field='rgb_topic')
         if topic == rgb_topic:
             raise UserError(f'{topic} cannot be both the thermal and the RGB topic.')
         thermal = _stamps(reader, path, topic)
@@ -119,13 +121,13 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
         plan.report['rgb_images'] = len(rgb[0])
         pair(plan, choice)
         if not plan.partners:
-            raise UserError(_unsynchronized(plan, thermal, rgb, choice))
+            raise _unsynchronized(plan, thermal, rgb, choice)
     plan.stamps = _apart(plan.stamps, choice.every_s, plan.partners)
     return plan
 
 
 def pair(plan: BagPlan, choice: Choice) -> None:
-    """Return the chosen thermal frames of a bag their RGB images."""
+    """Pair the chosen thermal frames of a bag with their RGB images."""
     if plan.rgb_topic is None:
         return
     offset = choice.rgb_offset_ns
@@ -181,8 +183,8 @@ def open_registration(
         if camera.size != size:
             raise UserError(
                 f'The CameraInfo of {topic} in {plan.path} is for {camera.size[0]}x'
-                f'{camera.size[1]} pixels, an image has {size[0]}x{size[1]}; register with '
-                '--homography.')
+                f'{camera.size[1]} pixels, an image has {size[0]}x{size[1]}; register by a '
+                'homography.', 'homography')
     return by_calibration(thermal, rgb, pose, choice.plane_m)
 
 
@@ -192,7 +194,7 @@ def info_topic(image_topic: str) -> str:
 
 
 def is_rectified(image_topic: str) -> bool:
-    """Tell images without distortion by the names that image_proc and drivers give them."""
+    """Return whether images have no distortion, by the names that image_proc and drivers use."""
     return re.match(r'image_rect(_|$)', _raw_topic(image_topic).rpartition('/')[2]) is not None
 
 
@@ -202,21 +204,21 @@ def _raw_topic(image_topic: str) -> str:
 
 def _calibration(
     reader: Any, path: Path, thermal_topic: str, rgb_topic: str,
-) -> tuple[Camera, Camera, Pose]:
+) -> tuple[CalibratedCamera, CalibratedCamera, Pose]:
     thermal, rgb = (_camera(reader, path, topic) for topic in (thermal_topic, rgb_topic))
     transforms = [t for _, message in topic_messages(reader, TF_STATIC)
                   for t in message.transforms]
     return thermal, rgb, pose_between(transforms, thermal.frame_id, rgb.frame_id)
 
 
-def _camera(reader: Any, path: Path, topic: str) -> Camera:
+def _camera(reader: Any, path: Path, topic: str) -> CalibratedCamera:
     wanted = info_topic(topic)
     for _, message in topic_messages(reader, wanted):
         return camera_of(message, wanted, is_rectified(topic))
     infos = {c.topic for c in reader.connections if c.msgtype == INFO_TYPE}
     has = ', '.join(sorted(infos)) or 'none'
-    raise UserError(f'{path} has no CameraInfo on {wanted}, which --rectify needs for {topic}; '
-                    f'found: {has}. Register with --homography.')
+    raise UserError(f'{path} has no CameraInfo on {wanted}, which calibrates {topic}; found: '
+                    f'{has}. Register by a homography.', 'homography')
 
 
 def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
@@ -257,13 +259,14 @@ def _nearest(a: Stamps, b: Stamps) -> NDArray[np.intp]:
 
 def _unsynchronized(
     plan: BagPlan, thermal: tuple[Stamps, Stamps], rgb: tuple[Stamps, Stamps], choice: Choice,
-) -> str:
+) -> UserError:
     """Say how far the stamps lie apart, and how far the clocks by the recorder's own time."""
     stamps = np.sort(rgb[0]) + choice.rgb_offset_ns
     ordered = np.sort(thermal[0])
     gap = float(np.median(stamps[_nearest(ordered, stamps)] - ordered)) / 1e6
     clock = float(np.median(rgb[0] - rgb[1]) - np.median(thermal[0] - thermal[1])) / 1e6
-    return (f'{plan.path}: no RGB image of {plan.rgb_topic} lies within {choice.max_gap_ms:g} ms '
-            f'of a thermal one; the nearest RGB stamp is a median of {gap:+.1f} ms off. By the '
-            f"recorder's clock RGB's stamps are {clock:+.1f} ms off: if its clock is wrong, give "
-            f'--rgb-offset-ms {-clock:.1f}, else a larger --max-gap-ms.')
+    return UserError(
+        f'{plan.path}: no RGB image of {plan.rgb_topic} lies within {choice.max_gap_ms:g} ms of a '
+        f'thermal one; the nearest RGB stamp is a median of {gap:+.1f} ms off. By the clock of '
+        f'the recorder, the stamps of RGB are {clock:+.1f} ms off: if its clock is wrong, choose '
+        f'an RGB offset of {-clock:.1f} ms, else a larger gap.', 'rgb_offset_ms', 'max_gap_ms')

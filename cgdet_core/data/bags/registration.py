@@ -53,7 +53,7 @@ class Registration:
 
 
 @dataclass(frozen=True)
-class Camera:
+class CalibratedCamera:
     """
     A calibrated camera: matrix (3, 3), distortion, its model, picture size and TF frame.
 
@@ -142,7 +142,7 @@ def by_homography(matrix: Floats, thermal_size: tuple[int, int]) -> Registration
 
 
 def by_calibration(
-    thermal: Camera, rgb: Camera, pose: Pose, plane_m: float | None = None,
+    thermal: CalibratedCamera, rgb: CalibratedCamera, pose: Pose, plane_m: float | None = None,
 ) -> Registration:
     """
     Register by both cameras' calibrations and the pose of the thermal frame in the RGB frame.
@@ -166,8 +166,8 @@ def by_calibration(
     return Registration(_as_map(pixels, thermal.size), words)
 
 
-def camera_of(info: Any, topic: str, rectified: bool) -> Camera:
-    """Give the camera of a CameraInfo; rectified: its pictures are already without distortion."""
+def camera_of(info: Any, topic: str, rectified: bool) -> CalibratedCamera:
+    """Return the camera of a CameraInfo; rectified: its pictures have no distortion any more."""
     model = info.distortion_model or 'plumb_bob'
     matrix = np.array(info.k, np.float64).reshape(3, 3)
     distortion, rotation = np.array(info.d, np.float64), np.eye(3)
@@ -176,19 +176,21 @@ def camera_of(info: Any, topic: str, rectified: bool) -> Camera:
         if projection[:, 3].any():
             raise UserError(f'{topic} is that of the second camera of a stereo pair (the last '
                             'column of its P is not 0), whose rectified images cannot be '
-                            'registered; take the raw ones, or register with --homography.')
+                            'registered; take the raw ones, or register by a homography.',
+                            'homography')
         matrix, distortion, model = projection[:, :3], np.zeros(0), 'plumb_bob'
         if np.any(info.r):  # some drivers leave it empty
             rotation = np.array(info.r, np.float64).reshape(3, 3)
     if not matrix[0, 0] > 0:
         raise UserError(f'The camera of {topic} is not calibrated (its focal length is 0); '
-                        'calibrate it, or register with --homography.')
+                        'calibrate it, or register by a homography.', 'homography')
     if model not in FISHEYE + POLYNOMIAL:
         raise UserError(f'The distortion model {model!r} of {topic} is not one of '
-                        f'{", ".join(POLYNOMIAL + FISHEYE)}; register with --homography.')
+                        f'{", ".join(POLYNOMIAL + FISHEYE)}; register by a homography.',
+                        'homography')
     if not distortion.size:
         distortion = np.zeros(4 if model in FISHEYE else 5)
-    return Camera(matrix, distortion, model, (int(info.width), int(info.height)),
+    return CalibratedCamera(matrix, distortion, model, (int(info.width), int(info.height)),
                   info.header.frame_id, rotation)
 
 
@@ -213,7 +215,8 @@ def pose_between(transforms: list[Any], source: str, target: str) -> Pose:
                 waiting.append(other)
     if target not in reached:
         raise UserError(f'/tf_static does not connect {source!r} with {target!r}; its frames are '
-                        f'{", ".join(sorted(steps)) or "none"}. Register with --homography.')
+                        f'{", ".join(sorted(steps)) or "none"}. Register by a homography.',
+                        'homography')
     return reached[target]
 
 

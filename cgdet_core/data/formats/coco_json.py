@@ -18,7 +18,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cgdet_core.data.formats.native import Item, read_json
+from cgdet_core.data.coco import read_coco
+from cgdet_core.data.formats.native import Item
 from cgdet_core.errors import UserError
 
 
@@ -42,16 +43,14 @@ def to_item(annotation: Any, names: dict[int, str], where: str) -> Item:
     return Item(names.get(category, f'category {category}'), (x, y, x + w, y + h), crowd)
 
 
-def read_coco(path: Path, names: dict[int, str], counts: Counter[str]) -> list[Entry]:
+def read_entries(path: Path, names: dict[int, str], counts: Counter[str]) -> list[Entry]:
     """
     Read a COCO file; `names` stand in for categories it does not name.
 
     A picture listed twice is taken once. Pictures that share an id with another one are left
     out, as their boxes cannot be told apart. UserError says what is not valid.
     """
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get('images'), list):
-        raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
+    data = read_coco(path, check=False)
     try:
         names = names | {int(c['id']): str(c['name']) for c in data.get('categories') or []}
         files: dict[Any, list[str]] = defaultdict(list)

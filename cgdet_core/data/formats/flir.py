@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from cgdet_core.data.formats.coco_json import read_coco, to_item
+from cgdet_core.data.formats.coco_json import read_entries, to_item
 from cgdet_core.data.formats.native import (
     Frame,
     Item,
@@ -102,7 +102,7 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
 
 
 def _v1_table(path: Path, counts: Counter[str]) -> Iterator[tuple[str, list[Item]]]:
-    for entry in read_coco(path, V1_NAMES, counts):
+    for entry in read_entries(path, V1_NAMES, counts):
         yield Path(entry.file_name).stem, entry.items
 
 
@@ -133,7 +133,7 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
             continue
         thermal = _twin({8: place / 'data', 16: place / 'analyticsData'}, options.bits)
         read.append(f'{name}/{thermal.folder.name}')
-        for entry in read_coco(place / 'coco.json', {}, listing.counts):
+        for entry in read_entries(place / 'coco.json', {}, listing.counts):
             file = Path(entry.file_name)
             extra = entry.image.get('extra_info')
             hours = str(extra.get('hours') if isinstance(extra, dict) else '').lower()

@@ -21,7 +21,7 @@ from typing import Any
 from cgdet_core.data.bags.registration import (
     by_calibration,
     by_homography,
-    Camera,
+    CalibratedCamera,
     camera_of,
     Pose,
     read_homography,
@@ -39,8 +39,8 @@ MOVE = np.array([0.3, -0.05, 0.02])  # meters
 
 
 def camera(matrix: np.ndarray, size: tuple[int, int], distortion: list[float] | None = None,
-           model: str = 'plumb_bob') -> Camera:
-    return Camera(matrix, np.array(distortion or [0.0] * 5), model, size, 'frame')
+           model: str = 'plumb_bob') -> CalibratedCamera:
+    return CalibratedCamera(matrix, np.array(distortion or [0.0] * 5), model, size, 'frame')
 
 
 def spot(size: tuple[int, int], place: np.ndarray, radius: float = 4) -> np.ndarray:

@@ -1,0 +1,165 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Engines ahead of a model's first start: built, verified, listed, removed."""
+
+from collections.abc import Iterable, Iterator
+import os
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.sources import read_frames
+from cgdet_core.deployment.verify import failure, NothingFound, scenes, verify
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.tensorrt import building
+from cgdet_core.runtime.tensorrt.building import FLAVORS, TensorRT, Unavailable
+from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain, Progress
+from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey, read_engine
+from cgdet_core.runtime.tensorrt.session import check_device
+
+TURING = 'sm75'  # left out unless named: engines for it and for later GPUs are slower on those
+
+
+class NotVerified(UserError):
+    """An engine cannot be compared with its ONNX file here; the message says why."""
+
+
+def build(
+    model: Path, backend: str, targets: tuple[str, ...], progress: Progress,
+) -> tuple[EngineKey, bytes, Path | None]:
+    """
+    Return a model's engine of the cache, built where there is none: key, content and file.
+
+    The file is None where the engine is in memory alone.
+    """
+    card = load_card(model, DetectionCard)
+    tensorrt, chosen, gpu = choose_device(backend, targets)
+    key = building.engine_key(tensorrt, card, chosen, gpu)
+    return key, *obtain(
+        EngineCache(), key, model,
+        lambda: building.build_engine(tensorrt, model, chosen, progress), bytes, progress)
+
+
+def choose_device(
+    backend: str = 'auto', targets: tuple[str, ...] = (),
+) -> tuple[TensorRT, tuple[str, ...], str]:
+    """Choose what to build with and for: flavor, targets, and the GPU's name if one is needed."""
+    if backend not in ('auto', *FLAVORS):
+        raise UserError(f'The backend must be auto, {" or ".join(FLAVORS)}, not {backend!r}.',
+                        'backend')
+    if targets and backend == 'tensorrt':
+        raise UserError('TensorRT builds for the GPU in this machine; a target needs the backend '
+                        'tensorrt_rtx.', 'target', 'backend')
+    missing: Unavailable | None = None
+    if backend != 'tensorrt_rtx' and not targets:
+        try:
+            tensorrt, _, gpu = check_device('tensorrt')
+            return tensorrt, (gpu.target,), gpu.name
+        except Unavailable as error:
+            if backend == 'tensorrt':
+                raise
+            missing = error
+    try:
+        tensorrt = building.load_tensorrt('tensorrt_rtx')
+    except Unavailable as error:
+        if missing is None:
+            raise
+        raise UserError(f'{missing} {error}') from None
+    if not targets:
+        try:
+            targets = (check_device('tensorrt_rtx')[2].target,)
+        except Unavailable:
+            targets = tuple(t for t in tensorrt.targets() if t != TURING)
+    building.check_targets(tensorrt, targets)
+    return tensorrt, targets, ''
+
+
+def verify_engine(
+    model: Path, backend: str, targets: tuple[str, ...], engine: Path | None,
+    data: Path | None = None,
+) -> dict[str, Any]:
+    """
+    Compare an engine with its ONNX file on ONNX Runtime and return the report.
+
+    data: frames, by default synthetic scenes. NotVerified where that is not possible here;
+    UserError for an engine that differs, which is removed from the cache.
+    """
+    try:
+        gpu = check_device(backend)[2]
+        # Another engine would be built for this GPU, and that one verified.
+        other = f'it is not for the {gpu.name} ({gpu.target}) in this machine'
+        why = '' if gpu.target in targets else other
+    except Unavailable as error:
+        why = error.why
+    if engine is None and not why:  # what was built is gone, and would be built once more
+        why = 'the engine could not be kept in the cache'
+    if why:
+        raise NotVerified(
+            f'Not verified, as {why}: run "cgdet verify" where the engine will run.')
+    against = Detector.load(model, backend='onnxruntime')
+    card = against.card
+    frames = scenes(card) if data is None else read_frames(data, None, card.classes)
+    try:
+        report = verify(Detector.load(model, backend=backend), against, frames)
+    except NothingFound as error:
+        if data is not None:
+            raise
+        raise NotVerified(f'Not verified on synthetic scenes: {error} Choose real frames.',
+                          'data') from None
+    if not report['passed']:
+        assert engine is not None
+        EngineCache().remove(engine)
+        # Beside the model, where the user put it, it stays.
+        raise UserError(failure(report) + (f' Remove {engine}.' if engine.exists() else ''))
+    return report
+
+
+def inspect(
+    paths: Iterable[Path],
+) -> Iterator[tuple[Path, os.stat_result, EngineFile | Exception]]:
+    """Return the status of files of the cache and their engines, or what is wrong with them."""
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # removed meanwhile
+        try:
+            yield path, status, read_engine(path)
+        except (Damaged, OSError) as error:
+            yield path, status, error
+
+
+def clean(
+    cache: EngineCache, model: str | None = None, everything: bool = False,
+) -> tuple[int, int, int]:
+    """
+    Remove the engines of a model, or all, and always damaged files and what killed writers left.
+
+    Returns the files removed, their bytes and the files left. UserError if the model has none.
+    """
+    removed, freed, left = 0, 0, 0
+    for path, status, found in inspect(cache.files() + cache.leftovers()):
+        if everything or isinstance(found, Damaged) or (
+                model and isinstance(found, EngineFile) and found.model == Path(model).stem):
+            path.unlink(missing_ok=True)
+            removed, freed = removed + 1, freed + status.st_size
+        else:
+            left += 1
+    if model is not None and not removed:
+        raise UserError(
+            f'The cache has no engine of {Path(model).stem}; see "cgdet engines list".')
+    return removed, freed, left

@@ -1,0 +1,103 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What reports of an evaluation show: curves, and captions below the worst frames."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.runtime.files import write_atomically
+import cv2
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+from numpy.typing import NDArray
+
+# Distinct also for color-blind eyes (Okabe and Ito, 2008), as in drawing.COLORS; then styles.
+COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#0072b2', '#999999')
+STYLES = ('-', '--', ':')
+DPI = 120
+APART = 5  # frames; neighbors in a sequence show the same
+
+
+def draw_curves(
+    results: Sequence[Mapping[str, Any]], variants: list[str], classes: tuple[str, ...],
+) -> Figure:
+    """Draw precision over recall at IoU 0.5: a class a panel, the mean and range of seeds."""
+    figure = Figure((4.2 * len(classes), 4), layout='constrained')
+    recall = np.linspace(0, 1, 101)
+    for axes, name in zip(row_of(figure, len(classes)), classes):
+        for i, variant in enumerate(variants):
+            curves = [r['curves'][name] for r in results if r['variant'] == variant]
+            curves = [c for c in curves if c is not None]
+            if curves:
+                color = COLORS[i % len(COLORS)]
+                axes.plot(recall, np.mean(curves, 0), STYLES[i // len(COLORS) % len(STYLES)],
+                          color=color, label=variant)
+                axes.fill_between(recall, np.min(curves, 0), np.max(curves, 0), color=color,
+                                  alpha=0.12, linewidth=0)
+        axes.set(title=name, xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+    add_legend(figure)
+    return figure
+
+
+def row_of(figure: Figure, count: int) -> list[Axes]:
+    return list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def add_legend(figure: Figure) -> None:
+    """Explain the colors in the first panel that shows any."""
+    for axes in figure.axes:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize='small', markerscale=2)
+            return
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure and return its file."""
+    content = BytesIO()
+    figure.savefig(content, dpi=DPI, format=path.suffix[1:])
+    write_atomically(path, content.getvalue())
+    return path
+
+
+def choose(values: NDArray[Any], count: int) -> list[int]:
+    """Return the indices of up to `count` greatest positive values, at least 5 apart."""
+    chosen: list[int] = []
+    for i in np.argsort(-values, kind='stable').tolist():
+        if len(chosen) == count or values[i] <= 0:
+            break
+        if all(abs(i - c) >= APART for c in chosen):
+            chosen.append(i)
+    return chosen
+
+
+def write_caption(text: str, width: int) -> NDArray[np.uint8]:
+    """Return a strip (24, width, 3) with white text, to stand below a picture."""
+    strip = np.zeros((24, width, 3), np.uint8)
+    write_text(strip, text, 4, (255, 255, 255))
+    return strip
+
+
+def write_text(strip: NDArray[np.uint8], text: str, x: int, color: tuple[int, int, int]) -> int:
+    """Write at x into a strip and return where the text ends."""
+    cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
+    return x + text_width(text)
+
+
+def text_width(text: str) -> int:
+    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]

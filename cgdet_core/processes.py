@@ -1,0 +1,118 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Processes of our own: a function called in a fresh one, or a module run as a program."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+import multiprocessing
+from multiprocessing.connection import Connection
+import signal
+import subprocess
+import sys
+from typing import Any, TypeVar
+
+from cgdet_core.errors import UserError
+
+PATIENCE_S = 10.0  # for a process that has nothing left to do
+Result = TypeVar('Result')
+
+
+class FreshProcess:
+    """
+    A process that calls functions one after the other, and holds nothing else.
+
+    Ctrl-C is kept away from it; this process ends it. With `with` it is ended at the end, in the
+    middle of a call if there was an error. what: what it does, for errors.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        context = multiprocessing.get_context('spawn')
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,))
+        # Ctrl-C reaches every process of the terminal.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        theirs.close()
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """
+        Return what a function of a module returns there.
+
+        UserError: the function's own, or that the process has ended, as after any other error.
+        """
+        with suppress(OSError):  # it has ended; what it said before is still in the pipe
+            self._pipe.send((function, arguments))
+        try:
+            good, value = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join(PATIENCE_S)
+            raise UserError(f'The process that {self._what} has ended '
+                            f'(exit status {self.process.exitcode}).') from None
+        if not good:
+            raise value
+        return value  # type: ignore[no-any-return]
+
+    def __enter__(self) -> 'FreshProcess':
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.process.kill()
+        self._pipe.close()
+        self.process.join(PATIENCE_S)
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(pipe: Connection) -> None:
+    """Call what the pipe asks for until its other end is closed; other errors end the process."""
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = True, function(*arguments)
+        except UserError as error:  # not of its own class, which may not be pickled
+            answer = False, UserError(str(error), *error.fields)
+        with suppress(OSError):  # if the caller has ended
+            pipe.send(answer)
+
+
+@contextmanager
+def program(
+    module: str, *arguments: object, patience_s: float | None = 0.0, **options: Any,
+) -> Iterator[subprocess.Popen[Any]]:
+    """
+    Run a module as a program, with the options of Popen.
+
+    At the end it gets Ctrl-C, and is killed where it is still there after `patience_s` (None: no
+    limit) or after a second Ctrl-C.
+    """
+    process = subprocess.Popen([sys.executable, '-m', module, *map(str, arguments)], **options)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience_s)
+        finally:
+            process.kill()
+            process.wait()

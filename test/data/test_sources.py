@@ -1,0 +1,85 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One way to read frames: their names, what they know, and when their pixels are read."""
+
+from pathlib import Path
+
+from cgdet_core.data.bags.io import write_bag
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.sources import coco_frames, Frame, read_frames
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_thermal
+import cv2
+import numpy as np
+import pytest
+
+
+def test_every_source_has_the_same_frames(scenes: Path, tmp_path: Path) -> None:
+    coco = load_coco(scenes)
+    write_bag(tmp_path / 'bag', coco_frames(coco, 'scene_0000[0-2]*'), 10.0)
+    expected = [read_thermal(r.path) for r in coco.images[:3]]
+    for source in (scenes, scenes.parent / 'thermal', tmp_path / 'bag'):
+        for frame, pixels in zip(read_frames(source), expected):
+            np.testing.assert_array_equal(frame.pixels, pixels)
+    picture, = read_frames(coco.images[1].path)
+    np.testing.assert_array_equal(picture.pixels, expected[1])
+    assert picture.name == coco.images[1].path.name and picture.truth is None
+    assert [f.truth for f in coco_frames(coco)] == coco.images
+    stamps = [f.stamp_ns for f in read_frames(tmp_path / 'bag')]
+    assert len(stamps) == 3 and np.all(np.diff(stamps) == 10**8)
+
+
+def test_a_video_is_gray(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(
+        str(tmp_path / 'clip.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 10, (160, 128))
+    for level in (0, 200):
+        writer.write(np.full((128, 160, 3), level, np.uint8))
+    writer.release()
+    found = list(read_frames(tmp_path / 'clip.avi'))
+    assert [f.name for f in found] == ['clip_000000.png', 'clip_000001.png']
+    assert [f.pixels.shape for f in found] == [(128, 160)] * 2
+    assert found[0].pixels.mean() < 10 and found[1].pixels.mean() > 190
+
+
+def test_pixels_are_read_once_and_only_when_asked_for() -> None:
+    reads = []
+
+    def read() -> np.ndarray:
+        reads.append(1)
+        return np.zeros((4, 4), np.uint8)
+
+    frame = Frame('a.png', read)
+    assert not reads
+    assert frame.pixels is frame.pixels and len(reads) == 1
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('nothing', 'nothing does not exist'), ('empty', 'holds no pictures'),
+    ('text.mp4', 'not a video'), ('text.png', 'not a picture')])
+def test_what_is_no_source_is_named(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / 'empty').mkdir()
+    for file in ('text.mp4', 'text.png'):
+        (tmp_path / file).write_text('no pixels')
+    with pytest.raises(UserError, match=words):
+        for frame in read_frames(tmp_path / name):
+            assert frame.pixels.size
+
+
+def test_an_error_names_the_place_of_the_frame() -> None:
+    def read() -> np.ndarray:
+        raise ValueError('it is torn')
+
+    with pytest.raises(UserError, match=r'^bag, image 3: it is torn\.$'):
+        Frame('bag_7.png', read, 'bag, image 3').pixels  # noqa: B018
