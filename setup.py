@@ -27,7 +27,8 @@ runtime = [
 bags = ['pyyaml', 'rosbags>=0.10']
 parallel = ['ray>=2.60']  # several bags at a time
 train = runtime + bags + [
-    'faster-coco-eval>=1.6', 'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17', 'onnxscript',
+    'faster-coco-eval>=1.6', 'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17',
+    'onnxruntime>=1.21', 'onnxscript',
     'pillow', 'pydantic>=2.7', 'scipy', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]

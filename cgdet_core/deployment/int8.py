@@ -16,20 +16,26 @@
 
 from collections.abc import Collection, Mapping
 
-from cgdet_core.deployment.graph import network_nodes, read_instead, replace_nodes
+from cgdet_core.deployment.graph import network_nodes
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.onnxruntime import ZERO_POINT
 import numpy as np
-from numpy.typing import NDArray
-from onnx import GraphProto, helper, ModelProto, NodeProto, numpy_helper, TensorProto
+from onnx import GraphProto, helper, ModelProto, shape_inference, TensorProto
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
 LEVELS = 127  # of each sign; symmetric, as TensorRT demands
 # Their result is a choice of their input's values, as a Concat's is: one scale for both spares
 # a rescaling.
-SAME_SCALE = ('Split', 'MaxPool', 'Resize')
-JOINS = ('Add', 'Concat')
+SAME_SCALE = ('Concat', 'Split', 'MaxPool', 'Resize')
+QUANTIZED = ('Conv', 'Add', *SAME_SCALE)
 # What never makes a negative value of values that are not; ONNX Runtime's form relies on it.
-NEVER_NEGATIVE = (*SAME_SCALE, *JOINS, 'Relu')
+NEVER_NEGATIVE = ('Relu', 'Add', *SAME_SCALE)
+OPTIONS = {
+    'ActivationSymmetric': True, 'WeightSymmetric': True,
+    'QuantizeBias': False,  # TensorRT takes no int32 biases
+    # Between a convolution and its Relu there is nothing to round, nor behind the network.
+    'OpTypesToExcludeOutputQuantization': ['Conv']}
 
 
 def to_int8(
@@ -40,119 +46,66 @@ def to_int8(
 
     limits: the largest magnitude of each tensor in `activations`; left_out: names of weights
     whose convolutions stay FP32. Activations have one scale per tensor, weights one per output
-    channel, all zero points are 0; biases stay FP32, since TensorRT takes no int32 ones.
+    channel, all zero points are 0; biases stay FP32.
     """
-    quantized = ModelProto()
-    quantized.CopyFrom(model)
-    graph = quantized.graph
-    shared = _shared(graph, limits)
-    scales = {name: np.float32(shared[name] / LEVELS) for name in _chosen(graph, left_out)}
-    convolutions = _convolutions(graph, left_out)
-    constants = [helper.make_tensor(ZERO_POINT, TensorProto.INT8, [], b'\0', raw=True)]
-    original = list(graph.node)
-    nodes: list[NodeProto] = []
-    for weight, users in convolutions.items():
-        tensors, node = _weight(graph, weight, users, min(scales[n.input[0]] for n in users))
-        constants += tensors
-        nodes.append(node)
-        read_instead(users, weight, node.output[0])
-    for name, scale in scales.items():
-        constants.append(numpy_helper.from_array(np.array(scale), f'{name}_scale'))
-        read_instead(original, name, f'{name}_dequantized')
-    for entry in graph.input:
-        nodes += _pair(entry.name) if entry.name in scales else []
-    for node in original:
-        nodes.append(node)
-        for name in node.output:
-            nodes += _pair(name) if name in scales else []
-    kept = [t for t in graph.initializer if t.name not in convolutions]
-    del graph.initializer[:]
-    graph.initializer.extend([*kept, *constants])
-    replace_nodes(graph, nodes)
+    network = network_nodes(model.graph)
+    ranges = {name: TensorData(lowest=np.float32(-limit), highest=np.float32(limit))
+              for name, limit in _shared(model, limits).items()}
+    quantizer = QDQQuantizer(
+        shape_inference.infer_shapes(model), per_channel=True, reduce_range=False,
+        weight_qType=QuantType.QInt8, activation_qType=QuantType.QInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
+        nodes_to_quantize=[node.name for node in network if node.op_type in QUANTIZED
+                           and (node.op_type != 'Conv' or node.input[1] not in left_out)],
+        nodes_to_exclude=[], op_types_to_quantize=QUANTIZED, extra_options=OPTIONS)
+    for node in network:
+        if node.op_type == 'Relu':  # also before a layer left out: the one above stays int8
+            quantizer.quantize_activation_tensor(node.output[0])
+    quantized = quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    _share_zero_point(quantized.graph)
     return quantized
 
 
 def layers(model: ModelProto) -> list[str]:
     """Name the weights of all convolutions, each once: what can be left out."""
-    return list(_convolutions(model.graph, ()))
+    return list(dict.fromkeys(n.input[1] for n in model.graph.node if n.op_type == 'Conv'))
 
 
 def activations(model: ModelProto) -> list[str]:
-    """Name the tensors whose range is needed."""
-    return _chosen(model.graph, ())
-
-
-def _convolutions(graph: GraphProto, left_out: Collection[str]) -> dict[str, list[NodeProto]]:
-    found: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        if node.op_type == 'Conv' and node.input[1] not in left_out:
-            found.setdefault(node.input[1], []).append(node)
-    return found
-
-
-def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
-    """Return the tensors that quantized layers read or make, but for the network's outputs."""
-    network = network_nodes(graph)
-    read = {name for node in network for name in node.input}
-    found: set[str] = set()
-    for node in network:
-        if node.op_type == 'Conv' and node.input[1] not in left_out:
-            found.add(node.input[0])
-        elif node.op_type == 'Relu' or node.op_type in SAME_SCALE:
-            found |= set(node.output)
-        elif node.op_type in JOINS:
-            found |= {*node.input, *node.output}
-    entries = [i.name for i in graph.input]
+    """Name the tensors whose range is needed; UserError if one of them may be negative."""
+    network = network_nodes(model.graph)
+    entries = [i.name for i in model.graph.input]
     made = {name: node.op_type for node in network for name in node.output}
-    wrong = [n for n in found if n not in entries and made[n] not in NEVER_NEGATIVE]
+    read = {name for node in network for name in node.input}
+    found = {node.input[0] for node in network if node.op_type == 'Conv'} | {
+        name for name, kind in made.items() if kind in NEVER_NEGATIVE and name in read}
+    wrong = [name for name in found if name in made and made[name] not in NEVER_NEGATIVE]
     if wrong:
         raise UserError(f'{wrong[0]} may be negative, and int8 needs activations that end in a '
                         'Relu: use a checkpoint of "cgdet train" or the FP32 file of one.')
-    return [n for n in (*entries, *made) if n in found and n in read]
+    return [name for name in (*entries, *made) if name in found]
 
 
-def _shared(graph: GraphProto, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return tensors that share a scale the largest limit among them."""
-    group = {name: name for name in limits}
-
-    def root(name: str) -> str:
-        while group[name] != name:
-            name = group[name]
-        return name
-
-    for node in network_nodes(graph):
-        if node.op_type in SAME_SCALE:
-            for name in node.output:
-                group[root(name)] = root(node.input[0])
-        elif node.op_type == 'Concat':
-            for name in node.input:
-                group[root(name)] = root(node.output[0])
-    largest: dict[str, float] = {}
-    for name, limit in limits.items():
-        largest[root(name)] = max(limit, largest.get(root(name), 0.0))
-    return {name: largest[root(name)] for name in limits}
+def _shared(model: ModelProto, limits: Mapping[str, float]) -> dict[str, float]:
+    """Return for tensors that share a scale the largest limit among them."""
+    shared = {name: limits[name] for name in activations(model)}
+    groups = [[name for name in (*node.input, *node.output) if name in shared]
+              for node in network_nodes(model.graph) if node.op_type in SAME_SCALE]
+    for group in groups * len(groups):  # a limit passes at least one node each time
+        shared |= dict.fromkeys(group, max(shared[name] for name in group))
+    return shared
 
 
-def _pair(name: str) -> list[NodeProto]:
-    scale, middle, result = f'{name}_scale', f'{name}_quantized', f'{name}_dequantized'
-    return [helper.make_node('QuantizeLinear', [name, scale, ZERO_POINT], [middle], middle),
-            helper.make_node('DequantizeLinear', [middle, scale, ZERO_POINT], [result], result)]
-
-
-def _weight(
-    graph: GraphProto, name: str, users: list[NodeProto], input_scale: np.float32,
-) -> tuple[list[TensorProto], NodeProto]:
-    arrays = {t.name: t for t in graph.initializer}
-    values = numpy_helper.to_array(arrays[name])
-    largest = np.abs(values).reshape(len(values), -1).max(1)
-    # ONNX Runtime makes the bias int32 in units of input times weight scale: it must fit.
-    bias = np.abs(numpy_helper.to_array(arrays[users[0].input[2]]))
-    scale = np.maximum(largest / LEVELS, bias / (input_scale * 2 ** 30))
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    tensors: dict[str, NDArray[np.generic]] = {
-        f'{name}_quantized': np.clip(
-            np.rint(values / scale[:, None, None, None]), -LEVELS, LEVELS).astype(np.int8),
-        f'{name}_scale': scale, f'{name}_zero': np.zeros(len(scale), np.int8)}
-    node = helper.make_node('DequantizeLinear', list(tensors), [f'{name}_dequantized'],
-                            f'{name}_dequantized', axis=0)
-    return [numpy_helper.from_array(array, key) for key, array in tensors.items()], node
+def _share_zero_point(graph: GraphProto) -> None:
+    """Let all activations have one zero point, whose type the runtime changes."""
+    zeros = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and not t.dims]
+    names = {t.name for t in zeros}
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name in names:
+                node.input[i] = ZERO_POINT
+    for tensor in zeros:
+        graph.initializer.remove(tensor)
+    graph.initializer.append(helper.make_tensor(
+        ZERO_POINT, TensorProto.INT8, [], b'\0', raw=True))
