@@ -17,7 +17,7 @@
 from cgdet_core.detection.student import Student, StudentConfig
 from cgdet_core.errors import UserError
 from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, TRUNKS
-from cgdet_core.training.recipe import parse_recipe
+from cgdet_core.tasks import parse_recipe
 import pytest
 import torch
 
