@@ -102,7 +102,7 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
         return card
     student, card = load_student(source)
     if card.channels != 1:
-        raise UserError(f'{source} takes RGB pictures; it is a teacher and needs no '
+        raise UserError(f'{source} looks at RGB pictures; it is a teacher and needs no '
                         'export. Deploy a thermal student.')
     width, height = card.input_size
     # A batch of 2 as the example, since 1 would be taken for fixed.
