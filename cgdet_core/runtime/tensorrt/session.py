@@ -88,7 +88,7 @@ class TensorRTSession:
         self, model: str | Path, card: ModelCard, flavor: str,
         cache: EngineCache | None = None, progress: Progress | None = None,
     ) -> None:
-        self._sizes: dict[int, _Size] = {}  # by images of the batch; the latest used is last
+        self._sizes: dict[int, _Size] = {}  # by rows of the batch; the latest used is last
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._tensorrt, self._cuda, self._gpu = check_device(flavor)
@@ -110,7 +110,7 @@ class TensorRTSession:
             # Kept: nothing says that a context keeps their store alive.
             kernels = self._kernels = None if not self._rtx else _Kernels(
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
-            self._allocate(card)
+            self._allocate()
             for _ in range(2):  # the second run captures
                 self._run(1)
             if kernels:
@@ -154,7 +154,7 @@ class TensorRTSession:
         return next((d for d in DTYPES if given == getattr(
             data_type, own.get(d, d.upper()), None)), str(given))
 
-    def _allocate(self, card: ModelCard) -> None:
+    def _allocate(self) -> None:
         """Allocate the largest batch's buffers; all sizes use them."""
         for name, (shape, dtype) in (self._inputs | self._outputs).items():
             rows = self.max_batch if shape[0] < 0 else shape[0]
