@@ -81,7 +81,7 @@ class DetectionCard(ModelCard):
         for name, low in (('score_threshold', True), ('iou_threshold', False)):
             value = getattr(self, name)
             yield (is_number(value) and (0 < value <= 1 or low and value == 0),
-                   f'{name} must be a number {"of at least" if low else "above"} 0 and at most 1')
+                   f'{name} must be a number in {"[" if low else "("}0, 1]')
         yield is_count(self.max_detections), 'max_detections must be a positive whole number'
         yield ([*self.inputs] == ['images'] and sorted(self.outputs) == ['boxes', 'scores'],
                'a detector has the input images and the outputs boxes and scores')

@@ -55,7 +55,7 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     """Read a color image as (H, W, 3) uint8, RGB; UserError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR) if Path(path).is_file() else None
     if image is None:
-        reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
+        reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
         raise UserError(f'The RGB image {path} {reason}.')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -70,7 +70,7 @@ def read_thermal(path: str | Path) -> NDArray[Any]:
     """Read a thermal image as (H, W) uint8 or uint16; UserError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if image is None:
-        reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
+        reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
         raise UserError(f'{path} {reason}.')
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f'{path} has {image.dtype} pixels; '
