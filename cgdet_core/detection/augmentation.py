@@ -91,7 +91,7 @@ def mosaic(
     """
     Join windows of four samples around a random center (YOLOv4, arXiv 2004.10934).
 
-    Tiles whose frame has an RGB picture keep their view of it.
+    Tiles whose frame has an RGB image keep their view of it.
     """
     width, height = size
     cx, cy = round(width * uniform(0.25, 0.75)), round(height * uniform(0.25, 0.75))

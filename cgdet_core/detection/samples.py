@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames, some with a registered RGB picture, as torchvision tensors."""
+"""Frames, some with a registered RGB image, as torchvision tensors."""
 
 from typing import Any, Protocol
 

@@ -137,5 +137,5 @@ class Layout:
 
 
 def _cells(region: tuple[float, float, float, float], axis: int, stride: int) -> range:
-    """Return the columns (axis 0) or rows (1) of cells whose center lies in a region."""
+    """Return the columns (axis 0) or rows (1) of cells whose center is in a region."""
     return range(*(math.ceil(v / stride - 0.5) for v in (region[axis], region[axis + 2])))

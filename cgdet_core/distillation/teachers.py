@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Teachers: frozen networks that return the feature pyramid of an RGB picture."""
+"""Teachers: frozen networks that return the feature pyramid of an RGB image."""
 
 from collections.abc import Callable
 import hashlib
@@ -266,7 +266,7 @@ KINDS: dict[str, Callable[[TeacherConfig], Any]] = {
 
 
 def open_teacher(config: TeacherConfig) -> Teacher:
-    """Load a teacher, frozen; UserError says what is wrong with it."""
+    """Load a teacher, frozen; UserError states what is wrong with it."""
     teacher: Teacher = KINDS[config.kind](config)
     return teacher
 

@@ -32,6 +32,7 @@ from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.card import IMAGES
 from cgdet_core.tasks import load_recipe, parse_recipe, train
 import onnx
 import pytest
@@ -190,12 +191,14 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     assert json.loads((tmp_path / 'r.json').read_text())['images'] == 6, 'frames with RGB'
     assert open_teacher(TeacherConfig(path=checkpoint)).channels == (16, 16, 16)
     assert open_detector(checkpoint).card.channels == load_student(checkpoint)[1].channels == 3
-    with pytest.raises(UserError, match='is an RGB model'):
+    with pytest.raises(UserError, match='takes RGB'):
         export(checkpoint, tmp_path / 'teacher.onnx')
-    # Nor is a card with one channel accepted as a thermal model.
+    # Nor is a model with an RGB card accepted as a thermal model.
     shutil.copy(onnx_model, tmp_path / 'm.onnx')
     card = json.loads(onnx_model.with_suffix('.json').read_text())
-    (tmp_path / 'm.json').write_text(json.dumps({**card, 'channels': 3}))
+    images = card['inputs']['images']
+    images |= {'shape': [1, 3, *images['shape'][2:]], 'layout': IMAGES[3]}
+    (tmp_path / 'm.json').write_text(json.dumps(card))
     with pytest.raises(UserError, match='is an RGB model; choose a thermal model'):
         Detector.load(tmp_path / 'm.onnx')
 
