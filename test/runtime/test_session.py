@@ -73,10 +73,10 @@ def test_arrays_that_cannot_be_filled_are_refused(tmp_path: Path, wrong: str) ->
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'shape': (1, 1, 16, 8)}, r'says search \(1, 1, 16, 8\) float32, the file has search '
+    ({'shape': (1, 1, 16, 8)}, r'card has search \(1, 1, 16, 8\) float32, the file has search '
                                r'\(1, 1, 16, 16\) float32; rerun'),
-    ({'shape': ('batch', 1, 16, 16)}, r'says search \(batch, 1, 16, 16\)'),
-    ({'dtype': 'float16'}, r'says search \(1, 1, 16, 16\) float16, the file')])
+    ({'shape': ('batch', 1, 16, 16)}, r'card has search \(batch, 1, 16, 16\)'),
+    ({'dtype': 'float16'}, r'card has search \(1, 1, 16, 16\) float16, the file')])
 def test_a_file_that_does_not_fit_its_card(tmp_path: Path, change: dict, words: str) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx')
     card = load_card(model, ModelCard)
