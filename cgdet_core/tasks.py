@@ -15,8 +15,8 @@
 """
 The tasks of this package: each is a recipe, a training module and a line here.
 
-Chosen by the recipe's key `task`. A dict and no pydantic discriminated union: pydantic refuses a
-union of one, and an error then names the key as it stands in the recipe.
+The recipe's key `task` selects one. A dict, not a pydantic discriminated union: pydantic refuses a
+union of one, and errors name the key as it is in the recipe.
 """
 
 from pathlib import Path
@@ -56,5 +56,5 @@ def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
 
 
 def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
-    """Train as a recipe says and return the best checkpoint; see `training.run.train`."""
+    """Train according to a recipe and return the best checkpoint; see `training.run.train`."""
     return run(recipe, TASKS[recipe.task][1], resume, progress)

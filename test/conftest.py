@@ -41,7 +41,7 @@ TINY = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the programs under test hear it."""
+    """Handle Ctrl-C, also in the programs under test."""
     # A shell that starts a program in the background has it, and its children, ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -54,14 +54,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the COCO file of twelve such frames, every second one with an RGB picture."""
+    """Return the COCO file of twelve such frames, every second one with an RGB image."""
     return write_coco(tmp_path_factory.mktemp('pairs'), 12, 7, 3, (160, 128), rgb=2)
 
 
 @pytest.fixture(scope='session')
 def pooling_teacher() -> Callable[..., Path]:
     """
-    Return a function that writes an ONNX "detector" whose pyramid are colors averaged per cell.
+    Return a function that writes an ONNX "detector" whose pyramid is the mean color per cell.
 
     Its features show where a picture's colors are, so that geometry can be checked exactly.
     """
@@ -147,7 +147,7 @@ def detector(onnx_model: Path) -> Detector:
 
 @pytest.fixture(params=['none', 'percentile', 'plateau'])
 def normalization(request: pytest.FixtureRequest) -> Normalization:
-    """Give each normalization that works on every depth."""
+    """Return each normalization that works on every depth."""
     return Normalization(request.param)
 
 

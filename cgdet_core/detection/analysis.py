@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-What average precision hides: duplicate boxes, confused classes, separability of features.
+What average precision does not show: duplicate boxes, confused classes, separable features.
 
 The first two are the paper's claims about contrast and guidance (fewer duplicate boxes, fewer
 class confusions), the third is how it explains them.
@@ -27,13 +27,13 @@ from cgdet_core.runtime.detection.postprocess import Detections
 import numpy as np
 from numpy.typing import NDArray
 
-IOU = 0.5  # least overlap of a box with the object it belongs to
-DUPLICATE_SCORE = 0.25  # least score of a box that counts as one more box of an object
-DUPLICATE_SHARE = 0.5  # the same relative to the object's best box: whatever the calibration
+IOU = 0.5  # minimum overlap of a box with the object it belongs to
+DUPLICATE_SCORE = 0.25  # minimum score of a box that counts as a duplicate
+DUPLICATE_SHARE = 0.5  # the same relative to the object's best box, whatever the calibration
 RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compared
-MATCH_SCORE = 0.3  # least score of a detection, as in deployment (card.score_threshold)
+MATCH_SCORE = 0.3  # minimum score of a detection, as in deployment (card.score_threshold)
 NEIGHBORS = 5  # whose classes are compared in the feature space
-MOST_OBJECTS = 2000  # in the feature space's numbers, whose memory grows with the square
+MAX_OBJECTS = 2000  # for separability, whose memory grows with the square
 
 
 def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
@@ -46,10 +46,10 @@ def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def candidates(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], least: float,
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], minimum: float,
 ) -> Detections:
     """Return boxes (K, 4) with scores (K, classes) as detections, without suppressing any."""
-    cells, labels = np.nonzero(scores >= least)
+    cells, labels = np.nonzero(scores >= minimum)
     return Detections(boxes[cells], scores[cells, labels], labels)
 
 
@@ -57,11 +57,11 @@ def boxes_per_object(
     found: Detections, truth: ImageRecord, share: float | None = None,
 ) -> NDArray[np.int64]:
     """
-    Count the boxes of each object (M,), crowds left out.
+    Count the boxes of each object (M,), without crowds.
 
     A box belongs to the object of its class that it overlaps most, if IoU >= 0.5: a neighbor's
-    box in a dense group is no duplicate. share: count only boxes whose score is at least this
-    share of the object's best one's, and that one's at least DUPLICATE_SCORE.
+    box in a dense group is not a duplicate. share: count only boxes of at least this share of
+    the object's best score, if that is at least DUPLICATE_SCORE.
     """
     owner, best = _owners(found, truth)
     scores, owner = found.scores[owner >= 0], owner[owner >= 0]
@@ -98,7 +98,7 @@ def scores_of_objects(
 
 
 def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]:
-    """Sum up the frames' `boxes_per_object`: duplicates = boxes - 1, the mean over found ones."""
+    """Sum up the frames' `boxes_per_object`; duplicates: mean of boxes - 1 of found objects."""
     boxes = np.concatenate([np.zeros(0, np.int64), *counts])
     found = int((boxes > 0).sum())
     return {'objects': len(boxes), 'found': found, 'boxes': int(boxes.sum()),
@@ -111,8 +111,8 @@ def duplicates_at_recall(
     """
     Return duplicates per found object at the score that finds a share of the objects, by share.
 
-    frames: the `scores_of_objects` of each. Detectors of different confidence are compared
-    fairly so: a fixed score lets the surer one show more boxes. None where that share is not
+    frames: the `scores_of_objects` of each. This compares detectors of different confidence
+    fairly: at a fixed score the more confident one has more boxes. None if that share is not
     found at any score.
     """
     boxes = np.sort(np.concatenate([np.zeros(0), *(scores for scores, _ in frames)]))
@@ -120,9 +120,9 @@ def duplicates_at_recall(
     found: dict[str, float | None] = {}
     for recall in RECALLS:
         wanted = math.ceil(recall * len(objects) - 1e-9)
-        least = objects[-wanted] if wanted else 0
-        counts = [len(x) - int(np.searchsorted(x, least)) for x in (boxes, objects)]
-        found[f'{recall:.1f}'] = counts[0] / counts[1] - 1 if least > 0 else None
+        minimum = objects[-wanted] if wanted else 0
+        counts = [len(x) - int(np.searchsorted(x, minimum)) for x in (boxes, objects)]
+        found[f'{recall:.1f}'] = counts[0] / counts[1] - 1 if minimum > 0 else None
     return found
 
 
@@ -130,8 +130,8 @@ def match(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
     """
     Return the object of each detection (D,), -1 for none and -2 for a crowd's.
 
-    Classes do not matter, so that confusions show. The detection of the greatest score chooses
-    first, the free object that it overlaps most, if IoU >= 0.5.
+    Classes are ignored, so that confusions are found. In the order of their scores, detections
+    are matched with the free object that they overlap most, if IoU >= 0.5.
     """
     objects = np.full(len(found), -1, np.int64)
     if not len(truth.boxes):
@@ -153,8 +153,8 @@ def confusion(found: Detections, truth: ImageRecord, classes: int) -> NDArray[np
     """
     Count detections (classes + 1, classes + 1): rows are the truth, the last is background.
 
-    The last column counts missed objects, the last row detections of nothing, further boxes of
-    an object among them.
+    The last column counts missed objects, the last row false detections, including further boxes
+    of an object.
     """
     counts = np.zeros((classes + 1, classes + 1), np.int64)
     objects = match(found, truth)
@@ -177,9 +177,9 @@ def separability(
     features: NDArray[np.float32], labels: NDArray[np.int64], frames: NDArray[np.int64],
 ) -> dict[str, float | None]:
     """
-    Say how well classes lie apart among the objects' features (M, C).
+    Measure how well classes are separated among the objects' features (M, C).
 
-    Distances are 1 - cosine, seen from the mean of all. silhouette: the mean over classes of the
+    Distances are 1 - cosine, relative to the mean of all. silhouette: the mean over classes of the
     mean silhouette (Rousseeuw, 1987) of its objects, in [-1, 1]. neighbors: the mean over
     classes of the share of objects whose class is the most frequent one among the 5 nearest
     objects of other frames (M,). None with fewer than two classes of two objects each.
@@ -211,7 +211,7 @@ def separability(
 
 
 def directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the features (M, C) seen from their mean, as unit vectors."""
+    """Return the features (M, C) relative to their mean, as unit vectors."""
     values = features.astype(np.float64)
     values = values - values.mean(0)
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
@@ -226,15 +226,15 @@ def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _sample(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose objects of classes that have two, and few enough of them; always the same."""
+    """Return the indices of a fixed sample of the objects whose classes have at least two."""
     kinds, counts = np.unique(labels, return_counts=True)
     index = np.flatnonzero(np.isin(labels, kinds[counts > 1]))
-    if len(index) <= MOST_OBJECTS:
+    if len(index) <= MAX_OBJECTS:
         return index
-    # Rare classes stay whole: a large class is cut to what the smaller ones leave.
+    # Rare classes are kept whole: a large class is cut to what the smaller ones leave.
     order = np.random.default_rng(0).permutation(index)
     rank = np.zeros(len(order), np.int64)
     for kind in kinds:
         mine = labels[order] == kind
         rank[mine] = np.arange(mine.sum())
-    return np.sort(order[np.argsort(rank, kind='stable')[:MOST_OBJECTS]])
+    return np.sort(order[np.argsort(rank, kind='stable')[:MAX_OBJECTS]])

@@ -35,11 +35,11 @@ def assign(
     top_k: int = 13, alpha: float = 1.0, beta: float = 6.0,
 ) -> Assignment:
     """
-    Give each object the cells whose class score and box agree best with it (one image).
+    Assign each object the cells whose class score and box match it best (one image).
 
     Alignment t = s^alpha * u^beta, s the score of the object's class and u the IoU (TOOD,
     arXiv 2108.07755, eq. 1). The top_k candidate cells per object are positive; a cell wanted
-    by several objects goes to the one with the larger IoU. The soft target is t rescaled so
+    by several objects is assigned to the one with the larger IoU. The soft target is t rescaled so
     that its maximum per object is that object's best IoU. Candidates have their center in the
     box, a box smaller than two cells counting as two cells wide: distant people are narrower
     than a cell.

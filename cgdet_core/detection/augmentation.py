@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training transforms: geometry moves image, boxes and views of RGB pictures together."""
+"""Training transforms: geometry moves image, boxes and views together."""
 
 from cgdet_core.detection.samples import IGNORED, Sample
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional
 
 
 class AugmentConfig(BaseModel):
-    """Say how strongly training frames are varied; probabilities in [0, 1]."""
+    """The settings of augmentation; probabilities in [0, 1]."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
     mosaic: float = Field(0.8, ge=0, le=1)
@@ -59,7 +59,7 @@ def random_window(
     left = round(uniform(0, 1) * (new_w - size[0]))  # negative: padding on both sides
     top = round(uniform(0, 1) * (new_h - size[1]))
 
-    # Anti-aliasing is for shrinking; where a frame grows it only costs time.
+    # Anti-aliasing is for shrinking; when enlarging it only costs time.
     image = functional.resize(sample['image'], [new_h, new_w], antialias=factor < 1)
     # By hand: torchvision's crop clips boxes, which hides how much of each is left.
     factors = torch.tensor([new_w / width, new_h / height] * 2)
@@ -68,7 +68,7 @@ def random_window(
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])
     keep = _area(boxes) > min_visible * _area(full)
-    # An ignored region stays one, however little of it is left.
+    # An ignored region is kept, however little of it is visible.
     keep |= sample['labels'] == IGNORED
     keep &= (boxes[:, 2:] - boxes[:, :2]).amin(1) > 2
     scales, shift = (new_w / width, new_h / height), (-left, -top)
@@ -91,7 +91,7 @@ def mosaic(
     """
     Join windows of four samples around a random center (YOLOv4, arXiv 2004.10934).
 
-    Tiles whose frame has an RGB picture keep their view of it.
+    Tiles whose frame has an RGB image keep their view of it.
     """
     width, height = size
     cx, cy = round(width * uniform(0.25, 0.75)), round(height * uniform(0.25, 0.75))
@@ -114,7 +114,7 @@ def mosaic(
 
 
 def flip(sample: Sample) -> Sample:
-    """Mirror left and right."""
+    """Mirror a sample left to right."""
     width = sample['image'].shape[-1]
     return {
         **sample, 'image': functional.horizontal_flip(sample['image']),
@@ -124,7 +124,7 @@ def flip(sample: Sample) -> Sample:
 
 def jitter_contrast(image: Tensor, config: AugmentConfig) -> Tensor:
     """
-    Vary what cameras, their gain control and the weather vary, on values in [0, 1].
+    Simulate variations of cameras, their gain control and the weather, on values in [0, 1].
 
     Gamma, then gain about the mean, offset, blur and sensor noise; the result stays in [0, 1].
     """

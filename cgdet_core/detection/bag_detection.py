@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Detect in the annotated frames of bags; needs no torch but for checkpoints."""
+"""Detect in the annotated frames of bags; requires torch only for checkpoints."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from cgdet_core.runtime.imaging.frames import is_bag
 
 @dataclass
 class Job:
-    """What to detect in: a bag and the stamps of its annotated frames."""
+    """A bag to detect in, and the stamps of its annotated frames."""
 
     bag: Path
     stamps: frozenset[int]
@@ -41,22 +41,22 @@ class Job:
 @dataclass
 class BagDetections:
     """
-    What was found in a bag, in the order of recording, or the sentence that says why nothing.
+    The detections in a bag, in the order of recording, or the error message.
 
-    All that a worker sends back: frames stay where they are read.
+    This is all that a worker sends back: frames are not sent between processes.
     """
 
-    found: list[tuple[int, Detections]]  # stamp in nanoseconds, detections from 0.001 on
+    found: list[tuple[int, Detections]]  # stamp in nanoseconds, scores of at least 0.001
     unknown: int = 0  # frames without annotation
     error: str | None = None
 
 
 def find_bags(sources: Sequence[str]) -> list[Path]:
     """
-    Find bags by paths, folders that hold bags at any depth, and shell patterns.
+    Find bags by paths, folders that contain bags at any depth, and shell patterns.
 
-    Every bag comes once, in the order of the sources, then of names. A source without any bag
-    is returned as it is: opening it says what is wrong.
+    Every bag is returned once, in the order of the sources, then of names. A source without any
+    bag is returned unchanged: opening it raises the error.
     """
     found: dict[str, Path] = {}
     for source in sources:
@@ -69,7 +69,7 @@ def find_bags(sources: Sequence[str]) -> list[Path]:
 
 
 def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
-    real = os.path.realpath(path)  # links may lead back
+    real = os.path.realpath(path)  # links may form a loop
     if real in seen:
         return
     seen.add(real)
@@ -84,7 +84,7 @@ def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
 def detect_bag(
     detector: Detector, job: Job, progress: Callable[[int], None] = lambda frames: None,
 ) -> BagDetections:
-    """Detect in a bag's annotated frames, each once; what goes wrong is the bag's error."""
+    """Detect in a bag's annotated frames, each once; an exception becomes the bag's error."""
     result = BagDetections([])
 
     def annotated() -> Iterator[Frame]:
@@ -101,7 +101,7 @@ def detect_bag(
             assert frame.stamp_ns is not None
             result.found.append((frame.stamp_ns, found))
             progress(1)
-    except Exception as error:  # of storages and backends; the other bags' results must not go
+    except Exception as error:  # of storages and sessions; the other bags' results must be kept
         return _failed(job, error)
     if not result.found:
         return BagDetections([], error=f'No frame of {job.bag} has annotations.')
@@ -116,13 +116,13 @@ def _failed(job: Job, error: Exception) -> BagDetections:
 
 @functools.lru_cache(maxsize=1)
 def _detector(model: Path, threads: int) -> Detector:
-    """Keep a worker's detector from bag to bag."""
+    """Open a worker's detector, once for all its bags."""
     return open_detector(model, threads=threads)
 
 
 def detect_in_worker(model: Path, threads: int, job: Job) -> BagDetections:
-    """Detect in a bag in a process that does nothing else."""
+    """Detect in a bag in a worker process; an exception becomes the bag's error."""
     try:
         return detect_bag(_detector(model, threads), job)
-    except Exception as error:  # of the backend, while it opens the model
+    except Exception as error:  # of the session, while it opens the model
         return _failed(job, error)

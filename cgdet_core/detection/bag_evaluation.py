@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Average precision over many bags, with its curves and the worst frames as pictures."""
+"""Average precision over many bags, with its curves and images of the worst frames."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,12 +40,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORST = 12  # frames
-CURVES = 7  # bags beside the total, those of the lowest AP50
+CURVES = 7  # bags next to the total, those of the lowest AP50
 
 
 @dataclass
 class Bag:
-    """A bag with its truth and what was found, or the sentence that says what is wrong."""
+    """A bag with its annotations and detections, or the error message."""
 
     path: Path
     name: str
@@ -55,12 +55,12 @@ class Bag:
 
     @property
     def records(self) -> list[ImageRecord]:
-        """The annotated records in the order of what was found."""
+        """The annotated records, in the order of the detections."""
         return [self.truth[stamp] for stamp, _ in self.result.found]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many frames and annotated records of the bag do not count."""
+        """The numbers of frames and annotated records of the bag that are not evaluated."""
         return {'frames_without_annotation': self.result.unknown,
                 'annotations_without_frame': len(self.truth) - len(self.result.found)}
 
@@ -72,10 +72,10 @@ class Bag:
 @dataclass(frozen=True)
 class Outcome:
     """
-    What went wrong in a frame, with the detections from the card's threshold on.
+    The errors in a frame, of detections that reach the card's threshold.
 
-    cost: 1 for every missed object, its score for every false detection. A detection is right if
-    it overlaps a free object of its class, IoU >= 0.5; one on an ignore region costs nothing.
+    cost: 1 for every missed object, its score for every false detection. A detection is correct
+    if it overlaps a free object of its class, IoU >= 0.5; one on an ignore region costs nothing.
     """
 
     missed: NDArray[np.int64]  # indices of objects
@@ -84,7 +84,7 @@ class Outcome:
 
 
 def open_bags(paths: Sequence[Path], sets: Sequence[CocoSet]) -> list[Bag]:
-    """Find the truth of every bag; where there is none, or no bag, the bag gets its error."""
+    """Open the annotations of every bag; a failure is stored as the bag's error."""
     names = [bag_name(p) for p in paths]
     bags = []
     for path, name in zip(paths, names):
@@ -102,10 +102,10 @@ def detect_bags(
     address: str | None, progress: Callable[[int], None], failed: Callable[[str], None],
 ) -> None:
     """
-    Detect in all bags and keep results and errors in them.
+    Detect in all bags and store results and errors in them.
 
-    workers: processes, None for as many as cores; Ray is not needed for one of them or for one
-    bag. What is found depends on neither. `failed` is called with each bag's error at once.
+    workers: number of processes, None for one per core; one worker or one bag does not require
+    Ray. Detections depend on neither. `failed` is called immediately with each bag's error.
     """
     for bag in bags:
         if bag.error:
@@ -135,7 +135,7 @@ def detect_bags(
 
 def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Report:
     """
-    Return AP over the frames of all bags together, and `bags` with that of each.
+    Return AP over the frames of all bags together, and `bags` with the AP of each.
 
     path: of the annotations, for the set that is scored. Bags with an error are in `failed`.
     """
@@ -156,7 +156,7 @@ def write_results(
 ) -> None:
     """Write report.json, pr_curve.png and worst/, and add the worst frames to the report."""
     report['score_threshold'] = card.score_threshold
-    # At once: the pictures take their time and may fail.
+    # First, as the images take time and may fail.
     write_json(output / 'report.json', report)
     shutil.rmtree(output / 'worst', ignore_errors=True)
     write_curves(bags, report, card.classes, output / 'pr_curve.png')
@@ -179,13 +179,13 @@ def write_curves(
 
 
 def hardest(parts: Sequence[Report], count: int) -> list[str]:
-    """Return the names of the bags of the lowest AP50, which those without objects do not have."""
+    """Return the names of the bags of the lowest AP50; bags without objects do not have one."""
     scored = [part for part in parts if part['AP50'] is not None]
     return [part['bag'] for part in sorted(scored, key=lambda part: part['AP50'])[:count]]
 
 
 def judge(found: Detections, truth: ImageRecord) -> Outcome:
-    """Say what is wrong with a frame's detections, which are taken as given."""
+    """Return the errors of a frame's detections, all of which are counted."""
     right: list[int] = []
     false: list[int] = []
     for label in np.unique(found.labels):
@@ -204,9 +204,9 @@ def write_worst(
     bags: Sequence[Bag], card: DetectionCard, topic: str | None, folder: Path, count: int = WORST,
 ) -> list[dict[str, Any]]:
     """
-    Draw the frames of the greatest cost, at least 5 apart in a bag, and list them, worst first.
+    Draw the frames of the highest cost, at least 5 apart in a bag, and list them, worst first.
 
-    Detections are drawn with class and score, the truth in white, missed objects thick.
+    Detections are drawn with class and score, annotations in white, missed objects thick.
     """
     frames: list[tuple[Bag, int, Detections, Outcome]] = []
     costs: list[float] = []

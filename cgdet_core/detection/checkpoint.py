@@ -40,7 +40,7 @@ def load_student(path: str | Path) -> tuple[Student, DetectionCard]:
 
 
 class TorchSession:
-    """Run a network in PyTorch, for evaluation while training; it takes and returns tensors."""
+    """Run a network in PyTorch, for evaluation during and after training."""
 
     max_batch = OPEN_BATCH
 
@@ -54,7 +54,7 @@ class TorchSession:
         self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
     ) -> dict[str, NDArray[Any]]:
         arguments = (torch.from_numpy(inputs[name]).to(self.device) for name in self.card.inputs)
-        # Full precision, also when a validation runs inside a trainer's autocast.
+        # Full precision, even if a validation runs inside a trainer's autocast.
         with torch.autocast(self.device.type, enabled=False):
             found = dict(zip(self.card.outputs, self.model(*arguments)))
         if out is None:
@@ -71,6 +71,6 @@ class TorchSession:
 
 
 def detector_of(student: Student, card: DetectionCard) -> Detector:
-    """Wrap a student, thermal or RGB, for evaluation."""
+    """Return a detector that runs a student's deployed form, thermal or RGB, in PyTorch."""
     return Detector(card, TorchSession(
         DeployedStudent(student, card.input_size, card.top_k), card))

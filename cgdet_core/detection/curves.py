@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What reports of an evaluation show: curves, and captions below the worst frames."""
+"""Figures of evaluation reports: curves, and captions below the worst frames."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
-# Distinct also for color-blind eyes (Okabe and Ito, 2008), as in drawing.COLORS; then styles.
+# Distinguishable with color blindness (Okabe and Ito, 2008), as drawing.COLORS; then styles.
 COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#0072b2', '#999999')
 STYLES = ('-', '--', ':')
 DPI = 120
@@ -36,7 +36,7 @@ APART = 5  # frames; neighbors in a sequence show the same
 def draw_curves(
     results: Sequence[Mapping[str, Any]], variants: list[str], classes: tuple[str, ...],
 ) -> Figure:
-    """Draw precision over recall at IoU 0.5: a class a panel, the mean and range of seeds."""
+    """Draw precision over recall at IoU 0.5: one panel per class, mean and range over seeds."""
     figure = Figure((4.2 * len(classes), 4), layout='constrained')
     recall = np.linspace(0, 1, 101)
     for axes, name in zip(row_of(figure, len(classes)), classes):
@@ -60,7 +60,7 @@ def row_of(figure: Figure, count: int) -> list[Axes]:
 
 
 def add_legend(figure: Figure) -> None:
-    """Explain the colors in the first panel that shows any."""
+    """Add a legend to the first panel that has curves."""
     for axes in figure.axes:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize='small', markerscale=2)
@@ -68,7 +68,7 @@ def add_legend(figure: Figure) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure and return its file."""
+    """Write a figure and return its path."""
     content = BytesIO()
     figure.savefig(content, dpi=DPI, format=path.suffix[1:])
     write_atomically(path, content.getvalue())
@@ -76,7 +76,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def choose(values: NDArray[Any], count: int) -> list[int]:
-    """Return the indices of up to `count` greatest positive values, at least 5 apart."""
+    """Return the indices of up to `count` largest positive values, at least 5 apart."""
     chosen: list[int] = []
     for i in np.argsort(-values, kind='stable').tolist():
         if len(chosen) == count or values[i] <= 0:
@@ -87,7 +87,7 @@ def choose(values: NDArray[Any], count: int) -> list[int]:
 
 
 def write_caption(text: str, width: int) -> NDArray[np.uint8]:
-    """Return a strip (24, width, 3) with white text, to stand below a picture."""
+    """Return a strip (24, width, 3) with white text, to be placed below an image."""
     strip = np.zeros((24, width, 3), np.uint8)
     write_text(strip, text, 4, (255, 255, 255))
     return strip

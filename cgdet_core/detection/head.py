@@ -24,12 +24,13 @@ from torch import nn, Tensor
 
 class DecoupledHead(nn.Module):
     """
-    Predict class logits and box distributions per cell, one set of weights for all levels.
+    Predict class logits and box distributions per cell.
 
     Separate towers for class and box (FCOS, arXiv 1904.01355; YOLOX, arXiv 2107.08430). The
     distance to each side is a distribution over `bins` integers in units of the level's
-    stride (Generalized Focal Loss, arXiv 2006.04388). Levels differ in their statistics, so
-    each keeps its own normalization and scale through a 1x1 convolution before the towers.
+    stride (Generalized Focal Loss, arXiv 2006.04388). One set of weights serves all levels, as
+    data sets are small. Levels differ in their statistics, so each has its own normalization and
+    scale through a 1x1 convolution before the towers.
 
     Input P3, P4, P5 (N, C, H_l, W_l); output logits (N, A, num_classes) and distributions
     (N, A, 4, bins), A = cells of all levels, P3 first, row by row.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From frames to training batches, the same for the same seed whatever the workers."""
+"""Training batches from frames, the same for the same seed with any number of workers."""
 
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ class AugmentedFrames(Dataset[Sample]):
     Training samples of `size` = (width, height), drawn by (epoch, place, index).
 
     paired: a flag per index; a mosaic then joins frames of one kind, so that the share of pairs
-    in a batch stays what the sampler chose. teacher is asked before epoch `teacher_until`.
+    in a batch stays as the sampler chose it. teacher is called before epoch `teacher_until`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     Stack samples into a batch.
 
     images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,) and ignored (I, 4), regions
-    that are neither object nor background; and what `batch_teacher` gives.
+    that are neither object nor background; and the entries of `batch_teacher`.
     """
     targets = []
     for sample in samples:
@@ -163,7 +163,7 @@ def _labels(record: ImageRecord) -> set[int]:
 
 
 class PreparedBatch(NamedTuple):
-    """Frames as the network sees them (N, C, H, W), their numbers in the set, their own sizes."""
+    """Network inputs (N, C, H, W), the frames' indices in the set and their original sizes."""
 
     images: Tensor
     indices: list[int]
@@ -171,7 +171,7 @@ class PreparedBatch(NamedTuple):
 
 
 class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
-    """Frames of a set, read and prepared in loading workers as the detector prepares them."""
+    """Frames of a set, read and prepared in loading workers in the same way as on the robot."""
 
     def __init__(self, coco: CocoSet, card: DetectionCard) -> None:
         self.coco = coco

@@ -34,8 +34,8 @@ def varifocal_loss(
     """
     Sum the varifocal classification loss (arXiv 2008.13367, eq. 2 with gamma = 2).
 
-    Positives (target q > 0) weigh q, negatives alpha * p^2; shapes equal, float32. negative, of
-    a shape that expands to theirs: false where a cell is no negative either.
+    Positives (target q > 0) have the weight q, negatives alpha * p^2; shapes equal, float32.
+    negative, of a shape that expands to theirs: false where a cell is not a negative either.
     """
     p = logits.detach().sigmoid()
     weight = alpha * p.square()
@@ -70,9 +70,9 @@ def detection_loss(
     """
     Compute the terms of L_det, weighted, and their sum.
 
-    logits (N, A, C) and distributions (N, A, 4, bins) as the head gives them; targets: one dict an
-    image with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
-    `ignored` (I, 4), regions whose cells are no negatives (COCO's iscrowd); image_size (height,
+    logits (N, A, C) and distributions (N, A, 4, bins) of the head; targets: one dict per image
+    with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
+    `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd); image_size (height,
     width). All terms are normalized by the sum of the soft targets, averaged over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
@@ -110,7 +110,7 @@ def detection_loss(
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Say for each point (A, 2) whether it lies in any of the boxes (I, 4): (A, 1)."""
+    """Return for each point (A, 2) whether it is in any of the boxes (I, 4): (A, 1)."""
     points = points[:, None]
     inside = (points >= boxes[None, :, :2]) & (points < boxes[None, :, 2:])
     return inside.all(-1).any(1, keepdim=True)

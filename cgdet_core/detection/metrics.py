@@ -84,9 +84,9 @@ def curves(
 
 def evaluate(detections: list[Detections], coco: CocoSet) -> Report:
     """
-    Score detections, one entry a frame in the order of the set.
+    Score detections, one entry per frame in the order of the set.
 
-    Adds per_time_of_day.<name>.{AP, AP50, images} where the set says the time of day.
+    Adds per_time_of_day.<name>.{AP, AP50, images} if the set has several times of day.
     """
     report = _metric(detections, coco.images, coco.classes).compute()
     report['images'] = len(coco.images)

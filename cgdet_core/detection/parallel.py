@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Ray: bags side by side, in processes of this machine or of a cluster."""
+"""Detect in bags in parallel with Ray, on this machine or a cluster."""
 
 import atexit
 from collections.abc import Callable, Iterator
@@ -28,22 +28,22 @@ from typing import Any
 from cgdet_core.detection.bag_detection import BagDetections, detect_in_worker, Job
 from cgdet_core.errors import UserError
 
-# Ray's sockets lie some 70 characters below its folder, and Linux allows 107.
+# Ray's socket paths are about 70 characters longer than its folder's, and Linux allows 107.
 LONGEST_FOLDER = 24
-STORE_BYTES = 128 * 2**20  # for detections alone; a larger result goes through the disk
-LOOPBACK = '127.0.0.2'  # Ray takes 127.0.0.1 for the address that the network knows
-# Before Ray is imported. It must leave CUDA_VISIBLE_DEVICES alone: workers without a share of a
-# GPU of their own see the one that a single process would use. Workers are no background work.
+STORE_BYTES = 128 * 2**20  # for detections only; a larger result is written to disk
+LOOPBACK = '127.0.0.2'  # Ray replaces 127.0.0.1 by the address in the network
+# Set before Ray is imported. Ray must not change CUDA_VISIBLE_DEVICES: workers without their own
+# share of a GPU use the one that a single process would. Workers have normal priority.
 SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',
             'RAY_DISABLE_IMPORT_WARNING': '1', 'RAY_worker_niceness': '0'}
 
 
 class RayFailed(UserError):
-    """Ray is there but cannot start, or be reached."""
+    """Ray is installed but cannot be started or reached."""
 
 
 def import_ray() -> Any:
-    """Import Ray with its statistics off; UserError where it is missing."""
+    """Import Ray with its statistics off; UserError if it is missing."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -59,11 +59,11 @@ def detect_in_parallel(
     progress: Callable[[int], None],
 ) -> Iterator[tuple[int, BagDetections]]:
     """
-    Detect in bags by at most `workers` processes; yield (number, result) as they are done.
+    Detect in bags in at most `workers` processes; yield (number, result) of each finished bag.
 
-    workers: 0 for as many as there are cores. address: of a cluster, on whose machines model and
-    bags have the same paths and this package is installed; by default Ray starts here and ends
-    with the last bag. The largest bags go first. RayFailed comes before anything else.
+    workers: 0 for one per core. address: of a cluster, on whose machines model and bags have the
+    same paths and this package is installed; by default Ray is started here and stopped after the
+    last bag. The largest bags are processed first. RayFailed is raised before any result.
     """
     ray = import_ray()
     temporary = None
@@ -73,7 +73,7 @@ def detect_in_parallel(
             temporary = Path(tempfile.mkdtemp(
                 prefix='ray_', dir=place if len(place) <= LONGEST_FOLDER else '/tmp'))
             workers = min(workers or _cores(), len(jobs))
-            # Once more after Ray's own end, where its processes outlive a start that failed.
+            # Again at exit, as Ray's processes may outlive a failed start.
             atexit.register(shutil.rmtree, temporary, ignore_errors=True)
             _start(ray, num_cpus=workers, include_dashboard=False,
                    object_store_memory=STORE_BYTES, _temp_dir=str(temporary),
@@ -101,7 +101,7 @@ def _start(ray: Any, **options: Any) -> None:
         raise RayFailed(f'Ray{where} cannot be {"reached" if where else "started"}: {reason}.'
                         ) from None
     finally:
-        # Ray's own handler ends with a dump of the stack and leaves its folder behind.
+        # Ray's own handler dumps the stack and does not remove its folder.
         signal.signal(signal.SIGTERM, before)
 
 
@@ -129,7 +129,7 @@ def _collect(
         while waiting and len(running) < workers:
             number, job = waiting.pop()
             running[remote.remote(model, threads, job)] = number, job
-        # In short waits, so that Ctrl-C is heard.
+        # Short waits, so that Ctrl-C is handled.
         for reference in ray.wait(list(running), timeout=1.0)[0]:
             number, job = running.pop(reference)
             try:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Open a model and detect in frames; write COCO boxes and pictures."""
+"""Open a model and detect in frames; write COCO boxes and images."""
 
 from collections.abc import Callable, Iterable, Iterator
 import json
@@ -55,8 +55,8 @@ def detect(
     """
     Read frames, detect in them, and yield each with its detections.
 
-    Until the next one is asked for, the detector's buffers are those of the frame. UserError
-    names a frame that cannot be read or normalized.
+    The detector's buffers are those of the yielded frame until the next one is requested.
+    UserError names a frame that cannot be read or normalized.
     """
     for frame in frames:
         pixels = frame.pixels
@@ -75,7 +75,7 @@ def detect_sources(
     Write <output>/detections.json and <output>/pictures/; return frames and objects.
 
     The file is COCO with a score per annotation: a pre-label import for annotation tools.
-    progress: called with the number of frames more that are done.
+    progress: called with the number of newly finished frames.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -84,8 +84,8 @@ def detect_sources(
     frames = (frame for source in sources for frame in read_frames(source))
     for frame, found in detect(detector, frames, score_threshold):
         if frame.name in names:
-            raise UserError(f'Two frames are called {frame.name}; detect in their sources one by '
-                            'one, with an output folder for each.')
+            raise UserError(f'Two frames have the name {frame.name}; detect in their sources '
+                            'separately, with an output folder for each.')
         names.add(frame.name)
         image_id = len(images) + 1
         images.append({'id': image_id, 'file_name': frame.name,
@@ -103,10 +103,10 @@ def detect_sources(
 
 
 def _keep_apart(sources: list[str], pictures: Path) -> None:
-    """UserError for a source that pictures would be written into, or that lies among them."""
+    """Raise UserError if images would be written into a source, or a source is among them."""
     place = pictures.resolve()
     for source in sources:
         path = Path(source).resolve()
         if path in (place, *place.parents) or place in path.parents:
-            raise UserError(f'{source} would be drawn into; choose another output folder.',
-                            'output')
+            raise UserError(f'Images would be written into {source}; choose another output '
+                            'folder.', 'output')

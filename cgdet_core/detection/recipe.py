@@ -29,11 +29,11 @@ from pydantic import Field, field_validator, model_validator
 
 
 class DataConfig(Strict):
-    """Which frames are used; paths are relative to the working directory."""
+    """The frames of a run; paths are relative to the working directory."""
 
     train: Path
     val: Path
-    images: Path | None = None  # where file names in both are relative to, if not beside them
+    images: Path | None = None  # folder of the file names in both, by default theirs
     license: str = 'unknown'  # of the training data, for the model card
     synthetic: int = Field(0, ge=0)  # synthetic scenes mixed into an epoch
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
@@ -42,11 +42,11 @@ class DataConfig(Strict):
 
 
 class DetectionRecipe(Recipe):
-    """Train a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
+    """The recipe of a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
 
     renamed: ClassVar[dict[str, str]] = {'data.licence': 'data.license'}
     weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib',)
-    # Where the teacher's features lie changes no weight, that it sees whole pictures does.
+    # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
     task: Literal['detection'] = 'detection'
@@ -97,10 +97,10 @@ class DetectionRecipe(Recipe):
             raise ValueError('cmg guides a thermal student; set model.in_channels to 1')
         for name, term in (('rcs', self.rcs), ('cmg', self.cmg)):
             if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
-                raise ValueError(f'{name} stops before it is warm; lower {name}.warmup_epochs or '
-                                 f'raise {name}.stop_epoch')
+                raise ValueError(f'{name} stops before its warm-up ends; lower '
+                                 f'{name}.warmup_epochs or raise {name}.stop_epoch')
         return self
 
     def frames(self, path: Path) -> CocoSet:
-        """Read the frames of `data.train` or `data.val` as the model looks at them."""
+        """Read the frames of `data.train` or `data.val` for the model's channels."""
         return load_coco(path, self.data.images, self.classes, self.model.in_channels)

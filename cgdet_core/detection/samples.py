@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames, some with a registered RGB picture, as torchvision tensors."""
+"""Frames, some with a registered RGB image, as torchvision tensors."""
 
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ IGNORED = -1  # label of a region that is neither object nor background (COCO's 
 
 
 class FrameSource(Protocol):
-    """Anything with a length that gives samples by index."""
+    """A source of samples by index."""
 
     def __len__(self) -> int: ...
 
@@ -65,12 +65,12 @@ def make_sample(
 
 class CocoFrames:
     """
-    Frames of a COCO set: thermal ones normalized, or with `channels` = 3 RGB pictures.
+    Frames of a COCO set: thermal frames, normalized, or RGB images if `channels` = 3.
 
-    Frames larger than `fit` = (width, height), the most that training can use of them, are
-    shrunk into it. Once read they stay in memory, in every worker, up to `cache_bytes`; as
-    float16, whose steps (0.0005 at most) are far below any sensor's noise. view_thermal: a
-    teacher sees frames without RGB as they are.
+    Frames larger than `fit` = (width, height), the largest size that training uses, are shrunk
+    into it. Every worker keeps the frames in memory, up to `cache_bytes`, as float16, whose steps
+    (0.0005 at most) are far below any sensor's noise. view_thermal: the teacher sees the thermal
+    frame if there is no RGB.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class CocoFrames:
         raw = read_frame(record.path, self.channels)
         if raw.shape[:2] != (record.height, record.width):
             raise UserError(f'{record.path} has {raw.shape[1]}x{raw.shape[0]} pixels, but '
-                            f'{self.coco.path} says {record.width}x{record.height}.')
+                            f'{record.width}x{record.height} in {self.coco.path}.')
         image = (normalize(raw, self.normalization) if self.channels == 1
                  else raw.astype(np.float32) / np.float32(255))
         box = Letterbox((record.width, record.height), self.fit or (record.width, record.height))

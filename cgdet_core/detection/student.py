@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The student: a small thermal detector, and the form in which it is deployed."""
+"""The student: a small thermal detector, and its deployed form."""
 
 import copy
 
@@ -25,7 +25,7 @@ from torch import nn, Tensor
 
 
 class StudentConfig(PyramidConfig):
-    """Hold the sizes of the student; the defaults make the shipped model."""
+    """The sizes of the student; the defaults are those of the shipped model."""
 
     head_channels: Width = 64
     bins: int = Field(16, ge=2)
@@ -51,12 +51,12 @@ class Student(FeaturePyramid):
 
 class DeployedStudent(nn.Module):
     """
-    Return final boxes and scores: what is exported and what every evaluation runs.
+    The deployed form of a student, which is exported and evaluated: final boxes and scores.
 
     Normalization layers are folded into the convolutions; decoding and the selection of the
     `top_k` best cells happen inside. Input (N, C, H, W) of exactly `input_size` = (W, H);
     output boxes (N, K, 4) x1, y1, x2, y2 in input pixels and scores (N, K, num_classes) in
-    [0, 1], ordered by each box's best score. Non-maximum suppression is the runtime's.
+    [0, 1], ordered by each box's best score. The runtime does the non-maximum suppression.
     """
 
     centers: Tensor

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Train a detector: what a run needs of this task."""
+"""The training module of a detector."""
 
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ class DetectionTraining(TaskModule):
     """
     Train a student by L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet).
 
-    RCS and CMG live beside the student, not in it: what is deployed never holds them. Validation
-    runs the student's deployed form, with frames prepared as on the robot.
+    RCS and CMG are next to the student, not in it, so that a deployed model never contains them.
+    Validation runs the student's deployed form, with frames prepared as on the robot.
     """
 
     monitor = 'val/AP50'
@@ -80,7 +80,7 @@ class DetectionTraining(TaskModule):
             raise UserError(f'{checkpoint} has other layer sizes than the recipe.') from None
 
     def setup(self, stage: str) -> None:
-        # Here, as loading workers start when the optimizer asks for the number of steps.
+        # Here, as loading workers start when the optimizer requests the number of steps.
         if self.guide is not None and stage == 'fit':
             progress = self.trainer.progress_bar_callback is not None
             self.guide.fill_cache(
@@ -100,11 +100,11 @@ class DetectionTraining(TaskModule):
         logits, distributions = self.student.head(pyramid)
         with torch.autocast(self.device.type, enabled=False):
             details = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
-            terms = {'det': details.pop('det'), **self._taught(pyramid, batch)}
+            terms = {'det': details.pop('det'), **self._distillation(pyramid, batch)}
         return Losses(terms, details, pyramid, len(images))
 
-    def _taught(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the weighted terms that exist in training only: L_rcs and L_cms."""
+    def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the weighted terms of distillation, L_rcs and L_cms."""
         terms = {}
         if self.rcs is not None:
             weight = self._weight(self.rcs.config)
@@ -127,7 +127,7 @@ class DetectionTraining(TaskModule):
         return val_loader(self.recipe, self.val_set, self.card)
 
     def on_validation_epoch_start(self) -> None:
-        # Ranks normalize batches by themselves; the checkpoint has the statistics of the first.
+        # Each rank has its own batch statistics; the checkpoint has those of the first.
         broadcast_from_first(self.student.buffers())
         deployed = DeployedStudent(self.student, self.card.input_size, self.card.top_k)
         self._session = TorchSession(deployed, self.card)
@@ -135,7 +135,7 @@ class DetectionTraining(TaskModule):
     @torch.inference_mode()
     def validate(self, batch: PreparedBatch) -> None:
         assert self._session is not None
-        # Full precision, also inside a trainer's autocast.
+        # Full precision, even inside a trainer's autocast.
         with torch.autocast(self.device.type, enabled=False):
             boxes, scores = (x.cpu().numpy() for x in self._session.model(batch.images))
         for row, (index, size) in enumerate(zip(batch.indices, batch.sizes)):
@@ -171,16 +171,16 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
         return
     pictures = [r.rgb_path for r in frames.images if r.rgb_path]
     if not pictures and recipe.cmg.unpaired != 'thermal':
-        raise UserError(f'{recipe.data.train} names no RGB pictures (rgb_file_name), which the '
+        raise UserError(f'{recipe.data.train} lists no RGB images (rgb_file_name), which the '
                         'guidance (cmg) needs.')
     missing = [p for p in pictures if not p.is_file()]
     if missing:
-        raise UserError(f'{len(missing)} of the RGB pictures named in {recipe.data.train} are '
+        raise UserError(f'{len(missing)} of the RGB images listed in {recipe.data.train} are '
                         f'missing, the first is {missing[0]}.')
 
 
 def make_card(recipe: DetectionRecipe) -> DetectionCard:
-    """Return what is known of the model before training."""
+    """Return the card of a model before training."""
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     with FlopCounterMode(display=False) as counter:

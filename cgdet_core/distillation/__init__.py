@@ -13,21 +13,21 @@
 # limitations under the License.
 
 """
-What RGB teaches a thermal network: the losses of three papers, which exist in training only.
+Distillation from RGB to a thermal network: the losses of three papers, in training only.
 
 CGDet (arXiv 2511.01435) trains a thermal student by
 
     L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms
 
-- L_det is the task's own, in detection/loss.py; the task's training module sums up L_total.
-- L_rcs is `contrast` (RCS, recipe key `rcs`); RoIs are `rois`, for both.
-- L_cms is `guidance` (CMG, recipe key `cmg`), comparing features by one of the `objectives`.
-- The lambdas over the epochs are `schedule`.
-- The teacher, a frozen network that knows RGB, is one of the `teachers`.
+- L_det is the task's (detection/loss.py), whose training module sums up L_total.
+- L_rcs is `contrast` (RCS, recipe key `rcs`); `rois` pools regions for L_rcs and L_cms.
+- L_cms is `guidance` (CMG, recipe key `cmg`); one of the `objectives` compares features.
+- `schedule` sets the lambdas over the epochs.
+- The teacher, a frozen RGB network, is one of the `teachers`.
 
-How the teacher sees a training batch: a View (`views`) says where in an augmented sample an RGB
-picture lies, `layout` on which of the student's cells its features fall, `feature_cache` keeps the
-features of whole pictures, and `guide` runs the teacher or looks them up.
+A View (`views`) records where an RGB picture is in an augmented sample, `layout` maps the
+teacher's features to the student's cells, `feature_cache` stores the features of whole pictures,
+and `guide` runs the teacher or looks them up.
 
 Of CKD (arXiv 2410.11586) the split of style and content is an objective; CMD (arXiv 2108.00187) is
 not built. docs/papers.md lists all equations of the three.

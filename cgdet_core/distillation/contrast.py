@@ -35,7 +35,7 @@ from torch.nn import functional
 
 
 class ContrastiveConfig(ScheduledLoss):
-    """Say how RCS works; the paper gives none of these numbers, all are our choice."""
+    """The settings of RCS; the paper states none of these numbers, all are our choice."""
 
     weight: float = Field(0.2, ge=0)  # lambda_rcs
     temperature: float = Field(0.1, gt=0)  # tau
@@ -44,7 +44,7 @@ class ContrastiveConfig(ScheduledLoss):
     copies: int = Field(1, ge=0)  # jittered copies of every box
     jitter: float = Field(0.15, ge=0, lt=1)  # their largest shift and scaling
     queue: int = Field(0, ge=0)  # embeddings of earlier batches kept per class
-    balance: bool = True  # every class weighs the same, however many objects it has
+    balance: bool = True  # every class has the same weight, whatever its number of objects
 
 
 def supervised_contrastive_loss(
@@ -58,8 +58,8 @@ def supervised_contrastive_loss(
     positive; with `balance` the mean over classes of the mean over each class.
 
     z (R, D), L2-normalized, float; labels (R,); others (Q, D) and other_labels (Q,) are further
-    contrasts, which are no anchors themselves. A scalar; 0, still connected to z, where no i has
-    a positive.
+    contrasts, which are not anchors themselves. Returns a scalar; 0, still connected to z, if no
+    i has a positive.
     """
     bank = z if others is None else torch.cat([z, others])
     bank_labels = labels if other_labels is None else torch.cat([labels, other_labels])
@@ -82,12 +82,12 @@ def supervised_contrastive_loss(
 
 class RoiContrast(nn.Module):
     """
-    Compute L_rcs from a pyramid and ground-truth boxes; exists in training only.
+    Compute L_rcs from a pyramid and ground-truth boxes; used in training only.
 
     RoIAlign of every box and its jittered copies, global average pooling, a projection head of
     two layers, L2 normalization, supervised contrastive loss over the objects of all ranks.
-    With a queue, embeddings of earlier batches stay as contrasts (MoCo's idea, arXiv 1911.05722),
-    the latest `queue` of each class, so that a class rare in a batch has positives.
+    With a queue, embeddings of earlier batches are kept as contrasts (as in MoCo, arXiv
+    1911.05722), the latest `queue` of each class, so that a class rare in a batch has positives.
     """
 
     queue: Tensor
@@ -117,7 +117,7 @@ class RoiContrast(nn.Module):
         images = images.repeat_interleave(1 + c.copies)
         labels = torch.cat([t['labels'] for t in targets]).repeat_interleave(1 + c.copies)
         z = self.embed(pool_rois(pyramid, boxes, images, c.roi_size))
-        # The ranks' objects meet; every rank then computes the same loss.
+        # Gather the objects of all ranks; every rank then computes the same loss.
         z, labels = gather_rows(z), gather_rows(labels)
         others, other_labels = self._earlier()
         loss = supervised_contrastive_loss(

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Feature cache: what a teacher found in whole pictures, one file each."""
+"""Feature cache: a teacher's features of whole pictures, one file each."""
 
 import hashlib
 import math
@@ -29,9 +29,9 @@ from torch import Tensor
 
 class FeatureCache:
     """
-    Keep the features of whole pictures in a folder.
+    Store the features of whole pictures in a folder.
 
-    A float16 file per picture, which the operating system keeps in memory.
+    One float16 file per picture, which the operating system caches in memory.
     """
 
     def __init__(self, folder: Path, layout: Layout) -> None:
@@ -40,12 +40,12 @@ class FeatureCache:
         self._sizes = [math.prod(shape) for shape in layout.shapes]
 
     def has(self, view: View) -> bool:
-        """Say whether the features of a view's picture are there, without reading them."""
+        """Return whether the features of a view's picture are stored, without reading them."""
         path = self._path(view)
         return path.is_file() and path.stat().st_size == 2 * sum(self._sizes)
 
     def read(self, view: View) -> list[Tensor] | None:
-        """Return the features P3, P4, P5 (C, h, w), float16, of a picture if they are there."""
+        """Return the features P3, P4, P5 (C, h, w), float16, of a picture, None if not stored."""
         if not self.has(view):
             return None
         flat = np.fromfile(self._path(view), np.float16)
@@ -53,7 +53,7 @@ class FeatureCache:
         return [torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self.layout.shapes)]
 
     def write(self, view: View, features: list[Tensor]) -> None:
-        """Keep the features (C, h, w), float16, of a view's picture."""
+        """Store the features (C, h, w), float16, of a view's picture."""
         flat = torch.cat([x.cpu().flatten() for x in features])
         write_atomically(self._path(view), flat.numpy().tobytes())
 
@@ -67,8 +67,8 @@ class FeatureCache:
         for view in views:
             found = self.read(view)
             if found is None:
-                raise UserError(f'The features of {view.picture} vanished from {self.folder}; '
-                                'start again with --resume.')
+                raise UserError(f'The features of {view.picture} were removed from {self.folder}; '
+                                'continue the run with --resume.')
             self.layout.lay_out(view, found, features, masks)
         return features, masks
 

@@ -15,9 +15,9 @@
 """
 CMG: an RGB teacher's features guide the thermal student's (CGDet, arXiv 2511.01435).
 
-The paper writes L_cms; recipe, log and code say cmg, its name of the module. With the student's
-level S_l, its 1x1 convolution A_l to the teacher's width, the teacher's level T_l on the student's
-cells and the objective d, over the pyramid (the paper's abstract):
+The paper calls the loss L_cms; recipe, log and code use cmg, its name of the module. With the
+student's level S_l, its 1x1 convolution A_l to the teacher's width, the teacher's level T_l on the
+student's cells and the objective d, over the pyramid (the paper's abstract):
 
     L_cms = 1/3 sum_l ( sum_n a_n d(A_l(S_ln), T_ln; M_ln) / sum_n a_n )
 
@@ -45,13 +45,13 @@ from torch import nn, Tensor
 
 
 class GuidanceConfig(ScheduledLoss):
-    """Say how CMG works; weights, levels and objective are our choice, the paper gives none."""
+    """The settings of CMG; weights, levels and objective are our choice, the paper states none."""
 
     teacher: TeacherConfig
     weight: float = Field(5.0, ge=0)  # lambda_cms
     objective: str | dict[str, Any] = 'pearson'  # a name, or {name: ..., parameter: value}
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
-    unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the frame itself
+    unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the thermal frame
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
 
     @field_validator('objective', mode='before')
@@ -63,7 +63,7 @@ class GuidanceConfig(ScheduledLoss):
 
 class Guidance(nn.Module):
     """
-    Compute L_cms; exists in training only.
+    Compute L_cms; used in training only.
 
     channels: the width of the student's pyramid; teacher_channels: of the teacher's levels.
     """
@@ -130,7 +130,7 @@ class Guidance(nn.Module):
 
 
 def _under(masks: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
-    """Say for each box whether the mask of its level is set at its center."""
+    """Return for each box whether the mask of its level is set at its center."""
     seen = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     for level, (mask, stride) in enumerate(zip(masks, STRIDES)):
         mine = levels == level

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Guide: a training batch as the teacher sees it."""
+"""Guide: the teacher's features of a training batch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,14 +28,14 @@ from rich.progress import track
 import torch
 from torch import Tensor
 
-CHUNK = 16  # samples that the teacher sees at once, without a cache
+CHUNK = 16  # samples per run of the teacher, without a cache
 HALF_MAX = 6e4  # about the largest value of half precision
-# Reads in a loading worker what the teacher needs of a sample: of its views and its size.
+# Reads the teacher's pixels or features of a sample, by its views and size, in a loading worker.
 Reader = Callable[[list[View], tuple[int, int]], Any]
 
 
 class TeacherPyramid(NamedTuple):
-    """What the teacher sees of a batch, on the student's cells."""
+    """The teacher's features of a batch, on the student's cells."""
 
     features: list[Tensor]  # P3, P4, P5: (N, C_l, H/stride, W/stride)
     masks: list[Tensor]  # (N, 1, H/stride, W/stride): 1 where the features are real
@@ -43,36 +43,36 @@ class TeacherPyramid(NamedTuple):
 
 class Guide:
     """
-    Show batches to the frozen teacher, or look its features up.
+    Run the frozen teacher on batches, or look up its features.
 
-    It lives outside of the module whose weights are trained and saved.
+    Not part of the trained module, so that the teacher's weights are neither trained nor saved.
     """
 
     def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
-        # A student starts from the same weights with a teacher and without.
+        # A student starts from the same weights with and without a teacher.
         with torch.random.fork_rng(devices=[]):
             self.teacher = open_teacher(config)
         self.layout = Layout(self.teacher.input_size, self.teacher.pad, self.teacher.channels,
                              self.teacher.offset)
-        # A teacher of random weights is another one every time.
+        # Random weights differ from run to run.
         random = config.kind == 'torchvision' and config.weights is None
         self.cache = (FeatureCache(config.cache / teacher_key(config), self.layout)
                       if config.cache and not random else None)
-        self.thermal = thermal  # show the teacher frames without RGB as they are
+        self.thermal = thermal  # show the thermal frame to the teacher if there is no RGB
 
     def __deepcopy__(self, memo: Any) -> 'Guide':
-        return self  # the averaged copy of the module needs no teacher of its own
+        return self  # the averaged copy of the module needs no separate teacher
 
     @property
     def reader(self) -> Reader:
-        """Return what loading workers call; it does not hold the teacher."""
+        """Return the function that loading workers call; it does not refer to the teacher."""
         return self.layout.show if self.cache is None else self.cache.show
 
     def fill_cache(self, records: list[ImageRecord], device: torch.device, progress: bool) -> None:
         """
-        Compute the features of all pictures that are not in the cache; each rank its share.
+        Compute the features of all pictures that are not in the cache, each rank its share.
 
-        One by one: features then depend on the picture alone, not on what else was missing.
+        One by one, so that features depend only on the picture, not on what else was missing.
         """
         self.teacher.to(device)
         if self.cache is None:
@@ -91,7 +91,7 @@ class Guide:
                 ) from None
 
     def of(self, batch: dict[str, Any]) -> TeacherPyramid | None:
-        """Return the features for a batch of `batch_teacher`, or None where no frame has RGB."""
+        """Return the features for a batch of `batch_teacher`, or None if no frame has RGB."""
         if 'teacher_features' in batch:
             return TeacherPyramid([x.float() for x in batch['teacher_features']],
                                   [x.float() for x in batch['teacher_masks']])
@@ -104,7 +104,7 @@ class Guide:
             batch['teacher_views'], found, len(images), (images.shape[3], images.shape[2])))
 
     def _see(self, pixels: Tensor) -> list[Tensor]:
-        """Run the teacher; no feature is beyond what half precision, the cache's, can hold."""
+        """Run the teacher; features are clamped to half precision, in which they are cached."""
         with torch.autocast(pixels.device.type, enabled=False):
             found = self.teacher.features(pixels)
         return [level.float().clamp(-HALF_MAX, HALF_MAX) for level in found]
@@ -112,11 +112,11 @@ class Guide:
 
 def batch_teacher(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """
-    Stack what the teacher shows of a batch: {} where it shows nothing.
+    Stack the teacher's part of a batch; {} if no sample shows a picture.
 
     Either `teacher_features` and `teacher_masks`, per level (N, C, H/stride, W/stride) and (N, 1,
     H/stride, W/stride) float16; or, without a cache, `teacher_pixels` (V, 3, H, W) uint8 of the
-    V samples that show something and `teacher_views`, V pairs of a sample's number and its views.
+    V samples that show a picture and `teacher_views`, V pairs of a sample's number and its views.
     """
     shown = [(n, s['views']) for n, s in enumerate(samples) if 'teacher' in s and s['views']]
     if not shown:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Layout: a teacher's features on the cells of the samples, wherever their pictures lie."""
+"""Layout: map a teacher's features to the cells of the samples."""
 
 import math
 from pathlib import Path
@@ -28,10 +28,10 @@ from torch.nn import functional
 
 class Layout:
     """
-    Say where a teacher's pixels and cells lie in a sample; features are laid out by it.
+    Map a teacher's pixels and features to the cells of a sample.
 
-    Sizes are (width, height). `pad` is the gray level beside the letterboxed picture; `offset`
-    says where in its cell, from 0 to 1, the place lies that a feature stands for.
+    Sizes are (width, height). `pad` is the gray level of the letterbox's padding; `offset` is the
+    position within its cell, from 0 to 1, that a feature represents.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Layout:
         self.shapes = [(c, height // s, width // s) for c, s in zip(channels, STRIDES)]
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size that a picture has within the teacher's input."""
+        """Return the size of a picture within the teacher's input."""
         return Letterbox(size, self.input_size).fitted
 
     def show(self, views: list[View], size: tuple[int, int]) -> Tensor | None:
@@ -54,10 +54,10 @@ class Layout:
 
     def pixels(self, views: list[View], size: tuple[int, int]) -> Tensor:
         """
-        Read what the views show of a sample of `size` into the teacher's input.
+        Paint the views of a sample of `size` into the teacher's input.
 
         Returns (3, H, W) uint8, RGB, the sample letterboxed, `pad` where it shows no picture; the
-        edges of pictures are where they should be to half a pixel.
+        edges of pictures are accurate to half a pixel.
         """
         fitted = self.fitted(size)
         factor = fitted[0] / size[0], fitted[1] / size[1]
@@ -77,7 +77,7 @@ class Layout:
         self, view: View, features: list[Tensor], laid: list[Tensor], masks: list[Tensor],
     ) -> None:
         """
-        Lay the features of a view's picture onto the cells of the sample that shows it, bilinear.
+        Map the features of a view's picture to the cells of the sample that shows it, bilinearly.
 
         features: P3, P4, P5 (C, h, w) of the picture. laid (C, H/stride, W/stride) and masks (1,
         H/stride, W/stride) of the sample are written where the view is, masks with 1.
@@ -96,7 +96,7 @@ class Layout:
         size: tuple[int, int],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """
-        Lay the features of what `pixels` gave of samples onto the samples' cells, bilinearly.
+        Map the features of samples' `pixels` to the cells of the samples, bilinearly.
 
         shown: V pairs of a sample's number, below `count`, and its views; features: P3, P4, P5 (V,
         C, h, w), finite. Returns, per level, features (count, C, H/stride, W/stride) of samples of
@@ -123,12 +123,12 @@ class Layout:
         self, view: View, features: Tensor, columns: range, rows: range, stride: int,
         fitted: tuple[int, int],
     ) -> Tensor:
-        """Return what features (N, C, h, w) of a view's picture say of cells of the sample."""
+        """Return the features (N, C, h, w) of a view's picture, sampled at cells of the sample."""
         places = []  # -1 to 1, of the features
         for axis, cells in enumerate((columns, rows)):
             at = (torch.arange(cells.start, cells.stop) + 0.5) * stride
             share = (at - view.offset[axis]) / view.scale[axis]  # of the picture
-            place = share * fitted[axis] / stride - self.offset + 0.5  # in teacher's cells
+            place = share * fitted[axis] / stride - self.offset + 0.5  # in the teacher's cells
             places.append(2 * place / (self.input_size[axis] // stride) - 1)
         grid = torch.stack(torch.meshgrid(*places, indexing='xy'), -1).to(features.device)
         return functional.grid_sample(
@@ -137,5 +137,5 @@ class Layout:
 
 
 def _cells(region: tuple[float, float, float, float], axis: int, stride: int) -> range:
-    """Return the columns (axis 0) or rows (1) of cells whose center lies in a region."""
+    """Return the columns (axis 0) or rows (1) of cells whose center is in a region."""
     return range(*(math.ceil(v / stride - 0.5) for v in (region[axis], region[axis + 2])))

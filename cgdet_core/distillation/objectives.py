@@ -15,10 +15,10 @@
 """
 Objectives: the d of L_cms, which compares two feature maps.
 
-Each takes student and teacher features (N, C, H, W), equal shapes, float32, the teacher's
-without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere, and returns
-one loss per image, (N,); 0 for an image without guidance. A new objective is a function here
-and a line in OBJECTIVES; what further arguments it has, a recipe may set.
+The arguments are student and teacher features (N, C, H, W), of equal shapes, float32, the
+teacher's without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere.
+The result is one loss per image, (N,); 0 for an image without guidance. A new objective is a
+function here and a line in OBJECTIVES; a recipe may set its further arguments.
 """
 
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     Compare the mean and standard deviation of each channel (CKD, arXiv 2410.11586, L_SD).
 
-    These say what is seen but not where, and need no registration.
+    These depend on what is seen but not on where, and need no registration.
     """
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
@@ -99,7 +99,7 @@ def style_content(
     """
     Compare style and content separately (CKD, arXiv 2410.11586, L_SD and L_CD).
 
-    Content: the features after instance normalization, cell by cell. CKD weighs 0.01 : 0.1.
+    Content: the features after instance normalization, cell by cell. CKD weights them 0.01 : 0.1.
     """
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     of_content = mse((student - mean_s) / std_s, (teacher - mean_t) / std_t, mask)
@@ -115,9 +115,8 @@ def frequency(
 
     Bands are split as in FreqKD (arXiv 2606.11572), here by a box filter over the guided cells
     within `radius`. Low band: mean squared difference; high band: log(1 + mean squared
-    difference), weight `high`, as edges differ more between modalities than what is smooth.
-    Measured with a single seed, 0.009 AP50 below no guidance (docs/results.md), it is as good as
-    untried.
+    difference), weight `high`, as edges differ more between modalities than smooth regions.
+    Hardly tested: with a single seed it was 0.009 AP50 below no guidance (docs/results.md).
     """
     def low_pass(x: Tensor) -> Tensor:
         blur = functional.avg_pool2d(x * mask, 2 * radius + 1, 1, radius)
@@ -136,7 +135,7 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
 
 
 def objective_of(value: str | dict[str, Any]) -> Objective:
-    """Return the objective of a recipe's value, its parameters set; ValueError if it is wrong."""
+    """Return the objective of a recipe's value, with its parameters; ValueError if it is wrong."""
     name, parameters = name_and_parameters(value)
     return partial(OBJECTIVES[name], **parameters)
 

@@ -22,12 +22,13 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 # Boxes of 64 to 128 pixels (geometric mean of the sides) belong to P4, smaller ones to P3,
-# larger ones to P5: our choice, by the level rule of FPN (arXiv 1612.03144, eq. 1).
+# larger ones to P5: our choice, by the level rule of FPN (arXiv 1612.03144, eq. 1). The detection
+# loss assigns levels by alignment instead; the two are independent.
 SMALLEST_OF_P4 = 64
 
 
 def boxes_of(targets: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Return the boxes (M, 4) of all images and the image (M,) each lies in."""
+    """Return the boxes (M, 4) of all images and the image (M,) each is in."""
     boxes = torch.cat([t['boxes'] for t in targets])
     counts = torch.tensor([len(t['boxes']) for t in targets], device=boxes.device)
     return boxes, torch.arange(len(targets), device=boxes.device).repeat_interleave(counts)
@@ -45,7 +46,7 @@ def pool_level(features: Tensor, boxes: Tensor, images: Tensor, level: int, size
     Pool boxes from one level by RoIAlign (arXiv 1703.06870).
 
     features (N, C, H/stride, W/stride), boxes (M, 4) x1, y1, x2, y2 in input pixels, images (M,)
-    the image each box lies in. Returns (M, C, size, size), float32.
+    the image each box is in. Returns (M, C, size, size), float32.
     """
     rois = torch.cat([images[:, None].float(), boxes.float()], 1)
     return roi_align(features.float(), rois, size, 1 / STRIDES[level], 2, aligned=True)
@@ -70,9 +71,8 @@ def jitter_boxes(boxes: Tensor, copies: int, amount: float, generator: torch.Gen
     """
     Return the boxes (M, 4) and `copies` moved and scaled versions of each: (M * (1 + copies), 4).
 
-    Center and size of a copy differ by up to `amount` of the box's size. The order is box by
-    box: an object, then its copies. The generator is one of the CPU, so that every device draws
-    the same.
+    Center and size of a copy differ by up to `amount` of the box's size. Each box is followed by
+    its copies. The generator is on the CPU, so that every device draws the same.
     """
     noise = torch.rand(len(boxes), copies, 4, generator=generator).to(boxes.device)
     noise = (2 * noise - 1) * amount

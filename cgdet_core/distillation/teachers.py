@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Teachers: frozen networks that return the feature pyramid of an RGB picture."""
+"""Teachers: frozen networks that return the feature pyramid of an RGB image."""
 
 from collections.abc import Callable
 import hashlib
@@ -37,19 +37,19 @@ import torch
 from torch import nn, Tensor
 import torchvision
 
-KEY_VERSION = 1  # of what lies between a picture and its cached features
+KEY_VERSION = 1  # of the processing between a picture and its cached features
 
 
 class TeacherConfig(BaseModel):
     """
-    Say which RGB teacher guides.
+    The RGB teacher.
 
     kind `cgdet`: `path` is a checkpoint of either task, of a recipe with `model.in_channels: 3`.
     kind `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
     (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
-    strides 8, 16 and 32, and bgr, full_range and pad say what input it was trained on.
+    strides 8, 16 and 32, and bgr, full_range and pad describe the input it was trained on.
 
-    With a cache a teacher sees every picture once, without one every sample.
+    With a cache a teacher runs once per picture, without one on every sample.
     """
 
     model_config = ConfigDict(extra='forbid', frozen=True)
@@ -60,9 +60,9 @@ class TeacherConfig(BaseModel):
     tensors: tuple[str, str, str] | None = None
     bgr: bool = False  # channel order of an ONNX teacher's input
     full_range: bool = False  # its input goes to 255 instead of 1
-    pad: int = Field(0, ge=0, le=255)  # gray level beside the letterboxed picture
-    input_size: tuple[int, int] | None = None  # width, height; by default the teacher's own
-    cache: Path | None = Path('runs/features')  # of pictures' features; null: it sees samples
+    pad: int = Field(0, ge=0, le=255)  # gray level of the letterbox's padding
+    input_size: tuple[int, int] | None = None  # width, height; default: the teacher's
+    cache: Path | None = Path('runs/features')  # of features; null: it runs on every sample
 
     @model_validator(mode='after')
     def _complete(self) -> 'TeacherConfig':
@@ -74,7 +74,7 @@ class TeacherConfig(BaseModel):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f'{key} is for a teacher of kind onnx, not {self.kind}')
         if self.kind == 'torchvision' and self.path is not None:
-            raise ValueError('path is for a teacher of another kind than torchvision')
+            raise ValueError('path is not for a teacher of kind torchvision')
         if self.input_size and any(s <= 0 or s % 32 for s in self.input_size):
             raise ValueError('input_size must be two multiples of 32, width then height')
         return self
@@ -85,8 +85,8 @@ class Teacher(Protocol):
 
     input_size: tuple[int, int]  # width, height
     channels: tuple[int, ...]  # of P3, P4, P5
-    pad: int  # gray level of the input beside the letterboxed picture
-    offset: float  # of the place in its cell, 0 to 1, that a feature stands for
+    pad: int  # gray level of the letterbox's padding
+    offset: float  # position within its cell, 0 to 1, that a feature represents
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """Return P3, P4, P5 (V, C_l, H/stride, W/stride), float32, for RGB uint8 (V, 3, H, W)."""
@@ -96,7 +96,7 @@ class Teacher(Protocol):
 
 
 class CgdetTeacher(nn.Module):
-    """Trunk and neck of our own network, of either task, trained on RGB."""
+    """Trunk and neck of a network of this package, of any task, trained on RGB."""
 
     pad = 0
     offset = 0.5
@@ -211,7 +211,7 @@ class OnnxTeacher:
         if all(sizes[2:]) and config.input_size not in (None, (sizes[3], sizes[2])):
             _open_size(cut.graph)
         if config.input_size is None and not all(sizes[2:]):
-            raise UserError(f'The teacher {config.path} takes any input size; choose one with '
+            raise UserError(f'The teacher {config.path} accepts any input size; choose one with '
                             'teacher.input_size.')
         self.input_size = config.input_size or (sizes[3], sizes[2])
         self.pad = config.pad
@@ -235,7 +235,7 @@ class OnnxTeacher:
         self.channels = tuple(level.shape[1] for level in found)
 
     def to(self, device: torch.device) -> 'OnnxTeacher':
-        """Stay on the CPU; only features move."""
+        """Return the teacher, which stays on the CPU; only features are moved."""
         return self
 
     def features(self, pixels: Tensor) -> list[Tensor]:
@@ -250,9 +250,9 @@ class OnnxTeacher:
 
 def _open_size(graph: Any) -> None:
     """
-    Let a graph take pictures of another size: often only the head needs the one it was made for.
+    Open the input size of a graph: often only the head requires the size it was exported for.
 
-    Whether its layers can, shows when it runs.
+    Whether its layers support another size is only known when it runs.
     """
     for value in (*graph.input, *graph.output):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -266,13 +266,13 @@ KINDS: dict[str, Callable[[TeacherConfig], Any]] = {
 
 
 def open_teacher(config: TeacherConfig) -> Teacher:
-    """Load a teacher, frozen; UserError says what is wrong with it."""
+    """Load a teacher, frozen; UserError states what is wrong with it."""
     teacher: Teacher = KINDS[config.kind](config)
     return teacher
 
 
 def teacher_key(config: TeacherConfig) -> str:
-    """Name a teacher's features: another teacher, file, input or library has another key."""
+    """Return the key of a teacher's features, by teacher, file content, input and library."""
     values = config.model_dump_json(exclude={'cache', 'path'})
     content = config.path.read_bytes() if config.path else b''
     library = torchvision.__version__ if config.kind == 'torchvision' else ''

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Views: where a picture lies in a training sample, and what of it the sample shows."""
+"""Views: where a picture is in a training sample, and which part of it the sample shows."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,16 +24,16 @@ from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import numpy as np
 from numpy.typing import NDArray
 
-# What a thermal frame looks like to a teacher that knows photographs: a linear stretch.
+# Thermal frames are shown to a teacher, which was trained on photographs, with a linear stretch.
 AS_A_PICTURE = Normalization('percentile')
 
 
 class View(NamedTuple):
     """
-    Place a picture that a teacher can see, of RGB as a rule, in a sample.
+    The place in a sample of a picture for the teacher, usually RGB.
 
-    The point (u, v) of the picture, each in [0, 1], lies at (scale * (u, v) + offset) pixels of
-    the sample, and only `region` (x1, y1, x2, y2) of the sample shows it. A negative scale is
+    The point (u, v) of the picture, each in [0, 1], is at (scale * (u, v) + offset) pixels of
+    the sample, and only `region` (x1, y1, x2, y2) of the sample shows it. A negative scale means
     a mirrored picture.
     """
 
@@ -46,7 +46,7 @@ class View(NamedTuple):
 
     @staticmethod
     def of(record: ImageRecord, thermal: bool) -> 'View | None':
-        """Return the view that fills its frame: of RGB, else if wanted of the frame itself."""
+        """Return the view that fills its frame, of RGB, else if `thermal` of the frame."""
         size = record.width, record.height
         if record.rgb_path is None and not thermal:
             return None
@@ -55,7 +55,7 @@ class View(NamedTuple):
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float],
               size: tuple[int, int]) -> 'View':
-        """Follow a scaling and a shift of the sample, cut to `size` = (width, height)."""
+        """Return the view in the scaled and shifted sample, cut to `size` = (width, height)."""
         (sx, sy), (ox, oy) = self.scale, self.offset
         x1, y1, x2, y2 = self.region
 
@@ -68,14 +68,14 @@ class View(NamedTuple):
             region=(at(x1, 0), at(y1, 1), at(x2, 0), at(y2, 1)))
 
     def placed(self, left: int, top: int) -> 'View':
-        """Follow the sample as it becomes a tile of a mosaic."""
+        """Return the view in a mosaic of which the sample is a tile."""
         x1, y1, x2, y2 = self.region
         return self._replace(
             offset=(self.offset[0] + left, self.offset[1] + top),
             region=(x1 + left, y1 + top, x2 + left, y2 + top))
 
     def mirrored(self, width: int) -> 'View':
-        """Follow the sample's mirroring left and right."""
+        """Return the view in the sample mirrored left to right."""
         x1, y1, x2, y2 = self.region
         return self._replace(
             scale=(-self.scale[0], self.scale[1]),
@@ -84,14 +84,14 @@ class View(NamedTuple):
 
 
 def paint(view: View, canvas: NDArray[np.uint8]) -> None:
-    """Draw a view's picture onto the sample (H, W, 3) that shows it, edges to whole pixels."""
+    """Draw a view's picture onto the sample (H, W, 3) that shows it, edges at whole pixels."""
     ends = [sorted((round(o), round(o + s))) for o, s in zip(view.offset, view.scale)]
     (left, right), (top, bottom) = ends
     x1, y1, x2, y2 = (round(v) for v in view.region)
     x1, y1, x2, y2 = max(x1, left), max(y1, top), min(x2, right), min(y2, bottom)
     if x1 >= x2 or y1 >= y2:
         return
-    # Registered means: of the thermal frame's shape, whatever its own number of pixels.
+    # A registered picture covers the thermal frame exactly, whatever its number of pixels.
     if view.thermal:
         frame = normalize(read_thermal(view.picture), AS_A_PICTURE)
         picture = np.rint(frame * 255).astype(np.uint8)

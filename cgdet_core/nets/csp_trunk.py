@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Our trunk: a thermal or RGB image to features at strides 8, 16 and 32."""
+"""The CSP trunk: features of a thermal or RGB image at strides 8, 16 and 32."""
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock, SpatialPyramidPooling
 from torch import nn, Tensor

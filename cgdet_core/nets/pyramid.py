@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Feature pyramid: the trunk and the neck that the networks of all tasks begin with."""
+"""Feature pyramid: the trunk and neck, with which the networks of all tasks begin."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -38,10 +38,10 @@ TRUNKS: dict[str, Callable[[int, tuple[int, ...], tuple[int, ...]], nn.Module]] 
 
 
 class PyramidConfig(BaseModel):
-    """Hold the sizes of trunk and neck."""
+    """The sizes of trunk and neck."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
-    in_channels: Literal[1, 3] = 1  # 3: RGB pictures, for a teacher
+    in_channels: Literal[1, 3] = 1  # 3: RGB images, for a teacher
     trunk: str = 'csp'
     channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)
     depths: tuple[int, int, int, int] = (1, 2, 2, 2)
@@ -56,7 +56,7 @@ class PyramidConfig(BaseModel):
 
     @model_serializer(mode='wrap')
     def _as_before_trunks(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the first trunk, which runs and hashes of before there were others lack."""
+        """Omit the default trunk: runs and hashes from before there were others lack the key."""
         values: dict[str, Any] = serialize(self)
         return {k: v for k, v in values.items() if (k, v) != ('trunk', 'csp')}
 

@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a robot needs: raw thermal frames in, detections out. No torch, no ROS."""
+"""
+The runtime for the robot: raw thermal frames in, detections out. No torch, no ROS.
+
+It logs through `logging`; the node forwards its messages to ROS.
+"""
 
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector

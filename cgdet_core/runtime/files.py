@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files and folders that appear whole or not at all."""
+"""Write files and folders atomically: whole or not at all."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,15 +26,15 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which name no file
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of failed writes, whose OSError names no file
 
 
 @contextmanager
 def temporary_for(path: Path) -> Iterator[Path]:
     """
-    Return a name beside `path` for a file or folder, which the caller renames when it is whole.
+    Yield a temporary path next to `path`, which the caller renames when it is complete.
 
-    What is left under that name is removed; an OSError of writing it names `path` instead.
+    What remains under that name is removed; an OSError from writing it names `path` instead.
     """
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
     try:
@@ -52,7 +52,7 @@ def temporary_for(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file so that nobody sees half of it."""
+    """Write a file atomically: readers see the old one or the whole new one."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with temporary_for(Path(path)) as temporary:
         with os.fdopen(os.open(temporary, flags, mode), 'wb') as file:
@@ -61,27 +61,28 @@ def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> Non
 
 
 def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2) -> None:
-    """Write a report; indent None: a file that nobody reads, as small as it gets."""
+    """Write a report as JSON; indent None writes it compactly."""
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
 
 
 def check_outputs(
     files: Iterable[Path] = (), folders: Iterable[Path] = (), overwrite: bool = True,
 ) -> None:
-    """UserError for what could not be written, or exists and may not be replaced."""
+    """Raise UserError for outputs that cannot be written, or exist and may not be replaced."""
     wanted = [(path, False) for path in files] + [(path, True) for path in folders]
     for path, folder in wanted:
         if path.is_dir() and not folder:
             raise UserError(f'{path} is a folder; name a file.')
         if path.exists() and not (path.is_dir() if folder else path.is_file()):
-            raise UserError(f'{path} is no {"folder" if folder else "file"}; choose another name.')
+            kind = 'folder' if folder else 'file'
+            raise UserError(f'{path} is not a {kind}; choose another name.')
         if path.exists() and not overwrite:
-            raise UserError(f'{path} exists already; choose another name or have it replaced.',
+            raise UserError(f'{path} already exists; choose another name or have it replaced.',
                             'overwrite')
         absolute = path.absolute()
         places = (absolute, *absolute.parents) if folder else absolute.parents
         inside = next(place for place in places if place.exists())
         if not inside.is_dir():
-            raise UserError(f'{path} cannot be written: {inside} is no folder.')
+            raise UserError(f'{path} cannot be written: {inside} is not a folder.')
         if not os.access(inside, os.W_OK | os.X_OK):
-            raise UserError(f'{path} cannot be written: no right to write to {inside}.')
+            raise UserError(f'{path} cannot be written: no permission to write to {inside}.')

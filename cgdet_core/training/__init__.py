@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What any training run needs: recipes, the run, ranks."""
+"""The parts of any training run: recipe engine, run, checkpoints, averaging, sampler, ranks."""

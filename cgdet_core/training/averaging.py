@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Averaged weights, which are what is validated and deployed."""
+"""Averaged weights, which are validated and deployed."""
 
 import lightning
 from lightning.pytorch.callbacks import WeightAveraging
@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 class Averaging(WeightAveraging):
-    """Keep an exponential moving average of the weights, following the latest closely at first."""
+    """Keep an exponential moving average of the weights, which follows them closely at first."""
 
     def __init__(self, decay: float) -> None:
         def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
@@ -37,6 +37,6 @@ class Averaging(WeightAveraging):
     def on_fit_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule,
     ) -> None:
-        """Follow the module to its device: the copy was made before it moved."""
+        """Move the average to the module's device: it was created before the module was moved."""
         if self._average_model is not None:
             self._average_model.to(pl_module.device)

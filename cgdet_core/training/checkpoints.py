@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checkpoints of a training run: what each holds beside the weights, and reading one safely."""
+"""Checkpoints of a training run: the entry next to the weights, and safe reading."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
-STUDENT = 'student.'  # what the names of the network's weights begin with
+STUDENT = 'student.'  # prefix of the names of the network's weights
 
 
 def checkpoint_entry(card: ModelCard, model: BaseModel) -> dict[str, Any]:
-    """Return what a checkpoint holds beside its weights, as plain values."""
+    """Return a checkpoint's entry next to its weights, as plain values."""
     return {'card': card.to_dict(), 'model': model.model_dump(mode='json')}
 
 
@@ -51,13 +51,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def student_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the network's averaged weights under the names that they have in it."""
+    """Return the network's averaged weights, by their names in the network."""
     return {name.removeprefix(STUDENT): value for name, value in checkpoint['state_dict'].items()
             if name.startswith(STUDENT)}
 
 
 def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
-    """Return (width, height) of the images that a card's model takes; the card of any version."""
+    """Return the input size (width, height) from a card of any version."""
     if 'inputs' in card:
         height, width = card['inputs']['images']['shape'][2:]
     else:  # version 1
@@ -67,7 +67,7 @@ def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
 
 @contextmanager
 def fits(path: str | Path) -> Iterator[None]:
-    """Raise UserError where what a checkpoint holds does not fit what is built from it."""
+    """Raise UserError if the contents of a checkpoint do not fit what is built from them."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

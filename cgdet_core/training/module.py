@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a training run needs of a task."""
+"""The interface between a training run and a task."""
 
 from abc import ABC, abstractmethod
 import math
@@ -35,7 +35,7 @@ class Losses(NamedTuple):
     The losses of a batch, scalars.
 
     terms: weighted, their sum is minimized; details: only logged. shared: the tensors that all
-    terms are computed from, where the norms of their gradients compare. size: images.
+    terms are computed from, at which the norms of their gradients are compared. size: images.
     """
 
     terms: dict[str, Tensor]
@@ -46,10 +46,10 @@ class Losses(NamedTuple):
 
 class TaskModule(lightning.LightningModule, ABC):
     """
-    Train the network of a recipe; a task derives from this and adds what only it knows.
+    Train the network of a recipe; the training module of a task derives from this.
 
-    Its constructor reads the data and raises UserError for what the recipe cannot use; weights
-    are drawn there from torch's seeded generator. `card` describes the model before training.
+    Its constructor reads the data, raises UserError for data that the recipe cannot use, and
+    draws weights from torch's seeded generator. `card` describes the model before training.
     """
 
     monitor: ClassVar[str]  # logged by `validation_metrics`; the best checkpoint has the largest
@@ -77,11 +77,11 @@ class TaskModule(lightning.LightningModule, ABC):
 
     @abstractmethod
     def validation_metrics(self) -> dict[str, float]:
-        """Return the metrics of all that was collected, over all ranks, and forget it."""
+        """Return the metrics of the results collected on all ranks, and clear them."""
 
     @abstractmethod
     def start_from(self, checkpoint: Path) -> None:
-        """Take over the weights of a checkpoint; UserError where they do not fit."""
+        """Load the weights of a checkpoint; UserError if they do not fit."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
@@ -100,7 +100,7 @@ class TaskModule(lightning.LightningModule, ABC):
         return total
 
     def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
-        """Log the norm of each term's gradient where all terms meet."""
+        """Log the norm of each term's gradient at the shared tensors."""
         for name, term in terms.items():
             gradients = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
             squares = [g.float().square().sum() for g in gradients if g is not None]
@@ -111,7 +111,7 @@ class TaskModule(lightning.LightningModule, ABC):
         self.validate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        # Every rank has the metrics of all frames: each needs the one that chooses the best.
+        # Every rank logs the metrics of all frames, as each needs the monitored one.
         for name, value in self.validation_metrics().items():
             self.log(name, value, prog_bar=name == self.monitor, batch_size=1)
 
@@ -136,17 +136,17 @@ class TaskModule(lightning.LightningModule, ABC):
         return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
 
     def epoch(self) -> float:
-        """Return the epochs trained so far, with the fraction of the present one."""
+        """Return the epochs trained so far, including the fraction of the current one."""
         return self.global_step / max(1, self.trainer.num_training_batches)
 
     def step_generator(self) -> torch.Generator:
-        """Return a generator of this rank and step: a resumed run draws what a whole one draws."""
+        """Return a generator of this rank and step; a resumed run draws the same values."""
         seed = (self.recipe.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank
         return torch.Generator().manual_seed(seed)
 
 
 def idle(module: nn.Module) -> Tensor:
-    """Return a zero that touches every weight: DDP waits for the gradient of each in each step."""
+    """Return a zero that depends on every weight: DDP waits for all gradients in each step."""
     return torch.stack([p.sum() for p in module.parameters()]).sum() * 0
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What ranks share, so that several processes give what one process gives."""
+"""Communication of ranks, so that several processes train as a single one would."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -35,18 +35,18 @@ def _ranks() -> int:
     return rank_and_ranks()[1]
 
 
-def mean_over_ranks(value: Tensor, least: float) -> Tensor:
+def mean_over_ranks(value: Tensor, minimum: float) -> Tensor:
     """
-    Average a normalizer (a scalar without gradient) over the ranks; its sum is at least `least`.
+    Average a normalizer (a scalar without gradient) over the ranks; its sum is at least `minimum`.
 
     Each rank divides its sum by this; the mean of gradients that DDP forms is then the gradient
     of the whole batch's sum over the whole batch's normalizer. Every rank must call it.
     """
     if _ranks() == 1:
-        return value.clamp(min=least)
+        return value.clamp(min=minimum)
     total = value.detach().clone()
     distributed.all_reduce(total)
-    return total.clamp(min=least) / _ranks()
+    return total.clamp(min=minimum) / _ranks()
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Stack equal tensors of all ranks; back goes the sum of all ranks' gradients."""
+    """Stack tensors of equal shapes of all ranks; the gradient is the sum of all ranks'."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-The recipe engine: YAML, overrides, wrong keys named with the nearest right one, differences.
+The recipe engine: YAML, overrides, errors that suggest the nearest valid key, differences.
 
-It knows no task. A task's recipe derives from `Recipe` and adds its own sections;
-`cgdet_core.tasks` chooses it by the key `task`.
+It is independent of tasks. A task's recipe derives from `Recipe` and adds its own sections;
+`cgdet_core.tasks` selects it by the key `task`.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Strict(BaseModel):
 
 
 class OptimConfig(Strict):
-    """How weights are found: AdamW, linear warm-up, cosine decay, averaged weights."""
+    """The settings of the optimizer: AdamW, linear warm-up, cosine decay, averaged weights."""
 
     epochs: int = Field(100, gt=0)
     batch_size: int = Field(16, gt=0)
@@ -50,17 +50,17 @@ class OptimConfig(Strict):
     final_lr: float = Field(0.02, ge=0, le=1)  # fraction of lr at the end
     clip_norm: float = Field(10.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    init: Path | None = None  # checkpoint whose weights are the start
+    init: Path | None = None  # checkpoint to start from
 
 
 class RunConfig(Strict):
-    """Where and how the run is executed."""
+    """The settings of the run: folder, validation, workers and devices."""
 
     output: Path = Path('runs')
     val_every: int = Field(5, gt=0)
     workers: int = Field(2, ge=0)
     accelerator: str = 'auto'
-    devices: int = Field(1, gt=0)  # processes on a machine; optim.batch_size is one's
+    devices: int = Field(1, gt=0)  # processes per machine; optim.batch_size is per process
     nodes: int = Field(1, gt=0)  # machines
     precision: Literal['32-true', '16-mixed', 'bf16-mixed'] = '32-true'  # bf16: GPU or CPU's AMX
     deterministic: bool = False
@@ -68,11 +68,11 @@ class RunConfig(Strict):
 
 class Recipe(Strict):
     """
-    What the recipe of every task holds; each adds `task`, `model`, `data` and its own sections.
+    The common part of all tasks' recipes; each adds `task`, `model`, `data` and its own sections.
 
     renamed: old key -> new key, so that recipes and checkpoints of earlier releases are read.
-    weightless: keys whose value changes no weight. presence: keys of which only matters whether
-    they are set.
+    weightless: keys whose value changes no weight. presence: keys for which it only matters
+    whether they are set.
     """
 
     renamed: ClassVar[dict[str, str]] = {}
@@ -92,7 +92,7 @@ class Recipe(Strict):
         return self.run.output / self.name
 
     def record(self) -> dict[str, Any]:
-        """Return the recipe for a card, which travels: no `run`, of paths the last part alone."""
+        """Return the recipe for a card, without `run` and with only the last part of paths."""
         values: dict[str, Any] = _portable(self.model_dump(exclude={'run'}))
         return values
 
@@ -106,7 +106,7 @@ class Recipe(Strict):
 
     def changes_since(self, record: dict[str, Any]) -> list[str]:
         """Return the `section.key` that differ from a `record` and may change the weights."""
-        try:  # keys that are newer than the record have their defaults
+        try:  # keys newer than the record have their defaults
             values = rename(record, self.renamed)
             record = type(self).model_validate(values).record()
         except ValidationError:
@@ -115,7 +115,7 @@ class Recipe(Strict):
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
-    """Return the values of a recipe, unchecked; UserError where the file holds no mapping."""
+    """Return the values of a recipe, unchecked; UserError if the file is not a mapping."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f'The recipe {path} does not exist.')
@@ -143,26 +143,26 @@ def apply_overrides(values: dict[str, Any], overrides: list[str] | None) -> dict
 
 
 def set_value(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value of `section.key`; a section that is missing or null begins empty."""
+    """Set the value of `section.key`; a section that is missing or null is created."""
     *parents, last = key.split('.')
     for parent in parents:
         node = values.get(parent)
         if node is None:
             node = values[parent] = {}
         if not isinstance(node, dict):
-            raise UserError(f'The override {key!r} names no section of the recipe.')
+            raise UserError(f'The override {key!r} does not name a section of the recipe.')
         values = node
     values[last] = value
 
 
 def rename(values: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
-    """Return a copy of the values in which old names of keys are the new ones."""
+    """Return a copy of the values with the old names of keys replaced by the new ones."""
     values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
     for old, new in renamed.items():
         section, _, key = old.rpartition('.')
         node = values.get(section) if section else values
         if isinstance(node, dict) and key in node:
-            _log.info('%s is called %s now.', old, new)
+            _log.info('%s is now called %s.', old, new)
             set_value(values, new, node.pop(key))
     return values
 

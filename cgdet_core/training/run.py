@@ -43,15 +43,15 @@ def train(
     """
     Train and return the best checkpoint, <output>/<name>/best.ckpt.
 
-    last.ckpt is written after every epoch, whole or not at all; with `resume` the run continues
-    from it and ends with the weights an uninterrupted run would have. UserError if there is
-    already a run and resume is false, or none and it is true.
+    last.ckpt is written atomically after every epoch; with `resume` the run continues from it
+    and ends with the weights that an uninterrupted run would have. UserError if there is already
+    a run and resume is false, or none and it is true.
     """
     last = recipe.folder / 'last.ckpt'
     if resume and not last.is_file():
         raise UserError(f'There is nothing to resume: {last} does not exist.')
     if last.is_file() and not resume:
-        raise UserError(f'{recipe.folder} already holds a run; continue it with --resume, or '
+        raise UserError(f'{recipe.folder} already contains a run; continue it with --resume, or '
                         'choose another name=... or run.output=...')
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
@@ -72,20 +72,20 @@ def train(
 
 
 def _same_recipe(last: Path, module: TaskModule) -> None:
-    """Refuse to resume a run under another recipe (`run` aside) or teacher."""
+    """Raise UserError if the recipe, except `run`, or the teacher changed since the last run."""
     old, new = read_checkpoint(last)[KEY]['card']['training'], module.card.training
     changed = module.recipe.changes_since(old['recipe'])
-    # A recipe's path may have another teacher by now; the first runs did not record theirs.
+    # The file of the teacher may have changed; the first runs did not record its key.
     if not changed and old.get('teacher', new.get('teacher')) != new.get('teacher'):
         changed = ['the content of cmg.teacher']
     if changed:
         raise UserError(
-            f'{last} was trained by another recipe: {", ".join(changed)} changed. Resume with '
-            'the recipe as it was, or start a new run with name=... and optim.init=...')
+            f'{last} was trained with another recipe: {", ".join(changed)} changed. Resume with '
+            'the original recipe, or start a new run with name=... and optim.init=...')
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Write checkpoints whole or not at all, also where $TMPDIR is another file system."""
+    """Write checkpoints atomically, even if $TMPDIR is on another file system."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None,
@@ -96,7 +96,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def quiet() -> None:
-    """Keep Lightning's hints and its dependencies' deprecations out of the user's terminal."""
+    """Suppress Lightning's hints and the deprecation warnings of its dependencies."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings('ignore', module='lightning|torch')
@@ -111,7 +111,7 @@ def processes(recipe: Recipe) -> tuple[int, int]:
 
 
 def make_trainer(recipe: Recipe, monitor: str, progress: bool) -> lightning.Trainer:
-    """Set up Lightning as the recipe says; several processes train by DDP."""
+    """Set up Lightning's trainer for a recipe; several processes train with DDP."""
     devices, nodes = processes(recipe)
     folder = recipe.folder
     folder.mkdir(parents=True, exist_ok=True)

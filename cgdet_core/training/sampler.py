@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which samples an epoch has, in which order, on which rank."""
+"""The samples of an epoch, their order and their ranks."""
 
 from collections.abc import Iterator
 
@@ -27,13 +27,13 @@ Key = tuple[int, int, int]  # epoch, place in the epoch, index of the frame
 
 class EpochSampler(Sampler[Key]):
     """
-    Shuffle the indices of an epoch and hand out (epoch, place in it, index).
+    Shuffle the indices of an epoch and yield (epoch, place in it, index).
 
-    The order depends on seed and epoch alone, so a resumed run sees what an uninterrupted one
-    sees. `repeats` (one factor per index) shows rare classes more often. With `paired` (a flag
-    per index) and `pair_share` every batch holds that share of paired frames; the kind that is
-    too few is repeated. Of several ranks each takes its part of every batch: `batch` is one
-    rank's, and the batches of all ranks together are those of a single process.
+    The order depends only on seed and epoch, so a resumed run sees the samples of an
+    uninterrupted one. `repeats` (one factor per index) shows rare classes more often. With
+    `paired` (a flag per index) and `pair_share` every batch has that share of paired frames; the
+    kind with too few frames is repeated. `batch` is the size of one rank's batches; those of all
+    ranks together are the batches of a single process.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class EpochSampler(Sampler[Key]):
                                     'RGB, but there are none.')
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
+        """Set the epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class EpochSampler(Sampler[Key]):
 
 def repeat_factors(label_sets: list[set[int]], threshold: float) -> Tensor:
     """
-    Weigh images by their rarest class (LVIS, arXiv 1908.03195, appendix B).
+    Weight images by their rarest class (LVIS, arXiv 1908.03195, appendix B).
 
     r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images with class c.
     """

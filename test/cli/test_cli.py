@@ -85,9 +85,9 @@ def test_detect_in_pictures_folders_videos_and_bags(
     assert cv2.imread(str(pictures[0])).shape == (128, 160, 3)
     before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
     again = run_cgdet('detect', onnx_model, picture, picture, '--output', tmp_path / 'twice')
-    assert again.returncode == 1 and 'Two frames are called alone.png' in again.stderr
+    assert again.returncode == 1 and 'Two frames have the name alone.png' in again.stderr
     for source, option, words in ((folder, (), '--overwrite'),
-                                  (out / 'pictures', ('--overwrite',), 'drawn into')):
+                                  (out / 'pictures', ('--overwrite',), 'would be written into')):
         result = run_cgdet('detect', onnx_model, source, '--output', out, *option)
         assert result.returncode == 1 and words in result.stderr
     assert before == {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
@@ -121,7 +121,7 @@ def test_the_report_is_written_before_the_pictures(
     out.mkdir()
     (out / 'worst').touch()
     result = run_cgdet(*command, '--overwrite')
-    assert result.returncode == 1 and 'worst is no folder' in result.stderr
+    assert result.returncode == 1 and 'worst is not a folder' in result.stderr
     (out / 'worst').unlink()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a report, but no picture
@@ -179,7 +179,7 @@ def test_bags_are_never_overwritten_and_appear_whole(
     (('evaluate', 'MODEL', '--data', 'no.json'), 'no.json does not exist'),
     (('evaluate', 'MODEL', '--data', 'SCENES', '--images', 'nowhere'), 'folder nowhere'),
     (('detect', 'MODEL', 'nothing.png', '--output', 'OUT'), 'nothing.png does not exist'),
-    (('detect', 'MODEL', 'README.md', '--output', 'OUT'), 'not a picture'),
+    (('detect', 'MODEL', 'README.md', '--output', 'OUT'), 'not an image'),
     (('detect', 'MODEL', 'cgdet_core', '--output', 'OUT'), 'holds no pictures'),
     (('train', 'no.yaml'), 'recipe no.yaml does not exist'),
     (('export', 'no.ckpt', '--output', 'OUT/m.onnx'), 'no.ckpt does not exist'),

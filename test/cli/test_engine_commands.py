@@ -146,7 +146,7 @@ def test_a_killed_builder_holds_nobody_up(run_cgdet: Run, cache: Path) -> None:
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     (('no.onnx',), 'no.onnx does not exist'),
-    ((MODEL, '--target', 'sm90'), "does not know the target 'sm90'; choose from"),
+    ((MODEL, '--target', 'sm90'), "does not support the target 'sm90'; choose from"),
     ((MODEL, '--backend', 'onnxruntime'), 'auto, tensorrt or tensorrt_rtx'),
     ((MODEL, '--backend', 'tensorrt', '--target', 'sm86'),
      'a target needs the backend tensorrt_rtx (--target, --backend)'),

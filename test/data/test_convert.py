@@ -208,12 +208,12 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     llvip(tmp_path)
     out = tmp_path / 'annotations'
     text(out / 'report.json', 'mine')
-    with pytest.raises(UserError, match='report.json exists already'):
+    with pytest.raises(UserError, match='report.json already exists'):
         run('llvip', tmp_path)
     assert [p.name for p in out.iterdir()] == ['report.json']
     run('llvip', tmp_path, overwrite=True)
     assert json.loads((out / 'report.json').read_text())['format'] == 'llvip'
-    with pytest.raises(UserError, match='exists already'):
+    with pytest.raises(UserError, match='already exists'):
         run('llvip', tmp_path)
 
 
@@ -267,7 +267,7 @@ def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
     (('show', 'no.json'), 'no.json does not exist'),
     (('show', 'SCENES', '--match', 'x*', '--output', 'SET/a.png'), 'No frame of'),
     (('show', 'SCENES', '--output', 'SET/a.jpg'), 'must end in .png'),
-    (('show', 'SCENES', '--output', 'SET/old.png'), 'old.png exists already'),
+    (('show', 'SCENES', '--output', 'SET/old.png'), 'old.png already exists'),
 ])
 def test_bad_input_is_one_sentence(
     run_cgdet: Run, scenes: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,

@@ -58,7 +58,7 @@ def test_boxes_of_an_export(tmp_path: Path, ours: Path) -> None:
         (1, 1, 'rgb/1.jpg'), (3, 3, 'rgb/3.jpg')]
     assert made['annotations'] == [box(1, 3)]
     assert made['categories'] == [{'id': 7, 'name': 'car'}]
-    with pytest.raises(UserError, match='exists already'):
+    with pytest.raises(UserError, match='already exists'):
         relabel(ours, labels, output, False)
     assert relabel(ours, labels, output, True) == (2, 1, 1)
 

@@ -67,7 +67,7 @@ def test_pixels_are_read_once_and_only_when_asked_for() -> None:
 
 @pytest.mark.parametrize(('name', 'words'), [
     ('nothing', 'nothing does not exist'), ('empty', 'holds no pictures'),
-    ('text.mp4', 'not a video'), ('text.png', 'not a picture')])
+    ('text.mp4', 'not a video'), ('text.png', 'not an image')])
 def test_what_is_no_source_is_named(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / 'empty').mkdir()
     for file in ('text.mp4', 'text.png'):

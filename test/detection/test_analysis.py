@@ -54,7 +54,7 @@ def test_candidates_are_every_class_of_every_box_above_the_score() -> None:
 
 
 def test_boxes_belong_to_the_object_they_overlap_most() -> None:
-    # Two neighbors whose boxes overlap each other by 0.54; a car; an object nobody finds.
+    # Two neighbors whose boxes overlap each other by 0.54; a car; an object that is not found.
     frame = truth((0, 0, 10, 10, PERSON), (3, 0, 13, 10, PERSON), (50, 50, 70, 60, CAR),
                   (80, 80, 90, 90, BICYCLE))
     boxes = found(
@@ -70,7 +70,7 @@ def test_boxes_belong_to_the_object_they_overlap_most() -> None:
         'objects': 6, 'found': 4, 'boxes': 7, 'duplicates': 0.75}
 
 
-def test_relative_duplicates_ask_for_one_good_box() -> None:
+def test_relative_duplicates_require_one_good_box() -> None:
     frame = truth((0, 0, 10, 10, PERSON))
     weak = found((0, 0, 10, 10, PERSON, 0.24), (0, 0, 10, 9, PERSON, 0.2))
     assert analysis.boxes_per_object(weak, frame, 0.5).tolist() == [0]
@@ -120,7 +120,7 @@ def test_confusion() -> None:
                   (0, 50, 30, 80, CAR), crowd=(3,))
     boxes = found(
         (0, 0, 10, 9, PERSON, 0.9),
-        (20, 0, 40, 10, BICYCLE, 0.8), (20, 0, 40, 10, CAR, 0.7),  # the surer one is wrong
+        (20, 0, 40, 10, BICYCLE, 0.8), (20, 0, 40, 10, CAR, 0.7),  # the better score is wrong
         (70, 70, 80, 80, CAR, 0.6),  # nothing there
         (0, 50, 30, 79, CAR, 0.5), (0, 51, 30, 80, CAR, 0.4))  # a crowd, whatever is in it
     assert analysis.match(boxes, frame).tolist() == [0, 1, -1, -1, -2, -2]
@@ -171,7 +171,7 @@ def test_one_class_or_lone_objects_cannot_be_separated() -> None:
 
 
 def test_many_objects_are_sampled_and_rare_classes_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analysis, 'MOST_OBJECTS', 50)
+    monkeypatch.setattr(analysis, 'MAX_OBJECTS', 50)
     labels = np.array([0] * 500 + [1] * 10)
     chosen = analysis._sample(labels)
     assert len(chosen) == 50 and (labels[chosen] == 1).sum() == 10

@@ -85,7 +85,7 @@ def test_bags_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
     assert find_bags([str(tmp_path / 'none*')]) == [tmp_path / 'none*']
 
 
-def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
+def test_links_that_form_a_loop_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / 'a' / 'bag').mkdir(parents=True)
     (tmp_path / 'a' / 'bag' / 'metadata.yaml').touch()
     for name in ('back', 'once_more'):  # 2^40 paths
@@ -96,7 +96,7 @@ def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
 
 
 def test_truth_in_several_files(scenes: Path, drives: Path, tmp_path: Path) -> None:
-    """Image ids of both files are the same; the bag knows its own."""
+    """Image ids of both files are the same; the bag stores its own."""
     one = load_coco(scenes)
     other = load_coco(write_coco(tmp_path / 'other', 11, 8, 3, (160, 128)))
     write_bag(tmp_path / 'named', coco_frames(other), 10.0, source=fingerprint(other))
@@ -144,7 +144,7 @@ def test_a_bad_frame_without_annotation_costs_nothing(
     assert result.error is not None and 'image 4: the image is empty' in result.error
 
 
-def test_whatever_a_backend_raises_is_the_error_of_that_bag(drives: Path, scenes: Path) -> None:
+def test_any_exception_of_a_session_is_the_error_of_that_bag(drives: Path, scenes: Path) -> None:
     class Broken:
         def detect(self, *_: object) -> Detections:
             raise RuntimeError('CUDA failure 700:\n  an illegal memory access.')
@@ -156,7 +156,7 @@ def test_whatever_a_backend_raises_is_the_error_of_that_bag(drives: Path, scenes
                                 'an illegal memory access.')
 
 
-def test_bags_without_objects_take_no_curve() -> None:
+def test_bags_without_objects_have_no_curve() -> None:
     parts = [{'bag': name, 'AP50': ap} for name, ap in (
         ('empty', None), ('good', 0.9), ('bad', 0.0), ('fair', 0.5))]
     assert hardest(parts, 2) == ['bad', 'fair'] and hardest(parts[:1], 2) == []
@@ -213,7 +213,7 @@ def test_what_a_frame_costs() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray is not installed')
-def test_two_workers_give_the_report_of_one(
+def test_two_workers_write_the_report_of_one(
     run_cgdet: Run, drives: Path, scenes: Path, onnx_model: Path, tmp_path: Path,
 ) -> None:
     reports = []

@@ -55,8 +55,9 @@ def test_a_checkpoint_with_a_card_of_version_1_still_opens(
 
 @pytest.mark.parametrize(('change', 'words'), [
     ({'task': 'tracking'}, 'is a tracking model, not a detection model'),
-    ({'version': 3}, 'of version 3 and this package reads up to 2; update the package')])
-def test_a_checkpoint_of_something_else_is_a_sentence(
+    ({'version': 3},
+     'has version 3, but this package reads versions up to 2; update the package')])
+def test_a_checkpoint_of_something_else_is_an_error(
     tmp_path: Path, rgb_teacher: Path, change: dict, words: str,
 ) -> None:
     card = torch.load(rgb_teacher, weights_only=True)[KEY]['card']
@@ -64,12 +65,12 @@ def test_a_checkpoint_of_something_else_is_a_sentence(
         load_student(with_card(tmp_path / 'other.ckpt', rgb_teacher, card | change))
 
 
-def test_a_teacher_detects_in_rgb_pictures_alone(rgb_teacher: Path) -> None:
+def test_a_teacher_detects_only_in_rgb_images(rgb_teacher: Path) -> None:
     detector = open_detector(rgb_teacher)
     assert len(detector.detect(PICTURE, 0.0)) > 0
     rows = 107  # 150x100 is 160x107 in the input
     assert 0.9 < detector.input[0, :, :rows].max() <= 1 and not detector.input[0, :, rows:].any()
-    with pytest.raises(ValueError, match='an RGB picture must be'):
+    with pytest.raises(ValueError, match='an RGB image must be'):
         detector.detect(PICTURE[..., 0])
 
 

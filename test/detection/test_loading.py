@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training samples: repeatable, boxes move with the picture, batches hold what was asked."""
+"""Training samples: repeatable, boxes follow the image, batches have the requested frames."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def spot(image: torch.Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize('seed', range(12))
-def test_boxes_follow_the_picture(seed: int) -> None:
+def test_boxes_follow_the_image(seed: int) -> None:
     torch.manual_seed(seed)
     moved = random_window(marked(), (128, 96), (0.6, 1.6), (128, 96), 0.1)
     if seed % 2:
@@ -62,7 +62,7 @@ def test_boxes_follow_the_picture(seed: int) -> None:
         np.testing.assert_allclose(spot(moved['image'][0]), moved['boxes'][0], atol=1.5)
 
 
-def test_boxes_cut_below_the_least_visible_share_are_dropped() -> None:
+def test_boxes_cut_below_the_minimum_visible_share_are_dropped() -> None:
     torch.manual_seed(0)
     kept = dropped = 0
     for _ in range(60):
@@ -111,7 +111,7 @@ def test_scenes_serve_other_classes() -> None:
         assert len(none[i]['boxes']) == 0 and torch.equal(none[i]['image'], ours[i]['image'])
 
 
-def test_samples_depend_on_seed_and_key_alone() -> None:
+def test_samples_depend_only_on_seed_and_key() -> None:
     one, two = frames(), frames()
     two[(0, 0, 0)], torch.rand(3)
     for key in ((0, 7, 1), (2, 8, 4)):
@@ -120,7 +120,7 @@ def test_samples_depend_on_seed_and_key_alone() -> None:
     assert not torch.equal(one[(0, 1, 1)]['image'], one[(1, 1, 1)]['image'])
 
 
-def test_workers_change_nothing_and_sampling_leaves_the_generator_alone() -> None:
+def test_workers_change_nothing_and_sampling_does_not_touch_the_generator() -> None:
     torch.manual_seed(9)
     state = torch.get_rng_state()
     frames()[(0, 0, 0)]
@@ -168,14 +168,14 @@ def test_every_batch_holds_its_share_of_pairs(share: float, wanted: int) -> None
     assert int(pairs.max() - pairs.min()) <= 1 and pairs.sum() == 5 * wanted
 
 
-def test_without_a_share_pairs_come_as_they_are() -> None:
+def test_without_a_share_pairs_are_sampled_as_they_occur() -> None:
     sampler = EpochSampler(40, 1, 8, paired=torch.arange(40) < 5)
     assert sorted(i for _, _, i in sampler) == list(range(40))
 
 
 @pytest.mark.parametrize(('paired', 'words'), [
     (False, 'with RGB, but there are none'), (True, 'without RGB, but there are none')])
-def test_a_share_that_the_frames_cannot_give_is_explained(paired: bool, words: str) -> None:
+def test_a_share_that_the_frames_do_not_allow_is_explained(paired: bool, words: str) -> None:
     with pytest.raises(UserError, match=words):
         EpochSampler(8, 0, 4, paired=torch.full((8,), paired), pair_share=0.5)
 
@@ -233,7 +233,7 @@ def test_a_share_too_small_for_a_batch_is_refused() -> None:
         EpochSampler(8, 0, 4, paired=torch.arange(8) < 4, pair_share=0.1)
 
 
-def test_little_is_left_of_an_ignored_region_and_it_stays() -> None:
+def test_an_ignored_region_is_kept_however_little_is_visible() -> None:
     whole = np.array([[0, 0, 128, 96], [0, 0, 128, 96]], np.float32)
     frame = make_sample(np.zeros((96, 128), np.float32), whole, np.array([IGNORED, 1]))
     torch.manual_seed(0)

@@ -66,7 +66,7 @@ def outputs(student: Student, count: int):
     return student(torch.rand(count, 1, 64, 96))
 
 
-def test_images_without_objects_give_a_finite_loss_and_gradient() -> None:
+def test_images_without_objects_have_a_finite_loss_and_gradient() -> None:
     student = Student(3, TINY)
     empty = {'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0, dtype=torch.long)}
     terms = detection_loss(*outputs(student, 2), [empty, empty], (64, 96))

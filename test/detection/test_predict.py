@@ -50,6 +50,6 @@ def test_progress_counts_frames(detector: Detector, scenes: Path, tmp_path: Path
     counts = detect_sources(
         detector, [str(scenes.parent / 'thermal')], tmp_path, 0.001, done.append)
     assert sum(done) == counts[0] == 12
-    with pytest.raises(UserError, match='drawn into') as caught:
+    with pytest.raises(UserError, match='would be written into') as caught:
         detect_sources(detector, [str(tmp_path)], tmp_path)
     assert caught.value.fields == ('output',)

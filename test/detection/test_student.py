@@ -26,7 +26,7 @@ TINY = StudentConfig(channels=(8, 8, 16, 16), depths=(1, 1, 1, 1), neck_channels
 
 
 def shaken(student: Student) -> Student:
-    """Return normalization layers statistics other than the initial ones."""
+    """Set the statistics of normalization layers to other than the initial values."""
     torch.manual_seed(3)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -67,7 +67,7 @@ def test_decoding_a_certain_distribution() -> None:
     assert boxes.tolist() == [[[92, 44, 124, 92]]]
 
 
-def test_the_deployed_form_gives_the_best_cells_of_the_training_form() -> None:
+def test_the_deployed_form_returns_the_best_cells_of_the_training_form() -> None:
     student = shaken(Student(3, TINY))
     images = torch.rand(2, 1, 64, 96)
     boxes, scores = DeployedStudent(student, (96, 64), top_k=20)(images)
@@ -84,7 +84,7 @@ def test_the_deployed_form_gives_the_best_cells_of_the_training_form() -> None:
         torch.testing.assert_close(scores[n], logits[n, cell].sigmoid(), atol=1e-5, rtol=1e-4)
 
 
-def test_deployment_folds_the_normalization_and_leaves_the_student_alone() -> None:
+def test_deployment_folds_the_normalization_and_does_not_change_the_student() -> None:
     student = shaken(Student(3, TINY))
     before = {k: v.clone() for k, v in student.state_dict().items()}
     deployed = DeployedStudent(student, (96, 64))

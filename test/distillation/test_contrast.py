@@ -147,7 +147,7 @@ def test_a_copy_makes_a_lone_object_an_anchor() -> None:
     assert contrast(copies=1)(pyramid(2), lone, torch.Generator().manual_seed(1)).item() > 0
 
 
-def test_a_batch_without_objects_gives_exactly_zero_and_a_backward() -> None:
+def test_a_batch_without_objects_has_zero_loss_and_a_backward() -> None:
     rcs, levels = contrast(queue=4), pyramid(2)
     loss = rcs(levels, [target(), target()], torch.Generator())
     assert loss.item() == 0
@@ -156,7 +156,7 @@ def test_a_batch_without_objects_gives_exactly_zero_and_a_backward() -> None:
     assert not rcs.filled.any()
 
 
-def test_the_generator_alone_decides_about_the_copies() -> None:
+def test_copies_depend_only_on_the_generator() -> None:
     rcs = contrast(copies=2)
 
     def loss(seed: int) -> float:

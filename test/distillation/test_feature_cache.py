@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Feature cache: what was computed once comes back, and nothing else does."""
+"""Feature cache: features are computed once and read back, and never for another picture."""
 
 import hashlib
 import os
@@ -61,7 +61,7 @@ def test_kept_features_come_back_in_half_precision(cache: FeatureCache, picture:
 
 
 def test_files_keep_the_names_that_users_caches_have(cache: FeatureCache, picture: Path) -> None:
-    """A cache is hours of work: another name of its files would compute all of it again."""
+    """A cache takes hours to compute: other file names would recompute all of it."""
     os.utime(picture, ns=(5, 7))
     cache.write(view(picture), pyramid())
     name = f'{picture.resolve()} {picture.stat().st_size} 7 64x32'
@@ -91,18 +91,18 @@ def test_a_damaged_file_of_the_cache_is_recomputed(
     assert cache.read(view(picture)) is not None
 
 
-def test_features_that_vanish_are_named(cache: FeatureCache, picture: Path) -> None:
-    with pytest.raises(UserError, match='picture.png vanished from .*--resume'):
+def test_removed_features_are_named(cache: FeatureCache, picture: Path) -> None:
+    with pytest.raises(UserError, match='picture.png were removed from .*--resume'):
         cache.show([view(picture)], (64, 32))
     features, masks = cache.show([], (64, 32))
     assert [x.shape[1:] for x in features] == [(4, 8), (2, 4), (1, 2)]
     assert not any(x.any() for x in features + masks)
 
 
-def test_a_thermal_picture_has_features_of_its_own(cache: FeatureCache, picture: Path) -> None:
+def test_a_thermal_picture_has_separate_features(cache: FeatureCache, picture: Path) -> None:
     seen = View.of(ImageRecord(1, picture, 64, 32), True)
     assert seen is not None
     cache.write(seen, pyramid())
     assert cache.read(seen) is not None
-    # The same file as an RGB picture has other features.
+    # The same file has other features as an RGB image.
     assert cache.read(seen._replace(thermal=False)) is None

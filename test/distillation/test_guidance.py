@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""CMG: which frames and regions are guided, and what a misregistered picture does to it."""
+"""CMG: which frames and regions are guided, and the effect of a misregistered picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ TARGETS = [target((10, 10, 40, 60)), target((60, 20, 150, 100), (5, 5, 12, 30)),
 
 
 def half_guided(channels: int = 5) -> TeacherPyramid:
-    """Guide image 0 nowhere, image 1 in its left half, image 2 everywhere."""
+    """Return features that guide image 0 nowhere, 1 in its left half, 2 everywhere."""
     features, masks = pyramid(3, channels, 7), []
     for level in features:
         mask = torch.ones(3, 1, *level.shape[2:])
@@ -110,7 +110,7 @@ def test_over_regions_only_objects_under_rgb_count() -> None:
 
 
 @OVER
-def test_without_rgb_there_is_nothing(over: str) -> None:
+def test_without_rgb_the_loss_is_zero(over: str) -> None:
     levels = [level.requires_grad_() for level in pyramid(3, 4, 1)]
     assert guidance(over)(levels, None, TARGETS).item() == 0
     nowhere = TeacherPyramid(half_guided().features, [m * 0 for m in half_guided().masks])
@@ -174,7 +174,7 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
     again = guide.of(batch_of(guide.reader, [paths[1], paths[2], paths[0]], frame))
     assert seen == [1, 1, 1]
     for one, two in zip(first.features, again.features):
-        # From the cache comes exactly what was computed: a resumed run finds more in it.
+        # The cache returns exactly what was computed, as a resumed run finds more in it.
         assert torch.equal(one[0], two[2]) and torch.equal(one[2], two[0])
         assert not one[1].any() and two[1].any() and one.dtype == torch.float32
     direct = guide.teacher.features(torch.from_numpy(
@@ -190,7 +190,7 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
 def test_features_of_half_precision_and_beyond_it(
     tmp_path: Path, pooling_teacher: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An ONNX detector may give such; they must not become NaN where no picture is."""
+    """An ONNX detector may return these; they must not become NaN where there is no picture."""
     guide = Guide(TeacherConfig(
         kind='onnx', path=pooling_teacher(tmp_path / 'pooling.onnx'), cache=None,
         tensors=('p8', 'p16', 'p32'), input_size=(160, 128)))

@@ -44,7 +44,7 @@ def features(seed: int = 0, size: tuple[int, ...] = (3, 2, 6, 7)) -> tuple[Tenso
 
 
 def half_masked() -> Tensor:
-    """Mask nothing of the first image, the left and a hole of the second, all of the third."""
+    """Return a mask: none of the first image, left and a hole of the second, all of the third."""
     mask = torch.ones(3, 1, 6, 7, dtype=torch.float64)
     mask[1, :, :, :3] = mask[1, :, 2, 5] = mask[2] = 0
     return mask
@@ -210,7 +210,7 @@ def test_scale_and_level_of_a_teachers_channel_do_not_count(objective: Objective
     assert (mse(student, teacher * factor + level, half_masked())[:2] > 100).all()
 
 
-def test_style_does_not_ask_where_something_is_but_content_does() -> None:
+def test_style_ignores_positions_but_content_does_not() -> None:
     student, teacher = features()
     everything = torch.ones(3, 1, 6, 7, dtype=torch.float64)
     moved = teacher.roll((2, 3), (2, 3))
@@ -219,7 +219,7 @@ def test_style_does_not_ask_where_something_is_but_content_does() -> None:
     assert ((content[0] - content[1]).abs() > 0.01).all()
 
 
-def test_pearson_knows_agreement_from_contradiction() -> None:
+def test_pearson_distinguishes_agreement_from_contradiction() -> None:
     student, _ = features()
     everything = torch.ones(3, 1, 6, 7, dtype=torch.float64)
     torch.testing.assert_close(

@@ -37,12 +37,12 @@ def test_levels_change_at_64_and_128_pixels(width: float, height: float, level: 
     assert levels_of(torch.tensor([[7.0, 9, 7 + width, 9 + height]])).tolist() == [level]
 
 
-def test_boxes_know_their_image() -> None:
+def test_boxes_are_assigned_to_their_images() -> None:
     boxes, images = boxes_of([{'boxes': BOXES[:2]}, {'boxes': BOXES[:0]}, {'boxes': BOXES[2:]}])
     assert torch.equal(boxes, BOXES) and images.tolist() == [0, 0, 2, 2, 2]
 
 
-def test_each_box_is_pooled_as_from_its_level_alone() -> None:
+def test_each_box_is_pooled_only_from_its_level() -> None:
     levels = pyramid()
     found = pool_rois(levels, BOXES, IMAGES, 3)
     assert levels_of(BOXES).tolist() == [0, 1, 2, 0, 0] and found.shape == (5, 3, 3, 3)
@@ -82,7 +82,7 @@ def test_copies_stay_near_their_box(amount: float) -> None:
         assert (found[:, 1:, 2:] > found[:, 1:, :2]).all()
 
 
-def test_the_generator_alone_decides() -> None:
+def test_copies_depend_only_on_the_generator() -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
     one, two = (jitter_boxes(BOXES, 2, 0.2, torch.Generator().manual_seed(8)) for _ in range(2))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Teachers: a frozen pyramid of the right strides, or a sentence that says what is wrong."""
+"""Teachers: a frozen pyramid of the right strides, or an error that states what is wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def shapes(features: list[torch.Tensor]) -> list[tuple[int, ...]]:
     return [tuple(f.shape) for f in features]
 
 
-def test_our_own_detector_gives_its_pyramid(rgb_teacher: Path) -> None:
+def test_our_own_detector_returns_its_pyramid(rgb_teacher: Path) -> None:
     teacher = open_teacher(TeacherConfig(path=rgb_teacher))
     found = teacher.features(pictures(2))
     assert teacher.input_size == (160, 128) and teacher.channels == (16, 16, 16)
@@ -59,8 +59,8 @@ CARD_2 = {'version': 2, 'task': 'tracking', 'inputs': {
     'images': {'shape': ['batch', 3, 96, 64]}}}
 
 
-def test_any_tasks_checkpoint_gives_its_pyramid(tmp_path: Path, rgb_teacher: Path) -> None:
-    """Of a card and a network that detection does not know, trunk and neck are enough."""
+def test_any_tasks_checkpoint_returns_its_pyramid(tmp_path: Path, rgb_teacher: Path) -> None:
+    """Trunk and neck are enough, of a card and network that detection cannot read."""
     data = torch.load(rgb_teacher, weights_only=True)
     model = {k: v for k, v in data[KEY]['model'].items() if k not in ('head_channels', 'bins')}
     weights = {k: v for k, v in data['state_dict'].items() if '.head.' not in k}
@@ -145,7 +145,7 @@ def test_an_onnx_detector_equals_its_original(exported: Path, rgb_teacher: Path)
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 
-def test_an_onnx_detector_of_a_fixed_size_takes_another(exported: Path, rgb_teacher: Path) -> None:
+def test_an_onnx_detector_accepts_another_size(exported: Path, rgb_teacher: Path) -> None:
     size = (96, 64)
     teacher = open_teacher(TeacherConfig(
         kind='onnx', path=exported, tensors=('low', 'middle', 'high'), input_size=size))
@@ -158,7 +158,7 @@ def test_an_onnx_detector_of_a_fixed_size_takes_another(exported: Path, rgb_teac
 def test_what_an_onnx_detector_was_trained_on(
     tmp_path: Path, pooling_teacher: Callable[..., Path],
 ) -> None:
-    """A teacher of average colors: its features show what it was given."""
+    """The features of a teacher of mean colors show its input."""
     path = pooling_teacher(tmp_path / 'p.onnx')
     red = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     red[:, 0] = 200
@@ -203,7 +203,7 @@ def test_onnx_files_that_cannot_be_used_are_explained(
 
 
 @pytest.mark.parametrize('shape', [(1, 64, 64, 3), (1, 3, 64), (64,)])
-def test_onnx_inputs_that_are_no_pictures_are_named(tmp_path: Path, shape: tuple) -> None:
+def test_onnx_inputs_that_are_not_images_are_named(tmp_path: Path, shape: tuple) -> None:
     def value(name: str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
@@ -215,7 +215,7 @@ def test_onnx_inputs_that_are_no_pictures_are_named(tmp_path: Path, shape: tuple
         open_teacher(TeacherConfig(kind='onnx', path=tmp_path / 'm.onnx', tensors=('y',) * 3))
 
 
-def test_a_torchvision_detector_gives_its_pyramid() -> None:
+def test_a_torchvision_detector_returns_its_pyramid() -> None:
     teacher = open_teacher(TeacherConfig(**SMALL, weights=None))
     assert teacher.channels == (256, 256, 256)
     assert shapes(teacher.features(pictures(1, 96, 64))) == [
@@ -250,7 +250,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_failed_download_says_what_to_do(hub: Path) -> None:
+def test_a_failed_download_states_what_to_do(hub: Path) -> None:
     with pytest.raises(UserError, match=r'could not download .*\$TORCH_HOME/hub/checkpoints'):
         open_teacher(TeacherConfig(**SMALL))
     assert not list(hub.iterdir())
@@ -289,7 +289,7 @@ def test_another_teacher_or_input_has_another_key(tmp_path: Path) -> None:
     ({'kind': 'onnx', 'tensors': ('a', 'b', 'c'), 'bgr': True, 'full_range': True, 'pad': 114,
       'input_size': (64, 32)}, 'e8f73a2a6a9f49a0')])
 def test_a_teacher_keeps_its_key(tmp_path: Path, values: dict[str, Any], key: str) -> None:
-    """A user's cache lies under it; another key would compute hours of features again."""
+    """A user's cache is stored under it; another key would recompute hours of features."""
     path = tmp_path / 'teacher'
     path.write_bytes(b'one')
     assert teacher_key(TeacherConfig(path=path, **values)) == key

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Views: what the teacher sees lies on the same cells as what the student sees."""
+"""Views: the teacher's features are on the same cells as the student's."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,10 +40,10 @@ SIZE = (320, 256)  # of the samples
 
 class Ramps:
     """
-    Frames whose "thermal" channels tell where in which frame a pixel comes from.
+    Frames whose "thermal" channels encode the frame and position of each pixel.
 
     Channel 0 grows from left to right, channel 1 from top to bottom, channel 2 names the frame;
-    in frames without an RGB picture all are 0, like padding. The RGB picture shows the same, with
+    in frames without an RGB image all are 0, like padding. The RGB image shows the same, with
     another number of pixels.
     """
 
@@ -189,7 +189,7 @@ def test_a_sample_of_one_whole_picture_is_laid_out_like_the_picture(offset: floa
         assert not one[::2].any() and not mask[::2].any()
 
 
-def test_a_batch_without_pictures_shows_the_teacher_nothing() -> None:
+def test_a_batch_without_pictures_has_no_teacher_entries() -> None:
     sample = make_sample(np.zeros((32, 64), np.float32), np.zeros((0, 4), np.float32),
                          np.zeros(0, np.int64))
     assert batch_teacher([sample, sample]) == {}
@@ -233,9 +233,9 @@ def test_pixels_are_rgb_letterboxed_on_the_teachers_pad(layout: Layout, picture:
     assert (found[:, 32:] == 9).all()
 
 
-def test_a_picture_that_is_none_is_named(layout: Layout, picture: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(layout: Layout, picture: Path) -> None:
     picture.write_bytes(b'damaged')
-    with pytest.raises(UserError, match='picture.png is not a picture'):
+    with pytest.raises(UserError, match='picture.png is not an image'):
         layout.pixels([view(picture)], (64, 32))
 
 

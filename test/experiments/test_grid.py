@@ -85,7 +85,7 @@ def test_a_null_section_can_be_filled(tmp_path: Path, recipe_values: dict) -> No
     ({'variants': {'a': {'rcs.wieght': 1}}},
      "variant a: unknown key 'rcs.wieght', did you mean 'rcs.weight'"),
     ({'variants': {'a': {'optim.lr': 'fast'}}}, 'variant a: optim.lr'),
-    ({'variants': {'a': {'optim.epochs.x': 1}}}, 'no section'),
+    ({'variants': {'a': {'optim.epochs.x': 1}}}, 'does not name a section'),
     ({'variants': {'a': {'seed': 1}}}, 'may not set seed'),
     ({'variants': {'a': {'run': {'output': 'x'}}}}, 'may not set run.output'),
     ({'variants': {'../a': {}}}, 'no name for a folder'),

@@ -104,7 +104,7 @@ def test_a_demo_without_a_single_image_is_a_failure_with_the_reason(
         [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', onnx_model,
          '--output', tmp_path / 'out'], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert ('processed none of the 12 images: the compressed image is none of PNG, JPEG'
+    assert ('processed none of the 12 images: the compressed image is not PNG, JPEG'
             in result.stderr)
 
 

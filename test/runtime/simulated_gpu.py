@@ -32,7 +32,7 @@ class cudaError_t(IntEnum):
 
 
 class Cudart:
-    """Count what is allocated; fail where a test says so."""
+    """CUDA's runtime API: counts allocations, fails where a test requests it."""
 
     cudaError_t = cudaError_t
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
@@ -129,7 +129,7 @@ class Cudart:
 
 
 class Context:
-    """Run the network on the addresses it was given."""
+    """Run the network on the addresses that were set."""
 
     def __init__(self, cudart: Cudart, session: onnxruntime.InferenceSession) -> None:
         self.cudart, self.session = cudart, session
@@ -180,7 +180,7 @@ class Engine:
 
     data_type: Any = 'float'  # of all tensors but those of integers
     modes: Any = SimpleNamespace(INPUT='input', OUTPUT='output')
-    most_contexts = 100  # that there is memory for
+    max_contexts = 100  # for which there is memory
 
     def __init__(self, cudart: Cudart, payload: bytes) -> None:
         self.session = onnxruntime.InferenceSession(payload, providers=['CPUExecutionProvider'])
@@ -213,7 +213,7 @@ class Engine:
     def create_execution_context(
         self, config: 'RuntimeConfig | None' = None,
     ) -> Context | None:
-        if len(self.contexts) >= self.most_contexts:
+        if len(self.contexts) >= self.max_contexts:
             return None
         context = Context(self.cudart, self.session)
         self.contexts.add(context)
@@ -221,7 +221,7 @@ class Engine:
 
 
 class RuntimeConfig:
-    """TensorRT-RTX's, with its cache of kernels; it takes none but its own."""
+    """TensorRT-RTX's, with its cache of kernels, which rejects all but its own."""
 
     cuda_graph_strategy: Any = None
 

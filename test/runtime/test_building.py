@@ -68,7 +68,7 @@ def test_several_inputs_build_whatever_they_are_called(
     assert build_engine(rtx, model, ('sm86',), quiet)
 
 
-def test_the_cache_keeps_what_the_builder_gives(rtx: TensorRT, tmp_path: Path) -> None:
+def test_the_cache_stores_what_the_builder_returns(rtx: TensorRT, tmp_path: Path) -> None:
     model, cache = write_toy(tmp_path / 'toy.onnx'), EngineCache(tmp_path / 'cache')
     builds = []
 
@@ -94,7 +94,7 @@ def test_the_key_names_the_gpu_only_where_it_matters(rtx: TensorRT) -> None:
     assert engine_key(full, card, ('sm87',), 'Orin').gpu == 'Orin'
 
 
-def test_what_tensorrt_cannot_read_is_a_sentence(rtx: TensorRT, tmp_path: Path) -> None:
+def test_a_file_that_tensorrt_cannot_read_is_an_error(rtx: TensorRT, tmp_path: Path) -> None:
     path = tmp_path / 'bad.onnx'
     path.write_bytes(SHIPPED.read_bytes()[:5000])
     with pytest.raises(UserError, match='TensorRT-RTX .* cannot read .*bad.onnx: .'):
@@ -118,7 +118,7 @@ def test_an_interruption_stops_the_builder(rtx: TensorRT, tmp_path: Path) -> Non
     assert threading.active_count() == before
 
 
-def test_a_missing_flavor_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_flavor_states_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for flavor, words in (('tensorrt', 'JetPack'), ('tensorrt_rtx', 'pip install tensorrt-rtx')):
         monkeypatch.setitem(building.importlib.sys.modules, flavor, None)
         with pytest.raises(UserError, match=f'is not installed; it comes with .*{words}'):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The engine cache: built once, rebuilt on any doubt, no trouble is ever more than a warning."""
+"""The engine cache: built once, rebuilt if in doubt, and failures are only warnings."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_it_is_built_once(robot: Robot) -> None:
 
 @pytest.mark.parametrize('change', [
     {'version': '10.7.0'}, {'gpu': 'Thor', 'targets': ('sm110',)}, {'onnx_sha256': 'cd' * 32}])
-def test_a_foreign_engine_is_left_alone_and_another_built(robot: Robot, change: dict) -> None:
+def test_a_foreign_engine_is_not_touched_and_another_is_built(robot: Robot, change: dict) -> None:
     _, first = robot.start()
     _, second = robot.start(replace(KEY, **change))
     assert robot.built == 2 and first != second
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_silently_replaced(
     assert read_engine(path).payload == b'engine 2'
 
 
-def test_an_engine_tensorrt_rejects_is_built_anew(
+def test_an_engine_that_tensorrt_rejects_is_built_again(
     robot: Robot, caplog: pytest.LogCaptureFixture,
 ) -> None:
     robot.start()
@@ -121,7 +121,7 @@ def test_a_new_engine_that_is_rejected_is_not_kept(robot: Robot) -> None:
     assert robot.start() == good  # it was not the engine's fault
 
 
-def test_an_engine_beside_the_model_is_found_and_never_removed(robot: Robot) -> None:
+def test_an_engine_next_to_the_model_is_found_and_never_removed(robot: Robot) -> None:
     beside = robot.model.with_name('for_the_robot.engine')
     write_engine(beside, KEY, 'thermal', b'ahead of time')
     assert robot.start() == (b'ahead of time', beside) and robot.built == 0
@@ -186,7 +186,7 @@ def test_an_engine_planted_in_a_folder_of_others_is_not_loaded(robot: Robot) -> 
     assert robot.start() == (b'engine 2', None)
 
 
-def test_the_least_recently_used_goes_first_and_never_the_latest(robot: Robot) -> None:
+def test_the_least_recently_used_is_removed_first_and_never_the_latest(robot: Robot) -> None:
     keys = [replace(KEY, version=str(i)) for i in range(4)]
     paths = [robot.start(key)[1] for key in keys[:3]]
     for age, path in zip((300, 200, 100), paths):
@@ -218,7 +218,7 @@ def hold(folder: Path, seconds: float) -> subprocess.Popen:
     return process
 
 
-def test_a_process_waits_for_another_and_says_so(robot: Robot) -> None:
+def test_a_process_waits_for_another_and_reports_it(robot: Robot) -> None:
     told: list[tuple[str, float]] = []
     process = hold(robot.cache.folder, 3)
     obtain(robot.cache, KEY, robot.model, robot.build, bytes, lambda *what: told.append(what))
@@ -235,7 +235,7 @@ def test_a_killed_process_leaves_no_lock_behind(robot: Robot) -> None:
     assert robot.built == 1 and not told
 
 
-def test_progress_warns_at_the_start_and_then_now_and_then(
+def test_progress_warns_at_the_start_and_then_at_intervals(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tell = log_progress(10)
@@ -247,7 +247,7 @@ def test_progress_warns_at_the_start_and_then_now_and_then(
         'Waiting: 25 s so far']
 
 
-def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv('CGDET_ENGINE_CACHE', raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     assert engines.default_folder() == tmp_path / 'cgdet_ros' / 'engines'
@@ -255,7 +255,7 @@ def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert EngineCache().folder == tmp_path / 'here'
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home() -> Path:
         raise RuntimeError('Could not determine home directory.')
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The model card: round trip, and every way not to fit."""
+"""The model card: round trip, and every mismatch."""
 
 from dataclasses import replace
 import json
@@ -84,16 +84,17 @@ def spec(*shape: object, dtype: str = 'float32', layout: str | None = None) -> d
     ({'classes': []}, 'classes'),
     ({'classes': 'person'}, 'classes'),
     ({'classes': ['person']}, r'scores must be \(1, 300, 1\) float32'),
-    ({'score_threshold': '0.3'}, 'score_threshold must be a number from 0 to 1'),
-    ({'score_threshold': float('nan')}, 'score_threshold must be a number from 0 to 1'),
-    ({'iou_threshold': 0}, 'iou_threshold must be a number above 0 to 1'),
+    ({'score_threshold': '0.3'}, r'score_threshold must be a number in \[0, 1\]'),
+    ({'score_threshold': float('nan')}, r'score_threshold must be a number in \[0, 1\]'),
+    ({'iou_threshold': 0}, r'iou_threshold must be a number in \(0, 1\]'),
     ({'max_detections': 1.5}, 'max_detections must be a positive whole number'),
     ({'max_detections': True}, 'max_detections must be a positive whole number'),
     ({'parameters': -1}, 'parameters must be'),
     ({'gflops': float('inf')}, 'gflops must be'),
-    ({'training': 'much'}, 'training must be a record'),
+    ({'training': 'much'}, 'training must be a JSON object'),
     ({'letterbox': 'center'}, 'letterbox'),
-    ({'version': 99}, 'of version 99 and this package reads up to 2; update the package'),
+    ({'version': 99},
+     'has version 99, but this package reads versions up to 2; update the package'),
     ({'version': 0}, 'version must be 2'),
     ({'task': 'tracking'}, 'm.onnx is a tracking model, not a detection model'),
     ({'task': None}, 'is a None model, not a detection model'),
@@ -202,7 +203,7 @@ def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
         load_card(pair, DetectionCard)
 
 
-def test_a_file_that_is_no_onnx_does_not_open(pair: Path) -> None:
+def test_a_file_that_is_not_onnx_does_not_open(pair: Path) -> None:
     card = load_card(pair, DetectionCard)
     pair.write_bytes(b'not a network')
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)

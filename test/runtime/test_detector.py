@@ -76,7 +76,7 @@ def ramp(height: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize('count', [1, 2, 3])
-def test_a_batch_gives_what_its_frames_give_alone(tmp_path: Path, count: int) -> None:
+def test_a_batch_returns_the_detections_of_its_single_frames(tmp_path: Path, count: int) -> None:
     detector = Detector.load(write_toy(tmp_path / 'toy.onnx', 'n'))
     frames = [ramp(40 + 9 * i) for i in range(count)]
     alone = [detector.detect(frame, 0.1) for frame in frames]
@@ -84,7 +84,7 @@ def test_a_batch_gives_what_its_frames_give_alone(tmp_path: Path, count: int) ->
     detector.reserve(3)
     boxes = [detector.preprocess(frame, row) for row, frame in enumerate(frames)]
     with pytest.raises(ValueError, match='two-dimensional'):
-        detector.preprocess(np.zeros((0, 3), np.uint8), count - 1)  # leaves the row as it is
+        detector.preprocess(np.zeros((0, 3), np.uint8), count - 1)  # leaves the row unchanged
     detector.infer(count)
     for row, (box, wanted) in enumerate(zip(boxes, alone)):
         found = detector.postprocess(box, 0.1, row)

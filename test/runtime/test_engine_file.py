@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Engine files: what is written comes back; anything else is refused with a reason."""
+"""Engine files: written files are read back; all others are refused with a reason."""
 
 from dataclasses import replace
 import hashlib
@@ -41,20 +41,20 @@ def engine(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_written_comes_back(engine: Path) -> None:
+def test_a_written_engine_is_read_back(engine: Path) -> None:
     found = read_engine(engine)
     assert (found.key, found.model) == (KEY, 'thermal')
     assert found.payload == bytes(range(256)) * 8
     assert [p.name for p in engine.parent.iterdir()] == ['thermal.engine']
 
 
-def test_what_has_open_batches_and_several_inputs_comes_back(tmp_path: Path) -> None:
+def test_an_engine_of_open_batches_and_several_inputs_is_read_back(tmp_path: Path) -> None:
     key = replace(KEY, inputs={'target': ('batch', 3, 8, 8), 'search': ('batch', 3, 16, 16)})
     write_engine(tmp_path / 'a.engine', key, 'tracker', b'engine')
     assert read_engine(tmp_path / 'a.engine', key).key == key
 
 
-def test_an_engine_of_the_first_release_still_serves(tmp_path: Path) -> None:
+def test_an_engine_of_the_first_release_is_still_used(tmp_path: Path) -> None:
     header = json.dumps({
         'model': 'thermal', 'onnx_sha256': 'ab' * 32, 'flavour': 'tensorrt', 'version': '10.3.0',
         'targets': ['sm87'], 'gpu': 'Orin', 'precision': 'fp16', 'shape': [1, 512, 640],
@@ -166,6 +166,6 @@ def test_every_part_of_the_key_counts(change: dict, words: str) -> None:
     assert KEY.mismatch(KEY) == '' and KEY.file_name('m') != wanted.file_name('m')
 
 
-def test_an_engine_of_several_targets_serves_each() -> None:
+def test_an_engine_of_several_targets_matches_each() -> None:
     several = replace(KEY, targets=('sm86', 'sm87'))
     assert several.mismatch(KEY) == '' and KEY.mismatch(several)

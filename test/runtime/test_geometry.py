@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Letterbox: there and back again."""
+"""Crop and letterbox, forward and back."""
 
 from cgdet_core.runtime.imaging.geometry import Crop, Letterbox
 from hypothesis import given, strategies
@@ -21,7 +21,7 @@ import pytest
 
 
 @given(width=strategies.integers(1, 3000), height=strategies.integers(1, 3000))
-def test_any_size_fits_and_the_whole_frame_comes_back(width: int, height: int) -> None:
+def test_any_size_fits_and_the_whole_frame_is_mapped_back(width: int, height: int) -> None:
     box = Letterbox((width, height), (640, 512))
     fitted = box.fitted
     assert 1 <= fitted[0] <= 640 and 1 <= fitted[1] <= 512
@@ -36,7 +36,7 @@ def test_boxes_are_clipped_to_the_source() -> None:
 
 
 @pytest.mark.parametrize('size', [(640, 512), (640, 480), (320, 240), (1280, 720), (33, 700)])
-def test_a_bright_spot_lands_where_its_box_says(size: tuple[int, int]) -> None:
+def test_a_bright_spot_is_where_its_box_is(size: tuple[int, int]) -> None:
     width, height = size
     frame = np.zeros((height, width), np.float32)
     x1, y1, x2, y2 = width // 4, height // 4, width // 2, height // 2
@@ -51,7 +51,7 @@ def test_a_bright_spot_lands_where_its_box_says(size: tuple[int, int]) -> None:
     assert (out[box.fitted[1]:] == 0).all() and (out[:, box.fitted[0]:] == 0).all()
 
 
-def test_a_crop_is_a_view_and_boxes_come_back() -> None:
+def test_a_crop_is_a_view_and_boxes_are_mapped_back() -> None:
     frame = np.zeros((60, 80), np.uint16)
     frame[12:20, 33:50] = 1
     crop = Crop(top=2, bottom=4, left=3, right=1)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pixels of image messages: every encoding, byte order and padding, and every way to be bad."""
+"""Pixels of image messages: every encoding, byte order and padding, and invalid messages."""
 
 from dataclasses import dataclass
 import struct
@@ -87,7 +87,7 @@ def test_the_last_row_may_lack_its_padding() -> None:
     ({'height': 0}, 'empty'), ({'width': 0}, 'empty'), ({'step': 3}, 'step'),
     ({'data': b'abc'}, 'truncated'), ({'height': 4000}, 'truncated'), ({'data': b''}, 'truncated'),
 ])
-def test_bad_messages_are_refused_in_words(change: dict, words: str) -> None:
+def test_bad_messages_are_refused_with_a_reason(change: dict, words: str) -> None:
     bad = message(np.ones((3, 4), np.uint8), 'mono8')
     for key, value in change.items():
         setattr(bad, key, value)
@@ -107,7 +107,7 @@ def encoded(suffix: str, picture: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', '8UC3'])
 @pytest.mark.parametrize('padding', [0, 5])
-def test_gray_in_color_channels_stays_as_it_was(encoding: str, padding: int) -> None:
+def test_gray_in_color_channels_is_unchanged(encoding: str, padding: int) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(8, 32)
     channels = 4 if 'a' in encoding else 3
     picture = np.dstack([gray] * 3 + [np.full_like(gray, 9)])[..., :channels]
@@ -118,7 +118,7 @@ def test_gray_in_color_channels_stays_as_it_was(encoding: str, padding: int) -> 
 
 @pytest.mark.parametrize(('encoding', 'red'), [
     ('bgr8', 2), ('8UC3', 2), ('bgra8', 2), ('rgb8', 0), ('rgba8', 0)])
-def test_false_color_is_told_and_its_channels_are_not_swapped(encoding: str, red: int) -> None:
+def test_false_color_is_recognized_with_channels_in_order(encoding: str, red: int) -> None:
     picture = np.zeros((3, 4, 4 if 'a' in encoding else 3), np.uint8)
     picture[..., red] = 200
     pixels = view_pixels(message(picture, encoding, padding=3))
@@ -184,13 +184,13 @@ def tiff_claiming(width: int, height: int) -> bytes:
 @pytest.mark.parametrize('data', [
     png_claiming(2**31 - 1, 2**31 - 1), png_claiming(MAX_PIXELS, 2), png_claiming(0, 5),
     jpeg_claiming(65000, 65000), tiff_claiming(2**31, 60000), tiff_claiming(2**32 - 1, 1)])
-def test_no_picture_of_absurd_size_is_unpacked(data: bytes) -> None:
+def test_no_image_of_absurd_size_is_decoded(data: bytes) -> None:
     with pytest.raises(ValueError, match='claims .* pixels'):
         view_message(Compressed('', data))
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.tiff'])
-def test_no_truncated_picture_is_believed(suffix: str) -> None:
+def test_no_truncated_image_is_accepted(suffix: str) -> None:
     data = encoded(suffix, counts((48, 64), 256).astype(np.uint8))
     whole = view_message(Compressed('', data))
     refused = 0
@@ -202,7 +202,7 @@ def test_no_truncated_picture_is_believed(suffix: str) -> None:
     assert refused > 0.95 * len(data) / 13
 
 
-def test_random_damage_never_raises_anything_but_a_sentence() -> None:
+def test_random_damage_only_raises_value_error() -> None:
     rng = np.random.default_rng(1)
     good = [encoded(s, counts((16, 16), 256).astype(np.uint8)) for s in ('.png', '.jpg', '.tiff')]
     refused = 0
@@ -218,14 +218,14 @@ def test_random_damage_never_raises_anything_but_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(('kind', 'data', 'words'), [
-    ('jpeg', b'', 'empty'), ('jpeg', b'hello world', 'none of PNG, JPEG and TIFF'),
-    ('png', encoded('.bmp', np.zeros((4, 4), np.uint8)), 'none of PNG'),
+    ('jpeg', b'', 'empty'), ('jpeg', b'hello world', 'not PNG, JPEG or TIFF'),
+    ('png', encoded('.bmp', np.zeros((4, 4), np.uint8)), 'not PNG'),
     ('32FC1; compressedDepth png', encoded('.png', counts()), 'publish 16UC1'),
-    ('16UC1; compressedDepth rvl', b'abc' * 20, 'only 16-bit PNG'),
+    ('16UC1; compressedDepth rvl', b'abc' * 20, 'compressedDepth must be 16-bit PNG'),
     ('16UC1; compressedDepth', b'abc', 'empty'),
     ('tiff', encoded('.tiff', np.zeros((4, 4), np.float64)), 'float64 pixels'),
 ])
-def test_bad_compressed_messages_are_refused_in_words(
+def test_bad_compressed_messages_are_refused_with_a_reason(
     kind: str, data: bytes, words: str,
 ) -> None:
     with pytest.raises(ValueError, match=words):

@@ -34,7 +34,7 @@ SIZES = {PERSON: (16.0, 40.0), CAR: (60.0, 40.0)}
 
 @pytest.fixture
 def tracker() -> MultiObjectTracker:
-    """Return a tracker of a second's memory."""
+    """Return a tracker that keeps unseen tracks for one second."""
     return MultiObjectTracker(max_age_s=1.0)
 
 
@@ -152,7 +152,7 @@ def test_a_class_is_never_matched_with_another(tracker: MultiObjectTracker) -> N
     assert len(before) == len(after) == 1 and before != after
 
 
-def test_a_person_before_a_car_has_an_id_of_its_own(tracker: MultiObjectTracker) -> None:
+def test_a_person_in_front_of_a_car_has_a_separate_id(tracker: MultiObjectTracker) -> None:
     result = follow(tracker, lambda t: [(100, 100, PERSON), (100, 100, CAR)], at(10), jitter=0.5)
     assert len(ids_of(result, 0)) == len(ids_of(result, 1)) == 1
     assert ids_of(result, 0) != ids_of(result, 1)
@@ -167,7 +167,7 @@ def test_new_objects_get_new_ids(tracker: MultiObjectTracker) -> None:
     assert all(len(ids_of(result, i)) == 1 for i in range(4))
 
 
-def test_who_comes_back_after_the_memory_is_someone_new(tracker: MultiObjectTracker) -> None:
+def test_an_object_that_returns_after_max_age_has_a_new_id(tracker: MultiObjectTracker) -> None:
     def scene(t: float) -> Objects:
         return [None if 2 <= t < 3.5 else (100, 100, PERSON)]
 
@@ -175,7 +175,7 @@ def test_who_comes_back_after_the_memory_is_someone_new(tracker: MultiObjectTrac
     assert len(ids_of(result, 0)) == 2
 
 
-def test_a_pause_longer_than_the_memory_forgets_all_tracks(tracker: MultiObjectTracker) -> None:
+def test_a_pause_longer_than_max_age_ends_all_tracks(tracker: MultiObjectTracker) -> None:
     times = at(10, 2.0) + [5 + t for t in at(10, 2.0)]
     result = follow(tracker, lambda t: [(100, 100, PERSON)], times)
     assert len(ids_of(result, 0)) == 2 and result[20][0] == result[21][0] == ''
@@ -202,14 +202,14 @@ def test_frames_out_of_order_change_no_id(tracker: MultiObjectTracker, rate: int
     assert len(ids_of(result, 0)) == 1 and all(ids[0] for ids in result[2:])
 
 
-def test_a_step_back_by_more_than_the_memory_forgets_all_tracks(
+def test_a_step_back_by_more_than_max_age_ends_all_tracks(
     tracker: MultiObjectTracker,
 ) -> None:
     result = follow(tracker, lambda t: [(100, 100, PERSON)], [*at(10), *at(10, 2.9)[17:]])
     assert len(ids_of(result, 0)) == 2 and result[40][0] == result[41][0] == ''
 
 
-def test_a_camera_slower_than_the_memory_gets_ids(tracker: MultiObjectTracker) -> None:
+def test_a_camera_slower_than_max_age_has_ids(tracker: MultiObjectTracker) -> None:
     result = follow(tracker, lambda t: [(50 + 2 * t, 100, CAR)], at(0.8, 10))
     assert len(ids_of(result, 0)) == 1 and result[-1][0]
 
@@ -234,7 +234,7 @@ def test_two_cameras_share_no_id(tracker: MultiObjectTracker) -> None:
 
 @pytest.mark.parametrize('frames', [1, 2])
 @pytest.mark.parametrize('gap', [0.0, 0.3])
-def test_a_false_alarm_gets_no_id(tracker: MultiObjectTracker, frames: int, gap: float) -> None:
+def test_a_false_alarm_has_no_id(tracker: MultiObjectTracker, frames: int, gap: float) -> None:
     times = [t if t < 1.0 else t + gap for t in at(10, 2.0)]  # frames dropped before it
     alarm = times[10:10 + frames]
     result = follow(tracker, lambda t: [(100, 100, PERSON) if t in alarm else None], times)
@@ -246,7 +246,7 @@ def test_frames_without_objects(tracker: MultiObjectTracker) -> None:
     assert follow(tracker, lambda t: [], at(10)) == [[]] * 40
 
 
-def test_boxes_go_to_the_track_that_they_overlap_most() -> None:
+def test_boxes_match_the_track_that_they_overlap_most() -> None:
     boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [50, 50, 60, 60], [0, 0, 10, 10]], float)
     first, second, far, other = (Track(ConstantVelocity(box), label) for box, label in (
         (boxes[0] + 1, PERSON), (boxes[1], PERSON), (boxes[2] + 5, PERSON), (boxes[3], CAR)))

@@ -33,7 +33,7 @@ def allowed(frame: np.ndarray, kind: str) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(frame=FRAMES, kind=strategies.sampled_from(KINDS))
-def test_any_frame_gives_finite_values_in_range_and_keeps_its_order(frame, kind) -> None:
+def test_values_of_any_frame_are_finite_in_range_and_keep_its_order(frame, kind) -> None:
     if not allowed(frame, kind):
         return
     before = frame.copy()
@@ -94,7 +94,7 @@ def test_a_flat_frame_stays_flat(dtype, normalization: Normalization) -> None:
 
 
 @pytest.mark.parametrize(('kind', 'gain'), [('percentile', 1.0), ('plateau', 7.0)])
-def test_noise_of_a_flat_frame_is_not_blown_up(kind: str, gain: float) -> None:
+def test_noise_of_a_flat_frame_is_not_amplified(kind: str, gain: float) -> None:
     noise = np.random.default_rng(0).integers(-3, 4, (64, 64))
     spec = Normalization(kind, min_span_16bit=100)
     result = normalize((29000 + noise).astype(np.uint16), spec)
@@ -141,7 +141,7 @@ def test_strided_views_and_output_buffers(normalization: Normalization) -> None:
     (np.full((4, 4), np.nan, np.float32), 'NaN'),
     (np.full((4, 4), np.inf, np.float32), 'NaN or infinite'),
 ])
-def test_bad_frames_are_refused_in_words(frame, words: str) -> None:
+def test_bad_frames_are_refused_with_a_reason(frame, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         normalize(frame, Normalization())
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Outputs: checked before the work, whole or not at all, and named by their own name."""
+"""Outputs: checked before the work, written atomically, and named by their own name."""
 
 import os
 from pathlib import Path
@@ -31,13 +31,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_could_not_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_written_are_reported_before_the_work(tmp_path: Path) -> None:
     there = tmp_path / 'there.json'
     there.write_text('{}')
     (tmp_path / 'folder.json').mkdir()
     check_outputs([there, tmp_path / 'new' / 'deep' / 'a.json'])
     check_outputs([Path('relative.json')], overwrite=False)
-    for path, words in ((there, 'exists already'), (there / 'a.json', 'is no folder'),
+    for path, words in ((there, 'already exists'), (there / 'a.json', 'is not a folder'),
                         (tmp_path / 'folder.json', 'is a folder')):
         with pytest.raises(UserError, match=words):
             check_outputs([tmp_path / 'good.json', path], overwrite=path != there)
@@ -45,9 +45,9 @@ def test_what_could_not_be_written_is_told_before_the_work(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
-def test_a_folder_of_others_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(UserError, match='no right to write'):
+    with pytest.raises(UserError, match='no permission to write'):
         check_outputs([tmp_path / 'new' / 'a.json'])
 
 

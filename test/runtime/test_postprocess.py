@@ -20,7 +20,7 @@ import pytest
 
 
 def reference(boxes, scores, threshold, iou_threshold):
-    """Do greedy per-class suppression, one box at a time."""
+    """Return the result of greedy per-class suppression, one box at a time."""
     kept = []
     for label in range(scores.shape[1]):
         order = sorted((i for i in range(len(boxes)) if scores[i, label] >= threshold),

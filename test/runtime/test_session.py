@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Sessions know no task: named tensors in, named tensors out, as a card says."""
+"""Sessions are independent of tasks: named tensors in and out, as in the card."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -73,10 +73,10 @@ def test_arrays_that_cannot_be_filled_are_refused(tmp_path: Path, wrong: str) ->
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'shape': (1, 1, 16, 8)}, r'says search \(1, 1, 16, 8\) float32, the file has search '
+    ({'shape': (1, 1, 16, 8)}, r'card has search \(1, 1, 16, 8\) float32, the file has search '
                                r'\(1, 1, 16, 16\) float32; rerun'),
-    ({'shape': ('batch', 1, 16, 16)}, r'says search \(batch, 1, 16, 16\)'),
-    ({'dtype': 'float16'}, r'says search \(1, 1, 16, 16\) float16, the file')])
+    ({'shape': ('batch', 1, 16, 16)}, r'card has search \(batch, 1, 16, 16\)'),
+    ({'dtype': 'float16'}, r'card has search \(1, 1, 16, 16\) float16, the file')])
 def test_a_file_that_does_not_fit_its_card(tmp_path: Path, change: dict, words: str) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx')
     card = load_card(model, ModelCard)
@@ -90,20 +90,20 @@ def test_names_that_file_and_card_do_not_share(tmp_path: Path, side: str) -> Non
     model = write_tracker(tmp_path / 'tracker.onnx')
     card = load_card(model, ModelCard)
     (name, spec), *rest = getattr(card, side).items()
-    with pytest.raises(UserError, match=f'the card says nothing more, the file has {name}'):
+    with pytest.raises(UserError, match=f'the card has nothing more, the file has {name}'):
         OnnxRuntimeSession(model, replace(card, **{side: dict(rest)}))
-    with pytest.raises(UserError, match=r'says other .*, the file has nothing more; rerun "cgdet'):
+    with pytest.raises(UserError, match=r'has other .*, the file has nothing more; rerun "cgdet'):
         specs = {**getattr(card, side), 'other': spec}
         OnnxRuntimeSession(model, replace(card, **{side: specs}))
 
 
-def test_a_file_may_take_more_than_its_card_says(tmp_path: Path) -> None:
+def test_a_file_may_accept_more_than_its_card(tmp_path: Path) -> None:
     model = write_toy(tmp_path / 'toy.onnx', 'n')
     card = load_card(model, DetectionCard).with_batch(1)
     assert OnnxRuntimeSession(model, card).max_batch == 64
 
 
-def test_a_card_of_another_task_is_a_sentence(tmp_path: Path) -> None:
+def test_a_card_of_another_task_is_an_error(tmp_path: Path) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx')
     with pytest.raises(UserError, match='is a tracking model, not a detection model'):
         Detector.load(model)

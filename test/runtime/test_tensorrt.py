@@ -41,7 +41,7 @@ from toy_model import write_toy, write_tracker
 
 
 class Machine:
-    """A robot with a simulated GPU; a build gives the ONNX file's content."""
+    """A robot with a simulated GPU; a build returns the ONNX file's content."""
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
         self.cudart, self.engines = Cudart(), list[Engine]()
@@ -88,7 +88,7 @@ def outputs(session: Any, count: int, seed: int = 0) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize('batch', [1, 2, 'n'])
 @pytest.mark.parametrize('name', ['tensorrt', 'tensorrt_rtx'])
 @pytest.mark.parametrize('capture', [True, False])
-def test_it_gives_what_onnx_runtime_gives(
+def test_it_returns_what_onnx_runtime_returns(
     machine: Machine, tmp_path: Path, batch: int | str, name: str, capture: bool,
 ) -> None:
     model = write_toy(tmp_path / 'toy.onnx', batch)
@@ -120,7 +120,7 @@ def test_everything_is_freed(machine: Machine, tmp_path: Path) -> None:
 
 
 def run_batches(machine: Machine, model: Path, batches: Sequence[int], name: str) -> int:
-    """Run batches, compare them with ONNX Runtime, and give how many were graphs."""
+    """Run batches, compare them with ONNX Runtime, and return how many were graphs."""
     session, reference = machine.open(model, name), reference_of(model)
     before = machine.cudart.launches
     for seed, count in enumerate(batches):
@@ -128,7 +128,7 @@ def run_batches(machine: Machine, model: Path, batches: Sequence[int], name: str
             np.testing.assert_array_equal(a, b)
     graphs = machine.cudart.launches - before
     contexts = machine.cudart.alive.count('context')
-    assert contexts <= min(SIZES if graphs else 1, machine.engines[-1].most_contexts)
+    assert contexts <= min(SIZES if graphs else 1, machine.engines[-1].max_contexts)
     session.close()
     assert not machine.cudart.memory and not machine.cudart.alive
     return graphs
@@ -153,7 +153,7 @@ def test_cameras_out_of_phase_where_not_every_size_can_have_a_graph(
         machine.cudart.failing['cudaGraphInstantiate'] = \
             cudaError_t.cudaErrorStreamCaptureUnsupported
     elif trouble == 'no memory':  # for a second context
-        monkeypatch.setattr(Engine, 'most_contexts', 1)
+        monkeypatch.setattr(Engine, 'max_contexts', 1)
     model = write_toy(tmp_path / 'toy.onnx', 2 if trouble == 'fixed' else 'n')
     batches = [2] * 20 if trouble == 'fixed' else [1, 1, 2, 2] * 5
     graphs = {'no memory': 11, 'fixed': 20}
@@ -161,10 +161,10 @@ def test_cameras_out_of_phase_where_not_every_size_can_have_a_graph(
     assert run_batches(machine, model, batches, name) == graphs.get(trouble, 0)
 
 
-def test_a_gpu_without_memory_for_any_context_is_a_sentence(
+def test_a_gpu_without_memory_for_any_context_is_an_error(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Engine, 'most_contexts', 0)
+    monkeypatch.setattr(Engine, 'max_contexts', 0)
     with pytest.raises(UserError, match='cannot run .* returns no execution context'):
         machine.open(write_toy(tmp_path / 'toy.onnx'))
     assert not machine.cudart.memory and not machine.cudart.alive
@@ -172,7 +172,7 @@ def test_a_gpu_without_memory_for_any_context_is_a_sentence(
 
 @pytest.mark.parametrize('call', ['cudaMalloc', 'cudaHostAlloc', 'cudaStreamCreate',
                                   'cudaMemcpyAsync', 'cudaStreamSynchronize'])
-def test_a_cuda_error_is_a_sentence_and_leaks_nothing(
+def test_a_cuda_error_is_a_user_error_and_leaks_nothing(
     machine: Machine, tmp_path: Path, call: str,
 ) -> None:
     machine.cudart.failing[call] = cudaError_t.cudaErrorMemoryAllocation
@@ -217,7 +217,7 @@ def test_the_engine_is_built_once_and_again_when_tensorrt_rejects_it(
     assert len(machine.built) == 2 and 'magic tag does not match' in caplog.text
 
 
-def test_a_new_engine_that_tensorrt_rejects_is_a_sentence(
+def test_a_new_engine_that_tensorrt_rejects_is_an_error(
     machine: Machine, tmp_path: Path,
 ) -> None:
     machine.payload = lambda model: b'bad'
@@ -225,7 +225,7 @@ def test_a_new_engine_that_tensorrt_rejects_is_a_sentence(
         machine.open(write_toy(tmp_path / 'toy.onnx'))
 
 
-def test_an_engine_that_does_not_fit_the_card_is_a_sentence(
+def test_an_engine_that_does_not_fit_the_card_is_an_error(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Engine, 'data_type', 'half')
@@ -263,11 +263,11 @@ def test_inputs_of_different_batches_are_refused(machine: Machine, tmp_path: Pat
     inputs = {'target': np.ones((2, 1, 8, 8), np.float32),
               'search': np.ones((2, 1, 16, 16), np.float32)}
     np.testing.assert_array_equal(session.run(inputs)['score'], np.ones((2, 1)))
-    with pytest.raises(ValueError, match=r'different batches, \[1, 2\]'):
+    with pytest.raises(ValueError, match=r'different batch sizes, \[1, 2\]'):
         session.run({**inputs, 'target': inputs['target'][:1]})
 
 
-def test_rtx_kernels_are_kept_for_the_second_start(machine: Machine, tmp_path: Path) -> None:
+def test_rtx_kernels_are_stored_for_the_second_start(machine: Machine, tmp_path: Path) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
     for _ in range(2):
         machine.open(model, 'tensorrt_rtx')
@@ -276,7 +276,7 @@ def test_rtx_kernels_are_kept_for_the_second_start(machine: Machine, tmp_path: P
     assert machine.engines[0].config.cuda_graph_strategy == 'whole'
 
 
-def test_auto_takes_the_first_that_runs_and_says_why(
+def test_auto_chooses_the_first_that_runs_and_logs_why(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -292,7 +292,7 @@ def test_auto_takes_the_first_that_runs_and_says_why(
         in caplog.messages[-1]
 
 
-def test_auto_goes_on_with_a_warning_when_a_build_fails(
+def test_auto_continues_with_a_warning_if_a_build_fails(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
     machine.payload = lambda model: b'bad'
@@ -301,7 +301,7 @@ def test_auto_goes_on_with_a_warning_when_a_build_fails(
     assert [r.levelname for r in caplog.records] == ['WARNING', 'WARNING']
 
 
-def test_auto_goes_on_when_the_library_raises_something_of_its_own(
+def test_auto_continues_if_the_library_raises_its_own_exception(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -311,11 +311,11 @@ def test_auto_goes_on_when_the_library_raises_something_of_its_own(
     monkeypatch.setattr(sys.modules['tensorrt'], 'Runtime', no_runtime)
     session = machine.open(write_toy(tmp_path / 'toy.onnx'), 'auto')
     assert session.describe().startswith('ONNX Runtime')
-    assert 'TensorRT is left out: factory function returned nullptr' in caplog.text
+    assert 'TensorRT is skipped: factory function returned nullptr' in caplog.text
 
 
 @pytest.mark.parametrize('beside', [True, False])
-def test_an_engine_that_differs_goes_from_the_cache_alone(
+def test_an_engine_that_differs_is_only_removed_from_the_cache(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool,
 ) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
@@ -332,7 +332,7 @@ def test_an_engine_that_differs_goes_from_the_cache_alone(
     assert engine.exists() == beside == (f'Remove {engine}' in str(error.value))
 
 
-def test_an_engine_for_other_gpus_is_not_said_to_be_verified(
+def test_an_engine_for_other_gpus_is_not_reported_as_verified(
     machine: Machine, tmp_path: Path,
 ) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
@@ -341,14 +341,14 @@ def test_an_engine_for_other_gpus_is_not_said_to_be_verified(
     assert not machine.built
 
 
-def test_auto_says_what_both_lack(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_states_what_both_lack(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'cuda.bindings', None)
     monkeypatch.setitem(sys.modules, 'tensorrt_rtx', None)
     with pytest.raises(UserError, match='cuda-bindings is missing.* TensorRT-RTX is not inst'):
         engines.choose_device('auto', ())
 
 
-def test_an_older_tensorrt_says_so(
+def test_an_older_tensorrt_is_reported(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
@@ -357,7 +357,7 @@ def test_an_older_tensorrt_says_so(
         machine.open(model)
 
 
-def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_gpu_each_backend_states_what_to_do(tmp_path: Path) -> None:
     model = write_toy(tmp_path / 'toy.onnx')
     for name in ('tensorrt', 'tensorrt_rtx'):
         try:
@@ -372,7 +372,7 @@ def test_without_a_gpu_each_backend_says_what_to_do(tmp_path: Path) -> None:
         open_session(model, load_card(model, DetectionCard), 'openvino')
 
 
-def test_the_real_cuda_bindings_know_every_call() -> None:
+def test_the_real_cuda_bindings_have_every_call() -> None:
     pytest.importorskip('cuda.bindings', reason='cuda-bindings is not installed')
     cuda = Cuda()
     try:

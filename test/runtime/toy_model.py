@@ -56,7 +56,7 @@ def write_toy(path: Path, batch: int | str = 1) -> Path:
 
 def write_tracker(path: Path, batch: int | str = 1, targets: int | str = 1) -> Path:
     """
-    Write ONNX and card of something that is no detector.
+    Write ONNX and card of a model that is not a detector.
 
     Inputs target (`targets`, 1, 8, 8) and search (N, 1, 16, 16); outputs similarity (N, 1, 4, 4),
     the target's mean times those of the search's cells, score (N, 1), its maximum, and place

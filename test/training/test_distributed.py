@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training in two processes over gloo, by the recipe alone and by torchrun."""
+"""Training in two processes over gloo, started by the recipe and by torchrun."""
 
 from collections.abc import Callable
 import json
@@ -79,7 +79,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope='module')
 def by_recipe(recipe: Path) -> tuple[Path, str]:
-    """Return the folder and the output of a run that the recipe asks to have two processes."""
+    """Return the folder and output of a run whose recipe requests two processes."""
     result = run('cgdet_core', 'train', recipe, 'run.devices=2', 'name=recipe')
     return recipe.parent / 'recipe', result.stdout
 
@@ -115,7 +115,7 @@ def test_the_validation_metric_is_that_of_all_frames(
 
 
 def test_torchrun_trains_the_same_weights(by_recipe: tuple[Path, str], recipe: Path) -> None:
-    """Start two processes by torchrun, although the recipe says one."""
+    """Start two processes by torchrun, although the recipe requests one."""
     result = run('torch.distributed.run', '--nproc-per-node', 2, '-m', 'cgdet_core', 'train',
                  recipe, 'name=torchrun')
     assert result.stdout.count('The best checkpoint is') == 1

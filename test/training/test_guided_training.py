@@ -32,6 +32,7 @@ from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.card import IMAGES
 from cgdet_core.tasks import load_recipe, parse_recipe, train
 import onnx
 import pytest
@@ -162,7 +163,7 @@ def test_nothing_of_training_remains_in_the_deployed_model(
 
 @pytest.fixture(scope='module')
 def color_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a COCO file of RGB pictures, as a teacher is trained on."""
+    """Return a COCO file of RGB images, as used to train a teacher."""
     path = write_coco(tmp_path_factory.mktemp('color'), 8, 5, 4, (160, 128), rgb=1)
     content = json.loads(path.read_text())
     for image in content['images']:
@@ -190,13 +191,15 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     assert json.loads((tmp_path / 'r.json').read_text())['images'] == 6, 'frames with RGB'
     assert open_teacher(TeacherConfig(path=checkpoint)).channels == (16, 16, 16)
     assert open_detector(checkpoint).card.channels == load_student(checkpoint)[1].channels == 3
-    with pytest.raises(UserError, match='looks at RGB pictures'):
+    with pytest.raises(UserError, match='takes RGB'):
         export(checkpoint, tmp_path / 'teacher.onnx')
-    # Nor does a card that says so pass as a thermal model.
+    # Nor is a model with an RGB card accepted as a thermal model.
     shutil.copy(onnx_model, tmp_path / 'm.onnx')
     card = json.loads(onnx_model.with_suffix('.json').read_text())
-    (tmp_path / 'm.json').write_text(json.dumps({**card, 'channels': 3}))
-    with pytest.raises(UserError, match='looks at RGB pictures; choose a thermal model'):
+    images = card['inputs']['images']
+    images |= {'shape': [1, 3, *images['shape'][2:]], 'layout': IMAGES[3]}
+    (tmp_path / 'm.json').write_text(json.dumps(card))
+    with pytest.raises(UserError, match='is an RGB model; choose a thermal model'):
         Detector.load(tmp_path / 'm.onnx')
 
 
@@ -208,8 +211,8 @@ def test_data_that_do_not_fit_the_recipe_are_explained(
     data, run = values['data'], {**values['run'], 'output': str(tmp_path)}
     rgb_model = {**values['model'], 'in_channels': 3}
     for changes, words in (
-            ({'data': {**data, 'train': str(scenes)}}, 'names no RGB pictures'),
-            ({'data': {**data, 'train': str(lacking)}}, '1 of the RGB pictures .*scene_00002.png'),
+            ({'data': {**data, 'train': str(scenes)}}, 'lists no RGB images'),
+            ({'data': {**data, 'train': str(lacking)}}, '1 of the RGB images .*scene_00002.png'),
             ({'data': {**data, 'train': str(scenes)}, 'cmg': None}, 'with RGB, but there are'),
             ({'model': rgb_model, 'cmg': None, 'data': {
                 'train': str(color_set), 'val': str(color_set), 'synthetic': 4}}, 'are thermal'),

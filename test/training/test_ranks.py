@@ -122,7 +122,7 @@ def indices_of_two_epochs() -> list[list[int]]:
 
 
 def in_rank(rank: int, folder: str) -> None:
-    """Do all the work of one of two processes, which import this module before they meet."""
+    """Run one of two processes, which import this module before they connect."""
     torch.set_num_threads(1)
     distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     half = slice(2 * rank, 2 * rank + 2)
@@ -161,7 +161,7 @@ def test_losses_and_gradients_equal_those_of_one_process(
         assert one['rcs1'] != one['rcs0'], 'the queue changed nothing'
 
 
-def test_rows_meet_in_the_order_of_the_ranks_and_gradients_return(
+def test_rows_are_in_the_order_of_the_ranks_and_gradients_return(
     ranks: list[dict[str, Any]],
 ) -> None:
     for rank, found in enumerate(r['helpers'] for r in ranks):

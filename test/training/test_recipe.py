@@ -66,11 +66,11 @@ def test_overrides(recipe: Path) -> None:
     ('optim.weight_decay=.inf', 'optim.weight_decay'),
     ('cmg.teacher={path: x, bgr: true}', 'bgr is for a teacher of kind onnx'),
     ('rcs={temperature: .inf}', 'rcs.temperature'),
-    ('rcs={warmup_epochs: 3, stop_epoch: 2}', 'rcs stops before it is warm'),
+    ('rcs={warmup_epochs: 3, stop_epoch: 2}', 'rcs stops before its warm-up ends'),
     ('rcs={weigth: 1}', "did you mean 'rcs.weight'"),
     ('augment.noise=.inf', 'augment'),
     ('epochs', 'key=value'),
-    ('name.x=1', 'no section'),
+    ('name.x=1', 'does not name a section'),
 ])
 def test_wrong_values_are_named(recipe: Path, override: str, words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training runs: what they leave, that they resume exactly, and that Ctrl-C does no harm."""
+"""Training runs: their files, exact resumption, and safe interruption by Ctrl-C."""
 
 import json
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_neither_overwrites_nor_resumes_nothing(
         command(tmp_path, recipe_values, f'run.output={trained.parent}', *more), cwd=ROOT,
         capture_output=True, text=True)
     assert result.returncode == 1
-    assert ('nothing to resume' if more else 'already holds a run') in result.stderr
+    assert ('nothing to resume' if more else 'already contains a run') in result.stderr
     assert 'Traceback' not in result.stderr
 
 
@@ -138,4 +138,4 @@ def test_a_damaged_picture_is_named_although_a_worker_read_it(
         command(tmp_path, recipe_values, f'data.train={annotations}', 'run.workers=1'),
         cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert 'scene_00003.png is not a picture' in result.stderr
+    assert 'scene_00003.png is not an image' in result.stderr

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training knows no task: a toy one, a line through points, trains, validates and resumes."""
+"""Training is independent of tasks: a toy task, fitting a line, trains and resumes."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ class LineModel(Strict):
 
 
 class LineRecipe(Recipe):
-    """Follow a line."""
+    """The recipe of a line."""
 
     task: Literal['line'] = 'line'
     model: LineModel = LineModel()
@@ -99,7 +99,7 @@ def test_a_second_task_trains(tmp_path: Path) -> None:
         'best.ckpt', 'last.ckpt', 'logs']
 
 
-def test_a_second_task_resumes_with_the_recipe_as_it_was(tmp_path: Path) -> None:
+def test_a_second_task_resumes_only_with_the_original_recipe(tmp_path: Path) -> None:
     train(recipe(tmp_path), LineTraining, progress=False)
     last = read_checkpoint(tmp_path / 'line' / 'last.ckpt')
     train(recipe(tmp_path), LineTraining, resume=True, progress=False)

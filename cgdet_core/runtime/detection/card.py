@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The card of a detector: what the model card says of every model, and boxes and scores."""
+"""The model card of a detector: the common entries, and classes, boxes and scores."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from cgdet_core.runtime.inference.card import (
     TensorSpec,
 )
 
-# What the detector takes and reads; by channels, of which an RGB teacher has three.
+# Layouts of the input, by number of channels (3: RGB teacher), and of the outputs.
 IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
           3: 'N, (R, G, B), H, W: values in [0, 1]'}
 BOXES = 'N, K, (x1, y1, x2, y2) in input pixels'
 SCORES = 'N, K, the score in [0, 1] of each of the classes'
-STRIDES = (8, 16, 32)  # of the cells, in input pixels; the best K of them are boxes
+STRIDES = (8, 16, 32)  # of the cells, in input pixels; the K best cells become boxes
 VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'letterbox',
              'score_threshold', 'iou_threshold', 'max_detections', 'top_k', 'precision',
              'onnx_sha256', 'parameters', 'gflops', 'training', 'accuracy', 'version')
@@ -41,7 +41,7 @@ VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'lett
 @dataclass(frozen=True, kw_only=True)
 class DetectionCard(ModelCard):
     """
-    Say how a detector is used.
+    The model card of a detector.
 
     Frames are letterboxed top-left, padded with 0. score_threshold, iou_threshold and
     max_detections are defaults for deployment.
@@ -64,24 +64,24 @@ class DetectionCard(ModelCard):
 
     @property
     def channels(self) -> int:
-        """Return 1 for thermal frames, 3 for RGB pictures."""
+        """Return 1 for thermal frames, 3 for RGB images."""
         return int(self.inputs['images'].shape[1])
 
     @property
     def top_k(self) -> int:
-        """Return K, the boxes of each image."""
+        """Return K, the number of boxes per image."""
         return int(self.outputs['boxes'].shape[1])
 
     def checks(self) -> Iterator[tuple[bool, str]]:
-        """Return what must hold, each with the sentence for when it does not, in order."""
+        """Yield each condition with the error message for when it does not hold, in order."""
         yield from super().checks()
         yield (bool(self.classes) and all(isinstance(c, str) for c in self.classes),
-               'classes must not be empty, and of names')
+               'classes must be a list of names and not empty')
         yield self.letterbox == 'top-left', 'letterbox must be "top-left"'
         for name, low in (('score_threshold', True), ('iou_threshold', False)):
             value = getattr(self, name)
             yield (is_number(value) and (0 < value <= 1 or low and value == 0),
-                   f'{name} must be a number {"from 0" if low else "above 0"} to 1')
+                   f'{name} must be a number in {"[" if low else "("}0, 1]')
         yield is_count(self.max_detections), 'max_detections must be a positive whole number'
         yield ([*self.inputs] == ['images'] and sorted(self.outputs) == ['boxes', 'scores'],
                'a detector has the input images and the outputs boxes and scores')
@@ -98,7 +98,7 @@ class DetectionCard(ModelCard):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'DetectionCard':
-        """Build from JSON values; ValueError or TypeError says which entry is wrong."""
+        """Build from JSON values; ValueError or TypeError names the wrong entry."""
         if values.get('version') == 1:
             return _from_version_1(values)
         if isinstance(classes := values.get('classes'), list):
@@ -121,7 +121,7 @@ def detection_card(
     normalization: Normalization, channels: int = 1, top_k: int = 300, batch: int | str = BATCH,
     **values: Any,
 ) -> DetectionCard:
-    """Write the card of a detector of a size (width, height); values are other entries of it."""
+    """Return the card of a detector of input_size (width, height); values are further entries."""
     inputs, outputs = tensors(input_size, channels, len(classes), top_k, batch)
     return DetectionCard(name=name, classes=classes, inputs=inputs, outputs=outputs,
                          normalization=normalization, **values)
@@ -137,12 +137,12 @@ def _from_version_1(values: dict[str, Any]) -> DetectionCard:
         **data, 'classes': tuple(data['classes']), 'input_size': (width, height),
         'normalization': Normalization.from_dict(data['normalization']),
         'top_k': min(data.get('top_k', 300), cells),
-        'batch': 1 if data.get('onnx_sha256') else BATCH,  # a checkpoint takes any
+        'batch': 1 if data.get('onnx_sha256') else BATCH,  # a checkpoint accepts any
         'training': _with_license(data.get('training', {}))})
 
 
 def _with_license(record: Any) -> Any:
-    """Return a training record with the key that was "licence" at every depth."""
+    """Return a training record with "licence" renamed to "license" at every depth."""
     if not isinstance(record, dict):
         return record
     return {'license' if k == 'licence' else k: _with_license(v) for k, v in record.items()}

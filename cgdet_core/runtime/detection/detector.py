@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The detector: a raw frame in, detections in its own pixels out."""
+"""The detector: a raw frame in, detections in the frame's pixels out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +45,13 @@ class Timings:
 
 class Detector:
     """
-    Detect objects in raw frames, thermal or RGB as the card says; not thread-safe, one per thread.
+    Detect objects in raw frames, thermal or RGB according to the card; one instance per thread.
 
-    `detect` does one frame. Several go through its steps, a row each: `preprocess` them, `infer`
-    once, `postprocess` each. Of the latest batch of N: `input` (N, C, H, W) is what the network
-    saw, `boxes` (N, K, 4), in input pixels, and `scores` (N, K, num_classes) what it returned; N
-    is 1 until `reserve`. `last_timings` are the seconds of the latest `detect`.
+    `detect` processes one frame. A batch is processed in steps, one row per frame: `preprocess`
+    each, `infer` once, `postprocess` each. A frame that cannot be normalized therefore affects
+    only its own row. Of the latest batch of N: `input` (N, C, H, W) is the network's input,
+    `boxes` (N, K, 4), in input pixels, and `scores` (N, K, num_classes) are its outputs; N is 1
+    until `reserve`. `last_timings` are the seconds of the latest `detect`.
     """
 
     def __init__(self, card: DetectionCard, session: Session) -> None:
@@ -61,7 +62,7 @@ class Detector:
         self.reserve(1)
 
     def reserve(self, count: int) -> None:
-        """Make room for `count` frames, at most the session's max_batch; the buffers are new."""
+        """Allocate new buffers for `count` frames, at most the session's max_batch."""
         width, height = self.card.input_size
         self.input = np.zeros((count, self.card.channels, height, width), np.float32)
         self.boxes = np.zeros((count, self.card.top_k, 4), np.float32)
@@ -73,14 +74,14 @@ class Detector:
         progress: Progress | None = None,
     ) -> 'Detector':
         """
-        Open an ONNX file with its card and run it once; UserError says what is wrong.
+        Load an ONNX file with its card and run it once; UserError states what is wrong.
 
         backend: one of `BACKENDS`. progress is called while an engine is built, which may take
-        minutes; by default the log is written.
+        minutes; by default the progress is logged.
         """
         card = load_card(model, DetectionCard)
         if card.channels != 1:
-            raise UserError(f'{model} looks at RGB pictures; choose a thermal model.')
+            raise UserError(f'{model} is an RGB model; choose a thermal model.')
         detector = Detector(
             card, open_session(model, card, backend, threads, progress=progress))
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
@@ -90,21 +91,21 @@ class Detector:
         """
         Normalize and letterbox a frame into a row of the input buffer.
 
-        ValueError for a frame that cannot be normalized; the other rows stay as they are.
+        ValueError for a frame that cannot be normalized; the other rows are unchanged.
         """
         if self._scratch.shape != frame.shape[:2]:
             self._scratch = np.empty(frame.shape[:2], np.float32)
         return prepare(frame, self.card, self.input[row], self._scratch)
 
     def infer(self, count: int = 1) -> None:
-        """Run the network on the first rows; what the session raises goes through."""
+        """Run the network on the first `count` rows; the session's exceptions are passed on."""
         self.session.run({'images': self.input[:count]},
                          {'boxes': self.boxes[:count], 'scores': self.scores[:count]})
 
     def postprocess(
         self, box: Letterbox, score_threshold: float | NDArray[np.float32], row: int = 0,
     ) -> Detections:
-        """Return a row's detections in its frame; score_threshold: for all, or (num_classes,)."""
+        """Return a row's detections in its frame; score_threshold: a number or (num_classes,)."""
         return decode(self.boxes[row], self.scores[row], box, self.card, score_threshold)
 
     def detect(
@@ -113,7 +114,7 @@ class Detector:
         """
         Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin; RGB (H, W, 3) uint8.
 
-        score_threshold: one, one per class (num_classes,), or the card's by default. Boxes are
+        score_threshold: a number or (num_classes,), by default the card's. Boxes are
         clipped to the frame. ValueError for a frame that cannot be normalized.
         """
         start = perf_counter()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Detections in pictures: their captions and colors."""
+"""Draw detections with captions and class colors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,9 +29,9 @@ def draw_detections(
     truth: NDArray[np.float32] | None = None, ids: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """
-    Return a picture (H, W, 3) BGR of a raw frame with labeled boxes.
+    Return an image (H, W, 3) BGR of a raw frame with labeled boxes.
 
-    truth (M, 4): annotated boxes, drawn thin and white below the detections; ids: the tracks'.
+    truth (M, 4): annotated boxes, drawn under the detections in thin white; ids: track ids.
     """
     return draw(frame, card.normalization, detections.boxes,
                 captions(detections, card.classes, ids), colors(detections), truth)
@@ -40,12 +40,12 @@ def draw_detections(
 def captions(
     detections: Detections, classes: tuple[str, ...], ids: Sequence[str] = (),
 ) -> list[str]:
-    """Return each detection's class, score and, where there is one, `#` with its track's id."""
+    """Return each detection's class and score, and `#` with its track id if it has one."""
     return [f'{classes[label]} {score:.2f}' + (f' #{track}' if track else '')
             for label, score, track in zip(
                 detections.labels, detections.scores, ids or [''] * len(detections))]
 
 
 def colors(detections: Detections) -> list[tuple[int, int, int]]:
-    """Return each detection's BGR, that of its class."""
+    """Return the BGR color of each detection's class."""
     return [COLORS[label % len(COLORS)] for label in detections.labels]

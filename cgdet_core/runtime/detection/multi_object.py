@@ -23,25 +23,27 @@ from cgdet_core.runtime.detection.postprocess import Detections
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_HITS = 3  # frames before a track is believed
-INTERVALS = 15  # between frames, whose median is the camera's
+MIN_HITS = 3  # frames before a track is confirmed
+INTERVALS = 15  # latest ones between frames; their median is the camera's
 SLOWEST_S = 5.0  # a longer interval is a gap
-FIRST_INTERVAL_S = 0.1  # until there is one
+FIRST_INTERVAL_S = 0.1  # until one is measured
 # Boxes are matched with a quarter of their size added on each side: small objects that move by
 # their own width between frames still overlap.
 MARGIN = 0.25
-MIN_IOU = 0.25  # of such boxes
-# Of the motion, in sizes of the object, so that they hold near and far.
+MIN_IOU = 0.25  # of the enlarged boxes
+# Motion in units of the object's size, so that the values hold near and far.
 CORNER_NOISE = 0.03  # standard deviation of a detected corner
-FIRST_SPEED = 3.0  # per second: standard deviation of a speed not seen yet
-ACCELERATION = 0.5  # squared, per s^3: spectral density of what changes the speed
+FIRST_SPEED = 3.0  # per second: standard deviation of the initial speed
+ACCELERATION = 0.5  # squared, per s^3: spectral density of the acceleration
 
 
 class ConstantVelocity:
     """
-    A Kalman filter of a box (4,), x1, y1, x2, y2, that knows the time between frames.
+    A constant-velocity Kalman filter of a box (4,), x1, y1, x2, y2.
 
-    All corners share one covariance (position, both, velocity), as they are always seen together.
+    It uses the time between frames: a filter that counts frames doubles the speed at a dropped
+    frame. All corners share one covariance (position, both, velocity), as they are always
+    observed together.
     """
 
     def __init__(self, box: NDArray[np.float64]) -> None:
@@ -53,7 +55,7 @@ class ConstantVelocity:
         self._pp, self._pv, self._vv = self._noise, 0.0, (FIRST_SPEED * size) ** 2
 
     def predict(self, seconds: float) -> None:
-        """Move on in time."""
+        """Predict the box after some seconds."""
         dt, q = seconds, self._density
         self.box += dt * self._velocity
         self._pp += dt * (2 * self._pv + dt * (self._vv + dt * q / 3))
@@ -61,7 +63,7 @@ class ConstantVelocity:
         self._vv += dt * q
 
     def update(self, box: NDArray[np.float64]) -> None:
-        """Take in a detected box (4,)."""
+        """Correct the prediction with a detected box (4,)."""
         error = box - self.box
         along, speed = np.array((self._pp, self._pv)) / (self._pp + self._noise)
         self.box += along * error
@@ -77,16 +79,17 @@ class Track:
 
     motion: ConstantVelocity
     label: int
-    life: int = 1  # frames that it may still miss; it grows while the object is seen
-    id: str = ''  # empty until the track is believed
+    life: int = 1  # frames it may still be missed in; grows while it is detected
+    id: str = ''  # empty until the track is confirmed
 
 
 class MultiObjectTracker:
     """
-    Follow objects from frame to frame; not thread-safe, one per camera.
+    Track objects from frame to frame; not thread-safe, one instance per camera.
 
-    A class is never matched with another. A track unseen for `max_age_s`, or for as long as it
-    was seen if that was shorter, ends. Ids are never used twice in a process, by no camera.
+    Detections only match tracks of their own class. A track ends if it is not detected for
+    `max_age_s`, or for as long as it was detected if that is shorter. Ids are unique in a
+    process, across all cameras.
     """
 
     _ids = count(1)
@@ -96,17 +99,17 @@ class MultiObjectTracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all tracks."""
+        """Remove all tracks."""
         self._tracks: list[Track] = []
         self._intervals: deque[float] = deque(maxlen=INTERVALS)
         self._last: float | None = None
 
     def update(self, detections: Detections, stamp_s: float) -> list[str]:
         """
-        Return the id of each detection's track, '' for one that has none yet.
+        Return the track id of each detection, '' if its track is not confirmed yet.
 
-        stamp_s: the frame's time in seconds. All tracks end when it goes back, or on without a
-        frame, by more than `max_age_s`; a smaller step back counts as no time.
+        stamp_s: the frame's time in seconds. All tracks end if it jumps back or ahead by more
+        than `max_age_s`; a smaller step back counts as no time.
         """
         passed = self._advance(stamp_s)
         longest = max(MIN_HITS, round(self.max_age_s / self._interval()))
@@ -119,7 +122,7 @@ class MultiObjectTracker:
             track.motion.predict(passed)
         ids = [''] * len(boxes)
         new = np.arange(len(boxes))
-        # Tracks that are believed choose first.
+        # Confirmed tracks are matched first.
         for tracks in ([t for t in self._tracks if t.id], [t for t in self._tracks if not t.id]):
             pairs = match(boxes[new], detections.labels[new], tracks)
             for row, track in pairs:
@@ -134,12 +137,12 @@ class MultiObjectTracker:
         return ids
 
     def _advance(self, stamp_s: float) -> float:
-        """Return the seconds since the frame before, 0 if all starts with this one."""
+        """Return the seconds since the previous frame, 0 if tracking starts with this one."""
         passed = 0.0 if self._last is None else stamp_s - self._last
-        # Jitter and clocks that are set step back a little, a bag that starts again steps far.
+        # Jitter and clock corrections cause small steps back, a looping bag a large one.
         if -self.max_age_s <= passed < 0:
             passed = 0.0
-        # A slow camera's frames may lie further apart than a track lives unseen.
+        # The frames of a slow camera may be further apart than max_age_s.
         if not 0 <= passed <= max(self.max_age_s, MIN_HITS * self._interval()):
             self.reset()
         if 0 < passed <= SLOWEST_S:
@@ -148,7 +151,7 @@ class MultiObjectTracker:
         return 0.0 if last is None else passed
 
     def _interval(self) -> float:
-        """Return the usual seconds between frames."""
+        """Return the median seconds between frames."""
         return median(self._intervals) if self._intervals else FIRST_INTERVAL_S
 
 
@@ -156,10 +159,10 @@ def match(
     boxes: NDArray[np.float64], labels: NDArray[np.int64], tracks: list[Track],
 ) -> list[tuple[int, Track]]:
     """
-    Return pairs of a box's row and a track of its class, by greatest overlap first.
+    Return pairs of a box's row and a track of its class, largest overlap first.
 
-    boxes (N, 4) and labels (N,). Greedy: the best total would break a good pair to make two
-    poor ones.
+    boxes (N, 4) and labels (N,). Greedy: maximizing the total overlap would break up a good pair
+    to form two poor ones.
     """
     predicted = np.array([track.motion.box for track in tracks]).reshape(-1, 4)
     overlap = iou(boxes, predicted)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 @dataclass(frozen=True)
 class Detections:
     """
-    Hold the objects of one frame, best first.
+    The objects detected in one frame, best first.
 
     boxes (D, 4) float32 x1, y1, x2, y2 in pixels of the source frame; scores (D,) float32 in
     [0, 1]; labels (D,) int64, indices into the model card's classes.
@@ -40,7 +40,7 @@ class Detections:
         return len(self.scores)
 
     def above(self, threshold: float | NDArray[np.float32]) -> 'Detections':
-        """Keep detections that reach the threshold, or their class's of (num_classes,)."""
+        """Return the detections that reach the threshold, a number or (num_classes,)."""
         minimum = threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold
         keep = self.scores >= minimum
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
@@ -51,21 +51,22 @@ def select(
     score_threshold: float | NDArray[np.float32], iou_threshold: float, max_detections: int,
 ) -> Detections:
     """
-    Keep the best boxes per class by non-maximum suppression.
+    Select the best boxes per class by non-maximum suppression.
 
-    boxes (K, 4) x1, y1, x2, y2 and scores (K, num_classes); score_threshold is one for all or
-    (num_classes,). Every class of a box that reaches its threshold counts as a candidate, as
-    COCO evaluation expects.
+    boxes (K, 4) x1, y1, x2, y2 and scores (K, num_classes); score_threshold is a number or
+    (num_classes,). Every class of a box that reaches its threshold is a candidate, as COCO
+    evaluation expects.
     """
     cells, labels = np.nonzero(scores >= score_threshold)
     candidates, confidence = boxes[cells], scores[cells, labels]
     if not len(cells):
         return Detections(candidates, confidence, labels)
-    # Classes side by side, so that one call suppresses within each (OpenCV 4.5 has no other).
+    # Move each class to its own area, so that one call suppresses per class (OpenCV 4.5 has no
+    # batched version).
     sides = candidates.astype(np.float64)
     sides[:, 2:] -= sides[:, :2]
     sides[:, 0] += labels * (np.ptp(candidates) + 1.0)
-    # What it keeps comes best first.
+    # The kept indices are sorted by descending score.
     keep = cv2.dnn.NMSBoxes(sides, confidence, 0.0, iou_threshold)
     kept = np.asarray(keep, np.int64).ravel()[:max_detections]
     return Detections(candidates[kept], confidence[kept], labels[kept])
@@ -76,13 +77,13 @@ def decode(
     score_threshold: float | NDArray[np.float32],
 ) -> Detections:
     """
-    Return the detections of one image in its frame, clipped to it.
+    Return the detections of one image in pixels of its frame, clipped to it.
 
-    boxes (K, 4) in input pixels and scores (K, num_classes) are the network's; score_threshold
-    is one for all or (num_classes,).
+    boxes (K, 4) in input pixels and scores (K, num_classes) are the network's outputs;
+    score_threshold is a number or (num_classes,).
     """
     found = select(boxes, scores, score_threshold, card.iou_threshold, card.max_detections)
     corners = box.to_source(found.boxes)
-    # What lay in the padding alone has no area in the frame.
+    # Boxes entirely in the padding have no area in the frame.
     real = (corners[:, 2:] > corners[:, :2]).all(1)
     return Detections(corners[real], found.scores[real], found.labels[real])

@@ -30,13 +30,13 @@ def prepare(
     """
     Normalize and letterbox a raw frame into `out` (C, H, W).
 
-    frame: (H, W) thermal, or (H, W, 3) RGB uint8 where the card has three channels. scratch:
-    (H, W) of the frame, to be written over, as a large new array costs more. ValueError for a
+    frame: (H, W) thermal, or (H, W, 3) RGB uint8 if the card has three channels. scratch: a
+    buffer (H, W) of the frame's size, as allocating a large array is slower. ValueError for a
     frame that cannot be normalized.
     """
     if card.channels == 3:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise ValueError(f'an RGB picture must be (H, W, 3) uint8, this one is {frame.shape}')
+            raise ValueError(f'an RGB image must be (H, W, 3) uint8, this one is {frame.shape}')
     elif frame.ndim != 2 or frame.size == 0:
         raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
                          f'this one has shape {frame.shape}')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Draw boxes on thermal frames, for people to look at."""
+"""Draw boxes on thermal frames for display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# BGR; distinct also for color-blind eyes (Okabe and Ito, 2008).
+# BGR; distinguishable with color blindness (Okabe and Ito, 2008).
 COLORS = ((0, 94, 213), (115, 158, 0), (233, 180, 86), (66, 228, 240), (167, 121, 204))
 TRUTH_COLOR = (255, 255, 255)
 
@@ -36,9 +36,9 @@ def draw(
     truth: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """
-    Return a picture (H, W, 3) BGR of a raw frame with boxes (D, 4), each with a text and a color.
+    Return an image (H, W, 3) BGR of a raw frame with boxes (D, 4), each with a text and a color.
 
-    truth (M, 4): annotated boxes, drawn thin and white below the others.
+    truth (M, 4): annotated boxes, drawn under the others in thin white.
     """
     gray = (normalize(frame, normalization) * 255).astype(np.uint8)
     picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
@@ -54,7 +54,7 @@ def draw(
 def contact_sheet(
     pictures: list[NDArray[np.uint8]], columns: int = 4, width: int = 480,
 ) -> NDArray[np.uint8]:
-    """Arrange pictures (H, W, 3) in rows of `columns`, each scaled to `width` pixels."""
+    """Arrange images (H, W, 3) in rows of `columns`, each scaled to `width` pixels."""
     tiles = [cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))),
                         interpolation=cv2.INTER_AREA) for p in pictures]
     height = max(t.shape[0] for t in tiles)
@@ -66,9 +66,9 @@ def contact_sheet(
 
 
 def save_png(path: Path, picture: NDArray[np.uint8]) -> Path:
-    """Write a picture (H, W, 3) BGR, whole or not at all, and return its file."""
+    """Write an image (H, W, 3) BGR atomically and return its path."""
     good, encoded = cv2.imencode('.png', picture)
     if not good:
-        raise UserError(f'The picture {path} cannot be encoded.')
+        raise UserError(f'The image {path} cannot be encoded.')
     write_atomically(path, encoded.tobytes())
     return path

@@ -28,18 +28,22 @@ VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path is a recording: its folder, or a single file."""
+    """Return whether a path is a bag, a folder or a single file."""
     return path.suffix.lower() in BAG_SUFFIXES or (path / 'metadata.yaml').is_file()
 
 
 def lacks_metadata(path: Path) -> bool:
-    """Return whether a folder holds a recording's files alone, as after a recorder was killed."""
+    """Return whether a folder contains bag files but no metadata, as after a killed recorder."""
     return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
         p.suffix.lower() in BAG_SUFFIXES for p in path.iterdir())
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
-    """Return one channel (H, W) of the same type from a gray or color (H, W, C) picture, BGR."""
+    """
+    Return one channel (H, W) of the same type from a gray or BGR image (H, W, C).
+
+    Luminance leaves gray in three equal channels unchanged.
+    """
     if image.ndim == 2:
         return image
     if image.shape[2] == 1:
@@ -48,32 +52,32 @@ def to_gray(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
-    """Read a color picture as (H, W, 3) uint8, RGB; UserError if it is none."""
+    """Read a color image as (H, W, 3) uint8, RGB; UserError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR) if Path(path).is_file() else None
     if image is None:
-        reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
-        raise UserError(f'The RGB picture {path} {reason}.')
+        reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
+        raise UserError(f'The RGB image {path} {reason}.')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def is_gray(path: str | Path) -> bool:
-    """Return whether a picture has one channel, or three of the same values."""
+    """Return whether an image file has one channel, or three equal ones."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return image is not None and (image.ndim == 2 or not np.ptp(image[..., :3], axis=2).any())
 
 
 def read_thermal(path: str | Path) -> NDArray[Any]:
-    """Read a thermal picture as (H, W) uint8 or uint16; UserError if it is none."""
+    """Read a thermal image as (H, W) uint8 or uint16; UserError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if image is None:
-        reason = 'is not a picture OpenCV can read' if Path(path).exists() else 'does not exist'
+        reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
         raise UserError(f'{path} {reason}.')
     if image.dtype not in (np.uint8, np.uint16):
-        raise UserError(f'{path} holds {image.dtype} pixels; '
-                        'a thermal picture must be 8- or 16-bit.')
+        raise UserError(f'{path} has {image.dtype} pixels; '
+                        'a thermal image must be 8- or 16-bit.')
     return to_gray(image)
 
 
 def read_frame(path: str | Path, channels: int) -> NDArray[Any]:
-    """Read what a model of 1 (thermal) or 3 (RGB) input channels looks at."""
+    """Read a frame for a model with 1 (thermal) or 3 (RGB) input channels."""
     return read_thermal(path) if channels == 1 else read_rgb(path)

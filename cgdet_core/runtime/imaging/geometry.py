@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Crop and letterbox: fit a frame into the model's input and bring boxes back."""
+"""Crop and letterbox: fit a frame into the model's input and map boxes back."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Crop:
             raise ValueError(f'a crop cannot be negative: {self}')
 
     def apply(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Return the rest of an image (H, W, ...) as a view; ValueError if there is none."""
+        """Return the remaining image (H, W, ...) as a view; ValueError if nothing remains."""
         height, width = image.shape[:2]
         rest = image[self.top:max(0, height - self.bottom), self.left:max(0, width - self.right)]
         if rest.size == 0:
@@ -53,8 +53,8 @@ class Letterbox:
     """
     Place a source frame top-left in the input, scaled to fit, aspect ratio kept.
 
-    The rest of the input is 0, the coldest value. Top-left placement makes the way
-    back a single division. Sizes are (width, height) in pixels.
+    The rest of the input is 0, the coldest value. With top-left placement, mapping back is a
+    single division. Sizes are (width, height) in pixels.
     """
 
     source: tuple[int, int]
@@ -72,14 +72,14 @@ class Letterbox:
                 max(1, min(self.target[1], round(self.source[1] * self.scale))))
 
     def window(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pad `out` (H, W) = target and give the view of it that the scaled frame fills."""
+        """Pad `out` (H, W) = target and return the view of it for the scaled frame."""
         width, height = self.fitted
         out[height:] = 0
         out[:height, width:] = 0
         return out[:height, :width]
 
     def apply(self, frame: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Write the frame (h, w) into `out` (H, W) = target, pad included."""
+        """Write the frame (h, w) into `out` (H, W) = target, including the padding."""
         resize(frame, self.window(out))
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,7 +91,7 @@ class Letterbox:
 
 
 def resize(image: NDArray[Any], out: NDArray[Any]) -> None:
-    """Resize (h, w) into `out` (H, W), averaging where it shrinks and linear where it grows."""
+    """Resize (h, w) into `out` (H, W), by averaging to shrink and linearly to enlarge."""
     if image.shape == out.shape:
         out[...] = image
         return

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pixels of sensor_msgs/Image and CompressedImage, however they were read, without ROS."""
+"""Pixels of sensor_msgs/Image and CompressedImage messages of any library, without ROS."""
 
 import struct
 from typing import Any, Protocol
@@ -58,21 +58,25 @@ def view_message(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
     """
     Return the thermal frame (height, width) of either kind of image message.
 
-    uint8, uint16 or float32 (kelvin), a view of the message's data where that is possible.
-    Color becomes gray. ValueError in one sentence if the message is no valid image.
+    uint8, uint16 or float32 (kelvin), a view of the message's data if possible. Color is
+    converted to gray. ValueError if the message is not a valid image.
     """
     return to_gray(view_pixels(message))
 
 
 def view_pixels(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
-    """Return the pixels of either kind of message: (height, width), of color (..., 3) as BGR."""
+    """Return the pixels of either kind of message: (height, width), or (..., 3) as BGR."""
     if hasattr(message, 'format'):
         return decode_image(message.format, message.data)
     return view_image(message)
 
 
 def is_false_color(pixels: NDArray[Any]) -> bool:
-    """Return whether pixels of `view_pixels` show a palette: color, not gray in three channels."""
+    """
+    Return whether pixels of `view_pixels` are false color.
+
+    The encoding does not show it: some drivers send gray as bgr8, with three equal channels.
+    """
     return pixels.ndim == 3 and not (
         np.array_equal(pixels[..., 0], pixels[..., 1])
         and np.array_equal(pixels[..., 1], pixels[..., 2]))
@@ -87,9 +91,9 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     """
     Return the pixels of a raw image, rows unpadded.
 
-    The result is a view of the message's data (big-endian data, rgb8 and alpha need a copy).
-    ValueError in one sentence: unknown encoding, zero size, a step smaller than a row, or
-    less data than the rows need.
+    The result is a view of the message's data; big-endian data, rgb8 and alpha are copied.
+    ValueError for an unknown encoding, zero size, a step smaller than a row, or less data than
+    the rows need.
     """
     if message.encoding not in ENCODINGS:
         raise ValueError(f'image encoding {message.encoding[:40]!r} is not supported, a thermal '
@@ -121,14 +125,14 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
     """
     Decode the PNG, JPEG or TIFF of a compressed image at its full depth.
 
-    kind: the message's format, of which only "compressedDepth" matters: its PNG lies behind a
-    header. ValueError in one sentence: another format, damaged, truncated or too large.
+    kind: the message's format; only "compressedDepth" matters, whose PNG follows a header.
+    ValueError for another format, and for damaged, truncated or too large data.
     """
     buffer = np.frombuffer(data, np.uint8)
     if 'compressedDepth' in kind:
         if kind.startswith('32FC1') or 'rvl' in kind.lower():
-            raise ValueError(f'the image format {kind[:40]!r} is not supported, of '
-                             'compressedDepth only 16-bit PNG is; publish 16UC1, or use '
+            raise ValueError(f'the image format {kind[:40]!r} is not supported, '
+                             'compressedDepth must be 16-bit PNG; publish 16UC1, or use '
                              '"compressed"')
         buffer = buffer[DEPTH_HEADER:]
     _check_header(buffer)
@@ -140,7 +144,7 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
         raise ValueError(f'the compressed image is damaged, its {buffer.size} bytes '
                          'cannot be decoded')
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        raise ValueError(f'the compressed image holds {pixels.dtype} pixels, a thermal image '
+        raise ValueError(f'the compressed image has {pixels.dtype} pixels, a thermal image '
                          'must be 8- or 16-bit, or float32')
     if pixels.ndim == 3:
         if pixels.shape[2] not in (3, 4):
@@ -151,7 +155,7 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
 
 
 def _check_header(buffer: NDArray[np.uint8]) -> None:
-    """Refuse, before anything is unpacked, what is no whole picture or claims too many pixels."""
+    """Raise ValueError before decoding if data is truncated or claims too many pixels."""
     data = buffer.tobytes()
     if not data:
         raise ValueError('the compressed image is empty')
@@ -161,13 +165,14 @@ def _check_header(buffer: NDArray[np.uint8]) -> None:
             whole = data.rfind(b'IEND') >= 0
         elif data.startswith(JPEG):
             width, height = _jpeg_size(data)
-            # OpenCV fills the missing part with gray and reports nothing.
+            # OpenCV fills the missing part with gray and reports nothing. Other damage to a JPEG
+            # cannot be detected, as it has no checksum.
             whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
         elif data.startswith(TIFF):
             width, height = _tiff_size(data)
             whole = True  # libtiff reports what is missing
         else:
-            raise ValueError('the compressed image is none of PNG, JPEG and TIFF, it begins with '
+            raise ValueError('the compressed image is not PNG, JPEG or TIFF, it begins with '
                              f'{data[:4].hex(" ")}')
     except (struct.error, KeyError):
         whole = False
@@ -179,7 +184,7 @@ def _check_header(buffer: NDArray[np.uint8]) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from a JPEG's frame header; struct.error or KeyError without."""
+    """Read width and height from a JPEG's frame header; struct.error or KeyError if missing."""
     position = 2
     while True:
         marker, length = struct.unpack_from('>HH', data, position)
@@ -188,12 +193,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if 0xffc0 <= marker <= 0xffcf and marker not in (0xffc4, 0xffc8, 0xffcc):
             height, width = struct.unpack_from('>HH', data, position + 5)
             return width, height
-        # Any number of fill bytes 0xff may stand before a marker.
+        # Any number of fill bytes 0xff may precede a marker.
         position += 1 if marker == 0xffff else 2 + length
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from a TIFF's first directory; struct.error or KeyError without."""
+    """Read width and height from a TIFF's first directory; struct.error, KeyError if missing."""
     order = '<' if data.startswith(b'II') else '>'
     start, = struct.unpack_from(order + 'I', data, 4)
     count, = struct.unpack_from(order + 'H', data, start)

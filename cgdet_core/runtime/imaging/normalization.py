@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-Normalization of raw thermal frames: the part of the model that every camera changes.
+Normalization of raw thermal frames, which is part of the model.
 
-Cameras deliver 8-bit pictures after their own automatic gain, 14- or 16-bit counts, or
+Cameras deliver 8-bit images after their own automatic gain, 14- or 16-bit counts, or
 temperatures in hundredths of a kelvin. A street scene of 10 to 40 degrees C covers a few
 hundred counts, so scaling 65536 counts to [0, 1] leaves about 12 of 256 gray levels. One
 function with a named specification is used in training, evaluation and on the robot.
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 KINDS = ('none', 'window', 'percentile', 'plateau')
 BINS = 64  # of the plateau histogram
-LARGE = 2**17  # pixels from which on statistics are of every fourth row
-STEPS = 2**14  # of a float frame between its percentiles
+LARGE = 2**17  # pixels; from this size, statistics use every fourth row
+STEPS = 2**14  # levels of a float frame between its percentiles
 
 try:
     cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(65536, np.float32))
@@ -44,7 +44,7 @@ except cv2.error:  # OpenCV 4
 @dataclass(frozen=True)
 class Normalization:
     """
-    Say how a raw frame becomes values in [0, 1].
+    The mapping of a raw frame to values in [0, 1].
 
     kind:
       none        divide by the largest value of the integer type (float frames: clip)
@@ -88,7 +88,7 @@ class Normalization:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> 'Normalization':
-        """Build from a model card's or recipe's entry; an unknown key is a ValueError."""
+        """Build from a model card's or recipe's entry; ValueError for an unknown key."""
         unknown = set(values) - {f.name for f in fields(Normalization)}
         if unknown:
             raise ValueError(f'normalization has no setting {sorted(unknown)[0]!r}')
@@ -100,7 +100,7 @@ class Normalization:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a finite number; True and False are none."""
+    """Return whether a value is a finite number; True and False are not."""
     return (isinstance(value, int | float) and not isinstance(value, bool)
             and math.isfinite(value))
 
@@ -111,7 +111,7 @@ def normalize(
     """
     Map a raw thermal frame to float32 in [0, 1]; brighter stays brighter (monotone).
 
-    frame (H, W), uint8, uint16, or float32 in kelvin; may be a strided view, is not changed.
+    frame (H, W), uint8, uint16, or float32 in kelvin; may be a strided view, is not modified.
     out: (H, W) float32 to write into. Raises ValueError for an empty frame, another shape or
     type, or values that are not finite.
     """
@@ -135,7 +135,7 @@ def _check(frame: NDArray[Any]) -> None:
         raise ValueError(f'a thermal frame must be uint8, uint16 or float32, '
                          f'this one is {frame.dtype}')
     if frame.dtype == np.float32 and not np.isfinite(frame).all():
-        raise ValueError('the float frame holds NaN or infinite values')
+        raise ValueError('the float frame contains NaN or infinite values')
 
 
 def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
@@ -164,7 +164,7 @@ def _stretch_floats(frame: NDArray[np.float32], spec: Normalization) -> tuple[fl
 def _stretch(
     first: int, cumulative: NDArray[np.float64], dtype: 'np.dtype[Any]', spec: Normalization,
 ) -> tuple[float, float]:
-    """Return the two percentiles of a histogram of levels, moved apart if too near."""
+    """Return the two percentiles of a histogram, moved apart to the minimum span."""
     shares = np.array((spec.low_percentile, spec.high_percentile)) / 100 * cumulative[-1]
     low, high = first + np.searchsorted(cumulative[1:], shares)
     minimum = spec.min_span_8bit if dtype == np.uint8 else spec.min_span_16bit
@@ -178,9 +178,9 @@ def _widened(low: float, high: float, minimum: float) -> tuple[float, float]:
 
 def _counted_rows(frame: NDArray[Any]) -> NDArray[Any]:
     """
-    Return the rows that a frame's statistics are of, every fourth one of a large frame.
+    Return the rows used for a frame's statistics, every fourth one of a large frame.
 
-    The percentiles barely move, and rows, unlike columns, carry no fixed pattern of an
+    The percentiles barely change, and rows, unlike columns, have no fixed-pattern noise on an
     uncooled sensor.
     """
     return frame[::4] if frame.size >= LARGE else frame
@@ -190,7 +190,8 @@ def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float64]]:
     """
     Count the levels of an integer frame.
 
-    Return the lowest level and, of each level from it and once more, how many pixels are below.
+    Return the lowest level, and the number of pixels below each level from it to one past the
+    highest.
     """
     rows = _counted_rows(frame)
     first, last = int(rows.min()), int(rows.max())
@@ -209,7 +210,7 @@ def _plateau(
 
     The curve is the cumulative sum of 64 bins between the two percentiles, linear inside a
     bin, so that counts of any depth keep their steps and the curve does not depend on the
-    unit. Every bin gets half a mean bin on top: the gain of a nearly flat frame is bounded.
+    unit. Half a mean bin is added to every bin, which bounds the gain of a nearly flat frame.
     """
     if frame.dtype == np.float32:
         frame = _levels(frame, _stretch_floats(frame, spec), out)
@@ -220,7 +221,7 @@ def _plateau(
         low, high = _stretch(first, below, frame.dtype, spec)
     edges = np.linspace(low, high, BINS + 1)
     index = np.ceil(edges).astype(np.int64)
-    index[-1] = int(high) + 1  # the last bin holds its upper edge
+    index[-1] = int(high) + 1  # the last bin includes its upper edge
     counts = np.diff(below[np.clip(index - first, 0, len(below) - 1)]).astype(np.float32)
     curve = _curve(counts, int(below[-1]), spec)
     return _look_up(frame, _table(first, first + len(below) - 2, edges, curve, frame.dtype), out)
@@ -229,7 +230,7 @@ def _plateau(
 def _levels(
     frame: NDArray[np.float32], window: tuple[float, float], scratch: NDArray[np.float32],
 ) -> NDArray[np.uint16]:
-    """Round a float frame to STEPS levels of its window, from 1; 0 and the last lie outside."""
+    """Quantize a float frame to levels 1 to STEPS + 1 of its window; others are outside it."""
     low, high = window
     np.subtract(frame, np.float32(low), out=scratch)
     np.multiply(scratch, np.float32(STEPS / (high - low)), out=scratch)
@@ -251,8 +252,8 @@ def _table(
     """
     Return the output value of each level of an integer type.
 
-    Between the edges alone the curve is evaluated: one dead pixel at 0 or 65535 would make
-    that the whole table. Levels beyond the first and last counted one are as these.
+    The curve is evaluated only between the edges: with one dead pixel at 0 or 65535 that would
+    be the whole table. Levels beyond the first and last counted one have their values.
     """
     start, stop = max(first, math.ceil(edges[0])), min(last, math.floor(edges[-1])) + 1
     table = np.empty(np.iinfo(dtype).max + 1, np.float32)
@@ -265,7 +266,7 @@ def _look_up(
     frame: NDArray[Any], table: NDArray[np.float32], out: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     if frame.dtype == np.uint16 and not LUT_16_BIT:
-        # mode='clip' spares numpy a buffered copy; every level is in range.
+        # mode='clip' avoids a buffered copy; every level is in range.
         return np.take(table, frame, out=out, mode='clip')
     result = cv2.LUT(frame, table, out)
     if result is not out:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The model card: the only contract between training and robot; it knows no task."""
+"""The model card, the only contract between training and robot; independent of the task."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, MISSING, replace
@@ -28,7 +28,7 @@ from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
 
 VERSION = 2  # of the card
-BATCH = 'batch'  # the first axis of a tensor whose file takes any number there
+BATCH = 'batch'  # the first axis of a tensor whose batch size is open
 PRECISIONS = ('fp32', 'fp16', 'int8')
 DTYPES = ('float32', 'float16', 'float64', 'uint8', 'int8', 'int32', 'int64', 'bool')
 Card = TypeVar('Card', bound='ModelCard')
@@ -37,10 +37,10 @@ Card = TypeVar('Card', bound='ModelCard')
 @dataclass(frozen=True)
 class TensorSpec:
     """
-    Describe an input or output of a network.
+    The specification of a network's input or output.
 
-    shape: positive sizes; the first may be BATCH. dtype: numpy's name. layout: a sentence that
-    says what the axes and the values mean.
+    shape: positive sizes; the first may be BATCH. dtype: numpy's name. layout: the meaning of
+    axes and values, in words.
     """
 
     shape: tuple[int | str, ...]
@@ -50,8 +50,8 @@ class TensorSpec:
     def __post_init__(self) -> None:
         sizes = self.shape[1:] if self.shape[:1] == (BATCH,) else self.shape
         if not self.shape or not all(is_count(n) for n in sizes):
-            raise ValueError(f'a shape must be of positive integers, the first may be "{BATCH}", '
-                             f'not {list(self.shape)}')
+            raise ValueError('a shape must be a list of positive integers, of which the first '
+                             f'may be "{BATCH}", not {list(self.shape)}')
         if self.dtype not in DTYPES:
             raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {self.dtype!r}')
         if not isinstance(self.layout, str) or not self.layout:
@@ -62,7 +62,7 @@ class TensorSpec:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> 'TensorSpec':
-        """Build from JSON values; ValueError or TypeError says what is wrong."""
+        """Build from JSON values; ValueError or TypeError states what is wrong."""
         check_entries(values, TensorSpec)
         return TensorSpec(**{**values, 'shape': tuple(values['shape'])})
 
@@ -70,7 +70,7 @@ class TensorSpec:
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """
-    Say how a model is used and where it comes from; JSON beside the ONNX.
+    The description of a model's use and origin; JSON next to the ONNX file.
 
     inputs and outputs are by name. onnx_sha256 ties the card to its file and is empty for a
     checkpoint. training and accuracy are free-form records. The card of a task is a subclass,
@@ -98,7 +98,7 @@ class ModelCard:
                 raise ValueError(message)
 
     def checks(self) -> Iterator[tuple[bool, str]]:
-        """Return what must hold, each with the sentence for when it does not, in order."""
+        """Yield each condition with the error message for when it does not hold, in order."""
         yield self.version == VERSION, f'version must be {VERSION}'
         for name in ('task', 'name', 'precision', 'onnx_sha256'):
             yield isinstance(getattr(self, name), str), f'{name} must be text'
@@ -106,13 +106,13 @@ class ModelCard:
         yield bool(self.inputs and self.outputs), 'inputs and outputs must not be empty'
         yield self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'
         yield (is_count(self.parameters) or self.parameters == 0,
-               'parameters must be a whole number from 0 on')
-        yield is_number(self.gflops) and self.gflops >= 0, 'gflops must be a number from 0 on'
+               'parameters must be a whole number of at least 0')
+        yield is_number(self.gflops) and self.gflops >= 0, 'gflops must be at least 0'
         for name in ('training', 'accuracy'):
-            yield isinstance(getattr(self, name), dict), f'{name} must be a record'
+            yield isinstance(getattr(self, name), dict), f'{name} must be a JSON object'
 
     def with_batch(self: Card, batch: int) -> Card:
-        """Return the card of the same model with its open first axes fixed."""
+        """Return the card of the same model with its open batch size fixed."""
         def fixed(specs: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
             return {name: replace(spec, shape=(batch, *spec.shape[1:]))
                     if spec.shape[0] == BATCH else spec for name, spec in specs.items()}
@@ -127,7 +127,7 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls: type[Card], values: dict[str, Any]) -> Card:
-        """Build from JSON values; ValueError or TypeError says which entry is wrong."""
+        """Build from JSON values; ValueError or TypeError names the wrong entry."""
         if values.get('version') != VERSION:
             raise ValueError(f'version must be {VERSION}')
         check_entries(values, cls)
@@ -140,7 +140,7 @@ class ModelCard:
 
 
 def check_entries(values: Mapping[str, Any], kind: type, known: Sequence[str] = ()) -> None:
-    """ValueError for entries that a dataclass, or `known`, does not have, and for missing ones."""
+    """Raise ValueError for unknown and missing entries of a dataclass, or of `known`."""
     names = known or [f.name for f in fields(kind)]
     for key in values:
         if key not in names:
@@ -153,7 +153,7 @@ def check_entries(values: Mapping[str, Any], kind: type, known: Sequence[str] = 
 
 
 def words(shape: Sequence[int | str], dtype: str) -> str:
-    """Write a shape and a type as messages do; an open size may be -1."""
+    """Return a shape and a type for messages; -1 is an open size."""
     return f'({", ".join("any" if n == -1 else str(n) for n in shape)}) {dtype}'
 
 
@@ -163,17 +163,17 @@ def card_path(model: str | Path) -> Path:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hash a file."""
+    """Return the SHA-256 of a file, in hex."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def read_card(values: dict[str, Any], kind: type[Card], model: str | Path) -> Card:
-    """Build the card of a model, an ONNX file or a checkpoint; UserError says what is wrong."""
+    """Build the card of a model, an ONNX file or a checkpoint; UserError states what is wrong."""
     try:
-        version, task = values.get('version'), values.get('task', 'detection')  # 1 knew no other
+        version, task = values.get('version'), values.get('task', 'detection')  # 1 had no other
         if is_count(version) and version > VERSION:
-            raise ValueError(f'it is of version {version} and this package reads up to {VERSION}; '
-                             'update the package')
+            raise ValueError(f'it has version {version}, but this package reads versions up to '
+                             f'{VERSION}; update the package')
         if kind.TASK in ('', task):
             return kind.from_dict(values)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -182,13 +182,13 @@ def read_card(values: dict[str, Any], kind: type[Card], model: str | Path) -> Ca
 
 
 def load_card(model: str | Path, kind: type[Card]) -> Card:
-    """Read and check the card of an ONNX file; UserError says what does not fit."""
+    """Read and check the card of an ONNX file; UserError states what does not fit."""
     model = Path(model)
     path = card_path(model)
     if not model.is_file():
         raise UserError(f'The model file {model} does not exist.')
     if not path.is_file():
-        raise UserError(f'The model {model} has no card {path.name} beside it; '
+        raise UserError(f'The model {model} has no card {path.name} next to it; '
                         'write both with "cgdet export".')
     try:
         values = json.loads(path.read_text(encoding='utf-8'))
@@ -204,10 +204,10 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
 
 
 def save_card(card: ModelCard, model: str | Path) -> Path:
-    """Write the card beside the model, whole or not at all."""
+    """Write the card next to the model, atomically, and return its path."""
     path = card_path(model)
     text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + '\n'
-    # Lists on one line; in JSON a bare line break is never within a string.
+    # Put lists on one line; a JSON string never contains a bare line break.
     text = re.sub(r'\[\n *([^][{}]*)\n *\]',
                   lambda m: '[' + re.sub(r'\n *', ' ', m[1]) + ']', text)
     write_atomically(path, text.encode())
@@ -215,5 +215,5 @@ def save_card(card: ModelCard, model: str | Path) -> Path:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Return whether a value is a positive integer; True and False are none."""
+    """Return whether a value is a positive integer; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Open a model on the backend that is asked for, or on the best one that runs here."""
+"""Open a model in the requested session, or in the best one that runs here."""
 
 import logging
 from pathlib import Path
@@ -34,10 +34,11 @@ def open_session(
     cache: EngineCache | None = None, progress: Progress | None = None,
 ) -> Session:
     """
-    Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why it chose.
+    Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why.
 
-    threads are the CPU's. cache and progress are for backends that compile the model first: the
-    user's cache and warnings with the seconds by default. UserError says what is missing.
+    name: the option `backend`. threads: of the CPU. cache and progress: for sessions that compile
+    the model first; by default the user's cache, and warnings with the elapsed seconds. UserError
+    states what is missing.
     """
     if name not in BACKENDS:
         raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
@@ -57,8 +58,8 @@ def open_session(
         except Unavailable as error:
             reasons.append(error.why)
             continue
-        except Exception as error:  # it should have worked here; the libraries raise anything
-            _log.warning('%s is left out: %s', FLAVORS[flavor], _words(error))
+        except Exception as error:  # unexpected on this GPU; the libraries raise anything
+            _log.warning('%s is skipped: %s', FLAVORS[flavor], _words(error))
             reasons.append(f'{FLAVORS[flavor]} failed')
             continue
         break

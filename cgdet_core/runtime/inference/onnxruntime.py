@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ONNX Runtime: the embedded default, on CPU and, where installed, CUDA."""
+"""ONNX Runtime, the default session: on the CPU and, if installed, CUDA."""
 
 from collections.abc import Mapping
 import os
@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
-DTYPES = {'float': 'float32', 'double': 'float64'}  # the others are called as in numpy
-ZERO_POINT = 'activation_zero_point'  # the one of all activations in an INT8 file
-# Type and name of that constant as ONNX files hold them: int8 (3), for TensorRT, or uint8 (2).
+DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
+ZERO_POINT = 'activation_zero_point'  # shared by all activations in an INT8 file
+# Type and name of that constant as encoded in ONNX files: int8 (3), for TensorRT, or uint8 (2).
 _NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
 SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
 
@@ -39,7 +39,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
         # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
-        # activation is negative, so that as uint8 they have the same values.
+        # activation is negative, so their values are the same in uint8.
         content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
         self._session = open_onnx(content, str(model), threads)
         self._inputs = _tensors(self._session.get_inputs())
@@ -81,27 +81,27 @@ def _tensors(arguments: 'list[NodeArg]') -> FileTensors:
 
 
 def dtype_of(argument: 'NodeArg') -> str:
-    """Return the type of an input or output as numpy calls it."""
+    """Return numpy's name of the type of an input or output."""
     name = argument.type.removeprefix('tensor(').removesuffix(')')
     return DTYPES.get(name, name)
 
 
 def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
     """
-    Open an ONNX file, its path or its bytes, on CUDA where that is installed, else on the CPU.
+    Open an ONNX file, as path or bytes, on CUDA if installed, else on the CPU.
 
-    threads: 0 takes the cores this process may use. UserError calls the file `name`.
+    name: of the file, for UserError. threads: 0 for the cores available to this process.
     """
     try:
         import onnxruntime
     except ImportError:
         raise UserError('The onnxruntime module is missing; '
                         'install it with "pip install onnxruntime".') from None
-    onnxruntime.disable_telemetry_events()  # a robot reports to nobody
+    onnxruntime.disable_telemetry_events()  # a robot must not send any
     options = onnxruntime.SessionOptions()
-    # 0 would take the machine's cores, not those this process may use (containers).
+    # 0 would use all cores, not those available to this process (containers).
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    # Threads that wait spin within a run, which is faster, but not between runs, where it
+    # Waiting threads spin during a run, which is faster, but not between runs, where spinning
     # doubles the CPU time at 10 Hz.
     options.add_session_config_entry('session.force_spinning_stop', '1')
     options.log_severity_level = 3
@@ -115,7 +115,7 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
 
 
 def describe_session(session: 'InferenceSession') -> str:
-    """Name ONNX Runtime's version and what a session runs on."""
+    """Return ONNX Runtime's version and a session's execution provider."""
     import onnxruntime
 
     provider = session.get_providers()[0].removesuffix('ExecutionProvider')

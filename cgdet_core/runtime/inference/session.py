@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Inference sessions behind one small protocol: named tensors in, named tensors out."""
+"""The protocol of inference sessions: named tensors in, named tensors out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,14 +22,14 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard, TensorSpec, words
 from numpy.typing import NDArray
 
-OPEN_BATCH = 64  # the largest batch of a file or network that takes any
+OPEN_BATCH = 64  # maximum batch of a file or network whose batch size is open
 FileTensors = dict[str, tuple[tuple[int, ...], str]]  # name: shape, -1 where open; dtype
 
 
 class Session(Protocol):
-    """Run a network; built by loading a model, which compares its tensors with the card."""
+    """Run a network; the constructor loads the model and checks its tensors against the card."""
 
-    max_batch: int  # rows of one call
+    max_batch: int  # maximum rows per call
 
     def run(
         self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
@@ -37,18 +37,18 @@ class Session(Protocol):
         """
         Run the card's inputs, by name, and return its outputs.
 
-        The arrays are C-contiguous and as the card says; where the first axis is open they have
-        1 to max_batch rows, all the same number. out: the caller's arrays, one for each output,
-        which are filled and returned.
+        The arrays are C-contiguous, with the card's shapes and types; with an open batch size
+        they all have the same number of rows, 1 to max_batch. out: the caller's arrays, one for
+        each output, which are filled and returned.
         """
         ...
 
     def describe(self) -> str:
-        """Name the library, its version and device, for logs and diagnostics."""
+        """Return the library, its version and device, for logs and diagnostics."""
         ...
 
     def close(self) -> None:
-        """Free the model's memory; the session can't be used afterwards, nor be in use now."""
+        """Free the model's memory; the session must not be in use, nor be used afterwards."""
         ...
 
 
@@ -56,20 +56,20 @@ def check_tensors(
     model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors,
 ) -> None:
     """
-    Raise UserError where the opened file has other tensors than the card says.
+    Raise UserError if the tensors of the opened file differ from the card.
 
-    A first axis that the card fixes may be open in the file, which then takes more.
+    A batch size that the card fixes may be open in the file.
     """
-    said, has = [], []
+    in_card, in_file = [], []
     for specs, found in ((card.inputs, inputs), (card.outputs, outputs)):
         for name in {**specs, **found}:
             if name not in found or name not in specs or not _fits(specs[name], *found[name]):
-                said += [f'{name} {words(s.shape, s.dtype)}' for s in [specs.get(name)] if s]
-                has += [f'{name} {words(*f)}' for f in [found.get(name)] if f]
-    if said or has:
+                in_card += [f'{name} {words(s.shape, s.dtype)}' for s in [specs.get(name)] if s]
+                in_file += [f'{name} {words(*f)}' for f in [found.get(name)] if f]
+    if in_card or in_file:
         raise UserError(
-            f'{model} does not fit its card: the card says {", ".join(said) or "nothing more"}, '
-            f'the file has {", ".join(has) or "nothing more"}; rerun "cgdet export".')
+            f'{model} does not fit its card: the card has {", ".join(in_card) or "nothing more"}, '
+            f'the file has {", ".join(in_file) or "nothing more"}; rerun "cgdet export".')
 
 
 def _fits(spec: TensorSpec, shape: tuple[int, ...], dtype: str) -> bool:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compile an ONNX file into a TensorRT engine: one way for TensorRT and TensorRT-RTX."""
+"""Build engines from ONNX files, in the same way for TensorRT and TensorRT-RTX."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ from cgdet_core.runtime.tensorrt.engine_file import EngineKey, PROFILE_BATCHES
 if TYPE_CHECKING:
     import tensorrt as trt
 
-OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX has numbers of its own
+OLDEST_VERSION = 10  # of TensorRT; TensorRT-RTX has its own numbers
 FLAVORS = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT-RTX'}
 _log = logging.getLogger(__name__)
 Result = TypeVar('Result')
 
 
 class Unavailable(UserError):
-    """A flavor can't run here: `why` as a clause, the message with what to do."""
+    """A flavor that cannot run here: `why` is a clause, the message adds what to do."""
 
     def __init__(self, why: str, advice: str) -> None:
         super().__init__(f'{why}; {advice}.')
@@ -47,7 +47,7 @@ class Unavailable(UserError):
 
 
 class Module(Protocol):
-    """What the modules tensorrt and tensorrt_rtx both have."""
+    """The interface that the modules tensorrt and tensorrt_rtx share."""
 
     @property
     def Builder(self) -> 'type[trt.Builder]': ...
@@ -75,12 +75,12 @@ class Module(Protocol):
 
 
 if TYPE_CHECKING:
-    _checked: Module = trt  # the stubs keep the protocol honest
+    _checked: Module = trt  # checks the protocol against the stubs
 
 
 @dataclass(frozen=True)
 class TensorRT:
-    """A loaded flavor; name is its module's. What RTX alone has is taken from `rtx`."""
+    """A loaded flavor; name is its module's. Members that only RTX has are accessed by `rtx`."""
 
     name: str
     version: str
@@ -93,20 +93,20 @@ class TensorRT:
 
     @property
     def title(self) -> str:
-        """Return its name and version."""
+        """Return the name and version."""
         return f'{FLAVORS[self.name]} {self.version}'
 
     def targets(self) -> tuple[str, ...]:
-        """List the compute capabilities TensorRT-RTX compiles for, such as "sm86"."""
+        """Return the compute capabilities TensorRT-RTX builds for, such as "sm86"."""
         names = self.rtx.ComputeCapability.__members__
         return tuple(n.lower() for n in names if n.startswith('SM'))
 
 
 def load_tensorrt(flavor: str) -> TensorRT:
-    """Import a flavor; Unavailable says how to get it."""
+    """Import a flavor; Unavailable states how to install it."""
     try:
         module: Any = importlib.import_module(flavor)
-        if not hasattr(module, 'Builder'):  # type stubs alone also make a module of this name
+        if not hasattr(module, 'Builder'):  # type stubs also provide a module of this name
             raise ImportError(f'{flavor} is empty')
     except (ImportError, OSError) as error:
         why = f' ({error})' if isinstance(error, OSError) else ''
@@ -123,7 +123,7 @@ def load_tensorrt(flavor: str) -> TensorRT:
 
 def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],
                gpu: str) -> EngineKey:
-    """Return the key of a model's engine; gpu is left out where any GPU of the targets will do."""
+    """Return the key of a model's engine; without gpu if any GPU of the targets can run it."""
     return EngineKey(
         card.onnx_sha256, tensorrt.name, tensorrt.version, targets,
         '' if tensorrt.name == 'tensorrt_rtx' else gpu, card.precision,
@@ -139,10 +139,10 @@ def build_engine(
     tensorrt: TensorRT, model: Path, targets: tuple[str, ...], progress: Progress,
 ) -> bytes:
     """
-    Compile an ONNX file; precision is as in the file (strongly typed), FP32 without TF32.
+    Build an engine; precisions are those of the file (strongly typed), FP32 without TF32.
 
-    targets: for TensorRT-RTX, which needs no GPU for it; TensorRT compiles for the GPU in use.
-    Ctrl-C stops it at the builder's next step. UserError says why TensorRT refused.
+    targets: of TensorRT-RTX, which needs no GPU to build; TensorRT builds for the GPU in use.
+    Ctrl-C stops the build at the builder's next step. UserError states why TensorRT refused.
     """
     cancelled = Event()
     start = monotonic()
@@ -151,8 +151,8 @@ def build_engine(
         progress(f'Building the {FLAVORS[tensorrt.name]} engine of {model.name}',
                  monotonic() - start)
 
-    # In a thread of its own, as Ctrl-C and the clock need this one while C++ works.
-    return _beside(lambda: _build(tensorrt, model, targets, cancelled), cancelled, report)
+    # In a separate thread, so that this one handles Ctrl-C and progress while C++ works.
+    return _in_thread(lambda: _build(tensorrt, model, targets, cancelled), cancelled, report)
 
 
 def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled: Event) -> bytes:
@@ -160,7 +160,7 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     logger = tensorrt_logger(tensorrt.name)
     logger.latest = ''
     builder = module.Builder(logger)
-    # The default, and no longer a flag, from TensorRT 11 on.
+    # The default since TensorRT 11, which has no such flag.
     flag = getattr(module.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED', None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = module.OnnxParser(network, logger)
@@ -180,7 +180,7 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
         raise UserError('The build was stopped.')
     if engine is None:
         raise UserError(f'{tensorrt.title} cannot build {model}: '
-                        f'{logger.latest or "it does not say why"}')
+                        f'{logger.latest or "no reason was reported"}')
     return bytes(engine)
 
 
@@ -188,7 +188,7 @@ def _set_batches(
     module: Module, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
     config: 'trt.IBuilderConfig',
 ) -> None:
-    """Say which batches an engine must take, for each input whose first axis is open."""
+    """Set the batch sizes that an engine must accept, for each input with an open one."""
     profile = builder.create_optimization_profile()
     entries = [network.get_input(i) for i in range(network.num_inputs)]
     entries = [entry for entry in entries if sizes(entry.shape)[:1] == (-1,)]
@@ -205,8 +205,8 @@ def check_targets(tensorrt: TensorRT, targets: tuple[str, ...]) -> None:
     known = tensorrt.targets()
     for target in targets:
         if target not in known:
-            raise UserError(f'{tensorrt.title} does not know the target {target!r}; choose from '
-                            f'{", ".join(known)}.')
+            raise UserError(f'{tensorrt.title} does not support the target {target!r}; choose '
+                            f'from {", ".join(known)}.')
 
 
 def _set_targets(tensorrt: TensorRT, config: Any, targets: tuple[str, ...]) -> None:
@@ -215,7 +215,7 @@ def _set_targets(tensorrt: TensorRT, config: Any, targets: tuple[str, ...]) -> N
     for i, target in enumerate(targets):
         capability = tensorrt.rtx.ComputeCapability.__members__[target.upper()]
         if not config.set_compute_capability(capability, i):
-            raise UserError(f'{tensorrt.title} does not take the target {target!r}.')
+            raise UserError(f'{tensorrt.title} rejects the target {target!r}.')
 
 
 def _monitor(module: Any, cancelled: Event) -> 'trt.IProgressMonitor':
@@ -238,7 +238,7 @@ def _monitor(module: Any, cancelled: Event) -> 'trt.IProgressMonitor':
 
 @cache
 def tensorrt_logger(flavor: str) -> Any:
-    """Return the logger of a flavor; `latest` is its latest error. TensorRT wants one for all."""
+    """Return a flavor's logger, `latest` its latest error; TensorRT requires a single one."""
     module: Any = load_tensorrt(flavor).module
 
     class Logger(module.ILogger):  # type: ignore[misc]
@@ -258,8 +258,10 @@ def _one_line(text: str) -> str:
     return ' '.join(text.split())
 
 
-def _beside(work: Callable[[], Result], cancelled: Event, report: Callable[[], None]) -> Result:
-    """Run `work` in a thread, reporting once a second; an interruption cancels and ends it."""
+def _in_thread(
+    work: Callable[[], Result], cancelled: Event, report: Callable[[], None],
+) -> Result:
+    """Run `work` in a thread and report once a second; an interruption cancels and joins it."""
     results: list[Result] = []
     errors: list[BaseException] = []
 
@@ -269,7 +271,7 @@ def _beside(work: Callable[[], Result], cancelled: Event, report: Callable[[], N
         except BaseException as error:
             errors.append(error)
 
-    # No daemon, as an interruption inside of start() leaves a thread that cannot be joined here.
+    # Not a daemon: an interruption inside start() leaves a thread that cannot be joined here.
     thread = Thread(target=run, name='engine builder')
     try:
         thread.start()
@@ -282,8 +284,8 @@ def _beside(work: Callable[[], Result], cancelled: Event, report: Callable[[], N
             thread.join()
         raise
     finally:
-        # A joined thread may still be about to leave the library, which logs on that occasion:
-        # it would abort the process if the interpreter went first.
+        # A joined thread may still be leaving the library, which logs at that moment: this would
+        # abort the process if the interpreter had already exited.
         while thread.native_id and Path(f'/proc/self/task/{thread.native_id}').exists():
             sleep(0.001)
     if errors:

@@ -42,28 +42,28 @@ LOCK = 'build.lock'
 OWN_NAME = re.compile(rf'-[0-9a-f]{{16}}{re.escape(SUFFIX)}$')
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]  # what is going on and for how many seconds, each second
+Progress = Callable[[str, float], None]  # called every second with the activity and its seconds
 Item = TypeVar('Item')
 
 
 class Rejected(Exception):
-    """TensorRT does not take an engine; the message says why."""
+    """TensorRT cannot load an engine; the message states why."""
 
 
 def default_folder() -> Path:
-    """Return the folder named by CGDET_ENGINE_CACHE, or the one in the user's cache folder."""
+    """Return the folder set by CGDET_ENGINE_CACHE, or the one in the user's cache folder."""
     if named := os.environ.get(VARIABLE):
         return Path(named)
     try:
         home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     except RuntimeError:  # a user without a home, in a container
-        raise UserError(f'This user has no home folder for engines; name one in {VARIABLE}.'
+        raise UserError(f'This user has no home folder for engines; set {VARIABLE} to one.'
                         ) from None
     return home / 'cgdet_ros' / 'engines'
 
 
 def log_progress(interval: float = 10.0) -> Progress:
-    """Return a Progress that warns at the start of each thing and every `interval` seconds."""
+    """Return a Progress that warns at the start of each activity and every `interval` seconds."""
     latest, due = '', 0.0
 
     def report(what: str, seconds: float) -> None:
@@ -77,10 +77,10 @@ def log_progress(interval: float = 10.0) -> Progress:
 
 class EngineCache:
     """
-    Keep engines in a folder, for this user alone, the least recently used going first.
+    Store engines in a folder of this user and remove the least recently used ones.
 
-    A folder that can't be written, or in which others could write, is no error: engines then
-    stay in memory, and a warning says so.
+    A folder that cannot be written, or that other users can write, is not an error: engines then
+    stay in memory, and a warning is logged.
     """
 
     def __init__(self, folder: str | Path | None = None, limit: int = LIMIT) -> None:
@@ -89,15 +89,15 @@ class EngineCache:
         self._reported: set[str] = set()
 
     def files(self) -> list[Path]:
-        """List the cache's own engines, by their names, sound or not; others' are not touched."""
+        """Return the engines that the cache wrote, by their names, intact or not."""
         return [path for path in _engines_in(self.folder) if OWN_NAME.search(path.name)]
 
     def leftovers(self) -> list[Path]:
-        """List what processes that were killed while writing have left."""
+        """Return the partial files of processes that were killed while writing."""
         return sorted(self.folder.glob(f'.*{SUFFIX}.*.tmp'))
 
     def matching(self, key: EngineKey, model: Path) -> Iterator[EngineFile]:
-        """Return sound engines for this key: of the cache first, then of the model's folder."""
+        """Yield intact engines for this key, of the cache first, then of the model's folder."""
         here = [] if self._unsafe() else _engines_in(self.folder)
         for path in [*here, *_engines_in(model.absolute().parent)]:
             try:
@@ -109,7 +109,7 @@ class EngineCache:
                     self._report_unused(path, error)
 
     def keep(self, key: EngineKey, model: Path, payload: bytes) -> Path | None:
-        """Store an engine and make room for it; None, after a warning, if it can't be stored."""
+        """Store an engine within the limit; None, after a warning, if it cannot be stored."""
         path = self.folder / key.file_name(model.stem)
         try:
             if why := self._unsafe():
@@ -117,14 +117,14 @@ class EngineCache:
             write_engine(path, key, model.stem, payload, 0o600)
         except OSError as error:
             _log.warning(
-                'The %s of %s cannot be kept in %s (%s); it is used now and built again at the '
+                'The %s of %s cannot be stored in %s (%s); it is used now and built again at the '
                 'next start.', key.kind, model.name, self.folder, error.strerror or error)
             return None
         self._make_room(path)
         return path
 
     def mark_used(self, path: Path) -> None:
-        """Remember when an engine was used last."""
+        """Record that an engine is used now."""
         if path.parent == self.folder:
             try:
                 os.utime(path)
@@ -132,7 +132,7 @@ class EngineCache:
                 pass  # a read-only cache
 
     def remove(self, path: Path) -> None:
-        """Remove an engine of the cache; others are left alone."""
+        """Remove an engine of the cache; files elsewhere are never removed."""
         if path.parent == self.folder:
             try:
                 path.unlink(missing_ok=True)
@@ -142,10 +142,10 @@ class EngineCache:
     @contextmanager
     def lock(self, progress: Progress) -> Iterator[bool]:
         """
-        Let one process build at a time; the kernel frees the lock of one that dies.
+        Lock the cache for one build at a time; the kernel releases the lock of a dead process.
 
-        One lock for all engines: builds beside each other spoil each other's timing of kernels.
-        Yield False, after a warning, where the folder can't be used.
+        One lock for all engines: simultaneous builds distort each other's timing of kernels.
+        Yields False, after a warning, if the folder cannot be used.
         """
         why = self._unsafe()
         try:
@@ -180,7 +180,7 @@ class EngineCache:
         try:
             return untrusted(self.folder.stat())
         except OSError:
-            return ''  # it is not there yet, or the lock will say why it can't be reached
+            return ''  # it does not exist yet, or `lock` reports why it cannot be read
 
     def _make_room(self, latest: Path) -> None:
         entries = []
@@ -195,7 +195,7 @@ class EngineCache:
             if total <= self.limit:
                 return
             if path != latest:
-                _log.info('%s is removed: the cache is over %d MB', path, self.limit >> 20)
+                _log.info('%s is removed: the cache exceeds %d MB', path, self.limit >> 20)
                 self.remove(path)
                 total -= size
 
@@ -205,10 +205,10 @@ def obtain(
     accept: Callable[[bytes], Item], progress: Progress,
 ) -> tuple[Item, Path | None]:
     """
-    Return what `accept` makes of a fitting engine, and its file; build one only if there is none.
+    Return what `accept` makes of a matching engine, and its file; build one if there is none.
 
-    accept: raises Rejected for an engine that TensorRT does not load; it is then built again.
-    The file is None if the engine is in memory alone. Rejected if a new one is not loaded.
+    accept: raises Rejected for an engine that TensorRT cannot load; it is then built again.
+    The file is None if the engine is only in memory. Rejected if a new one cannot be loaded.
     """
     rejected: set[Path] = set()
     found = _accepted(cache, key, model, accept, rejected)
@@ -225,7 +225,7 @@ def obtain(
                   model.name, key.gpu or '+'.join(key.targets), monotonic() - start,
                   len(payload) / 1e6)
         item = accept(payload)
-        # Not before: what was rejected may be good, and the GPU short of memory.
+        # Not before: a rejected engine may be intact, and the GPU out of memory.
         for path in rejected:
             cache.remove(path)
         return item, cache.keep(key, model, payload) if locked else None

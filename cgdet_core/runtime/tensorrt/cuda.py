@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""NVIDIA's CUDA bindings with every error code checked; no torch, no kernels of our own."""
+"""NVIDIA's CUDA bindings with every error code checked; no torch, no custom kernels."""
 
 import ctypes
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 
 class CudaError(UserError):
-    """CUDA refused something; the message says what and why."""
+    """A failed CUDA call; the message states which one and why."""
 
 
 @dataclass(frozen=True)

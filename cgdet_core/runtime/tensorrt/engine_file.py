@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Engine files: a compiled network with what it was made from, so that a wrong one is never run.
+Engine files: a compiled network with its key, so that a wrong one is never run.
 
-An engine is code for one GPU: its file says which, and carries a checksum. A file that another
+An engine is code for one GPU: its file names the GPU and has a checksum. A file that another
 user could have written is not read. Layout: MAGIC, length of the header (4 bytes, little endian),
-header (JSON), engine, SHA-256 of all that (32 bytes).
+header (JSON), engine, SHA-256 of all preceding bytes (32 bytes).
 """
 
 from dataclasses import asdict, dataclass, field
@@ -33,17 +33,17 @@ from cgdet_core.runtime.inference.card import BATCH
 
 MAGIC = b'CGDETENG'
 SUFFIX = '.engine'
-BUILD = 1  # rises when building.py makes other engines of the same model
-PROFILE_BATCHES = (1, 4, 16)  # minimum, tuned for, maximum of a file whose batch is open
+BUILD = 1  # increment when building.py builds other engines of the same model
+PROFILE_BATCHES = (1, 4, 16)  # minimum, optimum, maximum of an open batch size
 _DIGEST = hashlib.sha256().digest_size
 
 
 class Damaged(Exception):
-    """The file is no engine that may be loaded; the message says why."""
+    """The file is not an engine that may be loaded; the message states why."""
 
 
 class Foreign(Exception):
-    """The engine is for something else than what is wanted; the message says what differs."""
+    """The engine does not match the wanted key; the message states the difference."""
 
     def __init__(self, why: str, key: 'EngineKey') -> None:
         super().__init__(why)
@@ -53,7 +53,7 @@ class Foreign(Exception):
 @dataclass(frozen=True)
 class EngineKey:
     """
-    Name everything that decides whether an engine may run here.
+    Everything that decides whether an engine may run here.
 
     targets are compute capabilities ('sm87'); an engine of several runs on each of them. gpu is
     a GPU's name, empty for an engine that any GPU of its targets runs. inputs are shapes by name,
@@ -73,7 +73,7 @@ class EngineKey:
     build: int = BUILD
 
     def mismatch(self, wanted: 'EngineKey') -> str:
-        """Say what keeps this engine from serving as the wanted one; empty if nothing does."""
+        """Return why this engine does not match the wanted key; empty if it does."""
         for name, have in asdict(self).items():
             want = getattr(wanted, name)
             if name == 'targets' and set(want) <= set(have):
@@ -90,7 +90,7 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """A sound engine file; model is the name of the ONNX file it was made from."""
+    """An intact engine file; model is the name of the ONNX file it was built from."""
 
     path: Path
     key: EngineKey
@@ -101,7 +101,7 @@ class EngineFile:
 def write_engine(
     path: Path, key: EngineKey, model: str, payload: bytes, mode: int = 0o644,
 ) -> None:
-    """Write an engine, whole or not at all; OSError if that can't be."""
+    """Write an engine atomically; OSError if that fails."""
     header = json.dumps({'model': model, **asdict(key)}).encode()
     content = b''.join((MAGIC, len(header).to_bytes(4, 'little'), header, payload))
     write_atomically(path, content + hashlib.sha256(content).digest(), mode)
@@ -111,11 +111,11 @@ def read_engine(path: Path, wanted: EngineKey | None = None) -> EngineFile:
     """
     Read and check an engine file.
 
-    Damaged says why it may not be loaded, Foreign why it can't serve as the wanted one (before
-    the engine itself is read), OSError that it can't be read.
+    Damaged states why it may not be loaded, Foreign why it does not match the wanted key (before
+    the engine itself is read); OSError if it cannot be read.
     """
-    # Whose file it is must be asked of the opened file: the path may lead elsewhere by then.
-    # A pipe of that name must not block.
+    # Check the owner of the opened file: the path may point elsewhere by then. A pipe of that
+    # name must not block.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb') as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -137,7 +137,7 @@ def read_engine(path: Path, wanted: EngineKey | None = None) -> EngineFile:
     digest = hashlib.sha256(start + header)
     digest.update(payload)
     if digest.digest() != rest[-_DIGEST:]:
-        raise Damaged('damaged: its checksum is off')
+        raise Damaged('damaged: its checksum does not match')
     return EngineFile(path, key, model, bytes(payload))
 
 
@@ -145,7 +145,7 @@ def _parse(header: bytes) -> tuple[EngineKey, str]:
     try:
         values: dict[str, Any] = json.loads(header)
         model = str(values.pop('model'))
-        if 'flavour' in values:  # written before there was any other input
+        if 'flavour' in values:  # written when images was the only input
             values['backend'] = values.pop('flavour')
             values['inputs'] = {'images': [1, *values.pop('shape')]}
         inputs = {name: tuple(shape) for name, shape in values.pop('inputs').items()}
@@ -164,7 +164,7 @@ def _parse(header: bytes) -> tuple[EngineKey, str]:
 
 
 def untrusted(status: os.stat_result) -> str:
-    """Say why a file or folder could hold another user's code; empty if it can't."""
+    """Return why a file or folder could contain another user's code; empty if it cannot."""
     if status.st_uid not in (os.geteuid(), 0):
         return 'belongs to another user'
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""TensorRT and TensorRT-RTX: a network compiled for the GPU at hand."""
+"""TensorRT and TensorRT-RTX: a network compiled for this machine's GPU."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 OLDEST = 75  # TensorRT 10 runs on compute capability 7.5 and later
-SIZES = 4  # batches that have a context and a CUDA graph; each holds the largest batch's memory
+SIZES = 4  # batch sizes with a context and graph; each context has the largest batch's memory
 _log = logging.getLogger(__name__)
 
 
 def check_device(flavor: str) -> tuple[TensorRT, Cuda, Gpu]:
-    """Return what a flavor needs here; Unavailable says what is missing."""
+    """Return the library, CUDA and GPU of a flavor; Unavailable states what is missing."""
     tensorrt = load_tensorrt(flavor)
     try:
         cuda = Cuda()
@@ -56,7 +56,7 @@ def check_device(flavor: str) -> tuple[TensorRT, Cuda, Gpu]:
     except CudaError as error:
         raise Unavailable(f'{FLAVORS[flavor]} finds no GPU ({error})',
                           'it needs an NVIDIA GPU, its driver, and the Python module '
-                          'cuda-bindings of a CUDA version that the driver knows') from None
+                          'cuda-bindings of a CUDA version that the driver supports') from None
     if flavor == 'tensorrt_rtx':
         good, known = gpu.target in tensorrt.targets(), ', '.join(tensorrt.targets())
     else:
@@ -68,7 +68,7 @@ def check_device(flavor: str) -> tuple[TensorRT, Cuda, Gpu]:
 
 
 class _Size:
-    """What runs one size of batch: a context set to it, and its graph once that is captured."""
+    """An execution context set to one batch size, and its CUDA graph once it is captured."""
 
     def __init__(self, context: 'trt.IExecutionContext') -> None:
         self.context = context
@@ -77,18 +77,18 @@ class _Size:
 
 class TensorRTSession:
     """
-    Run an ONNX file on the GPU; the engine comes from the cache, or is built now.
+    Run an ONNX file on the GPU; the engine is read from the cache, or built.
 
-    Copies and network are one CUDA graph per size of batch where it can be captured.
-    TensorRT-RTX captures its network itself, whatever the size, and its kernels, compiled at the
-    first run, are kept beside the engine.
+    Copies and network form one CUDA graph per batch size if it can be captured. TensorRT-RTX
+    captures the network itself, for any batch size, and compiles kernels at the first run, which
+    are stored next to the engine.
     """
 
     def __init__(
         self, model: str | Path, card: ModelCard, flavor: str,
         cache: EngineCache | None = None, progress: Progress | None = None,
     ) -> None:
-        self._sizes: dict[int, _Size] = {}  # by rows of the batch; the latest used is last
+        self._sizes: dict[int, _Size] = {}  # by batch size; the latest used is last
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._tensorrt, self._cuda, self._gpu = check_device(flavor)
@@ -107,7 +107,7 @@ class TensorRTSession:
                 cache, key, model, lambda: build_engine(self._tensorrt, model, targets, progress),
                 self._deserialize, progress)
             self._check(model, card)
-            # Kept: nothing says that a context keeps their store alive.
+            # A reference, as nothing documents that a context keeps their store alive.
             kernels = self._kernels = None if not self._rtx else _Kernels(
                 self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
             self._allocate()
@@ -127,11 +127,11 @@ class TensorRTSession:
         self._logger.latest = ''
         engine = self._runtime.deserialize_cuda_engine(payload)
         if engine is None:
-            raise Rejected(self._logger.latest or 'TensorRT does not load it')
+            raise Rejected(self._logger.latest or 'TensorRT cannot load it')
         return engine
 
     def _check(self, model: Path, card: ModelCard) -> None:
-        """Compare the engine with the card; learn what it takes."""
+        """Check the engine against the card and read its tensors and maximum batch."""
         engine, mode = self._engine, self._tensorrt.module.TensorIOMode
         found: dict[Any, FileTensors] = {mode.INPUT: {}, mode.OUTPUT: {}}
         for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
@@ -141,13 +141,13 @@ class TensorRTSession:
         check_tensors(model, card, self._inputs, self._outputs)
         self._open = {n for n, (shape, _) in (self._inputs | self._outputs).items()
                       if shape[0] < 0}
-        # One profile says the batches of all open inputs.
+        # One profile sets the batch sizes of all open inputs.
         opened = [name for name in self._inputs if name in self._open]
         self.max_batch = (engine.get_tensor_profile_shape(opened[0], 0)[2][0] if opened
                           else next(iter(self._inputs.values()))[0][0])
 
     def _dtype(self, name: str) -> str:
-        """Return the type of a tensor as numpy calls it."""
+        """Return numpy's name of the type of a tensor."""
         data_type: Any = self._tensorrt.module.DataType
         own = {'float32': 'FLOAT', 'float16': 'HALF'}
         given = self._engine.get_tensor_dtype(name)
@@ -155,7 +155,7 @@ class TensorRTSession:
             data_type, own.get(d, d.upper()), None)), str(given))
 
     def _allocate(self) -> None:
-        """Allocate the largest batch's buffers; all sizes use them."""
+        """Allocate the buffers of the largest batch; all batch sizes share them."""
         for name, (shape, dtype) in (self._inputs | self._outputs).items():
             rows = self.max_batch if shape[0] < 0 else shape[0]
             self._buffers[name] = Buffer(self._cuda, (rows, *shape[1:]), dtype)
@@ -165,7 +165,7 @@ class TensorRTSession:
     ) -> dict[str, NDArray[Any]]:
         counts = {len(inputs[name]) for name in self._inputs if name in self._open}
         if len(counts) > 1:
-            raise ValueError(f'the inputs have different batches, {sorted(counts)}')
+            raise ValueError(f'the inputs have different batch sizes, {sorted(counts)}')
         count = counts.pop() if counts else self.max_batch
         for name in self._inputs:
             np.copyto(self._buffers[name].host[:len(inputs[name])], inputs[name])
@@ -182,12 +182,12 @@ class TensorRTSession:
         return count if name in self._open else len(self._buffers[name].host)
 
     def _run(self, count: int) -> None:
-        """Run what lies in the pinned inputs; CudaError if the GPU fails."""
+        """Run the network on the pinned inputs; CudaError if the GPU fails."""
         if not self._open:
             count = self.max_batch
         if count not in self._sizes:
             size = self._open_size(count)
-            # The first run of a shape allocates, which a capture must not.
+            # The first run of a shape allocates memory, which a capture must not.
             self._enqueue(size, count)
             self._cuda.call('cudaStreamSynchronize', self._stream)
             self._sizes[count] = size
@@ -203,8 +203,9 @@ class TensorRTSession:
         self._cuda.call('cudaStreamSynchronize', self._stream)
 
     def _open_size(self, count: int) -> _Size:
-        """Set a context to a batch: a new one, or that of the size unused for longest."""
-        # Cameras out of phase change the size at every batch, and with it ends a context's graph.
+        """Set a context to a batch size: a new one, or that of the least recently used size."""
+        # Cameras out of phase change the size at every batch, which invalidates a context's graph.
+        # Without graphs of our own, one context is enough.
         room = len(self._sizes) < (SIZES if self._captures else 1)
         size = self._create_context() if room else None
         if size is None:
@@ -218,7 +219,7 @@ class TensorRTSession:
         return size
 
     def _create_context(self) -> _Size | None:
-        """Return a context that knows the buffers, None where there is no memory for one."""
+        """Return a context bound to the buffers, None if there is no memory for one."""
         self._logger.latest = ''
         context = (self._kernels.context(self._engine) if self._kernels
                    else self._engine.create_execution_context())
@@ -243,7 +244,7 @@ class TensorRTSession:
             self._buffers[name].download(self._rows(name, count), self._stream)
 
     def _capture(self, size: _Size, count: int) -> Any:
-        """Return the run of a batch as one CUDA graph, or None where that isn't possible."""
+        """Return the run of a batch as one CUDA graph, or None if it cannot be captured."""
         mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
             graph = None
@@ -251,14 +252,14 @@ class TensorRTSession:
             try:
                 try:
                     self._enqueue(size, count)
-                finally:  # a stream left in capture could do nothing else
+                finally:  # a stream left in capture mode is unusable
                     graph = self._cuda.call('cudaStreamEndCapture', self._stream)
                 return self._cuda.call('cudaGraphInstantiate', graph, 0)
             finally:
                 if graph is not None:
                     self._cuda.call('cudaGraphDestroy', graph)
         except CudaError as error:
-            _log.info('No CUDA graph, the plain way is taken: %s', error)
+            _log.info('Inference runs without a CUDA graph: %s', error)
             return None
 
     def describe(self) -> str:
@@ -268,10 +269,10 @@ class TensorRTSession:
                 f'{"with" if graph else "without"} CUDA graph')
 
     def close(self) -> None:
-        """Free the GPU's memory; the session can't be used afterwards."""
+        """Free the GPU's memory; the session cannot be used afterwards."""
         for size in self._sizes.values():
             self._drop_graph(size)
-        # The contexts go before the buffers they point to.
+        # Contexts are freed before the buffers they point to.
         self._sizes = {}
         for name in ('_engine', '_kernels'):
             self.__dict__.pop(name, None)
@@ -288,19 +289,19 @@ class TensorRTSession:
 
 
 class _Kernels:
-    """What TensorRT-RTX compiles at the first run, kept so that later starts need not."""
+    """The kernels that TensorRT-RTX compiles at the first run, stored for later starts."""
 
     def __init__(self, module: Any, cache: EngineCache, key: EngineKey, model: Path) -> None:
         self._module, self._cache, self._key, self._model = module, cache, key, model
         self._known = b''
 
     def context(self, engine: Any) -> Any:
-        """Return a context that knows the kernels of earlier starts."""
+        """Return a context with the kernels of earlier starts."""
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = self._module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._store = config.create_runtime_cache()
         for found in self._cache.matching(self._key, self._model):
-            # TensorRT-RTX compares them with GPU and driver, and takes none that do not fit.
+            # TensorRT-RTX checks them against GPU and driver and rejects those that do not match.
             if self._store.deserialize(found.payload):
                 self._known = found.payload
                 self._cache.mark_used(found.path)
