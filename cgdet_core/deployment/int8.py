@@ -12,7 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""INT8: explicit QuantizeLinear and DequantizeLinear pairs round the network's layers."""
+"""
+INT8 conversion: explicit QuantizeLinear and DequantizeLinear pairs around the network's layers.
+
+ONNX Runtime's own quantizer is not used: it writes int32 biases, which TensorRT refuses. One file
+serves both: TensorRT requires int8 zero points of 0; as no activation is negative, the ONNX
+Runtime session can read them as uint8, which is the fast form there.
+"""
 
 from collections.abc import Collection, Mapping
 
@@ -23,12 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, helper, ModelProto, NodeProto, numpy_helper, TensorProto
 
-LEVELS = 127  # of each sign; symmetric, as TensorRT demands
-# Their result is a choice of their input's values, as a Concat's is: one scale for both spares
-# a rescaling.
+LEVELS = 127  # of each sign; symmetric, as TensorRT requires
+# They select or interpolate values of their input: one scale for input and output avoids a
+# rescaling, as for Concat.
 SAME_SCALE = ('Split', 'MaxPool', 'Resize')
 JOINS = ('Add', 'Concat')
-# What never makes a negative value of values that are not; ONNX Runtime's form relies on it.
+# Their results are not negative if their inputs are not; the uint8 form of ONNX Runtime needs it.
 NEVER_NEGATIVE = (*SAME_SCALE, *JOINS, 'Relu')
 
 
@@ -36,11 +42,11 @@ def to_int8(
     model: ModelProto, limits: Mapping[str, float], left_out: Collection[str] = (),
 ) -> ModelProto:
     """
-    Quantize the convolutions of an exported FP32 graph, and what lies between them.
+    Quantize the convolutions of an exported FP32 graph and the layers between them.
 
     limits: the largest magnitude of each tensor in `activations`; left_out: names of weights
-    whose convolutions stay FP32. Activations have one scale per tensor, weights one per output
-    channel, all zero points are 0; biases stay FP32, since TensorRT takes no int32 ones.
+    whose convolutions remain FP32. Activations have one scale per tensor, weights one per output
+    channel, all zero points are 0. Biases remain FP32, as TensorRT does not accept int32.
     """
     quantized = ModelProto()
     quantized.CopyFrom(model)
@@ -73,12 +79,12 @@ def to_int8(
 
 
 def layers(model: ModelProto) -> list[str]:
-    """Name the weights of all convolutions, each once: what can be left out."""
+    """Return the names of all convolution weights, each once: the candidates for `left_out`."""
     return list(_convolutions(model.graph, ()))
 
 
 def activations(model: ModelProto) -> list[str]:
-    """Name the tensors whose range is needed."""
+    """Return the names of the tensors whose range is needed."""
     return _chosen(model.graph, ())
 
 
@@ -91,7 +97,7 @@ def _convolutions(graph: GraphProto, left_out: Collection[str]) -> dict[str, lis
 
 
 def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
-    """Return the tensors that quantized layers read or make, but for the network's outputs."""
+    """Return the tensors that quantized layers read or write, except the network's outputs."""
     network = network_nodes(graph)
     read = {name for node in network for name in node.input}
     found: set[str] = set()
@@ -106,13 +112,13 @@ def _chosen(graph: GraphProto, left_out: Collection[str]) -> list[str]:
     made = {name: node.op_type for node in network for name in node.output}
     wrong = [n for n in found if n not in entries and made[n] not in NEVER_NEGATIVE]
     if wrong:
-        raise UserError(f'{wrong[0]} may be negative, and int8 needs activations that end in a '
-                        'Relu: use a checkpoint of "cgdet train" or the FP32 file of one.')
+        raise UserError(f'{wrong[0]} may be negative, and int8 requires activations that end in a '
+                        'Relu: use a checkpoint of "cgdet train" or its FP32 file.')
     return [n for n in (*entries, *made) if n in found and n in read]
 
 
 def _shared(graph: GraphProto, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return tensors that share a scale the largest limit among them."""
+    """Return the limit of each tensor, the largest one for tensors that share a scale."""
     group = {name: name for name in limits}
 
     def root(name: str) -> str:
@@ -145,7 +151,7 @@ def _weight(
     arrays = {t.name: t for t in graph.initializer}
     values = numpy_helper.to_array(arrays[name])
     largest = np.abs(values).reshape(len(values), -1).max(1)
-    # ONNX Runtime makes the bias int32 in units of input times weight scale: it must fit.
+    # ONNX Runtime converts the bias to int32 in units of input scale times weight scale.
     bias = np.abs(numpy_helper.to_array(arrays[users[0].input[2]]))
     scale = np.maximum(largest / LEVELS, bias / (input_scale * 2 ** 30))
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
