@@ -29,7 +29,7 @@ data_app = typer.Typer(no_args_is_help=True, help=(
 def data_convert(
     name: Annotated[str, typer.Argument(metavar='FORMAT', help=(
         'flir-adas-v1, flir-adas-v2, flir-aligned, llvip, kaist, m3fd, msrs, yolo or voc.'))],
-    folder: Annotated[Path, typer.Argument(metavar='DATASET', help="Folder of the data set.")],
+    folder: Annotated[Path, typer.Argument(metavar='DATASET', help='Folder of the data set.')],
     output: Annotated[Path | None, typer.Option(
         help='Folder to write to; DATASET/annotations by default.')] = None,
     rgb: Annotated[Path | None, typer.Option(
@@ -69,7 +69,7 @@ def data_convert(
 def data_relabel(
     path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
     labels: Annotated[Path, typer.Argument(
-        metavar='LABELS.json', help="Export of an annotation tool for the set, also COCO.")],
+        metavar='LABELS.json', help='Export of an annotation tool for the set, also COCO.')],
     output: Annotated[Path | None, typer.Option(
         help='File to write, in the same folder; labelled.json by default.')] = None,
     overwrite: Overwrite = False,

@@ -91,7 +91,7 @@ def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
 def benchmark(
     path: Path, overrides: list[str], steps: int, rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """Return the milliseconds per step (medians over all rounds) and peak memory of each variant."""
+    """Return the milliseconds per step (medians of all rounds) and peak memory per variant."""
     recipe = load_recipe(path, overrides)
     assert isinstance(recipe, DetectionRecipe)
     if recipe.rcs is None or recipe.cmg is None:
