@@ -124,7 +124,7 @@ def test_the_report_is_written_before_the_images(
     assert result.returncode == 1 and 'worst is no folder' in result.stderr
     (out / 'worst').unlink()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # room for a report, but not for an image
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a report, but no image
     try:
         result = run_cgdet(*command, '--json', tmp_path / 'ap.json')
     finally:

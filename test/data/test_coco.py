@@ -95,7 +95,7 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['images'][0].pop('width'), 'entry 0 of "images"'),
     (lambda d: d['images'][0].update(width='abc'), 'entry 0 of "images"'),
     (lambda d: d['images'][1].update(height=0), 'entry 1 of "images"'),
-    (lambda d: d.update(categories=None), 'no list'),
+    (lambda d: d.update(categories=None), 'is not a list'),
     (lambda d: d['categories'][1].pop('name'), 'entry 1 of "categories"'),
     (lambda d: d.pop('categories'), 'no "categories"'),
     (lambda d: d['annotations'][0].pop('bbox'), 'entry 0 of "annotations"'),

@@ -149,7 +149,7 @@ def test_llvip_reads_the_corrected_labels(tmp_path: Path) -> None:
         'test': {'190001': ('190001.jpg', [(PERSON, *ONE)], [])}}
     assert report['left_out'] == {'frames without labels, left out': 1,
                                   'labels without a picture': 1}
-    assert report['notes'] == ['Annotations/ holds other labels for 1 of 4 frames; not read.']
+    assert report['notes'] == ['Annotations/ has different labels for 1 of 4 frames; not read.']
 
 
 def test_llvip_with_the_first_labels(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_m3fd(tmp_path: Path) -> None:
         '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15)],
         [(CAR, 20, 5, 50, 25), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Lamp -> drop'] == 5
-    assert report['notes'] == ['The set has no split of its own; --hold-out 0.2 makes one.']
+    assert report['notes'] == ['The set has no split; make one with --hold-out 0.2.']
 
 
 def test_m3fd_splits(tmp_path: Path) -> None:
@@ -323,4 +323,4 @@ def test_known_sets_take_new_classes_by_mapping(tmp_path: Path) -> None:
          ('lamp post', 1, 1, 4, 4)], [(BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Bus -> drop'] == report['classes']['Truck -> truck'] == 5
     assert report['splits']['all']['truck'] == report['splits']['all']['lamp post'] == 5
-    assert '--map "tram=truck": no box is called \'tram\'.' in report['notes']
+    assert '--map "tram=truck": no box has the class \'tram\'.' in report['notes']

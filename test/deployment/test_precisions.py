@@ -152,7 +152,7 @@ def test_onnx_runtime_runs_int8_files_with_integers(int8_model: Path, tmp_path: 
     assert kinds.count('Relu') == 0
 
 
-def test_the_unsigned_form_of_onnx_runtime_detects_the_same(int8_model: Path, scenes: Path) -> None:
+def test_the_unsigned_form_of_onnx_runtime_is_equal(int8_model: Path, scenes: Path) -> None:
     detector = Detector.load(int8_model)
     signed = open_session(onnx.load(int8_model), [])
     for record in load_coco(scenes).images[:4]:

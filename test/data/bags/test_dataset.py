@@ -167,7 +167,7 @@ def test_frame_selection(make: Make, tmp_path: Path) -> None:
     (Choice('/nothing', RGB), r'no images on /nothing; .*/thermal/image_raw \(8\)'),
     (Choice(THERMAL, '/nothing'), r'no images on /nothing; .*; choose one'),
     (Choice(THERMAL, THERMAL), 'both the thermal and the RGB topic'),
-    (both(max_gap_ms=2), r'within 2 ms .* median of \+3.0 ms off'),
+    (both(max_gap_ms=2), r'within 2 ms .* is \+3.0 ms off \(median\)'),
     (both(rectify=True), 'no CameraInfo on /thermal/camera_info'),
 ])
 def test_errors_leave_no_files(
