@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""CGDet: small thermal detectors, trained with the help of RGB, deployed on thermal alone."""
+"""CGDet: small thermal detectors, trained with the help of RGB and run on thermal images only."""

@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The programs `cgdet` and `python -m cgdet_core`, which a robot may lack modules for."""
+"""Entry point of `cgdet` and `python -m cgdet_core`; modules may be missing on a robot."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line; modules that are missing or broken end it with a sentence."""
+    """Run the command line; exit with one sentence if a module is missing or broken."""
     try:
         from cgdet_core.cli import main as run
     except ImportError as error:
@@ -30,14 +30,14 @@ def main() -> None:
 
 
 def explain(error: ImportError) -> str:
-    """Say what to install; an empty string where that would not help."""
+    """Return what to install, or an empty string if that would not help."""
     module = (error.name or '').partition('.')[0]
     if module in ('rich', 'typer'):
         return (f'The module {module} is missing; install what cgdet needs with '
                 '"pip install rich typer rosbags".')
     if module.startswith('cgdet_'):
         return ''
-    from cgdet_core.doctor.machine import versions  # needs the standard library alone
+    from cgdet_core.doctor.machine import versions  # needs only the standard library
 
     return '\n'.join(f'{check.name}: {check.found}; {check.advice}.'
                      for check in versions() if check.level == 'FAIL')

@@ -17,10 +17,10 @@
 
 class UserError(ValueError):
     """
-    Bad input; the message is one sentence that says what is wrong and what to do.
+    Invalid input; the message is one sentence that states what is wrong and what to do.
 
-    fields: the parameters that would change it, by their names in Python; the command line adds
-    its options of these names.
+    fields: Python names of the parameters that would fix it; the command line adds its options
+    of the same names.
     """
 
     def __init__(self, sentence: str, *fields: str) -> None:

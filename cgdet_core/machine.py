@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The machine a measurement was made on, in words and numbers."""
+"""Description of the machine that a measurement was made on."""
 
 from datetime import datetime, timezone
 from importlib import metadata
@@ -24,7 +24,7 @@ from typing import Any
 
 PACKAGES = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime', 'onnxruntime-gpu',
             'tensorrt', 'tensorrt-rtx')
-BUSY = 0.25  # load per core from which on a machine is called busy
+BUSY = 0.25  # load per core above which a machine is reported as busy
 
 
 def describe_machine() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def clock() -> int | None:
-    """Return the mean clock of the cores in MHz, None where the system does not say."""
+    """Return the mean clock of the cores in MHz, or None if the system does not report it."""
     lines = [line.split(':')[1] for line in (_read(Path('/proc/cpuinfo')) or '').splitlines()
              if line.startswith('cpu MHz')]
     if not lines:  # not in /proc/cpuinfo on ARM
@@ -63,7 +63,7 @@ def memory() -> dict[str, float | None]:
 
 
 def forget_peak() -> None:
-    """Start the peak of the resident memory anew; nothing where the system cannot."""
+    """Reset the peak of the resident memory; do nothing if the system does not support it."""
     try:
         Path('/proc/self/clear_refs').write_text('5')
     except OSError:
@@ -71,7 +71,7 @@ def forget_peak() -> None:
 
 
 def processor() -> str:
-    """Name the processor."""
+    """Return the name of the processor."""
     for line in (_read(Path('/proc/cpuinfo')) or '').splitlines():
         if line.startswith(('model name', 'Model')):
             return line.split(':', 1)[1].strip()
@@ -93,7 +93,7 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Return the commit of this code, with a plus where it was changed; None outside of git."""
+    """Return the commit of this code, with a plus if it was modified; None outside git."""
     here = Path(__file__).resolve().parent
     if not (here.parent / '.git').exists():
         return None

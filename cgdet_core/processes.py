@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Processes of our own: a function called in a fresh one, or a module run as a program."""
+"""Child processes: functions called in a new process, or a module run as a program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,10 +31,10 @@ Result = TypeVar('Result')
 
 class FreshProcess:
     """
-    A process that calls functions one after the other, and holds nothing else.
+    A new process that calls functions one after the other.
 
-    Ctrl-C is kept away from it; this process ends it. With `with` it is ended at the end, in the
-    middle of a call if there was an error. what: what it does, for errors.
+    It ignores Ctrl-C; this process ends it. A `with` block ends it on exit, and kills it during
+    a call if there was an error. what: what the process did, for errors.
     """
 
     def __init__(self, what: str) -> None:
@@ -43,7 +43,7 @@ class FreshProcess:
         self._pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,))
         # Ctrl-C reaches every process of the terminal.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the new process
         try:
             self.process.start()
         finally:
@@ -52,11 +52,11 @@ class FreshProcess:
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """
-        Return what a function of a module returns there.
+        Call a module's function in the process and return its result.
 
-        UserError: the function's own, or that the process has ended, as after any other error.
+        UserError: raised by the function, or if the process has ended, as after any other error.
         """
-        with suppress(OSError):  # it has ended; what it said before is still in the pipe
+        with suppress(OSError):  # the process has ended; its last answer is still in the pipe
             self._pipe.send((function, arguments))
         try:
             good, value = self._pipe.recv()
@@ -81,7 +81,7 @@ class FreshProcess:
 
 
 def _serve(pipe: Connection) -> None:
-    """Call what the pipe asks for until its other end is closed; other errors end the process."""
+    """Call the requested functions until the pipe is closed; other errors end the process."""
     while True:
         try:
             function, arguments = pipe.recv()
@@ -89,7 +89,7 @@ def _serve(pipe: Connection) -> None:
             return
         try:
             answer = True, function(*arguments)
-        except UserError as error:  # not of its own class, which may not be pickled
+        except UserError as error:  # a subclass may not be picklable
             answer = False, UserError(str(error), *error.fields)
         with suppress(OSError):  # if the caller has ended
             pipe.send(answer)
@@ -102,7 +102,7 @@ def program(
     """
     Run a module as a program, with the options of Popen.
 
-    At the end it gets Ctrl-C, and is killed where it is still there after `patience_s` (None: no
+    On exit it receives SIGINT. It is killed if it is still running after `patience_s` (None: no
     limit) or after a second Ctrl-C.
     """
     process = subprocess.Popen([sys.executable, '-m', module, *map(str, arguments)], **options)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The linters of a ROS distribution, where one is installed."""
+"""The linters of a ROS distribution, if one is installed."""
 
 from importlib import import_module
 from pathlib import Path

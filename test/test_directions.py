@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The rules of the house: which room may import which."""
+"""The allowed imports between packages."""
 
 import ast
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROS = ('rclpy', 'sensor_msgs', 'vision_msgs', 'std_msgs', 'cgdet_ros')
 TRAINING = ('torch', 'torchvision', 'lightning', 'pydantic', 'ray')
 HEAVY = ('onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')
-# What a room may import of this package beside itself and the errors; nested rooms come first.
+# The modules that a room may import in addition to itself and the errors; nested rooms first.
 ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_core.runtime.imaging': ('runtime.files',),
     'cgdet_core.runtime.inference': ('runtime.files', 'runtime.imaging', 'runtime.tensorrt'),
@@ -64,7 +64,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_ros.launching': (),
     'cgdet_ros.camera_names': (),
 }
-# Within cgdet_ros: the rooms of its own that a room may import.
+# Within cgdet_ros: the rooms that a room may import.
 ROS_ALLOWED = {
     'node': ('camera_names', 'resources'),
     'detection': ('camera_names', 'node', 'resources'),
@@ -104,12 +104,12 @@ def is_in(name: str, room: str) -> bool:
 
 
 def offences(module: str, source: str) -> list[str]:
-    """Return the imports of a module's source that its room may not have."""
+    """Return the imports of a module's source that its room does not allow."""
     room = next((r for r in ALLOWED if is_in(module, r)), None)
     if room is None:
         assert module in ('cgdet_core', 'cgdet_core.errors', 'cgdet_ros'), f'{module} has no room'
         return []
-    if module == 'cgdet_core.runtime':  # the front door, which shows what is inside
+    if module == 'cgdet_core.runtime':  # the public interface, which exports from its rooms
         return []
     core = ['cgdet_core.errors', room, *(f'cgdet_core.{name}' for name in ALLOWED[room])]
     if room.startswith('cgdet_ros'):
@@ -156,7 +156,7 @@ def test_an_import_in_the_wrong_direction_is_an_offence(module: str, source: str
 
 
 def imported(module: str) -> set[str]:
-    """Return the modules a fresh interpreter has loaded after importing one."""
+    """Return the modules that a new interpreter has loaded after importing one."""
     code = f'import sys, {module}; print("\\n".join(sys.modules))'
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

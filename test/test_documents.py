@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The documents' links and names of code lead somewhere."""
+"""Links and names of code in the documents exist."""
 
 import ast
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a document's headings, as forges make them."""
+    """Return the anchors of a document's headings, as GitHub makes them."""
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
             for heading in re.findall(r'^#+ (.+)$', path.read_text(), re.MULTILINE)}
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Processes of our own: calls in a fresh one, and programs that end with their block."""
+"""Child processes: calls in a new process, and programs that end with their block."""
 
 import os
 import signal

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The model in models/ in three precisions: fits its card, keeps the limits, still detects."""
+"""The shipped models in three precisions: cards, limits and detections."""
 
 import json
 from pathlib import Path

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A bag of a thermal and an RGB camera, as drivers record it."""
+"""A bag of a thermal and an RGB camera, as recorded from drivers."""
 
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ def write_two_cameras(
 
     compressed: formats such as .png and .jpg of thermal and RGB, '' for raw ones. cameras:
     fields of the CameraInfo of each image topic. pose: quaternion x, y, z, w and translation of
-    the RGB camera in the thermal camera's frame, behind a common mount. clock_ns: how far RGB's
-    stamps are ahead of the recorder's time.
+    the RGB camera in the thermal camera's frame, through a common mount. clock_ns: offset of the
+    RGB stamps ahead of the recorder's time.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import get_typestore, Stores

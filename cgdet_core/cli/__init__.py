@@ -15,8 +15,8 @@
 """
 The command line: `cgdet train | evaluate | detect | export | verify | build-engine | ...`.
 
-Heavy modules are imported inside the commands: `cgdet --help` answers at once, and a robot
-without torch can still run `cgdet detect`, `verify`, `benchmark` and `bag`.
+Heavy modules are imported inside the commands, so that `cgdet --help` is fast and a robot
+without torch can run `cgdet detect`, `verify`, `benchmark` and `bag`.
 """
 
 import sys
@@ -38,7 +38,7 @@ app.add_typer(engines_app, name='engines')
 
 
 def main() -> None:
-    """Run the command line; bad input ends with one sentence and exit status 1."""
+    """Run the command line; invalid input is reported in one sentence with exit status 1."""
     show_log()
     try:
         app(standalone_mode=True)

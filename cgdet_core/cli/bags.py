@@ -41,7 +41,7 @@ from rich.text import Text
 import typer
 
 bag_app = typer.Typer(
-    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags; make data sets of them.')
+    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags, and make data sets from them.')
 
 
 @bag_app.command('from-coco')
@@ -51,11 +51,11 @@ def bag_from_coco(
     images: Images = None,
     rate: Annotated[float, typer.Option(help='Frames per second.')] = 10.0,
     encoding: Annotated[str | None, typer.Option(
-        help="mono8 or mono16; the pictures' own depth by default.")] = None,
+        help="mono8 or mono16; the images' own depth by default.")] = None,
     storage: Annotated[str, typer.Option(help='mcap or sqlite3.')] = 'mcap',
     match: Match = '*',
 ) -> None:
-    """Turn the frames of a COCO set into a bag."""
+    """Write the frames of a COCO set to a bag."""
     from cgdet_core.data.bags.io import fingerprint, write_bag
     from cgdet_core.data.coco import load_coco
     from cgdet_core.data.sources import coco_frames
@@ -74,13 +74,13 @@ def bag_play(
     path: Annotated[Path, typer.Argument(metavar='BAG')],
     rate: Annotated[float, typer.Option(help='Speed relative to the recording.')] = 1.0,
     loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
-    clock: Annotated[bool, typer.Option('--clock', help='Publish its time on /clock.')] = False,
+    clock: Annotated[bool, typer.Option('--clock', help='Publish bag time on /clock.')] = False,
 ) -> None:
-    """Publish a bag's messages over ROS 2 (for machines without rosbag2); takes --ros-args."""
+    """Publish a bag's messages over ROS 2, without rosbag2; accepts --ros-args."""
     if importlib.util.find_spec('rclpy') is None:
         raise UserError(
             'Playing a bag needs ROS 2: source a distribution or .venv/bin/ros_env.sh.')
-    # A process of its own: cgdet_core never imports ROS.
+    # A separate program, as cgdet_core never imports ROS.
     command = [sys.executable, '-m', 'cgdet_ros.tools.play', str(path), '--rate', str(rate)]
     flags = [flag for flag, on in (('--loop', loop), ('--clock', clock)) if on]
     os.execv(sys.executable, command + flags + context.args)
@@ -92,14 +92,15 @@ def bag_evaluate(
     sources: Annotated[list[str], typer.Argument(
         metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
     data: Annotated[list[Path], typer.Option(
-        '--data', help='COCO annotation file; several where the truth is in several.')],
+        '--data', help='COCO annotation file; may be repeated.')],
     images: Images = None, json_path: Json = None, topic: Topic = None,
     output: Annotated[Path | None, typer.Option(
         help='Folder for report.json, pr_curve.png and the worst frames.')] = None,
     workers: Annotated[int | None, typer.Option(
-        min=1, help='Processes; as many as cores by default. More than one need Ray.')] = None,
+        min=1, help='Number of processes, by default one per core. More than one requires '
+        'Ray.')] = None,
     address: Annotated[str | None, typer.Option(
-        help='Ray cluster to work on; by default this machine.')] = None,
+        help='Address of a Ray cluster; this machine by default.')] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
@@ -118,10 +119,10 @@ def bag_evaluate(
     if workers is None and address is None and importlib.util.find_spec('ray') is None:
         workers = 1
         if len(bags) > 1:
-            say('Ray is not installed: one bag after the other ("pip install .[parallel]" for '
-                'all cores).', 'dim')
+            say('Ray is not installed, so bags are evaluated one by one; install it with '
+                '"pip install .[parallel]" to use all cores.', 'dim')
     with exit_on_sigterm(), counting('detecting', sum(len(b.truth) for b in bags)) as progress:
-        # Of several bags each bad one is reported at once.
+        # With several bags, each bad one is reported immediately.
         evaluation.detect_bags(bags, detector, model, topic, workers, address, progress,
                                complain if len(bags) > 1 else lambda sentence: None)
     if len(bags) == 1 and bags[0].error:
@@ -136,11 +137,11 @@ def bag_evaluate(
             f'({len(report["worst_frames"])} frames)')
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
-                        'the numbers are those of the others.')
+                        'the numbers are those of the other bags.')
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
-    """Print a line per bag, where there are several."""
+    """Print one row per bag if there are several."""
     if len(report['bags']) < 2:
         return
     table = Table('bag', 'frames', 'AP', 'AP50', *(f'{c} AP50' for c in classes))
@@ -154,39 +155,39 @@ def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
 def bag_to_dataset(
     sources: Annotated[list[str], typer.Argument(
         metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
-    output: Annotated[Path, typer.Option(help='Folder to make.')],
+    output: Annotated[Path, typer.Option(help='Folder to create.')],
     thermal_topic: Annotated[str | None, typer.Option(
-        help='Thermal images, raw or compressed; needed where there are several.')] = None,
+        help='Thermal image topic, raw or compressed; required if a bag has several.')] = None,
     rgb_topic: Annotated[str | None, typer.Option(
-        help='Color images, raw or compressed; without it the set is thermal alone.')] = None,
+        help='Color image topic, raw or compressed; without it the set is thermal only.')] = None,
     max_gap_ms: Annotated[float, typer.Option(
         min=0, help='Maximum time between thermal frame and RGB image of a pair.')] = 20.0,
     rgb_offset_ms: Annotated[float, typer.Option(
-        help="Added to RGB's stamps, where its clock is off.")] = 0.0,
+        help="Added to the RGB stamps, if that camera's clock is off.")] = 0.0,
     homography: Annotated[Path | None, typer.Option(
-        help='YAML or JSON with 3x3 numbers, RGB pixels to thermal pixels.')] = None,
+        help='YAML or JSON file with the 3x3 matrix from RGB to thermal pixels.')] = None,
     rectify: Annotated[bool, typer.Option(
-        '--rectify', help='Register by both CameraInfo and /tf_static of the bag.')] = False,
+        '--rectify', help='Register by the CameraInfo topics and /tf_static of the bag.')] = False,
     plane_m: Annotated[float | None, typer.Option(
         help='Distance of the scene for --rectify; infinity by default.')] = None,
     every_s: Annotated[float, typer.Option(
         min=0, help='Minimum time between frames; all by default.')] = 0.0,
     max_frames: Annotated[int | None, typer.Option(
-        min=1, help='Maximum number of frames of all bags together, evenly spread.')] = None,
+        min=1, help='Maximum number of frames of all bags, evenly spaced.')] = None,
     min_change: Annotated[float, typer.Option(
-        min=0, help='Drop frames that differ by less than this share of their contrast from the '
-        'one before.')] = 0.01,
+        min=0, help='Drop frames that differ from the previous one by less than this fraction of '
+        'their contrast.')] = 0.01,
     jpeg: Annotated[bool, typer.Option(
-        '--jpeg', help='RGB as JPEG of quality 95 instead of PNG.')] = False,
+        '--jpeg', help='Write RGB as JPEG (quality 95) instead of PNG.')] = False,
     prelabel: Annotated[Path | None, typer.Option(
-        help='Model (ONNX file or checkpoint) that draws boxes to start from.')] = None,
+        help='Model (ONNX file or checkpoint) that makes boxes to start from.')] = None,
     score: Annotated[float, typer.Option(
-        min=0, max=1, help='Minimum score of such a box.')] = 0.3,
+        min=0, max=1, help='Minimum score of these boxes.')] = 0.3,
     classes: Annotated[list[str] | None, typer.Option(
-        '--class', help="A class to annotate, after the model's; person, bicycle and car by "
-        'default.')] = None,
+        '--class', help="Class to annotate, after the model's; may be repeated; person, bicycle "
+        'and car by default.')] = None,
 ) -> None:
-    """Make a COCO set of bags: thermal frames, RGB of the same time laid onto them, pre-labels."""
+    """Make a COCO set from bags: thermal frames, registered RGB of the same time, pre-labels."""
     from cgdet_core.data.bags.dataset import make_dataset
     from cgdet_core.data.bags.pairing import Choice
     from cgdet_core.detection.bag_detection import find_bags
@@ -215,11 +216,11 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
             say(f'{part["bag"]}, left out: {sentence}', 'yellow')
     shift = report['alignment']
     if shift['believed']:
-        say(f'RGB lies off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
+        say(f'RGB is off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
     elif shift['pairs']:
         say(f'Alignment: {shift["note"]}', 'yellow')
     if 'prelabels' in report:
         counts = ', '.join(f'{name} {n}' for name, n in report['prelabels'].items()
                            if name != 'score')
-        say(f'pre-labels: {counts}; look at each before training')
+        say(f'pre-labels: {counts}; check each one before training')
     say(f'{output}: annotations.json, report.json, contact_sheet.png')

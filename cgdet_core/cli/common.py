@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the commands share: the program, its options, how it prints."""
+"""The program, options and output functions that the commands share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,32 +32,33 @@ import typer
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help='Train, evaluate and deploy small thermal object detectors.')
-console = Console(markup=False)  # names of files and models may have brackets
+console = Console(markup=False)  # names of files and models may contain brackets
 
 Images = Annotated[Path | None, typer.Option(
     help='Folder that the file names in the COCO file are relative to.')]
 
 
 def _writable(path: Path | None) -> Path | None:
-    """Say that a file can't be written before the work and not after it."""
+    """Raise UserError before the work, not after it, if a file cannot be written."""
     if path is not None:
         check_outputs([path])
     return path
 
 
 Json = Annotated[Path | None, typer.Option(
-    '--json', callback=_writable, help='Write the numbers to this file, over what is there.')]
+    '--json', callback=_writable,
+    help='Write the numbers to this file; an existing file is replaced.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(
-    help='Only pictures whose name fits this shell pattern.')]
+    help='Only images whose name matches this shell pattern.')]
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
-Topic = Annotated[str | None, typer.Option(help='Image topic, where a bag has several.')]
+Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
                     'pydantic', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line as it is, however long."""
+    """Print a line without wrapping it."""
     console.print(text, style=style, highlight=False, soft_wrap=True)
 
 
@@ -68,7 +69,7 @@ def complain(sentence: str) -> None:
 
 
 def sentence_of(error: UserError) -> str:
-    """Return an error's sentence with the options that would change it, if the command has any."""
+    """Return an error's sentence with the options of the command that would fix it, if any."""
     command: Any = typer.main.get_command(app)
     for word in sys.argv[1:]:
         command = getattr(command, 'commands', {}).get(word, command)
@@ -80,7 +81,7 @@ def sentence_of(error: UserError) -> str:
 
 @contextmanager
 def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar, and yield the function that moves it on by a number of frames."""
+    """Show a progress bar; yield the function that advances it by a number of frames."""
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda frames: progress.advance(bar, frames)
@@ -88,7 +89,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that unfinished files and Ray's processes go."""
+    """Raise SystemExit on SIGTERM, so that unfinished files and Ray's processes are removed."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -105,7 +106,7 @@ class _ConsoleLog(logging.Handler):
 
 
 def show_log() -> None:
-    """Print what the runtime has to say: which backend was chosen and why, engines built."""
+    """Print the runtime's log: which backend was chosen and why, and engines built."""
     log = logging.getLogger('cgdet_core.runtime')
     log.setLevel(logging.INFO)
     log.addHandler(_ConsoleLog())
@@ -129,6 +130,6 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
 
 
 def write_report(report: dict[str, Any], json_path: Path | None) -> None:
-    """Write the numbers where --json asks for them."""
+    """Write the numbers to the file of --json, if it is set."""
     if json_path is not None:
         write_json(json_path, report)

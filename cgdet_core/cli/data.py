@@ -22,29 +22,29 @@ from cgdet_core.errors import UserError
 import typer
 
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Convert data sets to COCO, look at them, put new boxes onto them.'))
+    'Convert data sets to COCO, show them, and replace their boxes.'))
 
 
 @data_app.command('convert')
 def data_convert(
     name: Annotated[str, typer.Argument(metavar='FORMAT', help=(
         'flir-adas-v1, flir-adas-v2, flir-aligned, llvip, kaist, m3fd, msrs, yolo or voc.'))],
-    folder: Annotated[Path, typer.Argument(metavar='DATASET', help="The set's own folder.")],
+    folder: Annotated[Path, typer.Argument(metavar='DATASET', help='Folder of the data set.')],
     output: Annotated[Path | None, typer.Option(
         help='Folder to write to; DATASET/annotations by default.')] = None,
     rgb: Annotated[Path | None, typer.Option(
-        help='RGB pictures of the same names (yolo, voc).')] = None,
+        help='Folder of RGB images with the same names (yolo, voc).')] = None,
     labels: Annotated[Path | None, typer.Option(
-        help='Label folder, where there are several (llvip, kaist, msrs).')] = None,
+        help='Label folder, if there are several (llvip, kaist, msrs).')] = None,
     bits: Annotated[int | None, typer.Option(
-        help='8 or 16, where a set has both (flir-adas); 16 by default.')] = None,
+        help='8 or 16, if a set has both (flir-adas); 16 by default.')] = None,
     unregistered_rgb: Annotated[bool, typer.Option(
         '--unregistered-rgb', help='Pair RGB of another field of view (flir-adas-v1).')] = False,
     renames: Annotated[list[str] | None, typer.Option(
         '--map', metavar='NATIVE=CLASS',
         help='CLASS: any name, ignore-NAME (ignored in evaluation) or drop.')] = None,
     hold_out: Annotated[float | None, typer.Option(
-        help='Share of the last frames for val, where a set has no split.')] = None,
+        help='Fraction of frames for val, taken from the end, if a set has no split.')] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
     overwrite: Overwrite = False,
 ) -> None:
@@ -57,7 +57,7 @@ def data_convert(
     for rename in renames or []:
         native, equals, target = rename.rpartition('=')
         if not equals:
-            raise UserError(f'--map needs NATIVE=CLASS, such as truck=car, not {rename!r}.')
+            raise UserError(f'--map requires NATIVE=CLASS, such as truck=car, not {rename!r}.')
         mapping[native.strip()] = target.strip()
     options = Options(rgb, labels, bits, unregistered_rgb)
     place, report = convert(
@@ -69,18 +69,18 @@ def data_convert(
 def data_relabel(
     path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
     labels: Annotated[Path, typer.Argument(
-        metavar='LABELS.json', help="An annotation tool's export of it, COCO too.")],
+        metavar='LABELS.json', help='Export of an annotation tool for the set, also COCO.')],
     output: Annotated[Path | None, typer.Option(
-        help='File to write beside the set; labelled.json by default.')] = None,
+        help='File to write, in the same folder; labelled.json by default.')] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Put an annotation tool's boxes onto a set, which keeps its RGB pictures and stamps."""
+    """Replace the boxes of a set by those of an annotation tool; keep RGB images and stamps."""
     from cgdet_core.data.relabel import relabel
 
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)
     say(f'{output}: {frames} frames, {boxes} boxes'
-        + (f'; {left} frames that {labels.name} does not list left out' if left else ''))
+        + (f'; {left} frames that are not in {labels.name} were left out' if left else ''))
 
 
 @data_app.command('show')
@@ -88,8 +88,8 @@ def data_show(
     path: Annotated[Path, typer.Argument(metavar='COCO.json')],
     images: Images = None,
     output: Annotated[Path, typer.Option(
-        help='PNG file for a sheet, or folder for a picture a frame.')] = Path('show.png'),
-    count: Annotated[int, typer.Option(min=1, help='Frames, evenly spaced.')] = 12,
+        help='PNG file for one sheet, or folder for one image per frame.')] = Path('show.png'),
+    count: Annotated[int, typer.Option(min=1, help='Number of frames, evenly spaced.')] = 12,
     match: Match = '*',
     overwrite: Overwrite = False,
 ) -> None:

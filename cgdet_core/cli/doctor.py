@@ -30,14 +30,14 @@ def doctor(
     model: Annotated[Path | None, typer.Argument(
         help='ONNX file to check; the shipped model by default.')] = None,
     seconds: Annotated[float, typer.Option(
-        min=0.5, max=60.0, help='How long to send test images, and to listen.')] = 2.0,
+        min=0.5, max=60.0, help='Seconds to send test images, and to listen.')] = 2.0,
     json_path: Json = None,
 ) -> None:
     """
-    Check versions, GPU, model, transport and the ROS graph, and say what to do.
+    Check versions, GPU, model, transport and the ROS graph, and advise what to do.
 
-    Run it in the shell that starts the camera driver: it tests that environment. Exit status 1
-    if anything fails.
+    Run it in the shell that starts the camera driver, as it tests that environment. The exit
+    status is 1 if a check fails.
     """
     from cgdet_core.doctor.machine import checks
 

@@ -25,30 +25,30 @@ from rich.table import Table
 from rich.text import Text
 import typer
 
-engines_app = typer.Typer(no_args_is_help=True, help='Look at and clean the engine cache.')
+engines_app = typer.Typer(no_args_is_help=True, help='List and clean the engine cache.')
 
 
 def build_engine(
-    model: Annotated[Path, typer.Argument(help='ONNX file with its card beside it.')],
+    model: Annotated[Path, typer.Argument(help='ONNX file, with its card in the same folder.')],
     backend: Annotated[str, typer.Option(help='auto, tensorrt or tensorrt_rtx.')] = 'auto',
     targets: Annotated[list[str] | None, typer.Option(
         '--target', metavar='smNN', help=(
-            'GPU to build for with tensorrt_rtx, may be repeated; by default the one here, '
-            'or without one every GPU from Ampere on.'))] = None,
+            'GPU to build for with tensorrt_rtx; may be repeated; by default the GPU of this '
+            'machine, or without one every GPU since Ampere.'))] = None,
     output: Annotated[Path | None, typer.Option(help=(
-        'Write the engine to this file too; beside the ONNX file it is found on the robot.'
+        'Also write the engine to this file; next to the ONNX file the robot finds it.'
     ))] = None,
     data: Annotated[Path | None, typer.Option(help=(
-        'Frames to verify the engine on: COCO file, folder, bag or video; by default synthetic '
-        'scenes.'))] = None,
+        'Frames to verify the engine on: COCO file, folder, bag or video; synthetic scenes '
+        'by default.'))] = None,
     no_verify: Annotated[bool, typer.Option(
         '--no-verify', help='Do not compare the engine with the ONNX file.')] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """
-    Compile a model for a GPU ahead of its first start; keep it in the engine cache.
+    Build the engine of a model for a GPU before its first start, and cache it.
 
-    Where the GPU is here, the engine is verified against the ONNX file on ONNX Runtime.
+    If this machine has the GPU, the engine is verified against the ONNX file on ONNX Runtime.
     """
     from cgdet_core.deployment import engines
     from cgdet_core.runtime.tensorrt.building import FLAVORS
@@ -56,7 +56,7 @@ def build_engine(
 
     if output is not None:
         if output.suffix != SUFFIX:
-            raise UserError(f'--output must end in {SUFFIX}, or the engine is not found.')
+            raise UserError(f'--output must end in {SUFFIX}, otherwise the engine is not found.')
         check_outputs([output], overwrite=overwrite)
     with console.status('') as status:
         try:
@@ -76,7 +76,7 @@ def build_engine(
     if output is not None:
         write_engine(output, key, model.stem, engine)
     elif path is None:
-        raise UserError('The engine could not be kept; write it to a file.', 'output')
+        raise UserError('The engine could not be cached; write it to a file.', 'output')
     say(f'{output or path}: {FLAVORS[key.backend]}, {key.gpu or "+".join(key.targets)}, '
         f'{key.precision}, {len(engine) / 1e6:.1f} MB')
 
@@ -111,7 +111,7 @@ def engines_list() -> None:
 @engines_app.command('clean')
 def engines_clean(
     model: Annotated[str | None, typer.Argument(
-        help='Remove the engines of this model; without it only damaged files.')] = None,
+        help='Remove the engines of this model; by default only damaged files.')] = None,
     everything: Annotated[bool, typer.Option('--all', help='Remove all engines.')] = False,
 ) -> None:
     """Remove engines from the cache; they are built again when needed."""

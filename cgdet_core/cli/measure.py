@@ -29,23 +29,23 @@ import typer
 
 def verify(
     model: Annotated[Path, typer.Argument(help='ONNX file or checkpoint.')],
-    against: Annotated[Path, typer.Option(help='ONNX file or checkpoint it was made of.')],
+    against: Annotated[Path, typer.Option(help='ONNX file or checkpoint MODEL was made from.')],
     data: Annotated[Path, typer.Option(
-        help='COCO annotation file; or a folder, a bag or a video, without AP.')],
+        help='COCO annotation file; or a folder, bag or video, without AP.')],
     images: Images = None, json_path: Json = None,
     backend: Annotated[str, typer.Option(
-        help='What runs MODEL: auto, onnxruntime, tensorrt or tensorrt_rtx.')] = 'auto',
+        help='Backend that runs MODEL: auto, onnxruntime, tensorrt or tensorrt_rtx.')] = 'auto',
     score_threshold: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Score from which on detections count; the cards' by default.")] = None,
+        min=0, max=1, help="Minimum score of detections; the cards' by default.")] = None,
     corner: Annotated[float | None, typer.Option(
-        help='Pixels that a corner may move; all four tolerances by default as the precision '
-        "of MODEL's card asks.")] = None,
-    score: Annotated[float | None, typer.Option(help='What a score may change by.')] = None,
+        help='Pixels that a corner may move; the default of all four tolerances depends on '
+        "the precision of MODEL's card.")] = None,
+    score: Annotated[float | None, typer.Option(help='Maximum change of a score.')] = None,
     off: Annotated[float | None, typer.Option(
-        help='Share of detections that may be farther off, or have no counterpart.')] = None,
-    ap_drop: Annotated[float | None, typer.Option(help='What AP may fall by, a fraction.')] = None,
+        help='Fraction of detections that may differ more or have no counterpart.')] = None,
+    ap_drop: Annotated[float | None, typer.Option(help='Maximum drop of AP, a fraction.')] = None,
 ) -> None:
-    """Compare a model with what it was made of, frame by frame; exit status 1 if they differ."""
+    """Compare a model with its source, frame by frame; the exit status is 1 if they differ."""
     from cgdet_core.data.sources import read_frames
     from cgdet_core.deployment.verify import failure, TOLERANCES
     from cgdet_core.deployment.verify import verify as run
@@ -71,21 +71,21 @@ def verify(
 def benchmark(
     models: Annotated[list[Path], typer.Argument(metavar='MODEL...', help='ONNX files.')],
     peer: Annotated[list[Path] | None, typer.Option(
-        help='Any other ONNX file, for its bare inference; may be repeated.')] = None,
+        help='Any other ONNX file, inference only; may be repeated.')] = None,
     backend: Annotated[list[str] | None, typer.Option(
         help='auto (default), onnxruntime, tensorrt or tensorrt_rtx; may be repeated.')] = None,
     batch: Annotated[str, typer.Option(
-        help='Batch sizes for the throughput, such as 1,2,4,8.')] = '1',
-    frames: Annotated[int, typer.Option(help='Frames of each model.')] = 200,
-    rounds: Annotated[int, typer.Option(help='Turns that these are split into.')] = 5,
-    threads: Annotated[int, typer.Option(help='CPU threads, 0: all cores.')] = 0,
+        help='Batch sizes for the throughput, for example 1,2,4,8.')] = '1',
+    frames: Annotated[int, typer.Option(help='Number of frames per model.')] = 200,
+    rounds: Annotated[int, typer.Option(help='Number of turns to split the frames into.')] = 5,
+    threads: Annotated[int, typer.Option(help='CPU threads; 0: all cores.')] = 0,
     source: Annotated[str | None, typer.Option(
         metavar='WIDTHxHEIGHT', help="Size of the 16-bit frames; the model's by default.")] = None,
     yardstick: Annotated[bool, typer.Option(
-        '--yardstick', help='Time a stack of plain 3x3 convolutions beside the models.')] = False,
+        '--yardstick', help='Also time a stack of plain 3x3 convolutions.')] = False,
     json_path: Json = None,
     plot_path: Annotated[Path | None, typer.Option(
-        '--plot', help='Write a plot to this file, over what is there.')] = None,
+        '--plot', help='Write a plot to this file; an existing file is replaced.')] = None,
 ) -> None:
     """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
     from cgdet_core.deployment.benchmark import benchmark as run
@@ -106,22 +106,22 @@ def benchmark(
 
 
 def _check_plot(path: Path) -> None:
-    """Say what is wrong before the measurement and not after it."""
+    """Raise UserError before the measurement if the plot cannot be written."""
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ModuleNotFoundError:
-        raise UserError('--plot needs matplotlib; install it with '
+        raise UserError('--plot requires matplotlib; install it with '
                         '"pip install matplotlib".') from None
     check_outputs([path])
     if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f'--plot needs a file that ends in .png, .svg or .pdf, not {path.name}.')
+        raise UserError(f'--plot requires a .png, .svg or .pdf file, not {path.name}.')
 
 
 def _whole(text: str, option: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f'{option} needs whole numbers, not {text!r}.') from None
+        raise UserError(f'{option} requires integers, not {text!r}.') from None
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -130,17 +130,17 @@ def _size(text: str | None) -> tuple[int, int] | None:
     width, cross, height = text.partition('x')
     size = _whole(width, '--source'), _whole(height, '--source')
     if min(size) < 1:
-        raise UserError(f'--source needs WIDTHxHEIGHT, such as 1280x1024, not {text!r}.')
+        raise UserError(f'--source requires WIDTHxHEIGHT, for example 1280x1024, not {text!r}.')
     return size
 
 
 def _show_differences(report: dict[str, Any]) -> None:
     say(f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
         f'{report["against_file"]} ({report["against_precision"]}, '
-        f'{report["against_backend"]}), {report["frames"]} frames, scores from '
-        f'{report["score_threshold"]:g}')
+        f'{report["against_backend"]}), {report["frames"]} frames, minimum '
+        f'score {report["score_threshold"]:g}')
     say(f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
-        f'missing, {report["extra"]} extra, {report["off"]} off by more than the tolerances')
+        f'missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
@@ -160,7 +160,7 @@ def _show_differences(report: dict[str, Any]) -> None:
 
 
 def _show_times(report: dict[str, Any]) -> None:
-    """Print machine, latency and, where there are several batch sizes, throughput."""
+    """Print machine, latency and, for several batch sizes, throughput."""
     machine, settings = report['machine'], report['settings']
     say(f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
         f'governor {machine["governor"] or "unknown"}, {machine["mhz"]} MHz before and '
@@ -169,13 +169,13 @@ def _show_times(report: dict[str, Any]) -> None:
         f'{settings["rounds"]} rounds')
     if machine['busy']:
         say(f'The machine was busy at the start (load {machine["load"]} on '
-            f'{machine["cores"]} cores): milliseconds are too high, percentiles too wide.',
+            f'{machine["cores"]} cores): times are too high, and percentiles too wide.',
             'yellow')
     for backend in dict.fromkeys(r['backend'] for r in report['results']):
         say(backend)
     table = Table('ms', box=SIMPLE, padding=0, caption=(
-        'pre, infer, post, all (end to end), CPU (of all threads): p50. p95, p99, max: end to '
-        'end, of peers inference alone. MB: resident.'))
+        'pre, infer, post, all (end to end), CPU (all threads): p50. p95, p99, max: end to end, '
+        'for peers inference only. MB: resident.'))
     for column in ('pre', 'infer', 'post', 'all', 'p95', 'p99', 'max', 'CPU', 'all/infer', 'MB'):
         table.add_column(column, justify='right', no_wrap=True)
     for result in report['results']:
@@ -194,11 +194,11 @@ def _latency(result: dict[str, Any]) -> list[str]:
 
 
 def _show_throughput(report: dict[str, Any]) -> None:
-    """Print images per second by batch size; nothing if only single images were measured."""
+    """Print images per second by batch size; print nothing if only batch 1 was measured."""
     sizes = [str(s) for s in report['settings']['batches']]
     if sizes == ['1']:
         return
-    table = Table('images per second, inference alone', box=SIMPLE, padding=0)
+    table = Table('images per second, inference only', box=SIMPLE, padding=0)
     for size in sizes:
         table.add_column(f'batch {size}', justify='right')
     for result in report['results']:
@@ -209,5 +209,5 @@ def _show_throughput(report: dict[str, Any]) -> None:
     for result in report['results']:
         if result['skipped_batches']:
             skipped = ', '.join(map(str, result['skipped_batches']))
-            say(f'{result["label"]}: batch {skipped} left out, the file takes at most '
+            say(f'{result["label"]}: batch {skipped} skipped; the maximum of the file is '
                 f'{result["max_batch"]}.')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Commands that make and use models."""
+"""Commands that train, evaluate, run and export models."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,10 +39,10 @@ import typer
 def train(
     recipe: Annotated[Path, typer.Argument(help='Recipe, a YAML file.')],
     overrides: Annotated[list[str] | None, typer.Argument(
-        metavar='[KEY=VALUE]...', help='Changes to it.')] = None,
-    resume: Annotated[bool, typer.Option('--resume', help='Go on from last.ckpt.')] = False,
+        metavar='[KEY=VALUE]...', help='Changes to the recipe.')] = None,
+    resume: Annotated[bool, typer.Option('--resume', help='Continue from last.ckpt.')] = False,
 ) -> None:
-    """Train a detector as a recipe says."""
+    """Train a detector from a recipe."""
     from cgdet_core.tasks import load_recipe
     from cgdet_core.tasks import train as run
     from lightning.pytorch.utilities import rank_zero_only
@@ -50,7 +50,7 @@ def train(
     try:
         best = run(load_recipe(recipe, overrides), resume)
     except KeyboardInterrupt:
-        complain('interrupted; go on with --resume.')
+        complain('interrupted; continue with --resume.')
         raise typer.Exit(130) from None
     rank_zero_only(say)(f'The best checkpoint is {best}')
 
@@ -62,9 +62,9 @@ def ablate(
     output: Annotated[Path, typer.Option(
         help='Folder for the runs, the tables and the figures.')] = Path('runs/ablation'),
     only_report: Annotated[bool, typer.Option(
-        '--report', help='Train nothing; write tables and figures of what is finished.')] = False,
+        '--report', help='Train nothing; write tables and figures of the finished runs.')] = False,
 ) -> None:
-    """Train variants of a recipe over seeds and compare them; goes on where it stopped."""
+    """Train variants of a recipe over seeds and compare them; continues where it stopped."""
     from cgdet_core.experiments.ablation import report, run_ablation
     from cgdet_core.experiments.grid import load_ablation
 
@@ -72,10 +72,10 @@ def ablate(
     try:
         busy = 0 if only_report else run_ablation(ablation, say)
         if busy:
-            say(f'{busy} runs are still being trained by other processes')
+            say(f'{busy} runs are still in progress in other processes')
         report(ablation)
     except KeyboardInterrupt:
-        complain('interrupted; the same command goes on from here.')
+        complain('interrupted; the same command continues from here.')
         raise typer.Exit(130) from None
     say(f'The tables and figures are in {output}')
 
@@ -84,7 +84,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     data: Data, images: Images = None, json_path: Json = None,
     update_card: Annotated[bool, typer.Option(
-        '--update-card', help='Record the numbers in the card of an ONNX file.')] = False,
+        '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
 ) -> None:
     """Measure COCO average precision on annotated frames."""
     from cgdet_core.data.coco import load_coco
@@ -97,7 +97,7 @@ def evaluate(
 
     if update_card:
         if model.suffix.lower() != '.onnx':
-            raise UserError('--update-card needs an ONNX file; export the checkpoint first.')
+            raise UserError('--update-card requires an ONNX file; export the checkpoint first.')
         check_outputs([card_path(model)])
     detector = open_detector(model)
     coco = load_coco(data, images, detector.card.classes, detector.card.channels)
@@ -115,39 +115,39 @@ def evaluate(
 def detect(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     sources: Annotated[list[str], typer.Argument(
-        metavar='SOURCE...', help='Pictures, folders, videos or bags.')],
-    output: Annotated[Path, typer.Option(help='Folder for the boxes and pictures.')],
+        metavar='SOURCE...', help='Image files, folders, videos or bags.')],
+    output: Annotated[Path, typer.Option(help='Folder for the detections and images.')],
     score_threshold: Annotated[float | None, typer.Option(
         min=0, max=1, help="Minimum score; the model card's by default.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Detect objects; write detections.json (COCO) and pictures with boxes."""
+    """Detect objects; write detections.json (COCO) and images with boxes."""
     from cgdet_core.detection.predict import detect_sources, open_detector
 
     check_outputs([output / 'detections.json'], [output / 'pictures'], overwrite)
     detector = open_detector(model)
     with counting('detecting') as progress:
         images, boxes = detect_sources(detector, sources, output, score_threshold, progress)
-    say(f'{boxes} objects in {images} frames: {output / "detections.json"}, pictures in '
+    say(f'{boxes} objects in {images} frames: {output / "detections.json"}, images in '
         f'{output / "pictures"}')
 
 
 def export(
     source: Annotated[Path, typer.Argument(
-        metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or an FP32 ONNX file of one.')],
-    output: Annotated[Path, typer.Option(help='ONNX file to write, its card goes beside it.')],
+        metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or its FP32 ONNX file.')],
+    output: Annotated[Path, typer.Option(help='ONNX file to write, with its card next to it.')],
     precision: Annotated[str, typer.Option(help='fp32, fp16 or int8.')] = 'fp32',
     calibration: Annotated[Path | None, typer.Option(
-        help='For int8: COCO file (.json) or bag of thermal frames, not those of the '
-        'evaluation.')] = None,
+        help='For int8: COCO file (.json) or bag of thermal frames other than the '
+        'evaluation frames.')] = None,
     calibration_frames: Annotated[int, typer.Option(
-        min=1, max=1000, help='So many of them, spread over all.')] = 200,
+        min=1, max=1000, help='Number of calibration frames, evenly spaced.')] = 200,
     images: Images = None, topic: Topic = None,
     dynamic_batch: Annotated[bool, typer.Option(
-        '--dynamic-batch', help='Leave the number of images open.')] = False,
+        '--dynamic-batch', help='Export with a dynamic batch size.')] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a checkpoint as ONNX with its model card."""
+    """Export a checkpoint to ONNX with its model card."""
     from cgdet_core.deployment.calibration import load_frames
     from cgdet_core.deployment.export import check_request
     from cgdet_core.deployment.export import export as run
@@ -165,4 +165,4 @@ def export(
     if frames is not None:
         found = card.training['calibration']
         say(f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
-            f'left in FP32: {", ".join(found["left_out"]) or "no layer"}')
+            f'kept in FP32: {", ".join(found["left_out"]) or "no layer"}')

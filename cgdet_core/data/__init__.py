@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Data sets and recordings: COCO, native formats, ROS 2 bags, synthetic scenes."""
+"""Data sets and recordings: COCO sets, native formats, ROS 2 bags, synthetic scenes."""

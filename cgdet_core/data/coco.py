@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO annotation files: read, check, and find the pictures."""
+"""COCO annotation files: read and check them, and find their images."""
 
 from dataclasses import dataclass, field, replace
 import json
@@ -26,12 +26,12 @@ from cgdet_core.runtime.imaging.frames import is_gray
 import numpy as np
 from numpy.typing import NDArray
 
-GRAY_SAMPLE = 8  # pictures that distinguish a thermal set from a set of color pictures
+GRAY_SAMPLE = 8  # images read to distinguish a thermal set from a set of color images
 
 
 @dataclass
 class ImageRecord:
-    """One frame and its boxes; `path` is what a model looks at, thermal but for RGB models."""
+    """A frame and its boxes; `path` is the model input, thermal except for RGB models."""
 
     image_id: int
     path: Path
@@ -40,7 +40,7 @@ class ImageRecord:
     rgb_path: Path | None = None
     time_of_day: str = 'unknown'
     stamp_ns: int | None = None  # of the frame in a bag
-    bag: str | None = None  # that bag's name
+    bag: str | None = None  # name of the bag
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -61,14 +61,14 @@ def load_coco(
     channels: int = 1,
 ) -> CocoSet:
     """
-    Read a COCO file and check that all its pictures are there.
+    Read a COCO file and check that all its images exist.
 
     images: the folder that file names are relative to; by default the annotation file's
-    folder or that folder's parent. classes: map categories to these names by name and drop
-    the others; by default the file's categories in the order of their ids. channels: 3 reads
-    the RGB pictures of a thermal set, with its boxes, and leaves out frames without one; a set
-    of color pictures stays as it is. UserError says what is wrong: no such file, no COCO, no
-    common class, pictures missing.
+    folder or that folder's parent. classes: keep the categories with these names and drop the
+    others; by default the file's categories in the order of their ids. channels: 3 reads the
+    RGB images of a thermal set, with its boxes, and skips frames without one; a set of color
+    images is unchanged. UserError: the file is missing or not COCO, has no common class, or
+    images are missing.
     """
     path = Path(path)
     data = read_coco(path)
@@ -88,8 +88,8 @@ def load_coco(
                for item in data['images']]
     missing = [r.path for r in records if not r.path.is_file()]
     if missing:
-        raise UserError(f'{len(missing)} of the {len(records)} pictures named in {path} are '
-                        f'missing, the first is {missing[0]}; name the folder that the file names '
+        raise UserError(f'{len(missing)} of the {len(records)} images listed in {path} are '
+                        f'missing, the first is {missing[0]}; set the folder that the file names '
                         'are relative to.', 'images')
     coco = CocoSet(path, records, classes)
     return _seen_in_rgb(coco) if channels == 3 else coco
@@ -101,23 +101,23 @@ def _seen_in_rgb(coco: CocoSet) -> CocoSet:
         return replace(coco, images=[_with_rgb(r) for r in paired])
     some = coco.images[::max(1, len(coco.images) // GRAY_SAMPLE)]
     if all(is_gray(r.path) for r in some):
-        raise UserError(f'{coco.path} is a thermal set without RGB pictures (rgb_file_name), '
-                        'which a model of model.in_channels=3 needs.')
+        raise UserError(f'{coco.path} is a thermal set without RGB images (rgb_file_name), '
+                        'which a model with model.in_channels=3 requires.')
     return coco
 
 
 def _with_rgb(record: ImageRecord) -> ImageRecord:
-    """Return a frame's RGB picture with the frame's boxes, in the picture's pixels."""
-    from PIL import Image  # reads a size without the pixels; comes with training alone
+    """Return a record of the frame's RGB image, with the boxes scaled to its pixels."""
+    from PIL import Image  # reads a size without the pixels; only installed for training
 
     assert record.rgb_path is not None
     try:
         with Image.open(record.rgb_path) as picture:
             width, height = picture.size
     except FileNotFoundError:
-        raise UserError(f'The RGB picture {record.rgb_path} does not exist.') from None
+        raise UserError(f'The RGB image {record.rgb_path} does not exist.') from None
     except OSError:
-        raise UserError(f'The RGB picture {record.rgb_path} cannot be read.') from None
+        raise UserError(f'The RGB image {record.rgb_path} cannot be read.') from None
     x, y = width / record.width, height / record.height
     boxes = (record.boxes * np.array([x, y, x, y])).astype(np.float32)
     return replace(record, path=record.rgb_path, width=width, height=height, boxes=boxes,
@@ -126,9 +126,9 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
 
 def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     """
-    Read a COCO file as it is; UserError for what is none.
+    Read a COCO file unchanged; UserError if it is not one.
 
-    check: every entry as well; files of other people that break COCO's rules need care instead.
+    check: also check every entry; readers of third-party files handle invalid entries themselves.
     """
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
@@ -146,7 +146,7 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
                               ('annotations', _is_annotation)):
         entries = data.setdefault(section, [])
         if not isinstance(entries, list):
-            raise UserError(f'{path} is not a COCO annotation file: "{section}" is no list.')
+            raise UserError(f'{path} is not a COCO annotation file: "{section}" is not a list.')
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict) or not is_valid(entry):
                 raise UserError(f'{path}: entry {number} of "{section}" is not valid: '
@@ -177,7 +177,7 @@ def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) 
     if images is not None:
         if not Path(images).is_dir():
             raise UserError(f'The image folder {images} does not exist.')
-        # The folder `thermal` and file names that repeat `thermal/` are both common.
+        # Both the folder `thermal` itself and file names that start with `thermal/` are common.
         candidates = [Path(images), Path(images).parent]
     else:
         candidates = [path.parent, path.parent.parent]
@@ -209,7 +209,7 @@ def annotations_of(
     """
     Return COCO annotations with scores, boxes as x, y, width, height; category = label + 1.
 
-    The empty segmentation is what CVAT's import asks for.
+    CVAT's import requires the empty segmentation.
     """
     boxes = detections.boxes.astype(float).round(2)
     boxes[:, 2:] -= boxes[:, :2]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Boxes of an annotation tool back onto the set that they were drawn for."""
+"""Import of boxes from an annotation tool into the set that they were drawn for."""
 
 from collections import defaultdict
 import json
@@ -26,14 +26,15 @@ from cgdet_core.runtime.files import check_outputs, write_json
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
     """
-    Write a set's frames with the boxes of another COCO file, which knows neither RGB nor stamps.
+    Write a set's frames with the boxes of another COCO file, which lacks RGB and stamps.
 
-    Frames are found by their file names, whatever folders and suffixes a tool made of them; those
-    that the labels do not list are left out. Returns frames, boxes, frames left out. UserError
-    where the labels list what is not in the set, twice, or of another size.
+    Frames are matched by file name, as tools may change folders and suffixes; frames that are not
+    in the labels are left out. Returns the numbers of frames, boxes and frames left out.
+    UserError if the labels list an image that is not in the set, twice, or of another size.
     """
     if output.absolute().parent != path.absolute().parent:
-        raise UserError(f'{output} must lie beside {path.name}: names of pictures are relative.')
+        raise UserError(f'{output} must be in the folder of {path.name}, as image paths are '
+                        'relative.')
     check_outputs([output], overwrite=overwrite)
     ours, theirs = read_coco(path), read_coco(labels)
     by_stem: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -47,12 +48,12 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
             raise UserError(f'{name} has {image["width"]}x{image["height"]} pixels in {labels}, '
                             f'{frame["width"]}x{frame["height"]} in {path}.')
         if image['id'] in ids or frame['id'] in ids.values():
-            raise UserError(f'{labels} lists {name}, or another picture of its id, twice.')
+            raise UserError(f'{labels} lists {name}, or another image with its id, twice.')
         ids[image['id']] = frame['id']
     categories = {category['id'] for category in theirs['categories']}
     for box in theirs['annotations']:
         if box['image_id'] not in ids or box['category_id'] not in categories:
-            raise UserError(f'{labels} has a box of an image or a category that it does not list: '
+            raise UserError(f'{labels} has a box for an image or category that it does not list: '
                             f'{json.dumps(box)[:120]}')
     labeled = set(ids.values())
     kept = [frame for frame in ours['images'] if frame['id'] in labeled]
@@ -63,7 +64,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
 
 
 def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Return the frame whose path ends most alike."""
+    """Return the frame whose path has the longest common ending with the name."""
     if not frames:
         raise UserError(f'{name} is not in {path}.')
     wanted = PurePosixPath(name).with_suffix('').parts[::-1]
@@ -76,6 +77,6 @@ def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]
     best = max(map(common, frames))
     found = [frame for frame in frames if common(frame) == best]
     if len(found) > 1:
-        raise UserError(f'{name} may be any of {len(found)} frames of {path}; export more of its '
-                        'path.')
+        raise UserError(f'{name} matches {len(found)} frames of {path}; export file names with '
+                        'more of their path.')
     return found[0]

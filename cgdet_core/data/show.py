@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures of annotated frames, thermal and RGB side by side, for people to look at."""
+"""Drawings of annotated frames, thermal and RGB side by side."""
 
 from collections.abc import Sequence
 import fnmatch
@@ -34,19 +34,19 @@ Item = TypeVar('Item')
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Choose `count` items evenly spaced, or all where there are fewer."""
+    """Return `count` evenly spaced items, or all if there are fewer."""
     if len(items) <= count:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def draw_record(record: ImageRecord, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Return (H, 2W, 3) BGR: thermal and RGB with the same boxes, ignore regions in thin white."""
+    """Return BGR (H, 2W, 3): thermal and RGB with the same boxes; ignore regions in thin white."""
     raw = read_thermal(record.path)
     gray = (normalize(raw, Normalization('plateau')) * 255).astype(np.uint8)
     views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), _rgb_view(record, gray.shape)]
     for view in views if record.rgb_path else views[:1]:
-        # The sheet is scaled down; lines must survive that.
+        # Lines must remain visible when the sheet is scaled down.
         thick = max(2, round(view.shape[1] / 320))
         for box, label, crowd in zip(
                 np.rint(record.boxes).astype(int).tolist(), record.labels, record.crowd):
@@ -80,15 +80,16 @@ def save_sheet(
 
 def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -> int:
     """
-    Write `count` evenly spaced frames whose file name fits the shell pattern `match`.
+    Draw `count` evenly spaced frames whose file name matches the shell pattern `match`.
 
-    A PNG file becomes one sheet, a folder gets one picture a frame. Returns their number.
+    output: a PNG file for one sheet, or a folder for one image per frame. Returns the number of
+    frames.
     """
     if count < 1:
         raise UserError(f'The count must be positive, not {count}.')
     records = evenly([r for r in coco.images if fnmatch.fnmatch(r.path.name, match)], count)
     if not records:
-        raise UserError(f'No frame of {coco.path} fits {match!r}.')
+        raise UserError(f'No frame of {coco.path} matches {match!r}.')
     if output.suffix.lower() == '.png':
         check_outputs([output], overwrite=overwrite)
         save_sheet(output, records, coco.classes)

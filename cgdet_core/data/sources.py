@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames of pictures, folders, videos, bags and COCO sets, all read in one way."""
+"""Frames of image files, folders, videos, bags and COCO sets."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,10 +41,12 @@ from numpy.typing import NDArray
 @dataclass(frozen=True)
 class Frame:
     """
-    A raw frame of any source; its pixels are read when they are asked for, and only once.
+    A raw frame of any source, whose pixels are read on first access.
 
+    A frame that cannot be read is thus an error only if it is used.
     name: a file name for it. read: returns (H, W), or (H, W, 3) RGB of an RGB set. where: its
-    place, for errors. stamp_ns: of a bag's image, from its header. truth: of a COCO set's.
+    origin, for errors. stamp_ns: from the header of a bag's image. truth: the record in a COCO
+    set.
     """
 
     name: str
@@ -64,7 +66,7 @@ class Frame:
             raise self.error(error) from None
 
     def error(self, reason: Exception) -> UserError:
-        """Return the error that names this frame."""
+        """Return a UserError that names this frame."""
         return UserError(f'{self.where or self.name}: {reason}.')
 
 
@@ -73,9 +75,9 @@ def read_frames(
     channels: int = 1,
 ) -> Iterator[Frame]:
     """
-    Return the frames of a COCO file (.json), a picture, a folder of pictures, a video or a bag.
+    Yield the frames of a COCO file (.json), an image file, a folder, a video or a bag.
 
-    images, classes, channels: of a COCO file, see `load_coco`.
+    images, classes, channels: for a COCO file, see `load_coco`.
     """
     path = Path(path)
     if path.suffix.lower() == '.json':
@@ -89,8 +91,8 @@ def read_frames(
     elif path.is_dir():
         pictures = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
-            raise UserError(f'The folder {path} holds no pictures '
-                            f'({", ".join(IMAGE_SUFFIXES)}) and is no bag.')
+            raise UserError(f'The folder {path} has no images '
+                            f'({", ".join(IMAGE_SUFFIXES)}) and is not a bag.')
         for picture in pictures:
             name = picture.relative_to(path).as_posix()
             yield Frame(name, partial(read_thermal, picture), str(picture))
@@ -114,9 +116,9 @@ def _video_frames(path: Path) -> Iterator[Frame]:
 
 def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
     """
-    Return the images of a bag in the order of recording.
+    Yield the images of a bag in the order of recording.
 
-    topic: the image topic, raw or compressed, needed where there are several. UserError names a
+    topic: the image topic, raw or compressed, required if there are several. UserError names a
     message that cannot be read.
     """
     path = Path(path)
@@ -130,7 +132,7 @@ def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
                 message = reader.deserialize(raw, connection.msgtype)
             except StopIteration:
                 return
-            except Exception as error:  # damaged files raise the storages' own errors
+            except Exception as error:  # damaged files raise errors of the storage plugins
                 raise UserError(f'{path}, image {number}: {error}.') from None
             stamp = stamp_of(message)
             yield Frame(f'{path.stem}_{stamp}.png', partial(view_message, message),
@@ -138,12 +140,12 @@ def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
 
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
-    """Return the frames of a set whose file name fits the shell pattern `match`, in order."""
+    """Return the frames of a set whose file name matches the shell pattern `match`, in order."""
     return (record_frame(record, channels) for record in coco.images
             if fnmatch.fnmatch(record.path.name, match))
 
 
 def record_frame(record: ImageRecord, channels: int = 1) -> Frame:
-    """Return a set's frame as a model of 1 (thermal) or 3 (RGB) channels looks at it."""
+    """Return the frame of a record, read as 1 (thermal) or 3 (RGB) channels."""
     return Frame(record.path.name, partial(read_frame, record.path, channels),
                  str(record.path), record.stamp_ns, record)

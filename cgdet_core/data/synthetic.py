@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Synthetic thermal road scenes in kelvin, with boxes: for the demo, the tests and as extra data.
+Synthetic thermal road scenes in kelvin, with boxes, for the demo, tests and additional data.
 
-Simple radiometry, not photorealism: a cold sky, a road warmer than its verge, facades with
-warm windows, and people, bicycles and cars drawn from warm parts, dimmed by distance.
+Simple radiometry, not photorealism: a cold sky, a road warmer than its surroundings, facades with
+warm windows, and people, bicycles and cars drawn from warm parts, attenuated by distance.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ MIN_BOX = 6  # pixels; smaller objects are not drawn
 
 @dataclass
 class Actor:
-    """One object on the ground plane: x in meters to the right, z in meters ahead."""
+    """An object on the ground plane: x in meters to the right, z in meters ahead."""
 
     label: int
     x: float
@@ -54,7 +54,7 @@ class Scene:
 
     @staticmethod
     def random(seed: int, width: int = 640, height: int = 512) -> 'Scene':
-        """Draw a scene; the same seed gives the same scene."""
+        """Return a random scene; the same seed returns the same scene."""
         rng = np.random.default_rng(seed)
         actors = []
         for i in range(int(rng.integers(2, 9))):
@@ -69,10 +69,10 @@ class Scene:
         self, frame: int = 0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         """
-        Draw frame number `frame` of the scene.
+        Render frame number `frame` of the scene.
 
         Returns temperatures (height, width) in kelvin, boxes (M, 4) x1, y1, x2, y2 in pixels
-        and labels (M,), indices into CLASSES. Objects more than 70 % hidden have no box.
+        and labels (M,), indices into CLASSES. Objects that are more than 70 % hidden have no box.
         """
         rng = np.random.default_rng(self.seed)
         image, owner, drawn = self._compose(rng, frame)
@@ -93,9 +93,9 @@ class Scene:
 
     def paint(self, frame: int = 0) -> NDArray[np.uint8]:
         """
-        Draw the same moment as an RGB camera sees it, (height, width, 3) uint8.
+        Return the same frame as an RGB camera sees it, (height, width, 3) uint8.
 
-        Cold things are bright, every actor has a color, and two of five scenes are at night.
+        Cold objects are bright, every actor has a color, and two of five scenes are at night.
         """
         image, owner, _ = self._compose(np.random.default_rng(self.seed), frame)
         rng = np.random.default_rng((self.seed, 1 << 20))
@@ -166,7 +166,7 @@ def _background(
 def _draw(
     image: NDArray[np.float32], actor: Actor, frame: int, ambient: float, seed: int,
 ) -> NDArray[np.bool_]:
-    """Draw an actor into the image and give the mask of its pixels."""
+    """Draw an actor into the image and return the mask of its pixels."""
     rng = np.random.default_rng((seed, actor.seed))
     height, width = image.shape
     scale = _focal(width) / actor.z  # pixels per meter
@@ -177,13 +177,13 @@ def _draw(
     parts = (_person, _bicycle, _car)[actor.label]
     parts(_Pen(layer, x, ground, scale), rng, frame, 1 if actor.speed > 0 else -1)
     mask = layer > 0
-    # `layer` holds warmth: degrees above ambient plus 20.
+    # `layer` is in degrees above ambient plus 20.
     image[mask] = ambient + (layer[mask] - 20) * fade
     return mask
 
 
 class _Pen:
-    """Draw in meters relative to the point where an actor stands."""
+    """Drawing functions in meters relative to the ground point of an actor."""
 
     def __init__(self, layer: NDArray[np.float32], x: float, ground: float, scale: float):
         self.layer, self.x, self.ground, self.scale = layer, x, ground, scale
@@ -263,10 +263,10 @@ def write_coco(
     size: tuple[int, int] = (640, 512), rgb: int = 0, shift: tuple[int, int] = (0, 0),
 ) -> Path:
     """
-    Write scenes as 16-bit PNG and a COCO file, and return the file.
+    Write scenes as 16-bit PNG with a COCO file, and return the path of the file.
 
     Every scene is a short sequence of moving actors; size is (width, height) in pixels. Every
-    rgb-th frame has an RGB picture (0: none), displaced by `shift` = (x, y) pixels.
+    rgb-th frame has an RGB image (0: none), shifted by `shift` = (x, y) pixels.
     """
     folder = Path(folder)
     for name in ('thermal', 'rgb') if rgb else ('thermal',):

@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a checkpoint to a robot: export, FP16, INT8, verification, benchmark."""
+"""From a checkpoint to the robot: export, FP16, INT8, engines, verification, benchmark."""

@@ -40,15 +40,15 @@ from cgdet_core.runtime.inference.card import load_card
 import numpy as np
 from numpy.typing import NDArray
 
-REST = 0.1  # seconds between turns, in which the last one's waiting threads go to sleep
-MINIMUM_CALLS = 3  # of a batch size in a round
+REST = 0.1  # seconds between turns, until the spinning threads of the last turn are asleep
+MINIMUM_CALLS = 3  # per batch size and round
 COLORS = {'pre': '#56b4e9', 'infer': '#0072b2', 'post': '#e69f00'}
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what to measure: frames a contestant, in how many rounds, and on what."""
+    """The settings of a benchmark: models, backends, frames per contestant and rounds."""
 
     models: Sequence[Path]
     peers: Sequence[Path] = ()
@@ -58,7 +58,7 @@ class Plan:
     rounds: int = 5
     threads: int = 0  # 0: all cores of this process
     source: tuple[int, int] | None = None  # width, height; the model's input by default
-    yardstick: bool = False  # a stack of plain convolutions beside the models
+    yardstick: bool = False  # also time a stack of plain convolutions
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -69,11 +69,11 @@ class Plan:
 
     @property
     def frames_a_round(self) -> int:
-        """Return the frames of one turn, so that all turns have at least those asked for."""
+        """The frames of one turn, rounded up so that all turns have at least `frames`."""
         return -(-self.frames // self.rounds)
 
     def contestants(self, folder: Path) -> list[Contestant]:
-        """Return every model on every backend, the peers, the yardstick (written to folder)."""
+        """Return each model on each backend, the peers, and the yardstick (written to folder)."""
         threads = self.threads or all_cores()
         size = load_card(self.models[0], DetectionCard).input_size
         chosen = [Contestant(m, b, threads, size=self.source)
@@ -87,7 +87,7 @@ class Plan:
 
 @dataclass
 class Seat:
-    """Hold a contestant's process and what it has measured so far."""
+    """A contestant's process and its measurements so far."""
 
     contestant: Contestant
     process: FreshProcess
@@ -97,17 +97,17 @@ class Seat:
     batches: dict[int, list[Seconds]] = field(default_factory=dict)
 
     def ask(self, method: str, *arguments: int) -> Any:
-        """Let the process call a method of its runner and return what that returns."""
+        """Call a method of the runner in the process and return its result."""
         return self.process.call(ask, self.contestant, method, *arguments)
 
 
 def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """
-    Measure all contestants in turns, the order alternated from round to round.
+    Measure all contestants in turns; the order alternates from round to round.
 
-    progress: called with the turns done and their number. The report has `machine`, `settings`
-    and `results`, a list in the order of the plan; all times are milliseconds. UserError: a
-    file that is missing or does not load, a process that died.
+    progress: called with the number of turns done and the total. The report has `machine`,
+    `settings` and `results`, a list in the order of the plan; all times are in milliseconds.
+    UserError: a file is missing or does not load, or a process died.
     """
     machine = describe_machine()
     seats: list[Seat] = []
@@ -134,7 +134,7 @@ def _play(
         for seat in seats if number % 2 == 0 else seats[::-1]:
             sleep(REST)
             seat.frames.append(seat.ask('frames', count))
-            if not seat.memory:  # before a batch needs more
+            if not seat.memory:  # before larger batches allocate more
                 seat.memory = seat.ask('memory')
             for size in plan.batches:
                 if size <= seat.facts['max_batch']:
@@ -146,7 +146,7 @@ def _play(
 
 
 def _labels(seats: list[Seat]) -> list[str]:
-    """Name each contestant by its file, and by what else distinguishes it."""
+    """Return a label for each contestant: its file name and what else distinguishes it."""
     several = len({s.contestant.backend for s in seats if not s.contestant.peer}) > 1
     stems = [s.contestant.path.stem for s in seats]
     labels = []
@@ -183,7 +183,7 @@ def _result(seat: Seat, plan: Plan) -> dict[str, Any]:
 
 
 def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
-    """Return p50, p95, p99 and the largest of seconds, in milliseconds."""
+    """Return p50, p95, p99 and maximum of seconds, in milliseconds."""
     found = np.percentile(seconds * 1e3, list(SHARES.values()))
     return {name: round(float(value), 3) for name, value in zip(SHARES, found)}
 
@@ -222,7 +222,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
             found = result['batches']
             axes[1].plot([int(s) for s in found], [b['images_per_s'] for b in found.values()],
                          marker='o', label=name)
-        axes[1].set(xlabel='images a call', ylabel='images per second, inference', ylim=(0, None))
+        axes[1].set(xlabel='batch size', ylabel='images per second, inference', ylim=(0, None))
         axes[1].legend(fontsize='small')
     machine = report['machine']
     figure.suptitle(f'{machine["cpu"]}, {report["settings"]["threads"]} threads, '

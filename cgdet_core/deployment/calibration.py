@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibration: real frames, and the range of every tensor over them."""
+"""INT8 calibration: real frames, and the range of every tensor over them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 import onnxruntime
 
-SAMPLES = 2048  # values kept of each tensor and frame, beside the largest
-CLIPS = np.linspace(0.1, 1, 46)  # of the largest value, tried for the smallest error
+SAMPLES = 2048  # values kept per tensor and frame, in addition to the largest
+CLIPS = np.linspace(0.1, 1, 46)  # fractions of the largest value to try
 
 
 @dataclass(frozen=True)
 class CalibrationFrames:
-    """Raw frames evenly spread over a set; `source` is its file's name."""
+    """Raw frames, evenly spaced over a set; `source` is the name of the set's file."""
 
     source: str
     frames: list[NDArray[Any]]
@@ -47,10 +47,10 @@ def load_frames(
     path: str | Path, count: int, images: str | Path | None = None, topic: str | None = None,
 ) -> CalibrationFrames:
     """
-    Read up to `count` frames of a COCO file (.json) or a bag, spread over the whole of it.
+    Read up to `count` evenly spaced frames of a COCO file (.json) or a bag.
 
-    images: folder of the COCO file's pictures; topic: the bag's image topic, where it has
-    several. UserError where there is none.
+    images: folder of the COCO file's images. topic: the bag's image topic, if it has several.
+    UserError if there are no frames.
     """
     path = Path(path)
     if path.suffix.lower() == '.json':
@@ -61,14 +61,14 @@ def load_frames(
         chosen = set(evenly(range(total), count))
         frames = [f.pixels.copy() for i, f in enumerate(bag_frames(path, topic)) if i in chosen]
     if not frames:
-        raise UserError(f'{path} holds no frame to calibrate with.')
+        raise UserError(f'{path} has no frames to calibrate with.')
     return CalibrationFrames(path.name, frames)
 
 
 def network_inputs(
     detector: Detector, calibration: CalibrationFrames, maximum: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Return frames as the network sees them, (1, 1, H, W): all, or some spread over them."""
+    """Yield network inputs (1, 1, H, W): of all frames, or of `maximum` evenly spaced ones."""
     frames = calibration.frames
     for frame in frames if maximum is None else evenly(frames, maximum):
         try:
@@ -80,10 +80,10 @@ def network_inputs(
 
 def open_session(model: ModelProto, outputs: Iterable[str]) -> onnxruntime.InferenceSession:
     """
-    Open a model in ONNX Runtime so that tensors inside are outputs as well.
+    Open a model in ONNX Runtime with inner tensors as additional outputs.
 
-    Quantized values are computed in FP32 here: the results are those of int8 kernels, TensorRT's
-    among them, and single trials are faster than with ONNX Runtime's own.
+    Quantized values are computed in FP32: the results are those of int8 kernels, also of
+    TensorRT's, and single trials are faster than with the int8 kernels of ONNX Runtime.
     """
     shown = ModelProto()
     shown.CopyFrom(model)
@@ -103,7 +103,7 @@ def ranges(
     """
     Return, for each method, the largest magnitude that each named tensor keeps.
 
-    minmax keeps all values, percentile cuts 0.01 % of them, mse makes the smallest square error
+    minmax keeps all values, percentile clips 0.01 % of them, and mse minimizes the square error
     after rounding. Samples are drawn with a fixed seed.
     """
     session = open_session(model, names)
@@ -124,12 +124,12 @@ def ranges(
         'percentile': {n: float(np.percentile(s, 99.99)) for n, s in samples.items()},
         'mse': {n: best_limit(s, largest[n]) for n, s in samples.items()},
     }
-    # A tensor that is always 0 needs a scale all the same.
+    # A tensor that is always 0 also needs a scale.
     return {method: {n: v or 1.0 for n, v in limits.items()} for method, limits in found.items()}
 
 
 def best_limit(values: NDArray[np.float32], largest: float) -> float:
-    """Return the limit up to `largest` at which rounded and clipped magnitudes lie nearest."""
+    """Return the limit, at most `largest`, with the smallest error of rounding and clipping."""
     values = values[:: 1 + len(values) // 50_000]
     steps = CLIPS * largest / LEVELS
     errors = [np.square(np.minimum(np.rint(values / s), LEVELS) * s - values).mean()

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-What `cgdet benchmark` measures, each in a process of its own.
+Models that `cgdet benchmark` measures, each in its own process.
 
-So memory and CPU time are one model's alone, and what one leaves behind (threads that wait,
-caches of an allocator) is no other's.
+Memory and CPU time are then those of one model only, and leftovers of one model (waiting
+threads, allocator caches) do not affect another.
 """
 
 from collections.abc import Callable
@@ -39,9 +39,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SCENES = 8  # frames that are shown in turn
-WARM = 3  # calls before each turn, as the others' turns have emptied the caches
-# The yardstick, a stack of plain 3x3 convolutions: what milliseconds per GFLOP can be.
+SCENES = 8  # frames used in turn
+WARM = 3  # calls before each turn, as the turns of the others have evicted the caches
+# The yardstick, a stack of plain 3x3 convolutions: the ms per GFLOP that this CPU can reach.
 LAYERS, CHANNELS, SIZE = 4, 64, (128, 160)
 GFLOPS = 2e-9 * LAYERS * CHANNELS ** 2 * 9 * SIZE[0] * SIZE[1]
 Seconds = dict[str, NDArray[np.float64]]  # per call
@@ -50,11 +50,11 @@ Seconds = dict[str, NDArray[np.float64]]  # per call
 @dataclass(frozen=True)
 class Contestant:
     """
-    Say what one process measures.
+    What one process measures.
 
-    peer: any ONNX file, of which bare inference is measured. size: the source frame's (width,
-    height), the model's input by default; of a peer the input where its file leaves it open.
-    gflops: of a peer, where they are known; a model's are in its card.
+    peer: any ONNX file, inference only. size: (width, height) of the source frame, by default
+    the model's input; of a peer the input size if its file leaves it open. gflops: of a peer,
+    if known; those of a model are in its card.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Contestant:
 
 
 class _Runner:
-    """Remember the memory before a model is opened, and its facts."""
+    """Base of the runners: the memory before a model is opened, and facts about it."""
 
     def __init__(self) -> None:
         forget_peak()
@@ -81,7 +81,7 @@ class _Runner:
 
 
 class ModelRunner(_Runner):
-    """Measure one of our models with all that a frame needs."""
+    """Measure one of our models, with preprocessing and postprocessing."""
 
     def __init__(self, contestant: Contestant) -> None:
         size = contestant.size or load_card(contestant.path, DetectionCard).input_size
@@ -97,7 +97,7 @@ class ModelRunner(_Runner):
             'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
 
     def frames(self, count: int) -> Seconds:
-        """Time frames: pre, infer, post, total and CPU time of all threads, `cpu`."""
+        """Time frames: `pre`, `infer`, `post`, `total` and `cpu`, the CPU time of all threads."""
         detector, rows = self._detector, []
         for i in range(-WARM, count):
             cpu, start = process_time(), perf_counter()
@@ -108,7 +108,7 @@ class ModelRunner(_Runner):
         return dict(zip(('pre', 'infer', 'post', 'total', 'cpu'), np.array(rows[WARM:]).T))
 
     def batches(self, size: int, count: int) -> Seconds:
-        """Time bare inference of `size` images a call: `infer` and `cpu`."""
+        """Time inference only, `size` images per call: `infer` and `cpu`."""
         detector = self._detector
         images, boxes, scores = (np.repeat(a, size, 0) for a in (
             detector.input, detector.boxes, detector.scores))
@@ -117,7 +117,7 @@ class ModelRunner(_Runner):
 
 
 class PeerRunner(_Runner):
-    """Measure any ONNX file: random input of its own shapes and types, bare inference."""
+    """Measure inference of any ONNX file on random input of its shapes and types."""
 
     def __init__(self, contestant: Contestant) -> None:
         super().__init__()
@@ -129,8 +129,8 @@ class PeerRunner(_Runner):
         inputs = self._session.get_inputs()
         for images in (i.shape[0] for i in inputs if len(i.shape) == 4):
             if isinstance(images, int) and images > 1:
-                raise UserError(f'The peer {path} takes {images} images a call; export it for '
-                                'one, or with an open batch.')
+                raise UserError(f'The peer {path} takes {images} images per call; export it '
+                                'for one, or with a dynamic batch.')
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
         self.max_batch = 1 if closed else OPEN_BATCH
         feed = self._feed(1)
@@ -154,7 +154,7 @@ class PeerRunner(_Runner):
             name = dtype_of(item)
             if name not in DTYPES:
                 raise UserError(f'The input {item.name} of the peer is a {item.type}, which '
-                                'cannot be filled with random values.')
+                                'cannot be filled with random values; choose another peer.')
             dtype = np.dtype(name)
             shape = [n if isinstance(n, int) else self._open(i, len(item.shape), batch, item.name)
                      for i, n in enumerate(item.shape)]
@@ -163,13 +163,13 @@ class PeerRunner(_Runner):
         return feed
 
     def _open(self, axis: int, axes: int, batch: int, name: str) -> int:
-        """Return a size for an open axis: the batch, or the first model's height or width."""
+        """Return the size of a dynamic axis: the batch, or the first model's height or width."""
         if axis == 0:
             return batch
         if axes == 4 and axis >= 2:
             return self._size[3 - axis]
-        raise UserError(f'Axis {axis} of the input {name} of the peer is open; export it with '
-                        'a fixed shape.')
+        raise UserError(f'Axis {axis} of the input {name} of the peer is dynamic; export it '
+                        'with a fixed shape.')
 
 
 @cache
@@ -179,18 +179,18 @@ def _runner(contestant: Contestant) -> ModelRunner | PeerRunner:
 
 
 def ask(contestant: Contestant, method: str, *arguments: int) -> Any:
-    """Call a method of a contestant's runner, which the process opens first; UserError if not."""
+    """Call a method of a contestant's runner, opened by the first call; UserError if it fails."""
     try:
         return getattr(_runner(contestant), method)(*arguments)
     except UserError:
         raise
-    except Exception as error:  # whatever a backend or a strange peer raises
+    except Exception as error:  # backends and unusual peers raise anything
         text = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f'{contestant.path.name} cannot be measured: {text}') from None
 
 
 def all_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -204,12 +204,12 @@ def _time(call: Callable[[], object], count: int) -> Seconds:
 
 
 def write_yardstick(path: Path) -> Path:
-    """Write the yardstick: an ONNX of 3x3 convolutions with ReLU, of GFLOPS."""
+    """Write the yardstick: an ONNX file of 3x3 convolutions with ReLU, GFLOPS in total."""
     try:
         import onnx
         from onnx import helper, numpy_helper
     except ModuleNotFoundError:
-        raise UserError('The yardstick needs the module onnx; install it with '
+        raise UserError('The yardstick requires the module onnx; install it with '
                         '"pip install onnx".') from None
     rng = np.random.default_rng(0)
     shape = [1, CHANNELS, *SIZE]

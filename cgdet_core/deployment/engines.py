@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Engines ahead of a model's first start: built, verified, listed, removed."""
+"""Build, verify, list and remove engines before a model's first start."""
 
 from collections.abc import Iterable, Iterator
 import os
@@ -31,20 +31,20 @@ from cgdet_core.runtime.tensorrt.cache import EngineCache, obtain, Progress
 from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey, read_engine
 from cgdet_core.runtime.tensorrt.session import check_device
 
-TURING = 'sm75'  # left out unless named: engines for it and for later GPUs are slower on those
+TURING = 'sm75'  # only built for on request: an engine that includes it is slower on later GPUs
 
 
 class NotVerified(UserError):
-    """An engine cannot be compared with its ONNX file here; the message says why."""
+    """An engine that cannot be compared with its ONNX file here; the message states why."""
 
 
 def build(
     model: Path, backend: str, targets: tuple[str, ...], progress: Progress,
 ) -> tuple[EngineKey, bytes, Path | None]:
     """
-    Return a model's engine of the cache, built where there is none: key, content and file.
+    Return a model's engine from the cache, or build it: key, content and file.
 
-    The file is None where the engine is in memory alone.
+    The file is None if the engine is in memory only.
     """
     card = load_card(model, DetectionCard)
     tensorrt, chosen, gpu = choose_device(backend, targets)
@@ -57,12 +57,12 @@ def build(
 def choose_device(
     backend: str = 'auto', targets: tuple[str, ...] = (),
 ) -> tuple[TensorRT, tuple[str, ...], str]:
-    """Choose what to build with and for: flavor, targets, and the GPU's name if one is needed."""
+    """Return the flavor to build with, the targets, and the GPU's name if the flavor needs it."""
     if backend not in ('auto', *FLAVORS):
         raise UserError(f'The backend must be auto, {" or ".join(FLAVORS)}, not {backend!r}.',
                         'backend')
     if targets and backend == 'tensorrt':
-        raise UserError('TensorRT builds for the GPU in this machine; a target needs the backend '
+        raise UserError('TensorRT builds for the GPU in this machine; targets require the backend '
                         'tensorrt_rtx.', 'target', 'backend')
     missing: Unavailable | None = None
     if backend != 'tensorrt_rtx' and not targets:
@@ -95,18 +95,18 @@ def verify_engine(
     """
     Compare an engine with its ONNX file on ONNX Runtime and return the report.
 
-    data: frames, by default synthetic scenes. NotVerified where that is not possible here;
-    UserError for an engine that differs, which is removed from the cache.
+    data: frames, by default synthetic scenes. NotVerified if this machine cannot run it;
+    UserError if the engine differs. It is then removed from the cache.
     """
     try:
         gpu = check_device(backend)[2]
-        # Another engine would be built for this GPU, and that one verified.
+        # Loading would build another engine for this GPU and verify that one.
         other = f'it is not for the {gpu.name} ({gpu.target}) in this machine'
         why = '' if gpu.target in targets else other
     except Unavailable as error:
         why = error.why
-    if engine is None and not why:  # what was built is gone, and would be built once more
-        why = 'the engine could not be kept in the cache'
+    if engine is None and not why:  # loading would build the engine again
+        why = 'the engine could not be cached'
     if why:
         raise NotVerified(
             f'Not verified, as {why}: run "cgdet verify" where the engine will run.')
@@ -118,12 +118,12 @@ def verify_engine(
     except NothingFound as error:
         if data is not None:
             raise
-        raise NotVerified(f'Not verified on synthetic scenes: {error} Choose real frames.',
+        raise NotVerified(f'Not verified on synthetic scenes: {error} Use real frames.',
                           'data') from None
     if not report['passed']:
         assert engine is not None
         EngineCache().remove(engine)
-        # Beside the model, where the user put it, it stays.
+        # An engine that the user put next to the model is not removed.
         raise UserError(failure(report) + (f' Remove {engine}.' if engine.exists() else ''))
     return report
 
@@ -131,12 +131,12 @@ def verify_engine(
 def inspect(
     paths: Iterable[Path],
 ) -> Iterator[tuple[Path, os.stat_result, EngineFile | Exception]]:
-    """Return the status of files of the cache and their engines, or what is wrong with them."""
+    """Yield files of the cache with their status and their engine, or the error in it."""
     for path in paths:
         try:
             status = path.stat()
         except OSError:
-            continue  # removed meanwhile
+            continue  # removed in the meantime
         try:
             yield path, status, read_engine(path)
         except (Damaged, OSError) as error:
@@ -147,9 +147,10 @@ def clean(
     cache: EngineCache, model: str | None = None, everything: bool = False,
 ) -> tuple[int, int, int]:
     """
-    Remove the engines of a model, or all, and always damaged files and what killed writers left.
+    Remove the engines of a model, or all; also damaged and incomplete files.
 
-    Returns the files removed, their bytes and the files left. UserError if the model has none.
+    Returns the number of files removed, their bytes and the number of files left. UserError if
+    the model has no engine.
     """
     removed, freed, left = 0, 0, 0
     for path, status, found in inspect(cache.files() + cache.leftovers()):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Write a checkpoint's student as one ONNX file with its model card, in FP32, FP16 or INT8."""
+"""Export a checkpoint's student to one ONNX file with its model card, in FP32, FP16 or INT8."""
 
 from dataclasses import replace
 import logging
@@ -50,12 +50,12 @@ def export(
     calibration: CalibrationFrames | None = None, dynamic_batch: bool = False,
 ) -> DetectionCard:
     """
-    Export for deployment: normalization folded, decoding and top-k inside.
+    Export for deployment: batch normalization folded, top-k and decoding in the graph.
 
-    source: a checkpoint, or the FP32 ONNX file of one, which keeps its batch. Input `images`
+    source: a checkpoint, or its FP32 ONNX file, which keeps its batch size. Input `images`
     (N, 1, H, W) float32 in [0, 1]; outputs `boxes` (N, K, 4) x1, y1, x2, y2 in input pixels and
     `scores` (N, K, classes), float32 in every precision; N is 1 unless dynamic_batch. int8
-    needs `calibration`. Both files appear whole or not at all.
+    needs `calibration`. Both files are written completely or not at all.
     """
     source, output = Path(source), Path(output)
     check_request(source, output, precision, calibration is not None, dynamic_batch)
@@ -64,7 +64,7 @@ def export(
         if precision != 'fp32':
             card = _convert(temporary, card, precision, calibration)
         card = replace(card, precision=precision, onnx_sha256=file_sha256(temporary))
-        # The old card first: a kill between the two leaves no pair that seems to fit.
+        # The old card is removed first: no crash can leave a mismatched pair that looks valid.
         card_path(output).unlink(missing_ok=True)
         os.replace(temporary, output)
         save_card(card, output)
@@ -74,38 +74,38 @@ def export(
 def check_request(
     source: Path, output: Path, precision: str, calibrated: bool, dynamic_batch: bool,
 ) -> None:
-    """Raise UserError for what cannot be exported, before anything is read."""
+    """Raise UserError for a request that cannot be exported, before anything is read."""
     if output.suffix.lower() != '.onnx':
         raise UserError(f'The output {output} must end in .onnx.')
     if precision not in PRECISIONS:
         raise UserError(f'The precision {precision!r} is not one of {", ".join(PRECISIONS)}.')
     if (precision == 'int8') != calibrated:
-        raise UserError('int8 needs real thermal frames to calibrate with, a COCO file or a bag.'
+        raise UserError('int8 requires real thermal frames for calibration, a COCO file or a bag.'
                         if not calibrated else
-                        f'Calibration frames are for int8 and of no use to {precision}.',
+                        f'Calibration frames are only for int8, not for {precision}.',
                         'calibration')
     if source.suffix.lower() == '.onnx':
         if source.resolve() == output.resolve():
             raise UserError(f'The output {output} is the source itself; choose another name.')
         if dynamic_batch:
-            raise UserError('An ONNX file keeps its batch; an open one needs the checkpoint.',
-                            'dynamic_batch')
+            raise UserError('An ONNX file keeps its batch size; export the checkpoint for a '
+                            'dynamic one.', 'dynamic_batch')
 
 
 def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
     if source.suffix.lower() == '.onnx':
         card = load_card(source, DetectionCard)
         if card.precision != 'fp32':
-            raise UserError(f'{source} is in {card.precision} already; '
+            raise UserError(f'{source} is already in {card.precision}; '
                             'export the checkpoint or the FP32 file.')
         shutil.copyfile(source, path)
         return card
     student, card = load_student(source)
     if card.channels != 1:
-        raise UserError(f'{source} looks at RGB pictures; it is a teacher and needs no '
-                        'export. Deploy a thermal student.')
+        raise UserError(f'{source} takes RGB images; it is a teacher and is not '
+                        'exported. Export a thermal student.')
     width, height = card.input_size
-    # A batch of 2 as the example, since 1 would be taken for fixed.
+    # The example has a batch of 2, as 1 would be taken as fixed.
     example = torch.zeros(2 if dynamic_batch else 1, card.channels, height, width)
     shapes = {'images': {0: torch.export.Dim('batch', min=1, max=OPEN_BATCH)}}
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
@@ -122,7 +122,7 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
 def _convert(
     path: Path, card: DetectionCard, precision: str, calibration: CalibrationFrames | None,
 ) -> DetectionCard:
-    """Convert the FP32 file in place; its card without the accuracy, which is FP32's."""
+    """Convert the FP32 file in place; return its card without the accuracy, which is FP32's."""
     model = onnx.load(path)
     training = dict(card.training)
     if calibration is None:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""FP16: the network in half precision, decoding and both ends of the graph in FP32."""
+"""FP16 conversion: the network in half precision; decoding, input and outputs in FP32."""
 
 from cgdet_core.deployment.graph import consumers, network_nodes, read_instead, replace_nodes
 import numpy as np
@@ -25,14 +25,14 @@ def to_half(model: ModelProto) -> ModelProto:
     """
     Convert an exported FP32 graph; weights, biases and features become FP16.
 
-    Every tensor has one type, as strongly typed TensorRT networks and ONNX Runtime ask for, with
-    casts at `images` and where decoding (top-k, softmax over bins, centers, sigmoid) begins.
+    Every tensor has one type, as strongly typed TensorRT networks and ONNX Runtime require, with
+    casts after `images` and where decoding (top-k, softmax over bins, centers, sigmoid) begins.
     """
     half = ModelProto()
     half.CopyFrom(model)
     graph = half.graph
     network = network_nodes(graph)
-    # The scales of a Resize are FP32 whatever it resizes.
+    # The scales of a Resize are always FP32.
     weights = {name for node in network if node.op_type == 'Conv' for name in node.input[1:]}
     for tensor in graph.initializer:
         if tensor.name in weights:

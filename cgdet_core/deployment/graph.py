@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Parts of an exported graph that a conversion to another precision must know."""
+"""Helpers for exported graphs that the precision conversions share."""
 
 from collections import defaultdict
 
@@ -20,7 +20,7 @@ from onnx import GraphProto, NodeProto
 
 
 def network_nodes(graph: GraphProto) -> list[NodeProto]:
-    """Return the convolutions and all nodes before one, in order: the student without decoding."""
+    """Return the convolutions and all nodes before them, in order: all but the decoding."""
     made_by = {name: node for node in graph.node for name in node.output}
     found: set[str] = set()
     waiting = [node for node in graph.node if node.op_type == 'Conv']
@@ -42,7 +42,7 @@ def consumers(graph: GraphProto) -> dict[str, list[NodeProto]]:
 
 
 def read_instead(nodes: list[NodeProto], old: str, new: str) -> None:
-    """Let nodes read another tensor."""
+    """Replace an input tensor of nodes by another."""
     for node in nodes:
         for i, name in enumerate(node.input):
             if name == old:
@@ -50,7 +50,7 @@ def read_instead(nodes: list[NodeProto], old: str, new: str) -> None:
 
 
 def replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    """Set a graph's nodes, and remove the types of its tensors, which readers infer again."""
+    """Set a graph's nodes and remove its tensor types, which readers infer again."""
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

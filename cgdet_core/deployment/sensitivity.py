@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What INT8 changes in the detections, and which ranges and layers follow from that."""
+"""Choice of INT8 ranges and FP32 layers by the change in the detections."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,20 +33,20 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 import torch
 
-JUDGED = 8  # frames that every trial runs on
-MINIMUM_GAIN = 0.1  # of the difference, that leaving a layer out must save
-MAXIMUM_LEFT_OUT = 0.1  # of the layers
+JUDGED = 8  # frames per trial
+MINIMUM_GAIN = 0.1  # fraction of the difference that leaving out a layer must save
+MAXIMUM_LEFT_OUT = 0.1  # fraction of the layers
 
 
 def quantize(
     model: ModelProto, detector: Detector, calibration: CalibrationFrames,
 ) -> tuple[ModelProto, dict[str, Any]]:
     """
-    Quantize an exported FP32 graph by what that changes in its detections; a record says how.
+    Quantize an exported FP32 graph with the smallest change in its detections; return a record.
 
-    The calibration method with the smallest difference to FP32 is taken. Then each layer is tried
-    in FP32 alone, and the layers that matter most are left out one after the other, while each
-    saves at least a tenth of the difference, and no more than a tenth of them.
+    The calibration method with the smallest difference from FP32 is used. Then each layer is
+    tried in FP32, and the layers with the greatest effect are left out one after the other while
+    each saves at least a tenth of the difference, up to a tenth of the layers.
     """
     found = ranges(model, activations(model), network_inputs(detector, calibration))
     judge = Judge(model, detector, calibration)
@@ -83,18 +83,18 @@ class Judge:
     Compare models with the FP32 one on a few frames.
 
     The difference is the mean over the FP32 model's best cells, weighted with their scores, of
-    the change of score plus 1 - IoU of the boxes: 0 for the same detections, at most 2. Models
-    run in the file's own int8 arithmetic, which is TensorRT's.
+    the change of score plus 1 - IoU of the boxes: 0 for equal detections, at most 2. Models
+    run in the int8 arithmetic of the file, which is that of TensorRT.
     """
 
     def __init__(
         self, model: ModelProto, detector: Detector, calibration: CalibrationFrames,
     ) -> None:
-        # The deployed graph picks the best cells of these two, logits and box distributions.
+        # The deployed graph gathers the best cells of these two, logits and box distributions.
         self._cells = [n.input[0] for n in model.graph.node if n.op_type == 'GatherElements']
         if len(self._cells) != 2:
-            raise UserError('The ONNX file is not one that "cgdet export" wrote; use a '
-                            'checkpoint or the FP32 file of one.')
+            raise UserError('The ONNX file was not written by "cgdet export"; use a '
+                            'checkpoint or its FP32 file.')
         width, height = detector.card.input_size
         self._centers = cell_centers(height, width, torch.device('cpu'))
         self._top_k = detector.card.top_k

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Two models on the same frames: how far their detections lie apart, and their AP."""
+"""Comparison of two models on the same frames: differences of detections, and AP."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -33,22 +33,22 @@ from cgdet_core.runtime.detection.postprocess import Detections
 import numpy as np
 from numpy.typing import NDArray
 
-IOU = 0.5  # from which on two boxes of a class show the same object
-WORST = 10  # frames that the report names
+IOU = 0.5  # minimum for two boxes of a class to show the same object
+WORST = 10  # frames listed in the report
 
 
 class NothingFound(UserError):
-    """Neither model found anything, so that nothing was compared."""
+    """Neither model detected an object, so nothing was compared."""
 
 
 @dataclass(frozen=True)
 class Tolerances:
     """
-    Say how far a model may lie from the one it was made of.
+    How much a model may differ from the one it was made from.
 
-    A detection is off if the other model has no counterpart, if a corner lies more than
-    `corner` source pixels away, or if the scores differ by more than `score`. `off` is the
-    most of the detections that may be off, and `ap_drop` what AP may fall by, both fractions.
+    A detection is off if the other model has no counterpart, if a corner is more than `corner`
+    source pixels away, or if the scores differ by more than `score`. `off` is the maximum
+    fraction of detections that are off, and `ap_drop` the maximum drop of AP, a fraction.
     """
 
     corner: float
@@ -59,11 +59,11 @@ class Tolerances:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not value >= 0:
-                raise UserError(f'The tolerance {name} must not be negative, it is {value}.')
+                raise UserError(f'The tolerance {name} must not be negative, but is {value}.')
 
 
-# By the precision of the model; why a share is limited and not the largest difference is in
-# docs/architecture.md.
+# By the model's precision. docs/decisions/0012 explains why the fraction of detections that are
+# off is limited and not the largest difference.
 TOLERANCES = {
     'fp32': Tolerances(corner=0.05, score=0.001, off=0.001, ap_drop=0.0005),
     'fp16': Tolerances(corner=1.0, score=0.01, off=0.01, ap_drop=0.001),
@@ -74,10 +74,10 @@ TOLERANCES = {
 @dataclass
 class Pairs:
     """
-    Hold what two models found in a frame, of which at least one is sure.
+    Pairs of detections of two models in a frame, at least one of each pair at the threshold.
 
-    first, second (P,): indices into the detections of either; missing: the first's without a
-    counterpart, extra: the second's.
+    first, second (P,): indices into the detections of each model; missing: number of the first
+    model's without a counterpart, extra: of the second's.
     """
 
     first: NDArray[np.int64]
@@ -88,7 +88,7 @@ class Pairs:
 
 @dataclass
 class Difference:
-    """Say how far two models lie apart on a frame; corner in source pixels, score (P,)."""
+    """Differences of two models on a frame; corner in source pixels, score, both (P,)."""
 
     name: str
     corner: NDArray[np.float32]
@@ -97,12 +97,12 @@ class Difference:
     extra: int
 
     def off(self, tolerances: Tolerances) -> int:
-        """Count detections that are off."""
+        """Return the number of detections that are off."""
         far = (self.corner > tolerances.corner) | (self.score > tolerances.score)
         return int(far.sum()) + self.missing + self.extra
 
     def badness(self, tolerances: Tolerances) -> tuple[int, float]:
-        """Order frames: detections that are off, then the largest difference by tolerance."""
+        """Return a sort key: detections that are off, then largest difference per tolerance."""
         worst = [float(values.max(initial=0.0)) / max(limit, 1e-9) for values, limit in (
             (self.corner, tolerances.corner), (self.score, tolerances.score))]
         return self.off(tolerances), max(worst)
@@ -113,13 +113,13 @@ def verify(
     tolerances: Tolerances | None = None, score_threshold: float | None = None,
 ) -> dict[str, Any]:
     """
-    Compare the detections of a model with those of the one it was made of.
+    Compare the detections of a model with those of the one it was made from.
 
-    A detection counts from `score_threshold` on (the cards', which must then agree); its
-    counterpart may have any score. tolerances: by default those of the precision of the
-    model's card. AP needs truth and torch; without either the report says so. The report's
-    `passed` and `failures` (clauses) say whether the tolerances hold. UserError: models of
-    different classes, no frames, nothing found in them.
+    A detection counts if its score is at least `score_threshold` (by default the cards', which
+    must then agree); its counterpart may have any score. tolerances: by default those of the
+    precision of the model's card. AP needs truth and torch; the report states why it is missing.
+    The report's `passed` and `failures` (clauses) state whether the tolerances hold. UserError:
+    models of different classes, no frames, or no detections in them.
     """
     tolerances = tolerances or TOLERANCES[model.card.precision]
     threshold = check_pair(model.card, against.card, score_threshold)
@@ -140,9 +140,9 @@ def verify(
         'score_threshold': threshold, 'tolerances': asdict(tolerances),
         **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
-        raise NothingFound(f'Neither model is sure ({threshold:g}) of anything in the '
-                           f'{len(differences)} frames; choose frames with objects or a lower '
-                           'score threshold.')
+        raise NothingFound(f'Neither model has a detection with a score of at least '
+                           f'{threshold:g} in the {len(differences)} frames; choose frames with '
+                           'objects or a lower score threshold.')
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']
     return report
@@ -151,12 +151,12 @@ def verify(
 def check_pair(
     model: DetectionCard, against: DetectionCard, score_threshold: float | None,
 ) -> float:
-    """Return the score from which on detections count; UserError if the models do not compare."""
+    """Return the minimum score of detections; UserError if the models cannot be compared."""
     for name in ('classes', 'channels'):
         ours, theirs = getattr(model, name), getattr(against, name)
         if ours != theirs:
             raise UserError(f'The models have different {name}, {_words(ours)} and '
-                            f'{_words(theirs)}; there is nothing to compare.')
+                            f'{_words(theirs)}; they cannot be compared.')
     if score_threshold is not None:
         return score_threshold
     if model.score_threshold != against.score_threshold:
@@ -169,7 +169,7 @@ def check_pair(
 def difference(
     name: str, first: Detections, second: Detections, threshold: float,
 ) -> Difference:
-    """Compare two models' detections, of any score, in a frame."""
+    """Compare the detections of two models in a frame, of any score."""
     pairs = match(first, second, threshold)
     corner = np.abs(first.boxes[pairs.first] - second.boxes[pairs.second])
     score = np.abs(first.scores[pairs.first] - second.scores[pairs.second])
@@ -178,10 +178,10 @@ def difference(
 
 def match(first: Detections, second: Detections, threshold: float) -> Pairs:
     """
-    Pair detections of a class, best overlap first.
+    Pair detections of the same class, best overlap first.
 
-    Both from `threshold` on, against the other's of any score, so that a score just below
-    the threshold is a small difference and no missing object.
+    One of each pair has a score of at least `threshold`, the other any score, so that a score
+    just below the threshold is a small difference and not a missing object.
     """
     shared = overlaps(first.boxes, second.boxes)
     sure = first.scores >= threshold, second.scores >= threshold
@@ -201,15 +201,15 @@ def match(first: Detections, second: Detections, threshold: float) -> Pairs:
 
 
 def scenes(card: DetectionCard, count: int = 16) -> Iterator[Frame]:
-    """Render synthetic 16-bit frames of the model's size, where there are no real ones."""
+    """Yield synthetic 16-bit frames of the model's input size."""
     for i in range(count):
         kelvin, _, _ = Scene.random(i, *card.input_size).render()
         yield Frame(f'synthetic scene {i}', partial(to_counts, kelvin))
 
 
 def failure(report: dict[str, Any]) -> str:
-    """Say in one sentence why a model did not pass."""
-    return (f'{report["model"]} ({report["precision"]}) is not equal enough to '
+    """Return a sentence that states why a model did not pass."""
+    return (f'{report["model"]} ({report["precision"]}) differs too much from '
             f'{report["against"]}: {"; ".join(report["failures"])}.')
 
 
@@ -234,7 +234,7 @@ def _summary(differences: list[Difference], tolerances: Tolerances) -> dict[str,
 def _precision(
     scored: list[tuple[Detections, Detections, ImageRecord]], classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Return AP and AP50 of both and the drop, or why there is none."""
+    """Return AP and AP50 of both and the drop, or the reason why there is no AP."""
     why = 'the frames have no annotations'
     if any((truth.crowd == 0).any() for _, _, truth in scored):
         try:
@@ -254,8 +254,8 @@ def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:
     values = np.concatenate(parts)
     if not len(values):
         return {'p50': None, 'p99': None, 'max': None}
-    p50, p99, most = np.percentile(values, (50, 99, 100))
-    return {'p50': float(p50), 'p99': float(p99), 'max': float(most)}
+    p50, p99, largest = np.percentile(values, (50, 99, 100))
+    return {'p50': float(p50), 'p99': float(p99), 'max': float(largest)}
 
 
 def _failures(report: dict[str, Any], tolerances: Tolerances) -> list[str]:
@@ -263,7 +263,7 @@ def _failures(report: dict[str, Any], tolerances: Tolerances) -> list[str]:
     if report['off_share'] > tolerances.off:
         failures.append(
             f'{report["off"]} of {report["detections"]} detections '
-            f'({report["off_share"]:.1%}, at most {tolerances.off:.1%}) have no counterpart, lie '
+            f'({report["off_share"]:.1%}, at most {tolerances.off:.1%}) have no counterpart, are '
             f'more than {tolerances.corner:g} px away or differ by more than '
             f'{tolerances.score:g} in score')
     if report['AP'] and report['AP']['drop'] > tolerances.ap_drop:

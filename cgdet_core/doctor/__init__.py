@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`cgdet doctor`: checks of what a detector needs; those that need ROS are in cgdet_ros."""
+"""Checks of `cgdet doctor` that do not need ROS; the others are in cgdet_ros."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +22,7 @@ Level = Literal['OK', 'WARN', 'FAIL']
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report: what was found and, unless all is well, what to do."""
+    """One line of the report: what was found and, if something is wrong, what to do."""
 
     section: str
     name: str

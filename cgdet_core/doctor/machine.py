@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check a machine: Python's modules, the GPU, what runs a model on it, and ROS where it is."""
+"""Check a machine: Python modules, GPU, backends, and ROS if it is installed."""
 
 from collections.abc import Iterator
 import importlib.util
@@ -26,7 +26,7 @@ from cgdet_core.doctor import Check
 from cgdet_core.processes import program
 
 PROBE_TIMEOUT_S = 60.0
-# Processes of their own: a module built for another numpy may abort, or print pages.
+# Run in separate processes: a module built for another numpy may abort or print pages.
 OPENCV = ('import numpy, cv2; cv2.resize(numpy.zeros((4, 4), numpy.uint16), (2, 2)); '
           'print(cv2.__version__, "with numpy", numpy.__version__)')
 ONNXRUNTIME = ('import onnxruntime as o; print(o.__version__, "with", ", ".join('
@@ -36,9 +36,9 @@ NVIDIA = ('/proc/driver/nvidia/version', '/etc/nv_tegra_release', '/dev/nvidiact
 
 def checks(model: Path | None, seconds: float) -> Iterator[Check]:
     """
-    Check versions, GPU, model and, where ROS is there, transport and graph.
+    Check versions, GPU, model and, if ROS is installed, transport and graph.
 
-    model: the shipped one by default, which ROS finds. seconds: to send and listen for.
+    model: by default the shipped one, which ROS finds. seconds: duration of sending and listening.
     """
     sound = True
     for check in versions():
@@ -51,20 +51,20 @@ def checks(model: Path | None, seconds: float) -> Iterator[Check]:
 
             yield from model_checks(model)
     else:
-        yield Check('model', 'inference', 'FAIL', 'not tried without the modules above')
+        yield Check('model', 'inference', 'FAIL', 'not checked, as modules above are missing')
     if importlib.util.find_spec('rclpy') is None:
         if sound and model is None:
-            yield Check('model', 'shipped model', 'WARN', 'not checked: ROS knows where it is',
-                        'name it: cgdet doctor models/thermal.onnx')
-        yield Check('ROS 2', 'rclpy', 'WARN', 'not found: transport and graph were not checked',
-                    'source a distribution, or .venv/bin/ros_env.sh')
+            yield Check('model', 'shipped model', 'WARN', 'not checked: it is found through ROS',
+                        'pass its path: cgdet doctor models/thermal.onnx')
+        yield Check('ROS 2', 'rclpy', 'WARN', 'not found; transport and graph were not checked',
+                    'source a ROS 2 distribution or .venv/bin/ros_env.sh')
         return
     shipped = ['--model'] if sound and model is None else []
     yield from _ros_checks('--seconds', str(seconds), *shipped)
 
 
 def _ros_checks(*options: str) -> Iterator[Check]:
-    """Run the part that needs ROS as a program: cgdet_core never imports ROS."""
+    """Run the checks that need ROS as a program, as cgdet_core never imports ROS."""
     with tempfile.TemporaryFile('w+', errors='replace') as errors:
         with program('cgdet_ros.doctor.checks', *options, stdout=subprocess.PIPE, stderr=errors,
                      text=True) as process:
@@ -74,10 +74,10 @@ def _ros_checks(*options: str) -> Iterator[Check]:
                     yield Check(**json.loads(line))
             status = process.wait()
         errors.seek(0)
-        said = errors.read().strip().splitlines()
+        lines = errors.read().strip().splitlines()
     if status:
-        yield Check('ROS 2', 'checks', 'FAIL', said[-1] if said else f'exit status {status}',
-                    'see "python -m cgdet_ros.doctor.checks"')
+        yield Check('ROS 2', 'checks', 'FAIL', lines[-1] if lines else f'exit status {status}',
+                    'run "python -m cgdet_ros.doctor.checks" to see why')
 
 
 def versions() -> list[Check]:
@@ -85,13 +85,13 @@ def versions() -> list[Check]:
     return [
         Check('versions', 'Python', 'OK', '.'.join(map(str, sys.version_info[:3]))),
         module('OpenCV', OPENCV, "install one built for this numpy: a distribution's OpenCV "
-               'needs "pip install \'numpy<2\'", numpy 2 needs "pip install '
+               'requires "pip install \'numpy<2\'", numpy 2 requires "pip install '
                'opencv-python-headless"'),
         module('ONNX Runtime', ONNXRUNTIME, 'install it with "pip install onnxruntime"')]
 
 
 def module(name: str, code: str, advice: str) -> Check:
-    """Check a module by code that prints its version, in an interpreter of its own."""
+    """Check a module by running code that prints its version in a separate interpreter."""
     try:
         done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
                               errors='replace', timeout=PROBE_TIMEOUT_S)
@@ -105,9 +105,9 @@ def module(name: str, code: str, advice: str) -> Check:
 
 def accelerators() -> list[Check]:
     """
-    Check each flavor of TensorRT, and name what the backend "auto" would take.
+    Check each flavor of TensorRT, and report what the backend "auto" would use.
 
-    A missing one is worth a warning only where there is an NVIDIA driver.
+    A missing one is a warning only if there is an NVIDIA driver.
     """
     from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
     from cgdet_core.runtime.tensorrt.session import check_device
@@ -128,11 +128,11 @@ def accelerators() -> list[Check]:
                             f'{tensorrt.version} on {gpu.name} ({gpu.target})'))
     chosen = usable or 'ONNX Runtime'
     return [Check('GPU', 'NVIDIA driver', 'OK', driver or 'none'), *checks,
-            Check('GPU', 'backend auto', 'OK', f'takes {chosen}')]
+            Check('GPU', 'backend auto', 'OK', f'uses {chosen}')]
 
 
 def nvidia_driver() -> str:
-    """Return the name of the NVIDIA driver that is loaded, or an empty string."""
+    """Return the name of the loaded NVIDIA driver, or an empty string."""
     for path in map(Path, NVIDIA):
         if path.exists():
             try:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check a model: file, card, engine, and that it detects."""
+"""Check a model: file, card, engine and inference."""
 
 from pathlib import Path
 from statistics import median
@@ -33,20 +33,20 @@ FRAME = (512, 640)  # height and width of the usual thermal camera, 16 bits
 
 
 def model_checks(model: Path) -> list[Check]:
-    """Check a model up to its first detections; ends at the first failure."""
+    """Check a model up to its first detections; stop at the first failure."""
     try:
         card = load_card(model, DetectionCard)
     except (UserError, OSError) as error:
         return [Check('model', 'file and card', 'FAIL', str(error),
-                      'write both again with "cgdet export", or name another model')]
+                      'export both again with "cgdet export", or choose another model')]
     width, height = card.input_size
     checks = [Check('model', 'file and card', 'OK',
                     f'{model}: {", ".join(card.classes)} at {width}x{height}, {card.precision}, '
-                    f'hash {card.onnx_sha256[:12]} fits')]
+                    f'hash {card.onnx_sha256[:12]} matches')]
     engine, ready = engine_check(model, card)
     checks.append(engine)
     try:
-        # An engine that is missing takes minutes: that is the advice, not the doctor's work.
+        # Building a missing engine takes minutes: the report only advises it.
         detector = Detector.load(model, backend='auto' if ready else 'onnxruntime')
         frame = np.random.default_rng(0).integers(7000, 8000, FRAME, dtype=np.uint16)
         seconds = []
@@ -56,14 +56,14 @@ def model_checks(model: Path) -> list[Check]:
             seconds.append(perf_counter() - start)
     except Exception as error:  # the libraries raise anything
         return [*checks, Check('model', 'inference', 'FAIL', str(error) or type(error).__name__,
-                               'try the backend onnxruntime, or another model')]
+                               'try the backend onnxruntime or another model')]
     return [*checks, Check('model', 'inference', 'OK',
                            f'{median(seconds) * 1e3:.1f} ms for a 640x512 16-bit frame on '
                            f'{detector.session.describe()}')]
 
 
 def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
-    """Check whether the engine that "auto" wants is there, and whether a load is quick."""
+    """Check for the engine that "auto" needs; also return whether a load takes no build."""
     cache = EngineCache()
     for flavor in FLAVORS:
         try:
@@ -75,7 +75,7 @@ def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
             return Check('model', 'engine', 'OK', f'{found.path} for {gpu.name}'), True
         return Check('model', 'engine', 'WARN',
                      f'none for {gpu.name} and {tensorrt.title} in {cache.folder}',
-                     f'the first start will build it; do so now: cgdet build-engine {model}'
+                     f'the first start will build it; build it now: cgdet build-engine {model}'
                      ), False
     return Check('model', 'engine', 'OK', f'none needed by ONNX Runtime; {len(cache.files())} '
                  f'files in {cache.folder}'), True

@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Ablations over seeds, their statistics and figures, and the cost of a training step."""
+"""Ablations over seeds with statistics and figures, and the cost of a training step."""

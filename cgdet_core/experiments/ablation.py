@@ -13,11 +13,12 @@
 # limitations under the License.
 
 """
-Ablations: train a recipe's variants over seeds, one run after the other, and compare them.
+Ablations: train the variants of a recipe over seeds, one run after the other, and compare them.
 
-Every run is a process of its own (`cgdet train`), as a user would start it from the recipe in
-its folder: memory is free afterwards, a crash stops one run only, and a run may use several
-devices. What a run leaves (result.json and arrays.npz) is all that tables and figures need.
+Every run is a separate process (`cgdet train`), as a user would start it from the recipe in its
+folder: its memory is freed afterwards, a crash stops only one run, and a run may use several
+devices. Tables and figures need only result.json and arrays.npz of each run, no models, and can
+be written while the grid is still running.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,13 +52,13 @@ def run_ablation(
     """
     Train and measure every run that is not finished, and write the tables after each.
 
-    Several processes may work on one grid: each takes runs that no other is at. Returns the
-    number of runs that others are still at. progress: called for each run that starts. UserError
-    where a training fails.
+    Several processes may work on one grid: each takes runs that no other process works on.
+    Returns the number of runs still in progress in other processes. progress: called for each run
+    that starts. UserError if a training fails.
     """
     if torch.distributed.is_torchelastic_launched():
-        raise UserError('"cgdet ablate" starts trainings itself: call it without torchrun and '
-                        'set the processes of each run by run.devices=...')
+        raise UserError('"cgdet ablate" starts the trainings itself: run it without torchrun and '
+                        'set the number of processes of each run with run.devices=...')
     _check_teachers(ablation)
     busy = 0
     for number, run in enumerate(ablation.runs, 1):
@@ -74,17 +75,17 @@ def run_ablation(
 
 
 def _check_teachers(ablation: Ablation) -> None:
-    """Say at once, not after the runs before it, that a variant has no teacher."""
+    """Raise UserError before the first run if the teacher of a variant is missing."""
     for run in ablation.runs:
         path = run.recipe.cmg and run.recipe.cmg.teacher.path
         if path and not path.is_file() and not result_of(run):
-            raise UserError(f'The variant {run.variant} needs the teacher {path}, which does not '
-                            'exist; train it, or take the variant out of the grid.')
+            raise UserError(f'The variant {run.variant} requires the teacher {path}, which does '
+                            'not exist; train it, or remove the variant from the grid.')
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[int | None]:
-    """Return the descriptor of a run's lock, or None while another process has it."""
+    """Yield the descriptor of a run's lock, or None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -99,7 +100,7 @@ def _lock(folder: Path) -> Iterator[int | None]:
 
 
 def _train(run: Run, lock: int) -> float:
-    """Train, or go on where it stopped; return the seconds of all sessions that ended orderly."""
+    """Train or resume; return the seconds of training, without sessions that were killed."""
     folder = run.recipe.folder
     last, spent = folder / 'last.ckpt', folder / 'train_seconds.txt'
     before = float(spent.read_text()) if spent.is_file() else 0.0
@@ -110,8 +111,8 @@ def _train(run: Run, lock: int) -> float:
     resume = ['--resume'] if last.is_file() else []
     start = time.monotonic()
     try:
-        # With the lock: a training that outlives this process keeps its run. From a terminal
-        # both get Ctrl-C, and a training notices only the first one.
+        # The training inherits the lock, so that it keeps its run if it outlives this process.
+        # In a terminal both receive Ctrl-C; a training handles only the first one.
         with program('cgdet_core', 'train', path, *resume, patience_s=None,
                      pass_fds=[lock]) as process:
             code = process.wait()
@@ -122,13 +123,13 @@ def _train(run: Run, lock: int) -> float:
         raise KeyboardInterrupt
     if code != 0:
         why = f'signal {-code}' if code < 0 else f'exit status {code}'
-        raise UserError(f'The training of {run.name} failed ({why}); correct what it says above '
-                        'and start the same command again.')
+        raise UserError(f'The training of {run.name} failed ({why}); fix the error above and '
+                        'run the same command again.')
     return seconds
 
 
 def _measure(run: Run, seconds: float) -> None:
-    """Write arrays.npz, then result.json, which says that the run is finished."""
+    """Write arrays.npz, then result.json, which marks the run as finished."""
     recipe, last = run.recipe, run.recipe.folder / 'last.ckpt'
     coco = recipe.frames(recipe.data.val)
     found, of_objects = measure(last, coco)
@@ -148,7 +149,7 @@ def _measure(run: Run, seconds: float) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Say where a run was made."""
+    """Return a description of the machine that a run was trained on."""
     return {
         'cpu': processor(), 'cores': os.cpu_count(),
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -161,7 +162,7 @@ def finished(ablation: Ablation) -> list[Result]:
 
 
 def result_of(run: Run) -> Result | None:
-    """Read a run's result; None where there is none, or of an earlier meaning of the numbers."""
+    """Read a run's result; None if there is none, or one of an earlier version of the numbers."""
     if not run.result.is_file():
         return None
     try:
@@ -173,7 +174,7 @@ def result_of(run: Run) -> Result | None:
 
 
 def write_tables(ablation: Ablation) -> None:
-    """Write table.md and table.json of what is finished."""
+    """Write table.md and table.json of the finished runs."""
     results = finished(ablation)
     if not results:
         raise UserError(f'No run in {ablation.output} is finished yet.')
@@ -187,7 +188,7 @@ def write_tables(ablation: Ablation) -> None:
 
 
 def report(ablation: Ablation) -> list[Path]:
-    """Write tables and figures of what is finished, and return their files."""
+    """Write tables and figures of the finished runs, and return their files."""
     write_tables(ablation)
     results = finished(ablation)
     done = {(r['variant'], r['seed']) for r in results}

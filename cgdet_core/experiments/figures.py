@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Figures of an ablation: curves, claims, features and pictures."""
+"""Figures of an ablation: curves, claims, features and annotated frames."""
 
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,11 @@ def write_figures(
     coco: CocoSet, normalization: Normalization, output: Path,
 ) -> list[Path]:
     """
-    Draw what is finished into `output` and return the files.
+    Draw the finished runs into `output` and return the files.
 
     folders: the run of each (variant, seed) of the results. pair: the reference and the variant
-    shown beside it; figures of both are left out while no seed of both is finished. Pictures
-    show the first such seed.
+    shown next to it; their figures are omitted while no seed of both is finished. Frames are
+    drawn for the first such seed.
     """
     variants = list(dict.fromkeys(r['variant'] for r in results))
     figures = {'pr_curves': draw_curves(results, variants, coco.classes),
@@ -65,7 +65,7 @@ def write_figures(
 
 
 def draw_claims(results: list[Result], variants: list[str], recall: float | None) -> Figure:
-    """Draw the paper's claims: the mean over seeds as a bar, each seed as a point."""
+    """Draw the paper's claims: a bar for the mean over seeds, a point for each seed."""
     figure = Figure((3.6 * len(BARS), 4), layout='constrained')
     metrics = [(r['variant'], metrics_of(r, recall)) for r in results]
     where = 'equal recall' if recall is None else f'a recall of {recall:.0%}'
@@ -109,7 +109,7 @@ def draw_embeddings(
         labels: NDArray[Any] = found['feature_labels']
         if len(labels):
             points = analysis.project(found['features'])
-            # Rare classes last, on top of the others.
+            # Rare classes are drawn last, on top of the others.
             order = np.argsort(-np.bincount(labels, minlength=len(classes)), kind='stable')
             for label in order:
                 mine = labels == label

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The grid of an ablation: which variants of a recipe are trained over which seeds."""
+"""The grid of an ablation: variants of a recipe and seeds."""
 
 import hashlib
 import json
@@ -35,22 +35,22 @@ from cgdet_core.training.recipe import (
 )
 from pydantic import Field, field_validator
 
-RESERVED = ('name', 'seed', 'run.output')  # what the grid itself sets
+RESERVED = ('name', 'seed', 'run.output')  # set by the grid itself
 
 
 class AblationConfig(Strict):
-    """Say what is compared; the first variant is the reference of the differences."""
+    """The contents of a grid file; the first variant is the reference of the differences."""
 
     base: Path  # recipe, relative to this file
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     variants: dict[str, dict[str, Any]] = Field(min_length=1)  # changes to the base, by name
-    shown: str | None = None  # the variant that figures show beside the reference; the last
+    shown: str | None = None  # variant shown next to the reference; the last by default
 
     @field_validator('seeds')
     @classmethod
     def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value) or min(value) < 0:
-            raise ValueError('must be different numbers from 0 on')
+            raise ValueError('must be different numbers of at least 0')
         return value
 
     @field_validator('variants', mode='before')
@@ -60,7 +60,7 @@ class AblationConfig(Strict):
             return value
         for name in value:
             if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', str(name)):
-                raise ValueError(f'{name!r} is no name for a folder')
+                raise ValueError(f'{name!r} is not a valid folder name')
         return {k: {} if v is None else v for k, v in value.items()}
 
 
@@ -69,7 +69,7 @@ class Run(NamedTuple):
 
     variant: str
     seed: int
-    values: dict[str, Any]  # of the recipe, unchecked, as its file holds them
+    values: dict[str, Any]  # of the recipe, unchecked, as in its file
     recipe: DetectionRecipe
 
     @property
@@ -78,7 +78,7 @@ class Run(NamedTuple):
 
     @property
     def result(self) -> Path:
-        """Return the file that marks the run as finished."""
+        """The file that marks the run as finished."""
         return self.recipe.folder / 'result.json'
 
 
@@ -95,8 +95,9 @@ def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = 
     """
     Read a grid; overrides `section.key=value` change the base recipe.
 
-    Seed by seed, so that an unfinished grid can be compared already. UserError names an unknown
-    key with the nearest valid one, a bad value, and a run that exists with another recipe.
+    Runs are ordered seed by seed, so that an unfinished grid can already be compared. UserError
+    names an unknown key with the nearest valid one, an invalid value, or a run that exists with
+    another recipe.
     """
     path = Path(path)
     config = check_values(AblationConfig, read_values(path), str(path))
@@ -130,7 +131,7 @@ def _run(
 
 
 def comparable(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides about a run's numbers, as `section.key` with plain values."""
+    """Return the values that determine a run's numbers, as `section.key`."""
     kept = {'precision', 'devices', 'nodes'}
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
@@ -138,18 +139,18 @@ def comparable(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Name what decides about a run's numbers."""
+    """Return a hash of the values that determine a run's numbers."""
     text = json.dumps(comparable(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _same_recipe(run: Run) -> None:
-    """Refuse a run that exists with another recipe."""
+    """Raise UserError if a run exists with another recipe."""
     path = run.recipe.folder / 'recipe.yaml'
     if not path.is_file():
         return
     changed = differences(comparable(load_recipe(path)), comparable(run.recipe))
     if changed:
         raise UserError(
-            f'The run {run.recipe.folder} was made with another recipe ({", ".join(changed)} '
-            'changed); choose another output folder or remove that run.', 'output')
+            f'The run {run.recipe.folder} was trained with another recipe ({", ".join(changed)} '
+            'changed); choose another output folder or remove the run.', 'output')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Measure a trained student in every way the ablation reports, in one pass over the frames."""
+"""Compute all numbers of an ablation for one checkpoint, in one pass over the frames."""
 
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-VERSION = 3  # of what the numbers mean; results of another one are measured again
-ROI_SIZE = 3  # cells of a pooled region's side, as in RCS
+VERSION = 3  # of the definition of the numbers; results of another version are measured again
+ROI_SIZE = 3  # side of a pooled region in cells, as in RCS
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -41,10 +41,10 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     """
     Evaluate a checkpoint in its deployed form.
 
-    The report has AP and its kin (see `evaluate`) and `curves` (precision at 101 recalls, IoU
-    0.5), `duplicates`, `duplicates_at_recall`, `confusion`, `separability` (see `analysis`). The
-    arrays hold what figures need beside it: `frame`, `boxes`, `scores`, `labels` of detections
-    (D,) with scores from 0.3 on, and `features` (M, C), `feature_labels`, `feature_frames` of
+    The report has the metrics of `evaluate`, `curves` (precision at 101 recalls, IoU 0.5), and
+    `duplicates`, `duplicates_at_recall`, `confusion`, `separability` (see `analysis`). The arrays
+    are what the figures need in addition: `frame`, `boxes`, `scores`, `labels` of detections (D,)
+    with scores of at least 0.3, and `features` (M, C), `feature_labels`, `feature_frames` of
     objects (M,).
     """
     student, card = load_student(checkpoint)
@@ -88,7 +88,7 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
 
 
 def detections_of(arrays: Arrays, frame: int) -> Detections:
-    """Return the detections that `measure` kept of the frame of this index."""
+    """Return the detections that `measure` kept of the frame with this index."""
     mine = arrays['frame'] == frame
     return Detections(arrays['boxes'][mine], arrays['scores'][mine], arrays['labels'][mine])
 
@@ -97,7 +97,7 @@ def detections_of(arrays: Arrays, frame: int) -> Detections:
 def _features(
     student: Student, images: NDArray[np.float32], record: ImageRecord, box: Letterbox,
 ) -> NDArray[np.float32]:
-    """Return the objects' features (M, C): their regions of the pyramid, averaged, as RCS sees."""
+    """Return the features (M, C) of objects: the means of their pyramid regions, as in RCS."""
     boxes = torch.from_numpy(record.boxes[record.crowd == 0])
     scale = [f / s for f, s in zip(box.fitted, box.source)] * 2
     pyramid = student.pyramid(torch.from_numpy(images))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures of an ablation: where two variants differ, and where one fails."""
+"""Annotated frames of an ablation: where two variants differ, and where one fails."""
 
 from pathlib import Path
 
@@ -28,9 +28,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-TRIPTYCHS = 6  # half of them where the shown variant finds more, half where it finds less
+TRIPTYCHS = 6  # half where the shown variant finds more, half where it finds less
 FAILURES = 4
-WIDTH = 480  # pixels of a picture
+WIDTH = 480  # pixels of a frame
 Picture = NDArray[np.uint8]
 
 
@@ -41,14 +41,14 @@ def write_triptychs(
     """
     Draw reference, variant and truth side by side (CGDet's figure 3) and return the file.
 
-    found: the detections of all frames by the two. The frames are those whose numbers of right
-    detections differ most, as many in favor of the one as of the other.
+    found: the detections of both in all frames. The frames are those in which the numbers of
+    correct detections differ most, half in favor of each.
     """
     right = [np.array([_right(f, r) for f, r in zip(part, coco.images)]) for part in found]
     gain = right[1] - right[0]
     chosen = choose(gain, TRIPTYCHS // 2) + choose(-gain, TRIPTYCHS // 2)
     rows = []
-    # Where nothing differs, the first frames still show what the detectors do.
+    # If nothing differs, the first frames are drawn.
     for i in chosen or list(range(min(len(coco.images), TRIPTYCHS // 2))):
         record = coco.images[i]
         real = int((record.crowd == 0).sum())
@@ -63,7 +63,7 @@ def write_triptychs(
 def write_failures(
     found: list[Detections], title: str, coco: CocoSet, normalization: Normalization, path: Path,
 ) -> Path:
-    """Draw the frames with most misses and false boxes above their truth (CGDet's figure 4)."""
+    """Draw the frames with most misses and false boxes above the truth (CGDet's figure 4)."""
     wrong, captions = [], []
     for detections, record in zip(found, coco.images):
         right = _right(detections, record)
@@ -78,7 +78,7 @@ def write_failures(
 
 
 def _right(found: Detections, record: ImageRecord) -> int:
-    """Count detections of an object with its class."""
+    """Return the number of detections that match an object and its class."""
     objects = match(found, record)
     hit = objects >= 0
     return int((record.labels[objects[hit]] == found.labels[hit]).sum())
@@ -96,13 +96,13 @@ def _picture(
     record: ImageRecord, found: Detections, normalization: Normalization, caption: str,
     legend: tuple[str, ...] = (),
 ) -> Picture:
-    """Draw boxes in their class's color and, in a strip below the frame, a caption."""
+    """Draw boxes in the color of their class, and a caption in a strip below the frame."""
     gray = (normalize(read_thermal(record.path), normalization) * 255).astype(np.uint8)
     scale = WIDTH / gray.shape[1]
     fitted = np.empty((max(1, round(gray.shape[0] * scale)), WIDTH), np.uint8)
     resize(gray, fitted)
     picture = cv2.cvtColor(fitted, cv2.COLOR_GRAY2BGR)
-    # Without names and scores, which would hide small objects in crowded frames.
+    # Names and scores would hide small objects in crowded frames.
     for box, label in zip(np.rint(found.boxes * scale).astype(int), found.labels):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), COLORS[label % len(COLORS)], 1)
     strip = write_caption(caption, WIDTH)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tables over seeds: mean, standard deviation and paired differences of an ablation's results."""
+"""Tables of an ablation over seeds: mean, standard deviation and paired differences."""
 
 from collections.abc import Callable
 import math
@@ -22,9 +22,9 @@ import numpy as np
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
-Result = dict[str, Any]  # what `measure` returns, with `variant` and `seed`
+Result = dict[str, Any]  # the report of `measure`, with `variant` and `seed`
 
-# Title of a column and where its number is; columns of classes and times of day come in between.
+# Column title -> path of its number; the columns of classes and times of day are in between.
 ACCURACY = ('AP', 'AP50', 'AP75')
 CLAIMS: dict[str, tuple[str, ...]] = {
     'duplicates': ('duplicates', 'before_nms', 'duplicates'),
@@ -38,28 +38,28 @@ AT_RECALL = {'duplicates at equal recall': 'before_nms',
              'after NMS at equal recall': 'after_nms'}
 NOTES = """
 Mean and sample standard deviation over seeds; the difference to the first variant is paired by
-seed, with Student's t {percent:.0f}% interval (one seed gives none; intervals are not corrected
-for the number of comparisons). Every number is of the last epoch's averaged weights (last.ckpt),
-so nothing was chosen on the validation frames.
+seed, with Student's t {percent:.0f}% interval (none for one seed; intervals are not corrected for
+the number of comparisons). All numbers are those of the averaged weights of the last epoch
+(last.ckpt), so nothing was chosen on the validation frames.
 
-- duplicates: boxes before non-maximum suppression beyond the first, per found object (class
-  right, IoU >= 0.5, score >= 0.25); relative: score at least half of the object's best one's,
-  which a change of all scores by one factor leaves alone; after NMS: as the first.
+- duplicates: boxes before non-maximum suppression beyond the first, per found object (correct
+  class, IoU >= 0.5, score >= 0.25); relative: score at least half of the object's best score,
+  which does not change if all scores change by one factor; after NMS: as the first.
 - at equal recall: duplicates of each detector at the score at which it finds {recall} of the
-  objects, about what the first variant finds at 0.25. At one score for all, the surer detector
-  shows more boxes.
+  objects, about as many as the first variant finds at 0.25. At the same score for all, a
+  detector with higher scores has more boxes.
 - confused: share of the objects matched at score >= 0.3 and IoU >= 0.5 whose class is wrong.
-- silhouette, neighbors: how far apart classes lie in the pooled pyramid features of the annotated
-  objects, in [-1, 1], and how many of them have mostly their own class among the 5 nearest
+- silhouette, neighbours: separation of the classes in the pooled pyramid features of annotated
+  objects, in [-1, 1], and the fraction of objects with mostly their own class among the 5 nearest
   objects of other frames; both are means over classes.
 """
 
 
 def common_recall(results: list[Result], reference: str) -> float | None:
     """
-    Choose where duplicates are compared: the share that the reference finds, in whole tenths.
+    Return the recall at which duplicates are compared: the reference's, rounded down to tenths.
 
-    At most 0.9; None where it finds less than a tenth or has no result.
+    At most 0.9; None if the reference finds less than a tenth or has no result.
     """
     counts = [r['duplicates']['before_nms'] for r in results if r['variant'] == reference]
     found, objects = (sum(c[key] for c in counts) for key in ('found', 'objects'))
@@ -68,7 +68,7 @@ def common_recall(results: list[Result], reference: str) -> float | None:
 
 
 def metrics_of(result: Result, recall: float | None) -> dict[str, float | None]:
-    """Return a run's numbers by the titles of the table's columns; see `common_recall`."""
+    """Return a run's numbers by column title; recall: see `common_recall`."""
     found: dict[str, float | None] = {name: result[name] for name in ACCURACY}
     for group in ('per_class', 'per_time_of_day'):
         found |= {f'AP50 {name}': v['AP50'] for name, v in result.get(group, {}).items()}
@@ -84,7 +84,7 @@ def metrics_of(result: Result, recall: float | None) -> dict[str, float | None]:
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation; None where there are too few values."""
+    """Return mean and sample standard deviation; None if there are too few values."""
     return {'mean': float(np.mean(values)) if values else None,
             'std': float(np.std(values, ddof=1)) if len(values) > 1 else None}
 
@@ -95,8 +95,8 @@ def paired_difference(
     """
     Compare two variants over the seeds that both have.
 
-    Returns mean of the differences, low and high of Student's t confidence interval (None with
-    fewer than two seeds) and n, the number of pairs.
+    Returns the mean of the differences, low and high of Student's t confidence interval (None for
+    fewer than two seeds), and n, the number of pairs.
     """
     differences = [values[s] - reference[s] for s in sorted(values.keys() & reference.keys())]
     n = len(differences)
@@ -109,7 +109,7 @@ def paired_difference(
 
 def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
     """
-    Sum up finished runs, the first variant being the reference.
+    Summarize finished runs; the first variant is the reference.
 
     Returns `reference`, `confidence`, `recall` (see `common_recall`) and per variant `seeds` and
     `metrics`: by column mean, std, values by seed and, but for the reference, `difference` (see
@@ -138,7 +138,7 @@ def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
 
 
 def markdown(summary: dict[str, Any], total: int) -> str:
-    """Write a summary as tables; `total` is the number of runs of the whole grid."""
+    """Return a summary as Markdown tables; `total` is the number of runs of the grid."""
     variants = {k: v for k, v in summary['variants'].items() if v['seeds']}
     names = list(dict.fromkeys(n for v in variants.values() for n in v['metrics']))
     claims = [n for n in names if n in (*CLAIMS, *AT_RECALL)]

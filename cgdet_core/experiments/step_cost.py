@@ -15,9 +15,9 @@
 """
 Time training steps: `python -m cgdet_core.experiments.step_cost RECIPE.yaml [KEY=VALUE ...]`.
 
-Compares L_det alone with RCS and CMG added, teacher features cached and computed in the step.
-Every variant runs in a process of its own, in turns. `ms` is a step's forward, losses, backward
-and optimizer; `ms with data` is the time from step to step, waiting for the loading included.
+Compares L_det only with RCS and CMG added, with teacher features cached or computed in the step.
+Variants run in separate processes, in turns. `ms` is a step's forward, losses, backward and
+optimizer; `ms with data` is the time from step to step, including the wait for data.
 """
 
 import argparse
@@ -43,7 +43,7 @@ ROUNDS = 3
 
 
 class StepTimes(lightning.Callback):
-    """Collect the seconds of every step, and when it ended."""
+    """Record the seconds and the end time of every step."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -61,15 +61,15 @@ class StepTimes(lightning.Callback):
 
 
 class Times(NamedTuple):
-    """What one training took: seconds of its later half's steps, and its peak of memory."""
+    """The cost of one training: seconds of the steps of its second half, and peak memory."""
 
     steps: list[float]
-    with_data: float  # mean from step to step: waiting comes in bursts
-    peak: float  # MiB, of the GPU or else of the process without its workers
+    with_data: float  # mean from step to step, as waits come in bursts
+    peak: float  # MiB, of the GPU, or without one of the process without its workers
 
 
 def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
-    """Train for `steps` steps."""
+    """Train for `steps` steps and return their times."""
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     times = StepTimes()
@@ -91,15 +91,15 @@ def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
 def benchmark(
     path: Path, overrides: list[str], steps: int, rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """Return each variant's milliseconds a step (medians over the rounds) and peak memory."""
+    """Return the milliseconds per step (medians of all rounds) and peak memory per variant."""
     recipe = load_recipe(path, overrides)
     assert isinstance(recipe, DetectionRecipe)
     if recipe.rcs is None or recipe.cmg is None:
-        raise UserError(f'{path} needs both rcs and cmg.')
+        raise UserError(f'{path} must have both rcs and cmg.')
     with TemporaryDirectory() as folder:
         def variant(cache: Path | None) -> DetectionRecipe:
             assert recipe.cmg is not None
-            # Weights of full size from the first step on.
+            # Full loss weights from the first step.
             cmg = recipe.cmg.model_copy(update={
                 'warmup_epochs': 0,
                 'teacher': recipe.cmg.teacher.model_copy(update={'cache': cache})})
@@ -136,7 +136,7 @@ def _numbers(times: list[Times]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the numbers as JSON."""
+    """Run the benchmark from the command line and print the numbers as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('recipe', type=Path)
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The command line, as a user meets it."""
+"""The command line as a user runs it."""
 
 from collections.abc import Callable
 import json
@@ -56,7 +56,7 @@ def test_update_card(run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: P
     assert run_cgdet('evaluate', model, '--data', scenes).returncode == 0
 
 
-def test_detect_in_pictures_folders_videos_and_bags(
+def test_detect_in_images_folders_videos_and_bags(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
     folder = scenes.parent / 'thermal'
@@ -112,7 +112,7 @@ def test_bag_evaluate_equals_evaluate(
     assert a['AP'] == pytest.approx(b['AP'], abs=1e-6 if encoding == 'mono16' else 0.1)
 
 
-def test_the_report_is_written_before_the_pictures(
+def test_the_report_is_written_before_the_images(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
     bag, out = tmp_path / 'bag', tmp_path / 'out'
@@ -124,7 +124,7 @@ def test_the_report_is_written_before_the_pictures(
     assert result.returncode == 1 and 'worst is not a folder' in result.stderr
     (out / 'worst').unlink()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a report, but no picture
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a report, but no image
     try:
         result = run_cgdet(*command, '--json', tmp_path / 'ap.json')
     finally:
@@ -136,13 +136,13 @@ def test_the_report_is_written_before_the_pictures(
         assert report['images'] == 12 and report['annotations_without_frame'] == 0
 
 
-def test_a_data_set_of_a_bag_finds_the_bag_again(
+def test_a_data_set_from_a_bag_matches_the_bag(
     run_cgdet: Run, onnx_model: Path, detector: Detector, scenes: Path, tmp_path: Path,
 ) -> None:
-    """Pre-labels are the model's own detections, so that it finds every one of them."""
+    """Pre-labels are the model's detections, so its AP50 on the bag is nearly 1."""
     bag, out = tmp_path / 'bag', tmp_path / 'set'
     frame = read_thermal(scenes.parent / 'thermal' / 'scene_00000.png')
-    # A tiny student is sure of nothing.
+    # The scores of a tiny student are low.
     score = float(np.sort(detector.detect(frame, 0.0).scores)[-5])
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
     command = ('bag', 'to-dataset', bag, '--output', out, '--prelabel', onnx_model,
@@ -158,18 +158,18 @@ def test_a_data_set_of_a_bag_finds_the_bag_again(
     report = json.loads((tmp_path / 'ap.json').read_text())
     assert report['images'] == 12 and report['AP50'] > 0.99
     again = run_cgdet(*command)
-    assert again.returncode == 1 and 'exists already' in again.stderr
+    assert again.returncode == 1 and 'already exists' in again.stderr
 
 
-def test_bags_are_never_overwritten_and_appear_whole(
+def test_bags_are_never_overwritten_and_written_completely(
     run_cgdet: Run, scenes: Path, tmp_path: Path,
 ) -> None:
     bag = tmp_path / 'bag'
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
     again = run_cgdet('bag', 'from-coco', scenes, bag)
-    assert again.returncode == 1 and 'exists already' in again.stderr
+    assert again.returncode == 1 and 'already exists' in again.stderr
     none = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'b', '--match', 'nothing*')
-    assert none.returncode == 1 and 'No frame' in none.stderr
+    assert none.returncode == 1 and 'no frames for' in none.stderr
     assert [p.name for p in tmp_path.iterdir()] == ['bag']
 
 
@@ -180,18 +180,18 @@ def test_bags_are_never_overwritten_and_appear_whole(
     (('evaluate', 'MODEL', '--data', 'SCENES', '--images', 'nowhere'), 'folder nowhere'),
     (('detect', 'MODEL', 'nothing.png', '--output', 'OUT'), 'nothing.png does not exist'),
     (('detect', 'MODEL', 'README.md', '--output', 'OUT'), 'not an image'),
-    (('detect', 'MODEL', 'cgdet_core', '--output', 'OUT'), 'holds no pictures'),
+    (('detect', 'MODEL', 'cgdet_core', '--output', 'OUT'), 'has no images'),
     (('train', 'no.yaml'), 'recipe no.yaml does not exist'),
     (('export', 'no.ckpt', '--output', 'OUT/m.onnx'), 'no.ckpt does not exist'),
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--rate', '0'), 'must be positive'),
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--encoding', 'rgb8'), "'rgb8'"),
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--storage', 'tar'), "'tar'"),
     (('bag', 'evaluate', 'MODEL', 'nobag', '--data', 'SCENES'), 'nobag does not exist'),
-    (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'not a ROS 2 bag'),
+    (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'cannot be read as a ROS 2 bag'),
     (('bag', 'to-dataset', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
-    (('bag', 'to-dataset', 'nobag', '--output', 'config'), 'config exists already'),
+    (('bag', 'to-dataset', 'nobag', '--output', 'config'), 'config already exists'),
 ])
-def test_bad_input_gives_one_sentence(
+def test_invalid_input_is_one_sentence(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
     arguments: tuple[str, ...], words: str,
 ) -> None:

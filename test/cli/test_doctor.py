@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
 
 @pytest.fixture
 def output(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """Run the command with the parameters and without rclpy; give what it prints."""
+    """Run the command with the parameters and without rclpy; return its output."""
     monkeypatch.setitem(sys.modules, 'rclpy', None)
     result = CliRunner().invoke(app, ['doctor', *map(str, request.param)])
     assert result.exit_code == 0, result.output

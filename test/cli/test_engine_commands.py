@@ -80,7 +80,7 @@ def test_build_list_and_clean(run_cgdet: Run, cache: Path, tmp_path: Path) -> No
         assert f'left: {left}, ' in cleaned.stdout
 
 
-def test_engines_of_others_are_left_alone(run_cgdet: Run, cache: Path) -> None:
+def test_engines_of_other_tools_are_not_removed(run_cgdet: Run, cache: Path) -> None:
     cache.mkdir(mode=0o700)
     other = cache / 'model.engine'
     other.write_bytes(b'of another tool')
@@ -90,7 +90,7 @@ def test_engines_of_others_are_left_alone(run_cgdet: Run, cache: Path) -> None:
     assert other.read_bytes() == b'of another tool'
 
 
-def test_names_are_shown_as_they_are(run_cgdet: Run, cache: Path) -> None:
+def test_names_are_shown_unchanged(run_cgdet: Run, cache: Path) -> None:
     cache.mkdir()
     (cache / 'm[v2]-0123456789abcdef.engine').write_bytes(b'')
     listed = run_cgdet('engines', 'list', env={**os.environ, 'COLUMNS': '150'})
@@ -104,7 +104,7 @@ def test_without_targets_it_builds_for_all_but_turing(run_cgdet: Run, tmp_path: 
         assert 'sm80+sm86+sm89+sm120' in result.stdout and 'sm75' not in result.stdout
 
 
-def test_the_file_beside_the_model_is_used(run_cgdet: Run, cache: Path, tmp_path: Path) -> None:
+def test_the_file_next_to_the_model_is_used(run_cgdet: Run, cache: Path, tmp_path: Path) -> None:
     for path in (MODEL, MODEL.with_suffix('.json')):
         shutil.copy(path, tmp_path)
     model = tmp_path / MODEL.name
@@ -135,7 +135,7 @@ def test_ctrl_c_leaves_only_the_lock(cache: Path) -> None:
     assert [p.name for p in cache.iterdir()] == ['build.lock']
 
 
-def test_a_killed_builder_holds_nobody_up(run_cgdet: Run, cache: Path) -> None:
+def test_a_killed_builder_blocks_no_other(run_cgdet: Run, cache: Path) -> None:
     process = start('build-engine', MODEL, *TWO)
     wait_until_building(cache)
     process.kill()
@@ -149,10 +149,10 @@ def test_a_killed_builder_holds_nobody_up(run_cgdet: Run, cache: Path) -> None:
     ((MODEL, '--target', 'sm90'), "does not support the target 'sm90'; choose from"),
     ((MODEL, '--backend', 'onnxruntime'), 'auto, tensorrt or tensorrt_rtx'),
     ((MODEL, '--backend', 'tensorrt', '--target', 'sm86'),
-     'a target needs the backend tensorrt_rtx (--target, --backend)'),
+     'targets require the backend tensorrt_rtx (--target, --backend)'),
     ((MODEL, '--output', 'engine.bin'), '--output must end in .engine'),
 ])
-def test_bad_input_gives_one_sentence(
+def test_invalid_input_is_one_sentence(
     run_cgdet: Run, cache: Path, arguments: tuple[object, ...], words: str,
 ) -> None:
     result = run_cgdet('build-engine', *arguments)
@@ -161,7 +161,7 @@ def test_bad_input_gives_one_sentence(
     assert not list(cache.glob('*.engine'))
 
 
-def test_where_nothing_can_be_kept_an_output_must_be_named(
+def test_without_a_cache_an_output_is_required(
     run_cgdet: Run, cache: Path, tmp_path: Path,
 ) -> None:
     cache.write_text('not a folder')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`cgdet` where Python's modules are missing or broken, as on a robot that lacks pip's."""
+"""`cgdet` with missing or broken Python modules, as on a robot without pip packages."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def cgdet(missing: str = '', path: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run `cgdet doctor` without a module, and with a folder before all others."""
+    """Run `cgdet doctor` without a module, and with a folder first in the module path."""
     code = f'import sys; sys.modules[{missing!r}] = None\n' if missing else ''
     code += ('import runpy, sys; sys.argv = ["cgdet", "doctor"]; '
              'runpy.run_module("cgdet_core", run_name="__main__")')

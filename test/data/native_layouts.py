@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Build tiny data sets in their native layouts, traps included."""
+"""Build tiny data sets in their native layouts, including the difficult cases."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ SIZE = 64, 48  # width, height
 
 
 def thermal(path: Path, bits: int = 8, seed: int = 0) -> None:
-    """Write blocks of different warmth."""
+    """Write blocks of different temperatures."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(20, 250, (6, 8)).astype(np.uint8)
     frame = cv2.resize(blocks, SIZE, interpolation=cv2.INTER_NEAREST)
@@ -65,7 +65,7 @@ def coco(path: Path, images: list, annotations: list, categories: dict) -> None:
 
 
 def flir_v1(root: Path) -> Path:
-    """Version 1.3: JSON tables, 16-bit TIFF (one of them 8-bit) beside 8-bit JPEG."""
+    """Version 1.3: JSON tables, 16-bit TIFF (one of them 8-bit) and 8-bit JPEG."""
     for split, first in (('train', 1), ('val', 8863)):
         place = root / split
         for i in range(3):
@@ -132,7 +132,7 @@ def flir_aligned(root: Path) -> Path:
 
 
 def llvip(root: Path) -> Path:
-    """Two label versions; one label without picture, one picture without label."""
+    """Two label versions; one label without image, one image without label."""
     for split, stem in (('train', '010001'), ('train', '010002'), ('test', '190001')):
         thermal(root / 'infrared' / split / f'{stem}.jpg')
         rgb(root / 'visible' / split / f'{stem}.jpg')
@@ -145,7 +145,7 @@ def llvip(root: Path) -> Path:
 
 
 def kaist(root: Path) -> Path:
-    """Sanitised text for training, improved text for the test, both flat; an old tree."""
+    """Sanitized text for training, improved text for the test, both flat; an old tree."""
     for key in ('set00/V000/I00001', 'set00/V000/I00002', 'set03/V001/I00003',
                 'set06/V000/I00019', 'set09/V000/I00039'):
         video, name = key.rsplit('/', 1)
@@ -191,7 +191,7 @@ def m3fd(root: Path) -> Path:
 
 
 def msrs(root: Path) -> Path:
-    """Labels apart from the pictures; one frame without."""
+    """Labels separate from the images; one frame without labels."""
     for split, stem in (('train', '00001D'), ('train', '00002D'), ('test', '00004N')):
         thermal(root / split / 'ir' / f'{stem}.png')
         rgb(root / split / 'vi' / f'{stem}.png')
@@ -202,7 +202,7 @@ def msrs(root: Path) -> Path:
 
 
 def yolo(root: Path) -> Path:
-    """Another class order, an empty frame, a frame without file, RGB in its own folder."""
+    """Another class order, an empty frame, a frame without file, RGB in a separate folder."""
     text(root / 'data.yaml', 'names: [car, deer, person]\nnc: 3\n')
     for split, stem in (('train', 'a'), ('train', 'b'), ('train', 'c'), ('val', 'd')):
         thermal(root / 'images' / split / f'{stem}.png', 16)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The alignment estimate finds known shifts and says when it cannot."""
+"""The alignment estimate finds known shifts and reports when it cannot."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 
 
 def scene(seed: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Draw outlines of random things."""
+    """Draw outlines of random shapes."""
     rng = np.random.default_rng(seed)
     picture = np.full(size[::-1], 0.5, np.float32)
     for _ in range(25):
@@ -46,7 +46,7 @@ def pairs(
         moved = cv2.warpAffine(
             scene(i + 500 * other, size), np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), size,
             borderMode=cv2.BORDER_REPLICATE)
-        # What is warm is dark in RGB: only the edges agree.
+        # Warm objects are dark in RGB: only the edges agree.
         gray = 255 * (1 - moved) + rng.normal(0, 4, moved.shape)
         color = cv2.merge([np.clip(gray, 0, 255).astype(np.uint8)] * 3)
         thermal = 8000 + 400 * scene(i, size) + rng.normal(0, 4, moved.shape)
@@ -68,7 +68,7 @@ def test_scatter_is_reported() -> None:
     assert report['dx'] == pytest.approx(0, abs=0.5) and 4 < report['scatter'] < 8
 
 
-def test_unrelated_pictures_are_not_believed() -> None:
+def test_unrelated_images_are_not_believed() -> None:
     report = estimate_alignment(pairs(20, (0, 0), (320, 256), other=True))
     assert not report['believed'] and 'dx' not in report
     assert 'no estimate' in report['note'] and report['pairs'] == 20

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO files: what is read, and one sentence for each way to be wrong."""
+"""COCO files: valid files are read, and each error is one sentence."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_reads_boxes_classes_and_folders(coco: Path) -> None:
     assert load_coco(coco, coco.parent.parent / 'pics').images[0].path.is_file()
 
 
-def test_rgb_models_see_the_rgb_pictures_of_a_thermal_set(coco: Path) -> None:
+def test_rgb_models_read_the_rgb_images_of_a_thermal_set(coco: Path) -> None:
     picture = np.zeros((40, 90, 3), np.uint8)
     picture[..., 0] = 9
     cv2.imwrite(str(coco.parent.parent / 'pics' / 'rgb.png'), picture)
@@ -68,7 +68,7 @@ def test_rgb_models_see_the_rgb_pictures_of_a_thermal_set(coco: Path) -> None:
     record = found.images[0]
     assert (record.width, record.height) == (90, 40)
     assert record.boxes[0].tolist() == [3, 4, 33, 14] and record.areas[0] == 300
-    # Without rgb_file_name: color pictures are meant, thermal ones an error.
+    # Without rgb_file_name, color images are used and thermal ones are an error.
     edited(coco, lambda d: [i.update(rgb_file_name=None) for i in d['images']])
     with pytest.raises(UserError, match='thermal set without RGB'):
         load_coco(coco, channels=3)
@@ -95,7 +95,7 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['images'][0].pop('width'), 'entry 0 of "images"'),
     (lambda d: d['images'][0].update(width='abc'), 'entry 0 of "images"'),
     (lambda d: d['images'][1].update(height=0), 'entry 1 of "images"'),
-    (lambda d: d.update(categories=None), 'no list'),
+    (lambda d: d.update(categories=None), 'is not a list'),
     (lambda d: d['categories'][1].pop('name'), 'entry 1 of "categories"'),
     (lambda d: d.pop('categories'), 'no "categories"'),
     (lambda d: d['annotations'][0].pop('bbox'), 'entry 0 of "annotations"'),
@@ -110,7 +110,7 @@ def test_wrong_files_are_explained(coco: Path, change, words: str) -> None:
         load_coco(edited(coco, change), classes=('person', 'car'))
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_coco(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_coco(tmp_path / 'no.json')
     (tmp_path / 'empty.json').write_text('')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Conversion: the report's numbers, damaged and missing files, nothing overwritten."""
+"""Conversion: numbers of the report, damaged and missing files, and no overwriting."""
 
 from collections.abc import Callable
 import json
@@ -68,13 +68,13 @@ def test_output_elsewhere_needs_images(tmp_path: Path) -> None:
     run('llvip', folder, tmp_path / 'out')
     path = tmp_path / 'out' / 'train_thermal.json'
     assert len(load_coco(path, folder).images) == 2
-    with pytest.raises(UserError, match='name the folder that'):
+    with pytest.raises(UserError, match='set the folder that'):
         load_coco(path)
     run('llvip', folder, folder)
     assert len(load_coco(folder / 'train_thermal.json').images) == 2
 
 
-def test_records_say_where_they_come_from(tmp_path: Path) -> None:
+def test_records_name_their_source(tmp_path: Path) -> None:
     run('msrs', LAYOUTS['msrs'](tmp_path))
     content = json.loads((tmp_path / 'annotations' / 'test_thermal.json').read_text())
     assert content['images'] == [{
@@ -101,7 +101,7 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path: Path) -> None:
                                'repeated, dropped': 1}
 
 
-def test_missing_and_damaged_pictures_are_left_out(tmp_path: Path) -> None:
+def test_missing_and_damaged_images_are_left_out(tmp_path: Path) -> None:
     yolo(tmp_path)
     (tmp_path / 'images/train/a.png').unlink()
     (tmp_path / 'images/train/b.png').write_bytes(b'no picture')
@@ -117,12 +117,12 @@ def test_missing_and_damaged_pictures_are_left_out(tmp_path: Path) -> None:
         'alignment']['pairs'] == 0
 
 
-def test_all_pictures_missing(tmp_path: Path) -> None:
+def test_all_images_missing(tmp_path: Path) -> None:
     flir_v2(tmp_path)
     for folder in ('data', 'analyticsData'):
         for path in tmp_path.glob(f'*/{folder}'):
             shutil.rmtree(path)
-    with pytest.raises(UserError, match='None of the 3 thermal pictures'):
+    with pytest.raises(UserError, match='None of the 3 thermal images'):
         run('flir-adas-v2', tmp_path)
     assert not (tmp_path / 'annotations').exists()
 
@@ -185,14 +185,14 @@ def test_binary_labels_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('name', 'options', 'words'), [
     ('nothing', {}, "format 'nothing' is not one of"),
     ('lvip', {}, "did you mean 'llvip'"),
-    ('llvip', {'options': Options(bits=8)}, '--bits means nothing for llvip'),
-    ('llvip', {'options': Options(labels=Path('no'))}, 'holds no XML'),
-    ('llvip', {'options': Options(unregistered_rgb=True)}, '--unregistered-rgb means nothing'),
+    ('llvip', {'options': Options(bits=8)}, '--bits is not an option of llvip'),
+    ('llvip', {'options': Options(labels=Path('no'))}, 'has no XML'),
+    ('llvip', {'options': Options(unregistered_rgb=True)}, '--unregistered-rgb is not an option'),
     ('yolo', {'options': Options(rgb=Path('no'))}, 'RGB folder no does not exist'),
     ('msrs', {'options': Options(labels=Path('no'))}, 'label folder no does not exist'),
     ('flir-adas-v2', {'options': Options(bits=12)}, 'must be 8 or 16'),
-    ('llvip', {'mapping': {'person': ''}}, "'person' becomes a class without a name"),
-    ('llvip', {'mapping': {'person': 'ignore-'}}, "'person' becomes a class without a name"),
+    ('llvip', {'mapping': {'person': ''}}, "'person' is mapped to an empty name"),
+    ('llvip', {'mapping': {'person': 'ignore-'}}, "'person' is mapped to an empty name"),
     ('llvip', {'mapping': {'person': 'drop'}}, 'None of the classes'),
     ('llvip', {'hold_out': 0.2}, 'without a split'),
     ('m3fd', {'hold_out': 1.5}, 'between 0 and 1'),
@@ -204,7 +204,7 @@ def test_wrong_options(tmp_path: Path, name: str, options: dict, words: str) -> 
     assert not (folder / 'annotations').exists()
 
 
-def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_the_option(tmp_path: Path) -> None:
     llvip(tmp_path)
     out = tmp_path / 'annotations'
     text(out / 'report.json', 'mine')
@@ -241,7 +241,7 @@ def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
     result = run_cgdet('data', 'convert', 'flir-adas-v1', tmp_path, '--map', 'dog=ignore-person',
                        '--unregistered-rgb')
     assert result.returncode == 0, result.stderr
-    for words in ('8-bit among 16-bit', 'uint16 4 (up to', '2 RGB pictures are missing',
+    for words in ('8-bit, stretched by the camera', 'uint16 4 (up to', '2 RGB images are missing',
                   'dog -> ignore-person 2', 'bicycle 1 1', 'with RGB 2 2',
                   'train_thermal.json, val_thermal.json'):
         assert words in ' '.join(result.stdout.replace('│', '').split())
@@ -256,14 +256,14 @@ def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
     assert len(list((tmp_path / 'many').iterdir())) == 1
     picture = cv2.imread(str(tmp_path / 'many' / '000002_FLIR_00002.png'))
     assert picture.shape == (48, 128, 3)
-    for half in (picture[:, :64], picture[:, 64:]):  # a bicycle is drawn on either
+    for half in (picture[:, :64], picture[:, 64:]):  # a bicycle is drawn on both
         assert (half == COLORS[1]).all(axis=2).sum() > 20
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     (('convert', 'lvip', 'SET'), "did you mean 'llvip'"),
-    (('convert', 'llvip', 'SET', '--map', 'person'), '--map needs NATIVE=CLASS'),
-    (('convert', 'kaist', 'SET'), 'is not laid out like KAIST'),
+    (('convert', 'llvip', 'SET', '--map', 'person'), '--map requires NATIVE=CLASS'),
+    (('convert', 'kaist', 'SET'), 'does not have the layout of KAIST'),
     (('show', 'no.json'), 'no.json does not exist'),
     (('show', 'SCENES', '--match', 'x*', '--output', 'SET/a.png'), 'No frame of'),
     (('show', 'SCENES', '--output', 'SET/a.jpg'), 'must end in .png'),

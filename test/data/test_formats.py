@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every native layout with its traps: frames, pairs, boxes, classes and splits exactly."""
+"""Every native layout with its difficult cases: exact frames, pairs, boxes and splits."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from rich.console import Console
 
 PERSON, BICYCLE, CAR = OURS = 'person', 'bicycle', 'car'
 QUIET = Console(quiet=True)
-ONE = (1, 2, 11, 22)  # the box most frames have
+ONE = (1, 2, 11, 22)  # the box of most frames
 
 
 def boxes(coco: CocoSet, record: ImageRecord, crowd: int) -> list[tuple]:
@@ -78,7 +78,7 @@ def test_every_format_has_a_layout() -> None:
     assert set(LAYOUTS) == set(FORMATS)
 
 
-def test_flir_v1_takes_16_bit_twins_and_warns_of_8_bit_ones(tmp_path: Path) -> None:
+def test_flir_v1_reads_16_bit_images_and_warns_of_8_bit_ones(tmp_path: Path) -> None:
     found, report = converted(
         'flir-adas-v1', flir_v1(tmp_path), options=Options(unregistered_rgb=True))
     assert found['train'] == {
@@ -87,14 +87,14 @@ def test_flir_v1_takes_16_bit_twins_and_warns_of_8_bit_ones(tmp_path: Path) -> N
         'FLIR_00003': ('FLIR_00003.jpg', [], [(CAR, 4, 4, 34, 24)])}
     assert list(found['val']) == ['FLIR_08863', 'FLIR_08864', 'FLIR_08865']
     assert report['bit_depth'] == {'uint16': 4, 'uint8': 2}
-    assert report['notes'] == ['2 of 6 thermal pictures are 8-bit among 16-bit ones: stretched '
-                               'by the camera, unlike the rest.']
+    assert report['notes'] == ['2 of 6 thermal images are 8-bit, stretched by the camera, unlike '
+                               'the 16-bit ones.']
     assert report['classes']['dog -> drop'] == 2
     assert report['missing']['rgb'] == {
         'count': 2, 'examples': ['train/RGB/FLIR_00001.jpg', 'val/RGB/FLIR_08863.jpg']}
 
 
-def test_flir_v1_with_the_other_twin(tmp_path: Path) -> None:
+def test_flir_v1_with_8_bit_images(tmp_path: Path) -> None:
     found, report = converted('flir-adas-v1', flir_v1(tmp_path), options=Options(bits=8))
     assert report['bit_depth'] == {'uint8': 6}
     assert report['read'] == 'train/thermal_8_bit, val/thermal_8_bit'
@@ -107,7 +107,7 @@ def test_flir_v1_first_release(tmp_path: Path) -> None:
     assert report['read'] == 'training/Data, validation/Data'
 
 
-def test_flir_v1_is_unregistered_and_paired_only_if_asked(tmp_path: Path) -> None:
+def test_flir_v1_is_paired_only_on_request(tmp_path: Path) -> None:
     found, report = converted('flir-adas-v1', flir_v1_first(tmp_path))
     assert found['train']['FLIR_00001'][0] is None
     assert 'another field of view' in report['notes'][0]
@@ -149,7 +149,7 @@ def test_llvip_reads_the_corrected_labels(tmp_path: Path) -> None:
         'test': {'190001': ('190001.jpg', [(PERSON, *ONE)], [])}}
     assert report['left_out'] == {'frames without labels, left out': 1,
                                   'labels without a picture': 1}
-    assert report['notes'] == ['Annotations/ holds other labels for 1 of 4 frames; not read.']
+    assert report['notes'] == ['Annotations/ has different labels for 1 of 4 frames; not read.']
 
 
 def test_llvip_with_the_first_labels(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_llvip_with_the_first_labels(tmp_path: Path) -> None:
     assert report['read'] == 'labels of Annotations/'
 
 
-def test_kaist_takes_the_corrected_labels(tmp_path: Path) -> None:
+def test_kaist_reads_the_corrected_labels(tmp_path: Path) -> None:
     found, report = converted('kaist', kaist(tmp_path))
     assert found == {
         'train': {
@@ -206,7 +206,7 @@ def test_m3fd(tmp_path: Path) -> None:
         '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15)],
         [(CAR, 20, 5, 50, 25), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Lamp -> drop'] == 5
-    assert report['notes'] == ['The set has no split of its own; --hold-out 0.2 makes one.']
+    assert report['notes'] == ['The set has no split; make one with --hold-out 0.2.']
 
 
 def test_m3fd_splits(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_msrs_leaves_out_what_has_no_labels(tmp_path: Path) -> None:
     assert report['left_out'] == {'frames without labels, left out': 1}
 
 
-def test_msrs_with_its_own_eighty(tmp_path: Path) -> None:
+def test_msrs_with_the_80_frames_of_detection(tmp_path: Path) -> None:
     thermal(tmp_path / 'detection' / 'ir' / '1.png')
     text(tmp_path / 'detection' / 'labels' / '1.txt', '2 0.5 0.5 0.5 0.5\n')
     found, report = converted('msrs', tmp_path)
@@ -323,4 +323,4 @@ def test_known_sets_take_new_classes_by_mapping(tmp_path: Path) -> None:
          ('lamp post', 1, 1, 4, 4)], [(BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Bus -> drop'] == report['classes']['Truck -> truck'] == 5
     assert report['splits']['all']['truck'] == report['splits']['all']['lamp post'] == 5
-    assert '--map "tram=truck": no box is called \'tram\'.' in report['notes']
+    assert '--map "tram=truck": no box has the class \'tram\'.' in report['notes']

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""An annotation tool's export, put onto the set that it was made of."""
+"""Boxes of an annotation tool in the set that they were drawn for."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def box(number: int, of: int) -> dict[str, Any]:
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
-    """Return a set of three frames with what a tool's export loses."""
+    """Return a set of three frames with the fields that a tool's export lacks."""
     path = tmp_path / 'annotations.json'
     path.write_text(json.dumps({
         'images': [image(i, f'thermal/{i}.png', rgb_file_name=f'rgb/{i}.jpg', stamp_ns=i)
@@ -77,16 +77,16 @@ def test_exports_of_something_else(tmp_path: Path, ours: Path) -> None:
             (tmp_path / 'none.json', 'does not exist')):
         with pytest.raises(UserError, match=words):
             relabel(ours, labels, output, False)
-    with pytest.raises(UserError, match='must lie beside'):
+    with pytest.raises(UserError, match='must be in the folder of'):
         relabel(ours, ours, tmp_path / 'far' / 'a.json', False)
     assert not output.exists()
 
 
-def test_names_that_repeat_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_repeated_names_are_distinguished_by_their_folders(tmp_path: Path) -> None:
     ours, output = tmp_path / 'ours.json', tmp_path / 'labelled.json'
     ours.write_text(json.dumps({'images': [image(1, 'a/x/1.png'), image(2, 'b/x/1.png')]}))
     labels = export(tmp_path, image(5, 'view/b/x/1.jpg'))
     assert relabel(ours, labels, output, False) == (1, 1, 1)
     assert json.loads(output.read_text())['images'][0]['id'] == 2
-    with pytest.raises(UserError, match='any of 2 frames'):
+    with pytest.raises(UserError, match='matches 2 frames'):
         relabel(ours, export(tmp_path, image(5, 'x/1.png')), output, True)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One way to read frames: their names, what they know, and when their pixels are read."""
+"""Reading frames: names, stamps, truth, and when pixels are read."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_a_video_is_gray(tmp_path: Path) -> None:
     assert found[0].pixels.mean() < 10 and found[1].pixels.mean() > 190
 
 
-def test_pixels_are_read_once_and_only_when_asked_for() -> None:
+def test_pixels_are_read_once_on_first_access() -> None:
     reads = []
 
     def read() -> np.ndarray:
@@ -66,9 +66,9 @@ def test_pixels_are_read_once_and_only_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(('name', 'words'), [
-    ('nothing', 'nothing does not exist'), ('empty', 'holds no pictures'),
+    ('nothing', 'nothing does not exist'), ('empty', 'has no images'),
     ('text.mp4', 'not a video'), ('text.png', 'not an image')])
-def test_what_is_no_source_is_named(tmp_path: Path, name: str, words: str) -> None:
+def test_an_invalid_source_is_named(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / 'empty').mkdir()
     for file in ('text.mp4', 'text.png'):
         (tmp_path / file).write_text('no pixels')
@@ -77,7 +77,7 @@ def test_what_is_no_source_is_named(tmp_path: Path, name: str, words: str) -> No
             assert frame.pixels.size
 
 
-def test_an_error_names_the_place_of_the_frame() -> None:
+def test_an_error_names_the_origin_of_the_frame() -> None:
     def read() -> np.ndarray:
         raise ValueError('it is torn')
 

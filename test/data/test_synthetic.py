@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Synthetic scenes: repeatable, plausible, and boxed where the objects are."""
+"""Synthetic scenes: repeatable and plausible, with boxes at the objects."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 import numpy as np
 
 
-def test_scenes_repeat_and_boxes_lie_inside() -> None:
+def test_scenes_are_repeatable_and_boxes_are_inside() -> None:
     labels_seen: set[int] = set()
     for seed in range(30):
         image, boxes, labels = Scene.random(seed).render(2)
@@ -35,14 +35,14 @@ def test_scenes_repeat_and_boxes_lie_inside() -> None:
     assert labels_seen == {0, 1, 2}
 
 
-def test_a_box_is_where_the_picture_changes() -> None:
+def test_a_box_is_where_the_image_changes() -> None:
     """Render with and without the nearest actor."""
     for seed in range(10):
         scene = Scene.random(seed)
         with_all, boxes, _ = scene.render()
         actor = scene.actors.pop()
         without, _, _ = scene.render()
-        # Noise differs in nothing: it is drawn from the same seed after the actors.
+        # The noise is the same: it is drawn from the same seed after the actors.
         ys, xs = np.nonzero(np.abs(with_all - without) > 1.0)
         if len(boxes) == 0 or len(xs) < 50 or actor.z > 30:
             continue
@@ -59,7 +59,7 @@ def test_written_sets_can_be_read(scenes) -> None:
     assert np.array_equal(frame, to_counts(Scene.random(7 * 1_000_003, 160, 128).render()[0]))
 
 
-def test_the_rgb_picture_shows_the_same_actors_otherwise() -> None:
+def test_the_rgb_image_shows_the_same_actors_in_color() -> None:
     """Render with and without the nearest actor, in both modalities."""
     shared, lights = [], []
     for seed in range(10):
@@ -77,7 +77,7 @@ def test_the_rgb_picture_shows_the_same_actors_otherwise() -> None:
     assert min(lights) < 40 and max(lights) > 80  # night and day
 
 
-def test_pairs_are_written_where_asked_and_shifted(tmp_path: Path) -> None:
+def test_pairs_are_written_and_shifted_on_request(tmp_path: Path) -> None:
     plain = load_coco(write_coco(tmp_path / 'a', 4, 1, 4, (160, 128), rgb=2))
     moved = load_coco(write_coco(tmp_path / 'b', 4, 1, 4, (160, 128), rgb=2, shift=(6, -3)))
     assert [r.rgb_path is not None for r in plain.images] == [True, False, True, False]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The benchmark measures what it says, in processes of their own; no time is asserted."""
+"""The benchmark measures each contestant in its own process; no time is asserted."""
 
 from collections.abc import Callable, Iterator
 import json
@@ -56,7 +56,7 @@ def test_command_line(
     assert set(ours['ms']['total']) == {'p50', 'p95', 'p99', 'max'}
     assert ours['total_over_infer'] > 1 and ours['skipped_batches'] == [2]
     assert set(ours['batches']) == {'1'} and ours['memory_mb']['peak'] > 0
-    # A peer gets its own shape, or the first model's where its file leaves it open.
+    # A peer has its own shape, or that of the first model if its file leaves it open.
     assert other['input'] == {'picture': [1, 3, 128, 160]} and set(other['batches']) == {'1', '2'}
     assert set(other['ms']) == {'infer', 'cpu'} and 'total_over_infer' not in other
     assert plain['ms_per_gflop'] > 0 and plain['peer']
@@ -70,13 +70,13 @@ def test_command_line(
     (('MODEL', '--peer', 'no.onnx'), 'peer no.onnx does not exist'),
     (('MODEL', '--peer', 'README.md'), 'README.md is not an ONNX file'),
     (('MODEL', '--batch', '1,0'), 'must be at least 1'),
-    (('MODEL', '--batch', '1,x'), "--batch needs whole numbers, not 'x'"),
+    (('MODEL', '--batch', '1,x'), "--batch requires integers, not 'x'"),
     (('MODEL', '--frames', '0'), 'must be at least 1'),
-    (('MODEL', '--source', '640'), '--source needs'),
+    (('MODEL', '--source', '640'), '--source requires'),
     (('MODEL', '--backend', 'magic'), "no backend 'magic'"),
-    (('MODEL', '--plot', 'times.txt'), 'ends in .png, .svg or .pdf, not times.txt'),
+    (('MODEL', '--plot', 'times.txt'), 'requires a .png, .svg or .pdf file, not times.txt'),
 ])
-def test_bad_input_gives_one_sentence(
+def test_invalid_input_is_one_sentence(
     run_cgdet: Run, onnx_model: Path, arguments: tuple[str, ...], words: str,
 ) -> None:
     result = run_cgdet('benchmark', *(str(onnx_model) if a == 'MODEL' else a for a in arguments))
@@ -99,7 +99,7 @@ def test_ctrl_c_is_quiet_in_every_process(onnx_model: Path) -> None:
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True)
     try:
-        for _ in range(6000):  # a minute; the contestant loads after its start
+        for _ in range(6000):  # one minute; the contestant loads after its start
             time.sleep(0.01)
             if any(spawned(process.pid)):
                 break

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibration frames from sets and bags, and the ranges found over them."""
+"""Calibration frames from sets and bags, and the ranges of their tensors."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ import onnx
 import pytest
 
 
-def test_frames_are_spread_over_a_set_and_its_bag(tmp_path: Path, scenes: Path) -> None:
+def test_frames_are_spaced_evenly_over_a_set_and_its_bag(tmp_path: Path, scenes: Path) -> None:
     coco = load_coco(scenes)
     write_bag(tmp_path / 'bag', coco_frames(coco), 10)
     from_set, from_bag = load_frames(scenes, 4), load_frames(tmp_path / 'bag', 4)
@@ -59,7 +59,7 @@ def test_sets_without_frames_are_explained(tmp_path: Path, detector: Detector) -
         list(network_inputs(detector, frames))
 
 
-def test_ranges_hold_what_the_network_computes(
+def test_ranges_are_those_of_the_network(
     onnx_model: Path, detector: Detector, scenes: Path,
 ) -> None:
     frames = load_frames(scenes, 3)

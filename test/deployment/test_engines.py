@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Engines without the command line: what the cache holds, and what is removed from it."""
+"""The contents of the engine cache, and what is removed, without the command line."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16', (1, 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> EngineCache:
-    """Return a cache of two models' engines, a damaged file and what a killed writer left."""
+    """Return a cache with engines of two models, a damaged and an incomplete file."""
     cache = EngineCache(tmp_path / 'cache')
     for model in ('day', 'night'):
         assert cache.keep(KEY, tmp_path / f'{model}.onnx', model.encode())
@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> EngineCache:
     return cache
 
 
-def test_what_is_wrong_with_a_file_is_listed_beside_the_sound_ones(cache: EngineCache) -> None:
+def test_damaged_files_are_listed_with_their_error(cache: EngineCache) -> None:
     found = {path.name.split('-')[0]: engine for path, _, engine in inspect(cache.files())}
     assert isinstance(found['broken'], Damaged) and 'truncated' in str(found['broken'])
     for model in ('day', 'night'):
@@ -47,7 +47,7 @@ def test_what_is_wrong_with_a_file_is_listed_beside_the_sound_ones(cache: Engine
 
 @pytest.mark.parametrize(('model', 'everything', 'left'), [
     (None, False, ['day', 'night']), ('models/day.onnx', False, ['night']), (None, True, [])])
-def test_damaged_files_always_go(
+def test_damaged_files_are_always_removed(
     cache: EngineCache, model: str | None, everything: bool, left: list[str],
 ) -> None:
     removed, freed, remaining = clean(cache, model, everything)

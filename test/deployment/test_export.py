@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Export: PyTorch and ONNX Runtime agree, and bad input leaves nothing behind."""
+"""Export: PyTorch and ONNX Runtime agree, and invalid input leaves no files."""
 
 import json
 from pathlib import Path
@@ -40,8 +40,8 @@ def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[flo
         for detector in (one, two):
             detector.detect(frame)
         np.testing.assert_array_equal(one.input, two.input)
-        # Nearly equal best scores may come in another order, and the last of the top-k may be
-        # another cell: compare each cell but those with its nearest.
+        # Nearly equal best scores may be in another order, and the last of the top-k may be
+        # another cell: compare each other cell with its nearest.
         best = one.scores[0].max(1)
         sure = np.flatnonzero(best > best.min() + 1e-4)
         assert len(sure) > 20
@@ -101,7 +101,7 @@ def test_any_number_of_images_where_the_batch_is_open(
 
 
 def seen(detector: Detector, frame: np.ndarray) -> np.ndarray:
-    """Return what the network sees of a frame."""
+    """Return the network input of a frame."""
     detector.preprocess(frame)
     return detector.input.copy()
 
@@ -136,7 +136,7 @@ def test_a_pickle_that_executes_is_refused(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_bad_input_is_explained_and_leaves_nothing(tmp_path: Path, trained: Path) -> None:
+def test_invalid_input_is_explained_and_leaves_no_files(tmp_path: Path, trained: Path) -> None:
     torch.save({'weights': torch.zeros(1)}, tmp_path / 'other.ckpt')
     (tmp_path / 'empty.ckpt').write_bytes(b'')
     half = (trained / 'last.ckpt').read_bytes()
@@ -157,7 +157,7 @@ def test_bad_input_is_explained_and_leaves_nothing(tmp_path: Path, trained: Path
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_precisions_that_cannot_be_made_are_explained(
+def test_impossible_precisions_are_explained(
     tmp_path: Path, trained: Path, onnx_model: Path, rgb_teacher: Path,
 ) -> None:
     checkpoint = trained / 'last.ckpt'
@@ -166,14 +166,14 @@ def test_precisions_that_cannot_be_made_are_explained(
     before = sorted(tmp_path.iterdir())
     for source, precision, calibration, words in (
             (checkpoint, 'int4', None, 'not one of fp32, fp16, int8'),
-            (checkpoint, 'int8', None, 'needs real thermal frames'),
-            (checkpoint, 'fp16', frames, 'no use to fp16'),
-            (tmp_path / 'half.onnx', 'int8', frames, 'in fp16 already'),
-            (rgb_teacher, 'fp16', None, 'looks at RGB')):
+            (checkpoint, 'int8', None, 'requires real thermal frames'),
+            (checkpoint, 'fp16', frames, 'only for int8, not for fp16'),
+            (tmp_path / 'half.onnx', 'int8', frames, 'already in fp16'),
+            (rgb_teacher, 'fp16', None, 'takes RGB images')):
         with pytest.raises(UserError, match=words):
             export(source, tmp_path / 'm.onnx', precision, calibration)
     with pytest.raises(UserError, match='is the source itself'):
         export(onnx_model, onnx_model, 'fp16')
-    with pytest.raises(UserError, match='needs the checkpoint'):
+    with pytest.raises(UserError, match='export the checkpoint'):
         export(onnx_model, tmp_path / 'm.onnx', dynamic_batch=True)
     assert sorted(tmp_path.iterdir()) == before

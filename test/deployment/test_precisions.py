@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""FP16 and INT8 files: their types, their detections, and what ONNX Runtime makes of them."""
+"""FP16 and INT8 files: types, detections, and execution in ONNX Runtime."""
 
 from collections.abc import Callable
 import json
@@ -95,7 +95,7 @@ def test_weights_beyond_half_precision_stay_finite(onnx_model: Path) -> None:
     assert np.isfinite(numpy_helper.to_array(weights)).all()
 
 
-def test_int8_is_symmetric_and_pairs_stand_before_every_convolution(int8_model: Path) -> None:
+def test_int8_is_symmetric_with_pairs_before_every_convolution(int8_model: Path) -> None:
     graph = onnx.load(int8_model).graph
     kinds = types(int8_model)
     values = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -121,7 +121,7 @@ def test_int8_is_symmetric_and_pairs_stand_before_every_convolution(int8_model: 
     assert {kinds[name] for name in ('images', 'boxes', 'scores')} == {FLOAT}
 
 
-def test_the_card_says_how_int8_was_made(int8_model: Path, trained: Path) -> None:
+def test_the_card_records_the_calibration(int8_model: Path, trained: Path) -> None:
     card = json.loads(int8_model.with_suffix('.json').read_text())
     record = card['training']['calibration']
     assert card['precision'] == 'int8' and record['frames'] == 12
@@ -152,7 +152,7 @@ def test_onnx_runtime_runs_int8_files_with_integers(int8_model: Path, tmp_path: 
     assert kinds.count('Relu') == 0
 
 
-def test_the_backends_unsigned_form_detects_the_same(int8_model: Path, scenes: Path) -> None:
+def test_the_unsigned_form_of_onnx_runtime_is_equal(int8_model: Path, scenes: Path) -> None:
     detector = Detector.load(int8_model)
     signed = open_session(onnx.load(int8_model), [])
     for record in load_coco(scenes).images[:4]:

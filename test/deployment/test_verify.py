@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Two models side by side: equal ones pass, different ones fail in words."""
+"""Comparison of two models: equal ones pass, different ones fail with a reason."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,7 +41,7 @@ SCORES = np.array([[0.9, 0], [0, 0.7], [0, 0.31]], np.float32)
 
 
 class Fixed:
-    """Find the same in every frame."""
+    """Return the same detections in every frame."""
 
     max_batch = 1
 
@@ -82,7 +82,7 @@ def test_equal_models_pass_also_at_another_input_size(scale: int) -> None:
     assert report['AP']['model'] == report['AP']['against'] == pytest.approx(1, abs=0.01)
 
 
-def test_a_shifted_decode_fails_by_as_much_as_it_is_shifted() -> None:
+def test_a_shifted_decode_fails_by_its_shift() -> None:
     report = verify(stub(shift=3), stub(), frames())
     assert not report['passed']
     assert report['corner_px'] == pytest.approx({'p50': 3, 'p99': 3, 'max': 3})
@@ -94,11 +94,11 @@ def test_a_shifted_decode_fails_by_as_much_as_it_is_shifted() -> None:
     assert verify(stub(shift=3), stub(), frames(), loose)['passed']
 
 
-def test_other_scores_fail_also_where_ap_is_the_same() -> None:
+def test_other_scores_fail_even_if_ap_is_equal() -> None:
     report = verify(stub(score=-0.05), stub(), frames())
     assert report['AP']['drop'] == pytest.approx(0, abs=1e-6)
     assert report['failures'] and 'AP' not in report['failures'][0]
-    # 0.31 became 0.26: less than the threshold, and still the same object.
+    # 0.31 became 0.26: below the threshold, but still the same object.
     assert report['missing'] == 0 and report['score']['max'] == pytest.approx(0.05, abs=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_without_truth_or_torch_boxes_are_still_compared(monkeypatch: pytest.Mon
     ({'channels': 3}, 'different channels, 3 and 1'),
     ({'score_threshold': 0.5}, 'thresholds differ, 0.5 and 0.3'),
 ])
-def test_models_that_do_not_compare(card: dict[str, Any], words: str) -> None:
+def test_models_that_cannot_be_compared(card: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         verify(stub(**card), stub(), frames())
 
@@ -148,10 +148,10 @@ def test_thresholds_may_be_given() -> None:
     assert report['passed'] and report['detections'] == 6
 
 
-def test_nothing_to_compare_is_no_success() -> None:
+def test_nothing_to_compare_is_an_error() -> None:
     with pytest.raises(UserError, match='no frames'):
         verify(stub(), stub(), frames(count=0))
-    with pytest.raises(UserError, match=r'sure \(0.95\) of anything in the 3 frames'):
+    with pytest.raises(UserError, match=r'score of at least 0\.95 in the 3 frames'):
         verify(stub(), stub(), frames(), score_threshold=0.95)
     with pytest.raises(UserError, match='corner must not be negative'):
         Tolerances(-1, 0, 0, 0)
@@ -171,8 +171,8 @@ def test_pairs_are_of_a_class_and_the_best_overlap() -> None:
 def test_command_line(
     run_cgdet: Run, trained: Path, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
-    # The tiny model is sure of nothing, and of many cells equally: which of them are kept hangs
-    # on the last digit, which PyTorch and ONNX Runtime need not share.
+    # The tiny model has low and nearly equal scores in many cells; which of them are kept depends
+    # on the last digit, which may differ between PyTorch and ONNX Runtime.
     options = ('--data', scenes, '--score-threshold', 0.002, '--json', tmp_path / 'v.json')
     result = run_cgdet('verify', onnx_model, '--against', trained / 'last.ckpt', *options,
                        '--off', 0.9)
@@ -180,12 +180,12 @@ def test_command_line(
     report = json.loads((tmp_path / 'v.json').read_text())
     assert report['passed'] and report['frames'] == 12 and report['detections'] > 0
     assert report['AP']['drop'] == pytest.approx(0, abs=5e-4)
-    # Where another of two overlapping boxes was kept, its score is a little different, too.
+    # If the other one of two overlapping boxes was kept, its score also differs slightly.
     assert report['score']['p50'] < 1e-5 and report['score']['p99'] < 1e-3
     bad = perturbed(onnx_model, tmp_path / 'bad.onnx')
     result = run_cgdet('verify', bad, '--against', onnx_model, *options)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1 and 'not equal enough' in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and 'differs too much' in result.stderr
     assert not json.loads((tmp_path / 'v.json').read_text())['passed']
     folder = ('--data', scenes.parent / 'thermal', *options[2:])
     result = run_cgdet('verify', onnx_model, '--against', onnx_model, *folder)
@@ -195,7 +195,7 @@ def test_command_line(
 
 
 def perturbed(model: Path, path: Path) -> Path:
-    """Write a copy of a model with noise on its kernels, and a card that fits."""
+    """Write a copy of a model with noise on its kernels, and a matching card."""
     content = onnx.load(model)
     rng = np.random.default_rng(0)
     for weight in content.graph.initializer:
@@ -216,7 +216,7 @@ def perturbed(model: Path, path: Path) -> Path:
      '--backend is for ONNX files'),
     (('MODEL', '--against', 'MODEL', '--data', 'SCENES', '--off', '-1'), 'not be negative'),
 ])
-def test_bad_input_gives_one_sentence(
+def test_invalid_input_is_one_sentence(
     run_cgdet: Run, onnx_model: Path, scenes: Path, arguments: tuple[str, ...], words: str,
 ) -> None:
     names = {'MODEL': str(onnx_model), 'SCENES': str(scenes)}

@@ -103,7 +103,7 @@ def test_truth_in_several_files(scenes: Path, drives: Path, tmp_path: Path) -> N
     truth = truth_by_stamp(tmp_path / 'named', one, other)
     assert [r.image_id for r in truth.values()] == list(range(1, 12))
     assert all(any(r is mine for mine in other.images) for r in truth.values())
-    with pytest.raises(UserError, match='Two images fit'):
+    with pytest.raises(UserError, match='Two images match'):
         truth_by_stamp(drives / 'day', one, other)
     empty = load_coco(write_coco(tmp_path / 'few', 1, 3, 3, (160, 128)))
     empty.images[0].image_id = 99

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Modules that work, are missing, or are broken."""
+"""Checks of modules that work, are missing or are broken."""
 
 import sys
 

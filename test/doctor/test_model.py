@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model that detects, and files that do not."""
+"""Checks of a valid model and of broken files."""
 
 import json
 from pathlib import Path

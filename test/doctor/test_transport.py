@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Profiles, shared memory and domains that are right, and those that are not."""
+"""Checks of valid and invalid profiles, shared memory and domains."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""An ablation end to end: what it leaves, that it goes on, and that it refuses to mix runs."""
+"""An ablation end to end: its files, resuming, and refusing to mix runs."""
 
 from collections.abc import Callable
 import fcntl
@@ -51,7 +51,7 @@ def ablated(
     tmp_path_factory: pytest.TempPathFactory, recipe_values: dict,
     run_cgdet: Callable[..., subprocess.CompletedProcess],
 ) -> Path:
-    """Return the folder of a grid that the command line has run; the grid file is beside it."""
+    """Return the folder of a grid that the command line has run; the grid file is next to it."""
     folder = tmp_path_factory.mktemp('ablation')
     result = run_cgdet('ablate', grid_file(folder, recipe_values), '--output', folder / 'out')
     assert result.returncode == 0, result.stderr
@@ -136,7 +136,7 @@ def test_reports_of_an_unfinished_grid(copied: Callable[..., Ablation], tmp_path
 
 def test_another_recipe_is_refused(copied: Callable[..., Ablation]) -> None:
     copied('run.workers=1')
-    with pytest.raises(UserError, match=r'plain_0 was made with another recipe \(optim\.lr'):
+    with pytest.raises(UserError, match=r'plain_0 was trained with another recipe \(optim\.lr'):
         copied('optim.lr=0.5')
 
 
@@ -188,12 +188,12 @@ def test_a_missing_teacher_is_named_before_anything_is_trained(
     path = grid_file(tmp_path, recipe_values)
     path.write_text('base: tiny.yaml\nvariants: {plain: {}, taught: {'
                     'cmg.teacher.path: none.ckpt}}\n')
-    with pytest.raises(UserError, match='variant taught needs the teacher none.ckpt'):
+    with pytest.raises(UserError, match='variant taught requires the teacher none.ckpt'):
         run_ablation(load_ablation(path, tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
 
 
-def test_an_interrupted_grid_goes_on(tmp_path: Path, recipe_values: dict) -> None:
+def test_an_interrupted_grid_continues(tmp_path: Path, recipe_values: dict) -> None:
     path = grid_file(tmp_path, recipe_values, 6)
     path.write_text('base: tiny.yaml\nseeds: [3]\nvariants: {plain: {}}\n')
     command = [sys.executable, '-m', 'cgdet_core', 'ablate', str(path), '--output',
@@ -207,8 +207,8 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path, recipe_values: dict) -> Non
     grid.send_signal(signal.SIGINT)
     _, errors = grid.communicate(timeout=60)
     assert grid.returncode == 130
-    assert 'goes on from here' in errors and 'Traceback' not in errors
-    assert not (folder / 'result.json').exists(), 'interrupted too late to tell anything'
+    assert 'continues from here' in errors and 'Traceback' not in errors
+    assert not (folder / 'result.json').exists(), 'interrupted too late'
     first = float((folder / 'train_seconds.txt').read_text())
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

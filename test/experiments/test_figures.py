@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Figures and pictures of detections that are known."""
+"""Figures and annotated frames of known detections."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def perfect(coco: CocoSet) -> list[Detections]:
 
 
 def colored(picture: np.ndarray) -> int:
-    """Count pixels of a class's color."""
+    """Return the number of pixels in the color of a class."""
     return sum(int((picture == color).all(2).sum()) for color in COLORS)
 
 
@@ -58,7 +58,7 @@ def test_choose_the_greatest_far_apart() -> None:
 def test_triptychs_show_both_sides(
     coco: CocoSet, perfect: list[Detections], tmp_path: Path,
 ) -> None:
-    # The one finds everything in the first half of the frames, the other in the second.
+    # One detects everything in the first half of the frames, the other in the second.
     sides = [[p if (i < 6) == first else NOTHING for i, p in enumerate(perfect)]
              for first in (True, False)]
     path = write_triptychs(sides, ('a', 'b'), coco, PLAIN, tmp_path / 't.png')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Grids: read, checked, and explained when they are wrong."""
+"""Grids: reading, checks and error messages."""
 
 from pathlib import Path
 import shlex
@@ -29,7 +29,7 @@ VARIANTS = {'plain': {'rcs': None}, 'rcs': {'rcs.weight': 0.3}, 'deep': {
 
 
 def write(folder: Path, recipe_values: dict, **grid: object) -> Path:
-    """Write a recipe and a grid beside it."""
+    """Write a recipe and a grid next to it."""
     (folder / 'tiny.yaml').write_text(yaml.safe_dump(recipe_values))
     path = folder / 'grid.yaml'
     path.write_text(yaml.safe_dump(
@@ -59,7 +59,7 @@ def test_the_command_of_the_shipped_grid(tmp_path: Path) -> None:
     assert kinds.pop('rgb_teacher') == 'cgdet' and set(kinds.values()) == {'onnx'}
 
 
-def test_runs_go_seed_by_seed(tmp_path: Path, recipe_values: dict) -> None:
+def test_runs_are_ordered_by_seed(tmp_path: Path, recipe_values: dict) -> None:
     grid = load_ablation(write(tmp_path, recipe_values), tmp_path / 'out', ['optim.epochs=2'])
     assert [r.name for r in grid.runs] == [
         'plain_0', 'rcs_0', 'deep_0', 'plain_5', 'rcs_5', 'deep_5']
@@ -88,7 +88,7 @@ def test_a_null_section_can_be_filled(tmp_path: Path, recipe_values: dict) -> No
     ({'variants': {'a': {'optim.epochs.x': 1}}}, 'does not name a section'),
     ({'variants': {'a': {'seed': 1}}}, 'may not set seed'),
     ({'variants': {'a': {'run': {'output': 'x'}}}}, 'may not set run.output'),
-    ({'variants': {'../a': {}}}, 'no name for a folder'),
+    ({'variants': {'../a': {}}}, 'not a valid folder name'),
     ({'seeds': []}, 'seeds'),
     ({'seeds': [1, 1]}, 'different numbers'),
     ({'seeds': [-1]}, 'different numbers'),
@@ -102,13 +102,13 @@ def test_wrong_grids_are_explained(
         load_ablation(write(tmp_path, recipe_values, **grid), tmp_path)
 
 
-def test_a_recipe_is_no_grid(tmp_path: Path, recipe_values: dict) -> None:
+def test_a_recipe_is_not_a_grid(tmp_path: Path, recipe_values: dict) -> None:
     write(tmp_path, recipe_values)
     with pytest.raises(UserError, match='base: Field required|unknown key'):
         load_ablation(tmp_path / 'tiny.yaml', tmp_path)
 
 
-def test_what_decides_about_the_numbers(tmp_path: Path, recipe_values: dict) -> None:
+def test_values_that_determine_the_numbers(tmp_path: Path, recipe_values: dict) -> None:
     path = write(tmp_path, recipe_values)
 
     def found(*overrides: str) -> str:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One pass over frames: the same numbers as `cgdet evaluate`, boxes before NMS, features."""
+"""The numbers of an ablation: those of `cgdet evaluate`, boxes before NMS, features."""
 
 from collections.abc import Callable
 import json
@@ -46,7 +46,7 @@ def test_average_precision_is_that_of_evaluate(
 def test_suppression_leaves_fewer_boxes(
     trained: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The tiny model is sure of nothing and finds little.
+    # The tiny model has low scores and few detections.
     monkeypatch.setattr(analysis, 'DUPLICATE_SCORE', 0.002)
     monkeypatch.setattr(analysis, 'MATCH_SCORE', 0.002)
     monkeypatch.setattr(analysis, 'IOU', 0.1)
@@ -63,7 +63,7 @@ def test_suppression_leaves_fewer_boxes(
 
 
 class Ramp:
-    """Stand in for a student whose features are their own position in the input."""
+    """A replacement of a student whose features are their position in the input."""
 
     def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         levels = []

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ablation's statistics against values worked out by hand and printed tables."""
+"""Statistics of an ablation against values computed by hand and from tables."""
 
 import math
 
@@ -28,7 +28,7 @@ import pytest
 
 
 def result(variant: str, seed: int, ap: float, duplicates: float | None = 1.0) -> dict:
-    """Return a run's numbers; most of them do not matter here."""
+    """Return a run's numbers; most of them are not used here."""
     count = {'duplicates': duplicates, 'found': 5, 'objects': 12}
     by_recall = {'0.3': 3.0, '0.4': duplicates}
     return {

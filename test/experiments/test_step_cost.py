@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The benchmark of training steps, as a user starts it."""
+"""The benchmark of training steps, as a user runs it."""
 
 import json
 from pathlib import Path
@@ -41,5 +41,5 @@ def test_it_runs_with_loading_workers(
     for numbers in variants.values():
         assert min(numbers.values()) > 0
     assert report['workers'] == 1
-    # A benchmark leaves no run behind.
+    # A benchmark leaves no run folder.
     assert {p.name for p in tmp_path.iterdir()} <= {'recipe.yaml', 'features'}

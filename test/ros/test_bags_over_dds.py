@@ -218,7 +218,7 @@ def test_the_demo_writes_table_pictures_and_video(
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     (('--bag', 'nobag'), 'nobag does not exist'),
-    (('--images', 'cgdet_ros'), 'holds no pictures'),
+    (('--images', 'cgdet_ros'), 'has no images'),
     (('--model', 'no.onnx'), 'no.onnx does not exist')])
 def test_bad_input_of_the_demo_gives_one_sentence(
     domain: int, onnx_model: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,

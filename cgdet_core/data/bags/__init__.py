@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ROS 2 bags: reading and writing, image topics, RGB-thermal pairs, registration, data sets."""
+"""ROS 2 bags: reading, writing, image topics, RGB-thermal pairs, registration, data sets."""

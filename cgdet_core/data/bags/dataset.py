@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bags to a paired COCO set: choose frames, pair and register RGB, write whole or not at all."""
+"""Make a paired COCO set from bags: choose frames, pair and register RGB, and write them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -47,13 +47,13 @@ from numpy.typing import NDArray
 
 ALIGNMENT_PAIRS = 50
 SHOWN = 12  # frames of the contact sheet
-SMALL_WIDTH = 64  # pixels of the frames that near-duplicates are found by
+SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 JPEG_QUALITY = 95
 
 
 @dataclass
 class _Set:
-    """What is written so far."""
+    """The part of the set that has been written."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -71,20 +71,21 @@ def make_dataset(
     """
     Write annotations.json, thermal/, rgb/, report.json and contact_sheet.png; return the report.
 
-    detector: makes annotations of what it finds from `score` on; without one there are none.
-    progress: called with the number of images more that were read. classes: the file's
-    categories, after those of the detector; person, bicycle and car where there are neither.
-    The folder appears whole or not at all. UserError if it exists, or says what is wrong with a
-    bag, its topics, stamps or calibration.
+    detector: its detections with scores of at least `score` become annotations; it runs on the
+    written frames, so that a bag needs no recorded detections and a newer model can be used.
+    progress: called with the number of additional images read. classes: the file's categories,
+    after those of the detector; person, bicycle and car if there are neither. The folder is
+    written completely or not at all. UserError if it exists, or a bag, its topics, stamps or
+    calibration are invalid.
     """
     if output.exists():
-        raise UserError(f'{output} exists already; choose another name or remove it.')
+        raise UserError(f'{output} already exists; choose another name or remove it.')
     check_outputs(folders=[output])
     plans = [plan_bag(path, choice) for path in bags]
     repeated = [name for name, n in Counter(p.name for p in plans).items() if n > 1]
     if repeated:
-        raise UserError(f'Two bags are called {repeated[0]}; rename one, as frames are known by '
-                        "their bag's name.")
+        raise UserError(f'Two bags are named {repeated[0]}; rename one, as frames are identified '
+                        'by the name of their bag.')
     spread(plans, choice.max_frames)
     for plan in plans:
         pair(plan, choice)
@@ -109,7 +110,7 @@ def _write_bag(
     made: _Set, plan: BagPlan, choice: Choice, detector: Detector | None, score: float,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Write a bag's chosen frames, then the RGB pictures of those that were kept."""
+    """Write a bag's chosen frames, then the RGB images of the frames that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
     first, duplicates, kelvin = len(made.images), 0, 0
@@ -147,7 +148,7 @@ def _write_rgb(
     folder: Path, plan: BagPlan, choice: Choice, images: dict[int, dict[str, Any]],
     unreadable: list[str], progress: Callable[[int], None],
 ) -> str | None:
-    """Write the RGB pictures of these stamps for their frames; say how they were registered."""
+    """Write the RGB images with these stamps; return how they were registered."""
     registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
     for stamp, message in _messages(plan, plan.rgb_topic, set(images)):
         progress(1)
@@ -175,7 +176,7 @@ def _write_rgb(
 def _messages(
     plan: BagPlan, topic: str | None, stamps: set[int],
 ) -> Iterator[tuple[int, Any]]:
-    """Return the messages of a topic with these stamps, the first of each."""
+    """Yield the first message of a topic with each of these stamps."""
     if not stamps:
         return
     left = set(stamps)
@@ -190,7 +191,7 @@ def _messages(
 
 
 def _as_integers(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return kelvin as hundredths, which PNG can hold; other frames as they are."""
+    """Return kelvin as hundredths, which PNG can store; other frames unchanged."""
     if frame.dtype != np.float32:
         return frame
     if not np.isfinite(frame).all():
@@ -202,12 +203,12 @@ def _small(frame: NDArray[Any]) -> NDArray[np.float32]:
     height = max(1, round(frame.shape[0] * SMALL_WIDTH / frame.shape[1]))
     small = np.empty((height, SMALL_WIDTH), np.float32)
     resize(frame.astype(np.float32), small)
-    # An offset of the whole frame, as after a flat-field correction, shows nothing new.
+    # An offset of the whole frame, as after a flat-field correction, is not a change.
     return small - np.median(small)
 
 
 def change(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return the mean absolute difference of two small frames as a share of their contrast."""
+    """Return the mean absolute difference of two small frames as a fraction of their contrast."""
     spread = max(float(np.ptp(np.percentile(x, (0.5, 99.5)))) for x in (a, b))
     return float(np.abs(a - b).mean()) / max(spread, 1e-9)
 
@@ -228,14 +229,14 @@ def _write_picture(path: Path, picture: NDArray[Any]) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == '.jpg' else []
     good, encoded = cv2.imencode(path.suffix, picture, options)
     if not good:
-        raise UserError(f'The picture {path.name} cannot be encoded.')
+        raise UserError(f'The image {path.name} cannot be encoded.')
     write_atomically(path, encoded.tobytes())
 
 
 def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write the annotation file and the contact sheet, read from the files as a user would."""
+    """Write the annotation file and the contact sheet, drawn from the written files."""
     path = made.folder / 'annotations.json'
-    # CVAT's import asks for "licenses".
+    # CVAT's import requires "licenses".
     write_json(path, {
         'info': {'description': 'made by "cgdet bag to-dataset"'}, 'licenses': [],
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ROS 2 bags (mcap and sqlite3) without ROS: write frames, open, find their truth."""
+"""ROS 2 bags (mcap and sqlite3) without ROS: write frames, read them, find their truth."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 TOPIC = '/image_raw'
-START_NS = 1_700_000_000_000_000_000  # any date will do; a fixed one makes bags repeatable
+START_NS = 1_700_000_000_000_000_000  # any date; a fixed one makes bags repeatable
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
-SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set with these ids
-# An 8-bit picture becomes 14-bit counts: what most uncooled cores deliver.
+SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set, as ids are not unique
+# Converts 8-bit images to 14-bit counts, as most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
-# What cameras send beside the usual: encoding -> bytes of a pixel and the conversion to BGR
+# Other encodings of color cameras -> bytes per pixel and conversion to BGR.
 CAMERA_ENCODINGS = {
     'yuv422': (2, cv2.COLOR_YUV2BGR_UYVY), 'uyvy': (2, cv2.COLOR_YUV2BGR_UYVY),
     'yuv422_yuy2': (2, cv2.COLOR_YUV2BGR_YUY2), 'yuyv': (2, cv2.COLOR_YUV2BGR_YUY2),
@@ -67,7 +67,7 @@ def _rosbags() -> Any:
 
 
 def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
-    """Return a frame as mono8 or mono16 pixels; depth is reduced by a percentile stretch."""
+    """Return a frame as mono8 or mono16 pixels; the depth is reduced by a percentile stretch."""
     if encoding == 'mono16':
         return frame.astype(np.uint16) * COUNTS_PER_LEVEL if frame.dtype == np.uint8 else frame
     if frame.dtype == np.uint8:
@@ -81,15 +81,15 @@ def write_bag(
     source: str = '',
 ) -> int:
     """
-    Write frames with even stamps to a new bag and return their number.
+    Write frames with evenly spaced stamps to a new bag and return their number.
 
-    rate in Hz; encoding mono8 or mono16, by default the frame's own depth; storage mcap or
-    sqlite3; source the COCO set's fingerprint.
-    The bag appears whole or not at all. UserError if it exists already or an option is not valid.
+    rate: in Hz. encoding: mono8 or mono16, by default the frame's own depth. storage: mcap or
+    sqlite3. source: the fingerprint of the COCO set. The bag is written completely or not at all.
+    UserError if it already exists or an option is not valid.
     """
     path = Path(path)
     if path.exists():
-        raise UserError(f'{path} exists already; choose another name or remove it.')
+        raise UserError(f'{path} already exists; choose another name or remove it.')
     check_outputs(folders=[path])
     if encoding not in (None, 'mono8', 'mono16'):
         raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
@@ -101,7 +101,7 @@ def write_bag(
         raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     count, ids = 0, {}
-    # The storage file is named after its folder, so the bag is made in a folder of that name.
+    # The storage file is named after its folder, so the temporary folder needs the final name.
     with temporary_for(path) as work:
         with rosbags.rosbag2.Writer(
                 work / path.name, version=9, storage_plugin=plugins[storage]) as bag:
@@ -118,7 +118,7 @@ def write_bag(
             if source:
                 bag.set_custom_data(SOURCE_KEY, source)
         if count == 0:
-            raise UserError(f'No frame was found for {path}; no bag was written.')
+            raise UserError(f'There are no frames for {path}; no bag was written.')
         os.replace(work / path.name, path)
     return count
 
@@ -138,23 +138,23 @@ def _image(types: Any, frame: NDArray[Any], stamp: int, frame_id: str) -> Any:
 
 @contextmanager
 def open_bag(path: str | Path) -> Iterator[Any]:
-    """Open a bag for reading as rosbags' AnyReader; UserError if it is none."""
+    """Open a bag as rosbags' AnyReader; UserError if it cannot be read."""
     path = Path(path)
     if not path.exists():
         raise UserError(f'The bag {path} does not exist.')
     if lacks_metadata(path):
-        raise UserError(f'{path} has no metadata.yaml, as after a recorder that was killed: run '
-                        f'"ros2 bag reindex {path}", or name its .mcap or .db3 file.')
+        raise UserError(f'{path} has no metadata.yaml, as if its recorder was killed: run '
+                        f'"ros2 bag reindex {path}", or pass its .mcap or .db3 file.')
     rosbags = _rosbags()
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     try:
         reader = rosbags.highlevel.AnyReader([path], default_typestore=types)
         reader.open()
-    except Exception as error:  # rosbags' readers raise their own and the storages' errors
-        hint = ('; if its recording was cut off, "mcap recover" repairs it'
+    except Exception as error:  # rosbags raises its own errors and those of the storage plugins
+        hint = ('; if the recording was interrupted, repair it with "mcap recover"'
                 if 'magic' in str(error) else '')
         raise UserError(
-            f'{path} is not a ROS 2 bag that can be read: {str(error).rstrip(".")}{hint}.'
+            f'{path} cannot be read as a ROS 2 bag: {str(error).rstrip(".")}{hint}.'
         ) from None
     try:
         yield reader
@@ -169,9 +169,9 @@ def image_connections(
     """
     Return the connections of an image topic, raw or compressed, by default the only one.
 
-    other: a topic that is not meant; a compressed topic beside its raw one is no further choice.
-    UserError lists the topics with their numbers of messages; `field` is the parameter that
-    chooses one.
+    other: a topic to exclude. The compressed topic of a raw one has the same images and is not
+    counted as another choice. UserError lists the topics with their numbers of messages; `field`
+    is the parameter that selects one.
     """
     images = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
     counts: Counter[str] = Counter()
@@ -192,9 +192,9 @@ def image_connections(
 
 
 def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
-    """Return the recorder's time in nanoseconds and the message, of each message of a topic."""
+    """Yield the recorder's time in nanoseconds and the message, for each message of a topic."""
     connections = [c for c in reader.connections if c.topic == topic]
-    # An empty list would mean every topic.
+    # An empty list would select every topic.
     for connection, received, raw in reader.messages(connections) if connections else ():
         yield received, reader.deserialize(raw, connection.msgtype)
 
@@ -205,12 +205,12 @@ def stamp_of(message: Any) -> int:
 
 
 def color_picture(message: Any) -> NDArray[np.uint8]:
-    """Return BGR (H, W, 3) of an Image or CompressedImage; ValueError says why not."""
+    """Return BGR (H, W, 3) of an Image or CompressedImage; ValueError states why it cannot."""
     encoding = getattr(message, 'encoding', '')
     if encoding not in CAMERA_ENCODINGS:
         pixels = view_pixels(message)
         if pixels.dtype != np.uint8:
-            raise ValueError(f'a color image must be 8-bit, this one is {pixels.dtype}')
+            raise ValueError(f'a color image must be 8-bit, but this one is {pixels.dtype}')
         return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     size, conversion = CAMERA_ENCODINGS[encoding]
     gray = np.ascontiguousarray(view_image(SimpleNamespace(
@@ -226,28 +226,28 @@ def is_compressed(path: str | Path, topic: str | None = None) -> bool:
 
 
 def bag_name(path: str | Path) -> str:
-    """Return a bag's name, that of its folder or of its single file."""
+    """Return the name of a bag: that of its folder or single file."""
     path = Path(path)
     return path.stem if path.suffix in BAG_SUFFIXES else path.name
 
 
 def fingerprint(coco: CocoSet) -> str:
-    """Return a hash of a set's list of images, which a renamed copy of its file shares."""
+    """Return a hash of a set's list of images; a renamed copy of the file has the same hash."""
     images = sorted((r.image_id, r.path.name, r.width, r.height) for r in coco.images)
     return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
 
 
 def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
     """
-    Find the annotated record of each stamp of a bag in any of the sets.
+    Return the annotated record of each stamp of a bag, from any of the sets.
 
-    From the bag's own table (bags of "cgdet bag from-coco") and the set that it was made of, else
-    from the records' `stamp_ns`: those with the bag's name or none, as clocks of several bags may
-    be the same; where all are of one bag, it may have been renamed. UserError if there is none,
-    or two for one stamp.
+    Records are found by the bag's own table (bags of "cgdet bag from-coco") in the set that it
+    was made from, otherwise by their `stamp_ns`. Only records with the bag's name or none are
+    used, as several bags may have the same (simulated) clock; if all are of one bag, it may have
+    been renamed. UserError if there is no record, or two for one stamp.
     """
     with open_bag(path):
-        pass  # says what is wrong with a path that is no bag
+        pass  # raises UserError if it is not a bag
     metadata = Path(path) / 'metadata.yaml'
     data: dict[str, str] = {}
     if metadata.is_file():
@@ -270,12 +270,12 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
         other, its = truth.setdefault(stamp, (record, coco))
         if other is not record:
             raise UserError(
-                f'Two images fit {path} at {stamp} ns: {other.path.name} of {its.path} and '
-                f'{record.path.name} of {coco.path}; leave one of them out.')
+                f'Two images match {path} at {stamp} ns: {other.path.name} of {its.path} and '
+                f'{record.path.name} of {coco.path}; remove one of them.')
     if not truth:
         names = ', '.join(str(c.path) for c in sets)
-        reason = 'it was made of other pictures' if source else (
-            'make the bag with "cgdet bag from-coco" or add to each image record its "stamp_ns", '
-            f'and {bag_name(path)!r} as its "bag"')
+        reason = 'it was made from other images' if source else (
+            'make the bag with "cgdet bag from-coco", or add "stamp_ns" to each image record, and '
+            f'{bag_name(path)!r} as its "bag"')
         raise UserError(f'No frame of {path} can be matched to {names}: {reason}.')
     return {stamp: record for stamp, (record, _) in truth.items()}

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which thermal frames of a bag to take, and which RGB image was taken at the same time."""
+"""Choice of the thermal frames of a bag, and of the RGB images of the same time."""
 
 from bisect import bisect
 from collections.abc import Iterable
@@ -45,13 +45,13 @@ Stamps = NDArray[np.int64]  # nanoseconds
 @dataclass(frozen=True)
 class Choice:
     """
-    What to take from bags, and how to register RGB.
+    The frames to take from bags, and how to register RGB.
 
-    max_gap_ms: between the stamps of a pair; rgb_offset_ms is added to RGB's stamps first.
-    every_s: least time between frames. max_frames: of all bags, evenly spread. Both take frames
-    with an RGB image before others. min_change: share of the contrast by which a frame must
-    differ from the one before. rectify: by CameraInfo and /tf_static, with the scene at infinity
-    or at plane_m meters.
+    max_gap_ms: maximum gap between the stamps of a pair; rgb_offset_ms is added to the RGB stamps
+    first. every_s: minimum time between frames. max_frames: of all bags, evenly spaced. Both
+    prefer frames with an RGB image. min_change: fraction of the contrast by which a frame must
+    differ from the previous one. rectify: register by CameraInfo and /tf_static, with the scene
+    at infinity or at plane_m meters.
     """
 
     thermal_topic: str | None = None
@@ -72,20 +72,20 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.homography is not None and self.rectify:
-            raise UserError('Register RGB either by a homography or by calibration, not by both.',
+            raise UserError('Register RGB either by a homography or by calibration, not both.',
                             'homography', 'rectify')
         if self.plane_m is not None and not (self.rectify and self.plane_m > 0):
-            raise UserError('The distance of the scene must be positive, in meters, and is for '
-                            'registration by calibration.', 'plane_m', 'rectify')
+            raise UserError('The distance of the scene must be positive, in meters, and is only '
+                            'for registration by calibration.', 'plane_m', 'rectify')
         if self.rgb_topic is None and (self.homography is not None or self.rectify):
             raise UserError('There is nothing to register without an RGB topic.', 'rgb_topic')
         if self.homography is not None:
-            read_homography(self.homography)  # says at once what is wrong with it
+            read_homography(self.homography)  # raises UserError before any work
 
 
 @dataclass
 class BagPlan:
-    """A bag's chosen thermal stamps, sorted, and their RGB stamps."""
+    """The chosen thermal stamps of a bag, sorted, and their RGB stamps."""
 
     path: Path
     name: str
@@ -94,13 +94,13 @@ class BagPlan:
     stamps: Stamps
     rgb_stamps: Stamps = field(default_factory=lambda: np.zeros(0, np.int64))
     partners: dict[int, int] = field(default_factory=dict)  # thermal stamp -> RGB stamp
-    # of thermal and RGB, and the pose of the one in the other
+    # of thermal and RGB, and the pose of thermal in RGB
     calibration: tuple[CalibratedCamera, CalibratedCamera, Pose] | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
 
 def plan_bag(path: Path, choice: Choice) -> BagPlan:
-    """Choose a bag's frames by their stamps; UserError where topics or clocks do not fit."""
+    """Choose a bag's frames by their stamps; UserError if topics or clocks do not match."""
     with open_bag(path) as reader:
         topic = image_connections(
             reader, path, choice.thermal_topic, choice.rgb_topic, 'thermal_topic')[0].topic
@@ -140,10 +140,11 @@ def pair(plan: BagPlan, choice: Choice) -> None:
 
 def synchronize(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, int]:
     """
-    Pair stamps that are nearest to each other both ways, at most max_gap_ns apart.
+    Pair stamps that are mutually nearest and at most max_gap_ns apart.
 
-    So every RGB image is used once at most, for the thermal frame nearest to it; the earlier one
-    wins a draw.
+    Every RGB image is thus used at most once, for the thermal frame nearest to it; the earlier
+    one wins a tie. With a slower RGB camera, frames remain without a partner, which training
+    supports, instead of sharing an image of another time.
     """
     if not len(thermal) or not len(rgb):
         return {}
@@ -156,15 +157,15 @@ def synchronize(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, in
     return pairs
 
 
-def spread(plans: list[BagPlan], most: int | None) -> None:
-    """Keep at most this many frames of all bags together, evenly spaced, those with RGB first."""
-    if most is None:
+def spread(plans: list[BagPlan], maximum: int | None) -> None:
+    """Keep at most `maximum` frames of all bags, evenly spaced, those with RGB first."""
+    if maximum is None:
         return
     items = [(i, int(stamp)) for i, plan in enumerate(plans) for stamp in plan.stamps]
     paired = [(i, stamp) for i, stamp in items if stamp in plans[i].partners]
     alone = [(i, stamp) for i, stamp in items if stamp not in plans[i].partners]
-    kept = evenly(paired, most)
-    kept += evenly(alone, most - len(kept))
+    kept = evenly(paired, maximum)
+    kept += evenly(alone, maximum - len(kept))
     for i, plan in enumerate(plans):
         plan.stamps = np.array(sorted(s for owner, s in kept if owner == i), np.int64)
 
@@ -172,7 +173,7 @@ def spread(plans: list[BagPlan], most: int | None) -> None:
 def open_registration(
     plan: BagPlan, choice: Choice, thermal_size: tuple[int, int], picture: NDArray[np.uint8],
 ) -> Registration | None:
-    """Return how to lay a bag's RGB onto its thermal frames; None leaves RGB as it is."""
+    """Return the registration of a bag's RGB to its thermal frames, None if there is none."""
     if choice.homography is not None:
         return by_homography(read_homography(choice.homography), thermal_size)
     if plan.calibration is None:
@@ -183,18 +184,18 @@ def open_registration(
         if camera.size != size:
             raise UserError(
                 f'The CameraInfo of {topic} in {plan.path} is for {camera.size[0]}x'
-                f'{camera.size[1]} pixels, an image has {size[0]}x{size[1]}; register by a '
+                f'{camera.size[1]} pixels, but an image has {size[0]}x{size[1]}; register by a '
                 'homography.', 'homography')
     return by_calibration(thermal, rgb, pose, choice.plane_m)
 
 
 def info_topic(image_topic: str) -> str:
-    """Return the topic of the CameraInfo that belongs to images: beside them, as drivers do it."""
+    """Return the CameraInfo topic of an image topic, which drivers publish next to it."""
     return f'{_raw_topic(image_topic).rpartition("/")[0]}/camera_info'
 
 
 def is_rectified(image_topic: str) -> bool:
-    """Return whether images have no distortion, by the names that image_proc and drivers use."""
+    """Return whether images are rectified, by the topic names of image_proc and drivers."""
     return re.match(r'image_rect(_|$)', _raw_topic(image_topic).rpartition('/')[2]) is not None
 
 
@@ -217,40 +218,40 @@ def _camera(reader: Any, path: Path, topic: str) -> CalibratedCamera:
         return camera_of(message, wanted, is_rectified(topic))
     infos = {c.topic for c in reader.connections if c.msgtype == INFO_TYPE}
     has = ', '.join(sorted(infos)) or 'none'
-    raise UserError(f'{path} has no CameraInfo on {wanted}, which calibrates {topic}; found: '
+    raise UserError(f'{path} has no CameraInfo on {wanted} to calibrate {topic}; found: '
                     f'{has}. Register by a homography.', 'homography')
 
 
 def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
-    """Return a topic's stamps and the recorder's times in the order of recording, each once."""
+    """Return a topic's unique stamps and the recorder's times, in the order of recording."""
     found: dict[int, int] = {}
     count = 0
     try:
         for received, message in topic_messages(reader, topic):
             found.setdefault(stamp_of(message), received)
             count += 1
-    except Exception as error:  # damaged files raise the storages' own errors
+    except Exception as error:  # damaged files raise errors of the storage plugins
         raise UserError(f'{path}, image {count} of {topic}: {error}.') from None
     if len(found) == 1 and count > 1:
         raise UserError(f'All {count} images of {topic} in {path} have the same stamp; the camera '
-                        'driver must fill header.stamp.')
+                        'driver must set header.stamp.')
     return np.array(list(found), np.int64), np.array(list(found.values()), np.int64)
 
 
-def _apart(stamps: Stamps, least_s: float, first: Iterable[int]) -> Stamps:
-    """Keep stamps that are at least this long apart, of some of them first, then of the others."""
+def _apart(stamps: Stamps, minimum_s: float, first: Iterable[int]) -> Stamps:
+    """Return stamps that are at least `minimum_s` apart, preferring those in `first`."""
     kept: list[int] = []
-    least = least_s * 1e9 - 1e5  # some slack: stamps of a steady camera jitter
+    minimum = minimum_s * 1e9 - 1e5  # some slack, as the stamps of a camera jitter
     for stamp in [*sorted(first), *np.sort(stamps).tolist()]:
         place = bisect(kept, stamp)
         near = kept[max(0, place - 1):place + 1]
-        if stamp not in near and all(abs(stamp - other) >= least for other in near):
+        if stamp not in near and all(abs(stamp - other) >= minimum for other in near):
             kept.insert(place, stamp)
     return np.array(kept, np.int64)
 
 
 def _nearest(a: Stamps, b: Stamps) -> NDArray[np.intp]:
-    """Return the index in sorted b of what lies nearest to each of sorted a."""
+    """Return the index in sorted b of the stamp nearest to each of sorted a."""
     right = np.searchsorted(b, a).clip(1, max(1, len(b) - 1))
     left = right - 1
     right = right.clip(max=len(b) - 1)
@@ -260,13 +261,14 @@ def _nearest(a: Stamps, b: Stamps) -> NDArray[np.intp]:
 def _unsynchronized(
     plan: BagPlan, thermal: tuple[Stamps, Stamps], rgb: tuple[Stamps, Stamps], choice: Choice,
 ) -> UserError:
-    """Say how far the stamps lie apart, and how far the clocks by the recorder's own time."""
+    """Return an error with the offset of the stamps, and of the clocks by the recorder's time."""
     stamps = np.sort(rgb[0]) + choice.rgb_offset_ns
     ordered = np.sort(thermal[0])
     gap = float(np.median(stamps[_nearest(ordered, stamps)] - ordered)) / 1e6
     clock = float(np.median(rgb[0] - rgb[1]) - np.median(thermal[0] - thermal[1])) / 1e6
     return UserError(
-        f'{plan.path}: no RGB image of {plan.rgb_topic} lies within {choice.max_gap_ms:g} ms of a '
-        f'thermal one; the nearest RGB stamp is a median of {gap:+.1f} ms off. By the clock of '
-        f'the recorder, the stamps of RGB are {clock:+.1f} ms off: if its clock is wrong, choose '
-        f'an RGB offset of {-clock:.1f} ms, else a larger gap.', 'rgb_offset_ms', 'max_gap_ms')
+        f'{plan.path}: no RGB image of {plan.rgb_topic} is within {choice.max_gap_ms:g} ms of a '
+        f'thermal one; the nearest RGB stamp is {gap:+.1f} ms off (median). By the clock of '
+        f'the recorder, the RGB stamps are {clock:+.1f} ms off: if the RGB clock is wrong, set an '
+        f'RGB offset of {-clock:.1f} ms, otherwise allow a larger gap.',
+        'rgb_offset_ms', 'max_gap_ms')

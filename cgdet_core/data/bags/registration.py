@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Lay RGB pictures onto the thermal frame: by a homography, or by calibration and TF."""
+"""Registration of RGB images to the thermal frame: by a homography, or by calibration and TF."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,25 +26,25 @@ import yaml
 
 FISHEYE = ('equidistant', 'fisheye')
 POLYNOMIAL = ('plumb_bob', 'rational_polynomial')
-STEPS = 40  # from a pixel to its ray
-OUTSIDE = -3e4  # a pixel that no picture has; OpenCV counts to 32767
-BEYOND = 1.1  # of the RGB picture's half diagonal: distortion polynomials fold back farther out
+STEPS = 40  # iterations from a pixel to its ray
+OUTSIDE = -3e4  # a pixel outside every image; the maximum of OpenCV is 32767
+BEYOND = 1.1  # of the half diagonal of RGB; distortion polynomials fold back farther out
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Registration:
-    """For each thermal pixel the RGB pixel (H, W, 2) that shows it, x and y; and how in words."""
+    """The RGB pixel (H, W, 2), x and y, of each thermal pixel, and a description of the method."""
 
     rgb_pixels: NDArray[np.float32]
     description: str
 
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return BGR (H, W, 3) as seen by the thermal camera, black where RGB sees nothing."""
+        """Return BGR (H, W, 3) as seen by the thermal camera, black outside the RGB image."""
         pixels = self.rgb_pixels
         lengths = picture.shape[1::-1]
         steps = [_step(pixels[..., i], lengths[i]) for i in (0, 1)]
-        if max(steps) > 1.5:  # areas are averaged first, or fine detail would turn into noise
+        if max(steps) > 1.5:  # average areas first, as fine detail would turn into noise
             size = tuple(max(1, round(n / max(step, 1.0))) for n, step in zip(lengths, steps))
             scale = np.array(size) / lengths
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -55,9 +55,9 @@ class Registration:
 @dataclass(frozen=True)
 class CalibratedCamera:
     """
-    A calibrated camera: matrix (3, 3), distortion, its model, picture size and TF frame.
+    A calibrated camera: matrix (3, 3), distortion and its model, image size and TF frame.
 
-    rotation (3, 3): from the TF frame to that of the pictures, which rectification turns.
+    rotation (3, 3): from the TF frame to that of the images, which rectification rotates.
     """
 
     matrix: Floats
@@ -78,7 +78,7 @@ class CalibratedCamera:
             points = np.ascontiguousarray(pixels)[:, None]
             flat = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)
             return np.hstack([flat[:, 0], ones])
-        # OpenCV's own iteration has another name in every release, or stops after five steps.
+        # OpenCV's own iteration is named differently across releases, or stops after five steps.
         focal, middle = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
         rays = np.hstack([(pixels - middle) / focal, ones])
         for _ in range(STEPS):
@@ -101,7 +101,7 @@ class CalibratedCamera:
 
 @dataclass(frozen=True)
 class Pose:
-    """Maps points of one TF frame to another: p' = rotation p + translation, meters."""
+    """A transform between TF frames: p' = rotation p + translation, in meters."""
 
     rotation: Floats
     translation: Floats
@@ -111,7 +111,7 @@ def read_homography(path: Path) -> Floats:
     """
     Read the homography (3, 3) from RGB pixels to thermal pixels from YAML or JSON.
 
-    The file holds three rows of three numbers, at its top or under "homography".
+    The file has three rows of three numbers, at the top level or under "homography".
     """
     if not path.is_file():
         raise UserError(f'The homography file {path} does not exist.')
@@ -124,8 +124,8 @@ def read_homography(path: Path) -> Floats:
         if not good or np.linalg.matrix_rank(matrix) < 3:
             raise ValueError
     except (ValueError, TypeError, KeyError, yaml.YAMLError):
-        raise UserError(f'{path} holds no homography: three rows of three numbers that can be '
-                        'inverted, at its top or under "homography".') from None
+        raise UserError(f'{path} is not a homography: it must have three rows of three numbers '
+                        'that can be inverted, at the top level or under "homography".') from None
     return matrix
 
 
@@ -133,7 +133,7 @@ def by_homography(matrix: Floats, thermal_size: tuple[int, int]) -> Registration
     """Register by a homography from RGB pixels to thermal pixels; size is (width, height)."""
     points = np.hstack([_grid(thermal_size), np.ones((thermal_size[0] * thermal_size[1], 1))])
     there = points @ np.linalg.inv(matrix).T
-    # Beyond the horizon, seen from the middle, the picture would come once more, mirrored.
+    # Beyond the horizon, as seen from the center, the image would appear again, mirrored.
     middle = np.array([thermal_size[0] / 2, thermal_size[1] / 2, 1]) @ np.linalg.inv(matrix)[2]
     seen = there[:, 2] * middle > 0
     pixels = np.full((len(points), 2), OUTSIDE)
@@ -147,8 +147,8 @@ def by_calibration(
     """
     Register by both cameras' calibrations and the pose of the thermal frame in the RGB frame.
 
-    Depth is not known: the scene is taken to be infinitely far (the rotation alone counts), or a
-    plane parallel to the thermal image at plane_m meters.
+    Depth is unknown: the scene is assumed at infinity (only the rotation counts), or on a plane
+    parallel to the thermal image at plane_m meters.
     """
     rays = thermal.to_rays(_grid(thermal.size))
     points = rays @ pose.rotation.T
@@ -167,19 +167,19 @@ def by_calibration(
 
 
 def camera_of(info: Any, topic: str, rectified: bool) -> CalibratedCamera:
-    """Return the camera of a CameraInfo; rectified: its pictures have no distortion any more."""
+    """Return the camera of a CameraInfo; rectified: its images have no distortion."""
     model = info.distortion_model or 'plumb_bob'
     matrix = np.array(info.k, np.float64).reshape(3, 3)
     distortion, rotation = np.array(info.d, np.float64), np.eye(3)
     if rectified:
         projection = np.array(info.p, np.float64).reshape(3, 4)
         if projection[:, 3].any():
-            raise UserError(f'{topic} is that of the second camera of a stereo pair (the last '
-                            'column of its P is not 0), whose rectified images cannot be '
-                            'registered; take the raw ones, or register by a homography.',
+            raise UserError(f'{topic} is of the second camera of a stereo pair (the last column '
+                            'of its P is not 0), whose rectified images cannot be registered; '
+                            'use the raw ones, or register by a homography.',
                             'homography')
         matrix, distortion, model = projection[:, :3], np.zeros(0), 'plumb_bob'
-        if np.any(info.r):  # some drivers leave it empty
+        if np.any(info.r):  # empty with some drivers
             rotation = np.array(info.r, np.float64).reshape(3, 3)
     if not matrix[0, 0] > 0:
         raise UserError(f'The camera of {topic} is not calibrated (its focal length is 0); '
@@ -195,7 +195,7 @@ def camera_of(info: Any, topic: str, rectified: bool) -> CalibratedCamera:
 
 
 def pose_between(transforms: list[Any], source: str, target: str) -> Pose:
-    """Chain TF's static transforms from one frame to another; UserError if they do not meet."""
+    """Return the pose between two frames from static transforms; UserError if not connected."""
     steps: dict[str, list[tuple[str, Pose]]] = {}
     for transform in transforms:
         parent, child = transform.header.frame_id, transform.child_frame_id
@@ -237,7 +237,7 @@ def _grid(size: tuple[int, int]) -> Floats:
 
 
 def _step(values: NDArray[np.float32], length: int) -> float:
-    """Return by how much a coordinate of a map (H, W) mostly changes from pixel to pixel."""
+    """Return the median change of a coordinate of a map (H, W) from pixel to pixel."""
     steps = np.hypot(np.diff(values, axis=1)[:-1], np.diff(values, axis=0)[:, :-1])
     inside = steps[(steps > 0) & (steps < length)]
     return float(np.median(inside)) if inside.size else 1.0

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Native data set layouts: one reader each; a new one is a file and a line here."""
+"""Readers of native data set layouts; a new one is one file and one line in FORMATS."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How far RGB lies off the thermal frame, by phase correlation of edges."""
+"""Shift of RGB against the thermal frame, by phase correlation of edges."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-WORKING_WIDTH = 320  # pixels; finer detail differs between the modalities and only adds noise
-MIN_SHARE = 0.3  # of pairs that must beat chance; 0.05 do by chance alone
+WORKING_WIDTH = 320  # pixels; finer detail differs between the modalities and adds only noise
+MIN_SHARE = 0.3  # fraction of pairs that must exceed chance; 0.05 do by chance
 MIN_PAIRS = 4
 
 
@@ -33,7 +33,7 @@ def _edges(picture: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
             picture, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
     x, y = (cv2.Sobel(picture, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     strength = cv2.magnitude(x, y)
-    # The logarithm keeps one hot engine or lamp from outweighing all other edges.
+    # The logarithm prevents a hot engine or lamp from dominating all other edges.
     edges = np.log1p(5 * strength / (strength.mean() + 1e-9))
     return edges - edges.mean()
 
@@ -42,10 +42,10 @@ def measure_shift(
     thermal: NDArray[Any], rgb: NDArray[np.uint8],
 ) -> tuple[float, float, float, float]:
     """
-    Measure how far RGB (H', W', 3) BGR lies to the right of and below a raw thermal (H, W).
+    Measure the shift of RGB (H', W', 3) BGR to the right and down against raw thermal (H, W).
 
-    Returns dx, dy in thermal pixels, the correlation's response, and the response to the same
-    RGB turned by 180 degrees: what pictures of this kind reach by chance.
+    Returns dx, dy in thermal pixels, the response of the correlation, and the response to the
+    same RGB rotated by 180 degrees, which such images reach by chance.
     """
     height, width = thermal.shape
     gray = cv2.cvtColor(
@@ -66,9 +66,9 @@ def estimate_alignment(
     """
     Return the median shift of RGB against thermal over (raw thermal, BGR) pairs, with its scatter.
 
-    A pair is believed when its response exceeds the 95th percentile of what all pairs reach by
-    chance; the set, when at least 30 % and 4 of its pairs are. Scatter is the median distance
-    from the median shift. Pixels are the thermal frame's.
+    A pair is believed if its response exceeds the 95th percentile of the chance responses of all
+    pairs; the set is believed if at least 30 % and 4 of its pairs are. Scatter is the median
+    distance from the median shift. Pixels are those of the thermal frame.
     """
     rows = np.array([measure_shift(*pair) for pair in pairs], np.float64).reshape(-1, 4)
     report: dict[str, Any] = {'pairs': len(rows), 'pairs_believed': 0, 'believed': False}

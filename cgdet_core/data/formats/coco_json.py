@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Boxes of other people's COCO files, and of FLIR's variations on them."""
+"""Boxes of third-party COCO files, and of FLIR's variants."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,7 +24,7 @@ from cgdet_core.errors import UserError
 
 
 class Entry(NamedTuple):
-    """One picture of a COCO file."""
+    """An image of a COCO file with its boxes."""
 
     file_name: str
     items: list[Item]
@@ -32,23 +32,23 @@ class Entry(NamedTuple):
 
 
 def to_item(annotation: Any, names: dict[int, str], where: str) -> Item:
-    """Return one annotation as an item; UserError says where one is not valid."""
+    """Return an annotation as an item; UserError names one that is not valid."""
     try:
         x, y, w, h = (float(v) for v in annotation['bbox'])
         category = int(annotation['category_id'])  # FLIR v1 writes some as text
         crowd = bool(int(annotation.get('iscrowd') or 0))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        raise UserError(f'{where} is not valid: it needs "bbox" (x, y, width, height) and '
+        raise UserError(f'{where} is not valid: it must have "bbox" (x, y, width, height) and '
                         '"category_id".') from None
     return Item(names.get(category, f'category {category}'), (x, y, x + w, y + h), crowd)
 
 
 def read_entries(path: Path, names: dict[int, str], counts: Counter[str]) -> list[Entry]:
     """
-    Read a COCO file; `names` stand in for categories it does not name.
+    Read a COCO file; `names` are the names of categories that it does not name.
 
-    A picture listed twice is taken once. Pictures that share an id with another one are left
-    out, as their boxes cannot be told apart. UserError says what is not valid.
+    An image listed twice is read once. Images that share an id are left out, as their boxes
+    cannot be distinguished. UserError names what is not valid.
     """
     data = read_coco(path, check=False)
     try:

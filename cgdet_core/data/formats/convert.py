@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Native data sets to our paired COCO form, with a report and a contact sheet."""
+"""Conversion of native data sets to paired COCO files, with a report and a contact sheet."""
 
 import difflib
 import os
@@ -44,10 +44,10 @@ def convert(
     """
     Write <split>_thermal.json, report.json and contact_sheet.png; return folder and report.
 
-    output: folder/annotations by default, so that load_coco finds the pictures by itself.
-    mapping: native class name -> class, IGNORE and a class, or DROP, over the format's own.
-    hold_out: the share of the last frames that becomes val where a set has no split. UserError if
-    the layout is another one, nothing can be read, or a file to write exists.
+    output: folder/annotations by default, where load_coco finds the images without an option.
+    mapping: native class name -> class, IGNORE and a class, or DROP; replaces the format's own.
+    hold_out: fraction of frames, from the end, for val if a set has no split. UserError if the
+    layout is a different one, nothing can be read, or an output file exists.
     """
     listing = _read(name, folder, options)
     output = output or folder / 'annotations'
@@ -72,7 +72,7 @@ def convert(
     pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path))) for r in paired)
     report = make_report(name, folder, listing, sets, tally) | {
         'alignment': estimate_alignment(p for p in pairs if p[1] is not None)}
-    # Frames of both modalities say more.
+    # Frames of both modalities are preferred.
     shown = [r for r in records if r.rgb_path is not None] or records
     save_sheet(sheet, evenly(shown, frames_shown), categories)
     write_json(report_file, report)
@@ -90,22 +90,22 @@ def _read(name: str, folder: Path, options: Options) -> Listing:
 
 
 def _categories(listing: Listing, classes: dict[str, str]) -> tuple[str, ...]:
-    """Return the classes of the set to write, in order."""
+    """Return the classes of the output set, in order."""
     names = [target.removeprefix(IGNORE) for target in classes.values() if target != DROP]
     if '' in names:
         native = next(n for n, target in classes.items() if target in ('', IGNORE))
-        raise UserError(f'The class {native!r} becomes a class without a name; say which with '
+        raise UserError(f'The class {native!r} is mapped to an empty name; set one with '
                         f'--map "{native}=CLASS", --map "{native}={IGNORE}CLASS" or '
                         f'--map "{native}={DROP}".')
     return tuple(dict.fromkeys([*listing.categories, *names]))
 
 
 def _hold_out(listing: Listing, share: float | None) -> None:
-    """Make the last frames val: neighbors in time stay on one side."""
+    """Assign the last frames to val, so that neighbors in time are in the same split."""
     if share is None:
         return
     if {f.split for f in listing.frames} != {'all'}:
-        raise UserError('--hold-out is for sets without a split of their own; this one has one.')
+        raise UserError('--hold-out is only for sets without a split; this set has one.')
     if not 0 < share < 1:
         raise UserError(f'--hold-out must be between 0 and 1, not {share}.')
     first = round(len(listing.frames) * (1 - share))
@@ -123,7 +123,7 @@ def _add(
     content: dict[str, Any], frame: Frame, folder: Path, source: str, classes: dict[str, str],
     tally: Tally,
 ) -> None:
-    """Append one frame with its boxes, or count what is wrong with it."""
+    """Append a frame with its boxes, or count the reason why it is left out."""
     if not frame.thermal.is_file():
         tally.missing['thermal'].append(_relative(frame.thermal, folder))
         return
@@ -159,7 +159,7 @@ def _relative(path: Path, folder: Path) -> str:
 def _boxes(
     frame: Frame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
 ) -> list[tuple[str, bool, list[float]]]:
-    """Return (class, crowd, x y width height) of what is kept, clipped to the picture."""
+    """Return (class, crowd, x y width height) of the boxes that are kept, clipped to the image."""
     width, height = size
     x_scale, y_scale = size if frame.fractions else (1, 1)
     kept: dict[tuple[str, bool, tuple[float, ...]], None] = {}
@@ -188,20 +188,20 @@ def _check_listing(
     listing: Listing, classes: dict[str, str], mapping: dict[str, str], folder: Path,
 ) -> None:
     if not listing.frames:
-        raise UserError(f'{folder} holds no labeled frames'
+        raise UserError(f'{folder} has no labeled frames'
                         + ''.join(f'; {n} {what}' for what, n in listing.counts.items() if n)
                         + '.')
     names = sorted({i.name for f in listing.frames for i in f.items})
     if names and all(classes.get(n.lower(), DROP) == DROP for n in names):
-        raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) is kept; say '
-                        f'what they become with --map "{names[0]}=CLASS".')
+        raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) is kept; '
+                        f'map them with --map "{names[0]}=CLASS".')
     known = {n.lower() for n in names} | listing.classes.keys()
-    listing.notes += [f'--map "{native}={target}": no box is called {native!r}.'
+    listing.notes += [f'--map "{native}={target}": no box has the class {native!r}.'
                       for native, target in mapping.items() if native.lower() not in known]
 
 
 def _check_sets(listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally) -> None:
     if not sets:
         gone = (tally.missing['thermal'] or tally.missing['unreadable'])[0]
-        raise UserError(f'None of the {len(listing.frames)} thermal pictures that the labels '
-                        f'name can be read, the first is {gone}; unpack the pictures there.')
+        raise UserError(f'None of the {len(listing.frames)} thermal images of the labels can '
+                        f'be read, the first is {gone}; unpack the images there.')

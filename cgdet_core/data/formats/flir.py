@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""FLIR ADAS: version 1 in both its layouts, version 2, and the aligned subset of version 1."""
+"""FLIR ADAS: version 1 in both layouts, version 2, and the aligned subset of version 1."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from cgdet_core.data.formats.voc import parse_voc
 from cgdet_core.errors import UserError
 
 V1_NAMES = {1: 'person', 2: 'bicycle', 3: 'car', 18: 'dog', 91: 'other vehicle'}
-# In version 1 motorcycles are bicycles; version 2 tells them apart.
+# In version 1 motorcycles are bicycles; version 2 distinguishes them.
 V1_CLASSES = {'person': 'person', 'people': 'person', 'bicycle': 'bicycle', 'car': 'car',
               'other vehicle': 'ignore-car', 'dog': 'drop'}
 V2_CLASSES = {'person': 'person', 'bike': 'bicycle', 'car': 'car', 'motor': 'ignore-bicycle',
@@ -48,7 +48,7 @@ ALIGNED_LISTS = {'align_train.txt': 'train', 'align_validation.txt': 'val'}
 
 
 def _twin(folders: dict[int, Path], bits: int | None) -> Pictures:
-    """Choose the 16- or the 8-bit pictures of a split; 16-bit by default where there are any."""
+    """Return the 16-bit or 8-bit images of a split; by default 16-bit if there are any."""
     twins = {depth: Pictures(path) for depth, path in folders.items()}
     if bits is not None:
         return twins[bits]
@@ -64,9 +64,9 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     """
     Read train, val and video, or training, validation and video of the first release.
 
-    The later release has thermal_annotations.json, thermal_8_bit/ and thermal_16_bit/; the
-    first one Annotations/*.json per frame, PreviewData/ (8-bit) and Data/ (16-bit). Its RGB
-    camera sees another field of view, so frames get RGB only where the user asks for it.
+    The later release has thermal_annotations.json, thermal_8_bit/ and thermal_16_bit/; the first
+    release has Annotations/*.json per frame, PreviewData/ (8-bit) and Data/ (16-bit). The RGB
+    camera has another field of view, so frames are paired with RGB only on request.
     """
     options.allow('flir-adas-v1', 'bits', 'unregistered_rgb')
     _check_bits(options)
@@ -96,8 +96,8 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     listing.layout = ', '.join(read)
     if not options.unregistered_rgb:
         listing.notes.append('RGB is left out: its camera has another field of view and is not '
-                             'registered to thermal, as guidance needs; the subset flir-aligned '
-                             'is. --unregistered-rgb pairs it all the same.')
+                             'registered to thermal, as guidance requires; use the subset '
+                             'flir-aligned, or pair it anyway with --unregistered-rgb.')
     return listing
 
 
@@ -121,8 +121,8 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
     """
     Read images_thermal_train, images_thermal_val and video_thermal_test (as test).
 
-    Only the test video has RGB frames taken together with the thermal ones, named by
-    rgb_to_thermal_vid_map.json; the pictures of train and val come from independent samples.
+    Only the test video has RGB frames of the same time as the thermal ones, listed in
+    rgb_to_thermal_vid_map.json; the RGB and thermal images of train and val are independent.
     """
     options.allow('flir-adas-v2', 'bits')
     _check_bits(options)

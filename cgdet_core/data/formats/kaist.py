@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""KAIST Multispectral Pedestrian: people only, labels in several corrections and layouts."""
+"""KAIST Multispectral Pedestrian: people only; labels in several corrections and layouts."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ from cgdet_core.data.formats.native import (
 from cgdet_core.data.formats.voc import parse_voc
 from cgdet_core.errors import UserError
 
-# The benchmark neither expects a crowd, a doubtful person or a rider nor counts a detection there
-# as wrong.
+# In the benchmark, crowds, doubtful persons and riders are neither required nor counted as false
+# detections.
 CLASSES = {'person': 'person', 'people': 'ignore-person', 'person?': 'ignore-person',
            'person?a': 'ignore-person', 'cyclist': 'ignore-person'}
 NIGHT = ('set03', 'set04', 'set05', 'set09', 'set10', 'set11')
@@ -51,10 +51,10 @@ def read_kaist(folder: Path, options: Options) -> Listing:
     """
     Read [images/]setXX/VXXX/{lwir,visible}/; set00 to set05 train, set06 to set11 test.
 
-    Labels are text (bbGt) or XML files, in a tree or flat; of several the corrected ones are
-    read ("sanitized" and the improved test set), or those of --labels. Flat files are a
-    selection already; of a tree every 2nd frame trains and every 20th tests, as in the
-    benchmark.
+    Labels are text (bbGt) or XML files, in a tree or flat. If there are several sets, the
+    corrected ones are read ("sanitized" and the improved test set), or those of --labels. Flat
+    files are already a selection; of a tree, every 2nd frame is for training and every 20th for
+    testing, as in the benchmark.
     """
     options.allow('kaist', 'labels')
     images = folder / 'images' if (folder / 'images').is_dir() else folder
@@ -62,7 +62,7 @@ def read_kaist(folder: Path, options: Options) -> Listing:
         raise wrong_layout(folder, 'KAIST', 'images/set00/V000/{lwir,visible}/I00000.jpg')
     found = _labels(folder, options.labels)
     if not found:
-        raise UserError(f'{folder} holds no KAIST labels: expected text or XML files like '
+        raise UserError(f'{folder} has no KAIST labels: expected text or XML files such as '
                         'set00/V000/I00001.txt or set00_V000_I00001.txt below it (vbb files '
                         'must be exported first).')
     used: Counter[str] = Counter()
@@ -89,13 +89,13 @@ def _split(key: str) -> str:
 
 
 def _rank(source: str, split: str) -> tuple[int, str]:
-    """Order label folders by what they are called, best first."""
+    """Return a sort key of a label folder by its name, best first."""
     words = PREFERRED[split]
     return next((i for i, w in enumerate(words) if w in source.lower()), len(words)), source
 
 
 def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
-    """Return per frame (set00/V000/I00001) its best label file and the folder it is from."""
+    """Return the best label file of each frame (set00/V000/I00001), and its folder."""
     root = folder
     if chosen is not None:
         root = folder / chosen if (folder / chosen).is_dir() else chosen
@@ -112,7 +112,7 @@ def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
         sources.setdefault(place, {})[key] = path
     found: dict[str, tuple[Path, str]] = {}
     for split in EVERY:
-        # One source a split: frames of another correction would be labeled by other rules.
+        # One source per split, as other corrections follow other labeling rules.
         for source in sorted(sources, key=lambda s: _rank(s, split)):
             keys = {k: (p, source) for k, p in sources[source].items() if _split(k) == split}
             if keys:
@@ -123,13 +123,13 @@ def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
 
 def _walk(root: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(root):
-        # A hundred thousand pictures need no look.
+        # The image folders hold a hundred thousand files and no labels.
         folders[:] = sorted(f for f in folders if f not in ('lwir', 'visible'))
         yield from (Path(place) / f for f in files if not f.startswith('.'))
 
 
 def parse_kaist(path: Path) -> list[Item]:
-    """Read a label file; heavily occluded people and those marked so are to be ignored."""
+    """Read a label file; heavily occluded people and those marked as ignored are ignored."""
     if path.suffix == '.xml':
         return parse_voc(path, HEAVY)
     items = []

@@ -35,8 +35,8 @@ def read_llvip(folder: Path, options: Options) -> Listing:
     """
     Read infrared/ and visible/ with their train and test folders.
 
-    There are corrected labels beside the first ones: of several Annotations* folders the last
-    in natural order is read (Annotations_v2 before Annotations), or the one of --labels.
+    There are also corrected labels: of several Annotations* folders, the last one in natural
+    order is read (Annotations_v2, not Annotations), or the one of --labels.
     """
     options.allow('llvip', 'labels')
     versions = _versions(folder)
@@ -56,7 +56,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
                     split, path, rgb[stem], parse_voc(files[stem]), 'night'))
             else:
                 listing.counts[UNLABELLED] += 1
-    # The first release had pictures that the current one has not, and labels for them.
+    # The first release had more images than the current one; their labels are still there.
     listing.counts['labels without a picture'] += len(files.keys() - pictured)
     for other in versions:
         if other != labels:
@@ -67,7 +67,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
 def _versions(folder: Path) -> list[Path]:
     def natural(path: Path) -> str:
         return re.sub(r'\d+', lambda digits: digits[0].zfill(9), path.name.lower())
-    # Lower case is our own output folder, unless the labels are kept there.
+    # The lower-case folder is our output, unless it contains the labels.
     return sorted((p for p in folder.glob('[Aa]nnotation*') if p.is_dir()
                    and any(p.glob('*.xml'))), key=natural)
 
@@ -75,7 +75,7 @@ def _versions(folder: Path) -> list[Path]:
 def _chosen(folder: Path, labels: Path) -> Path:
     place = folder / labels if (folder / labels).is_dir() else labels
     if not any(place.glob('*.xml')):
-        raise UserError(f'The label folder {labels} holds no XML files.')
+        raise UserError(f'The label folder {labels} has no XML files.')
     return place
 
 
@@ -83,4 +83,4 @@ def _difference(other: Path, files: dict[str, Path]) -> str:
     theirs = {p.stem: p for p in other.glob('*.xml')}
     differ = sum(stem not in theirs or parse_voc(theirs[stem]) != parse_voc(path)
                  for stem, path in files.items())
-    return f'{other.name}/ holds other labels for {differ} of {len(files)} frames; not read.'
+    return f'{other.name}/ has different labels for {differ} of {len(files)} frames; not read.'

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""M3FD: roads and campus, VOC labels of six classes shared by both modalities."""
+"""M3FD: roads and a campus; VOC labels of six classes shared by both modalities."""
 
 from collections import Counter
 from pathlib import Path
@@ -20,14 +20,14 @@ from pathlib import Path
 from cgdet_core.data.formats.native import Listing, Options, Pictures, wrong_layout
 from cgdet_core.data.formats.voc import first_folder, labeled, split_lists, stems_of
 
-# A bus or truck is not a "car", a motorcycle not a "bicycle", yet near enough that finding one
-# should not count as wrong.
+# A bus or truck is not a "car", a motorcycle not a "bicycle", but similar enough that detecting
+# one as such is not counted as wrong.
 CLASSES = {'people': 'person', 'car': 'car', 'bus': 'ignore-car', 'truck': 'ignore-car',
            'motorcycle': 'ignore-bicycle', 'lamp': 'drop'}
 
 
 def read_m3fd(folder: Path, options: Options) -> Listing:
-    """Read Ir/, Vis/ and Annotation/*.xml; lists in meta/ if there are any."""
+    """Read Ir/, Vis/ and Annotation/*.xml, and the lists in meta/ if there are any."""
     options.allow('m3fd')
     labels, ir = first_folder(folder, ('Annotation', 'Annotations')), first_folder(
         folder, ('Ir', 'ir', 'IR'))

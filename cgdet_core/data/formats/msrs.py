@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""MSRS: road scenes of one city; detection labels come apart from the pictures."""
+"""MSRS: road scenes of one city; detection labels are separate from the images."""
 
 from collections import Counter
 from pathlib import Path
@@ -35,22 +35,22 @@ LAYOUT = ('{train,test}/{ir,vi}/ and labels in YOLO text in infrared/{train,test
 
 
 def _label_folders(folder: Path, labels: Path | None) -> list[Path]:
-    """Return the folders that may hold train/ and test/ with labels, best first."""
+    """Return the folders that may contain train/ and test/ with labels, best first."""
     if labels is not None:
         place = folder / labels if (folder / labels).is_dir() else labels
         if not place.is_dir():
             raise UserError(f'The label folder {labels} does not exist.')
         return [place / 'infrared', place]
-    # The labels are published as MSRS-detection-label: what thermal shows is in infrared/.
+    # The labels are published as MSRS-detection-label; those of thermal are in infrared/.
     return [folder / 'infrared', *sorted(folder.glob('MSRS-detection-label*/infrared')),
             folder / 'labels']
 
 
 def read_msrs(folder: Path, options: Options) -> Listing:
     """
-    Read the frames that have a label file; the others are left out, not taken as empty.
+    Read the frames that have a label file; the others are left out, not read as empty.
 
-    Without labels for train and test, the eighty labeled frames of detection/ are the test.
+    Without labels for train and test, the 80 labeled frames of detection/ are the test set.
     """
     options.allow('msrs', 'labels')
     counts, frames, read = Counter[str](), [], []

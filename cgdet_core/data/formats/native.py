@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the readers of native layouts share: frames as found, and access to files."""
+"""Types and file access shared by the readers of native layouts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,8 +26,8 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
 
 CLASSES = ('person', 'bicycle', 'car')
-# What a native class may become beside a class: nothing, or, before the name of a class, a region
-# where evaluation neither expects that class nor counts a detection as wrong (COCO's iscrowd).
+# A native class may also be dropped, or (prefix IGNORE) become a region where evaluation neither
+# requires the class nor counts a detection as wrong (iscrowd of COCO).
 DROP, IGNORE = 'drop', 'ignore-'
 COMMON = {
     'person': 'person', 'people': 'person', 'pedestrian': 'person', 'bicycle': 'bicycle',
@@ -37,7 +37,7 @@ UNLABELLED = 'frames without labels, left out'
 
 
 class Item(NamedTuple):
-    """One annotated object: native class name, box x1, y1, x2, y2, and whether to ignore it."""
+    """An annotated object: native class name, box x1, y1, x2, y2, and whether to ignore it."""
 
     name: str
     box: tuple[float, float, float, float]
@@ -46,7 +46,7 @@ class Item(NamedTuple):
 
 @dataclass
 class Frame:
-    """One frame as annotated; boxes in pixels, or in fractions of the picture's size."""
+    """A frame as annotated; boxes in pixels, or in fractions of the image size."""
 
     split: str
     thermal: Path
@@ -59,12 +59,11 @@ class Frame:
 @dataclass
 class Listing:
     """
-    All a reader found.
+    The result of a reader.
 
-    classes maps native names in lower case to what they become: a class, IGNORE and a class, or
-    DROP, as do names that are not listed. categories are classes of the set whether or not one
-    becomes them. counts are things worth a line in the report, by their description; layout names
-    what was read.
+    classes: native name in lower case -> class, IGNORE and a class, or DROP; names that are not
+    listed are dropped. categories: classes of the set even if no native class is mapped to them.
+    counts: numbers for the report, by description. layout: what was read.
     """
 
     frames: list[Frame]
@@ -78,9 +77,9 @@ class Listing:
 @dataclass(frozen=True)
 class Options:
     """
-    What the user may choose about a layout.
+    The options of the user for a layout.
 
-    RGB folder, label folder, twin by bit depth, and whether to pair RGB that is not registered.
+    RGB folder, label folder, bit depth, and whether to pair RGB that is not registered.
     """
 
     rgb: Path | None = None
@@ -89,15 +88,15 @@ class Options:
     unregistered_rgb: bool = False
 
     def allow(self, name: str, *known: str) -> None:
-        """Refuse an option that means nothing for the format `name`."""
+        """Raise UserError for an option that the format `name` does not have."""
         for option, value in vars(self).items():
             if value is not None and value is not False and option not in known:
-                raise UserError(f'--{option.replace("_", "-")} means nothing for {name}; leave it '
-                                'out.')
+                raise UserError(f'--{option.replace("_", "-")} is not an option of {name}; remove '
+                                'it.')
 
 
 def own_classes(names: Iterable[str]) -> dict[str, str]:
-    """Map a set's own names to classes: what is COMMON to ours, others to themselves."""
+    """Map a set's class names: those in COMMON to our classes, others to themselves."""
     found: dict[str, str] = {}
     for name in names:
         found.setdefault(name.lower(), COMMON.get(name.lower(), name))
@@ -105,18 +104,18 @@ def own_classes(names: Iterable[str]) -> dict[str, str]:
 
 
 def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
-    """Return the error that says what a layout looks like and what the folder holds instead."""
+    """Return an error with the expected layout and the contents of the folder."""
     entries = sorted(p.name + '/' * p.is_dir() for p in folder.iterdir())
     found = ', '.join(entries[:8]) + (', ...' if len(entries) > 8 else '')
-    return UserError(f'{folder} is not laid out like {name}: expected {expected}, '
+    return UserError(f'{folder} does not have the layout of {name}: expected {expected}, '
                      f'found {found or "an empty folder"}.')
 
 
 class Pictures(dict[str, Path]):
-    """The pictures of a folder by stem, in order; an absent one has the path it should have."""
+    """The images of a folder by stem, in order; a missing one has its expected path."""
 
     def __init__(self, folder: Path, suffix: str = '.jpg') -> None:
-        # Archives made on a Mac bring a hidden "._name" beside each picture.
+        # Archives made on macOS contain a hidden "._name" for each image.
         found = sorted(p for p in folder.glob('*')
                        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith('.'))
         super().__init__((p.stem, p) for p in found)
@@ -128,7 +127,7 @@ class Pictures(dict[str, Path]):
 
 
 def rgb_folder(folder: Path, rgb: Path) -> Path:
-    """Find the user's RGB folder, named from the data set or from here."""
+    """Return the user's RGB folder, relative to the data set or the working directory."""
     place = folder / rgb if (folder / rgb).is_dir() else rgb
     if not place.is_dir():
         raise UserError(f'The RGB folder {rgb} does not exist.')
@@ -136,11 +135,11 @@ def rgb_folder(folder: Path, rgb: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file; UserError if it is none."""
+    """Read a text file; UserError if it is not one."""
     try:
         return path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError:
-        raise UserError(f'{path} is not a text file; fetch it again.') from None
+        raise UserError(f'{path} is not a text file; download it again.') from None
 
 
 def read_json(path: Path) -> Any:
@@ -154,14 +153,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_names(path: Path) -> list[str]:
-    """Read a list of frames: the first word of each line, without folders and picture suffix."""
+    """Read a list of frames: the first word of each line, without folders and suffix."""
     words = (line.split()[0] for line in read_text(path).splitlines() if line.strip())
     return [re.sub(r'\.(jpe?g|png|tiff?|bmp|xml|txt)$', '', w.replace('\\', '/').split('/')[-1],
                    flags=re.IGNORECASE) for w in words]
 
 
 def unique(names: Iterable[str], counts: Counter[str]) -> list[str]:
-    """Drop names already seen, and count them."""
+    """Return names without repetitions, and count those."""
     names = list(names)
     kept = list(dict.fromkeys(names))
     counts['frames listed twice'] += len(names) - len(kept)

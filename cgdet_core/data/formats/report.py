@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a conversion found: collected, as JSON values, and as a table."""
+"""The report of a conversion, as JSON values and as a table."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -29,10 +29,10 @@ EXAMPLES = 5  # of missing files
 
 @dataclass
 class Tally:
-    """What is counted while frames become records."""
+    """Counters of a conversion."""
 
     depth: Counter[str] = field(default_factory=Counter)
-    largest: Counter[str] = field(default_factory=Counter)  # value per depth
+    largest: Counter[str] = field(default_factory=Counter)  # value per bit depth
     sizes: Counter[str] = field(default_factory=Counter)
     boxes: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)  # "native -> ours"
@@ -50,10 +50,10 @@ def make_report(
             splits[image['file_name']].add(split)
     notes = list(listing.notes)
     if len(tally.depth) > 1:
-        notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal pictures are '
-                     '8-bit among 16-bit ones: stretched by the camera, unlike the rest.')
+        notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal images are '
+                     '8-bit, stretched by the camera, unlike the 16-bit ones.')
     if list(sets) == ['all']:
-        notes.append('The set has no split of its own; --hold-out 0.2 makes one.')
+        notes.append('The set has no split; make one with --hold-out 0.2.')
     shared = sum(len(s) > 1 for s in splits.values())
     if shared:
         notes.append(f'{shared} frames are in more than one split.')
@@ -77,12 +77,12 @@ def _numbers(content: dict[str, Any]) -> dict[str, int]:
               'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
               'empty': len(content['images']) - len({a['image_id'] for a in annotations})}
     classes = {c['name']: boxes[c['id']] for c in content['categories']}
-    # A class may be called "empty" as well; the frames' numbers hold.
+    # If a class is named "empty", the numbers of frames take precedence.
     return frames | classes | frames | {'ignored': sum(a['iscrowd'] for a in annotations)}
 
 
 def print_report(report: dict[str, Any], output: Path, console: Console) -> None:
-    """Print the numbers as tables; warnings in yellow."""
+    """Print the numbers as tables, and warnings in yellow."""
     table = Table('', *report['splits'], title=report['format'])
     for what in next(iter(report['splits'].values())):
         title = Text(what.replace('with_rgb', 'with RGB'))
@@ -114,7 +114,7 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ('boxes', joined(report['boxes'])),
         ('left out', joined(report['left_out']))]
     if shift['believed']:
-        facts.append(('RGB lies off by', (
+        facts.append(('RGB is off by', (
             f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), scatter '
             f'{shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of {shift["pairs"]} '
             'pairs')))
@@ -125,9 +125,9 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     warnings = list(report['notes'])
     for what, entry in report['missing'].items():
         if entry['count']:
-            files = {'thermal': 'thermal pictures are missing, left out',
-                     'rgb': 'RGB pictures are missing, their frames are thermal only',
-                     'unreadable': 'thermal pictures cannot be read, left out'}[what]
+            files = {'thermal': 'thermal images are missing, left out',
+                     'rgb': 'RGB images are missing, their frames are thermal only',
+                     'unreadable': 'thermal images cannot be read, left out'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
     if not report['alignment']['believed']:

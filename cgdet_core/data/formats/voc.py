@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pascal VOC: one XML file per picture; the generic layout, and the parser for its kin."""
+"""Pascal VOC: one XML file per image; the generic layout, and a parser for related sets."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -42,12 +42,12 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
     """
     Read the objects of a VOC file, boxes as xmin, ymin, xmax, ymax or (KAIST) x, y, w, h.
 
-    "difficult" objects are to be ignored, as in VOC's own evaluation, and those of at least
-    this occlusion, where one is given. UserError names a file that is damaged.
+    "difficult" objects are ignored, as in the evaluation of VOC, and those with at least this
+    occlusion, if it is set. UserError names a damaged file.
     """
     try:
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # also of encodings
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # also encoding errors
         raise UserError(f'{path} is not a readable XML file: {error}.') from None
     items = []
     for number, node in enumerate(root.iter('object')):
@@ -81,7 +81,7 @@ def first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def split_lists(folder: Path) -> dict[str, list[str]]:
-    """Read the frames of train, val and test where the lists exist."""
+    """Read the lists of train, val and test that exist."""
     lists = {s: folder / f'{s}.txt' for s in ('train', 'val', 'test')}
     return {s: read_names(p) for s, p in lists.items() if p.is_file()}
 
@@ -90,7 +90,7 @@ def labeled(
     stems: Iterable[str], split: str, thermal: Pictures, rgb: Pictures | None, labels: Path,
     counts: Counter[str],
 ) -> list[Frame]:
-    """Return the frames that have an XML file; count the others."""
+    """Return the frames that have an XML file, and count the others."""
     frames = []
     for stem in unique(stems, counts):
         path = labels / f'{stem}.xml'
@@ -103,14 +103,14 @@ def labeled(
 
 
 def stems_of(labels: Path, thermal: Pictures) -> list[str]:
-    """Return the frames that have a label or a picture."""
-    # Archives made on a Mac bring a hidden "._name" beside each file.
+    """Return the frames that have a label or an image."""
+    # Archives made on macOS contain a hidden "._name" for each file.
     xml = {p.stem for p in labels.glob('*.xml') if not p.name.startswith('.')}
     return sorted(xml | thermal.keys())
 
 
 def read_voc(folder: Path, options: Options) -> Listing:
-    """Read Annotations/*.xml, JPEGImages/ and ImageSets/Main/{train,val,test}.txt if there."""
+    """Read Annotations/*.xml, JPEGImages/ and ImageSets/Main/{train,val,test}.txt if any."""
     options.allow('voc', 'rgb')
     labels, images = first_folder(folder, LABEL_FOLDERS), first_folder(folder, PICTURE_FOLDERS)
     if labels is None or images is None or not any(labels.glob('*.xml')):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""YOLO text labels: one file per picture, boxes in fractions of its size."""
+"""YOLO text labels: one file per image, boxes in fractions of its size."""
 
 from collections import Counter
 import math
@@ -38,7 +38,7 @@ SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', '
 
 def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
     """
-    Read "class x y width height" lines: center and size in fractions of the picture's size.
+    Read "class x y width height" lines: center and size in fractions of the image size.
 
     A score after them is skipped. UserError names the line that is not valid.
     """
@@ -49,17 +49,17 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
             continue
         try:
             label, x, y, w, h = int(float(words[0])), *(float(v) for v in words[1:5])
-            # A little outside happens at the borders; numbers of pixels are another format.
+            # Boxes may be slightly outside at the borders; pixel values are another format.
             good = len(words) in (5, 6) and all(math.isfinite(v) and -1 <= v <= 2
                                                 for v in (x, y, w, h)) and w >= 0 and h >= 0
         except (ValueError, OverflowError):
             good = False
         if not good:
             raise UserError(f'{path}, line {number}: "{line[:60]}" is not "class x y width '
-                            'height" with fractions of the picture\'s size.')
+                            'height" with fractions of the image size.')
         if label not in names:
-            raise UserError(f'{path}, line {number}: class {label} has no name; the names end '
-                            f'at {max(names)}.')
+            raise UserError(f'{path}, line {number}: class {label} has no name; the last name '
+                            f'is that of class {max(names)}.')
         items.append(Item(names[label], (x - w / 2, y - h / 2, x + w / 2, y + h / 2)))
     return items
 
@@ -72,10 +72,10 @@ def read_class_names(folder: Path) -> dict[int, str]:
     for path in (folder / 'classes.txt', folder / 'labels' / 'classes.txt'):
         if path.is_file():
             lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-            # Some write the number before the name.
+            # Some tools write the number before the name.
             return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
     raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add one, '
-                    'as YOLO labels hold only class numbers.')
+                    'as YOLO labels have only class numbers.')
 
 
 def _yaml_names(path: Path) -> dict[int, str]:
@@ -94,7 +94,7 @@ def _yaml_names(path: Path) -> dict[int, str]:
 
 
 def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
-    """Return per split the folders of pictures and labels, and the split's folder name."""
+    """Return the folders of images and labels of each split, and the split's folder name."""
     found: dict[str, tuple[Path, Path, str]] = {}
     for name, split in SPLITS.items():
         for images, labels in ((folder / 'images' / name, folder / 'labels' / name),
@@ -107,7 +107,7 @@ def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
 
 
 def read_yolo(folder: Path, options: Options) -> Listing:
-    """Read images/ and labels/, each with or without train, val and test, or inside them."""
+    """Read images/ and labels/, with or without folders for train, val and test."""
     options.allow('yolo', 'rgb')
     places = _places(folder)
     if not places:
@@ -121,9 +121,9 @@ def read_yolo(folder: Path, options: Options) -> Listing:
             rgb = Pictures(place / name if (place / name).is_dir() else place)
         files = {p.stem: p for p in labels.glob('*.txt') if p.name != 'classes.txt'}
         if not files:
-            raise UserError(f'{labels} holds no label files (*.txt).')
+            raise UserError(f'{labels} has no label files (*.txt).')
         for stem in sorted(files.keys() | thermal.keys()):
-            # No file is how many tools write "nothing here".
+            # Many tools write no file for a frame without objects.
             counts['frames without a label file, taken as empty'] += stem not in files
             frames.append(Frame(
                 split, thermal[stem], None if rgb is None else rgb[stem],

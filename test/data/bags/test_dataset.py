@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bags to data sets: what was chosen, paired, registered and written, and what is refused."""
+"""Data sets from bags: selection, pairing, registration and output, and what is refused."""
 
 from collections.abc import Callable
 import json
@@ -62,7 +62,7 @@ def both(**options: Any) -> Choice:
     return Choice(THERMAL, RGB, **options)
 
 
-def test_frames_come_back_bit_for_bit_and_find_their_bag(make: Make, tmp_path: Path) -> None:
+def test_frames_are_stored_bit_for_bit_and_match_their_bag(make: Make, tmp_path: Path) -> None:
     bag, out = make(), tmp_path / 'set'
     report = make_dataset([bag], out, both())
     coco = load_coco(out / 'annotations.json')
@@ -112,7 +112,7 @@ def test_a_homography_registers_every_picture(make: Make, tmp_path: Path) -> Non
 
 
 def test_calibration_and_tf_register(make: Make, tmp_path: Path) -> None:
-    """RGB stands 0.2 m to the right, and the scene is a plane at 5 m: 5.2 thermal pixels."""
+    """RGB is 0.2 m to the right, and the scene is a plane at 5 m: 5.2 thermal pixels."""
     cameras = {
         THERMAL: {'size': (160, 128), 'k': np.array([(130, 0, 80), (0, 130, 64), (0, 0, 1)]),
                   'd': [0.0] * 5},
@@ -131,7 +131,7 @@ def test_calibration_and_tf_register(make: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('gap', 'pairs'), [
     (50, {0: 1, 100: 98, 300: 310}), (5, {0: 1, 100: 98}), (0.5, {})])
-def test_each_rgb_image_serves_the_nearest_frame_alone(
+def test_each_rgb_image_is_used_only_for_the_nearest_frame(
     gap: float, pairs: dict[int, int],
 ) -> None:
     thermal = np.array([0, 100, 110, 200, 300], np.int64) * MS
@@ -147,7 +147,7 @@ def test_frame_selection(make: Make, tmp_path: Path) -> None:
     report = make_dataset(bags, tmp_path / 'slow', both(every_s=0.2))
     assert [p['frames'] for p in report['bags']] == [4, 4]
     coco = load_coco(tmp_path / 'slow' / 'annotations.json')
-    # Both drives have the same stamps, as simulated ones do.
+    # Both drives have the same stamps, as in simulation.
     for bag in bags:
         truth = truth_by_stamp(bag, coco)
         assert list(truth) == STAMPS[::2] and {r.bag for r in truth.values()} == {bag.name}
@@ -167,10 +167,10 @@ def test_frame_selection(make: Make, tmp_path: Path) -> None:
     (Choice('/nothing', RGB), r'no images on /nothing; .*/thermal/image_raw \(8\)'),
     (Choice(THERMAL, '/nothing'), r'no images on /nothing; .*; choose one'),
     (Choice(THERMAL, THERMAL), 'both the thermal and the RGB topic'),
-    (both(max_gap_ms=2), r'within 2 ms .* median of \+3.0 ms off'),
+    (both(max_gap_ms=2), r'within 2 ms .* is \+3.0 ms off \(median\)'),
     (both(rectify=True), 'no CameraInfo on /thermal/camera_info'),
 ])
-def test_what_cannot_be_done_is_said_and_leaves_nothing(
+def test_errors_leave_no_files(
     make: Make, tmp_path: Path, choice: Choice, words: str,
 ) -> None:
     with pytest.raises(UserError, match=words):
@@ -187,7 +187,7 @@ def test_a_wrong_clock_is_measured_and_corrected(make: Make, tmp_path: Path) -> 
 
 
 def test_frames_with_rgb_come_first(make: Make, tmp_path: Path) -> None:
-    """RGB has the odd frames, of which even steps from the first one would take none."""
+    """RGB has the odd frames; every second frame from the first would include none of them."""
     bag = write_two_cameras(
         tmp_path / 'bags' / 'slow_rgb', {s: scene(i) for i, s in enumerate(STAMPS)},
         {s + 3 * MS: picture(i) for i, s in enumerate(STAMPS) if i % 2})
@@ -215,7 +215,7 @@ def test_every_size_has_its_own_registration(make: Make, tmp_path: Path) -> None
     assert set(sizes) == {(160, 128), (120, 96)}
 
 
-def test_a_calibration_that_is_missing_is_told_before_anything_is_read(make: Make) -> None:
+def test_a_missing_calibration_is_reported_before_images_are_read(make: Make) -> None:
     cameras = {topic: {'size': (160, 128), 'k': np.eye(3), 'd': [0.0] * 5}
                for topic in (THERMAL, RGB)}
     with pytest.raises(UserError, match='/tf_static does not connect'):
@@ -224,14 +224,14 @@ def test_a_calibration_that_is_missing_is_told_before_anything_is_read(make: Mak
         plan_bag(make('none'), both(rectify=True))
 
 
-def test_sigterm_leaves_nothing(
+def test_sigterm_leaves_no_files(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bag = make()
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(bag_dataset, '_write_picture',
                         lambda *_: signal.raise_signal(signal.SIGTERM))
-    signal.signal(signal.SIGTERM, lambda *_: None)  # where it is not caught, the test goes on
+    signal.signal(signal.SIGTERM, lambda *_: None)  # if it is not caught, the test continues
     try:
         with pytest.raises(SystemExit, match='143'):
             bag_to_dataset([str(bag)], tmp_path / 'set', THERMAL)
@@ -240,7 +240,7 @@ def test_sigterm_leaves_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ['bags']
 
 
-def test_choices_that_contradict(tmp_path: Path) -> None:
+def test_contradicting_choices(tmp_path: Path) -> None:
     for options, words in (
             ({'rectify': True}, 'without an RGB topic'),
             ({'rgb_topic': RGB, 'plane_m': 5.0}, 'for registration by calibration'),
@@ -249,18 +249,18 @@ def test_choices_that_contradict(tmp_path: Path) -> None:
             Choice(THERMAL, **options)  # type: ignore[arg-type]
 
 
-def test_info_topics_lie_beside_their_images() -> None:
+def test_camera_info_is_next_to_the_images() -> None:
     assert info_topic('/a/image_raw') == info_topic('/a/image_raw/compressed') == '/a/camera_info'
 
 
-def test_rectified_images_are_told_by_their_name() -> None:
+def test_rectified_images_are_recognized_by_their_topic() -> None:
     assert all(map(is_rectified, (
         '/a/image_rect', '/a/image_rect_color/compressed', '/image_rect_raw')))
     assert not any(map(is_rectified, (
         '/a/nuc_corrected', '/direct/image_raw', '/image_rect/image_raw', '/a/image_rectangle')))
 
 
-def test_kelvin_is_stored_in_hundredths_and_told(make: Make, tmp_path: Path) -> None:
+def test_kelvin_is_stored_in_hundredths_and_reported(make: Make, tmp_path: Path) -> None:
     bag = write_two_cameras(tmp_path / 'bags' / 'kelvin', {
         s: np.float32(280) + scene(i).astype(np.float32) / 1000 for i, s in enumerate(STAMPS)}, {})
     report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
@@ -272,7 +272,7 @@ def test_kelvin_is_stored_in_hundredths_and_told(make: Make, tmp_path: Path) -> 
     assert report['bags'][0]['kelvin_as_hundredths'] == 0
 
 
-def test_pictures_that_opencv_refuses_are_left_out(make: Make, tmp_path: Path) -> None:
+def test_images_that_opencv_refuses_are_left_out(make: Make, tmp_path: Path) -> None:
     pictures = {s: picture(i) for i, s in enumerate(STAMPS)}
     pictures[STAMPS[3]] = np.zeros((6, 7, 2), np.uint8)  # half a pair of YUV pixels
     bag = write_two_cameras(
@@ -289,13 +289,13 @@ def test_bad_images_are_left_out_and_named(make: Make, tmp_path: Path) -> None:
     report = make_dataset([bag], tmp_path / 'set', Choice())
     assert report['frames'] == 7
     assert f'{THERMAL} at {STAMPS[2]} ns' in report['bags'][0]['unreadable'][0]
-    with pytest.raises(UserError, match='exists already'):
+    with pytest.raises(UserError, match='already exists'):
         make_dataset([bag], tmp_path / 'set', Choice())
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'mono8', *CAMERA_ENCODINGS])
 def test_color_encodings(encoding: str) -> None:
-    """A plane of one color has the same values whatever the encoding, but for gray ones."""
+    """A plane of one color has the same values in every encoding except gray ones."""
     class Message:
         height, width, is_bigendian = 6, 8, 0
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Reading bags: raw and compressed topics, and which of several is meant."""
+"""Reading bags: raw and compressed topics, and the choice of several."""
 
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def test_compressed_frames_come_back_at_full_depth(tmp_path: Path) -> None:
         np.testing.assert_array_equal(f.pixels, frame)
 
 
-def test_a_choice_of_topics_is_asked_for(tmp_path: Path) -> None:
+def test_several_topics_require_a_choice(tmp_path: Path) -> None:
     bag = write_compressed(tmp_path / 'b', {'/a': [png(FRAMES[0])], '/b': [png(FRAMES[1])]})
     with pytest.raises(UserError, match=r'several image topics; .*: /a \(1\), /b \(1\); choose'):
         list(bag_frames(bag))
@@ -88,7 +88,7 @@ def test_a_choice_of_topics_is_asked_for(tmp_path: Path) -> None:
         list(bag_frames(bag, '/c'))
 
 
-def test_a_compressed_topic_is_a_copy_of_its_own_raw_one_alone(tmp_path: Path) -> None:
+def test_a_compressed_topic_is_only_a_copy_of_its_own_raw_topic(tmp_path: Path) -> None:
     """A raw color topic does not hide the compressed thermal one."""
     frames = {0: FRAMES[0], 10**8: FRAMES[1]}
     bag = write_two_cameras(tmp_path / 'b', frames, {0: np.zeros((4, 4, 3), np.uint8)},
@@ -100,7 +100,7 @@ def test_a_compressed_topic_is_a_copy_of_its_own_raw_one_alone(tmp_path: Path) -
     assert not is_compressed(write_two_cameras(tmp_path / 'c', frames, {}))
 
 
-def test_a_damaged_picture_is_named_when_it_is_looked_at(tmp_path: Path) -> None:
+def test_a_damaged_image_is_an_error_when_it_is_read(tmp_path: Path) -> None:
     bag = write_compressed(tmp_path / 'b', {'/t': [png(FRAMES[0]), png(FRAMES[1])[:300]]})
     good, bad = bag_frames(bag)
     np.testing.assert_array_equal(good.pixels, FRAMES[0])
@@ -110,29 +110,29 @@ def test_a_damaged_picture_is_named_when_it_is_looked_at(tmp_path: Path) -> None
 
 
 def annotated(name: str, *bags: str | None, stamp: int = 5) -> CocoSet:
-    """Return a set of an image for each of these bags, all at the same time."""
+    """Return a set with one image for each of these bags, all with the same stamp."""
     return CocoSet(Path(name), [
         ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24, stamp_ns=stamp, bag=bag)
         for i, bag in enumerate(bags)], ('person',))
 
 
-def test_equal_clocks_give_no_bag_the_annotations_of_another(tmp_path: Path) -> None:
+def test_bags_with_equal_clocks_do_not_share_annotations(tmp_path: Path) -> None:
     bag = write_compressed(tmp_path / 'drive', {'/t': [png(FRAMES[0])]})
     assert truth_by_stamp(bag, annotated('set', 'a', 'drive'))[5].image_id == 1
     for sets in ([annotated('set', 'a', 'b')], [annotated('one', 'a'), annotated('two', 'b')]):
-        with pytest.raises(UserError, match='"stamp_ns", and \'drive\' as its "bag"'):
+        with pytest.raises(UserError, match='"stamp_ns" to each .*, and \'drive\' as its "bag"'):
             truth_by_stamp(bag, *sets)
-    # A bag may be renamed, and a user's own annotations name none.
+    # A bag may be renamed, and annotations of users may name no bag.
     for sets in ([annotated('set', 'a')], [annotated('one', 'a'), annotated('two', None)]):
         truth = truth_by_stamp(bag, *sets)
         assert list(truth) == [5] and truth[5] is sets[-1].images[0]
     for sets in ([annotated('set', 'drive', 'drive')],
                  [annotated('one', 'drive'), annotated('two', 'drive')]):
-        with pytest.raises(UserError, match='Two images fit .* at 5 ns: .*leave one of them out'):
+        with pytest.raises(UserError, match='Two images match .* at 5 ns: .*remove one of them'):
             truth_by_stamp(bag, *sets)
 
 
-def test_a_bag_knows_the_pictures_it_was_made_of(tmp_path: Path) -> None:
+def test_a_bag_identifies_the_images_it_was_made_from(tmp_path: Path) -> None:
     val, test = (CocoSet(Path(f'{name}.json'), [
         ImageRecord(i, Path(f'{name}_{i}.png'), 32, 24) for i in range(3)], ('person',))
         for name in ('val', 'test'))
@@ -145,11 +145,11 @@ def test_a_bag_knows_the_pictures_it_was_made_of(tmp_path: Path) -> None:
         truth = truth_by_stamp(tmp_path / 'drive', *sets)
         assert [r.image_id for r in truth.values()] == [0, 1, 2]
         assert {id(r) for r in truth.values()} == {id(r) for r in sets[-1].images}
-    with pytest.raises(UserError, match='test.json: it was made of other pictures'):
+    with pytest.raises(UserError, match='test.json: it was made from other images'):
         truth_by_stamp(tmp_path / 'drive', test)
 
 
-def test_what_a_killed_recorder_leaves_is_told_with_the_way_out(tmp_path: Path) -> None:
+def test_the_bag_of_a_killed_recorder_is_an_error_with_the_fix(tmp_path: Path) -> None:
     bag = tmp_path / 'drive'
     write_bag(bag, (framed(np.full((8, 8), i, np.uint16)) for i in range(3)), 10.0)
     with pytest.raises(UserError, match=r'no images on /nope; .*: /image_raw \(3\)'):

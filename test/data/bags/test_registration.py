@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Registration of RGB onto the thermal frame: known geometry comes back."""
+"""Registration of RGB to the thermal frame, with known geometry."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,7 +50,7 @@ def spot(size: tuple[int, int], place: np.ndarray, radius: float = 4) -> np.ndar
 
 
 @pytest.mark.parametrize('scale', [1.0, 4.0])
-def test_a_homography_brings_an_object_to_its_pixel(scale: float) -> None:
+def test_a_homography_maps_an_object_to_its_pixel(scale: float) -> None:
     matrix = np.array([(0.45, 0.02, 6), (-0.03, 0.5, 4), (1e-5, 2e-5, 1)]) @ np.diag(
         [1 / scale, 1 / scale, 1])
     place = np.array([200.0, 130]) * scale
@@ -66,10 +66,10 @@ def test_a_homography_brings_an_object_to_its_pixel(scale: float) -> None:
     ([0.1, -0.05, 0, 0, 0.02, 0.05, 0.01, 0.0], 'rational_polynomial'),
     ([0.03, -0.01, 0.002, -0.001], 'equidistant')])
 @pytest.mark.parametrize('plane', [None, 6.0])
-def test_calibration_brings_an_object_to_its_pixel(
+def test_calibration_maps_an_object_to_its_pixel(
     distortion: list[float], model: str, plane: float | None,
 ) -> None:
-    """The thermal camera is distorted too, and its frame stays as it is."""
+    """The thermal camera is also distorted, and its frame is unchanged."""
     thermal = camera(K_THERMAL, (160, 128), [-0.2, 0.05, 0, 0, 0])
     rgb = camera(K_RGB, (320, 240), distortion, model)
     distance = plane or 1e6
@@ -79,7 +79,7 @@ def test_calibration_brings_an_object_to_its_pixel(
     seen = by_calibration(thermal, rgb, Pose(TILT, MOVE), plane).apply(
         spot(rgb.size, there, 10))
     assert np.abs(center(seen[..., 0] > 127) - here).max() < 0.7
-    # Infinity is an approximation: what is near lies elsewhere.
+    # Infinity is an approximation: near points are elsewhere.
     if plane:
         far = by_calibration(thermal, rgb, Pose(TILT, MOVE)).apply(spot(rgb.size, there, 10))
         assert np.abs(center(far[..., 0] > 127) - here).max() > 3
@@ -93,8 +93,8 @@ def test_rays_and_pixels_are_inverse() -> None:
         assert np.abs(found.to_pixels(found.to_rays(pixels)) - pixels).max() < 0.01
 
 
-def test_what_rgb_does_not_see_is_black() -> None:
-    """Polynomials of distortion would fold far pixels back into the picture."""
+def test_pixels_outside_rgb_are_black() -> None:
+    """Distortion polynomials would fold far pixels back into the image."""
     wide = camera(np.array([(60.0, 0, 80), (0, 60, 64), (0, 0, 1)]), (160, 128))
     rgb = camera(K_RGB, (320, 240), [-0.3, 0.05, 0, 0, 0])
     seen = by_calibration(wide, rgb, Pose(np.eye(3), np.zeros(3))).apply(
@@ -102,15 +102,15 @@ def test_what_rgb_does_not_see_is_black() -> None:
     assert seen[64, 80].min() == 200 and not seen[:10].any() and not seen[:, :20].any()
 
 
-def test_beyond_the_horizon_is_black() -> None:
-    """Right of x = 100 a plane would show what is behind the RGB camera."""
+def test_pixels_beyond_the_horizon_are_black() -> None:
+    """Right of x = 100, the plane would show points behind the RGB camera."""
     back = np.array([(-1.0, 0, 120), (0, -1, 100), (-0.01, 0, 1)])
     seen = by_homography(np.linalg.inv(back), (160, 128)).apply(
         np.full((240, 320, 3), 200, np.uint8))
     assert seen[64, 80].min() == 200 and not seen[:, 101:].any()
 
 
-def test_fine_detail_is_averaged_whichever_way_the_cameras_are_turned() -> None:
+def test_fine_detail_is_averaged_for_any_rotation_of_the_cameras() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (640, 512, 3), np.uint8)
     turned = np.array([(0, 0.25, 0), (-0.25, 0, 127), (0, 0, 1)])
     seen = by_homography(turned, (160, 128)).apply(noise)
@@ -118,21 +118,21 @@ def test_fine_detail_is_averaged_whichever_way_the_cameras_are_turned() -> None:
 
 
 def info(r: np.ndarray, shift: float = 0) -> Any:
-    """Return a CameraInfo whose raw pictures are distorted."""
+    """Return a CameraInfo whose raw images are distorted."""
     p = np.array([(120.0, 0, 82, shift), (0, 120, 60, 0), (0, 0, 1, 0)])
     return SimpleNamespace(
         distortion_model='plumb_bob', k=K_THERMAL.ravel(), d=[-0.3, 0.1, 0, 0, 0], r=r.ravel(),
         p=p.ravel(), width=160, height=128, header=SimpleNamespace(frame_id='optical'))
 
 
-def test_rectified_pictures_are_turned() -> None:
+def test_rectified_images_are_rotated() -> None:
     points = np.array([(0.1, -0.2, 2.0), (-0.3, 0.1, 3.0)])
     found = camera_of(info(TILT), '/t', rectified=True)
     there = points @ TILT.T @ np.array([(120.0, 0, 82), (0, 120, 60), (0, 0, 1)]).T
     pixels = found.to_pixels(points)
     assert pixels == pytest.approx(there[:, :2] / there[:, 2:])
     assert found.to_rays(pixels) == pytest.approx(points / points[:, 2:])
-    # Raw pictures are not, nor are those of a driver that leaves R empty.
+    # Raw images are not rotated, nor are those of a driver that leaves R empty.
     raw = camera_of(info(TILT), '/t', rectified=False)
     assert raw.rotation.tolist() == np.eye(3).tolist() and raw.distortion[0] == -0.3
     empty = camera_of(info(np.zeros((3, 3))), '/t', rectified=True)
