@@ -1,4 +1,4 @@
-# Every target first brings .venv up to date, which takes no time when it is.
+# Every target first updates .venv, which takes no time if it is up to date.
 PYTHON ?= python3
 OUTPUT ?= demo
 BAG ?=
@@ -9,16 +9,16 @@ ACTIVATE := . $(VENV)/ros_env.sh &&
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint clean
 
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 
-setup: ## Create .venv, or bring it up to date
+setup: ## Create or update .venv
 	@$(PYTHON) dev/setup_env.py
 
-demo: setup ## Detect with the real node and draw it; [BAG=... | IMAGES=...] [OUTPUT=demo]
+demo: setup ## Detect with the real node and draw the results; [BAG=... | IMAGES=...] [OUTPUT=demo]
 	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') --output '$(OUTPUT)'
 
-test: lint ## Check style and types, then run every test this machine can run
+test: lint ## Check style and types, then run all tests that this machine supports
 	@$(ACTIVATE) python -m pytest -q
 
 lint: setup ## Check style and types

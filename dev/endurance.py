@@ -13,11 +13,11 @@
 # limitations under the License.
 
 """
-Put the node under load and say what became of it: python dev/endurance.py {rate,...} --help.
+Test the node under load: python dev/endurance.py {rate,...} --help.
 
-Real processes over real DDS: the node as a user starts it, a camera in a process of its own,
-this process as the one that listens. Each test prints its figures as JSON and ends with status 1
-if the node did not keep what it promises. Too long, and too dependent on a machine, for CI.
+The processes and DDS are real: the node as a user starts it, a camera in a separate process, and
+this process as the subscriber. Each test prints its results as JSON and ends with status 1 if it
+failed. The tests take too long for CI and depend too much on the machine.
 """
 
 import argparse
@@ -43,7 +43,7 @@ import numpy as np
 import rclpy
 from vision_msgs.msg import Detection2DArray
 
-SLACK_MS = 5.0  # that an image may be older than one inference
+SLACK_MS = 5.0  # by which an image may be older than one inference
 # A command for which home, temporary and working folder are read-only, as in many containers.
 READ_ONLY = ('unshare', '--map-root-user', '--mount', 'sh', '-ec',
              'for folder in "$HOME" /tmp /var/tmp; do mount --bind "$folder" "$folder"; '
@@ -53,7 +53,7 @@ Figures = dict[str, Any]
 
 @contextmanager
 def listening(compressed: bool) -> Iterator[Listener]:
-    """Return a listener for as long as it is needed."""
+    """Yield a listener, and destroy it afterwards."""
     rclpy.init()
     listener = Listener(compressed)
     try:
@@ -78,7 +78,7 @@ def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
 
 @contextmanager
 def camera(options: argparse.Namespace) -> Iterator[subprocess.Popen[str]]:
-    """Run a camera in a process of its own; it prints the number of images it has sent."""
+    """Run a camera in a separate process, which prints the number of images it has sent."""
     process = subprocess.Popen(
         [sys.executable, __file__, 'camera', '--hz', str(options.hz), '--seconds',
          str(options.seconds), '--size', *map(str, options.size),
@@ -92,7 +92,7 @@ def camera(options: argparse.Namespace) -> Iterator[subprocess.Popen[str]]:
 
 
 def run_camera(options: argparse.Namespace) -> Figures:
-    """Publish images at an even rate, stamped with the time they leave."""
+    """Publish images at a constant rate, stamped with the time of publication."""
     rclpy.init()
     source = rclpy.create_node('endurance_camera')
     publisher = create_camera(source, options.compressed)
@@ -108,12 +108,12 @@ def run_camera(options: argparse.Namespace) -> Figures:
         message.header.stamp = source.get_clock().now().to_msg()
         publisher.publish(message)
     took = monotonic() - start
-    sleep(1.0)  # what lies in shared memory is read before it goes
+    sleep(1.0)  # shared memory is read before it is removed
     return {'sent': count, 'hz': round((count - 1) / took, 2)}
 
 
 def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
-    """A camera at a fixed rate: nothing lost on the way, order kept, images fresh."""
+    """Publish at a fixed rate: no image is lost in transport, order is kept, images are recent."""
     with node(options) as (listener, _):
         listener.spin_for(1.5)
         before, outputs = _counts(listener), len(listener.outputs)
@@ -137,7 +137,7 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
         'of it pre p50 + post p50 ms': round(
             float(status['pre p50 ms']) + float(status['post p50 ms']), 2),
         'backend': status['backend']}
-    # An image waits for the inference in progress, which may be a slow one.
+    # An image waits for the inference in progress, which may be slow.
     good = (figures['lost on the way'] == 0 and figures['in order']
             and len(new) == after['processed']
             and ages['age p99 within the bound']['p99 of inference']['at its turn'])
@@ -146,10 +146,10 @@ def test_rate(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 def _ages(status: dict[str, str], delays: Any) -> Figures:
     """
-    Compare the age of images with one inference and SLACK_MS, in each way it may be meant.
+    Compare the age of images with one inference and SLACK_MS, for each definition of the two.
 
-    The node's own figures are of its last 1000 frames; delays, until a listener has the
-    detections, of all.
+    The node reports its last 1000 frames. delays, until a listener receives the detections, are
+    of all frames.
     """
     shares = ('p50', 'p95', 'p99', 'max')
     ages = {'at its turn': {k: float(status[f'image age {k} ms']) for k in shares},
@@ -166,7 +166,7 @@ def _ages(status: dict[str, str], delays: Any) -> Figures:
 
 
 def test_frames(options: argparse.Namespace) -> tuple[Figures, bool]:
-    """Many images, one after another as fast as they are detected: memory must stay flat."""
+    """Publish many images, each after the detections of the last: memory must not grow."""
     message = picture(options.size, options.compressed)
     with node(options) as (listener, process):
         memory: list[float] = []
@@ -193,11 +193,11 @@ def test_frames(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 
 def test_malformed(options: argparse.Namespace) -> tuple[Figures, bool]:
-    """Malformed messages: none ends the node, and a good image is detected in as before."""
+    """Publish malformed messages: the node must keep running and detect as before."""
     rng = random.Random(options.seed)
     good = picture(options.size, options.compressed)
-    # A burst would only be replaced in the slot: let most of them be looked at.
-    pause = 0.02 if options.compressed else 0.002  # of compressed ones more are images after all
+    # In a burst most messages would be replaced before they are processed.
+    pause = 0.02 if options.compressed else 0.002  # more of the compressed ones are valid images
     with node(options) as (listener, process):
         before = _boxes(listener.detect(good))
         memory = _resident_mb(process)
@@ -218,7 +218,7 @@ def test_malformed(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 
 def test_restarts(options: argparse.Namespace) -> tuple[Figures, bool]:
-    """A camera that is killed and started again and again: detections follow every time."""
+    """Kill and restart a camera repeatedly: detections must follow every time."""
     options.seconds = 3600.0
     recovered, seconds, middle = 0, [], 0.0
     with node(options) as (listener, process):
@@ -240,7 +240,7 @@ def test_restarts(options: argparse.Namespace) -> tuple[Figures, bool]:
 
 
 def test_readonly(options: argparse.Namespace) -> tuple[Figures, bool]:
-    """No folder can be written but ROS_LOG_DIR: the node detects; without, it says what to do."""
+    """Run with only ROS_LOG_DIR writable: the node detects; without it, an error says why."""
     command = [*READ_ONLY, sys.executable, '-m', 'cgdet_ros.detector_node']
     if options.model:
         command += ['--ros-args', '-p', f'model_path:={options.model.resolve()}']
@@ -248,7 +248,7 @@ def test_readonly(options: argparse.Namespace) -> tuple[Figures, bool]:
         os.environ |= {'HOME': home, 'TMPDIR': home, 'ROS_LOG_DIR': logs}
         os.environ.pop('XDG_CACHE_HOME', None)
         if subprocess.run([*READ_ONLY, 'true']).returncode:
-            sys.exit('This machine does not let us mount (see above); run it as root.')
+            sys.exit('Mounting is not permitted here (see above); run the test as root.')
         locked = subprocess.run([*READ_ONLY, 'touch', 'file'], capture_output=True).returncode
         with listening(False) as listener:
             process = subprocess.Popen(command)
@@ -306,15 +306,15 @@ def main() -> None:
     parser.add_argument('--size', type=int, nargs=2, default=(640, 512),
                         metavar=('WIDTH', 'HEIGHT'))
     parser.add_argument('--hz', type=float, default=30.0)
-    parser.add_argument('--seconds', type=float, default=60.0, help='of the rate test')
-    parser.add_argument('--frames', type=int, help='images, or restarts')
+    parser.add_argument('--seconds', type=float, default=60.0, help='duration of the rate test')
+    parser.add_argument('--frames', type=int, help='number of images or restarts')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()
     options.frames = options.frames or FRAMES.get(options.test, 0)
     if options.test == 'camera':
         print(json.dumps(run_camera(options)))
         return
-    # A graph of our own: no other camera plays into the test.
+    # A separate domain, so that no other camera affects the test.
     os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     use_transport_profile()

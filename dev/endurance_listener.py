@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the endurance tests hear of the node, and what they send it."""
+"""The subscriptions and the camera of the endurance tests."""
 
 import sys
 from time import monotonic, time_ns
@@ -24,11 +24,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-PATIENCE_S = 120.0  # for a node that starts, or an image that is detected in
+PATIENCE_S = 120.0  # for the node's start, or the detections of an image
 
 
 class Listener(Node):
-    """Hear what the detector says."""
+    """Collect detections and diagnostics."""
 
     def __init__(self, compressed: bool) -> None:
         super().__init__('endurance')
@@ -57,7 +57,7 @@ class Listener(Node):
             rclpy.spin_once(self, timeout_sec=min(left, 0.1))
 
     def detect(self, message: Any) -> Detection2DArray:
-        """Send an image, again every second, until it is detected in."""
+        """Publish an image once a second until its detections arrive, and return these."""
         end = monotonic() + PATIENCE_S
         while monotonic() < end:
             message.header.stamp = self.get_clock().now().to_msg()

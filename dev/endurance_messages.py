@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures and malformed messages for the endurance tests, raw and compressed."""
+"""Images and malformed messages for the endurance tests, raw and compressed."""
 
 from io import BytesIO
 import random
@@ -28,11 +28,11 @@ from sensor_msgs.msg import CompressedImage, Image
 FORMATS = ('mono16; png compressed ', 'mono8; jpeg compressed ', '16UC1; tiff compressed ', 'png',
            'jpeg', '', 'rvl', '16UC1; compressedDepth', '32FC1; compressedDepth png', 'ü' * 40,
            '\1', 'x' * 1000)
-PNG_SIZE = 16  # where width and height begin in a PNG; the first chunk's checksum is behind them
+PNG_SIZE = 16  # offset of width and height in a PNG; the first chunk's checksum follows
 
 
 def picture(size: tuple[int, int], compressed: bool = False, seed: int = 0) -> Any:
-    """Return a synthetic scene as a 16-bit Image, or as the PNG of one."""
+    """Return a synthetic scene as a 16-bit Image, or as a CompressedImage (PNG)."""
     frame = to_counts(Scene.random(seed, *size).render()[0])
     message: Any
     if compressed:
@@ -49,7 +49,7 @@ def _encode(frame: Any, kind: str) -> bytes:
 
 
 def malformed(rng: random.Random, compressed: bool = False) -> Any:
-    """Return a message with something wrong, or everything; now and then it is right after all."""
+    """Return a message with one or more errors, sometimes a valid one."""
     message = _malformed_picture(rng) if compressed else _malformed_image(rng)
     message.header.stamp.sec = rng.choice((0, -2**31, 2**31 - 1, 1_700_000_000))
     message.header.stamp.nanosec = rng.choice((0, 999_999_999, 2**32 - 1))
@@ -84,7 +84,7 @@ def _small_picture(rng: random.Random) -> bytes:
 
 
 def _damage(rng: random.Random, data: bytes) -> bytes:
-    """Do one of: nothing, cut it off, flip bits, claim another size, replace it."""
+    """Return the data unchanged, truncated, with flipped bits, another size, or replaced."""
     damage = rng.choice(('none', 'cut', 'cut', 'flip', 'flip', 'flip', 'size', 'noise', 'empty'))
     if damage == 'cut':
         return data[:rng.randrange(len(data))]

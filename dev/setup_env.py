@@ -13,17 +13,17 @@
 # limitations under the License.
 
 """
-Make the development environment .venv in the repository's root.
+Create the development environment .venv in the root of the repository.
 
-Runs under the system's Python with nothing but the standard library. The second time it only
-compares a stamp. Where a ROS 2 distribution is sourced the environment uses it; elsewhere it gets
-ROS 2 from PyPI, and the message packages in dev are generated.
+Runs with the system Python and its standard library only. Once set up, it only compares a stamp.
+If a ROS 2 distribution is sourced, the environment uses it. Otherwise ROS 2 is installed from
+PyPI, and the message packages in dev are generated.
 """
 
 import sys
 
-if not (3, 10) <= sys.version_info[:2] <= (3, 13):  # before anything older versions can't read
-    sys.exit('set-up: Python 3.10, 3.11, 3.12 or 3.13 is needed, {} is {}.{}; name another one '
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):  # before syntax that older ones do not support
+    sys.exit('setup: Python 3.10, 3.11, 3.12 or 3.13 is required, {} is {}.{}; set another one '
              'with "make PYTHON=python3.12 ...".'.format(sys.executable, *sys.version_info[:2]))
 
 from collections.abc import Iterator
@@ -53,11 +53,11 @@ LOG_TAIL = 15
 
 
 class SetupError(Exception):
-    """Something the user can mend; the message is one sentence that says how."""
+    """An error that the user can fix; the message is one sentence that states how."""
 
 
 def main() -> int:
-    """Bring the environment up to date; 0 if it is, 1 after one sentence if it can't be."""
+    """Update the environment; return 0, or 1 after printing one sentence if that failed."""
     started = time.monotonic()
     try:
         with _lock():
@@ -66,21 +66,21 @@ def main() -> int:
             if STAMP.is_file() and STAMP.read_text() == wanted:
                 return 0
             print(f'Setting up .venv with Python {sys.version.split()[0]} and ROS 2 '
-                  f'{distribution or "from PyPI"}; details go to .venv/{LOG.name}', flush=True)
+                  f'{distribution or "from PyPI"}; details are in .venv/{LOG.name}', flush=True)
             set_up(distribution)
             STAMP.write_text(wanted)
     except SetupError as error:
         _explain(str(error))
         return 1
     except KeyboardInterrupt:
-        print('\nset-up: interrupted; the same command goes on from here.', file=sys.stderr)
+        print('\nsetup: interrupted; run the same command again to continue.', file=sys.stderr)
         return 130
     print(f'.venv is ready: {time.monotonic() - started:.1f} s', flush=True)
     return 0
 
 
 def set_up(distribution: str | None) -> None:
-    """Do every step; each may be repeated, so an interrupted set-up simply runs again."""
+    """Run all steps; each can be repeated, so that an interrupted setup can be run again."""
     STAMP.unlink(missing_ok=True)
     with step('checking this machine'):
         check_machine(distribution)
@@ -90,9 +90,9 @@ def set_up(distribution: str | None) -> None:
     with step('installing packages (several GB the first time, most of them PyTorch)'):
         install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
     with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB)'):
-        # Without dependencies: the type stubs ask for the whole of TensorRT, which has no wheel.
+        # Without dependencies: the type stubs require the full TensorRT, which has no wheel.
         install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
-        mend_tensorrt_stubs()
+        fix_tensorrt_stubs()
     if not distribution:
         for package in MESSAGES:
             with step(f"generating {package.name}, comparing type hashes with the real package's"):
@@ -104,7 +104,7 @@ def set_up(distribution: str | None) -> None:
 
 
 def sourced_distribution() -> str | None:
-    """Return the name of the ROS 2 distribution this shell has sourced, if any."""
+    """Return the name of the sourced ROS 2 distribution, or None."""
     if not (os.environ.get('ROS_DISTRO') and os.environ.get('AMENT_PREFIX_PATH')):
         return None
     if _origin('rclpy') is None:
@@ -113,7 +113,7 @@ def sourced_distribution() -> str | None:
 
 
 def stamp(distribution: str | None) -> str:
-    """Return a hash of everything the environment is made from."""
+    """Return a hash of everything that the environment is created from."""
     files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
              *sorted(DEV.glob('requirements*.txt')),
              *(path for package in MESSAGES for path in _files(package))]
@@ -121,27 +121,27 @@ def stamp(distribution: str | None) -> str:
 
 
 def check_machine(distribution: str | None) -> None:
-    """Name what is missing, before anything is downloaded."""
+    """Raise SetupError for what is missing, before anything is downloaded."""
     if importlib.util.find_spec('ensurepip') is None:
         version = '{}.{}'.format(*sys.version_info[:2])
-        raise SetupError(f'Python {version} lacks its venv module; install it with '
+        raise SetupError(f'The venv module of Python {version} is missing; install it with '
                          f'"apt install python{version}-venv".')
     if distribution:
         if _origin('vision_msgs') is None:
-            raise SetupError(f'ROS 2 {distribution} lacks vision_msgs; install it with '
+            raise SetupError(f'vision_msgs of ROS 2 {distribution} is missing; install it with '
                              f'"apt install ros-{distribution}-vision-msgs".')
         if sys.version_info >= (3, 13):
-            raise SetupError('Beside a ROS 2 distribution Python 3.10, 3.11 or 3.12 is needed; '
-                             'name the one ROS uses with "make PYTHON=/usr/bin/python3 ...".')
+            raise SetupError('With a ROS 2 distribution Python 3.10, 3.11 or 3.12 is required; '
+                             'set that of ROS with "make PYTHON=/usr/bin/python3 ...".')
         return
     missing = [p for p in ('g++', 'cmake', 'make') if shutil.which(p) is None]
     if missing:
-        raise SetupError(f'Generating messages needs {" and ".join(missing)}; install with '
+        raise SetupError(f'Generating messages requires {" and ".join(missing)}; install with '
                          f'"apt install {" ".join(missing)}".')
 
 
 def create_venv(distribution: str | None) -> None:
-    """Create .venv, or keep one that an earlier set-up made with the same Python."""
+    """Create .venv, unless an earlier setup created it with the same Python."""
     if VENV.exists() and not _reusable(distribution):
         shutil.rmtree(VENV)
     VENV.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def create_venv(distribution: str | None) -> None:
 
 
 def install(*arguments: str) -> None:
-    """Install with uv, which is several times as fast; with pip where uv fails."""
+    """Install with uv, which is several times as fast as pip; with pip if uv fails."""
     if not (VENV / 'bin' / 'uv').exists():
         try:
             run([str(PYTHON), '-m', 'pip', 'install', '-q', UV], 'uv could not be installed')
@@ -161,18 +161,18 @@ def install(*arguments: str) -> None:
             pass
     if (VENV / 'bin' / 'uv').exists():
         try:
-            # uv reads no pip configuration: a private index may be known to pip alone. It leaves
-            # bytecode to the first import; with PYTHONDONTWRITEBYTECODE set, to every import.
+            # uv does not read pip's configuration, which may name a private index. Without the
+            # option, bytecode is compiled at import, with PYTHONDONTWRITEBYTECODE at every one.
             return run([str(VENV / 'bin' / 'uv'), 'pip', 'install', '--python', str(PYTHON),
                         '--compile-bytecode', *arguments], 'uv could not install the packages')
         except SetupError:
             pass
     run([str(PYTHON), '-m', 'pip', 'install', *arguments],
-        'The packages could not be installed; is the network there?')
+        'The packages could not be installed; is the network available?')
 
 
 def generate(package: Path) -> None:
-    """Generate and install a message package with the wheels' own rosidl, unless it is there."""
+    """Generate and install a message package with the wheels' rosidl, unless it is up to date."""
     mark = VENV / 'share' / package.name / 'source.hash'
     wanted = _hash([DEV / 'requirements-ros.txt', *_files(package)])
     if mark.is_file() and mark.read_text() == wanted:
@@ -193,19 +193,19 @@ def generate(package: Path) -> None:
 
 
 def rewrite_cmake_exports() -> None:
-    """Make the wheels' CMake exports name this environment instead of their builder's prefix."""
-    # The exports name the folder of Python's headers too; before 3.11 venv makes none.
+    """Set this environment in the wheels' CMake exports instead of the prefix of their builder."""
+    # The exports also name the folder of Python's headers, which venv creates only since 3.11.
     (VENV / 'include' / 'python{}.{}'.format(*sys.version_info[:2])).mkdir(exist_ok=True)
     for path in (VENV / 'share').rglob('*.cmake'):
         old = path.read_bytes()
         new = WHEEL_PREFIX.sub(str(VENV).encode(), old)
         if new != old:
-            path.unlink()  # it may be a hard link into uv's cache, which must stay as it is
+            path.unlink()  # it may be a hard link to uv's cache, which must not change
             path.write_bytes(new)
 
 
-def mend_tensorrt_stubs() -> None:
-    """Make TensorRT's type stubs parse: they name a parameter `in` and lack a default."""
+def fix_tensorrt_stubs() -> None:
+    """Fix the syntax of TensorRT's type stubs: a parameter named `in` and a missing default."""
     for path in VENV.glob('lib/python3*/site-packages/tensorrt_bindings/tensorrt.pyi'):
         old = path.read_text()
         new = re.sub(r'\bin: list', 'in_: list', old)
@@ -217,7 +217,7 @@ def mend_tensorrt_stubs() -> None:
 
 
 def check_type_hashes(package: Path) -> None:
-    """Compare the generated type hashes with the real package's: they decide who can talk."""
+    """Compare the generated type hashes with the real package's; DDS matches topics by them."""
     for name, expected in json.loads((package / 'type_hashes.json').read_text()).items():
         path = VENV / 'share' / f'{name}.json'
         if not path.is_file():
@@ -230,13 +230,13 @@ def check_type_hashes(package: Path) -> None:
 
 
 def ros_libraries() -> list[str]:
-    """List the folders the wheels' shared libraries are in."""
+    """Return the folders of the wheels' shared libraries."""
     bundled = VENV.glob('lib/python3*/site-packages/ros_*.libs')
     return [str(VENV / 'lib'), *sorted(str(folder) for folder in bundled)]
 
 
 def write_ros_env(distribution: str | None) -> None:
-    """Write what a shell sources so that `import rclpy` need not restart the interpreter."""
+    """Write the file that a shell sources, so that `import rclpy` need not restart Python."""
     lines = ['# Written by dev/setup_env.py; source it to use this environment.',
              f'export PATH="{VENV}/bin:$PATH"']
     if not distribution:
@@ -251,7 +251,7 @@ def write_ros_env(distribution: str | None) -> None:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announce a step, then end its line with the seconds it took."""
+    """Print a step, and after it the seconds that it took."""
     started = time.monotonic()
     print(f'  {what} ... ', end='', flush=True)
     yield
@@ -259,7 +259,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run a command, its output into the log; SetupError(failure) unless it succeeds."""
+    """Run a command with its output in the log; raise SetupError(failure) if it fails."""
     inherited = {k: v for k, v in os.environ.items()
                  if k not in ('PYTHONPATH', 'PYTHONHOME', 'VIRTUAL_ENV')}
     inherited['PATH'] = f'{VENV / "bin"}{os.pathsep}{os.environ.get("PATH", os.defpath)}'
@@ -277,7 +277,7 @@ def run(command: list[str], failure: str, environment: dict[str, str] | None = N
 
 @contextmanager
 def _lock() -> Iterator[None]:
-    """Let one set-up run at a time: two makes in two terminals are common."""
+    """Hold a lock, so that two calls of make do not set up at the same time."""
     descriptor = os.open(DEV, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -287,7 +287,7 @@ def _lock() -> Iterator[None]:
 
 
 def _reusable(distribution: str | None) -> bool:
-    """Return whether .venv was made by this Python, here, and for the same kind of ROS."""
+    """Return whether .venv was created by this Python, here, and for the same kind of ROS."""
     config, script = VENV / 'pyvenv.cfg', VENV / 'bin' / 'pip'
     if not (config.is_file() and script.is_file() and PYTHON.exists()):
         return False
@@ -300,7 +300,7 @@ def _reusable(distribution: str | None) -> bool:
 
 
 def _origin(module: str) -> str | None:
-    """Find a module as the system's Python sees it; .venv's own modules don't count."""
+    """Return the file of a module of the system's Python, None if it is missing or in .venv."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None or Path(spec.origin).is_relative_to(VENV):
         return None
@@ -319,13 +319,13 @@ def _hash(files: list[Path], *values: object) -> str:
 
 
 def _explain(message: str) -> None:
-    """Print the sentence, and before it the end of the log where there is one."""
+    """Print the end of the log, if there is one, and the error message."""
     print(file=sys.stderr)
     if LOG.is_file():
         tail = LOG.read_text(errors='replace').rstrip().splitlines()[-LOG_TAIL:]
         print(*(f'  | {line}' for line in tail), sep='\n', file=sys.stderr)
-    print(f'set-up: {message} (log: .venv/{LOG.name})' if LOG.is_file()
-          else f'set-up: {message}', file=sys.stderr)
+    print(f'setup: {message} (log: .venv/{LOG.name})' if LOG.is_file()
+          else f'setup: {message}', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run a command in the workspace's environment.
+# Run a command in the environment of the workspace.
 set -e
 source "/opt/ros/${ROS_DISTRO}/setup.bash"
 source /ws/install/setup.bash

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Sphinx's settings, to which rosdoc2 adds its own: rosdoc2 build --package-path ."""
+"""Sphinx settings, which rosdoc2 extends: rosdoc2 build --package-path ."""
 
 project = 'cgdet_ros'
 extensions = ['myst_parser']
 myst_heading_anchors = 3
-# The package has topics, parameters and commands, and no Python API.
+# The package offers topics, parameters and commands, no Python API.
 rosdoc2_settings = {'enable_autodoc': False}
 exclude_patterns = ['modules.rst', 'cgdet_ros*.rst', '__readme_include.rst',
                     'standard_docs/original']
-# Links out of this folder lead somewhere in the repository alone.
+# Links out of this folder are valid only in the repository.
 suppress_warnings = ['myst.xref_missing']
