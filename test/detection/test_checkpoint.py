@@ -17,7 +17,8 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.detection.checkpoint import KEY, load_student, open_model
+from cgdet_core.detection.checkpoint import KEY, load_student
+from cgdet_core.detection.predict import open_detector
 from cgdet_core.errors import UserError
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_a_checkpoint_with_a_card_of_version_1_still_opens(
     assert loaded.training == {'license': 'ours'}
     assert loaded.inputs == load_student(rgb_teacher)[1].inputs
     assert loaded.outputs == load_student(rgb_teacher)[1].outputs
-    found = [open_model(p).detect(PICTURE, 0.0) for p in (path, rgb_teacher)]
+    found = [open_detector(p).detect(PICTURE, 0.0) for p in (path, rgb_teacher)]
     assert len(found[0]) > 0
     np.testing.assert_array_equal(found[0].boxes, found[1].boxes)
 
@@ -64,7 +65,7 @@ def test_a_checkpoint_of_something_else_is_an_error(
 
 
 def test_a_teacher_detects_only_in_rgb_images(rgb_teacher: Path) -> None:
-    detector = open_model(rgb_teacher)
+    detector = open_detector(rgb_teacher)
     assert len(detector.detect(PICTURE, 0.0)) > 0
     rows = 107  # 150x100 is 160x107 in the input
     assert 0.9 < detector.input[0, :, :rows].max() <= 1 and not detector.input[0, :, rows:].any()
@@ -73,7 +74,7 @@ def test_a_teacher_detects_only_in_rgb_images(rgb_teacher: Path) -> None:
 
 
 def test_a_pytorch_session_fills_what_it_returns(rgb_teacher: Path) -> None:
-    session = open_model(rgb_teacher).session
+    session = open_detector(rgb_teacher).session
     images = np.random.default_rng(1).random((2, 3, 128, 160), np.float32)
     found = session.run({'images': images})
     out = {name: np.zeros_like(array) for name, array in found.items()}
