@@ -22,7 +22,8 @@ from cgdet_core.runtime.tensorrt.cache import EngineCache
 from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey
 import pytest
 
-KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16', (1, 512, 640))
+KEY = EngineKey('ab' * 32, 'tensorrt', '10.3.0', ('sm87',), 'Orin', 'fp16',
+                {'images': (1, 1, 512, 640)})
 
 
 @pytest.fixture
