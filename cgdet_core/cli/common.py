@@ -54,7 +54,7 @@ Match = Annotated[str, typer.Option(
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
 Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
-                    'pydantic', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+                    'pydantic', 'scipy', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
 
 def say(text: str, style: str | None = None) -> None:
