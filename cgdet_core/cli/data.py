@@ -15,10 +15,12 @@
 """`cgdet data`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, Images, Match, Overwrite, say
+from cgdet_core.cli.common import console, counting, Images, Match, Overwrite, say
 from cgdet_core.errors import UserError
+from rich.table import Table
+from rich.text import Text
 import typer
 
 data_app = typer.Typer(no_args_is_help=True, help=(
@@ -51,7 +53,6 @@ def data_convert(
     """Write a data set's labels as COCO, with a report and a contact sheet."""
     from cgdet_core.data.formats.convert import convert
     from cgdet_core.data.formats.native import Options
-    from cgdet_core.data.formats.report import print_report
 
     mapping = {}
     for rename in renames or []:
@@ -60,9 +61,63 @@ def data_convert(
             raise UserError(f'--map requires NATIVE=CLASS, such as truck=car, not {rename!r}.')
         mapping[native.strip()] = target.strip()
     options = Options(rgb, labels, bits, unregistered_rgb)
-    place, report = convert(
-        name, folder, output, console, options, mapping, hold_out, frames, overwrite)
-    print_report(report, place, console)
+    with counting('reading') as progress:
+        place, report = convert(
+            name, folder, output, options, mapping, hold_out, frames, overwrite, progress)
+    _show(report, place)
+
+
+def _show(report: dict[str, Any], output: Path) -> None:
+    """Print the numbers as tables, and warnings in yellow."""
+    table = Table('', *report['splits'], title=report['format'])
+    for what in next(iter(report['splits'].values())):
+        title = Text(what.replace('with_rgb', 'with RGB'))
+        table.add_row(title, *(str(n[what]) for n in report['splits'].values()))
+    console.print(table)
+    facts = Table(show_header=False, box=None)
+    for what, value in _facts(report):
+        facts.add_row(what, value)
+    console.print(facts, highlight=False)
+    for note in _warnings(report):
+        say(note, 'yellow')
+    names = ', '.join(f'{split}_thermal.json' for split in report['splits'])
+    say(f'{output}: {names}, report.json, contact_sheet.png')
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    def joined(values: dict[str, int]) -> str:
+        return ', '.join(f'{what} {n}' for what, n in values.items()) or 'none'
+
+    largest = report['largest_value']
+    shift = report['alignment']
+    facts = [
+        ('read', report['read']),
+        ('bit depth', ', '.join(f'{depth} {n} (up to {largest[depth]})'
+                                for depth, n in report['bit_depth'].items())),
+        ('sizes', joined(dict(list(report['sizes'].items())[:6]))),
+        ('classes', joined(report['classes'])),
+        ('boxes', joined(report['boxes'])),
+        ('left out', joined(report['left_out']))]
+    if shift['believed']:
+        facts.append(('RGB is off by', (
+            f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), scatter '
+            f'{shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of {shift["pairs"]} '
+            'pairs')))
+    return facts
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    warnings = list(report['notes'])
+    for what, entry in report['missing'].items():
+        if entry['count']:
+            files = {'thermal': 'thermal images are missing, left out',
+                     'rgb': 'RGB images are missing, their frames are thermal only',
+                     'unreadable': 'thermal images cannot be read, left out'}[what]
+            warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
+                            + (' ...' if entry['count'] > len(entry['examples']) else ''))
+    if not report['alignment']['believed']:
+        warnings.append('Alignment: ' + report['alignment']['note'])
+    return warnings
 
 
 @data_app.command('relabel')

@@ -68,7 +68,7 @@ class FeatureCache:
             found = self.read(view)
             if found is None:
                 raise UserError(f'The features of {view.picture} were removed from {self.folder}; '
-                                'continue the run with --resume.')
+                                'resume the run to compute them again.')
             self.layout.lay_out(view, found, features, masks)
         return features, masks
 

@@ -51,8 +51,8 @@ def train(
     if resume and not last.is_file():
         raise UserError(f'There is nothing to resume: {last} does not exist.')
     if last.is_file() and not resume:
-        raise UserError(f'{recipe.folder} already contains a run; continue it with --resume, or '
-                        'choose another name=... or run.output=...')
+        raise UserError(f'{recipe.folder} already contains a run; resume it, or choose another '
+                        'name=... or run.output=...', 'resume')
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     module = open_task(recipe)

@@ -39,10 +39,8 @@ from native_layouts import (
     yolo,
 )
 import pytest
-from rich.console import Console
 
 PERSON, BICYCLE, CAR = OURS = 'person', 'bicycle', 'car'
-QUIET = Console(quiet=True)
 ONE = (1, 2, 11, 22)  # the box of most frames
 
 
@@ -55,7 +53,7 @@ def converted(
     name: str, folder: Path, classes: tuple[str, ...] = OURS, **options: Any,
 ) -> tuple[dict, dict]:
     """Return per split and frame (RGB name, boxes, ignored boxes), and the report."""
-    output, report = convert(name, folder, None, QUIET, **options)
+    output, report = convert(name, folder, **options)
     found: dict[str, dict] = {}
     for path in sorted(output.glob('*_thermal.json')):
         coco = load_coco(path)
@@ -206,7 +204,7 @@ def test_m3fd(tmp_path: Path) -> None:
         '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15)],
         [(CAR, 20, 5, 50, 25), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Lamp -> drop'] == 5
-    assert report['notes'] == ['The set has no split; make one with --hold-out 0.2.']
+    assert report['notes'] == ['The set has no split; hold out its last frames for val.']
 
 
 def test_m3fd_splits(tmp_path: Path) -> None:
@@ -323,4 +321,4 @@ def test_known_sets_take_new_classes_by_mapping(tmp_path: Path) -> None:
          ('lamp post', 1, 1, 4, 4)], [(BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Bus -> drop'] == report['classes']['Truck -> truck'] == 5
     assert report['splits']['all']['truck'] == report['splits']['all']['lamp post'] == 5
-    assert '--map "tram=truck": no box has the class \'tram\'.' in report['notes']
+    assert '"tram=truck": no box has the class \'tram\'.' in report['notes']

@@ -92,7 +92,7 @@ def test_a_damaged_file_of_the_cache_is_recomputed(
 
 
 def test_removed_features_are_named(cache: FeatureCache, picture: Path) -> None:
-    with pytest.raises(UserError, match='picture.png were removed from .*--resume'):
+    with pytest.raises(UserError, match='picture.png were removed from .*resume'):
         cache.show([view(picture)], (64, 32))
     features, masks = cache.show([], (64, 32))
     assert [x.shape[1:] for x in features] == [(4, 8), (2, 4), (1, 2)]

@@ -14,6 +14,7 @@
 
 """Conversion of native data sets to paired COCO files, with a report and a contact sheet."""
 
+from collections.abc import Callable
 import difflib
 import os
 from pathlib import Path
@@ -22,32 +23,32 @@ from typing import Any
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.formats import FORMATS
 from cgdet_core.data.formats.alignment import estimate_alignment
-from cgdet_core.data.formats.native import DROP, Frame, IGNORE, Listing, Options
+from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
 from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
-from rich.console import Console
-from rich.progress import track
 
 ALIGNMENT_PAIRS = 50
 NO_OPTIONS = Options()
 
 
 def convert(
-    name: str, folder: Path, output: Path | None, console: Console,
-    options: Options = NO_OPTIONS, mapping: dict[str, str] | None = None,
-    hold_out: float | None = None, frames_shown: int = 12, overwrite: bool = False,
+    name: str, folder: Path, output: Path | None = None, options: Options = NO_OPTIONS,
+    mapping: dict[str, str] | None = None, hold_out: float | None = None,
+    frames_shown: int = 12, overwrite: bool = False,
+    progress: Callable[[int], None] = lambda frames: None,
 ) -> tuple[Path, dict[str, Any]]:
     """
     Write <split>_thermal.json, report.json and contact_sheet.png; return folder and report.
 
     output: folder/annotations by default, where load_coco finds the images without an option.
     mapping: native class name -> class, IGNORE and a class, or DROP; replaces the format's own.
-    hold_out: fraction of frames, from the end, for val if a set has no split. UserError if the
-    layout is a different one, nothing can be read, or an output file exists.
+    hold_out: fraction of frames, from the end, for val if a set has no split. progress: called
+    with the number of frames more that were read. UserError if the layout is a different one,
+    nothing can be read, or an output file exists.
     """
     listing = _read(name, folder, options)
     output = output or folder / 'annotations'
@@ -60,8 +61,9 @@ def convert(
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
     check_outputs([*targets.values(), sheet, report_file], overwrite=overwrite)
     tally, sets = Tally(), {s: _empty_set(name, categories) for s in splits}
-    for frame in track(listing.frames, 'reading', console=console, transient=True):
+    for frame in listing.frames:
         _add(sets[frame.split], frame, folder, name, classes, tally)
+        progress(1)
     sets = {s: content for s, content in sets.items() if content['images']}
     _check_sets(listing, sets, tally)
     for split, content in sets.items():
@@ -94,9 +96,8 @@ def _categories(listing: Listing, classes: dict[str, str]) -> tuple[str, ...]:
     names = [target.removeprefix(IGNORE) for target in classes.values() if target != DROP]
     if '' in names:
         native = next(n for n, target in classes.items() if target in ('', IGNORE))
-        raise UserError(f'The class {native!r} is mapped to an empty name; set one with '
-                        f'--map "{native}=CLASS", --map "{native}={IGNORE}CLASS" or '
-                        f'--map "{native}={DROP}".')
+        raise UserError(f'The class {native!r} is mapped to an empty name; map it with '
+                        f'"{native}=CLASS", "{native}={IGNORE}CLASS" or "{native}={DROP}"', 'map')
     return tuple(dict.fromkeys([*listing.categories, *names]))
 
 
@@ -105,9 +106,10 @@ def _hold_out(listing: Listing, share: float | None) -> None:
     if share is None:
         return
     if {f.split for f in listing.frames} != {'all'}:
-        raise UserError('--hold-out is only for sets without a split; this set has one.')
+        raise UserError('Frames are held out only of sets without a split; this set has one',
+                        'hold_out')
     if not 0 < share < 1:
-        raise UserError(f'--hold-out must be between 0 and 1, not {share}.')
+        raise UserError(f'The fraction held out must be between 0 and 1, not {share}', 'hold_out')
     first = round(len(listing.frames) * (1 - share))
     for number, frame in enumerate(listing.frames):
         frame.split = 'train' if number < first else 'val'
@@ -120,8 +122,8 @@ def _empty_set(name: str, categories: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _add(
-    content: dict[str, Any], frame: Frame, folder: Path, source: str, classes: dict[str, str],
-    tally: Tally,
+    content: dict[str, Any], frame: NativeFrame, folder: Path, source: str,
+    classes: dict[str, str], tally: Tally,
 ) -> None:
     """Append a frame with its boxes, or count the reason why it is left out."""
     if not frame.thermal.is_file():
@@ -157,7 +159,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _boxes(
-    frame: Frame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
+    frame: NativeFrame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
 ) -> list[tuple[str, bool, list[float]]]:
     """Return (class, crowd, x y width height) of the boxes that are kept, clipped to the image."""
     width, height = size
@@ -194,9 +196,9 @@ def _check_listing(
     names = sorted({i.name for f in listing.frames for i in f.items})
     if names and all(classes.get(n.lower(), DROP) == DROP for n in names):
         raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) is kept; '
-                        f'map them with --map "{names[0]}=CLASS".')
+                        f'map them as in "{names[0]}=CLASS"', 'map')
     known = {n.lower() for n in names} | listing.classes.keys()
-    listing.notes += [f'--map "{native}={target}": no box has the class {native!r}.'
+    listing.notes += [f'"{native}={target}": no box has the class {native!r}.'
                       for native, target in mapping.items() if native.lower() not in known]
 
 

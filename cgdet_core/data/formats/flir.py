@@ -20,9 +20,9 @@ from pathlib import Path
 
 from cgdet_core.data.formats.coco_json import read_entries, to_item
 from cgdet_core.data.formats.native import (
-    Frame,
     Item,
     Listing,
+    NativeFrame,
     Options,
     Pictures,
     read_json,
@@ -57,7 +57,7 @@ def _twin(folders: dict[int, Path], bits: int | None) -> Pictures:
 
 def _check_bits(options: Options) -> None:
     if options.bits not in (None, 8, 16):
-        raise UserError(f'--bits must be 8 or 16, not {options.bits}.')
+        raise UserError(f'The bits must be 8 or 16, not {options.bits}', 'bits')
 
 
 def read_flir_v1(folder: Path, options: Options) -> Listing:
@@ -83,8 +83,9 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
             found = _v1_per_frame(place / 'Annotations')
         else:
             continue
-        frames = [Frame(split, thermal[stem], rgb[stem] if options.unregistered_rgb else None,
-                        items) for stem, items in found]
+        paired = options.unregistered_rgb
+        frames = [NativeFrame(split, thermal[stem], rgb[stem] if paired else None, items)
+                  for stem, items in found]
         listing.counts[UNLABELLED] += len(thermal.keys() - {f.thermal.stem for f in frames})
         listing.frames += frames
         read.append(f'{name}/{thermal.folder.name}')
@@ -97,7 +98,7 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     if not options.unregistered_rgb:
         listing.notes.append('RGB is left out: its camera has another field of view and is not '
                              'registered to thermal, as guidance requires; use the subset '
-                             'flir-aligned, or pair it anyway with --unregistered-rgb.')
+                             'flir-aligned, or pair the unregistered RGB anyway.')
     return listing
 
 
@@ -138,7 +139,7 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
             extra = entry.image.get('extra_info')
             hours = str(extra.get('hours') if isinstance(extra, dict) else '').lower()
             other = partner.get(file.name)
-            listing.frames.append(Frame(
+            listing.frames.append(NativeFrame(
                 split, thermal[file.stem],
                 folder / 'video_rgb_test' / 'data' / other if other else None, entry.items,
                 hours if hours in ('day', 'night') else 'unknown'))
@@ -183,7 +184,7 @@ def read_flir_aligned(folder: Path, options: Options) -> Listing:
                 continue
             thermal = found.get(f'{name}_PreviewData', images / f'{name}_PreviewData.jpeg')
             rgb = found.get(f'{name}_RGB', images / f'{name}_RGB.jpg')
-            listing.frames.append(Frame(
+            listing.frames.append(NativeFrame(
                 split, thermal, rgb, parse_voc(label), times.get(name, 'unknown')))
     return listing
 

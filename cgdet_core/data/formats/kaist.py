@@ -21,9 +21,9 @@ from pathlib import Path
 import re
 
 from cgdet_core.data.formats.native import (
-    Frame,
     Item,
     Listing,
+    NativeFrame,
     Options,
     Pictures,
     read_text,
@@ -52,7 +52,7 @@ def read_kaist(folder: Path, options: Options) -> Listing:
     Read [images/]setXX/VXXX/{lwir,visible}/; set00 to set05 train, set06 to set11 test.
 
     Labels are text (bbGt) or XML files, in a tree or flat. If there are several sets, the
-    corrected ones are read ("sanitized" and the improved test set), or those of --labels. Flat
+    corrected ones are read ("sanitized" and the improved test set), or `options.labels`. Flat
     files are already a selection; of a tree, every 2nd frame is for training and every 20th for
     testing, as in the benchmark.
     """
@@ -75,7 +75,7 @@ def read_kaist(folder: Path, options: Options) -> Listing:
                              Pictures(images / video / 'visible'))
         thermal, rgb = places[video]
         time = 'night' if key.startswith(NIGHT) else 'day'
-        listing.frames.append(Frame(
+        listing.frames.append(NativeFrame(
             _split(key), thermal[name], rgb[name], parse_kaist(path), time))
         used[source] += 1
     pictured = {f'{video}/{name}' for video, (thermal, _) in places.items() for name in thermal}

@@ -18,8 +18,8 @@ from pathlib import Path
 import re
 
 from cgdet_core.data.formats.native import (
-    Frame,
     Listing,
+    NativeFrame,
     Options,
     Pictures,
     UNLABELLED,
@@ -36,7 +36,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
     Read infrared/ and visible/ with their train and test folders.
 
     There are also corrected labels: of several Annotations* folders, the last one in natural
-    order is read (Annotations_v2, not Annotations), or the one of --labels.
+    order is read (Annotations_v2, not Annotations), or `options.labels`.
     """
     options.allow('llvip', 'labels')
     versions = _versions(folder)
@@ -52,7 +52,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
         pictured |= thermal.keys()
         for stem, path in thermal.items():
             if stem in files:
-                listing.frames.append(Frame(
+                listing.frames.append(NativeFrame(
                     split, path, rgb[stem], parse_voc(files[stem]), 'night'))
             else:
                 listing.counts[UNLABELLED] += 1

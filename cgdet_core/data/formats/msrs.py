@@ -18,8 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 from cgdet_core.data.formats.native import (
-    Frame,
     Listing,
+    NativeFrame,
     Options,
     Pictures,
     UNLABELLED,
@@ -73,10 +73,10 @@ def _name(place: Path, folder: Path) -> str:
     return str(place.relative_to(folder) if place.is_relative_to(folder) else place)
 
 
-def _frames(split: str, place: Path, labels: Path, counts: Counter[str]) -> list[Frame]:
+def _frames(split: str, place: Path, labels: Path, counts: Counter[str]) -> list[NativeFrame]:
     thermal, rgb = Pictures(place / 'ir', '.png'), Pictures(place / 'vi', '.png')
     files = {p.stem: p for p in sorted(labels.glob('*.txt')) if p.name != 'classes.txt'}
     counts[UNLABELLED] += len(thermal.keys() - files.keys())
-    return [Frame(split, thermal[stem], rgb[stem], parse_yolo(path, NAMES),
+    return [NativeFrame(split, thermal[stem], rgb[stem], parse_yolo(path, NAMES),
                   TIMES.get(stem[-1], 'unknown'), fractions=True)
             for stem, path in files.items()]

@@ -45,7 +45,7 @@ class Item(NamedTuple):
 
 
 @dataclass
-class Frame:
+class NativeFrame:
     """A frame as annotated; boxes in pixels, or in fractions of the image size."""
 
     split: str
@@ -66,7 +66,7 @@ class Listing:
     counts: numbers for the report, by description. layout: what was read.
     """
 
-    frames: list[Frame]
+    frames: list[NativeFrame]
     classes: dict[str, str]
     layout: str
     counts: Counter[str] = field(default_factory=Counter)
@@ -91,8 +91,8 @@ class Options:
         """Raise UserError for an option that the format `name` does not have."""
         for option, value in vars(self).items():
             if value is not None and value is not False and option not in known:
-                raise UserError(f'--{option.replace("_", "-")} is not an option of {name}; remove '
-                                'it.')
+                raise UserError(f'{name} sets have no {option.replace("_", " ")} to choose; leave '
+                                'it out', option)
 
 
 def own_classes(names: Iterable[str]) -> dict[str, str]:

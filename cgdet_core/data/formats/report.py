@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.formats.native import Listing
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 EXAMPLES = 5  # of missing files
 
@@ -53,7 +50,7 @@ def make_report(
         notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal images are '
                      '8-bit, stretched by the camera, unlike the 16-bit ones.')
     if list(sets) == ['all']:
-        notes.append('The set has no split; make one with --hold-out 0.2.')
+        notes.append('The set has no split; hold out its last frames for val.')
     shared = sum(len(s) > 1 for s in splits.values())
     if shared:
         notes.append(f'{shared} frames are in more than one split.')
@@ -79,57 +76,3 @@ def _numbers(content: dict[str, Any]) -> dict[str, int]:
     classes = {c['name']: boxes[c['id']] for c in content['categories']}
     # If a class is named "empty", the numbers of frames take precedence.
     return frames | classes | frames | {'ignored': sum(a['iscrowd'] for a in annotations)}
-
-
-def print_report(report: dict[str, Any], output: Path, console: Console) -> None:
-    """Print the numbers as tables, and warnings in yellow."""
-    table = Table('', *report['splits'], title=report['format'])
-    for what in next(iter(report['splits'].values())):
-        title = Text(what.replace('with_rgb', 'with RGB'))
-        table.add_row(title, *(str(n[what]) for n in report['splits'].values()))
-    console.print(table)
-    facts = Table(show_header=False, box=None)
-    for what, value in _facts(report):
-        facts.add_row(what, value)
-    console.print(facts, highlight=False, markup=False)
-    for note in _warnings(report):
-        console.print(note, style='yellow', highlight=False, markup=False, soft_wrap=True)
-    names = ', '.join(f'{split}_thermal.json' for split in report['splits'])
-    console.print(f'{output}: {names}, report.json, contact_sheet.png', highlight=False,
-                  markup=False, soft_wrap=True)
-
-
-def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
-    def joined(values: dict[str, int]) -> str:
-        return ', '.join(f'{what} {n}' for what, n in values.items()) or 'none'
-
-    largest = report['largest_value']
-    shift = report['alignment']
-    facts = [
-        ('read', report['read']),
-        ('bit depth', ', '.join(f'{depth} {n} (up to {largest[depth]})'
-                                for depth, n in report['bit_depth'].items())),
-        ('sizes', joined(dict(list(report['sizes'].items())[:6]))),
-        ('classes', joined(report['classes'])),
-        ('boxes', joined(report['boxes'])),
-        ('left out', joined(report['left_out']))]
-    if shift['believed']:
-        facts.append(('RGB is off by', (
-            f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), scatter '
-            f'{shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of {shift["pairs"]} '
-            'pairs')))
-    return facts
-
-
-def _warnings(report: dict[str, Any]) -> list[str]:
-    warnings = list(report['notes'])
-    for what, entry in report['missing'].items():
-        if entry['count']:
-            files = {'thermal': 'thermal images are missing, left out',
-                     'rgb': 'RGB images are missing, their frames are thermal only',
-                     'unreadable': 'thermal images cannot be read, left out'}[what]
-            warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
-                            + (' ...' if entry['count'] > len(entry['examples']) else ''))
-    if not report['alignment']['believed']:
-        warnings.append('Alignment: ' + report['alignment']['note'])
-    return warnings

@@ -20,9 +20,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from cgdet_core.data.formats.native import (
-    Frame,
     Item,
     Listing,
+    NativeFrame,
     Options,
     own_classes,
     Pictures,
@@ -89,13 +89,13 @@ def split_lists(folder: Path) -> dict[str, list[str]]:
 def labeled(
     stems: Iterable[str], split: str, thermal: Pictures, rgb: Pictures | None, labels: Path,
     counts: Counter[str],
-) -> list[Frame]:
+) -> list[NativeFrame]:
     """Return the frames that have an XML file, and count the others."""
     frames = []
     for stem in unique(stems, counts):
         path = labels / f'{stem}.xml'
         if path.is_file():
-            frames.append(Frame(
+            frames.append(NativeFrame(
                 split, thermal[stem], None if rgb is None else rgb[stem], parse_voc(path)))
         else:
             counts[UNLABELLED] += 1

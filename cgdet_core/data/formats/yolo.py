@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.formats.native import (
-    Frame,
     Item,
     Listing,
+    NativeFrame,
     Options,
     own_classes,
     Pictures,
@@ -125,7 +125,7 @@ def read_yolo(folder: Path, options: Options) -> Listing:
         for stem in sorted(files.keys() | thermal.keys()):
             # Many tools write no file for a frame without objects.
             counts['frames without a label file, taken as empty'] += stem not in files
-            frames.append(Frame(
+            frames.append(NativeFrame(
                 split, thermal[stem], None if rgb is None else rgb[stem],
                 parse_yolo(files[stem], names) if stem in files else [], fractions=True))
     return Listing(frames, own_classes(names[i] for i in sorted(names)), ', '.join(
