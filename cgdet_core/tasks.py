@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-The tasks of this package: each is a recipe, a training module and a line here.
+The tasks of this package, for training: each is a recipe, a training module and a line here.
 
 The recipe's key `task` selects one. A dict, not a pydantic discriminated union: pydantic refuses a
 union of one, and errors name the key as it is in the recipe.

@@ -48,6 +48,8 @@ class DetectionTraining(TaskModule):
     """
     Train a student by L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet).
 
+    `losses` returns the weighted terms; `TaskModule.training_step` adds them up.
+
     RCS and CMG are next to the student, not in it, so that a deployed model never contains them.
     Validation runs the student's deployed form, with frames prepared as on the robot.
     """

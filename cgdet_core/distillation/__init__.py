@@ -13,13 +13,14 @@
 # limitations under the License.
 
 """
-Distillation from RGB to a thermal network: the losses of three papers, in training only.
+Distillation from RGB to a thermal network, in training only.
 
 CGDet (arXiv 2511.01435) trains a thermal student by
 
     L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms
 
-- L_det is the task's (detection/loss.py), whose training module sums up L_total.
+- L_det is the detector's (detection/loss.py). detection/training.py returns the weighted terms,
+  and training/module.py adds them up to L_total.
 - L_rcs is `contrast` (RCS, recipe key `rcs`); `rois` pools regions for L_rcs and L_cms.
 - L_cms is `guidance` (CMG, recipe key `cmg`); one of the `objectives` compares features.
 - `schedule` sets the lambdas over the epochs.
@@ -29,6 +30,6 @@ A View (`views`) records where an RGB picture is in an augmented sample, `layout
 teacher's features to the student's cells, `feature_cache` stores the features of whole pictures,
 and `guide` runs the teacher or looks them up.
 
-Of CKD (arXiv 2410.11586) the split of style and content is an objective; CMD (arXiv 2108.00187) is
-not built. docs/papers.md lists all equations of the three.
+From CKD (arXiv 2410.11586) there is the objective that separates style from content. CMD (arXiv
+2108.00187) is not implemented. docs/papers.md lists all equations of the three papers.
 """

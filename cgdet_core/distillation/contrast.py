@@ -15,12 +15,14 @@
 """
 RCS: supervised contrastive loss of the regions of objects, L_rcs (CGDet, arXiv 2511.01435).
 
-    L_rcs = mean_i L_i
+    L_rcs = 1/|K| sum_{k in K} mean_{i of class k} L_i      (with `balance`, the default)
+    L_rcs = mean_i L_i                                      (without)
     L_i = -1/|P(i)| sum_{p in P(i)} log( exp(z_i.z_p / tau) / sum_{a != i} exp(z_i.z_a / tau) )
 
-z_i is the embedding of region i: RoIAlign of a ground-truth box or a copy of it, global average
-pooling, projection, L2 normalization. P(i) are the other regions of i's class among all ranks and
-the queue; the mean is over the regions that have any, class by class with `balance`.
+z_i is the embedding of region i: RoIAlign of a ground-truth box or of a jittered copy, global
+average pooling, projection, L2 normalization. The index a runs over all regions of all ranks and
+over the queue; P(i) are those of the same class as i. Regions without a positive are left out of
+the means, and K are the classes that remain.
 """
 
 from typing import Any
@@ -35,7 +37,7 @@ from torch.nn import functional
 
 
 class ContrastiveConfig(ScheduledLoss):
-    """The settings of RCS; the paper states none of these numbers, all are our choice."""
+    """The settings of RCS. The paper states none of these numbers; they are ours."""
 
     weight: float = Field(0.2, ge=0)  # lambda_rcs
     temperature: float = Field(0.1, gt=0)  # tau
@@ -54,8 +56,7 @@ def supervised_contrastive_loss(
     """
     Pull regions of one class together and push classes apart.
 
-    L_rcs as above (SupCon, arXiv 2004.11362, eq. 2): the mean of L_i over all i that have a
-    positive; with `balance` the mean over classes of the mean over each class.
+    L_rcs as above (SupCon, arXiv 2004.11362, eq. 2).
 
     z (R, D), L2-normalized, float; labels (R,); others (Q, D) and other_labels (Q,) are further
     contrasts, which are not anchors themselves. Returns a scalar; 0, still connected to z, if no
@@ -86,8 +87,8 @@ class RoiContrast(nn.Module):
 
     RoIAlign of every box and its jittered copies, global average pooling, a projection head of
     two layers, L2 normalization, supervised contrastive loss over the objects of all ranks.
-    With a queue, embeddings of earlier batches are kept as contrasts (as in MoCo, arXiv
-    1911.05722), the latest `queue` of each class, so that a class rare in a batch has positives.
+    With a queue, the latest `queue` embeddings of each class, from earlier batches of all ranks,
+    are further contrasts (as in MoCo, arXiv 1911.05722), so that rare classes have positives.
     """
 
     queue: Tensor

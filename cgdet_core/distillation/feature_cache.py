@@ -45,7 +45,7 @@ class FeatureCache:
         return path.is_file() and path.stat().st_size == 2 * sum(self._sizes)
 
     def read(self, view: View) -> list[Tensor] | None:
-        """Return the features P3, P4, P5 (C, h, w), float16, of a picture, None if not stored."""
+        """Return a picture's features P3, P4, P5 (C, h, w), float16, or None if not stored."""
         if not self.has(view):
             return None
         flat = np.fromfile(self._path(view), np.float16)

@@ -15,19 +15,22 @@
 """
 CMG: an RGB teacher's features guide the thermal student's (CGDet, arXiv 2511.01435).
 
-The paper calls the loss L_cms; recipe, log and code use cmg, its name of the module. With the
-student's level S_l, its 1x1 convolution A_l to the teacher's width, the teacher's level T_l on the
-student's cells and the objective d, over the pyramid (the paper's abstract):
+The paper calls the loss L_cms and its module CMG. Recipe, log and code use cmg for both. S_ln is
+level l of the student's pyramid for image n, A_l a 1x1 convolution to the teacher's width, T_ln
+the teacher's features at the student's cells, and d one of the `objectives`. The mask M_ln is 1 at
+cells for which the teacher has seen a picture: RGB, or with `unpaired: thermal` the thermal frame.
 
-    L_cms = 1/3 sum_l ( sum_n a_n d(A_l(S_ln), T_ln; M_ln) / sum_n a_n )
+Over the pyramid (the paper's abstract), where a_n is the mean of M_{P3,n}:
 
-M_ln is 1 on the cells of image n where T_ln is real, and a_n, the mean of M_n at P3, the share of
-the image that RGB covers. Over the regions of the objects (its figure 2):
+    L_cms = 1/3 sum_l ( sum_n a_n d(A_l(S_ln), T_ln, M_ln) / sum_n a_n )
 
-    L_cms = 1/|B| sum_{b in B} d(RoIAlign(A_l(S_l), b), RoIAlign(T_l, b))
+Over the regions of the objects (its figure 2), where B are the boxes whose center is at a cell
+with M = 1, the size of box b selects its level l, and the mask is 1 in the whole region:
 
-B are the boxes whose center lies under RGB, l the level of b by its size. `both` is the sum of the
-two. Sums and normalizers are those of all ranks (`mean_over_ranks`); without RGB the loss is 0.
+    L_cms = 1/|B| sum_{b in B} d(RoIAlign(A_l(S_l), b), RoIAlign(T_l, b), 1)
+
+`both` is the sum of the two. Numerators and denominators are sums over all ranks
+(`mean_over_ranks`). The loss is 0 if the teacher has seen no picture of the batch.
 """
 
 from typing import Any, Literal
@@ -45,7 +48,7 @@ from torch import nn, Tensor
 
 
 class GuidanceConfig(ScheduledLoss):
-    """The settings of CMG; weights, levels and objective are our choice, the paper states none."""
+    """The settings of CMG. The paper states no weights, levels or objective; these are ours."""
 
     teacher: TeacherConfig
     weight: float = Field(5.0, ge=0)  # lambda_cms
@@ -65,7 +68,8 @@ class Guidance(nn.Module):
     """
     Compute L_cms; used in training only.
 
-    channels: the width of the student's pyramid; teacher_channels: of the teacher's levels.
+    channels: the width of the student's pyramid; teacher_channels: the widths of the teacher's
+    P3, P4, P5.
     """
 
     def __init__(
@@ -83,9 +87,9 @@ class Guidance(nn.Module):
         """
         Return L_cms, a scalar.
 
-        pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); teacher: None if no
-        image has RGB; targets: per image `boxes` (M, 4) in input pixels. Every rank must call
-        this, guided or not.
+        pyramid: P3, P4, P5 of the student, (N, channels, H/stride, W/stride); teacher: None if it
+        has seen no picture of the batch; targets: per image `boxes` (M, 4) in input pixels.
+        Every rank must call this in every step, as the ranks exchange normalizers.
         """
         adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)
                    if teacher is not None]

@@ -30,7 +30,8 @@ from torch import Tensor
 
 CHUNK = 16  # samples per run of the teacher, without a cache
 HALF_MAX = 6e4  # about the largest value of half precision
-# Reads the teacher's pixels or features of a sample, by its views and size, in a loading worker.
+# Called in loading workers with a sample's views and size; returns pixels for the teacher, or
+# features and masks from the cache.
 Reader = Callable[[list[View], tuple[int, int]], Any]
 
 
@@ -91,7 +92,7 @@ class Guide:
                 ) from None
 
     def of(self, batch: dict[str, Any]) -> TeacherPyramid | None:
-        """Return the features for a batch of `batch_teacher`, or None if no frame has RGB."""
+        """Return the features for a batch, or None if it has no picture for the teacher."""
         if 'teacher_features' in batch:
             return TeacherPyramid([x.float() for x in batch['teacher_features']],
                                   [x.float() for x in batch['teacher_masks']])
@@ -116,7 +117,7 @@ def batch_teacher(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
     Either `teacher_features` and `teacher_masks`, per level (N, C, H/stride, W/stride) and (N, 1,
     H/stride, W/stride) float16; or, without a cache, `teacher_pixels` (V, 3, H, W) uint8 of the
-    V samples that show a picture and `teacher_views`, V pairs of a sample's number and its views.
+    V samples that show a picture, and `teacher_views`, V pairs (number of the sample, its views).
     """
     shown = [(n, s['views']) for n, s in enumerate(samples) if 'teacher' in s and s['views']]
     if not shown:

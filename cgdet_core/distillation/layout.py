@@ -96,12 +96,12 @@ class Layout:
         size: tuple[int, int],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """
-        Map the features of samples' `pixels` to the cells of the samples, bilinearly.
+        Map the teacher's features of painted samples to the samples' cells, bilinearly.
 
-        shown: V pairs of a sample's number, below `count`, and its views; features: P3, P4, P5 (V,
-        C, h, w), finite. Returns, per level, features (count, C, H/stride, W/stride) of samples of
-        `size` = (W, H), 0 where no view is, and masks (count, 1, H/stride, W/stride), 1 where one
-        is.
+        shown: V pairs (number of the sample, its views), numbers below `count`; features: P3, P4,
+        P5 (V, C, h, w), finite, of what `pixels` returned. Returns, per level, features (count, C,
+        H/stride, W/stride) of samples of `size` = (W, H), 0 outside of views, and masks (count, 1,
+        H/stride, W/stride), 1 inside.
         """
         whole = View(Path(), size, size, (0, 0), (0, 0, *size))
         fitted = self.fitted(size)
@@ -124,7 +124,7 @@ class Layout:
         fitted: tuple[int, int],
     ) -> Tensor:
         """Return the features (N, C, h, w) of a view's picture, sampled at cells of the sample."""
-        places = []  # -1 to 1, of the features
+        places = []  # in the features, from -1 to 1
         for axis, cells in enumerate((columns, rows)):
             at = (torch.arange(cells.start, cells.stop) + 0.5) * stride
             share = (at - view.offset[axis]) / view.scale[axis]  # of the picture

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Objectives: the d of L_cms, which compares two feature maps.
+Objectives: functions d that compare two feature maps in L_cms (see `guidance`).
 
 The arguments are student and teacher features (N, C, H, W), of equal shapes, float32, the
 teacher's without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere.
@@ -37,12 +37,12 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Average (N, C, H, W) over the masked positions: (N, C, 1, 1)."""
+    """Average (N, C, H, W) over the positions with mask 1: (N, C, 1, 1)."""
     return (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp(min=1)
 
 
 def _statistics(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation per channel over the masked positions, (N, C, 1, 1)."""
+    """Return mean and standard deviation per channel where the mask is 1, (N, C, 1, 1)."""
     mean = _mean(x, mask)
     return mean, (_mean((x - mean).square(), mask) + 1e-5).sqrt()
 
@@ -53,7 +53,7 @@ def mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def pearson(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return 1 - Pearson's correlation r per channel and image (after PKD, arXiv 2207.02039)."""
+    """Return 1 - r, the mean Pearson correlation of the channels (PKD, arXiv 2207.02039)."""
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     product = (student - mean_s) / std_s * (teacher - mean_t) / std_t
     guided = mask.amax((1, 2, 3))
@@ -116,7 +116,7 @@ def frequency(
     Bands are split as in FreqKD (arXiv 2606.11572), here by a box filter over the guided cells
     within `radius`. Low band: mean squared difference; high band: log(1 + mean squared
     difference), weight `high`, as edges differ more between modalities than smooth regions.
-    Hardly tested: with a single seed it was 0.009 AP50 below no guidance (docs/results.md).
+    Tried with one seed only, which was 0.009 AP50 below no guidance (docs/results.md).
     """
     def low_pass(x: Tensor) -> Tensor:
         blur = functional.avg_pool2d(x * mask, 2 * radius + 1, 1, radius)

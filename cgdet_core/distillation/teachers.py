@@ -37,14 +37,14 @@ import torch
 from torch import nn, Tensor
 import torchvision
 
-KEY_VERSION = 1  # of the processing between a picture and its cached features
+KEY_VERSION = 1  # changes when pictures are processed differently before they are cached
 
 
 class TeacherConfig(BaseModel):
     """
     The RGB teacher.
 
-    kind `cgdet`: `path` is a checkpoint of either task, of a recipe with `model.in_channels: 3`.
+    kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`, of any task.
     kind `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
     (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
     strides 8, 16 and 32, and bgr, full_range and pad describe the input it was trained on.
@@ -62,7 +62,7 @@ class TeacherConfig(BaseModel):
     full_range: bool = False  # its input goes to 255 instead of 1
     pad: int = Field(0, ge=0, le=255)  # gray level of the letterbox's padding
     input_size: tuple[int, int] | None = None  # width, height; default: the teacher's
-    cache: Path | None = Path('runs/features')  # of features; null: it runs on every sample
+    cache: Path | None = Path('runs/features')  # folder of features; null: it runs on every sample
 
     @model_validator(mode='after')
     def _complete(self) -> 'TeacherConfig':
@@ -272,7 +272,7 @@ def open_teacher(config: TeacherConfig) -> Teacher:
 
 
 def teacher_key(config: TeacherConfig) -> str:
-    """Return the key of a teacher's features, by teacher, file content, input and library."""
+    """Return a hash of all that decides about a teacher's features: settings, file, library."""
     values = config.model_dump_json(exclude={'cache', 'path'})
     content = config.path.read_bytes() if config.path else b''
     library = torchvision.__version__ if config.kind == 'torchvision' else ''

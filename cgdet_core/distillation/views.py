@@ -30,7 +30,7 @@ AS_A_PICTURE = Normalization('percentile')
 
 class View(NamedTuple):
     """
-    The place in a sample of a picture for the teacher, usually RGB.
+    Where a picture that the teacher can see, usually RGB, is in a sample.
 
     The point (u, v) of the picture, each in [0, 1], is at (scale * (u, v) + offset) pixels of
     the sample, and only `region` (x1, y1, x2, y2) of the sample shows it. A negative scale means
@@ -46,7 +46,7 @@ class View(NamedTuple):
 
     @staticmethod
     def of(record: ImageRecord, thermal: bool) -> 'View | None':
-        """Return the view that fills its frame, of RGB, else if `thermal` of the frame."""
+        """Return the view of a whole frame: of its RGB, or of itself if `thermal`, or None."""
         size = record.width, record.height
         if record.rgb_path is None and not thermal:
             return None

@@ -49,7 +49,8 @@ class TaskModule(lightning.LightningModule, ABC):
     Train the network of a recipe; the training module of a task derives from this.
 
     Its constructor reads the data, raises UserError for data that the recipe cannot use, and
-    draws weights from torch's seeded generator. `card` describes the model before training.
+    draws weights from torch's seeded generator. `card` describes the model before training. The
+    network is the attribute `student`, so that a checkpoint of any task can be a teacher.
     """
 
     monitor: ClassVar[str]  # logged by `validation_metrics`; the best checkpoint has the largest

@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Stable ids for the objects of successive frames."""
+"""
+Track ids: the same id for the same detected object in successive frames.
+
+This belongs to detection. Following one chosen target is the second task, not built yet.
+"""
 
 from collections import deque
 from dataclasses import dataclass
