@@ -68,7 +68,7 @@ def test_stamps_in_the_future_are_a_warning(start: Start, toy: Path) -> None:
         message.header.stamp.sec = 1_700_000_000
         client.send(message)
         status = client.status('in the future', of='camera', processed='1')
-        assert status['level'] == WARN and 'stamps lie 1700000000.1 s' in status['message']
+        assert status['level'] == WARN and 'stamps are 1700000000.1 s' in status['message']
         assert 'share a clock' in status['message']
 
 

@@ -96,16 +96,18 @@ def test_the_topic_that_was_meant_is_offered(
 
 def test_a_remapping_to_the_compressed_topic_is_explained() -> None:
     check = wrong_type('/cam/image_raw/compressed', RAW, COMPRESSED)
-    assert check.found == 'has CompressedImage, the detector takes Image'
+    assert check.found == 'has CompressedImage, the detector expects Image'
     assert check.advice == 'set input_transport to compressed and image_topic to /cam/image_raw'
-    assert wrong_type('/scan', RAW, 'sensor_msgs/msg/LaserScan').advice == 'it has no images'
+    check = wrong_type('/scan', RAW, 'sensor_msgs/msg/LaserScan')
+    assert check.advice == 'it is not an image topic'
 
 
 @pytest.mark.parametrize(('transport', 'topic', 'published', 'found', 'advice'), [
-    ('raw', '/image_raw', CompressedImage, 'has CompressedImage, the detector takes Image',
+    ('raw', '/image_raw', CompressedImage, 'has CompressedImage, the detector expects Image',
      'set input_transport to compressed and image_topic to /image_raw, and remap '
      '/image_raw/compressed to /image_raw'),
-    ('compressed', '/image_raw/compressed', Image, 'has Image, the detector takes CompressedImage',
+    ('compressed', '/image_raw/compressed', Image,
+     'has Image, the detector expects CompressedImage',
      'set input_transport to raw and image_topic to /image_raw/compressed')])
 def test_a_topic_of_another_type_is_a_failure(
     start: Callable[..., Any], transport: str, topic: str, published: type, found: str,
@@ -127,8 +129,8 @@ def test_a_topic_of_another_type_is_a_failure(
     ('active', 'OK', 'active', ''),
     ('inactive', 'WARN', 'inactive', 'ros2 lifecycle set /d activate'),
     ('configuring', 'WARN', 'configuring', 'wait'),
-    ('finalized', 'WARN', 'finalized', 'start it again'),
-    ('', 'WARN', 'does not answer', 'look at its log')])
+    ('finalized', 'WARN', 'finalized', 'restart it'),
+    ('', 'WARN', 'does not respond', 'check its log')])
 def test_every_state_gets_advice_that_can_work(
     state: str, level: str, found: str, advice: str,
 ) -> None:

@@ -134,7 +134,7 @@ def test_two_cameras_in_one_process(domain: int) -> None:
 @pytest.mark.parametrize(('arguments', 'words'), [
     (('thermal_detect.launch.py', 'params_file:=/no.yaml'), 'file /no.yaml does not exist'),
     (('multi_camera.launch.py', 'cameras:=,'), 'list of cameras is empty'),
-    (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is named twice'),
+    (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is listed twice'),
     (('multi_camera.launch.py',), "missing required argument 'cameras'"),
     (('evaluate_bag.launch.py', 'bag:=/no_bag', 'data:=/no.json'), 'bag /no_bag does not exist')])
 def test_wrong_arguments_are_one_sentence(

@@ -121,7 +121,7 @@ def test_parameters_are_checked_against_the_nodes_own_table(node: Minimal) -> No
     def refusal(name: str, value: object) -> str:
         return str(node.set_parameters_atomically([Parameter(name, value=value)]).reason)
 
-    assert refusal('mode', 'bad') == 'there is no parameter mode; is model meant?'
+    assert refusal('mode', 'bad') == 'there is no parameter mode; did you mean model?'
     assert refusal('model', 'worse') == 'model must be one of good, bad, broken'
     assert node.trigger_configure() == SUCCESS
     assert 'clean the node up' in refusal('model', 'bad')

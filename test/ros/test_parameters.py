@@ -97,7 +97,7 @@ def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
     with start(model_path=toy, crop_topp=3, **values) as client:
         client.wait_active()
         assert 'class_thresholds.bike is ignored' in client.log.read_text()
-        assert 'crop_topp is ignored, there is none of that name; is crop_top meant?' in (
+        assert 'crop_topp is ignored, it does not exist; did you mean crop_top?' in (
             client.log.read_text())
         assert classes(client) == ['1', '2']
         assert client.labels[-1].threshold == pytest.approx(0.4)
@@ -127,12 +127,12 @@ def test_a_name_that_is_not_there_is_answered_with_what_is(start: Start, toy: Pa
             return str(result.reason)
 
         assert refusal('score_treshold') == (
-            'there is no parameter score_treshold; is score_threshold meant?')
+            'there is no parameter score_treshold; did you mean score_threshold?')
         assert refusal('xyzzy') == 'there is no parameter xyzzy'
         assert 'exist once a model is loaded' in refusal('class_thresholds.car')
         assert client.change_state('configure')
         assert client.set_parameter('class_thresholds.car', 0.5).successful
-        assert refusal('class_thresholds.zebra').endswith('knows person, bicycle, car')
+        assert refusal('class_thresholds.zebra').endswith('of the model are person, bicycle, car')
         both = [Parameter('score_threshold', value=0.7), Parameter('nonsense', value=1)]
         result = client.call('set_parameters_atomically', SetParametersAtomically.Request(
                                  parameters=[p.to_parameter_msg() for p in both])).result
