@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The launch files under the real `ros2 launch`, where it and the package are installed."""
+"""The launch files with the real `ros2 launch`, as users run them, if it is installed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
 pytestmark = pytest.mark.ros
 
 
-# What a system's own launch file would do, with launch in the place of a lifecycle manager.
+# The launch file of a system, in which launch replaces a lifecycle manager.
 MANAGING = """
 from cgdet_ros.resources import share_file
 from launch import LaunchDescription
@@ -80,7 +80,7 @@ def launch(file: str | Path, *arguments: Any, **options: Any) -> subprocess.Pope
 def detects(
     topics: dict[str, str], file: str | Path, *arguments: Any,
 ) -> Iterator[dict[str, list[Any]]]:
-    """Launch, publish on each image topic until each detections topic has answered, end it."""
+    """Launch, publish images until each detections topic has received a message, and stop."""
     process = launch(file, *arguments, f'model_path:={SHIPPED}')
     rclpy.init()
     node: Node = rclpy.create_node('test_client')
