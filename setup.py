@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Package description; colcon and pip both read it."""
+"""The Python package, for colcon and pip."""
 
 from glob import glob
 
@@ -52,7 +52,7 @@ setup(
         (f'{SHARE}/models', sorted(glob('models/*.onnx') + glob('models/*.json'))),
     ],
     python_requires='>=3.10',
-    # On a robot rosdep installs the rest (package.xml); elsewhere the extras below do.
+    # On a robot, rosdep installs the rest (package.xml); elsewhere, use the extras below.
     install_requires=['setuptools', 'numpy'],
     extras_require={
         'runtime': runtime,

@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ROS 2 node around the thermal detector, and tools that speak ROS."""
+"""ROS 2 nodes for thermal detection, and tools that use ROS."""

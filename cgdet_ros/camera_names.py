@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The topics of several cameras, as the launch file names them."""
+"""The image topics of several cameras."""
 
 import re
 
@@ -21,23 +21,23 @@ NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 def camera_topics(cameras: str, image_topic: str) -> dict[str, str]:
     """
-    Return each camera's image topic, from names separated by commas or blanks.
+    Return the image topic of each camera, from names separated by commas or blanks.
 
-    image_topic is relative to the camera's name, or holds "{camera}" in its place. ValueError
-    says what is wrong with the names.
+    image_topic: relative to the camera's name, or contains "{camera}" in place of the name.
+    ValueError if a name or the topic is wrong.
     """
     names = cameras.replace(',', ' ').split()
     if not names:
-        raise ValueError('The list of cameras is empty; name them, as in cameras:=front,rear.')
+        raise ValueError('The list of cameras is empty; for example, use cameras:=front,rear.')
     for name in names:
         if not NAME.fullmatch(name):
-            raise ValueError(f'{name!r} is no camera name: letters, digits and underscores, '
-                             'a letter first.')
+            raise ValueError(f'{name!r} is not a camera name: use letters, digits and '
+                             'underscores, with a letter first.')
         if names.count(name) > 1:
-            raise ValueError(f'The camera {name} is named twice.')
+            raise ValueError(f'The camera {name} is listed twice.')
     if '{camera}' in image_topic:
         return {name: image_topic.replace('{camera}', name) for name in names}
     if image_topic.startswith('/'):
-        raise ValueError(f'All cameras would read {image_topic}; put {{camera}} where their '
-                         'names belong, as in image_topic:=/{camera}/image_raw.')
+        raise ValueError(f'All cameras would use {image_topic}; put {{camera}} in place of their '
+                         'names, for example image_topic:=/{camera}/image_raw.')
     return {name: f'{name}/{image_topic}' for name in names}

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the launch files share: arguments, checks, and the node under the transport profile."""
+"""Shared by the launch files: arguments, checks, and the node with the transport profile."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,14 +25,14 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
-Arguments = dict[str, tuple[str | None, str]]  # name: (default, None if needed; description)
-DETECTOR_ARGUMENTS: Arguments = {  # an empty value leaves the parameter file's
-    'model_path': ('', 'ONNX file with its card; empty: the parameter file, the shipped model'),
+Arguments = dict[str, tuple[str | None, str]]  # name: (default or None if required, description)
+DETECTOR_ARGUMENTS: Arguments = {  # if empty, the parameter file applies
+    'model_path': ('', 'ONNX file with its card; empty: as in the parameter file, or shipped'),
     'namespace': ('', 'Namespace of the node'),
     'params_file': (str(share_file('config/thermal_detect.yaml')),
                     'YAML file with the parameters'),
-    'autostart': ('', 'Configure and activate at start: true; false leaves the transitions to '
-                  'a lifecycle manager'),
+    'autostart': ('', 'true: configure and activate at start; false: leave the transitions '
+                  'to a lifecycle manager'),
     'log_level': ('info', 'Logger level'),
 }
 
@@ -44,12 +44,12 @@ def declare(arguments: Arguments) -> list[DeclareLaunchArgument]:
 
 
 def value(context: LaunchContext, name: str) -> str:
-    """Return a launch argument without blanks around it; empty if the launch file lacks it."""
+    """Return a launch argument, stripped; empty if the launch file does not declare it."""
     return str(LaunchConfiguration(name, default='').perform(context)).strip()
 
 
 def existing(path: str, what: str) -> Path:
-    """Return an absolute path; RuntimeError, as launch prints it, if nothing is there."""
+    """Return an absolute path; RuntimeError, which launch prints, if it does not exist."""
     found = Path(path).expanduser().absolute()
     if not found.exists():
         raise RuntimeError(f'{what} {path} does not exist.')
@@ -61,10 +61,11 @@ def detector(
     parameters: dict[str, Any] | None = None, **options: Any,
 ) -> LifecycleNode:
     """
-    Make the detector of the launch arguments; RuntimeError says which of them is wrong.
+    Return the node action for the launch arguments; RuntimeError if one of them is wrong.
 
-    parameters win over arguments, arguments that were given over the parameter file; options
-    go to the action, which launch's own events of lifecycle nodes reach.
+    parameters override launch arguments, and launch arguments that are set override the parameter
+    file. options are passed to the action. It is a LifecycleNode so that launch's lifecycle events
+    reach it; the action's own autostart (since Kilted) stays off, as the node has the parameter.
     """
     params_file = existing(value(context, 'params_file'), 'The parameter file')
     types = {'model_path': str, 'autostart': bool}

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Find the files that come with the package, installed or in a source checkout."""
+"""Find the files of the package, installed or in a source checkout."""
 
 import os
 from pathlib import Path
@@ -24,10 +24,10 @@ from cgdet_core.errors import UserError
 
 def share_file(pattern: str) -> Path:
     """
-    Return the first file that fits, for example 'models/thermal.onnx'.
+    Return the first file that matches, for example 'models/thermal.onnx'.
 
-    Looked for in the installed share folder (colcon), the source checkout, and the prefix of
-    a pip installation. UserError if it is in none of them.
+    The installed share folder (colcon), the source checkout and the prefix of a pip installation
+    are searched. UserError if it is in none of them.
     """
     folders = [Path(__file__).resolve().parent.parent, Path(sys.prefix) / 'share' / 'cgdet_ros']
     try:
@@ -37,12 +37,12 @@ def share_file(pattern: str) -> Path:
     for folder in folders:
         for path in sorted(folder.glob(pattern)):
             return path
-    raise UserError(f'The package came without {pattern}; install it again.')
+    raise UserError(f'{pattern} is missing in the installed package; install it again.')
 
 
 def profile_environment() -> dict[str, str]:
-    """Return the variables that name the shipped DDS profile, or the user's own."""
-    from cgdet_ros.doctor.transport import profile_variables, VARIABLES  # not the node's
+    """Return the variables to set for the DDS profile: the user's, or the shipped one."""
+    from cgdet_ros.doctor.transport import profile_variables, VARIABLES  # not used by the node
 
     own = [os.environ[name] for name in VARIABLES if os.environ.get(name)]
     profile = own[0] if own else str(share_file('config/fastdds.xml'))
@@ -51,8 +51,8 @@ def profile_environment() -> dict[str, str]:
 
 def use_transport_profile() -> None:
     """
-    Set the shipped DDS profile for this process and its children, unless the user chose one.
+    Set the shipped DDS profile for this process and its children, unless the user has set one.
 
-    Must run before rclpy is initialized.
+    Call it before rclpy is initialized.
     """
     os.environ.update(profile_environment())

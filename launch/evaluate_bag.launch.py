@@ -30,17 +30,17 @@ from launch.events.process import ProcessExited
 ARGUMENTS = {
     **{name: DETECTOR_ARGUMENTS[name] for name in ('params_file', 'log_level')},
     'model_path': ('', 'ONNX file with its card; empty: the shipped model'),
-    'namespace': ('evaluate_bag', 'Namespace of node and images, where no camera publishes'),
+    'namespace': ('evaluate_bag', 'Namespace of node and images, in which no camera publishes'),
     'bag': (None, 'Bag to play'),
-    'data': (None, 'COCO file with the truth of its frames'),
+    'data': (None, 'COCO file with the ground truth of its frames'),
     'rate': ('1.0', 'Speed relative to the recording'),
-    'output': ('evaluation', 'Folder for report.json, pictures and video'),
+    'output': ('evaluation', 'Folder for report.json, images and video'),
 }
 
 
 def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """End the launch with the first process, and fail with it unless all was interrupted."""
-    if context.is_shutdown:  # a second Shutdown is an error of launch's own node
+    """Shut down after the first process ends; RuntimeError if it failed without an interrupt."""
+    if context.is_shutdown:  # a second Shutdown raises an error in launch
         return None
     if event.returncode:
         raise RuntimeError(f'{event.process_name} failed, exit status {event.returncode}.')
@@ -48,18 +48,18 @@ def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
 
 
 def parameters(bag: Path, model: Path) -> dict[str, Any]:
-    """Return what an evaluation needs, whatever a robot's parameter file says."""
+    """Return the parameters of an evaluation, which override those of the parameter file."""
     return {
         'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
         'input_transport': 'compressed' if is_compressed(bag) else 'raw',
-        'use_sim_time': True, 'max_image_age_s': 0.0,  # the bag is the clock
-        # Every detection counts for average precision.
+        'use_sim_time': True, 'max_image_age_s': 0.0,  # the time is that of the bag
+        # Average precision requires all detections.
         'score_threshold': EVALUATION_THRESHOLD,
         **{f'class_thresholds.{name}': -1.0 for name in load_card(model, DetectionCard).classes}}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Start the node, and the player that scores it."""
+    """Start the node, and the player that evaluates it."""
     bag, data = (existing(value(context, name), f'The {what}')
                  for name, what in (('bag', 'bag'), ('data', 'annotation file')))
     given = value(context, 'model_path')
@@ -76,5 +76,5 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments, start node and player, and end with the score."""
+    """Declare the arguments and start node and player."""
     return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=start)])

@@ -21,10 +21,10 @@ from launch.actions import OpaqueFunction
 
 ARGUMENTS = {
     **DETECTOR_ARGUMENTS,
-    'cameras': (None, 'Names of the cameras, separated by commas; each gets topics of its own, '
-                'as front/detections'),
-    'image_topic': ('image_raw', "Image topic below each camera's name; or with {camera} in its "
-                    'place, as /{camera}_thermal/image_raw'),
+    'cameras': (None, 'Names of the cameras, separated by commas; each has its own topics, '
+                'such as front/detections'),
+    'image_topic': ('image_raw', "Image topic below each camera's name, or with {camera} in place "
+                    'of the name, such as /{camera}_thermal/image_raw'),
 }
 
 

@@ -25,7 +25,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare six arguments and start one node."""
+    """Declare the arguments and start one node."""
     return LaunchDescription([
         *declare({**DETECTOR_ARGUMENTS, 'image_topic': ('image_raw', 'Thermal image topic')}),
         OpaqueFunction(function=start)])

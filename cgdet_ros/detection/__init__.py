@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The detector node: its parameters, worker, outputs and overlay, over `cgdet_ros.node`."""
+"""The detector node: its parameters, worker, outputs and overlay."""

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From detections to vision_msgs."""
+"""Convert detections to vision_msgs."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ from vision_msgs.msg import (
     VisionInfo,
 )
 
-UNLABELED = 65535  # class id of what belongs to no class, as vision_msgs defines it
+UNLABELED = 65535  # class id of unlabeled objects in vision_msgs
 
 
 def to_detection_array(
@@ -35,10 +35,11 @@ def to_detection_array(
     pool: list[Detection2D] | None = None,
 ) -> Detection2DArray:
     """
-    Convert; every header is the image's, boxes are in pixels of the received image.
+    Return a message whose headers are the image's; boxes are in pixels of the received image.
 
-    ids: the tracks', none without a tracker; pool: messages to use again and to add to, as making
-    one costs more than all else; those of the result before belong to the new one.
+    ids: track ids, empty without a tracker. pool: messages to reuse, extended as necessary,
+    because constructing them is the most expensive part. Each call overwrites the messages of the
+    previous result, which is safe after publishing, as publishing copies them.
     """
     pool = [] if pool is None else pool
     while len(pool) < len(detections):
@@ -62,12 +63,12 @@ def to_label_info(card: DetectionCard, threshold: float, header: Header) -> Labe
 
 
 def to_vision_info(card: DetectionCard, location: str, version: int, header: Header) -> VisionInfo:
-    """Say which model detects and where its class map is found."""
+    """Return the name of the model and the topic of its class map."""
     return VisionInfo(header=header, method=card.name, database_location=location,
                       database_version=version)
 
 
 def to_histogram(counts: Sequence[int]) -> UInt32MultiArray:
-    """Return counts of frames per millisecond of latency; the last one is of all that is more."""
+    """Return the number of frames per millisecond of latency; the last bin has no upper limit."""
     dimension = MultiArrayDimension(label='latency_ms', size=len(counts), stride=len(counts))
     return UInt32MultiArray(layout=MultiArrayLayout(dim=[dimension]), data=counts)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The detector node: thermal images in, vision_msgs detections out."""
+"""The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.tensorrt.cache import Progress
@@ -32,7 +32,7 @@ NAME = 'thermal_detector'
 
 
 class DetectorNode(ManagedNode):
-    """Detect objects in the newest thermal image of every camera, always."""
+    """Detect objects in the newest thermal image of every camera."""
 
     def __init__(self, **node_options: object) -> None:
         super().__init__(
@@ -42,8 +42,8 @@ class DetectorNode(ManagedNode):
         self._streams: list[Stream] = []
         self._wake = Handover()
         self._worker: DetectionWorker | None = None
-        self._classes: tuple[str, ...] = ()  # of the latest model, also after a cleanup
-        self._version = 0  # of the class map: rises when the classes change
+        self._classes: tuple[str, ...] = ()  # of the latest model, kept after a cleanup
+        self._version = 0  # of the class map: increases when the classes change
         self._settings = parameters.read_settings(self, None)
 
     def configure(self) -> None:
@@ -62,12 +62,12 @@ class DetectorNode(ManagedNode):
             self._classes = card.classes
         for name in parameters.unknown_classes(self, card.classes):
             self.get_logger().warning(
-                f'{name} is ignored, the model knows {", ".join(card.classes)}')
+                f'{name} is ignored: the classes of the model are {", ".join(card.classes)}')
         self.get_logger().info(f'{card.name}: {", ".join(card.classes)} at '
                                f'{card.input_size[0]}x{card.input_size[1]} on {self._backend}')
 
     def activate(self) -> None:
-        """Publish the class map, subscribe, start the worker."""
+        """Publish the class map, subscribe, and start the worker."""
         with self.lock:
             assert self._detector is not None
             self._publish_infos()
@@ -79,10 +79,10 @@ class DetectorNode(ManagedNode):
             f'{stream.input.topic} -> {stream.outputs.topic}' for stream in self._streams))
         for name in unknown_overrides(self):
             self.get_logger().warning(
-                f'{name} is ignored: the node has no such topic, or does not offer that policy')
+                f'{name} is ignored: there is no such topic, or the policy cannot be overridden')
 
     def stop(self) -> None:
-        """Unsubscribe and end the worker, if there is one; Hangs if inference does."""
+        """Unsubscribe and stop the worker, if there is one; Hangs if it does not stop."""
         with self.lock:
             for stream in self._streams:
                 stream.input.unsubscribe()
@@ -93,7 +93,7 @@ class DetectorNode(ManagedNode):
             self.end(worker)
         except Hangs:
             with self.lock:
-                self._detector = None  # it is in use, and remains that worker's
+                self._detector = None  # the worker still uses it
             raise
 
     def free(self) -> None:
@@ -107,7 +107,7 @@ class DetectorNode(ManagedNode):
             detector.session.close()
 
     def parameters_changed(self) -> None:
-        """Use the new values from the next image on; the class map follows the threshold."""
+        """Use the new values for the next image; publish the class map with a new threshold."""
         before = self._settings
         card = None if self._detector is None else self._detector.card
         self._settings = parameters.read_settings(self, card)
@@ -116,18 +116,18 @@ class DetectorNode(ManagedNode):
             self._publish_infos()
 
     def missing(self, name: str) -> str:
-        """Return what is wrong with the name of a parameter that the node does not have."""
+        """Return why the node has no parameter of this name."""
         return parameters.missing_class(self, name) or super().missing(name)
 
     def facts(self) -> dict[str, object]:
-        """Return cameras, model and backend."""
+        """Return the number of cameras, the model and the backend."""
         facts: dict[str, object] = {'cameras': len(self._streams)}
         if self._detector is not None:
             facts |= {'model': self._detector.card.name, 'backend': self._backend}
         return facts
 
     def statuses(self) -> list[DiagnosticStatus]:
-        """Return the status of each camera, and publish its histogram if there is one."""
+        """Return the status of each camera, and publish its histogram if that is enabled."""
         name = self.get_fully_qualified_name()
         statuses = [stream.input.status(name, self._settings.no_input_warn_s)
                     for stream in self._streams]
@@ -150,7 +150,3 @@ def _load(settings: ModelSettings, progress: Progress) -> Detector:
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
     run(DetectorNode, NAME, args)
-
-
-if __name__ == '__main__':
-    main()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The topics on which one camera's detections are published."""
+"""The topics that the detections of one camera are published on."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
 
 class Outputs:
-    """Publish detections, the latched class map, and the histogram of latencies."""
+    """Publish detections, the latched class map, and the latency histogram."""
 
     def __init__(self, publishers: Publishers, card: DetectionCard) -> None:
         self._card = card
@@ -43,7 +43,7 @@ class Outputs:
 
     @property
     def topic(self) -> str:
-        """Return the name that the topic of the detections was resolved to."""
+        """The resolved topic of the detections."""
         return str(self._detections.topic_name)
 
     def publish(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
@@ -51,12 +51,12 @@ class Outputs:
         self._detections.publish(to_detection_array(detections, header, ids, self._pool))
 
     def publish_infos(self, threshold: float, version: int) -> None:
-        """Publish the latched class map with the threshold in use, and where it is found."""
+        """Publish the latched class map with the current threshold, and its topic."""
         header = Header(stamp=self._clock.now().to_msg())
         self._label_info.publish(to_label_info(self._card, threshold, header))
         self._vision_info.publish(
             to_vision_info(self._card, self._label_info.topic_name, version, header))
 
     def publish_histogram(self, counts: Sequence[int]) -> None:
-        """Publish how many frames took how many milliseconds."""
+        """Publish the number of frames per millisecond of latency."""
         self._histogram.publish(to_histogram(counts))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures of the detections: the debug image, and Foxglove's annotations over the image."""
+"""The debug image and the Foxglove annotations."""
 
 from array import array
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ FONT_SIZE = 12.0  # pixels
 
 
 class Overlay:
-    """Publish pictures if there is a subscriber; one that fails is logged, its image is not."""
+    """Publish overlays if there is a subscriber; an error is logged, its image does not fail."""
 
     def __init__(self, publishers: Publishers, card: DetectionCard, errors: ErrorLog) -> None:
         self._card = card
@@ -68,9 +68,9 @@ class Overlay:
 
 
 def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:
-    """Return a picture (H, W, 3) BGR as a bgr8 message with the image's header."""
+    """Return a BGR picture (H, W, 3) as a bgr8 message with the header of the image."""
     data = array('B')
-    # rclpy takes an array as it is; of anything else it looks at every single byte.
+    # rclpy accepts an array unchecked and checks every single byte of other types.
     data.frombytes(np.ascontiguousarray(picture).data)
     height, width, channels = picture.shape
     return Image(header=header, height=height, width=width, encoding='bgr8',
@@ -79,7 +79,7 @@ def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:
 
 @cache
 def annotations_type() -> Any:
-    """Return the class foxglove_msgs/ImageAnnotations, or None where the package is missing."""
+    """Return the class foxglove_msgs/ImageAnnotations, or None if the package is missing."""
     try:
         return importlib.import_module('foxglove_msgs.msg').ImageAnnotations
     except ImportError:
@@ -90,14 +90,14 @@ def to_annotations(
     detections: Detections, classes: tuple[str, ...], header: Header, ids: Sequence[str] = (),
 ) -> Any:
     """
-    Return ImageAnnotations: an outline and a caption per detection, in the class's color.
+    Return ImageAnnotations: an outline and a caption per detection, in the color of its class.
 
-    Boxes are in pixels of the received image. Needs foxglove_msgs, see `annotations_type`.
+    Boxes are in pixels of the received image. Requires foxglove_msgs, see `annotations_type`.
     """
     from foxglove_msgs.msg import Color, ImageAnnotations, Point2, PointsAnnotation, TextAnnotation
 
     message = ImageAnnotations()
-    if hasattr(message, 'timestamp'):  # since release 3.2.5
+    if hasattr(message, 'timestamp'):  # since foxglove_msgs 3.2.5
         message.timestamp = header.stamp
     boxes = detections.boxes.tolist()
     for (x1, y1, x2, y2), text, bgr in zip(

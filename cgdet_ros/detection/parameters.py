@@ -32,12 +32,12 @@ CLASS_PREFIX = 'class_thresholds.'
 
 def _refuse_cameras(names: list[str] | None) -> str:
     if not names:
-        return "needs a name; [''] stands for one camera on image_raw"
+        return "must not be empty; use [''] for one camera on image_raw"
     for name in names:
         if name and not NAME.fullmatch(name):
-            return (f'has the name {name!r}, which is no topic name: letters, digits and _ '
-                    'between slashes, a letter first')
-    return '' if len(set(names)) == len(names) else 'must not name a camera twice'
+            return (f'contains {name!r}, which is not a topic name: use letters, digits and _ '
+                    'between slashes, with a letter first')
+    return '' if len(set(names)) == len(names) else 'must not list a camera twice'
 
 
 def _refuse_threshold(value: float) -> str:
@@ -45,39 +45,37 @@ def _refuse_threshold(value: float) -> str:
 
 
 SPECS = (
-    Spec('model_path', '', 'ONNX file with its model card beside it; empty: the shipped model',
+    Spec('model_path', '', 'ONNX file with its model card next to it; empty: the shipped model',
          effect='static'),
-    Spec('backend', 'auto', 'What runs the model; auto: the first of TensorRT, TensorRT-RTX and '
-         'ONNX Runtime that can', effect='static', choices=BACKENDS),
-    Spec('threads', 0, 'CPU threads of the inference; 0: all cores this process may use',
+    Spec('backend', 'auto', 'Inference backend; auto: the first of TensorRT, TensorRT-RTX and '
+         'ONNX Runtime that is usable', effect='static', choices=BACKENDS),
+    Spec('threads', 0, 'CPU threads for inference; 0: all cores available to the process',
          0, 256, effect='static'),
-    Spec('cameras', [''], 'Names of the cameras, each of which gets its topics under its name, '
-         'such as front/image_raw and front/detections; an empty name: image_raw and detections '
-         'themselves', effect='static', refusal=_refuse_cameras),
+    Spec('cameras', [''], 'Names of the cameras, which prefix their topics, such as '
+         'front/image_raw and front/detections; an empty name: image_raw and detections',
+         effect='static', refusal=_refuse_cameras),
     Spec('input_transport', 'raw', 'raw: sensor_msgs/Image on image_raw; compressed: '
          'sensor_msgs/CompressedImage (PNG, JPEG, TIFF) on image_raw/compressed',
          effect='static', choices=('raw', 'compressed')),
-    Spec('track', False, 'Fill the id of detections with track ids',
-         effect='static'),
-    Spec('track_max_age_s', 1.0, 'End a track not seen for so many seconds', 0.1, 60.0,
-         effect='static'),
+    Spec('track', False, 'Set the id of detections to track ids', effect='static'),
+    Spec('track_max_age_s', 1.0, 'End a track that was not detected for this many seconds',
+         0.1, 60.0, effect='static'),
     Spec('autostart', True, 'Configure and activate at start, without a lifecycle manager',
          effect='read_only'),
     Spec('score_threshold', -1.0, 'Minimum score of a published detection, 0 to 1; -1: the model '
          "card's", -1.0, 1.0, refusal=_refuse_threshold),
-    Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, in seconds; 0: never skip',
-         0.0, 3600.0),
-    *(Spec(f'crop_{side}', 0, f'Pixels to leave out at the {side} of every received image, '
+    Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, in seconds; 0: never', 0.0,
+         3600.0),
+    *(Spec(f'crop_{side}', 0, f'Pixels to crop at the {side} of every received image, '
            'for example telemetry rows', 0, 65535)
       for side in SIDES),
-    Spec('debug_image', True, 'Publish the topic debug_image, which is drawn only if there is a '
-         'subscriber'),
-    Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has been silent '
-         'for so many seconds', 0.1, 3600.0),
-    Spec('max_failures', 10, 'Reload the model after so many failing inferences in a row, '
+    Spec('debug_image', True, 'Publish debug_image, which is drawn only if there is a subscriber'),
+    Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has sent no image '
+         'for this many seconds', 0.1, 3600.0),
+    Spec('max_failures', 10, 'Reload the model after this many failed inferences in a row, '
          'with waits of 1, 2, 4 ... 60 s between attempts; 0: never', 0, 100000),
-    Spec('latency_histogram', False, 'Publish the topic latency_histogram, 1 Hz: frames of the '
-         'last second per millisecond from reception to publication'),
+    Spec('latency_histogram', False, 'Publish latency_histogram at 1 Hz: the frames of the last '
+         'second per millisecond from reception to publication'),
 )
 CLASS_SPEC = Spec(f'{CLASS_PREFIX}NAME', -1.0, 'Minimum score of a published detection of this '
                   'class, 0 to 1; -1: score_threshold', -1.0, 1.0, refusal=_refuse_threshold)
@@ -85,7 +83,7 @@ CLASS_SPEC = Spec(f'{CLASS_PREFIX}NAME', -1.0, 'Minimum score of a published det
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What configuring reads, once."""
+    """The parameters that are read once, in configure."""
 
     model_path: str
     backend: str
@@ -98,7 +96,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What may change while running, read after every change instead of at every frame."""
+    """The parameters that may change while running, read after a change and not per frame."""
 
     max_image_age_s: float
     no_input_warn_s: float
@@ -110,7 +108,7 @@ class Settings:
 
 
 def declare_classes(node: Node, classes: Iterable[str]) -> None:
-    """Declare a threshold per class and undeclare other models'; values given at start apply."""
+    """Declare a threshold per class, with its value at start, and undeclare those of no class."""
     wanted = [CLASS_PREFIX + name for name in dict.fromkeys(classes)]
     for name in node.get_parameters_by_prefix(CLASS_PREFIX[:-1]):
         if CLASS_PREFIX + name not in wanted:
@@ -121,31 +119,31 @@ def declare_classes(node: Node, classes: Iterable[str]) -> None:
 
 
 def missing_class(node: Node, name: str) -> str:
-    """Return why there is no threshold of this name, empty if it is no class's threshold."""
+    """Return why there is no threshold of this name, empty if it is not a class threshold."""
     if not name.startswith(CLASS_PREFIX):
         return ''
     classes = node.get_parameters_by_prefix(CLASS_PREFIX[:-1])
     if not classes:
         return f'there is no {name} yet: class thresholds exist once a model is loaded'
-    return f'there is no {name}, the model knows {", ".join(classes)}'
+    return f'there is no {name}: the classes of the model are {", ".join(classes)}'
 
 
 def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
-    """Return the thresholds given at start whose class the model does not have."""
+    """Return the thresholds set at start whose class the model does not have."""
     known = {CLASS_PREFIX + name for name in classes}
     return sorted(name for name in given_at_start(node)
                   if name.startswith(CLASS_PREFIX) and name not in known)
 
 
 def read_model_settings(node: Node) -> ModelSettings:
-    """Read what configuring needs."""
+    """Return the parameters that configure reads."""
     names = ('model_path', 'backend', 'threads', 'input_transport', 'track', 'track_max_age_s')
     values = {name: node.get_parameter(name).value for name in names}
     return ModelSettings(**values, cameras=tuple(node.get_parameter('cameras').value))
 
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:
-    """Read what may change while running; -1 becomes the threshold it stands for."""
+    """Return the parameters that may change; -1 is replaced by the threshold it stands for."""
     names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
              'debug_image')
     values = {name: node.get_parameter(name).value for name in names}

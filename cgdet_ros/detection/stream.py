@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera of the detector node: its images, its detections, its pictures."""
+"""One camera of the detector node: its images, detections and overlays."""
 
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
@@ -26,7 +26,7 @@ from std_msgs.msg import Header
 
 
 class Stream:
-    """Hold the input and the outputs of one camera; an empty name adds nothing to its topics."""
+    """The input and the outputs of one camera; an empty name adds no prefix to its topics."""
 
     def __init__(
         self, node: Node, name: str, wake: Handover, card: DetectionCard, settings: ModelSettings,
@@ -42,7 +42,7 @@ class Stream:
             raise
 
     def subscribe(self) -> None:
-        """Subscribe and forget all tracks."""
+        """Subscribe and reset the tracker."""
         if self._tracker is not None:
             self._tracker.reset()
         self.input.subscribe()
@@ -53,7 +53,7 @@ class Stream:
         self._publishers.destroy()
 
     def publish(self, detections: Detections, header: Header) -> list[str]:
-        """Publish the detections of an image; return their track ids, none without a tracker."""
+        """Publish the detections of an image; return their track ids, empty without a tracker."""
         ids = [] if self._tracker is None else self._tracker.update(
             detections, header.stamp.sec + header.stamp.nanosec * 1e-9)
         self.outputs.publish(detections, header, ids)

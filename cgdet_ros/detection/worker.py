@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image whose frame is in the batch, and what the way back needs."""
+    """An image whose frame is in the batch, and what postprocessing requires."""
 
     stream: Stream
     received: Received
@@ -45,12 +45,11 @@ class Prepared:
 
 class DetectionWorker(ImageWorker):
     """
-    Detect in the newest images of the cameras, and publish for each its own detections.
+    Detect objects in the newest images of the cameras and publish the detections of each.
 
-    An image has five forms on its way: the `message`; its `pixels`, a view; the `frame`, cropped
-    and gray, in which objects are detected; its `row` of the batch; and the `detections`, which
-    the network finds in the frame's pixels and which are published in those of the message.
-    `settings` returns the latest ones.
+    An image has five forms: the `message`; its `pixels`, a view; the `frame`, cropped and gray;
+    its `row` of the batch; and the `detections`, which are found in pixels of the frame and
+    published in pixels of the message. `settings` returns the current ones.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class DetectionWorker(ImageWorker):
         super().__init__(list(self._streams), at_once, wake)
 
     def process(self, batch: list[tuple[ImageInput, Received]]) -> None:
-        """Detect in a batch; an image that fails costs no other."""
+        """Detect objects in a batch; an image that fails does not affect the others."""
         settings = self._settings()
         rows: list[Prepared] = []
         for source, received in batch:
@@ -83,7 +82,7 @@ class DetectionWorker(ImageWorker):
         start = perf_counter()
         try:
             self._detector.infer(len(rows))
-        except Exception as error:  # the backends' libraries raise anything
+        except Exception as error:  # inference libraries raise any type
             if not self.running():
                 return
             for prepared in rows:
@@ -91,7 +90,7 @@ class DetectionWorker(ImageWorker):
             self._recovery.failed(reason(error), settings.max_failures)
             return
         infer = perf_counter() - start
-        if self.running():  # else it hung, and the streams and failures are another worker's now
+        if self.running():  # else it hung: streams and failures now belong to another worker
             self._recovery.inferred()
         for row, prepared in enumerate(rows):
             if not self.running():
@@ -104,7 +103,7 @@ class DetectionWorker(ImageWorker):
     def _prepare(
         self, stream: Stream, received: Received, settings: Settings, row: int,
     ) -> Prepared | None:
-        """Put an image into the batch; None if it is too old."""
+        """Add an image to the batch; None if it is too old."""
         age = stream.input.age(received.message)
         if settings.max_image_age_s and age > settings.max_image_age_s:
             stream.input.statistics.frame_too_old(age)
@@ -115,7 +114,7 @@ class DetectionWorker(ImageWorker):
         return Prepared(stream, received, frame, letterbox, age, perf_counter() - start)
 
     def _finish(self, prepared: Prepared, settings: Settings, row: int, infer: float) -> None:
-        """Publish what was detected in a row of the batch."""
+        """Publish the detections of a row of the batch."""
         start = perf_counter()
         found = self._detector.postprocess(prepared.letterbox, settings.thresholds, row)
         post = perf_counter() - start

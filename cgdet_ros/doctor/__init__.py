@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checks of the ROS graph, the transport and its profile."""
+"""Checks of the ROS graph, the transport and the DDS profile."""

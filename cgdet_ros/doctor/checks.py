@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The checks of `cgdet doctor` that need ROS; prints a JSON object a line."""
+"""Run the checks of `cgdet doctor` that require ROS; print one JSON object per line."""
 
 import argparse
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from cgdet_ros.doctor.transport import (
 import rclpy
 from rclpy.node import Node
 
-TOLERATED = 0.01  # share of lost frames that is a warning: a machine may be busy
+TOLERATED = 0.01  # share of lost frames that is only a warning: the machine may be busy
 
 
 def checks(node: Node, seconds: float, profile: Path) -> Iterator[Check]:
@@ -48,7 +48,7 @@ def checks(node: Node, seconds: float, profile: Path) -> Iterator[Check]:
         yield profile_check(os.environ, profile)
         yield shared_memory_check()
     else:
-        yield Check('transport', 'profile', 'OK', f'is for Fast DDS and does nothing for {rmw}')
+        yield Check('transport', 'profile', 'OK', f'for Fast DDS only, not used by {rmw}')
     yield self_test(node, seconds, profile)
     from cgdet_ros.doctor.graph import graph_checks
 
@@ -66,11 +66,11 @@ def ros_versions() -> Iterator[Check]:
             yield Check('ROS 2', package, 'FAIL', str(error),
                         'rosdep install --from-paths src --ignore-src')
         else:
-            yield Check('ROS 2', package, 'OK', package_version(package) or 'there')
+            yield Check('ROS 2', package, 'OK', package_version(package) or 'installed')
 
 
 def package_version(package: str) -> str:
-    """Return the version in a package's package.xml, empty if that is not there."""
+    """Return the version in a package's package.xml, empty if there is none."""
     try:
         path = Path(get_package_share_directory(package)) / 'package.xml'
         return ElementTree.parse(path).findtext('version', '')
@@ -79,7 +79,8 @@ def package_version(package: str) -> str:
 
 
 def self_test(node: Node, seconds: float, profile: Path) -> Check:
-    """Exchange frames with another process; where some are lost, again with the profile."""
+    """Exchange frames with another process; if some are lost, repeat it with the profile."""
+    # Measured, because Fast DDS releases differ in the settings that they use.
     from cgdet_ros.doctor.exchange import exchange, RATE_HZ
 
     try:
@@ -98,34 +99,34 @@ def self_test(node: Node, seconds: float, profile: Path) -> Check:
     if second.lost < first.lost:
         advice = f'set for the publisher, the camera driver: {exports(profile, os.environ)}'
     else:
-        advice = 'the profile does not help: is the machine busy, or the shared memory full?'
+        advice = 'the profile does not help: check CPU load and free shared memory'
     level = 'FAIL' if first.lost > TOLERATED * first.sent else 'WARN'
     return Check('transport', 'self-test', level, found, advice)  # type: ignore[arg-type]
 
 
 def main(args: list[str] | None = None) -> None:
-    """Print the checks as they are made."""
+    """Run the checks from the command line."""
     parser = argparse.ArgumentParser(prog='python -m cgdet_ros.doctor.checks', description=__doc__)
     parser.add_argument('--seconds', type=float, default=2.0)
-    parser.add_argument('--model', action='store_true', help='check the shipped model too')
+    parser.add_argument('--model', action='store_true', help='also check the shipped model')
     options = parser.parse_args(args)
     from cgdet_ros.resources import share_file
 
     if options.model:
         from cgdet_core.doctor.model import model_checks
 
-        tell(model_checks(share_file('models/thermal.onnx')))
+        show(model_checks(share_file('models/thermal.onnx')))
     rclpy.init(args=[])
     node = rclpy.create_node(f'cgdet_doctor_{os.getpid()}')
     try:
-        tell(checks(node, options.seconds, share_file('config/fastdds.xml')))
+        show(checks(node, options.seconds, share_file('config/fastdds.xml')))
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
 
 
-def tell(found: Iterator[Check] | list[Check]) -> None:
-    """Print each check at once."""
+def show(found: Iterator[Check] | list[Check]) -> None:
+    """Print each check when it is done."""
     for check in found:
         print(json.dumps(asdict(check)), flush=True)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Send thermal frames between two processes, as a camera driver and the detector would."""
+"""Send thermal frames from one process to another, like a camera driver to the detector."""
 
 import argparse
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ from sensor_msgs.msg import Image
 RATE_HZ = 60.0
 WIDTH, HEIGHT = 640, 512
 MATCH_TIMEOUT_S = 15.0
-SETTLE_S = 0.5  # for the last frames on their way
+SETTLE_S = 0.5  # for the last frames to arrive
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What arrived of the frames sent; latencies in milliseconds, publication to callback."""
+    """The numbers of sent and lost frames; latencies in ms, publication to callback."""
 
     sent: int
     lost: int
@@ -48,7 +48,7 @@ class Exchange:
 
 
 def summarize(sent: int, arrivals: Mapping[int, float]) -> Exchange:
-    """Count what is missing; arrivals: latency in seconds of each frame's number."""
+    """Count the lost frames; arrivals: latency in seconds by frame number."""
     lost = len(set(range(sent)) - arrivals.keys())
     if not arrivals:
         return Exchange(sent, lost, None, None)
@@ -58,9 +58,9 @@ def summarize(sent: int, arrivals: Mapping[int, float]) -> Exchange:
 
 def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None = None) -> Exchange:
     """
-    Receive what a process of its own publishes at 60 Hz; RuntimeError if it could not.
+    Receive frames that another process publishes at 60 Hz; RuntimeError if it fails.
 
-    environment: variables for the publisher beside the present ones.
+    environment: additional variables for the publisher.
     """
     arrivals: dict[int, float] = {}
 
@@ -84,12 +84,13 @@ def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None =
         output.seek(0)
         lines = output.read().strip().splitlines()
     if process.returncode or not lines:
-        raise RuntimeError(lines[-1] if lines else f'the publisher ended, {process.returncode}')
+        raise RuntimeError(
+            lines[-1] if lines else f'the publisher ended, exit status {process.returncode}')
     return summarize(json.loads(lines[-1])['sent'], arrivals)
 
 
 def publish(topic: str, frames: int) -> int:
-    """Publish numbered frames as camera drivers do, best effort; return how many."""
+    """Publish numbered frames best effort, as camera drivers do, and return their number."""
     node = rclpy.create_node('cgdet_test_camera')
     publisher = node.create_publisher(Image, topic, qos_profile_sensor_data)
     frame = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH), np.uint16)
@@ -100,7 +101,7 @@ def publish(topic: str, frames: int) -> int:
         if monotonic() > end:
             sys.exit(f'The subscriber was not discovered within {MATCH_TIMEOUT_S:.0f} s.')
         sleep(0.02)
-    sleep(SETTLE_S)  # the other side of the match may be a moment later
+    sleep(SETTLE_S)  # the subscriber may discover the publisher a moment later
     start = monotonic()
     for i in range(frames):
         sleep(max(0.0, start + i / RATE_HZ - monotonic()))
@@ -113,7 +114,7 @@ def publish(topic: str, frames: int) -> int:
 
 
 def main() -> None:
-    """Be the camera."""
+    """Publish frames from the command line."""
     parser = argparse.ArgumentParser(prog='python -m cgdet_ros.doctor.exchange',
                                      description=__doc__)
     parser.add_argument('topic')

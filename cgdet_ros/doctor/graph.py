@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ROS graph around the detector: cameras, subscriptions, states, diagnostics."""
+"""Check the ROS graph around the detector: cameras, subscriptions, states, diagnostics."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import difflib
 from shutil import which
 from time import monotonic
@@ -38,26 +38,18 @@ LEVELS: dict[bytes, Level] = {DiagnosticStatus.OK: 'OK', DiagnosticStatus.WARN: 
 STATE_ADVICE = {
     'unconfigured': 'ros2 lifecycle set {} configure, then activate',
     'inactive': 'ros2 lifecycle set {} activate',
-    'finalized': 'it was shut down for good: start it again',
-    '': 'look at its log; if its process hangs, start it again'}
+    'finalized': 'it was shut down: restart it',
+    '': 'check its log; restart it if its process hangs'}
 DISCOVERY_S = 1.5
 SERVICE_TIMEOUT_S = 3.0
-SIMILAR = 0.5  # of difflib, from which on a topic is offered in place of another
+SIMILAR = 0.5  # minimum ratio of difflib for a topic to be suggested in place of another
 
-Cameras = list[tuple[str, str]]  # topic and type, of which one topic may have both
-
-
-@dataclass
-class Traffic:
-    """The images received on a topic."""
-
-    count: int = 0
-    encodings: Counter[str] = field(default_factory=Counter)
+Cameras = list[tuple[str, str]]  # topic and type; a topic may have both types
 
 
 @dataclass
 class FoundNode:
-    """A detector node: its name, image inputs and every topic it takes part in."""
+    """A detector node: its name, its image inputs and all its topics."""
 
     name: str
     inputs: dict[str, str]  # topic: type
@@ -65,15 +57,15 @@ class FoundNode:
 
 
 def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
-    """Look around, then listen for `seconds`."""
+    """Check the graph after receiving images and diagnostics for `seconds`."""
     _spin(node, DISCOVERY_S)
-    # A debug image is no camera's, and to listen to it would make the detector draw.
+    # A debug image is not a camera, and subscribing to it would make the detector draw it.
     cameras = image_topics(node, {d.name for d in find_detectors(node, ())})
     statuses: dict[str, DiagnosticStatus] = {}
     heard = _listen(node, cameras, statuses, seconds)
     if not cameras:
-        yield Check('graph', 'images', 'WARN', 'nothing publishes images',
-                    'start the camera driver; are ROS_DOMAIN_ID and discovery range the same?')
+        yield Check('graph', 'images', 'WARN', 'no images are published',
+                    'start the camera driver; check its ROS_DOMAIN_ID and discovery range')
     for topic, kind in cameras:
         yield camera_check(topic, kind, heard[topic, kind], seconds)
     detectors = find_detectors(node, statuses)
@@ -86,20 +78,20 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
 
 
 def image_topics(node: Node, detectors: Container[str]) -> Cameras:
-    """Return the topics on which others than these detectors publish images, with their types."""
+    """Return the image topics published by nodes other than these detectors, with their types."""
     return [(topic, kind) for topic, _ in node.get_topic_names_and_types()
             if not topic.startswith(f'/{node.get_name()}/')
             for kind in sorted(published_types(node, topic, detectors) & IMAGES.keys())]
 
 
 def published_types(node: Node, topic: str, detectors: Container[str]) -> set[str]:
-    """Return the types that others than these detectors publish; not those of subscriptions."""
+    """Return the types published by nodes other than these detectors, without subscriptions."""
     return {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)
             if _owner(publisher) not in detectors}
 
 
 def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
-    """Return the lifecycle nodes that publish detections, or report as detectors."""
+    """Return the lifecycle nodes that publish detections or a detector status."""
     found = []
     for name, namespace in set(node.get_node_names_and_namespaces()):
         full = f'{namespace.rstrip("/")}/{name}'
@@ -107,7 +99,7 @@ def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
             published = dict(node.get_publisher_names_and_types_by_node(name, namespace))
             subscribed = dict(node.get_subscriber_names_and_types_by_node(name, namespace))
             services = dict(node.get_service_names_and_types_by_node(name, namespace))
-        except RuntimeError:  # it has gone meanwhile
+        except RuntimeError:  # the node has ended in the meantime
             continue
         if f'{full}/get_state' in services and (
                 f'{full}: detector' in statuses
@@ -118,14 +110,13 @@ def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
     return sorted(found, key=lambda d: d.name)
 
 
-def camera_check(topic: str, kind: str, heard: Traffic, seconds: float) -> Check:
-    """Say what a camera sends, and how often."""
-    if not heard.count:
+def camera_check(topic: str, kind: str, heard: Counter[str], seconds: float) -> Check:
+    """Report the encodings (of which `heard` has the counts) and the rate of a camera."""
+    if not heard:
         return Check('graph', topic, 'WARN', f'has a publisher, but sent nothing in {seconds} s',
-                     'is the camera running? Large images that never arrive: see transport')
-    encodings = ', '.join(sorted(heard.encodings))
+                     'check that the camera is running; if it is, see transport')
     return Check('graph', topic, 'OK',
-                 f'{_short(kind)} {encodings} at {heard.count / seconds:.1f} Hz')
+                 f'{_short(kind)} {", ".join(sorted(heard))} at {heard.total() / seconds:.1f} Hz')
 
 
 def _detector_checks(
@@ -149,15 +140,15 @@ def _detector_checks(
 
 
 def state_check(name: str, state: str) -> Check:
-    """Say which state a lifecycle node is in, '' if it does not answer, and how to start it."""
+    """Report the state of a lifecycle node, '' if it does not respond, and how to activate it."""
     if state == 'active':
         return Check('graph', name, 'OK', state)
-    advice = STATE_ADVICE.get(state, 'wait, it is changing its state')
-    return Check('graph', name, 'WARN', state or 'does not answer', advice.format(name))
+    advice = STATE_ADVICE.get(state, 'wait, a transition is in progress')
+    return Check('graph', name, 'WARN', state or 'does not respond', advice.format(name))
 
 
 def unconnected(topic: str, kind: str, cameras: Cameras) -> Check:
-    """Say that nothing publishes a detector's input, and which topic may have been meant."""
+    """Report that an input of a detector has no publisher, and suggest a topic."""
     same = [name for name, other in cameras if other == kind]
     near = difflib.get_close_matches(topic, same, 1, SIMILAR) or (same if len(same) == 1 else [])
     if near:
@@ -168,18 +159,18 @@ def unconnected(topic: str, kind: str, cameras: Cameras) -> Check:
         advice = f'only {_short(other_kind)} is published: {use(other, other_kind)}'
     else:
         advice = 'start the camera driver, or remap the topic'
-    return Check('graph', topic, 'FAIL', 'is an input of the detector without a publisher', advice)
+    return Check('graph', topic, 'FAIL', 'is an input of the detector without publisher', advice)
 
 
 def wrong_type(topic: str, kind: str, published: str) -> Check:
-    """Say that a detector's input is published with another type, which never arrives."""
+    """Report that an input of a detector is published with another type."""
     return Check('graph', topic, 'FAIL',
-                 f'has {_short(published)}, the detector takes {_short(kind)}',
-                 use(topic, published) if published in IMAGES else 'it has no images')
+                 f'has {_short(published)}, the detector expects {_short(kind)}',
+                 use(topic, published) if published in IMAGES else 'it is not an image topic')
 
 
 def use(topic: str, kind: str) -> str:
-    """Return how to make a detector take the images of this topic."""
+    """Return how to configure a detector for the images of this topic."""
     name = image_topic(topic, kind)
     if kind == RAW:
         return f'set input_transport to raw and image_topic to {name}'
@@ -188,14 +179,14 @@ def use(topic: str, kind: str) -> str:
 
 
 def image_topic(topic: str, kind: str) -> str:
-    """Return what image_raw is remapped to for this topic: compressed images are beside it."""
+    """Return what image_raw is remapped to for this topic, the raw one of compressed images."""
     return topic.removesuffix('/compressed') if kind == COMPRESSED else topic
 
 
 def qos_checks(
     topic: str, publishers: list[TopicEndpointInfo], subscriptions: list[TopicEndpointInfo],
 ) -> Iterator[Check]:
-    """Return a failure for each publisher and subscription of a type that never talk."""
+    """Yield a failure for each incompatible publisher and subscription, qos_overrides included."""
     for publisher in publishers:
         for subscription in subscriptions:
             if publisher.topic_type != subscription.topic_type:
@@ -204,20 +195,20 @@ def qos_checks(
                 publisher.qos_profile, subscription.qos_profile)
             if result == QoSCompatibility.ERROR:
                 yield Check('graph', topic, 'FAIL',
-                            f'{_owner(publisher)} publishes what {_owner(subscription)} does not '
-                            f'take: {reason.removeprefix("ERROR: ").strip().rstrip(";")}',
-                            'let the publisher offer it, or change the subscription by its '
+                            f'{_owner(publisher)} and {_owner(subscription)} have incompatible '
+                            f'QoS: {reason.removeprefix("ERROR: ").strip().rstrip(";")}',
+                            'change the publisher, or the subscription with its '
                             f'qos_overrides.{topic}.subscription parameters')
 
 
 def get_state(node: Node, name: str) -> str:
-    """Ask a lifecycle node for its state; an empty string if it does not answer."""
+    """Return the state of a lifecycle node, empty if it does not respond."""
     client = node.create_client(GetState, f'{name}/get_state')
     try:
         if not client.wait_for_service(SERVICE_TIMEOUT_S):
             return ''
         futures = []
-        for _ in range(2):  # the first answer is lost if the node has not found us yet
+        for _ in range(2):  # the first response is lost if the node has not discovered the client
             futures.append(client.call_async(GetState.Request()))
             rclpy.spin_until_future_complete(node, futures[-1], timeout_sec=SERVICE_TIMEOUT_S / 2)
             for future in futures:
@@ -230,30 +221,29 @@ def get_state(node: Node, name: str) -> str:
 
 def _listen(
     node: Node, cameras: Cameras, statuses: dict[str, DiagnosticStatus], seconds: float,
-) -> dict[tuple[str, str], Traffic]:
-    """Count the images of each topic, and keep the latest status of every component."""
-    heard = {camera: Traffic() for camera in cameras}
+) -> dict[tuple[str, str], Counter[str]]:
+    """Count the images of each topic by encoding, and store the latest of each status."""
+    heard: dict[tuple[str, str], Counter[str]] = {camera: Counter() for camera in cameras}
 
-    def receiver(found: Traffic) -> Callable[[Any], None]:
+    def receiver(found: Counter[str]) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
-            found.count += 1
             encoding = message.format if hasattr(message, 'format') else message.encoding
-            found.encodings[encoding or 'no encoding'] += 1
+            found[encoding or 'no encoding'] += 1
 
         return receive
 
     def report(message: DiagnosticArray) -> None:
         statuses.update((status.name, status) for status in message.status)
 
-    # Best effort and volatile: what every publisher can serve.
+    # Best effort and volatile: matches every publisher.
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
     subscriptions = [
         node.create_subscription(IMAGES[kind], topic, receiver(heard[topic, kind]), qos)
         for topic, kind in cameras]
     subscriptions.append(node.create_subscription(DiagnosticArray, '/diagnostics', report, 10))
-    _spin(node, 0.5)  # until the publishers know
+    _spin(node, 0.5)  # until the publishers have discovered the subscriptions
     for found in heard.values():
-        found.count = 0
+        found.clear()
     _spin(node, seconds)
     for subscription in subscriptions:
         node.destroy_subscription(subscription)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check what decides whether images reach another process: DDS profile, shared memory, domain."""
+"""Check the transport of images between processes: DDS profile, shared memory, discovery."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,18 +21,18 @@ from xml.etree import ElementTree
 
 from cgdet_core.doctor import Check
 
-# Fast DDS 2 reads the first name; Fast DDS 3 (from Kilted on) the second, and warns of the first.
+# Fast DDS 2 reads the first name; Fast DDS 3 (since Kilted) the second, and warns about the first.
 VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 FAST_DDS_2 = ('humble', 'iron', 'jazzy')
 FRAME_BYTES = 640 * 512 * 2
 DEFAULT_SEGMENT = 512 << 10  # of Fast DDS
-ROOM = 4  # frames that a segment should hold: readers keep those they have not taken
+ROOM = 4  # frames that a segment should hold: it keeps those that readers have not taken
 RANGES = ('SUBNET', 'LOCALHOST', 'OFF', 'SYSTEM_DEFAULT')
-LAST_SAFE_DOMAIN = 101  # later ones share ports with what the kernel hands out
+LAST_SAFE_DOMAIN = 101  # larger ones share ports with outgoing connections
 
 
 def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Name the variable to set for the distribution, or both where that is unknown."""
+    """Return the variable to set for the distribution, or both if that is unknown."""
     distribution = environment.get('ROS_DISTRO')
     if not distribution:
         return VARIABLES
@@ -41,17 +41,17 @@ def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def segment_size(profile: Path) -> int | None:
     """
-    Return the shared-memory segment of a Fast DDS profile in bytes, None where it has none.
+    Return the shared-memory segment of a Fast DDS profile in bytes, None if it has none.
 
     OSError and ElementTree.ParseError for a file that cannot be read; ValueError for one without
-    a default participant profile, or whose size is no number.
+    a default participant profile, or whose size is not a number.
     """
     root = ElementTree.fromstring(profile.read_bytes())
     for element in root.iter():  # the namespace differs between Fast DDS 2 and 3
         element.tag = element.tag.rpartition('}')[2]
     participant = root.find(".//participant[@is_default_profile='true']")
     if participant is None:
-        raise ValueError('no participant profile in it has is_default_profile="true"')
+        raise ValueError('it has no participant profile with is_default_profile="true"')
     builtin = participant.findtext('.//useBuiltinTransports', 'true').strip() in ('true', '1')
     sizes = [DEFAULT_SEGMENT] if builtin else []
     used = {(e.text or '').strip() for e in participant.findall('.//userTransports/transport_id')}
@@ -63,18 +63,18 @@ def segment_size(profile: Path) -> int | None:
 
 
 def exports(profile: Path, environment: Mapping[str, str]) -> str:
-    """Return the shell commands that name a profile."""
+    """Return the shell commands that set a profile."""
     return '; '.join(f'export {name}={profile}' for name in profile_variables(environment))
 
 
 def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
-    """Check that the profile variables name a readable profile with room for thermal frames."""
+    """Check that the variables name a readable profile with enough memory for thermal frames."""
     advice = f'set it for the camera driver and the detector: {exports(shipped, environment)}'
     advised = profile_variables(environment)
     read = advised if advised == VARIABLES[:1] else VARIABLES
     named = {name: environment[name] for name in read if environment.get(name)}
     if not named:
-        return _profile('WARN', f'none set; a 640x512 16-bit frame ({FRAME_BYTES} bytes) does not '
+        return _profile('WARN', f'not set; a 640x512 16-bit frame ({FRAME_BYTES} bytes) does not '
                         f'fit into the default segment ({DEFAULT_SEGMENT} bytes)', advice)
     for name, path in named.items():
         try:
@@ -91,9 +91,9 @@ def profile_check(environment: Mapping[str, str], shipped: Path) -> Check:
                 f'set segment_size to {16 << 20}, or {advice}')
     if missing := [name for name in advised if name not in named]:
         return _profile('WARN', f'{missing[0]} is not set; some distributions do not read the '
-                        'other name, or warn of it',
+                        'other name, or warn about it',
                         f'export {missing[0]}={next(iter(named.values()))}')
-    return _profile('OK', f'{path}, with room for {ROOM} frames and more')
+    return _profile('OK', f'{path}, with room for at least {ROOM} frames')
 
 
 def _profile(level: str, found: str, advice: str = '') -> Check:
@@ -101,8 +101,8 @@ def _profile(level: str, found: str, advice: str = '') -> Check:
 
 
 def shared_memory_check(folder: Path = Path('/dev/shm'), needed: int = 64 << 20) -> Check:
-    """Check that the shared memory has room for the segments of some processes, bytes."""
-    advice = 'a container needs more: docker run --shm-size=512m, or --ipc=host'
+    """Check that the shared memory has `needed` bytes free, for the segments of some processes."""
+    advice = 'in a container: docker run --shm-size=512m, or --ipc=host'
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
@@ -114,16 +114,16 @@ def shared_memory_check(folder: Path = Path('/dev/shm'), needed: int = 64 << 20)
 
 
 def discovery_checks(environment: Mapping[str, str]) -> list[Check]:
-    """Check the variables that decide which nodes find each other."""
+    """Check the environment variables for discovery."""
     text = environment.get('ROS_DOMAIN_ID', '')
-    advice = f'take a number from 0 to {LAST_SAFE_DOMAIN}, the same for all nodes'
+    advice = f'choose a number from 0 to {LAST_SAFE_DOMAIN}, the same for all nodes'
     if not text:
         domain = Check('discovery', 'ROS_DOMAIN_ID', 'OK', 'not set: 0')
     elif not text.isdecimal() or int(text) > 232:
         domain = Check('discovery', 'ROS_DOMAIN_ID', 'FAIL', f'{text!r}', advice)
     elif int(text) > LAST_SAFE_DOMAIN:
         domain = Check('discovery', 'ROS_DOMAIN_ID', 'WARN',
-                       f'{text}: its ports may be taken by other programs', advice)
+                       f'{text}: its ports may be in use by other programs', advice)
     else:
         domain = Check('discovery', 'ROS_DOMAIN_ID', 'OK', text)
     return [domain, _range_check(environment)]
@@ -137,7 +137,7 @@ def _range_check(environment: Mapping[str, str]) -> Check:
         return Check('discovery', name, 'FAIL', f'ROS_AUTOMATIC_DISCOVERY_RANGE={scope!r}',
                      f'choose from {", ".join(RANGES)}')
     if only == '1':
-        found = 'ROS_LOCALHOST_ONLY=1: this machine alone, whatever the range says'
+        found = 'ROS_LOCALHOST_ONLY=1: this machine only, the range is ignored'
     if scope == 'OFF':
         return Check('discovery', name, 'WARN', 'OFF: no other node is found',
                      'unset ROS_AUTOMATIC_DISCOVERY_RANGE, or set it to LOCALHOST')

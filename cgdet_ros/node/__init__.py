@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-What any lifecycle node of this package needs; it knows no task.
+The base of every lifecycle node of this package, independent of the task.
 
-A node derives from `ManagedNode` and is run by `process.run`. Its images come through an
-`ImageInput` a camera, its inference runs in an `ImageWorker`, and a table of `Spec` declares,
-describes and checks its parameters.
+A node derives from `ManagedNode` and is run by `process.run`. It has one `ImageInput` per camera,
+its inference runs in an `ImageWorker`, and a table of `Spec` declares, describes and checks its
+parameters.
 """

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a node measures of itself, and its diagnostic status (REP-107)."""
+"""The statistics of a node and its diagnostic status (REP-107)."""
 
 from collections import deque
 from socket import gethostname
@@ -25,15 +25,15 @@ from cgdet_ros.node.recovery import Recovery
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
-WINDOW = 1000  # frames that the percentiles look back on
-FUTURE_S = 1.0  # that a stamp may lie in the future: more than synchronized clocks differ
-STUCK_S = 5.0  # with images and without a result: more than any inference that is of use
+WINDOW = 1000  # frames that the percentiles are computed over
+FUTURE_S = 1.0  # maximum of a stamp in the future: more than synchronized clocks differ
+STUCK_S = 5.0  # with images and without a result: longer than any useful inference
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
-HISTOGRAM_BINS = 101  # milliseconds of latency; the last one counts all from 100 on
+HISTOGRAM_BINS = 101  # milliseconds of latency; the last bin counts 100 ms and more
 
 
 class Statistics:
-    """Count and time one camera's frames; safe to use from any thread."""
+    """Count and time the frames of one camera; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -57,7 +57,7 @@ class Statistics:
         self._histogram = [0] * HISTOGRAM_BINS
 
     def frame_received(self, frame_id: str, replaces: bool) -> None:
-        """Count a frame, and the one that waited in its place as replaced."""
+        """Count a frame, and a replaced one if another was waiting."""
         with self._lock:
             self.received += 1
             self.replaced += replaces
@@ -77,7 +77,7 @@ class Statistics:
         """
         Record a published frame.
 
-        total: seconds from reception to publication; steps: of them before, in and after the
+        total: seconds from reception to publication; steps: seconds before, in and after the
         network.
         """
         with self._lock:
@@ -111,8 +111,8 @@ class Statistics:
         """
         Return the camera's status for /diagnostics.
 
-        hardware: its name until an image says its frame; source: where images would come from,
-        None without a subscription.
+        hardware: the camera's name, used until an image contains a frame_id; source: topic and
+        publishers, None without a subscription.
         """
         with self._lock:
             level, message = (DiagnosticStatus.OK, 'not active') if source is None else (
@@ -134,16 +134,16 @@ class Statistics:
         idle = monotonic() - (self._last_done or self.started)
         if self._last_received and idle > max(no_input_warn_s, STUCK_S):
             return DiagnosticStatus.ERROR, (
-                f'images come, but for {idle:.0f} s none was processed: inference hangs, or is '
-                'far too slow')
+                f'images are received, but none was processed for {idle:.0f} s: inference hangs '
+                'or is too slow')
         if self._last_result == 'failed':
             return DiagnosticStatus.ERROR, self.last_error
         if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         if self.image_age < -FUTURE_S:
             return DiagnosticStatus.WARN, (
-                f'stamps lie {-self.image_age:.1f} s in the future: do camera and node share a '
-                'clock? (use_sim_time needs /clock)')
+                f'stamps are {-self.image_age:.1f} s in the future: check that camera and node '
+                'share a clock (use_sim_time requires /clock)')
         return DiagnosticStatus.OK, 'running'
 
     def _percentiles(self) -> dict[str, str]:
@@ -161,12 +161,12 @@ def node_status(
     name: str, state: str, error: str, recovery: Recovery, loading: Loading[Any] | None,
     values: dict[str, object],
 ) -> DiagnosticStatus:
-    """Return the status of the node itself; error: why the latest transition failed."""
+    """Return the status of the node; error: why the latest transition failed."""
     values = {'state': state, 'failures': recovery.failures, 'restarts': recovery.restarts,
               'last error': error or recovery.error, **values}
     level, text = DiagnosticStatus.OK, state
     if loading is not None:
-        if loading.state != 'loading':  # this may take minutes
+        if loading.state != 'loading':  # an engine build may take minutes
             level = DiagnosticStatus.WARN
         text = f'{loading.state}, {loading.elapsed():.0f} s'
         values |= {'state': loading.state, 'elapsed s': f'{loading.elapsed():.0f}'}
@@ -176,7 +176,7 @@ def node_status(
         level, text = DiagnosticStatus.ERROR, recovery.error
     elif state == 'finalized':
         level = DiagnosticStatus.WARN
-        text = 'finalized: it processes no more images; restart the node'
+        text = 'finalized: no more images are processed; restart the node'
     if (left := recovery.seconds_left()) is not None:
         level = DiagnosticStatus.ERROR
         text += f'; the model is reloaded in {left:.0f} s'
@@ -186,7 +186,7 @@ def node_status(
 def to_status(
     name: str, hardware: str, level: bytes, message: str, values: dict[str, object],
 ) -> DiagnosticStatus:
-    """Return a status; all values become text."""
+    """Return a status; all values are converted to text."""
     return DiagnosticStatus(
         level=level, name=name, message=message, hardware_id=hardware,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])

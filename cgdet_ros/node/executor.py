@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The executor: a transition that takes minutes holds up nothing else."""
+"""The executor: a transition that takes minutes does not block other callbacks."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,10 +25,10 @@ from rclpy.task import Task
 
 class NodeExecutor(SingleThreadedExecutor):
     """
-    Run callbacks in the spinning thread, those of one group in a thread of their own.
+    Run callbacks in the spinning thread, and those of one group in a separate thread.
 
-    A MultiThreadedExecutor would do as well, but it hands every image from thread to thread,
-    with its wait set built twice for it.
+    A MultiThreadedExecutor would pass every image from thread to thread and build its wait set
+    twice per image.
     """
 
     def __init__(self, slow: CallbackGroup) -> None:
@@ -38,15 +38,13 @@ class NodeExecutor(SingleThreadedExecutor):
         self._error: BaseException | None = None  # of a callback in that thread
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Wait for a callback and run it; what one in the other thread raised is raised here."""
+        """Wait for a callback and run it; raise what a callback in the other thread raised."""
         if self._error is not None:
             raise self._error
         try:
             handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
-        except (ShutdownException, TimeoutException):
-            return
-        except InvalidHandle:
-            return  # a transition destroyed an entity while rclpy listed what to wait for
+        except (ShutdownException, TimeoutException, InvalidHandle):
+            return  # InvalidHandle: a transition destroyed an entity while rclpy collected them
         if entity is not None and entity.callback_group is self._slow:
             self._thread.submit(self._run_slow, handler)
         else:
@@ -54,8 +52,8 @@ class NodeExecutor(SingleThreadedExecutor):
             if handler.exception() is not None:
                 raise handler.exception()
 
-    # A transition may destroy an entity between its getting ready and its turn. Not every rclpy
-    # expects that, and the entity's group would then stay busy for ever.
+    # A transition may destroy an entity after it became ready and before it is executed. Some
+    # releases of rclpy do not handle that, and the callback group would then be blocked forever.
 
     def _take_subscription(self, sub: Any) -> Any:
         try:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The images of one camera: the subscription, the newest image, and what is measured of them."""
+"""The images of one camera: the subscription, the newest image, and the statistics."""
 
 from dataclasses import dataclass
 from threading import Condition
@@ -36,14 +36,14 @@ PREPARATION_S = 0.005  # maximum wait of the executor while the worker prepares 
 
 
 class Handover(Condition):
-    """Guard the slots of all inputs, between the executor that fills them and the worker."""
+    """Guard the slots of all inputs, which the executor fills and the worker empties."""
 
     idle = False  # the worker waits for an image
 
 
 @dataclass(frozen=True)
 class Received:
-    """An image message and when it was received, in perf_counter's seconds."""
+    """An image message and its time of reception, in seconds of perf_counter."""
 
     message: Image | CompressedImage
     time: float
@@ -51,10 +51,10 @@ class Received:
 
 class ImageInput:
     """
-    Keep the newest image of a camera until the worker takes it.
+    Store the newest image of a camera until the worker takes it.
 
-    camera: its name, empty for `image_raw` itself; transport: raw or compressed; wake: guards
-    the slot, and is notified of every image.
+    camera: its name, empty for the topic `image_raw`; transport: raw or compressed; wake: guards
+    the slot and is notified of every image.
     """
 
     def __init__(self, node: Node, camera: str, transport: str, wake: Handover) -> None:
@@ -65,7 +65,7 @@ class ImageInput:
         self._wake = wake
         self._source: tuple[type, str] = Image, f'{camera}/image_raw' if camera else 'image_raw'
         if transport == 'compressed':
-            # As image_transport does it: beside the raw topic, wherever that is remapped to.
+            # As in image_transport: "/compressed" is appended to the remapped raw topic.
             raw = node.resolve_topic_name(self._source[1])
             self._source = CompressedImage, f'{raw}/compressed'
         self.topic = node.resolve_topic_name(self._source[1])
@@ -73,14 +73,14 @@ class ImageInput:
         self._subscription: Subscription | None = None
 
     def subscribe(self) -> None:
-        """Subscribe, with new statistics; raises rclpy's error for a bad qos_overrides entry."""
+        """Subscribe with new statistics; raise rclpy's error for a bad qos_overrides entry."""
         self.statistics = Statistics()
         self._subscription = self._node.create_subscription(
             *self._source, self._receive, input_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def unsubscribe(self) -> None:
-        """Unsubscribe and drop the image that waits."""
+        """Unsubscribe and discard the waiting image."""
         with self._wake:
             subscription, self._subscription = self._subscription, None
             self._slot = None
@@ -91,57 +91,57 @@ class ImageInput:
         received = Received(message, perf_counter())
         with self._wake:
             if self._subscription is None:
-                return  # it was on its way when the subscription was destroyed
+                return  # received while the subscription was destroyed
             self.statistics.frame_received(
                 message.header.frame_id, replaces=self._slot is not None)
             self._slot = received
             self._wake.notify_all()
             if self._wake.idle:
-                # What the executor still does would take the interpreter from the worker.
+                # The executor and the worker would compete for the interpreter lock.
                 self._wake.wait(PREPARATION_S)
 
     def waits(self) -> bool:
-        """Return whether there is an image to take."""
+        """Return whether an image is waiting."""
         return self._slot is not None
 
     def take(self) -> Received | None:
-        """Return the newest image, once."""
+        """Return the newest image and clear the slot."""
         with self._wake:
             received, self._slot = self._slot, None
             return received
 
     def age(self, message: Image | CompressedImage) -> float:
-        """Return the seconds since the image's stamp, by the node's clock."""
+        """Return the seconds since the stamp of the image, on the node's clock."""
         stamp = message.header.stamp
         now = self._node.get_clock().now().nanoseconds
         return float(now - stamp.sec * 10**9 - stamp.nanosec) * 1e-9
 
     def to_frame(self, message: Image | CompressedImage, crop: Crop) -> NDArray[Any]:
-        """Return the cropped gray frame (H, W); ValueError says what is wrong with the image."""
+        """Return the cropped gray frame (H, W); ValueError if the image is invalid."""
         pixels = crop.apply(view_pixels(message))
         statistics = self.statistics
         if pixels.ndim == 3 and not statistics.false_color and is_false_color(pixels):
             statistics.false_color = True
             self._node.get_logger().warning(
-                f'the image{self.errors.of_camera} is in color ({encoding_of(message)}), of which '
-                'only the brightness is used: a palette hides what the model was trained on; set '
-                'the camera to white hot, or better to 16 bit')
+                f'the image{self.errors.of_camera} is in color ({encoding_of(message)}); its '
+                'luminance is used, in which a palette does not preserve the order of '
+                'temperatures; set the camera to white hot, or preferably to 16 bit')
         return to_gray(pixels)
 
     def skip(self, message: Image | CompressedImage, error: Exception) -> None:
-        """Count an image as failed and log why."""
-        if self._node.context.ok():  # else Ctrl-C took the publishers away
+        """Count an image as failed and log the reason."""
+        if self._node.context.ok():  # else Ctrl-C has destroyed the publishers
             self.statistics.frame_failed(encoding_of(message), reason(error))
             self.errors.log('image{} skipped', error)
 
     def status(self, prefix: str, no_input_warn_s: float) -> DiagnosticStatus:
-        """Return the status for /diagnostics, its name behind a prefix."""
+        """Return the status for /diagnostics; its name starts with prefix."""
         source = None if self._subscription is None else self._publishers()
         return self.statistics.status(f'{prefix}: camera {self.camera}'.rstrip(),
                                       self.camera or 'none', source, no_input_warn_s)
 
     def _publishers(self) -> str:
-        """Return where images come from, and what may keep them from coming."""
+        """Return the topic and its publishers, and why images may not be received."""
         count = self._node.count_publishers(self.topic)
         text = f'{self.topic}: {count} publisher{"" if count == 1 else "s"}'
         if not count or self.statistics.received:

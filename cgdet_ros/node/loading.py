@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model being loaded: how far it is, for how long, and a way to stop it."""
+"""Load a model: report its progress, and stop it on request."""
 
 from collections.abc import Callable
 import ctypes
@@ -27,11 +27,11 @@ Model = TypeVar('Model')
 
 
 class Stopped(BaseException):
-    """Loading was stopped; no Exception, as a backend that fails is replaced by the next."""
+    """Loading was stopped. Not an Exception: `auto` would then try the next backend."""
 
 
 class Loading(Generic[Model]):
-    """Load a model while other threads ask how far it is; `load` is called with a Progress."""
+    """Load a model while other threads read the progress; `load` is called with a Progress."""
 
     def __init__(self, load: Callable[[Progress], Model]) -> None:
         self._load = load
@@ -41,30 +41,30 @@ class Loading(Generic[Model]):
         self.state = 'loading'
 
     def run(self) -> Model:
-        """Return the model; Stopped if `stop` was called, else what `load` raises."""
+        """Return the model; raise Stopped if `stop` was called, or what `load` raises."""
         model = self._load(self._progress)
         if self._stop.is_set():
             raise Stopped('loading was stopped')
         return model
 
     def elapsed(self) -> float:
-        """Return the seconds since the start."""
+        """Return the seconds since the start of loading."""
         return monotonic() - self._start
 
     def stop(self) -> None:
-        """Let `run` end at the next step of an engine build, or when the model is loaded."""
+        """Stop `run` at the next step of an engine build, or when the model is loaded."""
         self._stop.set()
 
     def _progress(self, what: str, seconds: float) -> None:
         if self._stop.is_set():
             raise Stopped('loading was stopped')
-        self.state = 'building engine'  # or waiting for a process that does
+        self.state = 'building engine'  # or waiting for another process that builds one
         self._log(what, seconds)
 
 
 def return_memory() -> None:
-    """Return what a model held back to the system, once nothing refers to it any more."""
-    gc.collect()  # tracebacks of what went wrong may hold sessions and engines
-    # glibc keeps what was freed; other C libraries do not have this.
+    """Return the memory of a model to the system, after the last reference to it."""
+    gc.collect()  # tracebacks may refer to sessions and engines
+    # glibc keeps freed memory; other C libraries do not have this function.
     if (trim := getattr(ctypes.CDLL(None), 'malloc_trim', None)) is not None:
         trim(0)

@@ -12,18 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node's log: what the runtime logs, and errors that come with every image."""
+"""Logging: pass the runtime's log to ROS, and throttle errors that occur for every image."""
 
 import logging
 from time import monotonic
 
 from rclpy.node import Node
 
-PERIOD_S = 5.0  # minimum, between two errors of a kind
+PERIOD_S = 5.0  # minimum between two errors of one kind
 
 
 class RosLog(logging.Handler):
-    """Log to ROS what the runtime logs, from INFO upwards, until closed."""
+    """Pass the runtime's log messages to ROS, at least INFO, until closed."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(logging.INFO)
@@ -34,7 +34,7 @@ class RosLog(logging.Handler):
         self._runtime.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a record; ROS wants one line of code for each severity."""
+        """Log a record; rclpy requires one line of code per severity."""
         if record.levelno >= logging.ERROR:
             self._logger.error(record.getMessage())
         elif record.levelno >= logging.WARNING:
@@ -49,7 +49,7 @@ class RosLog(logging.Handler):
 
 
 class ErrorLog:
-    """Log a camera's errors, each kind once in PERIOD_S; rclpy's throttle knows no kinds."""
+    """Log the errors of a camera, each kind once per PERIOD_S (rclpy throttles per line)."""
 
     def __init__(self, node: Node, camera: str) -> None:
         self.of_camera = f' of {camera}' if camera else ''
@@ -57,12 +57,12 @@ class ErrorLog:
         self._quiet_until: dict[str, float] = {}
 
     def log(self, what: str, error: Exception) -> None:
-        """Log an error; `what` is its kind, with {} where the camera is named."""
+        """Log an error; `what` is its kind, with {} in place of the camera's name."""
         if self._node.context.ok() and monotonic() >= self._quiet_until.get(what, 0.0):
             self._quiet_until[what] = monotonic() + PERIOD_S
             self._node.get_logger().error(f'{what.format(self.of_camera)}: {reason(error)}')
 
 
 def reason(error: Exception) -> str:
-    """Return an error's message, or its class where it has none."""
+    """Return the message of an error, or its class name if it has none."""
     return str(error) or type(error).__name__

@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A lifecycle node that runs a model: transitions may take minutes while it answers all else."""
+"""A lifecycle node that runs a model and responds during transitions that take minutes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -41,21 +42,21 @@ from rclpy.parameter import Parameter
 
 RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
-RECOVERY_PERIOD_S = 0.25  # between looks at whether a reload is due
+RECOVERY_PERIOD_S = 0.25  # between checks whether a reload is due
 EXIT_S = 1.0  # for the batch in progress when the process ends
 Model = TypeVar('Model')
 
 
 class ManagedNode(LifecycleNode, ABC):
     """
-    Load, start, stop and free what a derived node has; report, recover, and check parameters.
+    Run the transitions of a derived node, its diagnostics, recovery and parameter checks.
 
-    Three threads: the executor's receives images, serves parameters and reports; transitions
-    have one of their own (callback group `transitions`), as loading a model may take minutes; an
-    ImageWorker processes and publishes. `lock` guards what the first two share, parameters above
-    all; neither what takes long nor the worker holds it.
+    There are three threads. The executor receives images, serves parameters and publishes
+    diagnostics. Transitions run in a second one (callback group `transitions`), because loading a
+    model may take minutes. An ImageWorker processes images and publishes results. `lock` guards
+    the state that the first two share; it is not held during long operations or by the worker.
 
-    specs must have autostart and max_failures. role: names the node's status in /diagnostics.
+    specs must contain autostart and max_failures. role: the node's status name in /diagnostics.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ManagedNode(LifecycleNode, ABC):
         self.transitions = MutuallyExclusiveCallbackGroup()
         self._take_over_services()
         self.recovery = Recovery()
-        self.hangs = False  # a worker was left behind; only the process's end ends it
+        self.hangs = False  # a worker did not stop; it ends with the process
         self._log = RosLog(self)
         self._role = role
         self._specs = specs
@@ -78,18 +79,18 @@ class ManagedNode(LifecycleNode, ABC):
         for sentence in parameters.unknown(self, specs):
             self.get_logger().warning(sentence)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # Wall time also under use_sim_time: a paused bag must not silence the diagnostics.
+        # Not the node's clock: with use_sim_time, a paused bag would stop the diagnostics.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=clock)
         self.create_timer(RECOVERY_PERIOD_S, self._recover, self.transitions, clock)
         if self.get_parameter('autostart').value:
             self._start = self.create_timer(0.0, self._autostart, self.transitions, clock)
 
-    # What a derived node does
+    # Implemented by a derived node
 
     @abstractmethod
     def configure(self) -> None:
-        """Load the model and create the topics; UserError says what is wrong."""
+        """Load the model and create the topics; UserError if an operator can fix the failure."""
 
     @abstractmethod
     def activate(self) -> None:
@@ -97,11 +98,11 @@ class ManagedNode(LifecycleNode, ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Unsubscribe and end the worker, if there is one; Hangs if inference does."""
+        """Unsubscribe and stop the worker, if there is one; Hangs if it does not stop."""
 
     @abstractmethod
     def free(self) -> None:
-        """Free model and topics, if there are any; the worker has ended."""
+        """Free model and topics, if there are any; called after `stop`."""
 
     @abstractmethod
     def statuses(self) -> list[DiagnosticStatus]:
@@ -109,19 +110,19 @@ class ManagedNode(LifecycleNode, ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, object]:
-        """Return what the node's own status says beside its state; called under `lock`."""
+        """Return further values of the node's own status; called under `lock`."""
 
     def parameters_changed(self) -> None:
-        """Use the new values from the next image on; called under `lock`."""
+        """Use the new values for the next image; called under `lock`."""
 
     def missing(self, name: str) -> str:
-        """Return what is wrong with the name of a parameter that the node does not have."""
+        """Return why the node has no parameter of this name."""
         return f'there is no parameter {name}{parameters.meant(name, self._specs)}'
 
     # Transitions
 
     def state(self) -> str:
-        """Return the label of the lifecycle state, "configuring" and the like in a transition."""
+        """Return the label of the lifecycle state, or of the transition, such as "configuring"."""
         return str(self._state_machine.current_state[1])
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -141,11 +142,11 @@ class ManagedNode(LifecycleNode, ABC):
         return self._try(self._free, self.stop)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free whatever is there, from any state: SUCCESS."""
+        """Stop and free from any state: SUCCESS."""
         return self._try(self._free, self.stop)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free, back to unconfigured: SUCCESS."""
+        """Stop and free, and return to unconfigured: SUCCESS."""
         self._free()
         return SUCCESS
 
@@ -156,21 +157,21 @@ class ManagedNode(LifecycleNode, ABC):
         super().destroy_node()
 
     def load(self, load: Callable[[Progress], Model]) -> Model:
-        """Return the model while /diagnostics says how far it is; `stop_loading` ends it."""
+        """Load and return a model, with progress in /diagnostics; `stop_loading` interrupts it."""
         self._loading = loading = Loading(load)
-        self._report()  # at once: a short load is seen, too
+        self._report()  # at once, so that a short load is reported as well
         try:
             return loading.run()
         finally:
             self._loading = None
 
     def stop_loading(self) -> None:
-        """Stop loading a model, if one is being loaded: on_configure returns soon."""
+        """Stop loading a model, if one is being loaded, so that on_configure returns."""
         if self._loading is not None:
             self._loading.stop()
 
     def end(self, worker: ImageWorker) -> None:
-        """Stop a worker; Hangs, and `hangs` from then on, if that takes too long."""
+        """Stop a worker; raise Hangs and set `hangs` if it does not stop in time."""
         try:
             worker.stop(STUCK_S if self.context.ok() else EXIT_S)
         except Hangs:
@@ -188,7 +189,7 @@ class ManagedNode(LifecycleNode, ABC):
     def _try(
         self, work: Callable[[], None], undo: Callable[[], None],
     ) -> TransitionCallbackReturn:
-        """Make a transition; where it fails, say why in log and /diagnostics, and undo it."""
+        """Run a transition; if it fails, report why in the log and /diagnostics, and undo it."""
         try:
             work()
         except (UserError, ParameterException, Stopped) as error:
@@ -197,7 +198,7 @@ class ManagedNode(LifecycleNode, ABC):
         except Hangs as error:
             result = TransitionCallbackReturn.ERROR
             self._error = str(error)
-        except Exception as error:  # rclpy would swallow it without a word
+        except Exception as error:  # rclpy would not report it
             result = TransitionCallbackReturn.ERROR
             self._error = f'{type(error).__name__}: {error}'
         else:
@@ -207,16 +208,16 @@ class ManagedNode(LifecycleNode, ABC):
         undo()
         return result
 
-    # Transitions of the node's own
+    # Transitions that the node triggers itself
 
     def _autostart(self) -> None:
         self._start.cancel()
-        # If no transition was requested before.
+        # Unless a transition was requested before.
         if self.state() == 'unconfigured' and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
     def _recover(self) -> None:
-        """Reload the model if inference keeps failing, from whichever state that left."""
+        """Reload the model if inference keeps failing, from the current state."""
         if self.recovery.seconds_left() is None:
             return
         if not self.get_parameter('max_failures').value:
@@ -234,7 +235,7 @@ class ManagedNode(LifecycleNode, ABC):
                 return
         self.recovery.reloaded()
 
-    # Reports and services
+    # Diagnostics and services
 
     def _report(self) -> None:
         """Publish the diagnostics."""
@@ -250,7 +251,7 @@ class ManagedNode(LifecycleNode, ABC):
         self._diagnostics.publish(message)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Set parameters, and use the new values from the next image on."""
+        """Set parameters, and use the new values for the next image."""
         with self.lock:
             for parameter in parameter_list:
                 if not self.has_parameter(parameter.name):
@@ -261,21 +262,21 @@ class ManagedNode(LifecycleNode, ABC):
             return result
 
     def _take_over_services(self) -> None:
-        """Serve change_state in the group `transitions`, the other services under `lock`."""
-        # LifecycleNode does not pass a callback group on to its services (Humble, Jazzy).
+        """Serve change_state in the group `transitions`, and the other services under `lock`."""
+        # LifecycleNode has no callback group argument for its services (Humble, Jazzy).
         for service in self.services:
             if service.srv_type is ChangeState:
                 self.transitions.add_entity(service)
                 service.callback_group = self.transitions
-                service.callback = _bound(self._change_state, service.callback)
+                service.callback = partial(self._change_state, service.callback)
             else:
-                service.callback = _bound(self._answer, service.callback)
+                service.callback = partial(self._answer, service.callback)
 
     def _change_state(
         self, answer: Callable[..., Any], request: ChangeState.Request,
         response: ChangeState.Response,
     ) -> ChangeState.Response:
-        """Serve a transition; one that the state does not have is refused, not rclpy's end."""
+        """Serve a transition; refuse an invalid one, for which rclpy raises RCLError."""
         before = self.state()
         try:
             response = answer(request, response)
@@ -284,10 +285,10 @@ class ManagedNode(LifecycleNode, ABC):
                 raise
             response.success = False
         if response.success or self.state() != before:
-            self.recovery.give_up()  # the node's state is now the requester's
+            self.recovery.give_up()  # the requester is now responsible for the state
         else:
             wanted = request.transition.label or request.transition.id
-            self.get_logger().warning(f'the transition {wanted} did not leave the state {before}')
+            self.get_logger().warning(f'the transition {wanted} failed: the node is {before}')
         return response
 
     def _answer(self, answer: Callable[..., Any], request: Any, response: Any) -> Any:
@@ -298,12 +299,8 @@ class ManagedNode(LifecycleNode, ABC):
             if not self.context.ok():
                 raise
             text = f'{type(error).__name__}: {error}'
-            self.get_logger().error(f'a request could not be answered: {text}')
+            self.get_logger().error(f'a service request failed: {text}')
             if isinstance(request, SetParameters.Request):
                 refusal = SetParametersResult(successful=False, reason=text)
                 response.results = [refusal] * len(request.parameters)
             return response
-
-
-def _bound(serve: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda request, response: serve(answer, request, response)

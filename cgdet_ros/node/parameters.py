@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Parameters from one table: declared, described, checked, and looked up by similar names."""
+"""Declare, describe and check parameters from one table."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 QOS_PREFIX = 'qos_overrides.'
-ANY = '.NAME'  # ends the name of a Spec of a family, such as class_thresholds.NAME
+ANY = '.NAME'  # suffix of a family of parameters, such as class_thresholds.NAME
 EFFECTS = {'dynamic': 'takes effect at once',
-           'static': 'takes effect at the next configure, refused unless unconfigured',
+           'static': 'takes effect on configure, can be set only while unconfigured',
            'read_only': 'only at start'}
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter; `effect`, a key of EFFECTS, says when it may change."""
+    """A parameter; `effect`, a key of EFFECTS, is when it may change."""
 
     name: str
     default: Any
@@ -47,16 +47,16 @@ class Spec:
     high: float | None = None
     effect: str = 'dynamic'
     choices: tuple[str, ...] = ()
-    refusal: Callable[[Any], str] = lambda value: ''  # '': it is good
+    refusal: Callable[[Any], str] = lambda value: ''  # '' if valid
 
     def limits(self) -> str:
-        """Return the range as text, empty where anything of the type will do."""
+        """Return the range as text, empty if any value of the type is valid."""
         if self.choices:
             return ', '.join(self.choices)
         return '' if self.low is None else f'{self.low:g} to {self.high:g}'
 
     def descriptor(self) -> ParameterDescriptor:
-        """Return the description, range and constraints for ROS."""
+        """Return the descriptor: description, range and constraints."""
         descriptor = ParameterDescriptor(
             description=f'{self.description} ({EFFECTS[self.effect]})',
             read_only=self.effect == 'read_only',
@@ -72,7 +72,7 @@ class Spec:
 
 
 def declare(node: Node, specs: Iterable[Spec]) -> None:
-    """Declare all parameters but the families, whose names are not known yet."""
+    """Declare all parameters except families, whose names are not known yet."""
     for spec in specs:
         if not spec.name.endswith(ANY):
             node.declare_parameter(spec.name, spec.default, spec.descriptor())
@@ -81,7 +81,7 @@ def declare(node: Node, specs: Iterable[Spec]) -> None:
 def check(
     changes: Iterable[Parameter], specs: Sequence[Spec], state: str,
 ) -> SetParametersResult:
-    """Accept or refuse changes with a reason; ranges and types are checked by ROS itself."""
+    """Accept changes, or refuse them with a reason; rclpy checks ranges and types."""
     for change in changes:
         spec = find(specs, change.name)
         if spec is not None and (reason := _refusal(change, spec, state)):
@@ -90,7 +90,7 @@ def check(
 
 
 def find(specs: Iterable[Spec], name: str) -> Spec | None:
-    """Return the Spec of a parameter, that of its family included."""
+    """Return the Spec of a parameter or of its family."""
     return next((spec for spec in specs if name == spec.name or (
         spec.name.endswith(ANY) and name.startswith(spec.name.removesuffix('NAME')))), None)
 
@@ -105,31 +105,31 @@ def _refusal(change: Parameter, spec: Spec, state: str) -> str:
         return (f'takes effect on configure and the node is {state}: clean the node up first '
                 '(ros2 lifecycle set NODE deactivate, then cleanup), then set it')
     if isinstance(change.value, float) and not isfinite(change.value):
-        return 'must be a number'
+        return 'must be finite'
     return spec.refusal(change.value)
 
 
 def unknown(node: Node, specs: Sequence[Spec]) -> list[str]:
-    """Return a sentence for each parameter given at start that the node does not have."""
+    """Return a warning for each parameter set at start that the node does not have."""
     names = [name for name in given_at_start(node) if not node.has_parameter(name)
              and not name.startswith(QOS_PREFIX) and find(specs, name) is None]
-    return [f'the parameter {name} is ignored, there is none of that name{meant(name, specs)}'
+    return [f'the parameter {name} is ignored, it does not exist{meant(name, specs)}'
             for name in sorted(names)]
 
 
 def meant(name: str, specs: Iterable[Spec]) -> str:
-    """Return a hint at the parameter of a similar name, empty if there is none."""
+    """Return a hint with the parameter of a similar name, empty if there is none."""
     near = get_close_matches(
         name, (spec.name for spec in specs if not spec.name.endswith(ANY)), 1)
-    return f'; is {near[0]} meant?' if near else ''
+    return f'; did you mean {near[0]}?' if near else ''
 
 
 def unknown_overrides(node: Node) -> list[str]:
-    """Return the qos_overrides given at start that fit no topic of the active node."""
+    """Return the qos_overrides set at start that match no topic of the active node."""
     return sorted(name for name in given_at_start(node)
                   if name.startswith(QOS_PREFIX) and not node.has_parameter(name))
 
 
 def given_at_start(node: Node) -> Iterable[str]:
-    """Return the names of the parameters given at start, declared or not."""
-    return getattr(node, '_parameter_overrides', {})  # rclpy has no public name for it
+    """Return the names of the parameters set at start, declared or not."""
+    return getattr(node, '_parameter_overrides', {})  # rclpy has no public API for it

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Run a node as the program of a process, until it is shut down."""
+"""Run a node in its own process until it is shut down."""
 
 from collections.abc import Callable
 import os
@@ -26,17 +26,17 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.signals import uninstall_signal_handlers
 
-# The worker takes over from the executor at once, not after the usual 5 ms.
+# The worker receives the interpreter lock from the executor sooner than after the default 5 ms.
 SWITCH_INTERVAL_S = 1e-4
 
 
 def run(create: Callable[[], ManagedNode], name: str, args: list[str] | None = None) -> None:
-    """Run the node that `create` returns; `name` starts the sentence about what is wrong."""
+    """Run the node that `create` returns; `name` is the prefix of error messages."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         rclpy.init(args=args)
     except RCLError as error:
-        hint = '; name a folder in ROS_LOG_DIR' if 'log directory' in str(error) else ''
+        hint = '; set ROS_LOG_DIR to a writable folder' if 'log directory' in str(error) else ''
         sys.exit(f'{name}: {error}{hint}')
     try:
         node = create()
@@ -51,20 +51,20 @@ def run(create: Callable[[], ManagedNode], name: str, args: list[str] | None = N
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RCLError:  # a timer published while the context was shut down
+    except RCLError:  # a timer callback published during shutdown
         if rclpy.ok():
             raise
     finally:
         # A second Ctrl-C must not interrupt the shutdown.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # This ends rclpy's thread that answers a signal by waking the executors: one destroyed
-        # meanwhile crashes the process.
+        # This stops rclpy's thread that wakes the executors after a signal: if one is destroyed
+        # at that moment, the process crashes.
         uninstall_signal_handlers()
-        node.stop_loading()
+        node.stop_loading()  # Ctrl-C interrupts the spinning thread only
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy restored the handler before its own
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy has restored the previous handler
     if node.hangs:
-        # A normal exit destroys libraries while the thread is still in them.
+        # A normal exit would destroy libraries that the thread still uses.
         os._exit(1)

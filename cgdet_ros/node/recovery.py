@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""When inference that keeps failing makes the node reload its model."""
+"""Decide when to reload the model because inference keeps failing."""
 
 from threading import Lock
 from time import monotonic
@@ -22,9 +22,9 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 
 class Recovery:
     """
-    Count failing inferences and say when to reload; safe to use from any thread.
+    Count failed inferences and schedule reloads, after 1, 2, 4 ... 60 s; thread-safe.
 
-    The waits are 1, 2, 4 ... 60 s; one good inference ends them.
+    Only errors of the session count, never bad images. One successful inference resets it.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Recovery:
         self.error = ''  # of the latest failure
 
     def inferred(self) -> None:
-        """Record a good inference."""
+        """Record a successful inference."""
         with self._lock:
             self.failures, self._wait, self._due = 0, FIRST_WAIT_S, None
 
     def failed(self, error: str, limit: int) -> None:
-        """Record a failing inference; `limit` of them in a row ask for a reload, 0: never."""
+        """Record a failed inference; `limit` of them in a row schedule a reload, 0: never."""
         with self._lock:
             self.failures += 1
             self.error = error
@@ -49,7 +49,7 @@ class Recovery:
                 self._schedule()
 
     def begin(self) -> bool:
-        """Return whether a reload is due, and count it if so."""
+        """Return whether a reload is due, and count it."""
         with self._lock:
             if self._due is None or monotonic() < self._due:
                 return False
@@ -59,22 +59,22 @@ class Recovery:
             return True
 
     def again(self, error: str) -> None:
-        """Record that a reload failed: there will be another."""
+        """Record a failed reload and schedule the next one."""
         with self._lock:
             self.error = error
             self._schedule()
 
     def reloaded(self) -> None:
-        """Record a reload: what failed while the old model was freed asks for no other."""
+        """Record a reload; failures that occurred while the old model was freed do not count."""
         with self._lock:
             self.failures, self._due = 0, None
 
     def give_up(self) -> None:
-        """Reload no more, as after a transition that was requested."""
+        """Cancel scheduled reloads, for example after a requested transition."""
         self.inferred()
 
     def seconds_left(self) -> float | None:
-        """Return the seconds until the next reload, None if none is due."""
+        """Return the seconds until the next reload, None if none is scheduled."""
         with self._lock:
             return None if self._due is None else max(0.0, self._due - monotonic())
 

@@ -19,26 +19,26 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-# Each call returns a new profile, as rclpy writes qos_overrides into it.
+# Each call returns a new profile, because rclpy applies qos_overrides in place.
 
 
 def reliable_qos(depth: int) -> QoSProfile:
-    """Return a profile that subscriptions of either reliability match."""
+    """Return a profile that matches subscriptions of either reliability."""
     return QoSProfile(depth=depth)
 
 
 def latched_qos() -> QoSProfile:
-    """Return a profile whose last message late subscriptions receive as well."""
+    """Return a profile whose last message is also sent to late subscriptions."""
     return QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def input_qos() -> QoSProfile:
-    """Return the sensor data profile, of the newest message alone."""
+    """Return the sensor data profile with depth 1."""
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class Publishers:
-    """Create publishers whose topics have a camera's name in front, and destroy them together."""
+    """Create publishers with a camera's name as topic prefix, and destroy them together."""
 
     def __init__(self, node: Node, camera: str) -> None:
         self.node = node
@@ -46,7 +46,7 @@ class Publishers:
         self._all: list[Publisher] = []
 
     def create(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
-        """Create a publisher; raises rclpy's error for a bad qos_overrides entry."""
+        """Create a publisher; raise rclpy's error for a bad qos_overrides entry."""
         publisher = self.node.create_publisher(
             kind, self._prefix + topic, qos,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())

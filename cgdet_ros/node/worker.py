@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The inference thread: it processes the newest images, as many at once as the model takes."""
+"""The inference thread, which processes the newest images in batches."""
 
 from threading import Thread
 
@@ -20,19 +20,19 @@ from cgdet_ros.node.image_input import Handover, ImageInput, Received
 
 
 class Hangs(Exception):
-    """A worker did not stop."""
+    """A worker did not stop in time."""
 
 
 class ImageWorker:
     """
-    Process the newest images of the inputs in a thread of its own, which starts at once.
+    Process the newest images of the inputs in a separate thread, which starts at once.
 
-    It never waits for an input: a batch is the images that are there now, at most `at_once`, and
-    inputs that were not served last time come first.
+    It never waits for a particular input: a batch consists of the images that are waiting, at most
+    `at_once`, and inputs that were not served last time come first.
     """
 
     def __init__(self, inputs: list[ImageInput], at_once: int, wake: Handover) -> None:
-        self._turns = list(inputs)  # who is served first
+        self._turns = list(inputs)  # in the order in which they are served
         self._at_once = at_once
         self._wake = wake
         self._running = True
@@ -44,33 +44,33 @@ class ImageWorker:
         raise NotImplementedError
 
     def running(self) -> bool:
-        """Return False once `stop` was called: inputs and outputs are another worker's then."""
+        """Return False after `stop`: inputs and outputs may then belong to another worker."""
         return self._running
 
     def prepared(self) -> None:
-        """Let the executor go on that waits in `ImageInput` for the preparation."""
+        """Wake the executor, which waits in `ImageInput` until the images are prepared."""
         with self._wake:
             self._wake.notify_all()
 
     def stop(self, patience: float) -> None:
         """
-        Publish no more, and end after the batch in progress.
+        Stop publishing, and end the thread after the current batch.
 
-        Hangs if that takes longer than `patience` seconds; the model remains the worker's.
+        Hangs if that takes longer than `patience` seconds; the worker then keeps the model.
         """
         with self._wake:
             self._running = False
             self._wake.notify_all()
         self._thread.join(patience)
         if self._thread.is_alive():
-            raise Hangs(f'inference hangs: it was left behind after {patience:g} s, with its '
+            raise Hangs(f'inference hangs: it did not stop within {patience:g} s and keeps its '
                         'memory; restart the node')
 
     def _run(self) -> None:
         while True:
             with self._wake:
                 if not self.running():
-                    return  # it hung, and the inputs are another worker's now
+                    return  # it hung: the inputs now belong to another worker
                 self._wake.idle = True
                 self._wake.wait_for(
                     lambda: not self.running() or any(i.waits() for i in self._turns))
@@ -82,5 +82,5 @@ class ImageWorker:
 
     def _take(self) -> list[tuple[ImageInput, Received]]:
         chosen = [source for source in self._turns if source.waits()][:self._at_once]
-        self._turns.sort(key=chosen.__contains__)  # stable: who was served goes to the end
+        self._turns.sort(key=chosen.__contains__)  # stable: served inputs move to the end
         return [(source, received) for source in chosen if (received := source.take())]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Collect all that the node publishes for a bag."""
+"""Collect what the node publishes for a bag."""
 
 from dataclasses import dataclass, field
 import struct
@@ -36,12 +36,12 @@ class Collected:
     received: dict[int, Detections] = field(default_factory=dict)
     latencies: dict[int, float] = field(default_factory=dict)  # s, publication to detections
     frame_ids: set[str] = field(default_factory=set)
-    headers_equal: bool = True  # every detection's header is its array's
+    headers_equal: bool = True  # each detection has the header of its array
     status: dict[str, str] = field(default_factory=dict)  # the node's last diagnostics
 
 
 class Collector(Node):
-    """Subscribe to all the node publishes."""
+    """Subscribe to the topics of the node."""
 
     def __init__(self) -> None:
         super().__init__('cgdet_collector')
@@ -54,7 +54,7 @@ class Collector(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
 
     def sent(self, data: bytes) -> None:
-        """Note when an image is published; `data` is the serialized message."""
+        """Record when an image is published; `data` is the serialized message."""
         seconds, nanoseconds = STAMP.unpack_from(data, 4)
         self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
 
@@ -72,7 +72,7 @@ class Collector(Node):
         self.classes = {c.class_id: c.class_name for c in message.class_map}
 
     def _diagnostics(self, message: DiagnosticArray) -> None:
-        # The node's own status comes first: its message says why it does not start.
+        # The node's own status comes first: its message contains the reason if it does not start.
         statuses = [s for s in message.status if s.name.startswith(self._detector)]
         if statuses:
             values = {v.key: v.value for s in reversed(statuses) for v in s.values if v.value}

@@ -13,15 +13,15 @@
 # limitations under the License.
 
 """
-Play thermal frames over DDS into the real node and report what came out: `make demo`.
+Play thermal frames over DDS into the node and report the results: `make demo`.
 
-The frames come from a bag, a folder of pictures, or synthetic scenes. The node is a process
-of its own, started as a user would start it.
+The frames come from a bag, a folder of images, or synthetic scenes. The node runs in a separate
+process.
 """
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 import os
 from pathlib import Path
@@ -61,7 +61,7 @@ from rich.console import Console
 from rich.table import Table
 
 SYNTHETIC_FRAMES = 60
-SYNTHETIC_SEED = 424242  # never seen in training
+SYNTHETIC_SEED = 424242  # not used in training
 START_TIMEOUT_S = 60.0  # without a sign of progress
 SETTLE_S = 2.0  # after the last frame, for the last detections
 
@@ -70,7 +70,7 @@ SETTLE_S = 2.0  # after the last frame, for the last detections
 def detector_process(
     model: str | Path | None, *ros_args: str, **parameters: object,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the node as a process of its own; UserError if it ends by itself."""
+    """Run the node in a separate process; UserError if it ends by itself."""
     if model is not None:
         parameters['model_path'] = Path(model).resolve()
     arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
@@ -88,8 +88,8 @@ def run_bag(
     """
     Play a bag into a node and collect what it publishes.
 
-    running: the node runs already, in the namespace that ros_args name, and takes its time
-    from the bag; otherwise one is started, with model and score_threshold.
+    running: use a node that is already running, in the namespace of ros_args, with the time of
+    the bag; otherwise one is started, with model and score_threshold.
     """
     rclpy.init(args=ros_args or [])
     collector, executor = Collector(), SingleThreadedExecutor()
@@ -102,8 +102,7 @@ def run_bag(
                 input_transport='compressed' if is_compressed(bag) else 'raw'):
             wait_until_active(collector)
             play(collector, bag, rate, collector.sent, only_images=True, clock=running)
-            # One more second than the diagnostics' period.
-            sleep(SETTLE_S)
+            sleep(SETTLE_S)  # one second longer than the period of the diagnostics
     finally:
         executor.shutdown()
         spinning.join(5)
@@ -113,10 +112,8 @@ def run_bag(
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
+    with suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 def wait_until_active(collector: Collector) -> None:
@@ -137,18 +134,18 @@ def main(args: list[str] | None = None) -> None:
     """Run the demo from the command line."""
     parser = argparse.ArgumentParser(prog='python -m cgdet_ros.tools.demo', description=__doc__)
     parser.add_argument('--bag', help='play this bag')
-    parser.add_argument('--images', help='play the pictures of this folder at 10 Hz')
-    parser.add_argument('--data', help='COCO file with the truth of the bag')
+    parser.add_argument('--images', help='play the images of this folder at 10 Hz')
+    parser.add_argument('--data', help='COCO file with the ground truth of the bag')
     parser.add_argument('--model', help='ONNX file; the shipped model by default')
     parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
-    parser.add_argument('--output', default='demo', help='folder for what the demo writes')
+    parser.add_argument('--output', default='demo', help='folder for report, images and video')
     parser.add_argument('--running', action='store_true',
-                        help='play into a node that runs already; takes --ros-args')
+                        help='use a node that is already running; accepts --ros-args')
     options, ros_args = parser.parse_known_args(args)
     if ros_args and not (options.running and ros_args[0] == '--ros-args'):
         parser.error(f'unrecognized arguments: {" ".join(ros_args)}')
     if not options.running:
-        # A graph of our own: no other camera on the network plays into the demo.
+        # A separate graph, so that no camera on the network publishes to the demo.
         os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     try:
@@ -161,7 +158,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None = None) -> None:
-    """Make the bag where none is given, run it, and write table, pictures and video."""
+    """Create the bag if none is given, play it, and write report, images and video."""
     check_outputs(folders=[output])
     model = Path(options.model) if options.model else share_file('models/thermal.onnx')
     card = load_card(model, DetectionCard)
@@ -171,7 +168,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
                   options.rate, options.running, ros_args)
     if not run.received:
         why = run.status.get('last error') or (
-            f'{run.status.get("received", 0)} reached it; see its input_transport and its log')
+            f'{run.status.get("received", 0)} were received; check input_transport and the log')
         raise UserError(f'The detector processed none of the {len(run.sent)} images: {why}')
     report = summarize(run, truth, card)
     _write_pictures(bag_frames(bag), run, truth, card, output)
@@ -181,22 +178,22 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
     for key, value in report.items():
         table.add_row(key, f'{value:.3f}' if isinstance(value, float) else str(value))
     Console().print(table)
-    print(f'pictures: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
+    print(f'images: {output / "contact_sheet.png"}, video: {output / "detections.mp4"}')
 
 
 def _input(
     options: argparse.Namespace, output: Path, card: DetectionCard,
 ) -> tuple[Path, dict[int, ImageRecord]]:
-    """Return the bag to play and the annotated record of each of its stamps."""
+    """Return the bag to play and its annotated records by stamp."""
     if options.bag:
         if options.data is None:
             return Path(options.bag), {}
         return Path(options.bag), truth_by_stamp(
             options.bag, load_coco(options.data, None, card.classes))
-    bag = output / 'cgdet_demo_bag'  # ours alone: it is replaced
+    bag = output / 'cgdet_demo_bag'  # used only by the demo, and replaced
     if options.images:
         source = read_frames(options.images)
-        frames = chain([next(source)], source)  # a wrong folder is told before the old bag goes
+        frames = chain([next(source)], source)  # fails before the old bag is removed
         shutil.rmtree(bag, ignore_errors=True)
         write_bag(bag, frames, 10.0)
         return bag, {}
@@ -211,7 +208,7 @@ def _input(
 def summarize(
     run: Collected, truth: dict[int, ImageRecord], card: DetectionCard,
 ) -> dict[str, Any]:
-    """Return the demo's numbers: frames, latencies in milliseconds, AP as fractions."""
+    """Return the results: frames, latencies in milliseconds, AP as a fraction."""
     stamps = [s for s in run.sent if s in run.received]
     report: dict[str, Any] = {
         'frames sent': len(run.sent), 'frames processed': len(stamps),
@@ -241,7 +238,7 @@ def _write_pictures(
     frames: Iterator[Frame], run: Collected, truth: dict[int, ImageRecord],
     card: DetectionCard, output: Path,
 ) -> None:
-    """Write a video of all processed frames and a sheet of twelve of them."""
+    """Write a video of all processed frames and a contact sheet of twelve."""
     thresholds = np.full(len(card.classes), card.score_threshold, np.float32)
     chosen = set(sorted(run.received)[::max(1, len(run.received) // 12)][:12])
     sheet: list[NDArray[np.uint8]] = []

@@ -35,19 +35,19 @@ from rosgraph_msgs.msg import Clock
 
 MATCH_TIMEOUT_S = 10.0
 QUEUED = QoSProfile(depth=10)
-# Of several publishers: a robot has many of /tf_static.
+# The depth is for several publishers of one topic, such as /tf_static.
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def message_class(name: str) -> Any:
-    """Import the class of 'package/msg/Type'; UserError where the package is missing."""
+    """Import the class of 'package/msg/Type'; UserError if the package is missing."""
     package, _, kind = name.split('/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind)
     except (ImportError, AttributeError):
         raise UserError(
-            f'The bag holds {name} messages, but {package} is not installed.') from None
+            f'The bag contains {name} messages, but {package} is not installed.') from None
 
 
 def play(
@@ -56,14 +56,14 @@ def play(
     clock: bool = False,
 ) -> int:
     """
-    Publish every message of a bag once at its time, and return their number.
+    Publish every message of a bag once, at its time, and return their number.
 
-    Messages go out as recorded, byte for byte, and latched where they were. Waits up to 10 s for
-    a subscriber to each topic's publisher, then plays anyway. rate: speed relative to the
-    recording. Topics whose message package is not installed are left out with a warning;
-    `only_images` plays the one image topic alone, as `image_raw` or `image_raw/compressed`, and
-    calls on_publish with each serialized message. `clock` publishes each message's time on /clock
-    before it, in place of a recorded clock, for nodes with use_sim_time.
+    Messages are published byte for byte as recorded, and latched if they were. Playing starts when
+    every topic has a subscriber, or after 10 s. rate: speed relative to the recording. Topics
+    whose message package is not installed are skipped with a warning. on_publish is called with
+    each serialized message. only_images: play only the image topic, as `image_raw` or
+    `image_raw/compressed`. clock: publish the time of each message on /clock before it, in place
+    of a recorded clock, for nodes with use_sim_time.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
@@ -72,7 +72,7 @@ def play(
     except Exception:
         if rclpy.ok():
             raise
-        raise KeyboardInterrupt from None  # Ctrl-C took the context away while publishing
+        raise KeyboardInterrupt from None  # Ctrl-C shut the context down while publishing
 
 
 def _play(
@@ -84,7 +84,7 @@ def _play(
             c for c in reader.connections if not (clock and c.topic == '/clock')]
         publishers = _create_publishers(node, connections, only_images)
         if not publishers:
-            raise UserError(f'{path} holds no topic that can be played.')
+            raise UserError(f'{path} contains no topic that can be played.')
         connections = [c for c in connections if c.topic in publishers]
         time = node.create_publisher(Clock, '/clock', CLOCK_QOS) if clock else None
         try:
@@ -115,7 +115,7 @@ def _play(
 def _create_publishers(
     node: Node, connections: list[Any], only_images: bool,
 ) -> dict[str, Any]:
-    """Make one publisher a topic, however many recorded ones it had."""
+    """Create one publisher per topic, also if several were recorded."""
     latched = {c.topic for c in connections if c.topic == '/tf_static' or any(
         qos.durability.name == 'TRANSIENT_LOCAL' for qos in c.ext.offered_qos_profiles)}
     publishers = {}
@@ -123,7 +123,7 @@ def _create_publishers(
         try:
             kind = message_class(name)
         except UserError as error:
-            node.get_logger().warning(f'{error} The topic {topic} is left out.')
+            node.get_logger().warning(f'{error} The topic {topic} is skipped.')
             continue
         image = 'image_raw/compressed' if name == COMPRESSED_TYPE else 'image_raw'
         publishers[topic] = node.create_publisher(
@@ -135,7 +135,7 @@ def _wait_for_subscribers(publishers: list[Any]) -> None:
     end = monotonic() + MATCH_TIMEOUT_S
     while monotonic() < end and rclpy.ok():
         if all(p.get_subscription_count() for p in publishers):
-            sleep(0.2)  # the other side of the match may be a moment later
+            sleep(0.2)  # the subscriber may discover the publisher a moment later
             return
         sleep(0.02)
 
@@ -145,8 +145,8 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='cgdet bag play', description=__doc__)
     parser.add_argument('bag')
     parser.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
-    parser.add_argument('--loop', action='store_true', help='start again at the end')
-    parser.add_argument('--clock', action='store_true', help='publish its time on /clock')
+    parser.add_argument('--loop', action='store_true', help='repeat at the end')
+    parser.add_argument('--clock', action='store_true', help='publish the bag time on /clock')
     options, ros_args = parser.parse_known_args(args)
     use_transport_profile()
     rclpy.init(args=ros_args)

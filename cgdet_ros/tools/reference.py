@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-The tables of README.md, made from the code.
+Generate the tables of README.md from the code.
 
-`python -m cgdet_ros.tools.reference README.md` writes them between their markers; a test keeps
-them equal, and TOPICS equal to what a running node has.
+`python -m cgdet_ros.tools.reference README.md` writes them between their markers. Tests compare
+them with the code, and TOPICS with a running node.
 """
 
 from dataclasses import dataclass
@@ -33,38 +33,37 @@ from cgdet_ros.node.parameters import Spec
 from cgdet_ros.resources import share_file
 
 BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
-# Said of a parameter that cannot change while the node runs; of others nothing.
 EFFECTS = {'dynamic': '', 'static': '; takes effect on configure', 'read_only': '; only at start'}
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of the node, relative to its namespace and, with named cameras, to the camera's."""
+    """A topic of the node, relative to its namespace and to the camera's name, if there is one."""
 
     name: str
     type: str
     direction: str  # in, out
     description: str
-    optional: bool = False  # a parameter or an installed package makes it appear
+    optional: bool = False  # depends on a parameter or an installed package
 
 
 TOPICS = (
     Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, '
-          '`32FC1` in kelvin; `bgr8` and the like become gray; best effort, depth 1'),
+          '`32FC1` in kelvin; `bgr8` and similar are converted to gray; best effort, depth 1'),
     Topic('image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 'in', 'instead, with '
           '`input_transport: compressed`: PNG (8 or 16 bit), JPEG, TIFF', optional=True),
     Topic('detections', 'vision_msgs/msg/Detection2DArray', 'out', 'one per processed image, also '
           "when empty; the image's header; boxes in its pixels"),
     Topic('label_info', 'vision_msgs/msg/LabelInfo', 'out', 'latched: class ids, names, '
           'threshold'),
-    Topic('vision_info', 'vision_msgs/msg/VisionInfo', 'out', 'latched: model, and where the '
-          'class map is'),
-    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'what was detected, drawn only '
-          'if there is a subscriber'),
+    Topic('vision_info', 'vision_msgs/msg/VisionInfo', 'out', 'latched: model, and topic of the '
+          'class map'),
+    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'the image with its detections, drawn '
+          'only if there is a subscriber'),
     Topic('annotations', 'foxglove_msgs/msg/ImageAnnotations', 'out', 'the same as an overlay for '
-          'Foxglove, where foxglove_msgs is installed', optional=True),
-    Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, with the parameter '
-          'of that name'),
+          'Foxglove, if foxglove_msgs is installed', optional=True),
+    Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, if the parameter of '
+          'that name is true'),
     Topic('/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', 'out', '1 Hz: state, rates, '
           'dropped frames, latency percentiles, last error'),
 )
@@ -85,8 +84,8 @@ def parameter_table() -> str:
 
 
 def launch_table() -> str:
-    """Return the launch files' arguments as a Markdown table; needs the package `launch`."""
-    files: dict[tuple[str, str, str], list[str]] = {}  # of each argument
+    """Return the launch files' arguments as a Markdown table; requires the package `launch`."""
+    files: dict[tuple[str, str, str], list[str]] = {}  # by argument
     paths = sorted(share_file('launch').glob('*.launch.py'), reverse=True)
     for path in paths:
         description = runpy.run_path(str(path))['generate_launch_description']()
@@ -102,7 +101,7 @@ TABLES = {'topics': topic_table, 'parameters': parameter_table, 'launch': launch
 
 
 def rewrite(text: str) -> str:
-    """Return a Markdown text with its generated blocks generated again."""
+    """Return a Markdown text with updated generated blocks."""
     def block(match: re.Match[str]) -> str:
         if match[2] not in TABLES:
             raise UserError(f'There is no table {match[2]}, only {", ".join(TABLES)}.')
@@ -111,7 +110,7 @@ def rewrite(text: str) -> str:
         except ImportError as error:
             if error.name not in ('launch', 'launch_ros'):
                 raise
-            return match[0]  # no distribution's launch here: left as it is
+            return match[0]  # launch is not installed: unchanged
 
     return BLOCK.sub(block, text)
 
@@ -123,7 +122,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as it is written in YAML."""
+    """Return a value in YAML notation."""
     return value if isinstance(value, str) and value else json.dumps(value)
 
 
@@ -140,9 +139,9 @@ def _launch_default(substitutions: Any) -> str:
 
 
 def main(paths: list[str]) -> None:
-    """Rewrite the generated blocks of Markdown files."""
+    """Update the generated blocks of Markdown files."""
     if not paths:
-        raise UserError('Name the files to rewrite: python -m cgdet_ros.tools.reference README.md')
+        raise UserError('Name the files to update: python -m cgdet_ros.tools.reference README.md')
     for path in map(Path, paths):
         path.write_text(rewrite(path.read_text()))
 

@@ -111,4 +111,4 @@ def test_discovery(environment: dict[str, str], levels: tuple[str, str]) -> None
 
 def test_the_older_variable_wins_over_the_range() -> None:
     _, scope = discovery_checks({'ROS_LOCALHOST_ONLY': '1'})
-    assert 'this machine alone' in scope.found
+    assert 'this machine only' in scope.found

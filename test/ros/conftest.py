@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Real rclpy, real DDS between processes, one ROS domain a test."""
+"""Fixtures: real rclpy, real DDS between processes, one ROS domain per test."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# The wheels' rclpy restarts the interpreter to set its library path; not inside pytest.
+# The wheels' rclpy restarts the interpreter to set its library path, but not inside pytest.
 UNPREPARED = (importlib.util.find_spec('ros_wheels_bootstrapper') is not None
               and '_ROS_WHEELS_BOOTSTRAP_COMPLETE' not in os.environ)
 if UNPREPARED or importlib.util.find_spec('rclpy') is None:
@@ -42,16 +42,16 @@ _domains = (1 + number % 101 for number in itertools.count(os.getpid()))
 
 
 def pytest_report_header() -> str | None:
-    """Say why the ROS tests are not collected."""
+    """Report why the ROS tests are not collected."""
     if UNPREPARED:
-        return 'ROS tests are left out: run ". .venv/bin/ros_env.sh" first, or "make test"'
+        return 'ROS tests are skipped: run ". .venv/bin/ros_env.sh" first, or "make test"'
     if importlib.util.find_spec('rclpy') is None:
-        return 'ROS tests are left out: there is no rclpy'
+        return 'ROS tests are skipped: rclpy is not installed'
     return None
 
 
 class Topics:
-    """What a client sends to and receives of one camera."""
+    """What a client publishes to one camera and receives from it."""
 
     def __init__(self, node: Any, camera: str) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -75,7 +75,7 @@ class Topics:
 
 
 class Client:
-    """A node in this process that talks to the detector in another."""
+    """A node in this process that communicates with the detector in another one."""
 
     def __init__(self, process: subprocess.Popen, log: Path, cameras: Sequence[str]) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -122,22 +122,22 @@ class Client:
             value = condition()
             if value:
                 return value
-        raise AssertionError(f'waited {timeout} s in vain; the node said:\n'
+        raise AssertionError(f'timeout after {timeout} s; log of the node:\n'
                              f'{self.log.read_text()}\n{self.statuses[-1:]}')
 
     def wait_active(self) -> None:
         """
         Wait until every camera's topics are connected.
 
-        Images sent from then on arrive: the subscription is reliable (see `start`), and known
-        here. So do detections: the node discovers our subscriptions in the order of their
-        creation, and the one to label_info, which it has served, came after.
+        Images sent afterwards are received: the subscription is reliable (see `start`) and was
+        discovered. So are detections: the node discovers our subscriptions in the order of their
+        creation, and it has already served the one to label_info, which was created later.
         """
         self.wait(lambda: all(c.labels and c.images.get_subscription_count()
                               for c in self.cameras.values()))
 
     def image(self, frame: np.ndarray, encoding: str, **fields: Any) -> Any:
-        """Make an image message with a stamp of its own."""
+        """Return an image message with a unique stamp."""
         from sensor_msgs.msg import Image
         message = Image(height=frame.shape[0], width=frame.shape[1], encoding=encoding,
                         step=frame.strides[0])
@@ -157,28 +157,28 @@ class Client:
             (d for d in topics.detections if d.header.stamp == message.header.stamp), None))
 
     def call(self, name: str, request: Any) -> Any:
-        """Call a service of the detector and wait for its answer."""
+        """Call a service of the detector and return its response."""
         future = self.ask(name, request)
         self.wait(future.done)
         return future.result()
 
     def ask(self, name: str, request: Any) -> Any:
-        """Call a service of the detector; the future has its answer."""
+        """Call a service of the detector; return the future of its response."""
         if not self._services_ready:
             self._wait_for_services()
         return self._clients[name].call_async(request)
 
     def _wait_for_services(self) -> None:
         """
-        Wait until the answer to every service will arrive.
+        Wait until the responses of all services can be received.
 
-        The answer to a client that a server has not discovered yet is lost. Clients are
-        discovered in the order of their creation: when the last one has an answer, all will.
+        The response to a client that a server has not discovered yet is lost. Clients are
+        discovered in the order of their creation: when the last one has a response, all will.
         """
         from lifecycle_msgs.srv import GetState
         self.wait(lambda: all(client.service_is_ready() for client in self._clients.values()))
         futures: list[Any] = []
-        due = 0.0  # for asking again
+        due = 0.0  # of the next call
 
         def answered() -> bool:
             nonlocal due
@@ -191,7 +191,7 @@ class Client:
         self._services_ready = True
 
     def change_state(self, transition: str | int) -> bool:
-        """Request a transition by its label or number; after "deactivate" no topic is left."""
+        """Request a transition by its label or number; "deactivate" waits until unsubscribed."""
         future = self.request(transition)
         self.wait(future.done)
         if future.result().success and transition == 'deactivate':
@@ -200,7 +200,7 @@ class Client:
         return future.result().success
 
     def request(self, transition: str | int) -> Any:
-        """Request a transition by its label or number; the future has the answer."""
+        """Request a transition by its label or number; return the future of the response."""
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
         wanted = (Transition(label=transition) if isinstance(transition, str)
@@ -223,7 +223,7 @@ class Client:
         return self.call('set_parameters', request).results[0]
 
     def resident(self) -> int:
-        """Return the bytes of main memory that the detector's process holds."""
+        """Return the resident memory of the detector's process in bytes."""
         pages = Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]
         return int(pages) * os.sysconf('SC_PAGE_SIZE')
 
@@ -235,7 +235,7 @@ class Client:
 
 @pytest.fixture(scope='session')
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a toy model, which finds four objects in every frame."""
+    """Return a toy model, which detects four objects in every frame."""
     from toy_models import write_model
     return write_model(tmp_path_factory.mktemp('toy') / 'toy.onnx')
 
@@ -292,11 +292,11 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture
 def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """
-    Start detector nodes with parameters; each ends with Ctrl-C and without a traceback.
+    Start detector nodes with parameters; each is ended by Ctrl-C, without a traceback.
 
     cameras: their names; one without a name by default. reliable: subscribe to images so that
-    none is lost while publisher and subscription discover each other. program: what to run.
-    A camera may be silent for an hour, unless a test says otherwise.
+    none is lost during discovery. program: the program to run. no_input_warn_s is an hour by
+    default.
     """
     import rclpy
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node, which loads its model once a file exists: a load as long as a test needs."""
+"""The node, with a model that is loaded when a file exists, so that a test sets the duration."""
 
 import os
 from pathlib import Path

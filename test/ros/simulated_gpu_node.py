@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node on a simulated GPU: TensorRT-RTX really builds, ONNX Runtime runs what was built."""
+"""The node on a simulated GPU: TensorRT-RTX builds the engine, ONNX Runtime runs the model."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ MODEL, STEP_S = Path(os.environ['SIMULATED_MODEL']), float(os.environ['SIMULATED
 
 
 class Runtime:
-    """Take an engine for its model; that its file is whole is the cache's to see."""
+    """Return the model for any engine; the cache checks the engine file."""
 
     def __init__(self, logger: Any) -> None:
         pass
@@ -40,7 +40,7 @@ class Runtime:
 
 
 def slow_monitor(module: Any, cancelled: Any) -> Any:
-    """Let each step of the builder take longer, as on a robot."""
+    """Slow down each step of the builder, as on a robot."""
     def is_set() -> bool:
         sleep(STEP_S)
         return bool(cancelled.is_set())

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bags through the real node: nothing lost, and the numbers of the offline evaluation."""
+"""Bags played into the real node: no frame is lost, and the offline evaluation is matched."""
 
 from collections.abc import Callable
 import json
@@ -83,7 +83,7 @@ def test_the_node_equals_the_offline_evaluation(
         assert report[name] == pytest.approx(offline[name], abs=1e-3)
 
 
-def test_a_compressed_bag_gets_a_node_that_takes_it(
+def test_a_compressed_bag_is_played_into_a_node_for_compressed_images(
     domain: int, write_compressed: Callable[..., Path], onnx_model: Path, tmp_path: Path,
 ) -> None:
     bag = write_compressed(tmp_path / 'compressed')
@@ -96,7 +96,7 @@ def test_a_compressed_bag_gets_a_node_that_takes_it(
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
-def test_a_demo_without_a_single_image_is_a_failure_with_the_reason(
+def test_a_demo_without_a_processed_image_fails_with_the_reason(
     domain: int, write_compressed: Callable[..., Path], onnx_model: Path, tmp_path: Path,
 ) -> None:
     bag = write_compressed(tmp_path / 'compressed', lambda frame: b'no picture')
@@ -134,7 +134,7 @@ def test_a_node_that_builds_an_engine_is_waited_for(
 
 
 def write_latched(path: Path) -> None:
-    """Write /robot_description by two latched publishers, and the clock of the recording."""
+    """Write /robot_description of two latched publishers, and a recorded /clock."""
     store = get_typestore(Stores.ROS2_JAZZY)
     never = QosTime(2**31 - 1, 0)
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
@@ -220,7 +220,7 @@ def test_the_demo_writes_table_pictures_and_video(
     (('--bag', 'nobag'), 'nobag does not exist'),
     (('--images', 'cgdet_ros'), 'has no images'),
     (('--model', 'no.onnx'), 'no.onnx does not exist')])
-def test_bad_input_of_the_demo_gives_one_sentence(
+def test_bad_input_of_the_demo_is_reported_in_one_sentence(
     domain: int, onnx_model: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,
 ) -> None:
     if '--model' not in arguments:

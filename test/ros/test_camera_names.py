@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Cameras as the launch file names them."""
+"""Camera names and their image topics."""
 
 from cgdet_ros.camera_names import camera_topics
 import pytest
@@ -30,9 +30,9 @@ def test_topics_of_cameras(cameras: str, topic: str, expected: dict[str, str]) -
 
 @pytest.mark.parametrize(('cameras', 'topic', 'words'), [
     ('', 'image_raw', 'empty'), (' , ', 'image_raw', 'empty'),
-    ('a,b,a', 'image_raw', 'camera a is named twice'),
-    ('a,1b', 'image_raw', "'1b' is no camera name"), ('a:b', 'image_raw', 'no camera name'),
-    ('a,b', '/image', 'All cameras would read /image')])
+    ('a,b,a', 'image_raw', 'camera a is listed twice'),
+    ('a,1b', 'image_raw', "'1b' is not a camera name"), ('a:b', 'image_raw', 'not a camera name'),
+    ('a,b', '/image', 'All cameras would use /image')])
 def test_wrong_cameras_are_named(cameras: str, topic: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         camera_topics(cameras, topic)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Several cameras in one node: a set of topics each, batches, and no harm to each other."""
+"""Several cameras in one node: separate topics, batches, and no effect on each other."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ FRONT, REAR = 0.2, 0.8  # brightness
 
 
 def corner(message: object) -> float:
-    """Return the left side of the best box, which tells a frame's brightness."""
+    """Return the left side of the best box, which depends on the brightness of the frame."""
     box = message.detections[0].bbox
     return box.center.position.x - box.size_x / 2
 
@@ -41,7 +41,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write_model(tmp_path / 'model.onnx', request.param)
 
 
-def test_each_camera_gets_its_own_detections(start: Start, model: Path) -> None:
+def test_each_camera_has_its_own_detections(start: Start, model: Path) -> None:
     with start(cameras=('front', 'rear/left'), model_path=model) as client:
         client.wait_active()
         sent = {'front': [], 'rear/left': []}
@@ -68,7 +68,7 @@ def test_each_camera_gets_its_own_detections(start: Start, model: Path) -> None:
             assert infos[-1].database_location == f'/{camera}/label_info'
 
 
-def test_a_bad_image_hurts_no_other_camera(start: Start, model: Path) -> None:
+def test_a_bad_image_does_not_affect_other_cameras(start: Start, model: Path) -> None:
     with start(cameras=('front', 'rear'), model_path=model) as client:
         client.wait_active()
         for number in range(1, 4):
@@ -82,7 +82,7 @@ def test_a_bad_image_hurts_no_other_camera(start: Start, model: Path) -> None:
         assert corner(found) == pytest.approx(expected(FRONT), abs=1e-3)
 
 
-def test_a_silent_camera_holds_up_no_other(start: Start, model: Path) -> None:
+def test_a_silent_camera_does_not_block_others(start: Start, model: Path) -> None:
     with start(cameras=('front', 'rear'), model_path=model, no_input_warn_s=0.5) as client:
         client.wait_active()
         client.status('no image for', of='camera front')
@@ -94,7 +94,7 @@ def test_a_silent_camera_holds_up_no_other(start: Start, model: Path) -> None:
         client.status('running', of='camera front', processed='1')
 
 
-def test_a_qos_override_is_one_cameras_own(start: Start, toy: Path) -> None:
+def test_a_qos_override_applies_to_one_camera(start: Start, toy: Path) -> None:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image
     override = {'qos_overrides./front/image_raw.subscription.reliability': 'reliable'}
@@ -115,7 +115,7 @@ def test_a_qos_override_is_one_cameras_own(start: Start, toy: Path) -> None:
         client.status('no image for', of='camera front', received='0')
 
 
-def test_qos_overrides_hold_for_publishers_and_ignored_ones_are_logged(
+def test_qos_overrides_apply_to_publishers_and_ignored_ones_are_logged(
     start: Start, toy: Path,
 ) -> None:
     from rclpy.qos import ReliabilityPolicy
@@ -132,7 +132,7 @@ def test_qos_overrides_hold_for_publishers_and_ignored_ones_are_logged(
         assert client.change_state('configure')
         for _ in range(2):
             assert client.change_state('activate')
-            # label_info and vision_info have a profile alike, and so have the cameras.
+            # label_info and vision_info have equal profiles, and so have the cameras.
             for topic, expected in (('front/detections', ReliabilityPolicy.BEST_EFFORT),
                                     ('front/label_info', ReliabilityPolicy.BEST_EFFORT),
                                     ('rear/detections', ReliabilityPolicy.RELIABLE),

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Messages: what detections become, and what is really on the wire."""
+"""Detection messages, also after serialization."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_no_detections_are_an_empty_array_with_a_header() -> None:
     assert len(from_message(message)) == 0
 
 
-def test_messages_of_a_pool_hold_nothing_of_the_frame_before() -> None:
+def test_messages_of_a_pool_contain_nothing_of_the_previous_frame() -> None:
     rng, pool = np.random.default_rng(1), []
     for count in (5, 9, 2, 0, 9):
         boxes = np.cumsum(rng.uniform(1, 9, (count, 4)), 1, dtype=np.float32)

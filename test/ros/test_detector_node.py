@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Images through the node in a process of its own, over real DDS."""
+"""Images sent to the node in a separate process, over real DDS."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_detects_in_every_encoding(start: Start, frame: np.ndarray) -> None:
             np.testing.assert_allclose(boxes.scores, wanted.scores, atol=1e-4)
             np.testing.assert_array_equal(boxes.labels, wanted.labels)
             assert (boxes.boxes <= [200, 150, 200, 150]).all() and (boxes.boxes >= 0).all()
-        # Both infos are latched: this client subscribed before or after, and has one of each.
+        # Both infos are latched, so the client has received one of each.
         assert [c.class_name for c in client.labels[0].class_map] == [
             'person', 'bicycle', 'car', 'unlabeled']
         assert client.infos[0].database_location == '/label_info'
@@ -91,7 +91,7 @@ def test_bad_images_are_reported_and_the_next_good_one_detected(
         assert len(client.detections) == 2
 
 
-def test_an_empty_frame_still_gives_an_output(
+def test_a_frame_without_detections_is_published(
     start: Start, frame: np.ndarray,
 ) -> None:
     with start(score_threshold=1.0) as client:
@@ -104,14 +104,14 @@ def test_the_newest_frame_wins(start: Start) -> None:
     large = to_counts(Scene.random(1).render()[0])
     with start() as client:
         client.wait_active()
-        # Together they fit into the transport's segment: DDS itself loses none.
+        # Together they fit into the transport's segment: DDS loses none.
         messages = [client.image(large, 'mono16') for _ in range(12)]
         for message in messages:
             client.images.publish(message)
         client.wait(lambda: any(
             d.header.stamp == messages[-1].header.stamp for d in client.detections))
         stamps = [d.header.stamp.sec for d in client.detections]
-        assert stamps == sorted(set(stamps)), 'one output a frame, in order'
+        assert stamps == sorted(set(stamps)), 'one output per frame, in order'
         status = client.wait(lambda: next(
             (s for s in client.statuses if s.get('processed') == str(len(stamps))), None))
         assert int(status['received']) == int(status['processed']) + int(status['dropped'])

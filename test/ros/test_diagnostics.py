@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What /diagnostics says: whose it is, what is wrong, and what to look at."""
+"""The content of /diagnostics: the source, the error, and what to check."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_finalized_node_is_not_ok(start: Start, toy: Path) -> None:
         assert client.status('restart the node', state='finalized')['level'] == WARN
 
 
-def test_silence_says_the_topic_and_who_publishes(start: Start, toy: Path) -> None:
+def test_silence_is_reported_with_topic_and_publishers(start: Start, toy: Path) -> None:
     from std_msgs.msg import Empty
     with start(cameras=('front',), model_path=toy, no_input_warn_s=0.5) as client:
         client.wait_active()
@@ -62,13 +62,13 @@ def test_silence_says_the_topic_and_who_publishes(start: Start, toy: Path) -> No
 
 
 def test_stamps_in_the_future_are_a_warning(start: Start, toy: Path) -> None:
-    with start(model_path=toy, use_sim_time='true') as client:  # and nobody publishes /clock
+    with start(model_path=toy, use_sim_time='true') as client:  # no node publishes /clock
         client.wait_active()
         message = client.image(gray(0.5), 'mono8')
         message.header.stamp.sec = 1_700_000_000
         client.send(message)
         status = client.status('in the future', of='camera', processed='1')
-        assert status['level'] == WARN and 'stamps lie 1700000000.1 s' in status['message']
+        assert status['level'] == WARN and 'stamps are 1700000000.1 s' in status['message']
         assert 'share a clock' in status['message']
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`cgdet doctor` on real graphs: cameras, detectors, and what keeps them apart."""
+"""`cgdet doctor` on real graphs: cameras, detectors, and why they are not connected."""
 
 from collections.abc import Callable, Iterator
 import json
@@ -62,7 +62,7 @@ def test_lost_frames_are_counted() -> None:
 
 
 def test_frames_reach_another_process(node: Node) -> None:
-    for _ in range(20):  # a busy machine loses some of best effort
+    for _ in range(20):  # a busy machine may lose best effort frames
         result = exchange(node, 0.5)
         assert result.sent == 30
         if not result.lost:
@@ -72,7 +72,7 @@ def test_frames_reach_another_process(node: Node) -> None:
 
 def test_a_publisher_that_fails_is_reported(node: Node) -> None:
     with pytest.raises(RuntimeError, match='profile|Error|rmw'):
-        exchange(node, 0.5, {'RMW_IMPLEMENTATION': 'rmw_of_nobody'})
+        exchange(node, 0.5, {'RMW_IMPLEMENTATION': 'rmw_that_does_not_exist'})
 
 
 @pytest.mark.parametrize(('topic', 'kind', 'cameras', 'words'), [
@@ -87,7 +87,7 @@ def test_a_publisher_that_fails_is_reported(node: Node) -> None:
     ('/image_raw/compressed', COMPRESSED, [('/cam/image_raw', RAW)],
      'set input_transport to raw and image_topic to /cam/image_raw'),
     ('/image_raw', RAW, [], 'start the camera driver, or remap the topic')])
-def test_the_topic_that_was_meant_is_offered(
+def test_the_intended_topic_is_suggested(
     topic: str, kind: str, cameras: list[tuple[str, str]], words: str,
 ) -> None:
     check = unconnected(topic, kind, cameras)
@@ -96,16 +96,18 @@ def test_the_topic_that_was_meant_is_offered(
 
 def test_a_remapping_to_the_compressed_topic_is_explained() -> None:
     check = wrong_type('/cam/image_raw/compressed', RAW, COMPRESSED)
-    assert check.found == 'has CompressedImage, the detector takes Image'
+    assert check.found == 'has CompressedImage, the detector expects Image'
     assert check.advice == 'set input_transport to compressed and image_topic to /cam/image_raw'
-    assert wrong_type('/scan', RAW, 'sensor_msgs/msg/LaserScan').advice == 'it has no images'
+    check = wrong_type('/scan', RAW, 'sensor_msgs/msg/LaserScan')
+    assert check.advice == 'it is not an image topic'
 
 
 @pytest.mark.parametrize(('transport', 'topic', 'published', 'found', 'advice'), [
-    ('raw', '/image_raw', CompressedImage, 'has CompressedImage, the detector takes Image',
+    ('raw', '/image_raw', CompressedImage, 'has CompressedImage, the detector expects Image',
      'set input_transport to compressed and image_topic to /image_raw, and remap '
      '/image_raw/compressed to /image_raw'),
-    ('compressed', '/image_raw/compressed', Image, 'has Image, the detector takes CompressedImage',
+    ('compressed', '/image_raw/compressed', Image,
+     'has Image, the detector expects CompressedImage',
      'set input_transport to raw and image_topic to /image_raw/compressed')])
 def test_a_topic_of_another_type_is_a_failure(
     start: Callable[..., Any], transport: str, topic: str, published: type, found: str,
@@ -127,9 +129,9 @@ def test_a_topic_of_another_type_is_a_failure(
     ('active', 'OK', 'active', ''),
     ('inactive', 'WARN', 'inactive', 'ros2 lifecycle set /d activate'),
     ('configuring', 'WARN', 'configuring', 'wait'),
-    ('finalized', 'WARN', 'finalized', 'start it again'),
-    ('', 'WARN', 'does not answer', 'look at its log')])
-def test_every_state_gets_advice_that_can_work(
+    ('finalized', 'WARN', 'finalized', 'restart it'),
+    ('', 'WARN', 'does not respond', 'check its log')])
+def test_every_state_has_advice_that_works(
     state: str, level: str, found: str, advice: str,
 ) -> None:
     check = state_check('/d', state)
@@ -199,7 +201,7 @@ def test_a_detector_that_waits_on_the_wrong_topic(
     assert 'remap /image_raw to /boson/image_raw' in result.stdout
 
 
-def test_a_detectors_own_picture_is_no_camera(start: Callable[..., Any]) -> None:
+def test_a_debug_image_is_not_a_camera(start: Callable[..., Any]) -> None:
     with start(model_path=SHIPPED, threads=1) as client:
         client.wait_active()
         client.node.destroy_publisher(client.images)
@@ -211,7 +213,7 @@ def test_a_detectors_own_picture_is_no_camera(start: Callable[..., Any]) -> None
     assert 'image_topic:=/boson' in checks['/image_raw'].advice
 
 
-def test_an_inactive_detector_is_told_how_to_start(start: Callable[..., Any]) -> None:
+def test_advice_for_an_inactive_detector(start: Callable[..., Any]) -> None:
     with start(model_path=SHIPPED, threads=1, autostart='false') as client:
         client.wait(lambda: client.statuses)
         checks = {c.name: c for c in graph_checks(client.node, 2.0)}

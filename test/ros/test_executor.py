@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The executor survives what transitions destroy while it waits."""
+"""The executor survives the destruction of entities during transitions."""
 
 from time import monotonic
 from typing import Any
@@ -26,7 +26,7 @@ from std_msgs.msg import Empty
 pytestmark = pytest.mark.ros
 
 
-def test_a_subscription_may_go_between_getting_ready_and_its_turn(domain: int) -> None:
+def test_a_subscription_may_be_destroyed_after_it_became_ready(domain: int) -> None:
     rclpy.init()
     node = rclpy.create_node('short_lived')
     executor = NodeExecutor(MutuallyExclusiveCallbackGroup())
@@ -45,9 +45,9 @@ def test_a_subscription_may_go_between_getting_ready_and_its_turn(domain: int) -
             handler()
             handler, entity, _ = executor.wait_for_ready_callbacks(10)
         node.destroy_subscription(subscription)
-        handler()  # its turn comes after all
+        handler()  # executed after its destruction
         assert handler.exception() is None and not heard
-        # The group is free for what comes next.
+        # The callback group is not blocked.
         node.create_subscription(Empty, 'second', heard.append, 10, callback_group=group)
         publisher = node.create_publisher(Empty, 'second', 10)
         while not publisher.get_subscription_count():

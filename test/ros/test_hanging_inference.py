@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Inference that does not return: it is reported, left behind, and publishes nothing."""
+"""Inference that does not return is reported, abandoned, and publishes nothing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ Start = Callable[..., Any]
 SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
 
 
-def test_deactivating_is_an_error_that_says_so_and_the_node_goes_on(
+def test_deactivating_is_a_reported_error_and_the_node_continues(
     start: Start, tmp_path: Path,
 ) -> None:
     with start(model_path=write_model(tmp_path / 'model.onnx', hangs=True)) as client:
@@ -55,12 +55,12 @@ def test_deactivating_is_an_error_that_says_so_and_the_node_goes_on(
         assert len(client.detections) == 2
         assert 'restart the node' in client.status('active', of='detector')['left behind']
         client.process.send_signal(signal.SIGINT)
-        assert client.process.wait(120) == 1, 'a thread was left behind'
-        client.process.returncode = 0  # `start` expects that of the others
+        assert client.process.wait(120) == 1, 'a thread is still running'
+        client.process.returncode = 0  # `start` expects 0
 
 
 @pytest.mark.parametrize('transition', ['shutdown', None], ids=['shutdown', 'ctrl-c'])
-def test_the_way_out_does_not_wait_for_it(
+def test_shutdown_does_not_wait_for_it(
     start: Start, tmp_path: Path, transition: str | None,
 ) -> None:
     with start(model_path=write_model(tmp_path / 'model.onnx', hangs=True)) as client:
@@ -76,7 +76,7 @@ def test_the_way_out_does_not_wait_for_it(
 
 
 class Gate:
-    """A model's session that lets no inference through while it is closed."""
+    """A session whose inference blocks until the gate is open."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -138,8 +138,8 @@ def test_a_worker_that_returns_late_publishes_nothing(
     assert 'inference hangs' in node._error and node.hangs
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     assert node._detector is not old and node._worker is not worker
-    node.recovery.failed('its successor fails', 0)
-    gate.open.set()  # its model was not closed under its feet: infer returns
+    node.recovery.failed('the new worker fails', 0)
+    gate.open.set()  # its model is not closed: infer returns
     worker._thread.join(120)
     assert not worker._thread.is_alive() and not published
     statistics = stream.input.statistics

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compressed and colored images, crops, pictures, track ids."""
+"""Compressed and color images, crops, debug images, track ids."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def boxes(message: Any) -> np.ndarray:
 
 
 def compressed(client: Any, frame: np.ndarray, suffix: str) -> Any:
-    """Make a sensor_msgs/CompressedImage with a stamp of its own."""
+    """Return a sensor_msgs/CompressedImage with a unique stamp."""
     good, data = cv2.imencode(suffix, frame)
     assert good
     kind = 'png' if suffix == '.png' else 'jpeg'
@@ -89,7 +89,7 @@ def test_a_palette_is_reported_once(start: Start, toy: Path) -> None:
         assert client.log.read_text().count('in color (bgr8)') == 1
 
 
-def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> None:
+def test_with_a_crop_boxes_are_in_pixels_of_the_received_image(start: Start, toy: Path) -> None:
     frame = gray(0.4)
     rows, columns = 3, 5
     received = cv2.copyMakeBorder(
@@ -111,7 +111,7 @@ def test_a_crop_leaves_boxes_in_the_pixels_received(start: Start, toy: Path) -> 
         client.status('leaves nothing', failed='1')
 
 
-def test_debug_image_and_annotations_are_made_for_subscribers(start: Start, toy: Path) -> None:
+def test_debug_image_and_annotations_are_sent_to_subscribers(start: Start, toy: Path) -> None:
     pictures: list[Any] = []
     annotations: list[Any] = []
     with start(model_path=toy) as client:
@@ -124,7 +124,7 @@ def test_debug_image_and_annotations_are_made_for_subscribers(start: Start, toy:
                 ImageAnnotations, 'annotations', annotations.append, 10)
         except ImportError:
             annotations = None
-        sent: dict[int, Any] = {}  # by their stamp
+        sent: dict[int, Any] = {}  # by stamp
         found: dict[int, Any] = {}
 
         def seen() -> bool:
@@ -179,7 +179,7 @@ def test_without_a_tracker_there_are_no_ids(start: Start, toy: Path) -> None:
         assert [d.id for d in found.detections] == [''] * len(BOXES)
 
 
-def test_a_picture_that_cannot_be_drawn_makes_no_failed_image(domain: int, toy: Path) -> None:
+def test_a_debug_image_that_fails_does_not_fail_its_image(domain: int, toy: Path) -> None:
     rclpy.init()
     try:
         node = rclpy.create_node('picture')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A node that is killed while it builds an engine: the next start is as if it had not been."""
+"""A node that is killed while it builds an engine does not affect the next start."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -37,7 +37,7 @@ Run = Callable[[float], AbstractContextManager[tuple[subprocess.Popen, Path]]]
 
 @pytest.fixture
 def building_node(domain: int, toy: Path, tmp_path: Path) -> Run:
-    """Return a function that runs the node; each step of its builder takes so many seconds."""
+    """Return a function that runs the node; each step of its builder takes step_s seconds."""
     pytest.importorskip('tensorrt_rtx', reason='TensorRT-RTX is not installed here')
 
     @contextmanager
@@ -62,7 +62,7 @@ def building_node(domain: int, toy: Path, tmp_path: Path) -> Run:
 
 
 def wait_for_state(wanted: str) -> None:
-    """Listen to /diagnostics until the detector says so."""
+    """Wait until /diagnostics contains the state."""
     seen: list[str] = []
 
     def hear(message: DiagnosticArray) -> None:
@@ -82,7 +82,7 @@ def wait_for_state(wanted: str) -> None:
 
 
 def wait_active(log: Path) -> str:
-    """Return the log of a node that has its model."""
+    """Return the log of a node when it has loaded its model."""
     end = time.monotonic() + PATIENCE_S
     while ACTIVE not in (text := log.read_text()):
         assert time.monotonic() < end, text
@@ -90,7 +90,7 @@ def wait_active(log: Path) -> str:
     return text
 
 
-def test_a_node_killed_while_it_builds_leaves_no_half_engine_and_no_lock(
+def test_a_killed_build_leaves_no_partial_engine_and_no_lock(
     building_node: Run, tmp_path: Path,
 ) -> None:
     cache = EngineCache(tmp_path / 'cache')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The launch files under the real `ros2 launch`, where it and the package are installed."""
+"""The launch files with the real `ros2 launch`, as users run them, if it is installed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
 pytestmark = pytest.mark.ros
 
 
-# What a system's own launch file would do, with launch in the place of a lifecycle manager.
+# The launch file of a system, in which launch replaces a lifecycle manager.
 MANAGING = """
 from cgdet_ros.resources import share_file
 from launch import LaunchDescription
@@ -80,7 +80,7 @@ def launch(file: str | Path, *arguments: Any, **options: Any) -> subprocess.Pope
 def detects(
     topics: dict[str, str], file: str | Path, *arguments: Any,
 ) -> Iterator[dict[str, list[Any]]]:
-    """Launch, publish on each image topic until each detections topic has answered, end it."""
+    """Launch, publish images until each detections topic has received a message, and stop."""
     process = launch(file, *arguments, f'model_path:={SHIPPED}')
     rclpy.init()
     node: Node = rclpy.create_node('test_client')
@@ -134,7 +134,7 @@ def test_two_cameras_in_one_process(domain: int) -> None:
 @pytest.mark.parametrize(('arguments', 'words'), [
     (('thermal_detect.launch.py', 'params_file:=/no.yaml'), 'file /no.yaml does not exist'),
     (('multi_camera.launch.py', 'cameras:=,'), 'list of cameras is empty'),
-    (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is named twice'),
+    (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is listed twice'),
     (('multi_camera.launch.py',), "missing required argument 'cameras'"),
     (('evaluate_bag.launch.py', 'bag:=/no_bag', 'data:=/no.json'), 'bag /no_bag does not exist')])
 def test_wrong_arguments_are_one_sentence(

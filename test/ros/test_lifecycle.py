@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Transitions: every one of them, errors, long loads, and the way out."""
+"""All transitions, errors, long loads, and shutdown."""
 
 from collections.abc import Callable
 import os
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.ros
 Start = Callable[..., object]
 
 
-def test_lifecycle_to_the_letter(start: Start, toy: Path) -> None:
+def test_all_transitions_of_the_lifecycle(start: Start, toy: Path) -> None:
     with start(model_path=toy, autostart=False) as client:
         assert client.state() == 'unconfigured'
         assert not client.labels
@@ -80,7 +80,7 @@ def test_a_wrong_model_is_reported_and_can_be_replaced(
         assert not refused.successful and 'clean the node up' in refused.reason
 
 
-def test_an_impatient_second_ctrl_c_does_no_harm(start: Start, toy: Path) -> None:
+def test_a_second_ctrl_c_is_ignored(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()
         client.process.send_signal(signal.SIGINT)
@@ -114,7 +114,7 @@ def test_a_transition_that_is_not_possible_is_refused(start: Start, toy: Path) -
 
 def test_an_error_leads_to_unconfigured_and_back(start: Start, toy: Path) -> None:
     with start(model_path=toy, autostart=False) as client:
-        # No file system takes such a name: an error without a sentence of ours.
+        # No file system accepts this name: the error is not a UserError.
         assert client.set_parameter('model_path', 'x' * 5000).successful
         assert not client.change_state('configure')
         assert client.status('File name too long')['level'] == b'\x02'
@@ -138,12 +138,12 @@ def test_a_failing_activation_is_reported(start: Start, toy: Path) -> None:
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the file without which GATED does not load its model."""
+    """Return the file that GATED waits for before it loads its model."""
     monkeypatch.setenv('MODEL_GATE', str(tmp_path / 'gate'))
     return tmp_path / 'gate'
 
 
-def test_a_long_load_holds_up_nothing(start: Start, toy: Path, gate: Path) -> None:
+def test_a_long_load_does_not_block_services(start: Start, toy: Path, gate: Path) -> None:
     with start(program=[GATED], model_path=toy, autostart=False) as client:
         client.status('unconfigured')
         configured = client.request('configure')
@@ -201,7 +201,7 @@ def test_cleanup_frees_the_model_and_its_topics(start: Start, tmp_path: Path) ->
             assert client.change_state('deactivate') and client.change_state('cleanup')
             client.wait(lambda: not client.node.count_publishers('detections'))
             empty.append(client.resident())
-            # What remains of the first round is libraries; a tenth of the weights is for the rest.
+            # Libraries remain after the first round; a tenth of the weights is the tolerance.
             assert loaded - empty[-1] > 0.9 * weights, (loaded, empty)
         assert empty[-1] - empty[0] < 0.1 * weights, empty
 

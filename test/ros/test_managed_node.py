@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What any node of this package has of `ManagedNode`, seen on one that detects nothing."""
+"""`ManagedNode`, tested with a minimal node that does not detect anything."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +38,7 @@ SPECS = (
 
 
 class Minimal(ManagedNode):
-    """A node whose model is a word."""
+    """A node whose model is a string."""
 
     def __init__(self, **options: object) -> None:
         super().__init__('minimal', 'counter', SPECS, **options)
@@ -91,7 +91,7 @@ def node(domain: int) -> Iterator[Minimal]:
     rclpy.try_shutdown()
 
 
-def test_transitions_call_what_the_node_does(node: Minimal) -> None:
+def test_transitions_call_the_methods_of_the_node(node: Minimal) -> None:
     assert node.trigger_configure() == SUCCESS and node.model == 'good'
     assert node.trigger_activate() == SUCCESS and node.status()['state'] == 'active'
     assert node.status()['name'] == '/minimal: counter' and node.status()['model'] == 'good'
@@ -104,7 +104,7 @@ def test_transitions_call_what_the_node_does(node: Minimal) -> None:
 @pytest.mark.parametrize(('model', 'result', 'message'), [
     ('bad', FAILURE, 'The model is bad; choose another.'),
     ('broken', ERROR, 'RuntimeError: broken')])
-def test_a_failing_configure_is_undone_and_says_why(
+def test_a_failed_configure_is_undone_and_reported(
     node: Minimal, model: str, result: TransitionCallbackReturn, message: str,
 ) -> None:
     assert node.set_parameters([Parameter('model', value=model)])[0].successful
@@ -121,7 +121,7 @@ def test_parameters_are_checked_against_the_nodes_own_table(node: Minimal) -> No
     def refusal(name: str, value: object) -> str:
         return str(node.set_parameters_atomically([Parameter(name, value=value)]).reason)
 
-    assert refusal('mode', 'bad') == 'there is no parameter mode; is model meant?'
+    assert refusal('mode', 'bad') == 'there is no parameter mode; did you mean model?'
     assert refusal('model', 'worse') == 'model must be one of good, bad, broken'
     assert node.trigger_configure() == SUCCESS
     assert 'clean the node up' in refusal('model', 'bad')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model being loaded: what it reports, and that it can be stopped."""
+"""Loading a model: its progress, and stopping it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Debug image and annotations: what is in the messages, also after the wire."""
+"""The messages of debug image and annotations, also after serialization."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32),
 
 @pytest.fixture
 def header() -> Header:
-    """Return a header as an image's."""
+    """Return the header of an image."""
     message = Header(frame_id='cam')
     message.stamp.sec, message.stamp.nanosec = 12, 34
     return message
@@ -48,7 +48,7 @@ def header() -> Header:
 
 @pytest.fixture
 def needs_foxglove() -> None:
-    """Skip where foxglove_msgs is missing."""
+    """Skip the test if foxglove_msgs is missing."""
     if annotations_type() is None:
         pytest.skip('foxglove_msgs is not installed')
 
@@ -62,7 +62,7 @@ def test_the_debug_image_is_the_picture(header: Header) -> None:
     assert tuple(picture[40, 10]) == COLORS[2] and tuple(picture[5, 8]) == COLORS[0]
 
 
-def test_a_part_of_a_picture_is_sent_whole(header: Header) -> None:
+def test_a_noncontiguous_picture_is_sent_unchanged(header: Header) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     np.testing.assert_array_equal(
         view_pixels(to_debug_image(picture[2:18, 5:20], header)), picture[2:18, 5:20])
@@ -86,7 +86,7 @@ def test_annotations_outline_and_name_each_detection(
     assert message.texts[1].position.y == message.texts[1].font_size  # not above the image
 
 
-def test_nothing_found_wipes_the_annotations(needs_foxglove: None, header: Header) -> None:
+def test_no_detections_clear_the_annotations(needs_foxglove: None, header: Header) -> None:
     message = to_annotations(NOTHING, CLASSES, header)
     assert len(message.points) == len(message.texts) == 0 and message.timestamp == header.stamp
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Parameters: described, refused with a reason, in force from the next image on."""
+"""Parameters are described, refused with a reason, and used for the next image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_parameters_change_while_running(
             for s in client.statuses))
 
 
-def test_the_backend_can_be_chosen_and_says_what_it_lacks(
+def test_the_backend_can_be_chosen_and_reports_what_is_missing(
     start: Start, toy: Path,
 ) -> None:
     try:
@@ -97,7 +97,7 @@ def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
     with start(model_path=toy, crop_topp=3, **values) as client:
         client.wait_active()
         assert 'class_thresholds.bike is ignored' in client.log.read_text()
-        assert 'crop_topp is ignored, there is none of that name; is crop_top meant?' in (
+        assert 'crop_topp is ignored, it does not exist; did you mean crop_top?' in (
             client.log.read_text())
         assert classes(client) == ['1', '2']
         assert client.labels[-1].threshold == pytest.approx(0.4)
@@ -114,10 +114,10 @@ def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
         assert client.set_parameter('class_thresholds.car', 0.45).successful
         assert client.change_state('configure') and client.change_state('activate')
         client.wait_active()
-        assert classes(client) == ['0', '1', '2'], 'what was set holds, also after a reload'
+        assert classes(client) == ['0', '1', '2'], 'values that were set are kept after a reload'
 
 
-def test_a_name_that_is_not_there_is_answered_with_what_is(start: Start, toy: Path) -> None:
+def test_an_unknown_name_is_refused_with_a_similar_one(start: Start, toy: Path) -> None:
     from rcl_interfaces.srv import SetParametersAtomically
     from rclpy.parameter import Parameter
     with start(model_path=toy, autostart=False) as client:
@@ -127,12 +127,12 @@ def test_a_name_that_is_not_there_is_answered_with_what_is(start: Start, toy: Pa
             return str(result.reason)
 
         assert refusal('score_treshold') == (
-            'there is no parameter score_treshold; is score_threshold meant?')
+            'there is no parameter score_treshold; did you mean score_threshold?')
         assert refusal('xyzzy') == 'there is no parameter xyzzy'
         assert 'exist once a model is loaded' in refusal('class_thresholds.car')
         assert client.change_state('configure')
         assert client.set_parameter('class_thresholds.car', 0.5).successful
-        assert refusal('class_thresholds.zebra').endswith('knows person, bicycle, car')
+        assert refusal('class_thresholds.zebra').endswith('of the model are person, bicycle, car')
         both = [Parameter('score_threshold', value=0.7), Parameter('nonsense', value=1)]
         result = client.call('set_parameters_atomically', SetParametersAtomically.Request(
                                  parameters=[p.to_parameter_msg() for p in both])).result
@@ -142,7 +142,7 @@ def test_a_name_that_is_not_there_is_answered_with_what_is(start: Start, toy: Pa
         assert client.labels[-1].threshold != pytest.approx(0.7), 'all or none'
 
 
-def test_a_request_that_makes_no_sense_is_answered(start: Start, toy: Path) -> None:
+def test_an_invalid_request_has_a_response(start: Start, toy: Path) -> None:
     from rcl_interfaces.msg import Parameter, ParameterValue
     from rcl_interfaces.srv import SetParameters
     with start(model_path=toy) as client:
@@ -154,7 +154,7 @@ def test_a_request_that_makes_no_sense_is_answered(start: Start, toy: Path) -> N
         client.send(client.image(gray(0.5), 'mono8'))
 
 
-def test_a_class_threshold_of_the_wrong_type_is_said_in_one_sentence(
+def test_a_class_threshold_of_the_wrong_type_is_reported(
     start: Start, toy: Path,
 ) -> None:
     with start(model_path=toy, **{'class_thresholds.person': 1}) as client:
@@ -181,7 +181,7 @@ def test_the_latency_histogram_counts_every_frame(start: Start, toy: Path) -> No
         client.wait_active()
         client.send(client.image(gray(0.5), 'mono8'))
         topics = client.cameras['']
-        client.status('running', of='camera', processed='1')  # and forgotten by the histogram
+        client.status('running', of='camera', processed='1')  # and removed from the histogram
         client.status()
         assert not topics.histograms
         assert client.set_parameter('latency_histogram', True).successful

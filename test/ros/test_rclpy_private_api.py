@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-What we use of rclpy beyond its documented API, and what a release would have changed.
+The private API of rclpy that this package uses.
 
-A failure names the change and the place that relies on it; behavior is asserted where one can.
+A failure states what a release changed and which code relies on it.
 """
 
 from collections.abc import Iterator
@@ -152,7 +152,7 @@ def test_spin_runs_the_method_we_override(domain: int) -> None:
     rclpy.init()
     try:
         executor = Once()
-        executor.wake()  # what spins without spin_once would return at once, and be found out
+        executor.wake()  # a spin that does not call spin_once returns at once, and the test fails
         executor.create_task(executor.shutdown)
         executor.spin()
     finally:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""When to reload: waits that double, and what ends them."""
+"""The schedule of reloads: waits that double, and what resets them."""
 
 from cgdet_ros.node import recovery
 from cgdet_ros.node.recovery import Recovery
@@ -24,7 +24,7 @@ def fail(item: Recovery, times: int, limit: int = 3) -> None:
         item.failed('no memory', limit)
 
 
-def test_only_failures_in_a_row_ask_for_a_reload() -> None:
+def test_only_consecutive_failures_schedule_a_reload() -> None:
     item = Recovery()
     fail(item, 2)
     item.inferred()

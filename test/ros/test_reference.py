@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""README.md and the parameter file say what the code does."""
+"""README.md and the parameter file are equal to the code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,18 +34,18 @@ def test_readme_has_every_table() -> None:
 
 
 @pytest.mark.parametrize('name', TABLES)
-def test_table_is_what_the_code_says(name: str) -> None:
+def test_table_is_equal_to_the_code(name: str) -> None:
     if name == 'launch':
         pytest.importorskip('launch_ros', reason='no ROS distribution with launch here')
     found = next(m[0] for m in BLOCK.finditer(README) if m[2] == name)
     assert found == rewrite(found), (
-        'README.md is behind the code: run "python -m cgdet_ros.tools.reference README.md".')
+        'README.md is out of date: run "python -m cgdet_ros.tools.reference README.md".')
 
 
-def test_parameter_file_holds_every_parameter_with_its_default() -> None:
+def test_parameter_file_contains_every_parameter_with_its_default() -> None:
     content = yaml.safe_load((ROOT / 'config' / 'thermal_detect.yaml').read_text())
     assert content == {'/**': {'ros__parameters': {s.name: s.default for s in SPECS}}}, (
-        'config/thermal_detect.yaml is behind cgdet_ros/detection/parameters.py: update it.')
+        'config/thermal_detect.yaml differs from cgdet_ros/detection/parameters.py: update it.')
 
 
 def topics_of(client: Any) -> set[tuple[str, str, str]]:
@@ -68,7 +68,7 @@ def test_topics_are_those_of_the_running_node(start: Callable) -> None:
     assert found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
 
 
-def test_rewriting_touches_generated_blocks_alone() -> None:
+def test_rewriting_changes_only_generated_blocks() -> None:
     text = 'before\n<!-- generated: topics -->\nSTALE\n<!-- end -->\nafter\n'
     new = rewrite(text)
     assert new.startswith('before\n<!-- generated: topics -->\n| topic |')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Inference that fails, models that change while the node runs: it recovers by itself."""
+"""The node recovers from failing inference and from model files that change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_a_requested_transition_ends_the_recovery(
         rclpy.try_shutdown()
 
 
-def test_zero_failures_never_reload_and_a_bad_image_is_no_failure(
+def test_max_failures_0_never_reloads_and_a_bad_image_does_not_count(
     start: Start, tmp_path: Path,
 ) -> None:
     model = write_model(tmp_path / 'model.onnx', fails=True)
@@ -130,7 +130,7 @@ def test_zero_failures_never_reload_and_a_bad_image_is_no_failure(
         status = feed_until(
             client, 1.0, node_status(client, 'out of data bounds', {'failures': 20}))
         assert status['restarts'] == '0'
-        client.send(client.image(gray(0.5), 'mono8'))  # it never left the state active
+        client.send(client.image(gray(0.5), 'mono8'))  # it is still active
 
 
 @pytest.mark.parametrize('harm', [

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How executor and worker take turns with the interpreter."""
+"""The executor waits while the worker prepares an image."""
 
 from threading import Event
 from time import monotonic, sleep
@@ -32,7 +32,7 @@ from sensor_msgs.msg import Image
 from toy_models import gray
 
 SETTINGS = Settings(0.0, 2.0, 10, False, False, Crop(), np.full(3, 0.3, np.float32))
-LONG_S = 20.0  # in the place of PREPARATION_S: who waits in vain is found out
+LONG_S = 20.0  # in place of PREPARATION_S, so that an unnecessary wait fails the test
 
 
 def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
@@ -44,7 +44,7 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     prepare, infer = detector.preprocess, detector.infer
 
     def slow_prepare(frame: np.ndarray, row: int = 0) -> object:
-        sleep(0.2)  # longer than the executor would need to come out of it
+        sleep(0.2)  # longer than the executor would need to return
         box = prepare(frame, row)
         prepared.append(row)
         return box
@@ -71,7 +71,7 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
             sleep(0.01)
         start = monotonic()
         stream.input._receive(message)
-        assert prepared == [0], 'it came back before the network had its input'
+        assert prepared == [0], 'it returned before the image was prepared'
         assert inferring.wait(LONG_S)
         stream.input._receive(message)  # the worker is busy, and needs no interpreter
         assert monotonic() < start + LONG_S / 2 and prepared == [0]

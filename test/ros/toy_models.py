@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Small real ONNX files with cards: boxes that tell frames apart, slow ones, failing ones."""
+"""Small ONNX files with cards: boxes that depend on the frame, slow inference, failures."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from cgdet_core.runtime.inference.card import BATCH, file_sha256, save_card
 import numpy as np
 import pytest
 
-SIZE = 64  # of the input; its frames go in unscaled
+SIZE = 64  # of the input; frames are not scaled
 BOXES = np.array([[2, 2, 20, 20], [22, 2, 40, 20], [2, 22, 20, 40], [22, 22, 40, 40]], np.float32)
 SCORES = np.array([[.9, .1, .1], [.1, .7, .1], [.1, .1, .5], [.1, .1, .3]], np.float32)
-SHIFT = 20.0  # pixels that the boxes of a white frame lie further to the right and down
+SHIFT = 20.0  # pixels by which the boxes of a white frame are moved right and down
 
 
 def write_model(
@@ -73,11 +73,11 @@ def write_model(
         nodes += [node('Mul', ['when', 'many'], ['times']),
                   node('Cast', ['times'], ['trips'], to=TensorProto.INT64),
                   node('Loop', ['trips', 'yes', 'matrix'], ['product'], body=_multiply()),
-                  node('ReduceMax', ['product'], ['most'], keepdims=0),
-                  node('Mul', ['most', 'zero'], ['extra'])]
+                  node('ReduceMax', ['product'], ['maximum'], keepdims=0),
+                  node('Mul', ['maximum', 'zero'], ['extra'])]
         extra = 'extra'
     looked_up = 'means'
-    if ballast:  # by what only a run knows, else ONNX Runtime would fold it away
+    if ballast:  # indexed at run time, else ONNX Runtime would fold it
         constants['ballast'] = np.arange(ballast // 4, dtype=np.float32)
         nodes += [node('Cast', ['means'], ['where'], to=TensorProto.INT64),
                   node('Gather', ['ballast', 'where'], ['weights'])]
