@@ -33,7 +33,7 @@ train = runtime + bags + [
     'torchvision>=0.21',
 ]
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
-test = ['hypothesis', 'pytest']
+test = ['hypothesis', 'pytest', 'pytest-timeout']
 
 setup(
     name=PACKAGE,

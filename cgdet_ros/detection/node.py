@@ -48,7 +48,8 @@ class DetectorNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the model and create the topics."""
-        settings = parameters.read_model_settings(self)
+        with self.lock:
+            settings = parameters.read_model_settings(self)
         detector = self.load(lambda progress: _load(settings, progress))
         card = detector.card
         with self.lock:

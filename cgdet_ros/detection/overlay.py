@@ -46,11 +46,10 @@ class Overlay:
 
     def annotate(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
         """Publish annotations; boxes are in pixels of the received image."""
-        if self._annotations is None or not self._annotations.get_subscription_count():
-            return
         try:
-            self._annotations.publish(
-                to_annotations(detections, self._card.classes, header, ids))
+            if self._annotations is not None and self._annotations.get_subscription_count():
+                self._annotations.publish(
+                    to_annotations(detections, self._card.classes, header, ids))
         except Exception as error:
             self._errors.log('no annotations{}', error)
 
@@ -58,11 +57,10 @@ class Overlay:
         self, detections: Detections, frame: NDArray[Any], header: Header, ids: Sequence[str],
     ) -> None:
         """Publish the frame (H, W) with its detections, in its own pixels."""
-        if not self._debug_image.get_subscription_count():
-            return
         try:
-            picture = draw_detections(frame, detections, self._card, ids=ids)
-            self._debug_image.publish(to_debug_image(picture, header))
+            if self._debug_image.get_subscription_count():
+                picture = draw_detections(frame, detections, self._card, ids=ids)
+                self._debug_image.publish(to_debug_image(picture, header))
         except Exception as error:
             self._errors.log('no debug_image{}', error)
 

@@ -12,17 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera of the detector node: its images, detections and overlays."""
+"""One camera of the detector node: its images, and the topics of its detections."""
+
+from collections.abc import Sequence
 
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
-from cgdet_ros.detection.outputs import Outputs
+from cgdet_ros.detection.conversions import (
+    to_detection_array,
+    to_histogram,
+    to_label_info,
+    to_vision_info,
+)
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.node.image_input import Handover, ImageInput
-from cgdet_ros.node.topics import Publishers
+from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
 from rclpy.node import Node
-from std_msgs.msg import Header
+from std_msgs.msg import Header, UInt32MultiArray
+from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
 
 
 class Stream:
@@ -58,3 +66,37 @@ class Stream:
             detections, header.stamp.sec + header.stamp.nanosec * 1e-9)
         self.outputs.publish(detections, header, ids)
         return ids
+
+
+class Outputs:
+    """Publish detections, the latched class map, and the latency histogram."""
+
+    def __init__(self, publishers: Publishers, card: DetectionCard) -> None:
+        self._card = card
+        self._clock = publishers.node.get_clock()
+        self._pool: list[Detection2D] = []
+        create = publishers.create
+        self._detections = create(Detection2DArray, 'detections', reliable_qos(10))
+        self._label_info = create(LabelInfo, 'label_info', latched_qos())
+        self._vision_info = create(VisionInfo, 'vision_info', latched_qos())
+        self._histogram = create(UInt32MultiArray, 'latency_histogram', reliable_qos(10))
+
+    @property
+    def topic(self) -> str:
+        """The resolved topic of the detections."""
+        return str(self._detections.topic_name)
+
+    def publish(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
+        """Publish the detections of an image, in pixels of the received image."""
+        self._detections.publish(to_detection_array(detections, header, ids, self._pool))
+
+    def publish_infos(self, threshold: float, version: int) -> None:
+        """Publish the latched class map with the current threshold, and its topic."""
+        header = Header(stamp=self._clock.now().to_msg())
+        self._label_info.publish(to_label_info(self._card, threshold, header))
+        self._vision_info.publish(
+            to_vision_info(self._card, self._label_info.topic_name, version, header))
+
+    def publish_histogram(self, counts: Sequence[int]) -> None:
+        """Publish the number of frames per millisecond of latency."""
+        self._histogram.publish(to_histogram(counts))

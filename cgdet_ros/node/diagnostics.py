@@ -119,7 +119,7 @@ class Statistics:
                 self._level(source, no_input_warn_s))
             return to_status(name, self.frame_id or hardware, level, message, {
                 'encoding': self.encoding,
-                'false color': 'yes' if self.false_color else 'no',
+                'false colour': 'yes' if self.false_color else 'no',
                 'received': self.received, 'processed': self.processed,
                 'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
                 'too old': self.too_old, 'failed': self.failed,

@@ -14,12 +14,18 @@
 
 """The executor: a transition that takes minutes does not block other callbacks."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
+from rclpy.executors import (
+    ConditionReachedException,
+    ShutdownException,
+    SingleThreadedExecutor,
+    TimeoutException,
+)
 from rclpy.task import Task
 
 
@@ -37,14 +43,19 @@ class NodeExecutor(SingleThreadedExecutor):
         self._thread = ThreadPoolExecutor(1, 'transitions')
         self._error: BaseException | None = None  # of a callback in that thread
 
-    def spin_once(self, timeout_sec: float | None = None) -> None:
+    # Not spin_once, which spin() no longer calls from Lyrical on.
+    def _spin_once_impl(
+        self, timeout_sec: Any = None, wait_condition: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Wait for a callback and run it; raise what a callback in the other thread raised."""
         if self._error is not None:
             raise self._error
         try:
-            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
-        except (ShutdownException, TimeoutException, InvalidHandle):
-            return  # InvalidHandle: a transition destroyed an entity while rclpy collected them
+            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec, None, wait_condition)
+        except (ConditionReachedException, ShutdownException, TimeoutException):
+            return
+        except InvalidHandle:
+            return  # a transition destroyed an entity while rclpy collected them
         if entity is not None and entity.callback_group is self._slow:
             self._thread.submit(self._run_slow, handler)
         else:

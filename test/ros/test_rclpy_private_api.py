@@ -145,20 +145,20 @@ def test_spin_runs_the_method_we_override(domain: int) -> None:
     class Once(SingleThreadedExecutor):
         calls = 0
 
-        def spin_once(self, timeout_sec: float | None = None) -> None:
+        def _spin_once_impl(self, *arguments: Any) -> None:
             self.calls += 1
             self.shutdown()
 
     rclpy.init()
     try:
         executor = Once()
-        executor.wake()  # a spin that does not call spin_once returns at once, and the test fails
+        executor.wake()  # a spin that does not call it returns at once, and the test fails
         executor.create_task(executor.shutdown)
         executor.spin()
     finally:
         rclpy.try_shutdown()
     assert executor.calls == 1, changed(
-        'Executor.spin, which no longer calls spin_once', f'NodeExecutor in {EXECUTOR}')
+        'Executor.spin, which no longer calls _spin_once_impl', f'NodeExecutor in {EXECUTOR}')
 
 
 @pytest.mark.parametrize('name', ['_take_subscription', '_take_waitable'])
@@ -191,7 +191,7 @@ def test_ready_callbacks_come_with_their_entity(node: LifecycleNode) -> None:
     executor.add_node(node)
     timer = node.create_timer(0.0, lambda: None)
     what = changed('Executor.wait_for_ready_callbacks, (handler, entity, node)',
-                   f'NodeExecutor.spin_once in {EXECUTOR}')
+                   f'NodeExecutor._spin_once_impl in {EXECUTOR}')
     try:
         for _ in range(100):
             handler, entity, _ = executor.wait_for_ready_callbacks(10)
