@@ -124,6 +124,14 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
                    areas=(record.areas * x * y).astype(np.float32))
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file; UserError if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8-sig'))
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
+
+
 def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     """
     Read a COCO file unchanged; UserError if it is not one.
@@ -132,10 +140,7 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
-    try:
-        data = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
+    data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get('images'), list):
         raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
     if not check:
