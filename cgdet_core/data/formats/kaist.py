@@ -81,7 +81,7 @@ def _split(key: str) -> str:
 
 def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
     """Return the best label file of each frame (set00/V000/I00001), and its folder."""
-    root = folder if chosen is None else native.chosen_folder(folder, chosen, 'label')
+    root = folder if chosen is None else native.resolve(folder, chosen)
     sources: dict[str, dict[str, Path]] = {}
     for path in _walk(root):
         match = NAME.search(path.as_posix())

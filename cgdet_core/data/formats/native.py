@@ -125,9 +125,14 @@ class Pictures(dict[str, Path]):
         return self.folder / f'{stem}{self.suffix}'
 
 
-def chosen_folder(folder: Path, path: Path, kind: str) -> Path:
+def resolve(folder: Path, path: Path) -> Path:
     """Return a folder that the user chose, relative to the data set or the working directory."""
-    place = folder / path if (folder / path).is_dir() else path
+    return folder / path if (folder / path).is_dir() else path
+
+
+def existing(folder: Path, path: Path, kind: str) -> Path:
+    """Return the same; UserError if it does not exist."""
+    place = resolve(folder, path)
     if not place.is_dir():
         raise UserError(f'The {kind} folder {path} does not exist.')
     return place

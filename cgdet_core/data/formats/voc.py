@@ -88,7 +88,7 @@ def read_voc(folder: Path, options: Options) -> Listing:
     images = _first_folder(folder, 'JPEGImages', 'images', 'Images')
     if labels is None or images is None or not any(labels.glob('*.xml')):
         raise native.wrong_layout(folder, 'VOC', 'Annotations/*.xml and JPEGImages/')
-    rgb = Pictures(native.chosen_folder(folder, options.rgb, 'RGB')) if options.rgb else None
+    rgb = Pictures(native.existing(folder, options.rgb, 'RGB')) if options.rgb else None
     counts = Counter[str]()
     frames = _frames(folder / 'ImageSets' / 'Main', labels, Pictures(images), rgb, counts)
     names = sorted({item.name for frame in frames for item in frame.items})
@@ -124,8 +124,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
     if not (folder / 'infrared').is_dir() or not (versions or options.labels):
         raise native.wrong_layout(folder, 'LLVIP', 'infrared/{train,test}/, '
                                   'visible/{train,test}/ and Annotations/*.xml')
-    labels = (native.chosen_folder(folder, options.labels, 'label') if options.labels
-              else versions[-1])
+    labels = native.resolve(folder, options.labels) if options.labels else versions[-1]
     files = native.files_in(labels, '.xml')
     if not files:
         raise UserError(f'The label folder {options.labels} has no XML files.')

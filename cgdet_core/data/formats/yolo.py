@@ -109,7 +109,7 @@ def read_yolo(folder: Path, options: Options) -> Listing:
     for split, (images, labels, name) in places.items():
         thermal, rgb = Pictures(images), None
         if options.rgb is not None:
-            place = native.chosen_folder(folder, options.rgb, 'RGB')
+            place = native.existing(folder, options.rgb, 'RGB')
             rgb = Pictures(place / name if (place / name).is_dir() else place)
         files = native.files_in(labels, '.txt')
         if not files:
@@ -134,7 +134,7 @@ def read_msrs(folder: Path, options: Options) -> Listing:
     """
     options.allow('msrs', 'labels')
     if options.labels is not None:
-        chosen = native.chosen_folder(folder, options.labels, 'label')
+        chosen = native.existing(folder, options.labels, 'label')
         candidates = [chosen / 'infrared', chosen]
     else:  # the labels are published as MSRS-detection-label; those of thermal are in infrared/
         candidates = [folder / 'infrared', *sorted(folder.glob('MSRS-detection-label*/infrared')),
