@@ -178,15 +178,12 @@ def _is_annotation(entry: dict[str, Any]) -> bool:
 
 
 def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) -> Path:
-    if images is not None:
-        if not Path(images).is_dir():
-            raise UserError(f'The image folder {images} does not exist.')
-        # Both the folder `thermal` itself and file names that start with `thermal/` are common.
-        candidates = [Path(images), Path(images).parent]
-    else:
-        candidates = [path.parent, path.parent.parent]
+    folder = path.parent if images is None else Path(images)
+    if not folder.is_dir():
+        raise UserError(f'The image folder {images} does not exist.')
+    # Both the folder `thermal` itself and file names that start with `thermal/` are common.
     first = records[0]['file_name']
-    return next((c for c in candidates if (c / first).is_file()), candidates[0])
+    return next((f for f in (folder, folder.parent) if (f / first).is_file()), folder)
 
 
 def _record(
@@ -219,8 +216,7 @@ def annotations_of(detections: Detections, image_id: int, first: int) -> list[di
         {'id': first + i, 'image_id': image_id, 'category_id': int(label) + 1,
          'bbox': box.round(2).tolist(), 'area': round(float(box[2] * box[3]), 2), 'iscrowd': 0,
          'segmentation': [], 'score': round(float(score), 5)}
-        for i, (box, score, label) in enumerate(
-            zip(boxes, detections.scores, detections.labels))]
+        for i, (box, score, label) in enumerate(zip(boxes, detections.scores, detections.labels))]
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:

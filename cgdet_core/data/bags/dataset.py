@@ -220,9 +220,9 @@ def _write_picture(path: Path, picture: NDArray[Any]) -> None:
 def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, drawn from the written files."""
     path = made.folder / 'annotations.json'
-    # CVAT's import requires "licenses".
     write_json(path, {
-        'info': {'description': 'made by "cgdet bag to-dataset"'}, 'licenses': [],
+        'info': {'description': 'made by "cgdet bag to-dataset"'},
+        'licenses': [],  # which CVAT's import requires
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],
         'images': made.images, 'annotations': made.annotations}, indent=None)
     records = load_coco(path).images

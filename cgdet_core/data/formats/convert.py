@@ -67,7 +67,8 @@ def convert(
     classes = listing.classes | {k.lower(): v for k, v in (mapping or {}).items()}
     categories = _categories(listing, classes)
     _check_listing(listing, classes, mapping or {}, folder)
-    _hold_out(listing, hold_out)
+    if hold_out is not None:
+        _hold_out(listing, hold_out)
     splits = list(dict.fromkeys(f.split for f in listing.frames))
     targets = {s: output / f'{s}_thermal.json' for s in splits}
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
@@ -115,10 +116,8 @@ def _categories(listing: Listing, classes: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*listing.categories, *names]))
 
 
-def _hold_out(listing: Listing, share: float | None) -> None:
+def _hold_out(listing: Listing, share: float) -> None:
     """Assign the last frames to val, so that neighbors in time are in the same split."""
-    if share is None:
-        return
     if {f.split for f in listing.frames} != {'all'}:
         raise UserError('Frames are held out only of sets without a split; this set has one',
                         'hold_out')
@@ -134,13 +133,11 @@ def _add(
     classes: dict[str, str], tally: Tally,
 ) -> None:
     """Append a frame with its boxes, or count the reason why it is left out."""
-    if not frame.thermal.is_file():
-        tally.missing['thermal'].append(_relative(frame.thermal, folder))
-        return
     try:
         thermal = read_thermal(frame.thermal)
     except UserError:
-        tally.missing['unreadable'].append(_relative(frame.thermal, folder))
+        reason = 'unreadable' if frame.thermal.is_file() else 'thermal'
+        tally.missing[reason].append(_relative(frame.thermal, folder))
         return
     rgb = None if frame.rgb is None else _relative(frame.rgb, folder)
     if frame.rgb is not None and rgb is not None and not frame.rgb.is_file():
