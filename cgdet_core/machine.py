@@ -14,11 +14,14 @@
 
 """Description of the machine that a measurement was made on."""
 
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import metadata
+from itertools import islice
 import os
 from pathlib import Path
 import platform
+import re
 import subprocess
 from typing import Any
 
@@ -38,57 +41,44 @@ def describe_machine() -> dict[str, Any]:
         'governor': _read(Path('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor')),
         'mhz': clock(), 'load': round(load, 2), 'busy': load > BUSY * cores,
         'niceness': os.nice(0), 'python': platform.python_version(),
-        'packages': {p: v for p in PACKAGES if (v := _version(p))}, 'commit': commit()}
+        'packages': {p: found.version for p in PACKAGES
+                     for found in islice(metadata.distributions(name=p), 1)},
+        'commit': commit()}
 
 
 def clock() -> int | None:
     """Return the mean clock of the cores in MHz, or None if the system does not report it."""
-    lines = [line.split(':')[1] for line in (_read(Path('/proc/cpuinfo')) or '').splitlines()
-             if line.startswith('cpu MHz')]
-    if not lines:  # not in /proc/cpuinfo on ARM
+    found = re.findall(r'(?m)^cpu MHz.*?:(.*)', _read(Path('/proc/cpuinfo')) or '')
+    if not found:  # not in /proc/cpuinfo on ARM
         cores = Path('/sys/devices/system/cpu').glob('cpu[0-9]*/cpufreq/scaling_cur_freq')
-        lines = [str(int(text) / 1000) for c in cores if (text := _read(c))]
-    return round(sum(map(float, lines)) / len(lines)) if lines else None
+        found = [int(text) / 1000 for core in cores if (text := _read(core))]
+    return round(sum(map(float, found)) / len(found)) if found else None
 
 
 def memory() -> dict[str, float | None]:
     """Return this process's resident memory and its peak since `forget_peak`, in MB."""
-    found: dict[str, float | None] = {'resident': None, 'peak': None}
-    names = {'VmRSS': 'resident', 'VmHWM': 'peak'}
-    for line in (_read(Path('/proc/self/status')) or '').splitlines():
-        key, _, value = line.partition(':')
-        if key in names:
-            found[names[key]] = round(int(value.split()[0]) * 1024 / 1e6, 1)
-    return found
+    kilobytes = dict(re.findall(r'(?m)^(\w+):\s+(\d+) kB', _read(Path('/proc/self/status')) or ''))
+    return {name: round(int(kilobytes[key]) * 1024 / 1e6, 1) if key in kilobytes else None
+            for name, key in (('resident', 'VmRSS'), ('peak', 'VmHWM'))}
 
 
 def forget_peak() -> None:
     """Reset the peak of the resident memory; do nothing if the system does not support it."""
-    try:
+    with suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')
-    except OSError:
-        pass
 
 
 def processor() -> str:
     """Return the name of the processor."""
-    for line in (_read(Path('/proc/cpuinfo')) or '').splitlines():
-        if line.startswith(('model name', 'Model')):
-            return line.split(':', 1)[1].strip()
-    return _read(Path('/proc/device-tree/model')) or platform.processor() or 'unknown'
+    found = re.search(r'(?m)^(?:model name|Model).*?:(.*)', _read(Path('/proc/cpuinfo')) or '')
+    return found[1].strip() if found else (
+        _read(Path('/proc/device-tree/model')) or platform.processor() or 'unknown')
 
 
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(errors='replace').strip('\0\n ')
     except OSError:
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
         return None
 
 

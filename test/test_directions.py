@@ -76,7 +76,7 @@ ROS_ALLOWED = {
     'launching': ('camera_names', 'resources'),
     'camera_names': (),
 }
-LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.relabel',
+LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.coco',
          'cgdet_core.data.sources', 'cgdet_core.data.bags.io', 'cgdet_core.data.bags.dataset',
          'cgdet_core.cli', 'cgdet_core.deployment.verify', 'cgdet_core.deployment.benchmark',
          'cgdet_core.deployment.engines', 'cgdet_core.detection.predict',

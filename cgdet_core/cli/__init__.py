@@ -24,9 +24,8 @@ import sys
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
-from cgdet_core.cli.doctor import doctor
 from cgdet_core.cli.engines import build_engine, engines_app
-from cgdet_core.cli.measure import benchmark, verify
+from cgdet_core.cli.measure import benchmark, doctor, verify
 from cgdet_core.cli.models import ablate, detect, evaluate, export, train
 from cgdet_core.errors import UserError
 

@@ -20,20 +20,8 @@ from pathlib import Path
 import sys
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import (
-    cell,
-    complain,
-    console,
-    counting,
-    exit_on_sigterm,
-    Images,
-    Json,
-    Match,
-    Overwrite,
-    say,
-    show_report,
-    Topic,
-)
+from cgdet_core.cli import common
+from cgdet_core.cli.common import cell, console, Images, Json, Match, Overwrite, say, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.table import Table
@@ -61,7 +49,7 @@ def bag_from_coco(
     from cgdet_core.data.sources import coco_frames
 
     coco = load_coco(data, images)
-    with exit_on_sigterm():
+    with common.exit_on_sigterm():
         count = write_bag(path, coco_frames(coco, match), rate, encoding, storage,
                           source=fingerprint(coco))
     say(f'{path}: {count} frames, {count / rate:.1f} s')
@@ -121,16 +109,17 @@ def bag_evaluate(
         if len(bags) > 1:
             say('Ray is not installed, so bags are evaluated one by one; install it with '
                 '"pip install .[parallel]" to use all cores.', 'dim')
-    with exit_on_sigterm(), counting('detecting', sum(len(b.truth) for b in bags)) as progress:
+    total = sum(len(bag.truth) for bag in bags)
+    with common.exit_on_sigterm(), common.counting('detecting', total) as progress:
         # With several bags, each bad one is reported immediately.
         evaluation.detect_bags(bags, detector, model, topic, workers, address, progress,
-                               complain if len(bags) > 1 else lambda sentence: None)
+                               common.complain if len(bags) > 1 else lambda sentence: None)
     if len(bags) == 1 and bags[0].error:
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
               **evaluation.score_bags(bags, card.classes, sets[0].path)}
     _show_bags(report, card.classes)
-    show_report(report, json_path)
+    common.show_report(report, json_path)
     if output is not None:
         evaluation.write_results(bags, report, card, topic, output)
         say(f'{output}: report.json, pr_curve.png, worst/ '
@@ -196,7 +185,7 @@ def bag_to_dataset(
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
                     min_change, homography, rectify, plane_m, jpeg)
     detector = None if prelabel is None else open_detector(prelabel)
-    with exit_on_sigterm(), counting('reading images') as progress:
+    with common.exit_on_sigterm(), common.counting('reading images') as progress:
         report = make_dataset(
             find_bags(sources), output, choice, detector, score, progress, classes or ())
     _show_dataset(report, output)

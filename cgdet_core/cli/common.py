@@ -39,9 +39,7 @@ Images = Annotated[Path | None, typer.Option(
 
 
 def _writable(path: Path | None) -> Path | None:
-    """Raise UserError before the work, not after it, if a file cannot be written."""
-    if path is not None:
-        check_outputs([path])
+    check_outputs([path] if path else [])  # before the work, not after it
     return path
 
 
@@ -49,8 +47,7 @@ Json = Annotated[Path | None, typer.Option(
     '--json', callback=_writable,
     help='Write the numbers to this file; an existing file is replaced.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
-Match = Annotated[str, typer.Option(
-    help='Only images whose name matches this shell pattern.')]
+Match = Annotated[str, typer.Option(help='Only images whose name matches this shell pattern.')]
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
 Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
@@ -74,8 +71,8 @@ def sentence_of(error: UserError) -> str:
     for word in sys.argv[1:]:
         command = getattr(command, 'commands', {}).get(word, command)
     known = {option for parameter in command.params for option in parameter.opts}
-    options = [f'--{field.replace("_", "-")}' for field in error.fields]
-    shown = ', '.join(option for option in options if option in known)
+    shown = ', '.join(option for field in error.fields
+                      if (option := f'--{field.replace("_", "-")}') in known)
     return f'{str(error).rstrip(".")} ({shown}).' if shown else str(error)
 
 

@@ -99,10 +99,9 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ('boxes', joined(report['boxes'])),
         ('left out', joined(report['left_out']))]
     if shift['believed']:
-        facts.append(('RGB is off by', (
-            f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), scatter '
-            f'{shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of {shift["pairs"]} '
-            'pairs')))
+        facts.append(('RGB is off by', f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), '
+                      f'scatter {shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of '
+                      f'{shift["pairs"]} pairs'))
     return facts
 
 
@@ -130,7 +129,7 @@ def data_relabel(
     overwrite: Overwrite = False,
 ) -> None:
     """Replace the boxes of a set by those of an annotation tool; keep RGB images and stamps."""
-    from cgdet_core.data.relabel import relabel
+    from cgdet_core.data.coco import relabel
 
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)

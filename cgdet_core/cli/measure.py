@@ -12,19 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`cgdet verify` and `cgdet benchmark`."""
+"""`cgdet verify`, `cgdet benchmark` and `cgdet doctor`."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from cgdet_core.cli.common import cell, console, Images, Json, say, write_report
+from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.box import SIMPLE
 from rich.progress import Progress, track
 from rich.table import Table
+from rich.text import Text
 import typer
+
+STYLES = {'OK': 'green', 'WARN': 'yellow', 'FAIL': 'bold red'}
 
 
 def verify(
@@ -105,6 +109,32 @@ def benchmark(
         plot(report, plot_path)
 
 
+def doctor(
+    model: Annotated[Path | None, typer.Argument(
+        help='ONNX file to check; the shipped model by default.')] = None,
+    seconds: Annotated[float, typer.Option(
+        min=0.5, max=60.0, help='Seconds to send test images, and to listen.')] = 2.0,
+    json_path: Json = None,
+) -> None:
+    """
+    Check versions, GPU, model, transport and the ROS graph, and advise what to do.
+
+    Run it in the shell that starts the camera driver, as it tests that environment. The exit
+    status is 1 if a check fails.
+    """
+    from cgdet_core.doctor.machine import checks
+
+    made: list[Check] = []
+    for check in checks(model, seconds):
+        _show_check(check, made[-1].section if made else '')
+        made.append(check)
+    counts = {level: sum(c.level == level for c in made) for level in STYLES}
+    say(f'{counts["OK"]} fine, {counts["WARN"]} warnings, {counts["FAIL"]} failures')
+    write_report({'checks': [asdict(c) for c in made], **counts}, json_path)
+    if counts['FAIL']:
+        raise typer.Exit(1)
+
+
 def _check_plot(path: Path) -> None:
     """Raise UserError before the measurement if the plot cannot be written."""
     try:
@@ -169,8 +199,7 @@ def _show_times(report: dict[str, Any]) -> None:
         f'{settings["rounds"]} rounds')
     if machine['busy']:
         say(f'The machine was busy at the start (load {machine["load"]} on '
-            f'{machine["cores"]} cores): times are too high, and percentiles too wide.',
-            'yellow')
+            f'{machine["cores"]} cores): times are too high, and percentiles too wide.', 'yellow')
     for backend in dict.fromkeys(r['backend'] for r in report['results']):
         say(backend)
     table = Table('ms', box=SIMPLE, padding=0, caption=(
@@ -211,3 +240,13 @@ def _show_throughput(report: dict[str, Any]) -> None:
             skipped = ', '.join(map(str, result['skipped_batches']))
             say(f'{result["label"]}: batch {skipped} skipped; the maximum of the file is '
                 f'{result["max_batch"]}.')
+
+
+def _show_check(check: Check, section: str) -> None:
+    if check.section != section:
+        console.print(Text(check.section, style='bold'))
+    line = Text.assemble('  ', (f'{check.level:<5}', STYLES[check.level]), f'{check.name}: ',
+                         check.found)
+    console.print(line, soft_wrap=True)
+    if check.advice:
+        console.print(Text(f'       -> {check.advice}'), soft_wrap=True)

@@ -18,18 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from cgdet_core.cli.common import (
-    complain,
-    console,
-    counting,
-    Data,
-    Images,
-    Json,
-    Overwrite,
-    say,
-    show_report,
-    Topic,
-)
+from cgdet_core.cli import common
+from cgdet_core.cli.common import console, Data, Images, Json, Overwrite, say, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.progress import track
@@ -50,7 +40,7 @@ def train(
     try:
         best = run(load_recipe(recipe, overrides), resume)
     except KeyboardInterrupt:
-        complain('interrupted; continue with --resume.')
+        common.complain('interrupted; continue with --resume.')
         raise typer.Exit(130) from None
     rank_zero_only(say)(f'The best checkpoint is {best}')
 
@@ -75,7 +65,7 @@ def ablate(
             say(f'{busy} runs are still in progress in other processes')
         report(ablation)
     except KeyboardInterrupt:
-        complain('interrupted; the same command continues from here.')
+        common.complain('interrupted; the same command continues from here.')
         raise typer.Exit(130) from None
     say(f'The tables and figures are in {output}')
 
@@ -106,7 +96,7 @@ def evaluate(
     found = [f for _, f in detections(detector, frames, EVALUATION_THRESHOLD)]
     report = {'model': model.name, 'data': data.name, 'backend': detector.session.describe(),
               **score(found, coco)}
-    show_report(report, json_path)
+    common.show_report(report, json_path)
     if update_card:
         accuracy = {**detector.card.accuracy, data.name: report}
         save_card(replace(detector.card, accuracy=accuracy), model)
@@ -126,7 +116,7 @@ def detect(
 
     check_outputs([output / 'detections.json'], [output / 'pictures'], overwrite)
     detector = open_detector(model)
-    with counting('detecting') as progress:
+    with common.counting('detecting') as progress:
         images, boxes = detect_sources(detector, sources, output, score_threshold, progress)
     say(f'{boxes} objects in {images} frames: {output / "detections.json"}, images in '
         f'{output / "pictures"}')

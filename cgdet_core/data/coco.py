@@ -12,21 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO annotation files: read and check them, and find their images."""
+"""COCO annotation files: read and check them, find their images, and replace their boxes."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 import json
 import math
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.frames import is_gray
 import numpy as np
 from numpy.typing import NDArray
-
-GRAY_SAMPLE = 8  # images read to distinguish a thermal set from a set of color images
 
 
 @dataclass
@@ -73,19 +74,18 @@ def load_coco(
     path = Path(path)
     data = read_coco(path)
     root = _root(path, images, data['images'])
-    names = {c['id']: c['name'] for c in data.get('categories', [])}
+    names = {c['id']: c['name'] for c in data['categories']}
     if classes is None:
         classes = tuple(names[i] for i in sorted(names))
     label_of = {i: classes.index(name) for i, name in names.items() if name in classes}
     if names and not label_of:
         raise UserError(f'{path} has the categories {", ".join(names.values())}; '
                         f'none of them is one of the classes {", ".join(classes)}.')
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in data.get('annotations', []):
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in data['annotations']:
         if annotation['category_id'] in label_of:
-            by_image.setdefault(annotation['image_id'], []).append(annotation)
-    records = [_record(item, root, by_image.get(item['id'], []), label_of)
-               for item in data['images']]
+            by_image[annotation['image_id']].append(annotation)
+    records = [_record(item, root, by_image[item['id']], label_of) for item in data['images']]
     missing = [r.path for r in records if not r.path.is_file()]
     if missing:
         raise UserError(f'{len(missing)} of the {len(records)} images listed in {path} are '
@@ -99,8 +99,8 @@ def _seen_in_rgb(coco: CocoSet) -> CocoSet:
     paired = [r for r in coco.images if r.rgb_path is not None]
     if paired:
         return replace(coco, images=[_with_rgb(r) for r in paired])
-    some = coco.images[::max(1, len(coco.images) // GRAY_SAMPLE)]
-    if all(is_gray(r.path) for r in some):
+    # Some 8 images distinguish a thermal set from a set of color images.
+    if all(is_gray(r.path) for r in coco.images[::max(1, len(coco.images) // 8)]):
         raise UserError(f'{coco.path} is a thermal set without RGB images (rgb_file_name), '
                         'which a model with model.in_channels=3 requires.')
     return coco
@@ -114,14 +114,21 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
     try:
         with Image.open(record.rgb_path) as picture:
             width, height = picture.size
-    except FileNotFoundError:
-        raise UserError(f'The RGB image {record.rgb_path} does not exist.') from None
-    except OSError:
-        raise UserError(f'The RGB image {record.rgb_path} cannot be read.') from None
+    except OSError as error:
+        reason = 'does not exist' if isinstance(error, FileNotFoundError) else 'cannot be read'
+        raise UserError(f'The RGB image {record.rgb_path} {reason}.') from None
     x, y = width / record.width, height / record.height
     boxes = (record.boxes * np.array([x, y, x, y])).astype(np.float32)
     return replace(record, path=record.rgb_path, width=width, height=height, boxes=boxes,
                    areas=(record.areas * x * y).astype(np.float32))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; UserError if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8-sig'))
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
 
 
 def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
@@ -132,10 +139,7 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
-    try:
-        data = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
+    data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get('images'), list):
         raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
     if not check:
@@ -174,15 +178,12 @@ def _is_annotation(entry: dict[str, Any]) -> bool:
 
 
 def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) -> Path:
-    if images is not None:
-        if not Path(images).is_dir():
-            raise UserError(f'The image folder {images} does not exist.')
-        # Both the folder `thermal` itself and file names that start with `thermal/` are common.
-        candidates = [Path(images), Path(images).parent]
-    else:
-        candidates = [path.parent, path.parent.parent]
+    folder = path.parent if images is None else Path(images)
+    if not folder.is_dir():
+        raise UserError(f'The image folder {images} does not exist.')
+    # Both the folder `thermal` itself and file names that start with `thermal/` are common.
     first = records[0]['file_name']
-    return next((c for c in candidates if (c / first).is_file()), candidates[0])
+    return next((f for f in (folder, folder.parent) if (f / first).is_file()), folder)
 
 
 def _record(
@@ -203,19 +204,73 @@ def _record(
         crowd=np.array([a.get('iscrowd', 0) for a in annotations], np.int64))
 
 
-def annotations_of(
-    detections: Detections, image_id: int, first_id: int,
-) -> list[dict[str, Any]]:
+def annotations_of(detections: Detections, image_id: int, first: int) -> list[dict[str, Any]]:
     """
     Return COCO annotations with scores, boxes as x, y, width, height; category = label + 1.
 
-    CVAT's import requires the empty segmentation.
+    first: the first annotation's id. CVAT's import requires the empty segmentation.
     """
     boxes = detections.boxes.astype(float).round(2)
     boxes[:, 2:] -= boxes[:, :2]
     return [
-        {'id': first_id + i, 'image_id': image_id, 'category_id': int(label) + 1,
+        {'id': first + i, 'image_id': image_id, 'category_id': int(label) + 1,
          'bbox': box.round(2).tolist(), 'area': round(float(box[2] * box[3]), 2), 'iscrowd': 0,
          'segmentation': [], 'score': round(float(score), 5)}
-        for i, (box, score, label) in enumerate(
-            zip(boxes, detections.scores, detections.labels))]
+        for i, (box, score, label) in enumerate(zip(boxes, detections.scores, detections.labels))]
+
+
+def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
+    """
+    Write a set's frames with the boxes of another COCO file, which lacks RGB and stamps.
+
+    Frames are matched by file name, as tools may change folders and suffixes; frames that are not
+    in the labels are left out. Returns the numbers of frames, boxes and frames left out.
+    UserError if the labels list an image that is not in the set, twice, or of another size.
+    """
+    if output.absolute().parent != path.absolute().parent:
+        raise UserError(f'{output} must be in the folder of {path.name}, as image paths are '
+                        'relative.')
+    check_outputs([output], overwrite=overwrite)
+    ours, theirs = read_coco(path), read_coco(labels)
+    by_stem: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for frame in ours['images']:
+        by_stem[PurePosixPath(frame['file_name']).stem].append(frame)
+    ids: dict[int, int] = {}
+    for image in theirs['images']:
+        name = image['file_name']
+        frame = _find(name, by_stem[PurePosixPath(name).stem], path)
+        if any(frame[side] != image[side] for side in ('width', 'height')):
+            raise UserError(f'{name} has {image["width"]}x{image["height"]} pixels in {labels}, '
+                            f'{frame["width"]}x{frame["height"]} in {path}.')
+        if image['id'] in ids or frame['id'] in ids.values():
+            raise UserError(f'{labels} lists {name}, or another image with its id, twice.')
+        ids[image['id']] = frame['id']
+    categories = {category['id'] for category in theirs['categories']}
+    for box in theirs['annotations']:
+        if box['image_id'] not in ids or box['category_id'] not in categories:
+            raise UserError(f'{labels} has a box for an image or category that it does not list: '
+                            f'{json.dumps(box)[:120]}')
+    labeled = set(ids.values())
+    kept = [frame for frame in ours['images'] if frame['id'] in labeled]
+    boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
+    content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
+    write_json(output, content, indent=None)
+    return len(kept), len(boxes), len(ours['images']) - len(kept)
+
+
+def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Return the frame whose path has the longest common ending with the name."""
+    if not frames:
+        raise UserError(f'{name} is not in {path}.')
+    wanted = PurePosixPath(name).with_suffix('').parts[::-1]
+
+    def common(frame: dict[str, Any]) -> int:
+        parts = PurePosixPath(frame['file_name']).with_suffix('').parts[::-1]
+        return len(os.path.commonprefix([parts, wanted]))
+
+    best = max(map(common, frames))
+    found = [frame for frame in frames if common(frame) == best]
+    if len(found) > 1:
+        raise UserError(f'{name} matches {len(found)} frames of {path}; export file names with '
+                        'more of their path.')
+    return found[0]

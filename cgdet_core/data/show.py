@@ -70,12 +70,10 @@ def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
     return view
 
 
-def save_sheet(
-    path: Path, records: list[ImageRecord], classes: tuple[str, ...], columns: int = 2,
-) -> None:
+def save_sheet(path: Path, records: list[ImageRecord], classes: tuple[str, ...]) -> None:
     """Write a contact sheet of frames, each with both modalities."""
-    save_png(path, contact_sheet([draw_record(r, classes) for r in records],
-                                 min(columns, len(records)), 960))
+    sheet = contact_sheet([draw_record(r, classes) for r in records], min(2, len(records)), 960)
+    save_png(path, sheet)
 
 
 def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -> int:

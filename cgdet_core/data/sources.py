@@ -24,15 +24,8 @@ from typing import Any
 from cgdet_core.data.bags.io import image_connections, open_bag, stamp_of
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import (
-    IMAGE_SUFFIXES,
-    is_bag,
-    lacks_metadata,
-    read_frame,
-    read_thermal,
-    to_gray,
-    VIDEO_SUFFIXES,
-)
+from cgdet_core.runtime.imaging import frames
+from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.imaging.message import view_message
 import cv2
 from numpy.typing import NDArray
@@ -84,18 +77,18 @@ def read_frames(
         yield from coco_frames(load_coco(path, images, classes, channels), channels=channels)
     elif not path.exists():
         raise UserError(f'The source {path} does not exist.')
-    elif path.suffix.lower() in VIDEO_SUFFIXES:
+    elif path.suffix.lower() in frames.VIDEO_SUFFIXES:
         yield from _video_frames(path)
-    elif is_bag(path) or lacks_metadata(path):
+    elif frames.is_bag(path) or frames.lacks_metadata(path):
         yield from bag_frames(path)
     elif path.is_dir():
-        pictures = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+        pictures = sorted(p for p in path.rglob('*') if p.suffix.lower() in frames.IMAGE_SUFFIXES)
         if not pictures:
             raise UserError(f'The folder {path} has no images '
-                            f'({", ".join(IMAGE_SUFFIXES)}) and is not a bag.')
+                            f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag.')
         for picture in pictures:
-            name = picture.relative_to(path).as_posix()
-            yield Frame(name, partial(read_thermal, picture), str(picture))
+            yield Frame(picture.relative_to(path).as_posix(), partial(read_thermal, picture),
+                        str(picture))
     else:
         yield Frame(path.name, partial(read_thermal, path), str(path))
 
@@ -105,7 +98,7 @@ def _video_frames(path: Path) -> Iterator[Frame]:
     number = 0
     try:
         while (found := capture.read())[0]:
-            yield Frame(f'{path.stem}_{number:06d}.png', partial(to_gray, found[1]),
+            yield Frame(f'{path.stem}_{number:06d}.png', partial(frames.to_gray, found[1]),
                         f'{path}, frame {number}')
             number += 1
     finally:
@@ -141,11 +134,6 @@ def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
     """Return the frames of a set whose file name matches the shell pattern `match`, in order."""
-    return (record_frame(record, channels) for record in coco.images
-            if fnmatch.fnmatch(record.path.name, match))
-
-
-def record_frame(record: ImageRecord, channels: int = 1) -> Frame:
-    """Return the frame of a record, read as 1 (thermal) or 3 (RGB) channels."""
-    return Frame(record.path.name, partial(read_frame, record.path, channels),
-                 str(record.path), record.stamp_ns, record)
+    return (Frame(record.path.name, partial(frames.read_frame, record.path, channels),
+                  str(record.path), record.stamp_ns, record)
+            for record in coco.images if fnmatch.fnmatch(record.path.name, match))

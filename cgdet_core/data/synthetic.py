@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASSES = ('person', 'bicycle', 'car')
+FOCAL = 0.9  # focal length as a fraction of the image width
 MIN_BOX = 6  # pixels; smaller objects are not drawn
 
 
@@ -60,7 +61,7 @@ class Scene:
         for i in range(int(rng.integers(2, 9))):
             label = int(rng.choice(3, p=(0.45, 0.25, 0.3)))
             z = float(rng.uniform(6, 45))
-            side = rng.uniform(-0.42, 0.42) * width / _focal(width) * z
+            side = rng.uniform(-0.42, 0.42) * width / (FOCAL * width) * z
             step = {0: 0.05, 1: 0.15, 2: 0.3}[label] * rng.choice((-1, 1))
             actors.append(Actor(label, float(side), z, float(step * rng.uniform(0.5, 1.5)), i))
         return Scene(width, height, seed, sorted(actors, key=lambda a: -a.z))
@@ -75,20 +76,19 @@ class Scene:
         and labels (M,), indices into CLASSES. Objects that are more than 70 % hidden have no box.
         """
         rng = np.random.default_rng(self.seed)
-        image, owner, drawn = self._compose(rng, frame)
-        blur = float(rng.uniform(0.5, 1.1))
-        image = cv2.GaussianBlur(image, (0, 0), blur)
+        image, owner, areas = self._compose(rng, frame)
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.1)))
         noise = np.random.default_rng((self.seed, frame))
         image += noise.normal(0, rng.uniform(0.03, 0.25), image.shape).astype(np.float32)
         boxes, labels = [], []
-        for i, label, area in drawn:
+        for i, (actor, area) in enumerate(zip(self.actors, areas)):
             ys, xs = np.nonzero(owner == i)
             if not len(xs) or len(xs) < 0.3 * area:
                 continue
             x1, y1, x2, y2 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
             if min(x2 - x1, y2 - y1) >= MIN_BOX // 2 and max(x2 - x1, y2 - y1) >= MIN_BOX:
                 boxes.append((x1, y1, x2, y2))
-                labels.append(label)
+                labels.append(actor.label)
         return (image, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))
 
     def paint(self, frame: int = 0) -> NDArray[np.uint8]:
@@ -108,26 +108,22 @@ class Scene:
 
     def _compose(
         self, rng: np.random.Generator, frame: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16], list[tuple[int, int, int]]]:
-        """Return temperatures, the actor of each pixel (-1: none), and (actor, label, pixels)."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16], list[int]]:
+        """Return temperatures, the actor of each pixel (-1: none), and each actor's pixels."""
         ambient = float(rng.uniform(265, 303))
         image = _background(rng, self.width, self.height, ambient)
         owner = np.full(image.shape, -1, np.int16)
-        drawn: list[tuple[int, int, int]] = []
+        areas = []
         for i, actor in enumerate(self.actors):
             mask = _draw(image, actor, frame, ambient, self.seed)
             owner[mask] = i
-            drawn.append((i, actor.label, int(mask.sum())))
-        return image, owner, drawn
+            areas.append(int(mask.sum()))
+        return image, owner, areas
 
 
 def to_counts(kelvin: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return a radiometric camera's 16-bit counts, hundredths of a kelvin."""
     return np.clip(np.rint(kelvin * 100), 0, 65535).astype(np.uint16)
-
-
-def _focal(width: int) -> float:
-    return 0.9 * width
 
 
 def _background(
@@ -169,13 +165,13 @@ def _draw(
     """Draw an actor into the image and return the mask of its pixels."""
     rng = np.random.default_rng((seed, actor.seed))
     height, width = image.shape
-    scale = _focal(width) / actor.z  # pixels per meter
+    scale = FOCAL * width / actor.z  # pixels per meter
     x = width / 2 + (actor.x + actor.speed * frame) * scale
     ground = height * 0.45 + 1.6 * scale
     fade = float(np.exp(-actor.z / 90))
     layer = np.zeros((height, width), np.float32)
-    parts = (_person, _bicycle, _car)[actor.label]
-    parts(_Pen(layer, x, ground, scale), rng, frame, 1 if actor.speed > 0 else -1)
+    draw = (_person, _bicycle, _car)[actor.label]
+    draw(_Pen(layer, x, ground, scale), rng, frame, 1 if actor.speed > 0 else -1)
     mask = layer > 0
     # `layer` is in degrees above ambient plus 20.
     image[mask] = ambient + (layer[mask] - 20) * fade

@@ -126,9 +126,8 @@ def accelerators() -> list[Check]:
         usable = usable or tensorrt.title
         checks.append(Check('GPU', title, 'OK',
                             f'{tensorrt.version} on {gpu.name} ({gpu.target})'))
-    chosen = usable or 'ONNX Runtime'
     return [Check('GPU', 'NVIDIA driver', 'OK', driver or 'none'), *checks,
-            Check('GPU', 'backend auto', 'OK', f'uses {chosen}')]
+            Check('GPU', 'backend auto', 'OK', f'uses {usable or "ONNX Runtime"}')]
 
 
 def nvidia_driver() -> str:

@@ -21,34 +21,25 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.bags import pairing
 from cgdet_core.data.bags.io import color_picture, open_bag, stamp_of, topic_messages
-from cgdet_core.data.bags.pairing import (
-    BagPlan,
-    Choice,
-    open_registration,
-    pair,
-    plan_bag,
-    spread,
-)
+from cgdet_core.data.bags.pairing import BagPlan, Choice
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.coco import annotations_of, load_coco
-from cgdet_core.data.formats.alignment import estimate_alignment
+from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import check_outputs, temporary_for, write_atomically, write_json
-from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGNMENT_PAIRS = 50
 SHOWN = 12  # frames of the contact sheet
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
-JPEG_QUALITY = 95
 
 
 @dataclass
@@ -60,7 +51,6 @@ class _Set:
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
     depth: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[str] = field(default_factory=Counter)
 
 
 def make_dataset(
@@ -81,14 +71,14 @@ def make_dataset(
     if output.exists():
         raise UserError(f'{output} already exists; choose another name or remove it.')
     check_outputs(folders=[output])
-    plans = [plan_bag(path, choice) for path in bags]
+    plans = [pairing.plan_bag(path, choice) for path in bags]
     repeated = [name for name, n in Counter(p.name for p in plans).items() if n > 1]
     if repeated:
         raise UserError(f'Two bags are named {repeated[0]}; rename one, as frames are identified '
                         'by the name of their bag.')
-    spread(plans, choice.max_frames)
+    pairing.spread(plans, choice.max_frames)
     for plan in plans:
-        pair(plan, choice)
+        pairing.pair(plan, choice)
     with temporary_for(output) as folder:
         folder.mkdir()
         known = () if detector is None else detector.card.classes
@@ -115,7 +105,7 @@ def _write_bag(
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
     first, duplicates, kelvin = len(made.images), 0, 0
     last: NDArray[np.float32] | None = None
-    for stamp, message in _messages(plan, plan.thermal_topic, set(plan.stamps.tolist())):
+    for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
         try:
             raw = view_message(message)
@@ -150,7 +140,7 @@ def _write_rgb(
 ) -> str | None:
     """Write the RGB images with these stamps; return how they were registered."""
     registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
-    for stamp, message in _messages(plan, plan.rgb_topic, set(images)):
+    for stamp, message in _messages(plan.path, plan.rgb_topic, set(images)):
         progress(1)
         try:
             picture = color_picture(message)
@@ -161,32 +151,27 @@ def _write_rgb(
         size = image['width'], image['height']
         sizes = (*size, *picture.shape)
         if sizes not in registrations:
-            registrations[sizes] = open_registration(plan, choice, size, picture)
+            registrations[sizes] = pairing.open_registration(plan, choice, size, picture)
         registration = registrations[sizes]
         if registration is not None:
             picture = registration.apply(picture)
         name = f'rgb/{Path(image["file_name"]).stem}{".jpg" if choice.jpeg else ".png"}'
         _write_picture(folder / name, picture)
-        image['rgb_file_name'] = name
-        image['rgb_stamp_ns'] = stamp
-    used = [r.description for r in registrations.values() if r is not None]
-    return used[0] if used else None
+        image |= {'rgb_file_name': name, 'rgb_stamp_ns': stamp}
+    return next((r.description for r in registrations.values() if r is not None), None)
 
 
-def _messages(
-    plan: BagPlan, topic: str | None, stamps: set[int],
-) -> Iterator[tuple[int, Any]]:
+def _messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple[int, Any]]:
     """Yield the first message of a topic with each of these stamps."""
     if not stamps:
         return
-    left = set(stamps)
-    with open_bag(plan.path) as reader:
+    with open_bag(path) as reader:
         for _, message in topic_messages(reader, topic):
             stamp = stamp_of(message)
-            if stamp in left:
-                left.remove(stamp)
+            if stamp in stamps:
+                stamps.remove(stamp)
                 yield stamp, message
-            if not left:
+            if not stamps:
                 return
 
 
@@ -218,7 +203,6 @@ def _add_frame(made: _Set, bag: str, stamp: int, frame: NDArray[Any]) -> dict[st
     _write_picture(made.folder / name, frame)
     height, width = frame.shape
     made.depth[str(frame.dtype)] += 1
-    made.sizes[f'{width}x{height}'] += 1
     made.images.append({
         'id': len(made.images) + 1, 'file_name': name, 'rgb_file_name': None, 'width': width,
         'height': height, 'source': bag, 'bag': bag, 'stamp_ns': stamp})
@@ -226,7 +210,7 @@ def _add_frame(made: _Set, bag: str, stamp: int, frame: NDArray[Any]) -> dict[st
 
 
 def _write_picture(path: Path, picture: NDArray[Any]) -> None:
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == '.jpg' else []
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == '.jpg' else []
     good, encoded = cv2.imencode(path.suffix, picture, options)
     if not good:
         raise UserError(f'The image {path.name} cannot be encoded.')
@@ -236,17 +220,15 @@ def _write_picture(path: Path, picture: NDArray[Any]) -> None:
 def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, drawn from the written files."""
     path = made.folder / 'annotations.json'
-    # CVAT's import requires "licenses".
     write_json(path, {
-        'info': {'description': 'made by "cgdet bag to-dataset"'}, 'licenses': [],
+        'info': {'description': 'made by "cgdet bag to-dataset"'},
+        'licenses': [],  # which CVAT's import requires
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],
         'images': made.images, 'annotations': made.annotations}, indent=None)
     records = load_coco(path).images
     paired = [r for r in records if r.rgb_path is not None]
-    pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path)))
-             for r in evenly(paired, ALIGNMENT_PAIRS))
-    report = {'bags': parts, 'frames': len(records), 'with_rgb': len(paired),
-              'bit_depth': dict(made.depth), 'sizes': dict(made.sizes.most_common()),
-              'alignment': estimate_alignment(pairs)}
     save_sheet(made.folder / 'contact_sheet.png', evenly(paired or records, SHOWN), made.classes)
-    return report
+    sizes = Counter(f'{r.width}x{r.height}' for r in records)
+    return {'bags': parts, 'frames': len(records), 'with_rgb': len(paired),
+            'bit_depth': dict(made.depth), 'sizes': dict(sizes.most_common()),
+            'alignment': alignment_of(records)}

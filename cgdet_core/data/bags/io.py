@@ -76,9 +76,8 @@ def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
 
 
 def write_bag(
-    path: str | Path, frames: 'Iterable[Frame]', rate: float,
-    encoding: str | None = None, storage: str = 'mcap', frame_id: str = 'thermal_camera',
-    source: str = '',
+    path: str | Path, frames: 'Iterable[Frame]', rate: float, encoding: str | None = None,
+    storage: str = 'mcap', source: str = '',
 ) -> int:
     """
     Write frames with evenly spaced stamps to a new bag and return their number.
@@ -109,7 +108,7 @@ def write_bag(
             for frame in frames:
                 stamp = START_NS + round(count * 1e9 / rate)
                 pixels = with_encoding(frame.pixels, encoding) if encoding else frame.pixels
-                message = _image(types, pixels, stamp, frame_id)
+                message = _image(types.types, np.ascontiguousarray(pixels), stamp)
                 bag.write(connection, stamp, types.serialize_cdr(message, IMAGE_TYPE))
                 if frame.truth is not None:
                     ids[str(stamp)] = frame.truth.image_id
@@ -123,14 +122,10 @@ def write_bag(
     return count
 
 
-def _image(types: Any, frame: NDArray[Any], stamp: int, frame_id: str) -> Any:
-    t = types.types
-    frame = np.ascontiguousarray(frame)
-    return t[IMAGE_TYPE](
-        header=t['std_msgs/msg/Header'](
-            stamp=t['builtin_interfaces/msg/Time'](
-                sec=stamp // 10**9, nanosec=stamp % 10**9),
-            frame_id=frame_id),
+def _image(types: dict[str, Any], frame: NDArray[Any], stamp: int) -> Any:
+    time = types['builtin_interfaces/msg/Time'](sec=stamp // 10**9, nanosec=stamp % 10**9)
+    return types[IMAGE_TYPE](
+        header=types['std_msgs/msg/Header'](stamp=time, frame_id='thermal_camera'),
         height=frame.shape[0], width=frame.shape[1],
         encoding='mono8' if frame.dtype == np.uint8 else 'mono16', is_bigendian=0,
         step=frame.strides[0], data=frame.view(np.uint8).ravel())
@@ -153,9 +148,8 @@ def open_bag(path: str | Path) -> Iterator[Any]:
     except Exception as error:  # rosbags raises its own errors and those of the storage plugins
         hint = ('; if the recording was interrupted, repair it with "mcap recover"'
                 if 'magic' in str(error) else '')
-        raise UserError(
-            f'{path} cannot be read as a ROS 2 bag: {str(error).rstrip(".")}{hint}.'
-        ) from None
+        reason = str(error).rstrip('.')
+        raise UserError(f'{path} cannot be read as a ROS 2 bag: {reason}{hint}.') from None
     try:
         yield reader
     finally:

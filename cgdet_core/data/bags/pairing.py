@@ -21,24 +21,14 @@ from pathlib import Path
 import re
 from typing import Any
 
+from cgdet_core.data.bags import registration
 from cgdet_core.data.bags.io import bag_name, image_connections, open_bag, stamp_of, topic_messages
-from cgdet_core.data.bags.registration import (
-    by_calibration,
-    by_homography,
-    CalibratedCamera,
-    camera_of,
-    Pose,
-    pose_between,
-    read_homography,
-    Registration,
-)
+from cgdet_core.data.bags.registration import CalibratedCamera, Pose, Registration
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 import numpy as np
 from numpy.typing import NDArray
 
-INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
-TF_STATIC = '/tf_static'
 Stamps = NDArray[np.int64]  # nanoseconds
 
 
@@ -80,7 +70,7 @@ class Choice:
         if self.rgb_topic is None and (self.homography is not None or self.rectify):
             raise UserError('There is nothing to register without an RGB topic.', 'rgb_topic')
         if self.homography is not None:
-            read_homography(self.homography)  # raises UserError before any work
+            registration.read_homography(self.homography)  # raises UserError before any work
 
 
 @dataclass
@@ -148,13 +138,10 @@ def synchronize(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, in
     """
     if not len(thermal) or not len(rgb):
         return {}
-    pairs = {}
     a, b = np.sort(thermal), np.sort(rgb)
     there, back = _nearest(a, b), _nearest(b, a)
-    for i, j in enumerate(there.tolist()):
-        if back[j] == i and abs(int(a[i] - b[j])) <= max_gap_ns:
-            pairs[int(a[i])] = int(b[j])
-    return pairs
+    return {int(a[i]): int(b[j]) for i, j in enumerate(there.tolist())
+            if back[j] == i and abs(int(a[i] - b[j])) <= max_gap_ns}
 
 
 def spread(plans: list[BagPlan], maximum: int | None) -> None:
@@ -162,9 +149,8 @@ def spread(plans: list[BagPlan], maximum: int | None) -> None:
     if maximum is None:
         return
     items = [(i, int(stamp)) for i, plan in enumerate(plans) for stamp in plan.stamps]
-    paired = [(i, stamp) for i, stamp in items if stamp in plans[i].partners]
-    alone = [(i, stamp) for i, stamp in items if stamp not in plans[i].partners]
-    kept = evenly(paired, maximum)
+    kept = evenly([(i, s) for i, s in items if s in plans[i].partners], maximum)
+    alone = [(i, s) for i, s in items if s not in plans[i].partners]
     kept += evenly(alone, maximum - len(kept))
     for i, plan in enumerate(plans):
         plan.stamps = np.array(sorted(s for owner, s in kept if owner == i), np.int64)
@@ -175,7 +161,8 @@ def open_registration(
 ) -> Registration | None:
     """Return the registration of a bag's RGB to its thermal frames, None if there is none."""
     if choice.homography is not None:
-        return by_homography(read_homography(choice.homography), thermal_size)
+        matrix = registration.read_homography(choice.homography)
+        return registration.by_homography(matrix, thermal_size)
     if plan.calibration is None:
         return None
     thermal, rgb, pose = plan.calibration
@@ -186,7 +173,7 @@ def open_registration(
                 f'The CameraInfo of {topic} in {plan.path} is for {camera.size[0]}x'
                 f'{camera.size[1]} pixels, but an image has {size[0]}x{size[1]}; register by a '
                 'homography.', 'homography')
-    return by_calibration(thermal, rgb, pose, choice.plane_m)
+    return registration.by_calibration(thermal, rgb, pose, choice.plane_m)
 
 
 def info_topic(image_topic: str) -> str:
@@ -204,22 +191,23 @@ def _raw_topic(image_topic: str) -> str:
 
 
 def _calibration(
-    reader: Any, path: Path, thermal_topic: str, rgb_topic: str,
+    reader: Any, path: Path, *topics: str,
 ) -> tuple[CalibratedCamera, CalibratedCamera, Pose]:
-    thermal, rgb = (_camera(reader, path, topic) for topic in (thermal_topic, rgb_topic))
-    transforms = [t for _, message in topic_messages(reader, TF_STATIC)
+    thermal, rgb = (_camera(reader, path, topic) for topic in topics)
+    transforms = [t for _, message in topic_messages(reader, '/tf_static')
                   for t in message.transforms]
-    return thermal, rgb, pose_between(transforms, thermal.frame_id, rgb.frame_id)
+    pose = registration.pose_between(transforms, thermal.frame_id, rgb.frame_id)
+    return thermal, rgb, pose
 
 
 def _camera(reader: Any, path: Path, topic: str) -> CalibratedCamera:
     wanted = info_topic(topic)
     for _, message in topic_messages(reader, wanted):
-        return camera_of(message, wanted, is_rectified(topic))
-    infos = {c.topic for c in reader.connections if c.msgtype == INFO_TYPE}
-    has = ', '.join(sorted(infos)) or 'none'
+        return registration.camera_of(message, wanted, is_rectified(topic))
+    infos = {c.topic for c in reader.connections if c.msgtype == 'sensor_msgs/msg/CameraInfo'}
     raise UserError(f'{path} has no CameraInfo on {wanted} to calibrate {topic}; found: '
-                    f'{has}. Register by a homography.', 'homography')
+                    f'{", ".join(sorted(infos)) or "none"}. Register by a homography.',
+                    'homography')
 
 
 def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:

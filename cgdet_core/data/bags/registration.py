@@ -16,7 +16,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
 import cv2
@@ -69,38 +69,31 @@ class CalibratedCamera:
 
     def to_rays(self, pixels: Floats) -> Floats:
         """Return the rays (N, 3), z = 1, of pixels (N, 2) in the TF frame."""
-        rays = self._to_rays(pixels) @ self.rotation
-        return rays / rays[:, 2:]
-
-    def _to_rays(self, pixels: Floats) -> Floats:
-        ones = np.ones((len(pixels), 1))
+        rays = np.ones((len(pixels), 3))
         if self.model in FISHEYE:
             points = np.ascontiguousarray(pixels)[:, None]
-            flat = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)
-            return np.hstack([flat[:, 0], ones])
-        # OpenCV's own iteration is named differently across releases, or stops after five steps.
-        focal, middle = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
-        rays = np.hstack([(pixels - middle) / focal, ones])
-        for _ in range(STEPS):
-            rays[:, :2] += (pixels - self._to_pixels(rays)) / focal
-        return rays
+            rays[:, :2] = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)[:, 0]
+        else:
+            # OpenCV's own iteration is named differently across releases, or stops at five steps.
+            focal, middle = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
+            rays[:, :2] = (pixels - middle) / focal
+            for _ in range(STEPS):
+                rays[:, :2] += (pixels - self._to_pixels(rays)) / focal
+        rays = rays @ self.rotation
+        return rays / rays[:, 2:]
 
     def to_pixels(self, points: Floats) -> Floats:
         """Return the pixels (N, 2) of points (N, 3) of the TF frame, in front of the camera."""
         return self._to_pixels(points @ self.rotation.T)
 
     def _to_pixels(self, points: Floats) -> Floats:
-        if self.model in FISHEYE:
-            pixels, _ = cv2.fisheye.projectPoints(points[:, None], np.zeros(3), np.zeros(3),
-                                                  self.matrix, self.distortion)
-        else:
-            pixels, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), self.matrix,
-                                          self.distortion)
+        project = cv2.fisheye.projectPoints if self.model in FISHEYE else cv2.projectPoints
+        pixels, _ = project(
+            points[:, None], np.zeros(3), np.zeros(3), self.matrix, self.distortion)
         return pixels.reshape(-1, 2)
 
 
-@dataclass(frozen=True)
-class Pose:
+class Pose(NamedTuple):
     """A transform between TF frames: p' = rotation p + translation, in meters."""
 
     rotation: Floats
@@ -136,9 +129,7 @@ def by_homography(matrix: Floats, thermal_size: tuple[int, int]) -> Registration
     # Beyond the horizon, as seen from the center, the image would appear again, mirrored.
     middle = np.array([thermal_size[0] / 2, thermal_size[1] / 2, 1]) @ np.linalg.inv(matrix)[2]
     seen = there[:, 2] * middle > 0
-    pixels = np.full((len(points), 2), OUTSIDE)
-    pixels[seen] = there[seen, :2] / there[seen, 2:]
-    return Registration(_as_map(pixels, thermal_size), 'homography')
+    return _registration(seen, there[seen, :2] / there[seen, 2:], thermal_size, 'homography')
 
 
 def by_calibration(
@@ -158,12 +149,9 @@ def by_calibration(
         words = f'calibration and TF, scene on a plane at {plane_m:g} m'
     corners = rgb.to_rays(np.array([(0, 0), (rgb.size[0], 0), (0, rgb.size[1]), rgb.size], float))
     reach = np.linalg.norm(corners[:, :2], axis=1).max() * BEYOND
-    seen = (points[:, 2] > 0) & (
-        np.linalg.norm(points[:, :2], axis=1) < reach * points[:, 2])
-    pixels = np.full((len(points), 2), OUTSIDE)
-    if seen.any():
-        pixels[seen] = rgb.to_pixels(np.ascontiguousarray(points[seen]))
-    return Registration(_as_map(pixels, thermal.size), words)
+    seen = (points[:, 2] > 0) & (np.linalg.norm(points[:, :2], axis=1) < reach * points[:, 2])
+    pixels = rgb.to_pixels(np.ascontiguousarray(points[seen])) if seen.any() else np.zeros((0, 2))
+    return _registration(seen, pixels, thermal.size, words)
 
 
 def camera_of(info: Any, topic: str, rectified: bool) -> CalibratedCamera:
@@ -176,8 +164,7 @@ def camera_of(info: Any, topic: str, rectified: bool) -> CalibratedCamera:
         if projection[:, 3].any():
             raise UserError(f'{topic} is of the second camera of a stereo pair (the last column '
                             'of its P is not 0), whose rectified images cannot be registered; '
-                            'use the raw ones, or register by a homography.',
-                            'homography')
+                            'use the raw ones, or register by a homography.', 'homography')
         matrix, distortion, model = projection[:, :3], np.zeros(0), 'plumb_bob'
         if np.any(info.r):  # empty with some drivers
             rotation = np.array(info.r, np.float64).reshape(3, 3)
@@ -222,8 +209,8 @@ def pose_between(transforms: list[Any], source: str, target: str) -> Pose:
 
 def _pose(transform: Any) -> Pose:
     q, t = transform.rotation, transform.translation
-    x, y, z, w = np.array([q.x, q.y, q.z, q.w]) / max(
-        1e-12, float(np.linalg.norm([q.x, q.y, q.z, q.w])))
+    values = np.array([q.x, q.y, q.z, q.w])
+    x, y, z, w = values / max(1e-12, float(np.linalg.norm(values)))
     rotation = np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
@@ -243,6 +230,10 @@ def _step(values: NDArray[np.float32], length: int) -> float:
     return float(np.median(inside)) if inside.size else 1.0
 
 
-def _as_map(pixels: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
-    clipped = np.clip(pixels, OUTSIDE, -OUTSIDE)
-    return clipped.astype(np.float32).reshape(size[1], size[0], 2)
+def _registration(
+    seen: NDArray[np.bool_], pixels: Floats, size: tuple[int, int], description: str,
+) -> Registration:
+    """Return the registration by the RGB pixels of those thermal pixels that are seen."""
+    found = np.full((len(seen), 2), OUTSIDE, np.float32)
+    found[seen] = np.clip(pixels, OUTSIDE, -OUTSIDE)
+    return Registration(found.reshape(size[1], size[0], 2), description)

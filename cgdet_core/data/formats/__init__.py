@@ -12,28 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Readers of native data set layouts; a new one is one file and one line in FORMATS."""
+"""Readers of native data set layouts; a new one is one function and one entry in FORMATS."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from cgdet_core.data.formats.flir import read_flir_aligned, read_flir_v1, read_flir_v2
 from cgdet_core.data.formats.kaist import read_kaist
-from cgdet_core.data.formats.llvip import read_llvip
-from cgdet_core.data.formats.m3fd import read_m3fd
-from cgdet_core.data.formats.msrs import read_msrs
 from cgdet_core.data.formats.native import Listing, Options
-from cgdet_core.data.formats.voc import read_voc
-from cgdet_core.data.formats.yolo import read_yolo
+from cgdet_core.data.formats.voc import read_llvip, read_m3fd, read_voc
+from cgdet_core.data.formats.yolo import read_msrs, read_yolo
 
 FORMATS: dict[str, Callable[[Path, Options], Listing]] = {
-    'flir-adas-v1': read_flir_v1,
-    'flir-adas-v2': read_flir_v2,
-    'flir-aligned': read_flir_aligned,
-    'llvip': read_llvip,
-    'kaist': read_kaist,
-    'm3fd': read_m3fd,
-    'msrs': read_msrs,
-    'yolo': read_yolo,
-    'voc': read_voc,
-}
+    'flir-adas-v1': read_flir_v1, 'flir-adas-v2': read_flir_v2, 'flir-aligned': read_flir_aligned,
+    'llvip': read_llvip, 'kaist': read_kaist, 'm3fd': read_m3fd, 'msrs': read_msrs,
+    'yolo': read_yolo, 'voc': read_voc}

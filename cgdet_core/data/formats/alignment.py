@@ -14,14 +14,18 @@
 
 """Shift of RGB against the thermal frame, by phase correlation of edges."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.show import evenly
+from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+PAIRS = 50
 WORKING_WIDTH = 320  # pixels; finer detail differs between the modalities and adds only noise
 MIN_SHARE = 0.3  # fraction of pairs that must exceed chance; 0.05 do by chance
 MIN_PAIRS = 4
@@ -86,3 +90,10 @@ def estimate_alignment(
     scatter = np.median(np.hypot(*(good[:, :2] - middle).T))
     return report | {'believed': True, 'dx': round(float(middle[0]), 2),
                      'dy': round(float(middle[1]), 2), 'scatter': round(float(scatter), 2)}
+
+
+def alignment_of(records: Sequence[ImageRecord]) -> dict[str, Any]:
+    """Return the estimate of at most 50 of a set's pairs, evenly spaced."""
+    paired = evenly([r for r in records if r.rgb_path is not None], PAIRS)
+    pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path))) for r in paired)
+    return estimate_alignment(p for p in pairs if p[1] is not None)

@@ -14,7 +14,9 @@
 
 """Conversion of native data sets to paired COCO files, with a report and a contact sheet."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 import difflib
 import os
 from pathlib import Path
@@ -22,17 +24,27 @@ from typing import Any
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.formats import FORMATS
-from cgdet_core.data.formats.alignment import estimate_alignment
+from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
-from cgdet_core.data.formats.report import make_report, Tally
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.frames import read_thermal
-import cv2
 
-ALIGNMENT_PAIRS = 50
 NO_OPTIONS = Options()
+
+
+@dataclass
+class Tally:
+    """Counters of a conversion."""
+
+    depth: Counter[str] = field(default_factory=Counter)
+    largest: Counter[str] = field(default_factory=Counter)  # value per bit depth
+    sizes: Counter[str] = field(default_factory=Counter)
+    boxes: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)  # "native -> ours"
+    missing: dict[str, list[str]] = field(
+        default_factory=lambda: {'thermal': [], 'rgb': [], 'unreadable': []})
 
 
 def convert(
@@ -55,25 +67,28 @@ def convert(
     classes = listing.classes | {k.lower(): v for k, v in (mapping or {}).items()}
     categories = _categories(listing, classes)
     _check_listing(listing, classes, mapping or {}, folder)
-    _hold_out(listing, hold_out)
+    if hold_out is not None:
+        _hold_out(listing, hold_out)
     splits = list(dict.fromkeys(f.split for f in listing.frames))
     targets = {s: output / f'{s}_thermal.json' for s in splits}
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
     check_outputs([*targets.values(), sheet, report_file], overwrite=overwrite)
-    tally, sets = Tally(), {s: _empty_set(name, categories) for s in splits}
+    tally, sets = Tally(), {split: {
+        'info': {'description': f'{name}, converted by cgdet'},
+        'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
+        'images': [], 'annotations': []} for split in splits}
     for frame in listing.frames:
         _add(sets[frame.split], frame, folder, name, classes, tally)
         progress(1)
     sets = {s: content for s, content in sets.items() if content['images']}
-    _check_sets(listing, sets, tally)
+    if not sets:
+        gone = (tally.missing['thermal'] or tally.missing['unreadable'])[0]
+        raise UserError(f'None of the {len(listing.frames)} thermal images of the labels can '
+                        f'be read, the first is {gone}; unpack the images there.')
     for split, content in sets.items():
         write_json(targets[split], content, indent=None)
-    loaded = {s: load_coco(targets[s], folder) for s in sets}
-    records = [r for coco in loaded.values() for r in coco.images]
-    paired = evenly([r for r in records if r.rgb_path is not None], ALIGNMENT_PAIRS)
-    pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path))) for r in paired)
-    report = make_report(name, folder, listing, sets, tally) | {
-        'alignment': estimate_alignment(p for p in pairs if p[1] is not None)}
+    records = [r for split in sets for r in load_coco(targets[split], folder).images]
+    report = _report(name, folder, listing, sets, tally) | {'alignment': alignment_of(records)}
     # Frames of both modalities are preferred.
     shown = [r for r in records if r.rgb_path is not None] or records
     save_sheet(sheet, evenly(shown, frames_shown), categories)
@@ -101,10 +116,8 @@ def _categories(listing: Listing, classes: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*listing.categories, *names]))
 
 
-def _hold_out(listing: Listing, share: float | None) -> None:
+def _hold_out(listing: Listing, share: float) -> None:
     """Assign the last frames to val, so that neighbors in time are in the same split."""
-    if share is None:
-        return
     if {f.split for f in listing.frames} != {'all'}:
         raise UserError('Frames are held out only of sets without a split; this set has one',
                         'hold_out')
@@ -115,24 +128,16 @@ def _hold_out(listing: Listing, share: float | None) -> None:
         frame.split = 'train' if number < first else 'val'
 
 
-def _empty_set(name: str, categories: tuple[str, ...]) -> dict[str, Any]:
-    return {'info': {'description': f'{name}, converted by cgdet'},
-            'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
-            'images': [], 'annotations': []}
-
-
 def _add(
     content: dict[str, Any], frame: NativeFrame, folder: Path, source: str,
     classes: dict[str, str], tally: Tally,
 ) -> None:
     """Append a frame with its boxes, or count the reason why it is left out."""
-    if not frame.thermal.is_file():
-        tally.missing['thermal'].append(_relative(frame.thermal, folder))
-        return
     try:
         thermal = read_thermal(frame.thermal)
     except UserError:
-        tally.missing['unreadable'].append(_relative(frame.thermal, folder))
+        reason = 'unreadable' if frame.thermal.is_file() else 'thermal'
+        tally.missing[reason].append(_relative(frame.thermal, folder))
         return
     rgb = None if frame.rgb is None else _relative(frame.rgb, folder)
     if frame.rgb is not None and rgb is not None and not frame.rgb.is_file():
@@ -162,8 +167,7 @@ def _boxes(
     frame: NativeFrame, size: tuple[int, int], classes: dict[str, str], tally: Tally,
 ) -> list[tuple[str, bool, list[float]]]:
     """Return (class, crowd, x y width height) of the boxes that are kept, clipped to the image."""
-    width, height = size
-    x_scale, y_scale = size if frame.fractions else (1, 1)
+    scale = size if frame.fractions else (1, 1)
     kept: dict[tuple[str, bool, tuple[float, ...]], None] = {}
     for item in frame.items:
         target = classes.get(item.name.lower(), DROP)
@@ -172,13 +176,12 @@ def _boxes(
         tally.classes[f'{item.name} -> {IGNORE * (ignore and target != DROP)}{name}'] += 1
         if target == DROP:
             continue
-        x1, y1, x2, y2 = (round(v * s, 2) for v, s in zip(item.box, (x_scale, y_scale) * 2))
-        left, top = min(max(x1, 0.0), width), min(max(y1, 0.0), height)
-        right, bottom = min(max(x2, 0.0), width), min(max(y2, 0.0), height)
+        corners = tuple(round(v * s, 2) for v, s in zip(item.box, scale * 2))
+        left, top, right, bottom = (min(max(v, 0.0), n) for v, n in zip(corners, size * 2))
         if not (right - left >= 1 and bottom - top >= 1):
             tally.boxes['degenerate or outside, dropped'] += 1
             continue
-        tally.boxes['clipped to the picture'] += (left, top, right, bottom) != (x1, y1, x2, y2)
+        tally.boxes['clipped to the picture'] += (left, top, right, bottom) != corners
         box = left, top, round(right - left, 2), round(bottom - top, 2)
         key = name, ignore, box
         tally.boxes['repeated, dropped'] += key in kept
@@ -202,8 +205,42 @@ def _check_listing(
                       for native, target in mapping.items() if native.lower() not in known]
 
 
-def _check_sets(listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally) -> None:
-    if not sets:
-        gone = (tally.missing['thermal'] or tally.missing['unreadable'])[0]
-        raise UserError(f'None of the {len(listing.frames)} thermal images of the labels can '
-                        f'be read, the first is {gone}; unpack the images there.')
+def _report(
+    name: str, folder: Path, listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally,
+) -> dict[str, Any]:
+    """Return the JSON values of a report; sets are the COCO contents by split."""
+    splits = defaultdict(set)
+    for split, content in sets.items():
+        for image in content['images']:
+            splits[image['file_name']].add(split)
+    notes = list(listing.notes)
+    if len(tally.depth) > 1:
+        notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal images are '
+                     '8-bit, stretched by the camera, unlike the 16-bit ones.')
+    if list(sets) == ['all']:
+        notes.append('The set has no split; hold out its last frames for val.')
+    shared = sum(len(s) > 1 for s in splits.values())
+    if shared:
+        notes.append(f'{shared} frames are in more than one split.')
+    return {
+        'format': name, 'folder': str(folder), 'read': listing.layout,
+        'splits': {split: _numbers(content) for split, content in sets.items()},
+        'bit_depth': dict(tally.depth), 'largest_value': dict(tally.largest),
+        'sizes': dict(tally.sizes.most_common()),
+        'classes': dict(sorted(tally.classes.items())),
+        'boxes': {what: n for what, n in tally.boxes.items() if n},
+        'left_out': {what: n for what, n in listing.counts.items() if n},
+        'missing': {what: {'count': len(paths), 'examples': paths[:5]}
+                    for what, paths in tally.missing.items()},
+        'notes': notes}
+
+
+def _numbers(content: dict[str, Any]) -> dict[str, int]:
+    annotations = content['annotations']
+    boxes = Counter(a['category_id'] for a in annotations if not a['iscrowd'])
+    frames = {'images': len(content['images']),
+              'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
+              'empty': len(content['images']) - len({a['image_id'] for a in annotations})}
+    classes = {c['name']: boxes[c['id']] for c in content['categories']}
+    # If a class is named "empty", the numbers of frames take precedence.
+    return frames | classes | frames | {'ignored': sum(a['iscrowd'] for a in annotations)}

@@ -14,23 +14,13 @@
 
 """FLIR ADAS: version 1 in both layouts, version 2, and the aligned subset of version 1."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from cgdet_core.data.formats.coco_json import read_entries, to_item
-from cgdet_core.data.formats.native import (
-    Item,
-    Listing,
-    NativeFrame,
-    Options,
-    Pictures,
-    read_json,
-    read_names,
-    unique,
-    UNLABELLED,
-    wrong_layout,
-)
+from cgdet_core.data.coco import read_coco, read_json
+from cgdet_core.data.formats import native
+from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.data.formats.voc import parse_voc
 from cgdet_core.errors import UserError
 
@@ -47,17 +37,65 @@ V2_PLACES = {'images_thermal_train': 'train', 'images_thermal_val': 'val',
 ALIGNED_LISTS = {'align_train.txt': 'train', 'align_validation.txt': 'val'}
 
 
-def _twin(folders: dict[int, Path], bits: int | None) -> Pictures:
+class Entry(NamedTuple):
+    """An image of a COCO file with its boxes."""
+
+    file_name: str
+    items: list[Item]
+    image: dict[str, Any]
+
+
+def to_item(annotation: Any, names: dict[int, str], where: str) -> Item:
+    """Return an annotation as an item; UserError names one that is not valid."""
+    try:
+        x, y, w, h = (float(v) for v in annotation['bbox'])
+        category = int(annotation['category_id'])  # FLIR v1 writes some as text
+        crowd = bool(int(annotation.get('iscrowd') or 0))
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise UserError(f'{where} is not valid: it must have "bbox" (x, y, width, height) and '
+                        '"category_id".') from None
+    return Item(names.get(category, f'category {category}'), (x, y, x + w, y + h), crowd)
+
+
+def read_entries(path: Path, names: dict[int, str], counts: Counter[str]) -> list[Entry]:
+    """
+    Read a COCO file; `names` are the names of categories that it does not name.
+
+    An image listed twice is read once. Images that share an id are left out, as their boxes
+    cannot be distinguished. UserError names what is not valid.
+    """
+    data = read_coco(path, check=False)
+    try:
+        names = names | {int(c['id']): str(c['name']) for c in data.get('categories') or []}
+        files: dict[Any, list[str]] = defaultdict(list)
+        images: dict[str, dict[str, Any]] = {}
+        for image in data['images']:
+            name = str(image['file_name'])
+            counts['frames listed twice'] += name in images
+            if name not in images:
+                images[name] = image
+                files[image['id']].append(name)
+        items: dict[Any, list[Item]] = defaultdict(list)
+        for number, annotation in enumerate(data.get('annotations') or []):
+            items[annotation['image_id']].append(
+                to_item(annotation, names, f'{path}: annotation {number}'))
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UserError(f'{path} is not a valid COCO annotation file: {type(error).__name__} '
+                        f'{error}.') from None
+    counts['boxes of pictures that are not listed'] += sum(
+        len(found) for key, found in items.items() if key not in files)
+    shared = {key for key, same in files.items() if len(same) > 1}
+    counts['frames that share an id, left out'] += sum(len(files[key]) for key in shared)
+    return [Entry(name, items[image['id']], image) for name, image in images.items()
+            if image['id'] not in shared]
+
+
+def _twin(place: Path, folder_8_bit: str, folder_16_bit: str, bits: int | None) -> Pictures:
     """Return the 16-bit or 8-bit images of a split; by default 16-bit if there are any."""
-    twins = {depth: Pictures(path) for depth, path in folders.items()}
-    if bits is not None:
-        return twins[bits]
-    return twins[16] or twins[8]
-
-
-def _check_bits(options: Options) -> None:
-    if options.bits not in (None, 8, 16):
-        raise UserError(f'The bits must be 8 or 16, not {options.bits}', 'bits')
+    twins = {8: Pictures(place / folder_8_bit), 16: Pictures(place / folder_16_bit)}
+    return twins[16] or twins[8] if bits is None else twins[bits]
 
 
 def read_flir_v1(folder: Path, options: Options) -> Listing:
@@ -69,28 +107,25 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     camera has another field of view, so frames are paired with RGB only on request.
     """
     options.allow('flir-adas-v1', 'bits', 'unregistered_rgb')
-    _check_bits(options)
-    listing = Listing([], V1_CLASSES, '')
-    read = []
+    listing, read = Listing([], V1_CLASSES, ''), []
     for name, split in V1_PLACES.items():
         place, rgb = folder / name, Pictures(folder / name / 'RGB')
         if (place / 'thermal_annotations.json').is_file():
-            thermal = _twin({8: place / 'thermal_8_bit', 16: place / 'thermal_16_bit'},
-                            options.bits)
-            found = _v1_table(place / 'thermal_annotations.json', listing.counts)
+            thermal = _twin(place, 'thermal_8_bit', 'thermal_16_bit', options.bits)
+            entries = read_entries(place / 'thermal_annotations.json', V1_NAMES, listing.counts)
+            found = [(Path(entry.file_name).stem, entry.items) for entry in entries]
         elif any((place / 'Annotations').glob('*.json')):
-            thermal = _twin({8: place / 'PreviewData', 16: place / 'Data'}, options.bits)
+            thermal = _twin(place, 'PreviewData', 'Data', options.bits)
             found = _v1_per_frame(place / 'Annotations')
         else:
             continue
-        paired = options.unregistered_rgb
-        frames = [NativeFrame(split, thermal[stem], rgb[stem] if paired else None, items)
-                  for stem, items in found]
-        listing.counts[UNLABELLED] += len(thermal.keys() - {f.thermal.stem for f in frames})
+        frames = [NativeFrame(split, thermal[stem], rgb[stem] if options.unregistered_rgb
+                              else None, items) for stem, items in found]
+        listing.counts[native.UNLABELLED] += len(thermal.keys() - {f.thermal.stem for f in frames})
         listing.frames += frames
         read.append(f'{name}/{thermal.folder.name}')
     if not read:
-        raise wrong_layout(
+        raise native.wrong_layout(
             folder, 'FLIR ADAS v1', 'train/ and val/ with thermal_annotations.json and '
             'thermal_16_bit/ or thermal_8_bit/, or training/ and validation/ with '
             'Annotations/*.json and Data/ or PreviewData/')
@@ -102,20 +137,17 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     return listing
 
 
-def _v1_table(path: Path, counts: Counter[str]) -> Iterator[tuple[str, list[Item]]]:
-    for entry in read_entries(path, V1_NAMES, counts):
-        yield Path(entry.file_name).stem, entry.items
-
-
-def _v1_per_frame(labels: Path) -> Iterator[tuple[str, list[Item]]]:
-    for path in sorted(p for p in labels.glob('*.json') if not p.name.startswith('.')):
+def _v1_per_frame(labels: Path) -> list[tuple[str, list[Item]]]:
+    frames = []
+    for stem, path in native.files_in(labels, '.json').items():
         data = read_json(path)
         found = data.get('annotation') if isinstance(data, dict) else None
         if not isinstance(found, list):
             raise UserError(f'{path} is not a FLIR ADAS v1 label file: it has no list '
                             '"annotation".')
-        yield path.stem, [to_item(a, V1_NAMES, f'{path}: annotation {i}')
-                          for i, a in enumerate(found)]
+        frames.append((stem, [to_item(a, V1_NAMES, f'{path}: annotation {i}')
+                              for i, a in enumerate(found)]))
+    return frames
 
 
 def read_flir_v2(folder: Path, options: Options) -> Listing:
@@ -126,13 +158,12 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
     rgb_to_thermal_vid_map.json; the RGB and thermal images of train and val are independent.
     """
     options.allow('flir-adas-v2', 'bits')
-    _check_bits(options)
     listing, partner, read = Listing([], V2_CLASSES, ''), _video_map(folder), []
     for name, split in V2_PLACES.items():
         place = folder / name
         if not (place / 'coco.json').is_file():
             continue
-        thermal = _twin({8: place / 'data', 16: place / 'analyticsData'}, options.bits)
+        thermal = _twin(place, 'data', 'analyticsData', options.bits)
         read.append(f'{name}/{thermal.folder.name}')
         for entry in read_entries(place / 'coco.json', {}, listing.counts):
             file = Path(entry.file_name)
@@ -144,14 +175,13 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
                 folder / 'video_rgb_test' / 'data' / other if other else None, entry.items,
                 hours if hours in ('day', 'night') else 'unknown'))
     if not read:
-        raise wrong_layout(folder, 'FLIR ADAS v2', 'images_thermal_train/coco.json, '
+        raise native.wrong_layout(folder, 'FLIR ADAS v2', 'images_thermal_train/coco.json, '
                            'images_thermal_val/coco.json or video_thermal_test/coco.json')
     listing.layout = ', '.join(read)
     return listing
 
 
 def _video_map(folder: Path) -> dict[str, str]:
-    """Return the RGB file of each thermal file of the test video."""
     path = folder / 'rgb_to_thermal_vid_map.json'
     if not path.is_file():
         return {}
@@ -169,7 +199,7 @@ def read_flir_aligned(folder: Path, options: Options) -> Listing:
     lists = {split: path for name, split in ALIGNED_LISTS.items()
              for path in (root / name, root / 'ImageSets' / 'Main' / name) if path.is_file()}
     if not lists or not images.is_dir() or not labels.is_dir():
-        raise wrong_layout(
+        raise native.wrong_layout(
             folder, 'FLIR-aligned', 'JPEGImages/ with *_PreviewData.jpeg and *_RGB.jpg, '
             'Annotations/*_PreviewData.xml, align_train.txt and align_validation.txt')
     listing = Listing([], V1_CLASSES, ', '.join(p.name for p in lists.values()))
@@ -177,10 +207,10 @@ def read_flir_aligned(folder: Path, options: Options) -> Listing:
              for path in root.rglob(f'align_*_{time}.txt') for name in _aligned_names(path)}
     found = Pictures(images)
     for split, path in lists.items():
-        for name in unique(_aligned_names(path), listing.counts):
+        for name in native.unique(_aligned_names(path), listing.counts):
             label = labels / f'{name}_PreviewData.xml'
             if not label.is_file():
-                listing.counts[UNLABELLED] += 1
+                listing.counts[native.UNLABELLED] += 1
                 continue
             thermal = found.get(f'{name}_PreviewData', images / f'{name}_PreviewData.jpeg')
             rgb = found.get(f'{name}_RGB', images / f'{name}_RGB.jpg')
@@ -190,4 +220,4 @@ def read_flir_aligned(folder: Path, options: Options) -> Listing:
 
 
 def _aligned_names(path: Path) -> list[str]:
-    return [n.removesuffix('_PreviewData').removesuffix('_RGB') for n in read_names(path)]
+    return [n.removesuffix('_PreviewData').removesuffix('_RGB') for n in native.read_names(path)]

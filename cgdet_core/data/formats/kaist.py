@@ -16,19 +16,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 import os
 from pathlib import Path
 import re
 
-from cgdet_core.data.formats.native import (
-    Item,
-    Listing,
-    NativeFrame,
-    Options,
-    Pictures,
-    read_text,
-    wrong_layout,
-)
+from cgdet_core.data.formats import native
+from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.data.formats.voc import parse_voc
 from cgdet_core.errors import UserError
 
@@ -38,7 +32,6 @@ CLASSES = {'person': 'person', 'people': 'ignore-person', 'person?': 'ignore-per
            'person?a': 'ignore-person', 'cyclist': 'ignore-person'}
 NIGHT = ('set03', 'set04', 'set05', 'set09', 'set10', 'set11')
 EVERY = {'train': 2, 'test': 20}  # I00001, I00003 ... and I00019, I00039 ...
-UNSELECTED = 'frames outside the selection or without labels, left out'
 # Words in the names of label folders: "sanitized" (Li et al., 2018) for training, "improved"
 # (Liu et al., 2016; annotations_KAIST_test_set) for the test, then the later of the authors' own.
 PREFERRED = {'train': ('saniti', 'improve', 'new'),
@@ -59,27 +52,25 @@ def read_kaist(folder: Path, options: Options) -> Listing:
     options.allow('kaist', 'labels')
     images = folder / 'images' if (folder / 'images').is_dir() else folder
     if not any(images.glob('set[01][0-9]/V*/lwir')):
-        raise wrong_layout(folder, 'KAIST', 'images/set00/V000/{lwir,visible}/I00000.jpg')
+        raise native.wrong_layout(folder, 'KAIST', 'images/set00/V000/{lwir,visible}/I00000.jpg')
     found = _labels(folder, options.labels)
     if not found:
         raise UserError(f'{folder} has no KAIST labels: expected text or XML files such as '
                         'set00/V000/I00001.txt or set00_V000_I00001.txt below it (vbb files '
                         'must be exported first).')
-    used: Counter[str] = Counter()
     listing = Listing([], CLASSES, '')
-    places: dict[str, tuple[Pictures, Pictures]] = {}
-    for key, (path, source) in sorted(found.items()):
-        video, name = key.rsplit('/', 1)
-        if video not in places:
-            places[video] = (Pictures(images / video / 'lwir'),
-                             Pictures(images / video / 'visible'))
-        thermal, rgb = places[video]
-        time = 'night' if key.startswith(NIGHT) else 'day'
-        listing.frames.append(NativeFrame(
-            _split(key), thermal[name], rgb[name], parse_kaist(path), time))
-        used[source] += 1
-    pictured = {f'{video}/{name}' for video, (thermal, _) in places.items() for name in thermal}
-    listing.counts[UNSELECTED] = len(pictured - found.keys())
+    pictured: set[str] = set()
+    for video, keys in groupby(sorted(found), lambda key: key.rpartition('/')[0]):
+        thermal, rgb = (Pictures(images / video / part) for part in ('lwir', 'visible'))
+        pictured.update(f'{video}/{name}' for name in thermal)
+        time = 'night' if video.startswith(NIGHT) else 'day'
+        for key in keys:
+            name = key.rpartition('/')[2]
+            listing.frames.append(NativeFrame(
+                _split(key), thermal[name], rgb[name], parse_kaist(found[key][0]), time))
+    listing.counts['frames outside the selection or without labels, left out'] = len(
+        pictured - found.keys())
+    used = Counter(source for _, source in found.values())
     listing.layout = ', '.join(f'{n} from {source}' for source, n in sorted(used.items()))
     return listing
 
@@ -88,17 +79,9 @@ def _split(key: str) -> str:
     return 'train' if key < 'set06' else 'test'
 
 
-def _rank(source: str, split: str) -> tuple[int, str]:
-    """Return a sort key of a label folder by its name, best first."""
-    words = PREFERRED[split]
-    return next((i for i, w in enumerate(words) if w in source.lower()), len(words)), source
-
-
 def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
     """Return the best label file of each frame (set00/V000/I00001), and its folder."""
-    root = folder
-    if chosen is not None:
-        root = folder / chosen if (folder / chosen).is_dir() else chosen
+    root = folder if chosen is None else native.resolve(folder, chosen)
     sources: dict[str, dict[str, Path]] = {}
     for path in _walk(root):
         match = NAME.search(path.as_posix())
@@ -111,12 +94,14 @@ def _labels(folder: Path, chosen: Path | None) -> dict[str, tuple[Path, str]]:
         place = os.path.relpath(path.parents[2] if tree else path.parent, folder)
         sources.setdefault(place, {})[key] = path
     found: dict[str, tuple[Path, str]] = {}
-    for split in EVERY:
+    for split, words in PREFERRED.items():
         # One source per split, as other corrections follow other labeling rules.
-        for source in sorted(sources, key=lambda s: _rank(s, split)):
+        ranks = {s: next((i for i, word in enumerate(words) if word in s.lower()), len(words))
+                 for s in sources}
+        for source in sorted(sources, key=lambda s: (ranks[s], s)):
             keys = {k: (p, source) for k, p in sources[source].items() if _split(k) == split}
+            found |= keys
             if keys:
-                found.update(keys)
                 break
     return found
 
@@ -133,7 +118,7 @@ def parse_kaist(path: Path) -> list[Item]:
     if path.suffix == '.xml':
         return parse_voc(path, HEAVY)
     items = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(native.read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith('%'):
             continue

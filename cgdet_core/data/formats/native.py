@@ -17,10 +17,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-import json
 from pathlib import Path
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
@@ -29,10 +28,8 @@ CLASSES = ('person', 'bicycle', 'car')
 # A native class may also be dropped, or (prefix IGNORE) become a region where evaluation neither
 # requires the class nor counts a detection as wrong (iscrowd of COCO).
 DROP, IGNORE = 'drop', 'ignore-'
-COMMON = {
-    'person': 'person', 'people': 'person', 'pedestrian': 'person', 'bicycle': 'bicycle',
-    'bike': 'bicycle', 'car': 'car'}
-
+COMMON = {'person': 'person', 'people': 'person', 'pedestrian': 'person', 'bicycle': 'bicycle',
+          'bike': 'bicycle', 'car': 'car'}
 UNLABELLED = 'frames without labels, left out'
 
 
@@ -76,11 +73,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Options:
-    """
-    The options of the user for a layout.
-
-    RGB folder, label folder, bit depth, and whether to pair RGB that is not registered.
-    """
+    """The user's RGB folder, label folder, bit depth, and whether to pair unregistered RGB."""
 
     rgb: Path | None = None
     labels: Path | None = None
@@ -88,11 +81,13 @@ class Options:
     unregistered_rgb: bool = False
 
     def allow(self, name: str, *known: str) -> None:
-        """Raise UserError for an option that the format `name` does not have."""
+        """Raise UserError for an option that the format `name` does not have, or wrong bits."""
         for option, value in vars(self).items():
             if value is not None and value is not False and option not in known:
                 raise UserError(f'{name} sets have no {option.replace("_", " ")} to choose; leave '
                                 'it out', option)
+        if self.bits not in (None, 8, 16):
+            raise UserError(f'The bits must be 8 or 16, not {self.bits}', 'bits')
 
 
 def own_classes(names: Iterable[str]) -> dict[str, str]:
@@ -111,26 +106,35 @@ def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
                      f'found {found or "an empty folder"}.')
 
 
+def files_in(folder: Path, *suffixes: str) -> dict[str, Path]:
+    """Return the files of a folder with these suffixes by stem, in order."""
+    # Archives made on macOS contain a hidden "._name" for each file.
+    return {p.stem: p for p in sorted(folder.glob('*')) if p.suffix.lower() in suffixes
+            and not p.name.startswith('.') and p.name != 'classes.txt'}
+
+
 class Pictures(dict[str, Path]):
     """The images of a folder by stem, in order; a missing one has its expected path."""
 
     def __init__(self, folder: Path, suffix: str = '.jpg') -> None:
-        # Archives made on macOS contain a hidden "._name" for each image.
-        found = sorted(p for p in folder.glob('*')
-                       if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith('.'))
-        super().__init__((p.stem, p) for p in found)
+        super().__init__(files_in(folder, *IMAGE_SUFFIXES))
         self.folder = folder
-        self.suffix = found[0].suffix if found else suffix
+        self.suffix = next(iter(self.values())).suffix if self else suffix
 
     def __missing__(self, stem: str) -> Path:
         return self.folder / f'{stem}{self.suffix}'
 
 
-def rgb_folder(folder: Path, rgb: Path) -> Path:
-    """Return the user's RGB folder, relative to the data set or the working directory."""
-    place = folder / rgb if (folder / rgb).is_dir() else rgb
+def resolve(folder: Path, path: Path) -> Path:
+    """Return a folder that the user chose, relative to the data set or the working directory."""
+    return folder / path if (folder / path).is_dir() else path
+
+
+def existing(folder: Path, path: Path, kind: str) -> Path:
+    """Return the same; UserError if it does not exist."""
+    place = resolve(folder, path)
     if not place.is_dir():
-        raise UserError(f'The RGB folder {rgb} does not exist.')
+        raise UserError(f'The {kind} folder {path} does not exist.')
     return place
 
 
@@ -140,16 +144,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError:
         raise UserError(f'{path} is not a text file; download it again.') from None
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; UserError if it is damaged."""
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
 
 
 def read_names(path: Path) -> list[str]:

@@ -12,30 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pascal VOC: one XML file per image; the generic layout, and a parser for related sets."""
+"""Pascal VOC labels, one XML file per image: the generic layout, M3FD and LLVIP."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
+import re
 from xml.etree import ElementTree
 
-from cgdet_core.data.formats.native import (
-    Item,
-    Listing,
-    NativeFrame,
-    Options,
-    own_classes,
-    Pictures,
-    read_names,
-    rgb_folder,
-    unique,
-    UNLABELLED,
-    wrong_layout,
-)
+from cgdet_core.data.formats import native
+from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
 
-LABEL_FOLDERS = ('Annotations', 'Annotation', 'annotations')
-PICTURE_FOLDERS = ('JPEGImages', 'images', 'Images')
+# A bus or truck is not a "car", a motorcycle not a "bicycle", but similar enough that detecting
+# one as such is not counted as wrong.
+M3FD_CLASSES = {'people': 'person', 'car': 'car', 'bus': 'ignore-car', 'truck': 'ignore-car',
+                'motorcycle': 'ignore-bicycle', 'lamp': 'drop'}
 
 
 def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
@@ -55,15 +46,12 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
         try:
             if box is None or not name:
                 raise ValueError
-            if box.find('xmin') is None:
-                x, y, w, h = (float(box.findtext(k, '')) for k in ('x', 'y', 'w', 'h'))
-                corners = x, y, x + w, y + h
-            else:
-                x1, y1, x2, y2 = (
-                    float(box.findtext(k, '')) for k in ('xmin', 'ymin', 'xmax', 'ymax'))
-                corners = x1, y1, x2, y2
-            ignore = _flag(node, 'difficult') == 1 or (
-                occlusion is not None and _flag(node, 'occlusion') >= occlusion)
+            sized = box.find('xmin') is None
+            keys = ('x', 'y', 'w', 'h') if sized else ('xmin', 'ymin', 'xmax', 'ymax')
+            x1, y1, x2, y2 = (float(box.findtext(key, '')) for key in keys)
+            corners = (x1, y1, x1 + x2, y1 + y2) if sized else (x1, y1, x2, y2)
+            ignore = int(node.findtext('difficult') or 0) == 1 or (
+                occlusion is not None and int(node.findtext('occlusion') or 0) >= occlusion)
         except (ValueError, OverflowError):
             raise UserError(f'{path}: object {number} has no valid name and box; '
                             'fix or remove the file.') from None
@@ -71,55 +59,93 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
     return items
 
 
-def _flag(node: ElementTree.Element, name: str) -> int:
-    return int(node.findtext(name) or 0)
-
-
-def first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the first of the named subfolders that exists."""
+def _first_folder(folder: Path, *names: str) -> Path | None:
     return next((folder / n for n in names if (folder / n).is_dir()), None)
 
 
-def split_lists(folder: Path) -> dict[str, list[str]]:
-    """Read the lists of train, val and test that exist."""
-    lists = {s: folder / f'{s}.txt' for s in ('train', 'val', 'test')}
-    return {s: read_names(p) for s, p in lists.items() if p.is_file()}
-
-
-def labeled(
-    stems: Iterable[str], split: str, thermal: Pictures, rgb: Pictures | None, labels: Path,
-    counts: Counter[str],
+def _frames(
+    lists: Path, labels: Path, thermal: Pictures, rgb: Pictures | None, counts: Counter[str],
 ) -> list[NativeFrame]:
-    """Return the frames that have an XML file, and count the others."""
+    """Return the labeled frames in the lists of train, val and test, or all without lists."""
+    files = native.files_in(labels, '.xml')
+    splits = {split: native.read_names(path) for split in ('train', 'val', 'test')
+              if (path := lists / f'{split}.txt').is_file()}
     frames = []
-    for stem in unique(stems, counts):
-        path = labels / f'{stem}.xml'
-        if path.is_file():
-            frames.append(NativeFrame(
-                split, thermal[stem], None if rgb is None else rgb[stem], parse_voc(path)))
-        else:
-            counts[UNLABELLED] += 1
+    for split, stems in (splits or {'all': sorted(files.keys() | thermal.keys())}).items():
+        for stem in native.unique(stems, counts):
+            if stem in files:
+                frames.append(NativeFrame(split, thermal[stem], None if rgb is None else rgb[stem],
+                                          parse_voc(files[stem])))
+            else:
+                counts[native.UNLABELLED] += 1
     return frames
-
-
-def stems_of(labels: Path, thermal: Pictures) -> list[str]:
-    """Return the frames that have a label or an image."""
-    # Archives made on macOS contain a hidden "._name" for each file.
-    xml = {p.stem for p in labels.glob('*.xml') if not p.name.startswith('.')}
-    return sorted(xml | thermal.keys())
 
 
 def read_voc(folder: Path, options: Options) -> Listing:
     """Read Annotations/*.xml, JPEGImages/ and ImageSets/Main/{train,val,test}.txt if any."""
     options.allow('voc', 'rgb')
-    labels, images = first_folder(folder, LABEL_FOLDERS), first_folder(folder, PICTURE_FOLDERS)
+    labels = _first_folder(folder, 'Annotations', 'Annotation', 'annotations')
+    images = _first_folder(folder, 'JPEGImages', 'images', 'Images')
     if labels is None or images is None or not any(labels.glob('*.xml')):
-        raise wrong_layout(folder, 'VOC', 'Annotations/*.xml and JPEGImages/')
-    thermal, counts = Pictures(images), Counter[str]()
-    rgb = Pictures(rgb_folder(folder, options.rgb)) if options.rgb else None
-    lists = split_lists(folder / 'ImageSets' / 'Main') or {'all': stems_of(labels, thermal)}
-    frames = [f for split, stems in lists.items()
-              for f in labeled(stems, split, thermal, rgb, labels, counts)]
+        raise native.wrong_layout(folder, 'VOC', 'Annotations/*.xml and JPEGImages/')
+    rgb = Pictures(native.existing(folder, options.rgb, 'RGB')) if options.rgb else None
+    counts = Counter[str]()
+    frames = _frames(folder / 'ImageSets' / 'Main', labels, Pictures(images), rgb, counts)
     names = sorted({item.name for frame in frames for item in frame.items})
-    return Listing(frames, own_classes(names), f'{labels.name}/*.xml and {images.name}/', counts,
-                   categories=())
+    return Listing(frames, native.own_classes(names), f'{labels.name}/*.xml and {images.name}/',
+                   counts, categories=())
+
+
+def read_m3fd(folder: Path, options: Options) -> Listing:
+    """Read Ir/, Vis/ and Annotation/*.xml, and the lists in meta/ if there are any."""
+    options.allow('m3fd')
+    labels = _first_folder(folder, 'Annotation', 'Annotations')
+    ir = _first_folder(folder, 'Ir', 'ir', 'IR')
+    vis = _first_folder(folder, 'Vis', 'vis', 'VIS', 'Vi') or folder / 'Vis'
+    if labels is None or ir is None or not any(labels.glob('*.xml')):
+        raise native.wrong_layout(folder, 'M3FD', 'Ir/, Vis/ and Annotation/*.xml')
+    counts = Counter[str]()
+    frames = _frames(folder / 'meta', labels, Pictures(ir), Pictures(vis), counts)
+    return Listing(frames, M3FD_CLASSES, 'lists of meta/' if (folder / 'meta').is_dir()
+                   else 'no split of its own', counts)
+
+
+def read_llvip(folder: Path, options: Options) -> Listing:
+    """
+    Read infrared/ and visible/ with their train and test folders: night scenes, people only.
+
+    There are also corrected labels: of several Annotations* folders, the last one in natural
+    order is read (Annotations_v2, not Annotations), or `options.labels`.
+    """
+    options.allow('llvip', 'labels')
+    # The lower-case folder is our output, unless it contains the labels.
+    versions = sorted((p for p in folder.glob('[Aa]nnotation*') if any(p.glob('*.xml'))),
+                      key=lambda p: re.sub(r'\d+', lambda n: n[0].zfill(9), p.name.lower()))
+    if not (folder / 'infrared').is_dir() or not (versions or options.labels):
+        raise native.wrong_layout(folder, 'LLVIP', 'infrared/{train,test}/, '
+                                  'visible/{train,test}/ and Annotations/*.xml')
+    labels = native.resolve(folder, options.labels) if options.labels else versions[-1]
+    files = native.files_in(labels, '.xml')
+    if not files:
+        raise UserError(f'The label folder {options.labels} has no XML files.')
+    listing = Listing([], {'person': 'person'}, f'labels of {labels.name}/')
+    pictured: set[str] = set()
+    for split in ('train', 'test'):
+        thermal = Pictures(folder / 'infrared' / split)
+        rgb = Pictures(folder / 'visible' / split)
+        pictured |= thermal.keys()
+        listing.counts[native.UNLABELLED] += len(thermal.keys() - files.keys())
+        listing.frames += [
+            NativeFrame(split, path, rgb[stem], parse_voc(files[stem]), 'night')
+            for stem, path in thermal.items() if stem in files]
+    # The first release had more images than the current one; their labels are still there.
+    listing.counts['labels without a picture'] += len(files.keys() - pictured)
+    listing.notes += [_difference(other, files) for other in versions if other != labels]
+    return listing
+
+
+def _difference(other: Path, files: dict[str, Path]) -> str:
+    theirs = native.files_in(other, '.xml')
+    differ = sum(stem not in theirs or parse_voc(theirs[stem]) != parse_voc(path)
+                 for stem, path in files.items())
+    return f'{other.name}/ has different labels for {differ} of {len(files)} frames; not read.'

@@ -12,28 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""YOLO text labels: one file per image, boxes in fractions of its size."""
+"""YOLO text labels, boxes in fractions of the image size: the generic layout and MSRS."""
 
 from collections import Counter
-import math
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.formats.native import (
-    Item,
-    Listing,
-    NativeFrame,
-    Options,
-    own_classes,
-    Pictures,
-    read_text,
-    rgb_folder,
-    wrong_layout,
-)
+from cgdet_core.data.formats import native
+from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
 import yaml
 
 SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+MSRS_NAMES = {0: 'person', 1: 'bicycle', 2: 'car'}
+MSRS_TIMES = {'D': 'day', 'N': 'night'}  # the last letter of a frame's name
 
 
 def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
@@ -43,15 +35,15 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
     A score after them is skipped. UserError names the line that is not valid.
     """
     items = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(native.read_text(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue
         try:
             label, x, y, w, h = int(float(words[0])), *(float(v) for v in words[1:5])
             # Boxes may be slightly outside at the borders; pixel values are another format.
-            good = len(words) in (5, 6) and all(math.isfinite(v) and -1 <= v <= 2
-                                                for v in (x, y, w, h)) and w >= 0 and h >= 0
+            good = len(words) in (5, 6) and min(w, h) >= 0 and all(
+                -1 <= v <= 2 for v in (x, y, w, h))
         except (ValueError, OverflowError):
             good = False
         if not good:
@@ -71,7 +63,7 @@ def read_class_names(folder: Path) -> dict[int, str]:
             return _yaml_names(path)
     for path in (folder / 'classes.txt', folder / 'labels' / 'classes.txt'):
         if path.is_file():
-            lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+            lines = [line.strip() for line in native.read_text(path).splitlines() if line.strip()]
             # Some tools write the number before the name.
             return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
     raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add one, '
@@ -80,13 +72,13 @@ def read_class_names(folder: Path) -> dict[int, str]:
 
 def _yaml_names(path: Path) -> dict[int, str]:
     try:
-        content: Any = yaml.safe_load(read_text(path))
+        content: Any = yaml.safe_load(native.read_text(path))
     except yaml.YAMLError as error:
         reason = ' '.join(str(error).split())
         raise UserError(f'{path} is not a readable YAML file: {reason}.') from None
     names = content.get('names') if isinstance(content, dict) else None
-    if isinstance(names, list) and names:
-        return {i: str(n) for i, n in enumerate(names)}
+    if isinstance(names, list):
+        names = dict(enumerate(names))
     if isinstance(names, dict) and names and all(isinstance(k, int) for k in names):
         return {k: str(n) for k, n in names.items()}
     raise UserError(f'{path} has no list "names"; write the class names in order of their '
@@ -111,15 +103,15 @@ def read_yolo(folder: Path, options: Options) -> Listing:
     options.allow('yolo', 'rgb')
     places = _places(folder)
     if not places:
-        raise wrong_layout(folder, 'YOLO', 'images/ and labels/ (or images/train/ and '
-                           'labels/train/, or train/images/ and train/labels/)')
+        raise native.wrong_layout(folder, 'YOLO', 'images/ and labels/ (or images/train/ and '
+                                  'labels/train/, or train/images/ and train/labels/)')
     names, counts, frames = read_class_names(folder), Counter[str](), []
     for split, (images, labels, name) in places.items():
         thermal, rgb = Pictures(images), None
         if options.rgb is not None:
-            place = rgb_folder(folder, options.rgb)
+            place = native.existing(folder, options.rgb, 'RGB')
             rgb = Pictures(place / name if (place / name).is_dir() else place)
-        files = {p.stem: p for p in labels.glob('*.txt') if p.name != 'classes.txt'}
+        files = native.files_in(labels, '.txt')
         if not files:
             raise UserError(f'{labels} has no label files (*.txt).')
         for stem in sorted(files.keys() | thermal.keys()):
@@ -128,6 +120,48 @@ def read_yolo(folder: Path, options: Options) -> Listing:
             frames.append(NativeFrame(
                 split, thermal[stem], None if rgb is None else rgb[stem],
                 parse_yolo(files[stem], names) if stem in files else [], fractions=True))
-    return Listing(frames, own_classes(names[i] for i in sorted(names)), ', '.join(
-        f'{i.relative_to(folder)}/ with {la.relative_to(folder)}/'
-        for i, la, _ in places.values()), counts, categories=())
+    layout = ', '.join(f'{images.relative_to(folder)}/ with {labels.relative_to(folder)}/'
+                       for images, labels, _ in places.values())
+    classes = native.own_classes(names[i] for i in sorted(names))
+    return Listing(frames, classes, layout, counts, categories=())
+
+
+def read_msrs(folder: Path, options: Options) -> Listing:
+    """
+    Read the frames that have a label file; the others are left out, not read as empty.
+
+    Without labels for train and test, the 80 labeled frames of detection/ are the test set.
+    """
+    options.allow('msrs', 'labels')
+    if options.labels is not None:
+        chosen = native.existing(folder, options.labels, 'label')
+        candidates = [chosen / 'infrared', chosen]
+    else:  # the labels are published as MSRS-detection-label; those of thermal are in infrared/
+        candidates = [folder / 'infrared', *sorted(folder.glob('MSRS-detection-label*/infrared')),
+                      folder / 'labels']
+    counts, frames, read = Counter[str](), [], []
+    for split in ('train', 'test'):
+        place = next((p / split for p in candidates if any((p / split).glob('*.txt'))), None)
+        if place is not None:
+            frames += _msrs_frames(split, folder / split, place, counts)
+            read.append(str(place.relative_to(folder) if place.is_relative_to(folder) else place))
+    own = folder / 'detection'
+    if not frames and (own / 'labels').is_dir():
+        frames = _msrs_frames('test', own, own / 'labels', counts)
+        read.append('detection/labels')
+    if not frames and not counts:
+        raise native.wrong_layout(folder, 'MSRS', '{train,test}/{ir,vi}/ and labels in YOLO text '
+                                  'in infrared/{train,test}/ or detection/{ir,vi,labels}/')
+    classes = {name: name for name in MSRS_NAMES.values()}
+    return Listing(frames, classes, f'labels of {", ".join(read)}', counts)
+
+
+def _msrs_frames(
+    split: str, place: Path, labels: Path, counts: Counter[str],
+) -> list[NativeFrame]:
+    thermal, rgb = Pictures(place / 'ir', '.png'), Pictures(place / 'vi', '.png')
+    files = native.files_in(labels, '.txt')
+    counts[native.UNLABELLED] += len(thermal.keys() - files.keys())
+    return [NativeFrame(split, thermal[stem], rgb[stem], parse_yolo(path, MSRS_NAMES),
+                        MSRS_TIMES.get(stem[-1], 'unknown'), fractions=True)
+            for stem, path in files.items()]
