@@ -49,7 +49,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Check the values of a recipe; `origin` names it in errors."""
     task = values.get('task', DEFAULT)
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise UserError(f'{origin}: task: must be one of {", ".join(TASKS)}, not {task!r}.')
     schema = TASKS[task][0]
     return check_values(schema, rename(values, schema.renamed), origin)

@@ -174,7 +174,7 @@ def image_connections(
     raw = {c.topic for c in images if c.msgtype == IMAGE_TYPE}
     choice = [topic] if topic is not None else [
         t for t in counts if t != other and (t in raw or t.rpartition('/')[0] not in raw)]
-    if len(choice) == 1 and counts[choice[0]] > 0:
+    if len(choice) == 1 and choice[0] in counts:  # whatever the metadata counts
         return [c for c in images if c.topic == choice[0]]
     wrong = f'no images on {topic}' if topic is not None else (
         'several image topics' if len(choice) > 1 else 'no images')

@@ -220,6 +220,8 @@ def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
             count += 1
     except Exception as error:  # damaged files raise errors of the storage plugins
         raise UserError(f'{path}, image {count} of {topic}: {error}.') from None
+    if not found:
+        raise UserError(f'{path} has no images on {topic}.')
     if len(found) == 1 and count > 1:
         raise UserError(f'All {count} images of {topic} in {path} have the same stamp; the camera '
                         'driver must set header.stamp.')

@@ -161,3 +161,11 @@ def test_the_bag_of_a_killed_recorder_is_an_error_with_the_fix(tmp_path: Path) -
     (bag / 'metadata.yaml').unlink()
     with pytest.raises(UserError, match='ros2 bag reindex'):
         list(bag_frames(bag))
+
+
+def test_a_bag_whose_metadata_counts_nothing_is_read(tmp_path: Path) -> None:
+    write_bag(tmp_path / 'drive', (framed(f) for f in FRAMES), 10.0, storage='sqlite3')
+    metadata = tmp_path / 'drive' / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('message_count: 3', 'message_count: 0'))
+    assert 'message_count: 0' in metadata.read_text()
+    assert len(list(bag_frames(tmp_path / 'drive'))) == 3
