@@ -21,9 +21,8 @@ from pathlib import Path
 import shutil
 import warnings
 
-from cgdet_core.deployment.calibration import CalibrationFrames
-from cgdet_core.deployment.fp16 import to_half
-from cgdet_core.deployment.sensitivity import quantize
+from cgdet_core.deployment.calibration import CalibrationFrames, quantize
+from cgdet_core.deployment.precisions import to_half
 from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.student import DeployedStudent
 from cgdet_core.errors import UserError
@@ -62,7 +61,15 @@ def export(
     with temporary_for(output) as temporary:
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
-            card = _convert(temporary, card, precision, calibration)
+            card = replace(card, accuracy={})  # which is FP32's
+            model = onnx.load(temporary)
+            if calibration is None:
+                model = to_half(model)
+            else:
+                detector = Detector(card, OnnxRuntimeSession(temporary, card))
+                model, record = quantize(model, detector, calibration)
+                card = replace(card, training={**card.training, 'calibration': record})
+            onnx.save(model, temporary)
         card = replace(card, precision=precision, onnx_sha256=file_sha256(temporary))
         # The old card is removed first: no crash can leave a mismatched pair that looks valid.
         card_path(output).unlink(missing_ok=True)
@@ -117,18 +124,3 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
             input_names=['images'], output_names=['boxes', 'scores'],
             dynamic_shapes=shapes if dynamic_batch else None)
     return card if dynamic_batch else card.with_batch(1)
-
-
-def _convert(
-    path: Path, card: DetectionCard, precision: str, calibration: CalibrationFrames | None,
-) -> DetectionCard:
-    """Convert the FP32 file in place; return its card without the accuracy, which is FP32's."""
-    model = onnx.load(path)
-    training = dict(card.training)
-    if calibration is None:
-        model = to_half(model)
-    else:
-        detector = Detector(card, OnnxRuntimeSession(path, card))
-        model, training['calibration'] = quantize(model, detector, calibration)
-    onnx.save(model, path)
-    return replace(card, training=training, accuracy={})
