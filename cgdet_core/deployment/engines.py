@@ -57,7 +57,7 @@ def build(
 def choose_device(
     backend: str = 'auto', targets: tuple[str, ...] = (),
 ) -> tuple[TensorRT, tuple[str, ...], str]:
-    """Return the flavor to build with, the targets, and the GPU's name if the flavor needs it."""
+    """Return the flavor, its targets, and the GPU's name if the flavor needs it."""
     if backend not in ('auto', *FLAVORS):
         raise UserError(f'The backend must be auto, {" or ".join(FLAVORS)}, not {backend!r}.',
                         'backend')

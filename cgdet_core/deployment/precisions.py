@@ -19,8 +19,15 @@ from collections.abc import Collection, Iterable, Mapping
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.onnxruntime import ZERO_POINT
 import numpy as np
-from onnx import GraphProto, helper, ModelProto, NodeProto, numpy_helper
-from onnx import shape_inference, TensorProto
+from onnx import (
+    GraphProto,
+    helper,
+    ModelProto,
+    NodeProto,
+    numpy_helper,
+    shape_inference,
+    TensorProto,
+)
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 

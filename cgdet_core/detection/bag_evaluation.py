@@ -23,11 +23,11 @@ from typing import Any
 from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
+from cgdet_core.detection import bag_detection
 from cgdet_core.detection.analysis import match
-from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job
+from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job, RayFailed
 from cgdet_core.detection.curves import APART, choose, draw_curves, save_figure, write_caption
 from cgdet_core.detection.metrics import curves, evaluate, Report
-from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -45,13 +45,16 @@ CURVES = 7  # bags next to the total, those of the lowest AP50
 
 @dataclass
 class Bag:
-    """A bag with its annotations and detections, or the error message."""
+    """A bag with its annotations, and its detections or the error message."""
 
     path: Path
     name: str
     truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp in nanoseconds
     result: BagDetections = field(default_factory=lambda: BagDetections([]))
-    error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        return self.result.error
 
     @property
     def records(self) -> list[ImageRecord]:
@@ -92,7 +95,7 @@ def open_bags(paths: Sequence[Path], sets: Sequence[CocoSet]) -> list[Bag]:
         try:
             bag.truth = truth_by_stamp(path, *sets)
         except UserError as error:
-            bag.error = str(error)
+            bag.result = BagDetections([], str(error))
         bags.append(bag)
     return bags
 
@@ -117,14 +120,13 @@ def detect_bags(
 
     def keep(results: Iterable[tuple[int, BagDetections]]) -> None:
         for number, result in results:
-            bags[number].result, bags[number].error = result, result.error
+            bags[number].result = result
             if result.error:
                 failed(result.error)
 
     if address is not None or (len(jobs) > 1 and workers != 1):
-        import_ray()
         try:
-            keep(detect_in_parallel(model, jobs, workers or 0, address, progress))
+            keep(bag_detection.detect_in_parallel(model, jobs, workers or 0, address, progress))
             return
         except RayFailed as error:
             if address is not None:

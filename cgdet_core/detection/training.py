@@ -21,7 +21,7 @@ from cgdet_core.data.coco import CocoSet
 from cgdet_core.detection.checkpoint import load_student, TorchSession
 from cgdet_core.detection.loading import PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
-from cgdet_core.detection.metrics import CocoMetric
+from cgdet_core.detection.metrics import average_precision
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import DeployedStudent, Student
 from cgdet_core.distillation.contrast import RoiContrast
@@ -146,10 +146,9 @@ class DetectionTraining(TaskModule):
                 EVALUATION_THRESHOLD)
 
     def validation_metrics(self) -> dict[str, float]:
-        metric = CocoMetric(self.recipe.classes)
-        for index, found in gather_entries(self._found).items():
-            metric.update(found, self.val_set.images[index])
-        report = metric.compute()
+        found = gather_entries(self._found)
+        report = average_precision(list(found.values()), [self.val_set.images[i] for i in found],
+                                   self.recipe.classes)
         self._found, self._session = {}, None
         values = {name: report[name] for name in ('AP', 'AP75')}
         values |= {f'AP50_{name}': v['AP50'] for name, v in report['per_class'].items()}
