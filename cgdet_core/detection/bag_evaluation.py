@@ -171,9 +171,8 @@ def write_curves(
 ) -> Path:
     """Draw precision over recall at IoU 0.5: all frames, and the bags of the lowest AP50."""
     good = [b for b in bags if not b.error]
-    names = hardest(report['bags'], CURVES)
-    shown = [b for b in good if b.name in names]
-    groups = [('all', good)] + ([(b.name, [b]) for b in shown] if len(good) > 1 else [])
+    names = hardest(report['bags'], CURVES) if len(good) > 1 else []
+    groups = [('all', good), *((b.name, [b]) for b in good if b.name in names)]
     results = [{'variant': name, 'curves': curves(
         [d for b in group for d in b.detections], [r for b in group for r in b.records], classes)}
         for name, group in groups]
@@ -210,24 +209,20 @@ def write_worst(
 
     Detections are drawn with class and score, annotations in white, missed objects thick.
     """
-    frames: list[tuple[Bag, int, Detections, Outcome]] = []
+    frames: dict[int, tuple[Bag, int, Detections, Outcome]] = {}  # by place among the costs
     costs: list[float] = []
-    places = []  # of the frames among the costs
     for bag in bags:
         for stamp, found in bag.result.found:
             sure = found.above(card.score_threshold)
-            frames.append((bag, stamp, sure, judge(sure, bag.truth[stamp])))
-            places.append(len(costs))
-            costs.append(frames[-1][3].cost)
+            outcome = judge(sure, bag.truth[stamp])
+            frames[len(costs)] = (bag, stamp, sure, outcome)
+            costs.append(outcome.cost)
         costs += [0.0] * APART  # frames of different bags are never neighbors
-    number_of = {place: number for number, place in enumerate(places)}
-    chosen = [frames[number_of[i]] for i in choose(np.array(costs), count)]
-    listed: list[dict[str, Any]] = []
-    for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1):
-        listed.append({
-            'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
-            'missed': len(outcome.missed), 'false': len(outcome.false),
-            'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'})
+    chosen = [frames[i] for i in choose(np.array(costs), count)]
+    listed = [{'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
+               'missed': len(outcome.missed), 'false': len(outcome.false),
+               'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'}
+              for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1)]
     for bag in bags:
         mine = {stamp: (rank, sure, outcome) for rank, (owner, stamp, sure, outcome)
                 in enumerate(chosen) if owner is bag}

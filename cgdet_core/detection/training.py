@@ -27,7 +27,6 @@ from cgdet_core.detection.student import DeployedStudent, Student
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
@@ -109,21 +108,18 @@ class DetectionTraining(TaskModule):
         """Return the weighted terms of distillation, L_rcs and L_cms."""
         terms = {}
         if self.rcs is not None:
-            weight = self._weight(self.rcs.config)
+            weight = self.rcs.config.weight_at(self.epoch())
             terms['rcs'] = idle(self.rcs)
             if weight > 0:
                 loss = self.rcs(pyramid, batch['targets'], self.step_generator())
                 terms['rcs'] = terms['rcs'] + weight * loss
         if self.cmg is not None and self.guide is not None:
-            weight = self._weight(self.cmg.config)
+            weight = self.cmg.config.weight_at(self.epoch())
             terms['cmg'] = idle(self.cmg)
             if weight > 0:
                 loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
                 terms['cmg'] = terms['cmg'] + weight * loss
         return terms
-
-    def _weight(self, config: ScheduledLoss) -> float:
-        return config.weight_at(self.epoch())
 
     def val_dataloader(self) -> DataLoader[Any]:
         return val_loader(self.recipe, self.val_set, self.card)

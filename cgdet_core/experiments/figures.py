@@ -67,8 +67,8 @@ def write_figures(
         pictures = [
             write_triptychs(found, pair, coco, normalization, output / 'triptychs.png'),
             write_failures(found[1], pair[1], coco, normalization, output / 'failures.png')]
-    paths = [curves.save_figure(figure, output / f'{name}.png') for name, figure in figures.items()]
-    return paths + pictures
+    return [*(curves.save_figure(figure, output / f'{name}.png')
+              for name, figure in figures.items()), *pictures]
 
 
 def draw_claims(results: list[Result], variants: list[str], recall: float | None) -> Figure:
@@ -118,8 +118,9 @@ def draw_embeddings(
             points = project(found['features'])
             # Rare classes are drawn last, on top of the others.
             for label in np.argsort(-np.bincount(labels, minlength=len(classes)), kind='stable'):
-                axes.scatter(*points[labels == label].T, s=7, alpha=0.6, linewidths=0,
-                             label=classes[label], color=COLORS[1 + label % (len(COLORS) - 1)])
+                x, y = points[labels == label].T
+                axes.scatter(x, y, s=7, alpha=0.6, linewidths=0, label=classes[label],
+                             color=COLORS[1 + label % (len(COLORS) - 1)])
         axes.set(title=title, xlabel='component 1', ylabel='component 2')
     curves.add_legend(figure)
     return figure
