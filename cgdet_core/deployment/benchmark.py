@@ -62,8 +62,7 @@ class Plan:
 
     @property
     def frames_a_round(self) -> int:
-        """The frames of one turn, rounded up so that all turns have at least `frames`."""
-        return -(-self.frames // self.rounds)
+        return -(-self.frames // self.rounds)  # rounded up: all turns have at least `frames`
 
     def contestants(self, folder: Path) -> list[Contestant]:
         """Return each model on each backend, the peers, and the yardstick (written to folder)."""

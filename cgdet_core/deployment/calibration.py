@@ -195,8 +195,7 @@ class Judge:
         if len(self._cells) != 2:
             raise UserError('The ONNX file was not written by "cgdet export"; use a '
                             'checkpoint or its FP32 file.')
-        width, height = detector.card.input_size
-        self._centers = cell_centers(height, width, torch.device('cpu'))
+        self._centers = cell_centers(*detector.card.input_size[::-1], torch.device('cpu'))
         self._top_k = detector.card.top_k
         self._inputs = [i.copy() for i in network_inputs(detector, calibration, JUDGED)]
         self._truth = list(self._run(model))

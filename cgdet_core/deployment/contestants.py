@@ -12,12 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-Models that `cgdet benchmark` measures, each in its own process.
-
-Memory and CPU time are then those of one model only, and leftovers of one model (waiting
-threads, allocator caches) do not affect another.
-"""
+"""Models that `cgdet benchmark` measures, each in a process of its own: none affects another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,10 +100,9 @@ class ModelRunner(_Runner):
 
     def batches(self, size: int, count: int) -> Seconds:
         """Time inference only, `size` images per call: `infer` and `cpu`."""
-        detector = self._detector
-        images, boxes, scores = (np.repeat(a, size, 0) for a in (
-            detector.input, detector.boxes, detector.scores))
-        return _time(lambda: detector.session.run(
+        d = self._detector
+        images, boxes, scores = (np.repeat(a, size, 0) for a in (d.input, d.boxes, d.scores))
+        return _time(lambda: d.session.run(
             {'images': images}, {'boxes': boxes, 'scores': scores}), count)
 
 

@@ -41,11 +41,7 @@ class NotVerified(UserError):
 def build(
     model: Path, backend: str, targets: tuple[str, ...], progress: Progress,
 ) -> tuple[EngineKey, bytes, Path | None]:
-    """
-    Return a model's engine from the cache, or build it: key, content and file.
-
-    The file is None if the engine is in memory only.
-    """
+    """Return a cached or new engine: key, content, and file, None if it is in memory only."""
     card = load_card(model, DetectionCard)
     tensorrt, chosen, gpu = choose_device(backend, targets)
     key = building.engine_key(tensorrt, card, chosen, gpu)

@@ -60,7 +60,6 @@ def network_nodes(graph: GraphProto) -> list[NodeProto]:
 
 
 def _read_instead(nodes: Iterable[NodeProto], names: Mapping[str, str]) -> None:
-    """Replace inputs of nodes by others."""
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
 

@@ -83,11 +83,7 @@ def _owners(found: Detections, truth: ImageRecord) -> tuple[Ints, Doubles]:
 
 
 def scores_of_objects(found: Detections, truth: ImageRecord) -> tuple[Floats, Doubles]:
-    """
-    Return the scores of all boxes that belong to an object, and each object's best score (M,).
-
-    As in `boxes_per_object`; 0 for an object without a box.
-    """
+    """Return the scores of the boxes of objects, and each object's best score (M,), 0 for none."""
     owner, best = _owners(found, truth)
     return found.scores[owner >= 0], best
 

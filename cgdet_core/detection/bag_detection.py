@@ -132,7 +132,6 @@ def _failed(job: Job, error: Exception) -> BagDetections:
 
 @functools.lru_cache(maxsize=1)
 def _detector(model: Path, threads: int) -> Detector:
-    """Open a worker's detector, once for all its bags."""
     return open_detector(model, threads=threads)
 
 
@@ -188,8 +187,13 @@ def detect_in_parallel(
             threads, share = max(1, cores // workers), 1
         else:
             _start(ray, address=address)
-            workers, threads = _cluster_share(ray, workers, len(jobs))
-            share = threads
+            nodes = [n['Resources'].get('CPU', 0) for n in ray.nodes() if n['Alive']]
+            of_nodes = [int(n) for n in nodes if int(n)]
+            if not of_nodes:
+                raise UserError('The Ray cluster has no CPUs.')
+            workers = min(workers or sum(of_nodes), len(jobs))
+            # A worker fits on the smallest machine.
+            share = threads = max(1, min(min(of_nodes), sum(of_nodes) // workers))
         remote = ray.remote(num_cpus=share, max_retries=0)(detect_in_worker)
         yield from _collect(ray, remote, model.resolve(), threads, jobs, workers, progress)
     finally:
@@ -212,15 +216,6 @@ def _start(ray: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _cluster_share(ray: Any, workers: int, jobs: int) -> tuple[int, int]:
-    """Return workers and threads of each, which fit on the smallest machine of a cluster."""
-    cores = [c for n in ray.nodes() if n['Alive'] if (c := int(n['Resources'].get('CPU', 0)))]
-    if not cores:
-        raise UserError('The Ray cluster has no CPUs.')
-    workers = min(workers or sum(cores), jobs)
-    return workers, max(1, min(min(cores), sum(cores) // workers))
-
-
 def _collect(
     ray: Any, remote: Any, model: Path, threads: int, jobs: list[tuple[int, Job]], workers: int,
     progress: Callable[[int], None],
@@ -238,7 +233,7 @@ def _collect(
                 # A copy, as Ray's arrays are read-only views of its store.
                 result = deepcopy(ray.get(reference))
             except ray.exceptions.RayError as error:
-                reason = type(error).__name__
-                result = BagDetections([], f'The worker that read {job.bag} died ({reason}).')
+                result = BagDetections(
+                    [], f'The worker that read {job.bag} died ({type(error).__name__}).')
             progress(len(job.stamps))
             yield number, result

@@ -58,7 +58,6 @@ class Bag:
 
     @property
     def records(self) -> list[ImageRecord]:
-        """The annotated records, in the order of the detections."""
         return [self.truth[stamp] for stamp, _ in self.result.found]
 
     @property
@@ -219,10 +218,11 @@ def write_worst(
             costs.append(outcome.cost)
         costs += [0.0] * APART  # frames of different bags are never neighbors
     chosen = [frames[i] for i in choose(np.array(costs), count)]
-    listed = [{'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
-               'missed': len(outcome.missed), 'false': len(outcome.false),
-               'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'}
-              for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1)]
+    listed: list[dict[str, Any]] = [
+        {'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
+         'missed': len(outcome.missed), 'false': len(outcome.false),
+         'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'}
+        for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1)]
     for bag in bags:
         mine = {stamp: (rank, sure, outcome) for rank, (owner, stamp, sure, outcome)
                 in enumerate(chosen) if owner is bag}

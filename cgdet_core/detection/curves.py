@@ -67,7 +67,6 @@ def add_legend(figure: Figure) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure and return its path."""
     content = BytesIO()
     figure.savefig(content, dpi=120, format=path.suffix[1:])
     write_atomically(path, content.getvalue())

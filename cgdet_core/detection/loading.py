@@ -55,7 +55,7 @@ class AugmentedFrames(Dataset[Sample]):
     teacher_until: int | None = None  # by default to the end
 
     def __post_init__(self) -> None:
-        self._frames = ConcatDataset(self.sources)
+        self._frames: ConcatDataset[Sample] = ConcatDataset(self.sources)
 
     def __len__(self) -> int:
         return len(self._frames)

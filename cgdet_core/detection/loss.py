@@ -37,8 +37,7 @@ def varifocal_loss(
     Positives (target q > 0) have the weight q, negatives alpha * p^2; shapes equal, float32.
     negative, of a shape that expands to theirs: false where a cell is not a negative either.
     """
-    p = logits.detach().sigmoid()
-    weight = alpha * p.square()
+    weight = alpha * logits.detach().sigmoid().square()
     if negative is not None:
         weight = weight * negative
     weight = torch.where(targets > 0, targets, weight)

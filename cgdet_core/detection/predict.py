@@ -38,7 +38,7 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
     if model.suffix.lower() == '.onnx':
         return Detector.load(model, threads, backend)
     try:
-        from cgdet_core.detection.checkpoint import detector_of, load_student
+        from cgdet_core.detection.student import detector_of, load_student
         import torch
     except ModuleNotFoundError as error:
         raise UserError(f'A checkpoint needs the module {error.name}; install '

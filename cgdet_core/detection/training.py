@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.checkpoint import load_student, TorchSession
 from cgdet_core.detection.loading import PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import average_precision
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.student import DeployedStudent, Student
+from cgdet_core.detection.student import DeployedStudent, load_student, Student, TorchSession
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
@@ -105,7 +104,6 @@ class DetectionTraining(TaskModule):
         return Losses(terms, details, pyramid, len(images))
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the weighted terms of distillation, L_rcs and L_cms."""
         terms = {}
         if self.rcs is not None:
             weight = self.rcs.config.weight_at(self.epoch())
@@ -177,7 +175,6 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
 
 
 def make_card(recipe: DetectionRecipe) -> DetectionCard:
-    """Return the card of a model before training."""
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     with FlopCounterMode(display=False) as counter:

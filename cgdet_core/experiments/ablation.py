@@ -67,7 +67,7 @@ def run_ablation(
             if lock is None:
                 busy += 1
             elif not result_of(run):  # another process may just have finished it
-                progress(f'run {number} of {len(ablation.runs)}: {run.name}')
+                progress(f'run {number} of {len(ablation.runs)}: {run.recipe.name}')
                 _measure(run, _train(run, lock))
                 write_tables(ablation)
     return busy
@@ -122,8 +122,8 @@ def _train(run: Run, lock: int) -> float:
         raise KeyboardInterrupt
     if code != 0:
         why = f'signal {-code}' if code < 0 else f'exit status {code}'
-        raise UserError(f'The training of {run.name} failed ({why}); fix the error above and '
-                        'run the same command again.')
+        raise UserError(f'The training of {run.recipe.name} failed ({why}); fix the error above '
+                        'and run the same command again.')
     return seconds
 
 
@@ -148,7 +148,6 @@ def _measure(run: Run, seconds: float) -> None:
 
 
 def finished(ablation: Ablation) -> list[Result]:
-    """Read the results of the runs that are finished."""
     return [result for run in ablation.runs if (result := result_of(run))]
 
 

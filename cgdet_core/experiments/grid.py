@@ -64,10 +64,6 @@ class Run(NamedTuple):
     recipe: DetectionRecipe
 
     @property
-    def name(self) -> str:
-        return self.recipe.name
-
-    @property
     def result(self) -> Path:
         """The file that marks the run as finished."""
         return self.recipe.folder / 'result.json'
@@ -124,8 +120,8 @@ def _run(
 def comparable(recipe: recipes.Recipe) -> dict[str, Any]:
     """Return the values that determine a run's numbers, as `section.key`."""
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
-    values['run'] = recipe.run.model_dump(
-        mode='json', include={'precision', 'devices', 'nodes'})
+    kept = {'precision', 'devices', 'nodes'}
+    values['run'] = recipe.run.model_dump(mode='json', include=kept)
     return recipe.decisive(values)
 
 

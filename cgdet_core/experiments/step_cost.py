@@ -41,8 +41,6 @@ import torch
 
 
 class StepTimes(lightning.Callback):
-    """Record the seconds and the end time of every step."""
-
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.ends: list[float] = []
