@@ -17,25 +17,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import BytesIO
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
 
-from cgdet_core.deployment.contestants import (
-    all_cores,
-    ask,
-    Contestant,
-    GFLOPS,
-    Seconds,
-    write_yardstick,
-)
+from cgdet_core.deployment.contestants import ask, Contestant, GFLOPS, Seconds, write_yardstick
 from cgdet_core.errors import UserError
 from cgdet_core.machine import clock, describe_machine
 from cgdet_core.processes import FreshProcess
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.inference.card import load_card
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +36,7 @@ REST = 0.1  # seconds between turns, until the spinning threads of the last turn
 MINIMUM_CALLS = 3  # per batch size and round
 COLORS = {'pre': '#56b4e9', 'infer': '#0072b2', 'post': '#e69f00'}
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,12 +62,11 @@ class Plan:
 
     @property
     def frames_a_round(self) -> int:
-        """The frames of one turn, rounded up so that all turns have at least `frames`."""
-        return -(-self.frames // self.rounds)
+        return -(-self.frames // self.rounds)  # rounded up: all turns have at least `frames`
 
     def contestants(self, folder: Path) -> list[Contestant]:
         """Return each model on each backend, the peers, and the yardstick (written to folder)."""
-        threads = self.threads or all_cores()
+        threads = self.threads or len(os.sched_getaffinity(0))
         size = load_card(self.models[0], DetectionCard).input_size
         chosen = [Contestant(m, b, threads, size=self.source)
                   for m in self.models for b in self.backends]
@@ -97,11 +89,10 @@ class Seat:
     batches: dict[int, list[Seconds]] = field(default_factory=dict)
 
     def ask(self, method: str, *arguments: int) -> Any:
-        """Call a method of the runner in the process and return its result."""
         return self.process.call(ask, self.contestant, method, *arguments)
 
 
-def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def benchmark(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
     """
     Measure all contestants in turns; the order alternates from round to round.
 
@@ -125,11 +116,8 @@ def benchmark(plan: Plan, progress: Callable[[int, int], None] | None = None) ->
                         for name, seat in zip(_labels(seats), seats)]}
 
 
-def _play(
-    seats: list[Seat], plan: Plan, progress: Callable[[int, int], None] | None,
-) -> None:
-    count = plan.frames_a_round
-    done = 0
+def _play(seats: list[Seat], plan: Plan, progress: Progress | None) -> None:
+    count, done = plan.frames_a_round, 0
     for number in range(plan.rounds):
         for seat in seats if number % 2 == 0 else seats[::-1]:
             sleep(REST)
@@ -194,13 +182,13 @@ def _joined(parts: list[Seconds]) -> Seconds:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Draw latency as bars and, with several batch sizes, throughput as lines (PNG, SVG, PDF)."""
+    from cgdet_core.detection.curves import row_of, save_figure
     from matplotlib.figure import Figure
 
     results = report['results']
     lines = any(len(r['batches']) > 1 for r in results)
-    figure = Figure(figsize=(12 if lines else 7, 1.6 + 0.6 * len(results)), dpi=120,
-                    layout='constrained')
-    axes = figure.subplots(1, 2 if lines else 1, squeeze=False)[0]
+    figure = Figure((12 if lines else 7, 1.6 + 0.6 * len(results)), layout='constrained')
+    axes = row_of(figure, 2 if lines else 1)
     names = [r['label'] for r in results]
     for row, result in enumerate(results):
         left = 0.0
@@ -227,6 +215,4 @@ def plot(report: dict[str, Any], path: Path) -> None:
     machine = report['machine']
     figure.suptitle(f'{machine["cpu"]}, {report["settings"]["threads"]} threads, '
                     f'{machine["date"][:10]}', fontsize='medium')
-    content = BytesIO()
-    figure.savefig(content, format=path.suffix[1:])
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path)

@@ -12,17 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-Models that `cgdet benchmark` measures, each in its own process.
-
-Memory and CPU time are then those of one model only, and leftovers of one model (waiting
-threads, allocator caches) do not affect another.
-"""
+"""Models that `cgdet benchmark` measures, each in a process of its own: none affects another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-import os
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -66,15 +60,14 @@ class Contestant:
 
 
 class _Runner:
-    """Base of the runners: the memory before a model is opened, and facts about it."""
+    facts: dict[str, Any]
 
     def __init__(self) -> None:
         forget_peak()
-        self._before = memory()['resident']
-        self._facts: dict[str, Any] = {}
+        self._before = memory()['resident']  # before a model is opened
 
     def describe(self) -> dict[str, Any]:
-        return self._facts
+        return self.facts
 
     def memory(self) -> dict[str, float | None]:
         return {'before': self._before, **memory()}
@@ -87,14 +80,12 @@ class ModelRunner(_Runner):
         size = contestant.size or load_card(contestant.path, DetectionCard).input_size
         self._raw = [to_counts(Scene.random(i, *size).render()[0]) for i in range(SCENES)]
         super().__init__()
-        self._detector = Detector.load(
-            contestant.path, contestant.threads, contestant.backend)
-        card = self._detector.card
-        self.max_batch = self._detector.session.max_batch
-        self._facts = {
+        self._detector = Detector.load(contestant.path, contestant.threads, contestant.backend)
+        card, session = self._detector.card, self._detector.session
+        self.facts = {
             'name': card.name, 'precision': card.precision, 'source': list(size),
-            'backend': self._detector.session.describe(), 'input': list(card.input_size),
-            'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': self.max_batch}
+            'backend': session.describe(), 'input': list(card.input_size),
+            'gflops': card.gflops, 'parameters': card.parameters, 'max_batch': session.max_batch}
 
     def frames(self, count: int) -> Seconds:
         """Time frames: `pre`, `infer`, `post`, `total` and `cpu`, the CPU time of all threads."""
@@ -109,10 +100,9 @@ class ModelRunner(_Runner):
 
     def batches(self, size: int, count: int) -> Seconds:
         """Time inference only, `size` images per call: `infer` and `cpu`."""
-        detector = self._detector
-        images, boxes, scores = (np.repeat(a, size, 0) for a in (
-            detector.input, detector.boxes, detector.scores))
-        return _time(lambda: detector.session.run(
+        d = self._detector
+        images, boxes, scores = (np.repeat(a, size, 0) for a in (d.input, d.boxes, d.scores))
+        return _time(lambda: d.session.run(
             {'images': images}, {'boxes': boxes, 'scores': scores}), count)
 
 
@@ -132,13 +122,10 @@ class PeerRunner(_Runner):
                 raise UserError(f'The peer {path} takes {images} images per call; export it '
                                 'for one, or with a dynamic batch.')
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
-        self.max_batch = 1 if closed else OPEN_BATCH
-        feed = self._feed(1)
-        self._facts = {
-            'name': path.stem, 'precision': None, 'max_batch': self.max_batch,
-            'gflops': contestant.gflops,
-            'backend': describe_session(self._session),
-            'input': {name: list(array.shape) for name, array in feed.items()}}
+        self.facts = {
+            'name': path.stem, 'precision': None, 'max_batch': 1 if closed else OPEN_BATCH,
+            'gflops': contestant.gflops, 'backend': describe_session(self._session),
+            'input': {name: list(array.shape) for name, array in self._feed(1).items()}}
 
     def frames(self, count: int) -> Seconds:
         return self.batches(1, count)
@@ -187,11 +174,6 @@ def ask(contestant: Contestant, method: str, *arguments: int) -> Any:
     except Exception as error:  # backends and unusual peers raise anything
         text = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f'{contestant.path.name} cannot be measured: {text}') from None
-
-
-def all_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _time(call: Callable[[], object], count: int) -> Seconds:

@@ -41,11 +41,7 @@ class NotVerified(UserError):
 def build(
     model: Path, backend: str, targets: tuple[str, ...], progress: Progress,
 ) -> tuple[EngineKey, bytes, Path | None]:
-    """
-    Return a model's engine from the cache, or build it: key, content and file.
-
-    The file is None if the engine is in memory only.
-    """
+    """Return a cached or new engine: key, content, and file, None if it is in memory only."""
     card = load_card(model, DetectionCard)
     tensorrt, chosen, gpu = choose_device(backend, targets)
     key = building.engine_key(tensorrt, card, chosen, gpu)
@@ -57,7 +53,7 @@ def build(
 def choose_device(
     backend: str = 'auto', targets: tuple[str, ...] = (),
 ) -> tuple[TensorRT, tuple[str, ...], str]:
-    """Return the flavor to build with, the targets, and the GPU's name if the flavor needs it."""
+    """Return the flavor, its targets, and the GPU's name if the flavor needs it."""
     if backend not in ('auto', *FLAVORS):
         raise UserError(f'The backend must be auto, {" or ".join(FLAVORS)}, not {backend!r}.',
                         'backend')

@@ -21,22 +21,14 @@ from pathlib import Path
 import shutil
 import warnings
 
-from cgdet_core.deployment.calibration import CalibrationFrames
-from cgdet_core.deployment.fp16 import to_half
-from cgdet_core.deployment.sensitivity import quantize
-from cgdet_core.detection.checkpoint import load_student
-from cgdet_core.detection.student import DeployedStudent
+from cgdet_core.deployment.calibration import CalibrationFrames, quantize
+from cgdet_core.deployment.precisions import to_half
+from cgdet_core.detection.student import DeployedStudent, load_student
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import temporary_for
-from cgdet_core.runtime.inference.card import (
-    card_path,
-    file_sha256,
-    load_card,
-    PRECISIONS,
-    save_card,
-)
+from cgdet_core.runtime.inference import card as cards
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 from cgdet_core.runtime.inference.session import OPEN_BATCH
 import onnx
@@ -62,12 +54,20 @@ def export(
     with temporary_for(output) as temporary:
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
-            card = _convert(temporary, card, precision, calibration)
-        card = replace(card, precision=precision, onnx_sha256=file_sha256(temporary))
+            card = replace(card, accuracy={})  # which is FP32's
+            model = onnx.load(temporary)
+            if calibration is None:
+                model = to_half(model)
+            else:
+                detector = Detector(card, OnnxRuntimeSession(temporary, card))
+                model, record = quantize(model, detector, calibration)
+                card = replace(card, training={**card.training, 'calibration': record})
+            onnx.save(model, temporary)
+        card = replace(card, precision=precision, onnx_sha256=cards.file_sha256(temporary))
         # The old card is removed first: no crash can leave a mismatched pair that looks valid.
-        card_path(output).unlink(missing_ok=True)
+        cards.card_path(output).unlink(missing_ok=True)
         os.replace(temporary, output)
-        save_card(card, output)
+        cards.save_card(card, output)
     return card
 
 
@@ -77,8 +77,9 @@ def check_request(
     """Raise UserError for a request that cannot be exported, before anything is read."""
     if output.suffix.lower() != '.onnx':
         raise UserError(f'The output {output} must end in .onnx.')
-    if precision not in PRECISIONS:
-        raise UserError(f'The precision {precision!r} is not one of {", ".join(PRECISIONS)}.')
+    if precision not in cards.PRECISIONS:
+        raise UserError(
+            f'The precision {precision!r} is not one of {", ".join(cards.PRECISIONS)}.')
     if (precision == 'int8') != calibrated:
         raise UserError('int8 requires real thermal frames for calibration, a COCO file or a bag.'
                         if not calibrated else
@@ -94,7 +95,7 @@ def check_request(
 
 def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
     if source.suffix.lower() == '.onnx':
-        card = load_card(source, DetectionCard)
+        card = cards.load_card(source, DetectionCard)
         if card.precision != 'fp32':
             raise UserError(f'{source} is already in {card.precision}; '
                             'export the checkpoint or the FP32 file.')
@@ -104,9 +105,8 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
     if card.channels != 1:
         raise UserError(f'{source} takes RGB images; it is a teacher and is not '
                         'exported. Export a thermal student.')
-    width, height = card.input_size
     # The example has a batch of 2, as 1 would be taken as fixed.
-    example = torch.zeros(2 if dynamic_batch else 1, card.channels, height, width)
+    example = torch.zeros(2 if dynamic_batch else 1, card.channels, *card.input_size[::-1])
     shapes = {'images': {0: torch.export.Dim('batch', min=1, max=OPEN_BATCH)}}
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -117,18 +117,3 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
             input_names=['images'], output_names=['boxes', 'scores'],
             dynamic_shapes=shapes if dynamic_batch else None)
     return card if dynamic_batch else card.with_batch(1)
-
-
-def _convert(
-    path: Path, card: DetectionCard, precision: str, calibration: CalibrationFrames | None,
-) -> DetectionCard:
-    """Convert the FP32 file in place; return its card without the accuracy, which is FP32's."""
-    model = onnx.load(path)
-    training = dict(card.training)
-    if calibration is None:
-        model = to_half(model)
-    else:
-        detector = Detector(card, OnnxRuntimeSession(path, card))
-        model, training['calibration'] = quantize(model, detector, calibration)
-    onnx.save(model, path)
-    return replace(card, training=training, accuracy={})

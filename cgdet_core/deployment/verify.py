@@ -72,21 +72,6 @@ TOLERANCES = {
 
 
 @dataclass
-class Pairs:
-    """
-    Pairs of detections of two models in a frame, at least one of each pair at the threshold.
-
-    first, second (P,): indices into the detections of each model; missing: number of the first
-    model's without a counterpart, extra: of the second's.
-    """
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    missing: int
-    extra: int
-
-
-@dataclass
 class Difference:
     """Differences of two models on a frame; corner in source pixels, score, both (P,)."""
 
@@ -97,7 +82,6 @@ class Difference:
     extra: int
 
     def off(self, tolerances: Tolerances) -> int:
-        """Return the number of detections that are off."""
         far = (self.corner > tolerances.corner) | (self.score > tolerances.score)
         return int(far.sum()) + self.missing + self.extra
 
@@ -155,8 +139,9 @@ def check_pair(
     for name in ('classes', 'channels'):
         ours, theirs = getattr(model, name), getattr(against, name)
         if ours != theirs:
-            raise UserError(f'The models have different {name}, {_words(ours)} and '
-                            f'{_words(theirs)}; they cannot be compared.')
+            ours, theirs = (', '.join(v) if isinstance(v, tuple) else v for v in (ours, theirs))
+            raise UserError(f'The models have different {name}, {ours} and {theirs}; they cannot '
+                            'be compared.')
     if score_threshold is not None:
         return score_threshold
     if model.score_threshold != against.score_threshold:
@@ -166,22 +151,22 @@ def check_pair(
     return model.score_threshold
 
 
-def difference(
-    name: str, first: Detections, second: Detections, threshold: float,
-) -> Difference:
-    """Compare the detections of two models in a frame, of any score."""
-    pairs = match(first, second, threshold)
-    corner = np.abs(first.boxes[pairs.first] - second.boxes[pairs.second])
-    score = np.abs(first.scores[pairs.first] - second.scores[pairs.second])
-    return Difference(name, corner.max(1, initial=0.0), score, pairs.missing, pairs.extra)
+def difference(name: str, first: Detections, second: Detections, threshold: float) -> Difference:
+    one, other, missing, extra = match(first, second, threshold)
+    corner = np.abs(first.boxes[one] - second.boxes[other])
+    score = np.abs(first.scores[one] - second.scores[other])
+    return Difference(name, corner.max(1, initial=0.0), score, missing, extra)
 
 
-def match(first: Detections, second: Detections, threshold: float) -> Pairs:
+def match(
+    first: Detections, second: Detections, threshold: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
     """
     Pair detections of the same class, best overlap first.
 
     One of each pair has a score of at least `threshold`, the other any score, so that a score
-    just below the threshold is a small difference and not a missing object.
+    just below the threshold is a small difference and not a missing object. Returns the indices
+    of the pairs (P,) in the first and second detections, and how many of each remain alone.
     """
     shared = overlaps(first.boxes, second.boxes)
     sure = first.scores >= threshold, second.scores >= threshold
@@ -196,8 +181,8 @@ def match(first: Detections, second: Detections, threshold: float) -> Pairs:
             free[0][i] = free[1][j] = False
             pairs.append((i, j))
     indices = np.array(pairs, np.int64).reshape(-1, 2)
-    return Pairs(indices[:, 0], indices[:, 1],
-                 int((free[0] & sure[0]).sum()), int((free[1] & sure[1]).sum()))
+    return (indices[:, 0], indices[:, 1],
+            int((free[0] & sure[0]).sum()), int((free[1] & sure[1]).sum()))
 
 
 def scenes(card: DetectionCard, count: int = 16) -> Iterator[Frame]:
@@ -253,9 +238,8 @@ def _precision(
 def _percentiles(parts: list[NDArray[np.float32]]) -> dict[str, float | None]:
     values = np.concatenate(parts)
     if not len(values):
-        return {'p50': None, 'p99': None, 'max': None}
-    p50, p99, largest = np.percentile(values, (50, 99, 100))
-    return {'p50': float(p50), 'p99': float(p99), 'max': float(largest)}
+        return dict.fromkeys(('p50', 'p99', 'max'))
+    return dict(zip(('p50', 'p99', 'max'), np.percentile(values, (50, 99, 100)).tolist()))
 
 
 def _failures(report: dict[str, Any], tolerances: Tolerances) -> list[str]:
@@ -270,7 +254,3 @@ def _failures(report: dict[str, Any], tolerances: Tolerances) -> list[str]:
         failures.append(f'AP is {report["AP"]["drop"]:.4f} lower (at most '
                         f'{tolerances.ap_drop:g})')
     return failures
-
-
-def _words(value: object) -> str:
-    return ', '.join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -27,6 +27,9 @@ from cgdet_core.runtime.detection.postprocess import Detections
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
 IOU = 0.5  # minimum overlap of a box with the object it belongs to
 DUPLICATE_SCORE = 0.25  # minimum score of a box that counts as a duplicate
 DUPLICATE_SHARE = 0.5  # the same relative to the object's best box, whatever the calibration
@@ -36,7 +39,7 @@ NEIGHBORS = 5  # whose classes are compared in the feature space
 MAX_OBJECTS = 2000  # for separability, whose memory grows with the square
 
 
-def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+def overlaps(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
     """Return the IoU (A, B) of boxes (A, 4) and (B, 4), x1, y1, x2, y2."""
     a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
@@ -45,17 +48,13 @@ def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     return common / np.maximum(areas[0] + areas[1] - common, 1e-9)
 
 
-def candidates(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], minimum: float,
-) -> Detections:
+def candidates(boxes: Floats, scores: Floats, minimum: float) -> Detections:
     """Return boxes (K, 4) with scores (K, classes) as detections, without suppressing any."""
     cells, labels = np.nonzero(scores >= minimum)
     return Detections(boxes[cells], scores[cells, labels], labels)
 
 
-def boxes_per_object(
-    found: Detections, truth: ImageRecord, share: float | None = None,
-) -> NDArray[np.int64]:
+def boxes_per_object(found: Detections, truth: ImageRecord, share: float | None = None) -> Ints:
     """
     Count the boxes of each object (M,), without crowds.
 
@@ -70,9 +69,7 @@ def boxes_per_object(
     return np.bincount(owner, minlength=len(best))
 
 
-def _owners(
-    found: Detections, truth: ImageRecord,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _owners(found: Detections, truth: ImageRecord) -> tuple[Ints, Doubles]:
     """Return the object of each box (D,), -1 for none, and each object's best score (M,) or 0."""
     real = truth.crowd == 0
     objects, labels = truth.boxes[real], truth.labels[real]
@@ -85,19 +82,13 @@ def _owners(
     return owner, best
 
 
-def scores_of_objects(
-    found: Detections, truth: ImageRecord,
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """
-    Return the scores of all boxes that belong to an object, and each object's best score (M,).
-
-    As in `boxes_per_object`; 0 for an object without a box.
-    """
+def scores_of_objects(found: Detections, truth: ImageRecord) -> tuple[Floats, Doubles]:
+    """Return the scores of the boxes of objects, and each object's best score (M,), 0 for none."""
     owner, best = _owners(found, truth)
     return found.scores[owner >= 0], best
 
 
-def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]:
+def duplicates(counts: list[Ints]) -> dict[str, float | int | None]:
     """Sum up the frames' `boxes_per_object`; duplicates: mean of boxes - 1 of found objects."""
     boxes = np.concatenate([np.zeros(0, np.int64), *counts])
     found = int((boxes > 0).sum())
@@ -105,9 +96,7 @@ def duplicates(counts: list[NDArray[np.int64]]) -> dict[str, float | int | None]
             'duplicates': float(boxes.sum() - found) / found if found else None}
 
 
-def duplicates_at_recall(
-    frames: list[tuple[NDArray[np.float32], NDArray[np.float64]]],
-) -> dict[str, float | None]:
+def duplicates_at_recall(frames: list[tuple[Floats, Doubles]]) -> dict[str, float | None]:
     """
     Return duplicates per found object at the score that finds a share of the objects, by share.
 
@@ -126,7 +115,7 @@ def duplicates_at_recall(
     return found
 
 
-def match(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
+def match(found: Detections, truth: ImageRecord) -> Ints:
     """
     Return the object of each detection (D,), -1 for none and -2 for a crowd's.
 
@@ -149,7 +138,7 @@ def match(found: Detections, truth: ImageRecord) -> NDArray[np.int64]:
     return objects
 
 
-def confusion(found: Detections, truth: ImageRecord, classes: int) -> NDArray[np.int64]:
+def confusion(found: Detections, truth: ImageRecord, classes: int) -> Ints:
     """
     Count detections (classes + 1, classes + 1): rows are the truth, the last is background.
 
@@ -167,15 +156,13 @@ def confusion(found: Detections, truth: ImageRecord, classes: int) -> NDArray[np
     return counts
 
 
-def confused(counts: NDArray[np.int64]) -> float | None:
+def confused(counts: Ints) -> float | None:
     """Return the share of matched objects whose detection has another class."""
     matched = counts[:-1, :-1]
     return float(1 - matched.trace() / matched.sum()) if matched.sum() else None
 
 
-def separability(
-    features: NDArray[np.float32], labels: NDArray[np.int64], frames: NDArray[np.int64],
-) -> dict[str, float | None]:
+def separability(features: Floats, labels: Ints, frames: Ints) -> dict[str, float | None]:
     """
     Measure how well classes are separated among the objects' features (M, C).
 
@@ -210,14 +197,14 @@ def separability(
             'neighbours': float(np.mean([b[1] for b in balanced]))}
 
 
-def directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
+def directions(features: Floats) -> Doubles:
     """Return the features (M, C) relative to their mean, as unit vectors."""
     values = features.astype(np.float64)
     values = values - values.mean(0)
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
 
 
-def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
+def project(features: Floats) -> Doubles:
     """Return the two principal components (M, 2) of the objects' directions."""
     values = directions(features)
     values -= values.mean(0)
@@ -225,7 +212,7 @@ def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
     return values @ axes[:2].T
 
 
-def _sample(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sample(labels: Ints) -> Ints:
     """Return the indices of a fixed sample of the objects whose classes have at least two."""
     kinds, counts = np.unique(labels, return_counts=True)
     index = np.flatnonzero(np.isin(labels, kinds[counts > 1]))

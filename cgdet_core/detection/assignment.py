@@ -61,8 +61,7 @@ def assign(
     top = alignment.topk(min(top_k, alignment.shape[1]), dim=1).indices
     wanted = torch.zeros_like(inside).scatter_(1, top, True) & inside
 
-    best = torch.where(wanted, iou, -1.0)
-    best_iou, owner = best.max(0)
+    best_iou, owner = torch.where(wanted, iou, -1.0).max(0)
     cells = torch.nonzero(best_iou >= 0).squeeze(1)
     objects = owner[cells]
     chosen = torch.zeros_like(wanted)

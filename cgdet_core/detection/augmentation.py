@@ -15,17 +15,18 @@
 """Training transforms: geometry moves image, boxes and views together."""
 
 from cgdet_core.detection.samples import IGNORED, Sample
-from pydantic import BaseModel, ConfigDict, Field
+from cgdet_core.training.recipe import Strict
+from pydantic import Field
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.ops import box_area
 from torchvision.transforms.v2 import functional
 
 
-class AugmentConfig(BaseModel):
+class AugmentConfig(Strict):
     """The settings of augmentation; probabilities in [0, 1]."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
     mosaic: float = Field(0.8, ge=0, le=1)
     close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see single frames only
     scale: tuple[float, float] = (0.6, 1.6)  # relative to the frame fitted into the input
@@ -67,7 +68,7 @@ def random_window(
     boxes = full.clone()
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])
-    keep = _area(boxes) > min_visible * _area(full)
+    keep = box_area(boxes) > min_visible * box_area(full)
     # An ignored region is kept, however little of it is visible.
     keep |= sample['labels'] == IGNORED
     keep &= (boxes[:, 2:] - boxes[:, :2]).amin(1) > 2
@@ -77,12 +78,7 @@ def random_window(
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             boxes[keep], format='XYXY', canvas_size=(size[1], size[0])),
         'labels': sample['labels'][keep],
-        'views': [view.moved(scales, shift, size) for view in sample['views']],
-    }
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        'views': [view.moved(scales, shift, size) for view in sample['views']]}
 
 
 def mosaic(
@@ -108,13 +104,10 @@ def mosaic(
         'image': tv_tensors.Image(canvas),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             torch.cat(boxes), format='XYXY', canvas_size=(height, width)),
-        'labels': torch.cat(labels),
-        'views': views,
-    }
+        'labels': torch.cat(labels), 'views': views}
 
 
 def flip(sample: Sample) -> Sample:
-    """Mirror a sample left to right."""
     width = sample['image'].shape[-1]
     return {
         **sample, 'image': functional.horizontal_flip(sample['image']),

@@ -23,11 +23,11 @@ from typing import Any
 from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
+from cgdet_core.detection import bag_detection
 from cgdet_core.detection.analysis import match
-from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job
+from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job, RayFailed
 from cgdet_core.detection.curves import APART, choose, draw_curves, save_figure, write_caption
 from cgdet_core.detection.metrics import curves, evaluate, Report
-from cgdet_core.detection.parallel import detect_in_parallel, import_ray, RayFailed
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -45,17 +45,19 @@ CURVES = 7  # bags next to the total, those of the lowest AP50
 
 @dataclass
 class Bag:
-    """A bag with its annotations and detections, or the error message."""
+    """A bag with its annotations, and its detections or the error message."""
 
     path: Path
     name: str
     truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp in nanoseconds
     result: BagDetections = field(default_factory=lambda: BagDetections([]))
-    error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        return self.result.error
 
     @property
     def records(self) -> list[ImageRecord]:
-        """The annotated records, in the order of the detections."""
         return [self.truth[stamp] for stamp, _ in self.result.found]
 
     @property
@@ -92,7 +94,7 @@ def open_bags(paths: Sequence[Path], sets: Sequence[CocoSet]) -> list[Bag]:
         try:
             bag.truth = truth_by_stamp(path, *sets)
         except UserError as error:
-            bag.error = str(error)
+            bag.result = BagDetections([], str(error))
         bags.append(bag)
     return bags
 
@@ -117,14 +119,13 @@ def detect_bags(
 
     def keep(results: Iterable[tuple[int, BagDetections]]) -> None:
         for number, result in results:
-            bags[number].result, bags[number].error = result, result.error
+            bags[number].result = result
             if result.error:
                 failed(result.error)
 
     if address is not None or (len(jobs) > 1 and workers != 1):
-        import_ray()
         try:
-            keep(detect_in_parallel(model, jobs, workers or 0, address, progress))
+            keep(bag_detection.detect_in_parallel(model, jobs, workers or 0, address, progress))
             return
         except RayFailed as error:
             if address is not None:
@@ -169,9 +170,8 @@ def write_curves(
 ) -> Path:
     """Draw precision over recall at IoU 0.5: all frames, and the bags of the lowest AP50."""
     good = [b for b in bags if not b.error]
-    names = hardest(report['bags'], CURVES)
-    shown = [b for b in good if b.name in names]
-    groups = [('all', good)] + ([(b.name, [b]) for b in shown] if len(good) > 1 else [])
+    names = hardest(report['bags'], CURVES) if len(good) > 1 else []
+    groups = [('all', good), *((b.name, [b]) for b in good if b.name in names)]
     results = [{'variant': name, 'curves': curves(
         [d for b in group for d in b.detections], [r for b in group for r in b.records], classes)}
         for name, group in groups]
@@ -208,24 +208,21 @@ def write_worst(
 
     Detections are drawn with class and score, annotations in white, missed objects thick.
     """
-    frames: list[tuple[Bag, int, Detections, Outcome]] = []
+    frames: dict[int, tuple[Bag, int, Detections, Outcome]] = {}  # by place among the costs
     costs: list[float] = []
-    places = []  # of the frames among the costs
     for bag in bags:
         for stamp, found in bag.result.found:
             sure = found.above(card.score_threshold)
-            frames.append((bag, stamp, sure, judge(sure, bag.truth[stamp])))
-            places.append(len(costs))
-            costs.append(frames[-1][3].cost)
+            outcome = judge(sure, bag.truth[stamp])
+            frames[len(costs)] = (bag, stamp, sure, outcome)
+            costs.append(outcome.cost)
         costs += [0.0] * APART  # frames of different bags are never neighbors
-    number_of = {place: number for number, place in enumerate(places)}
-    chosen = [frames[number_of[i]] for i in choose(np.array(costs), count)]
-    listed: list[dict[str, Any]] = []
-    for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1):
-        listed.append({
-            'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
-            'missed': len(outcome.missed), 'false': len(outcome.false),
-            'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'})
+    chosen = [frames[i] for i in choose(np.array(costs), count)]
+    listed: list[dict[str, Any]] = [
+        {'bag': bag.name, 'stamp_ns': stamp, 'cost': round(outcome.cost, 4),
+         'missed': len(outcome.missed), 'false': len(outcome.false),
+         'picture': f'{rank:02d}_{bag_name(bag.path)}_{stamp}.png'}
+        for rank, (bag, stamp, _, outcome) in enumerate(chosen, 1)]
     for bag in bags:
         mine = {stamp: (rank, sure, outcome) for rank, (owner, stamp, sure, outcome)
                 in enumerate(chosen) if owner is bag}

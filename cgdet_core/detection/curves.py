@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 # Distinguishable with color blindness (Okabe and Ito, 2008), as drawing.COLORS; then styles.
 COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#0072b2', '#999999')
 STYLES = ('-', '--', ':')
-DPI = 120
 APART = 5  # frames; neighbors in a sequence show the same
 
 
@@ -68,9 +67,8 @@ def add_legend(figure: Figure) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure and return its path."""
     content = BytesIO()
-    figure.savefig(content, dpi=DPI, format=path.suffix[1:])
+    figure.savefig(content, dpi=120, format=path.suffix[1:])
     write_atomically(path, content.getvalue())
     return path
 

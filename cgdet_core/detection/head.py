@@ -56,17 +56,12 @@ class DecoupledHead(nn.Module):
             x = adapt(level)
             logits.append(self.cls_out(self.cls_tower(x)).flatten(2))
             distributions.append(self.box_out(self.box_tower(x)).flatten(2))
-        logits_all = torch.cat(logits, 2).transpose(1, 2)
-        boxes_all = torch.cat(distributions, 2).transpose(1, 2)
-        return logits_all, boxes_all.unflatten(2, (4, self.bins))
+        return (torch.cat(logits, 2).transpose(1, 2),
+                torch.cat(distributions, 2).transpose(1, 2).unflatten(2, (4, self.bins)))
 
 
 def cell_centers(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """
-    Return the center (x, y) in input pixels and the stride of every cell, P3 first.
-
-    Returns centers (A, 2) and strides (A, 1), float32, for an input of height x width pixels.
-    """
+    """Return float32 centers (A, 2), x, y in input pixels, and strides (A, 1), P3 first."""
     centers, strides = [], []
     for stride in STRIDES:
         y, x = torch.meshgrid(

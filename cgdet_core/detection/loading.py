@@ -14,19 +14,15 @@
 
 """Training batches from frames, the same for the same seed with any number of workers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cgdet_core.data.coco import CocoSet, ImageRecord
-from cgdet_core.detection.augmentation import (
-    AugmentConfig,
-    flip,
-    jitter_contrast,
-    mosaic,
-    random_window,
-    uniform,
-)
+from cgdet_core.data.coco import CocoSet
+from cgdet_core.detection import augmentation
+from cgdet_core.detection.augmentation import AugmentConfig, uniform
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.samples import CocoFrames, FrameSource, IGNORED, Sample, SyntheticFrames
+from cgdet_core.detection.samples import CocoFrames, IGNORED, Sample, SyntheticFrames
 from cgdet_core.distillation.guide import batch_teacher, Guide, Reader
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -37,9 +33,10 @@ from cgdet_core.training.sampler import EpochSampler, Key, repeat_factors
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 
+@dataclass(eq=False)
 class AugmentedFrames(Dataset[Sample]):
     """
     Training samples of `size` = (width, height), drawn by (epoch, place, index).
@@ -48,30 +45,20 @@ class AugmentedFrames(Dataset[Sample]):
     in a batch stays as the sampler chose it. teacher is called before epoch `teacher_until`.
     """
 
-    def __init__(
-        self, sources: list[FrameSource], size: tuple[int, int], config: AugmentConfig,
-        seed: int, epochs: int, paired: Tensor | None = None,
-        teacher: Reader | None = None, teacher_until: int | None = None,
-    ) -> None:
-        self.sources = sources
-        self.size = size
-        self.config = config
-        self.seed = seed
-        self.last_mosaic_epoch = epochs - config.close_mosaic_epochs
-        self.paired = paired
-        self.teacher = teacher
-        self.teacher_until = epochs if teacher_until is None else teacher_until
+    sources: Sequence[Dataset[Sample]]
+    size: tuple[int, int]
+    config: AugmentConfig
+    seed: int
+    epochs: int
+    paired: Tensor | None = None
+    teacher: Reader | None = None
+    teacher_until: int | None = None  # by default to the end
+
+    def __post_init__(self) -> None:
+        self._frames: ConcatDataset[Sample] = ConcatDataset(self.sources)
 
     def __len__(self) -> int:
-        return sum(len(s) for s in self.sources)
-
-    def frame(self, index: int) -> Sample:
-        """Return the plain sample number `index` over all sources."""
-        for source in self.sources:
-            if index < len(source):
-                return source[index]
-            index -= len(source)
-        raise IndexError(index)
+        return len(self._frames)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, place, index = key
@@ -82,19 +69,20 @@ class AugmentedFrames(Dataset[Sample]):
 
     def _draw(self, epoch: int, index: int) -> Sample:
         c = self.config
-        sample = self.frame(index)
-        if epoch < self.last_mosaic_epoch and uniform(0, 1) < c.mosaic:
-            others = self._partners(index)
-            tiles = [sample, *(self.frame(i) for i in others)]
-            order = torch.randperm(4).tolist()
-            sample = mosaic([tiles[i] for i in order], self.size, c.scale, c.min_visible)
+        sample = self._frames[index]
+        if epoch < self.epochs - c.close_mosaic_epochs and uniform(0, 1) < c.mosaic:
+            tiles = [sample, *(self._frames[i] for i in self._partners(index))]
+            tiles = [tiles[i] for i in torch.randperm(4).tolist()]
+            sample = augmentation.mosaic(tiles, self.size, c.scale, c.min_visible)
         else:
-            sample = random_window(sample, self.size, c.scale, self.size, c.min_visible)
+            sample = augmentation.random_window(
+                sample, self.size, c.scale, self.size, c.min_visible)
         if uniform(0, 1) < c.flip:
-            sample = flip(sample)
+            sample = augmentation.flip(sample)
         if uniform(0, 1) < c.contrast:
-            sample['image'] = jitter_contrast(sample['image'].as_subclass(Tensor), c)
-        if self.teacher is not None and epoch < self.teacher_until:
+            sample['image'] = augmentation.jitter_contrast(sample['image'].as_subclass(Tensor), c)
+        until = self.epochs if self.teacher_until is None else self.teacher_until
+        if self.teacher is not None and epoch < until:
             sample['teacher'] = self.teacher(sample['views'], self.size)
         return sample
 
@@ -117,25 +105,19 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         boxes, real = sample['boxes'].as_subclass(Tensor), sample['labels'] != IGNORED
         targets.append({'boxes': boxes[real], 'labels': sample['labels'][real],
                         'ignored': boxes[~real]})
-    return {
-        'images': torch.stack([s['image'].as_subclass(Tensor) for s in samples]),
-        'targets': targets,
-        **batch_teacher(samples),
-    }
+    images = torch.stack([s['image'].as_subclass(Tensor) for s in samples])
+    return {'images': images, 'targets': targets, **batch_teacher(samples)}
 
 
 def train_loader(
     recipe: DetectionRecipe, coco: CocoSet, guide: Guide | None = None,
 ) -> DataLoader[Any]:
-    """Return the training batches."""
     share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
-    largest_scale = recipe.augment.scale[1]
-    largest = (round(recipe.input_size[0] * largest_scale),
-               round(recipe.input_size[1] * largest_scale))
-    sources: list[FrameSource] = [
+    (width, height), scale = recipe.input_size, recipe.augment.scale[1]
+    largest = (round(width * scale), round(height * scale))
+    sources: list[Dataset[Sample]] = [
         CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share,
                    guide is not None and guide.thermal)]
-    repeats = None
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(
             recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
@@ -145,21 +127,17 @@ def train_loader(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
         paired if recipe.data.pair_share is not None else None,
         guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
+    repeats = None
     if recipe.data.repeat_threshold:
-        repeats = torch.cat([
-            repeat_factors([_labels(r) for r in coco.images], recipe.data.repeat_threshold),
-            torch.ones(recipe.data.synthetic)])
+        labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
+        repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
+                             torch.ones(recipe.data.synthetic)])
     return DataLoader(
         frames, recipe.optim.batch_size, sampler=EpochSampler(
             len(frames), recipe.seed, recipe.optim.batch_size, repeats, paired,
             recipe.data.pair_share),
         collate_fn=collate, num_workers=recipe.run.workers, drop_last=True,
-        persistent_workers=recipe.run.workers > 0,
-        pin_memory=torch.cuda.is_available())
-
-
-def _labels(record: ImageRecord) -> set[int]:
-    return set(record.labels[record.crowd == 0].tolist())
+        persistent_workers=recipe.run.workers > 0, pin_memory=torch.cuda.is_available())
 
 
 class PreparedBatch(NamedTuple):
@@ -170,12 +148,12 @@ class PreparedBatch(NamedTuple):
     sizes: list[tuple[int, int]]  # width, height
 
 
+@dataclass(eq=False)
 class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
     """Frames of a set, read and prepared in loading workers in the same way as on the robot."""
 
-    def __init__(self, coco: CocoSet, card: DetectionCard) -> None:
-        self.coco = coco
-        self.card = card
+    coco: CocoSet
+    card: DetectionCard
 
     def __len__(self) -> int:
         return len(self.coco.images)
@@ -194,7 +172,6 @@ class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
 
 
 def collate_prepared(samples: list[tuple[int, Tensor, tuple[int, int]]]) -> PreparedBatch:
-    """Stack the samples of `PreparedFrames`."""
     indices, images, sizes = zip(*samples)
     return PreparedBatch(torch.stack(images), list(indices), list(sizes))
 

@@ -37,8 +37,7 @@ def varifocal_loss(
     Positives (target q > 0) have the weight q, negatives alpha * p^2; shapes equal, float32.
     negative, of a shape that expands to theirs: false where a cell is not a negative either.
     """
-    p = logits.detach().sigmoid()
-    weight = alpha * p.square()
+    weight = alpha * logits.detach().sigmoid().square()
     if negative is not None:
         weight = weight * negative
     weight = torch.where(targets > 0, targets, weight)
@@ -53,8 +52,7 @@ def distribution_focal_loss(distributions: Tensor, distances: Tensor) -> Tensor:
     distributions (P, 4, bins) logits, distances (P, 4) in units of the stride; returns (P,),
     the mean over the four sides. Distances beyond the last bin are clipped to it.
     """
-    bins = distributions.shape[-1]
-    target = distances.clamp(0, bins - 1 - 1e-3)
+    target = distances.clamp(0, distributions.shape[-1] - 1 - 1e-3)
     left = target.floor()
     upper = target - left
     log_p = functional.log_softmax(distributions, -1)
@@ -89,7 +87,9 @@ def detection_loss(
         found = assign(scores[n], boxes[n].detach(), centers, strides, gt_boxes, gt_labels)
         soft[n, found.cells, gt_labels[found.objects]] = found.quality
         if 'ignored' in target:
-            negative[n] = ~_inside(centers, target['ignored'])
+            top_left, bottom_right = target['ignored'].split(2, -1)  # (I, 2)
+            inside = (centers[:, None] >= top_left) & (centers[:, None] < bottom_right)
+            negative[n] = ~inside.all(-1).any(1, keepdim=True)
         predicted.append(boxes[n, found.cells])
         raw.append(distributions[n, found.cells])
         wanted.append(gt_boxes[found.objects])
@@ -103,14 +103,6 @@ def detection_loss(
     terms = {
         'cls': varifocal_loss(logits, soft, negative=negative),
         'box': (generalized_box_iou_loss(torch.cat(predicted), gt) * quality).sum(),
-        'dfl': (distribution_focal_loss(torch.cat(raw), distances) * quality).sum(),
-    }
+        'dfl': (distribution_focal_loss(torch.cat(raw), distances) * quality).sum()}
     terms = {name: WEIGHTS[name] * value / total for name, value in terms.items()}
     return {**terms, 'det': torch.stack(list(terms.values())).sum()}
-
-
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Return for each point (A, 2) whether it is in any of the boxes (I, 4): (A, 1)."""
-    points = points[:, None]
-    inside = (points >= boxes[None, :, :2]) & (points < boxes[None, :, 2:])
-    return inside.all(-1).any(1, keepdim=True)

@@ -15,7 +15,6 @@
 """Open a model and detect in frames; write COCO boxes and images."""
 
 from collections.abc import Callable, Iterable, Iterator
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import write_json
 from cgdet_core.runtime.imaging.drawing import save_png
 
 
@@ -39,7 +38,7 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
     if model.suffix.lower() == '.onnx':
         return Detector.load(model, threads, backend)
     try:
-        from cgdet_core.detection.checkpoint import detector_of, load_student
+        from cgdet_core.detection.student import detector_of, load_student
         import torch
     except ModuleNotFoundError as error:
         raise UserError(f'A checkpoint needs the module {error.name}; install '
@@ -97,8 +96,8 @@ def detect_sources(
     if not images:
         raise UserError(f'There are no frames in {", ".join(sources)}.')
     categories = [{'id': i + 1, 'name': c} for i, c in enumerate(detector.card.classes)]
-    text = json.dumps({'images': images, 'annotations': annotations, 'categories': categories})
-    write_atomically(output / 'detections.json', text.encode())
+    write_json(output / 'detections.json', {
+        'images': images, 'annotations': annotations, 'categories': categories}, indent=None)
     return len(images), len(annotations)
 
 

@@ -14,7 +14,8 @@
 
 """Frames, some with a registered RGB image, as torchvision tensors."""
 
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
@@ -26,18 +27,11 @@ from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 Sample = dict[str, Any]
 IGNORED = -1  # label of a region that is neither object nor background (COCO's iscrowd)
-
-
-class FrameSource(Protocol):
-    """A source of samples by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
 
 
 def make_sample(
@@ -63,28 +57,24 @@ def make_sample(
     }
 
 
-class CocoFrames:
+@dataclass(eq=False)
+class CocoFrames(Dataset[Sample]):
     """
     Frames of a COCO set: thermal frames, normalized, or RGB images if `channels` = 3.
 
     Frames larger than `fit` = (width, height), the largest size that training uses, are shrunk
-    into it. Every worker keeps the frames in memory, up to `cache_bytes`, as float16, whose steps
-    (0.0005 at most) are far below any sensor's noise. view_thermal: the teacher sees the thermal
+    into it. Every worker keeps the frames in memory, while `cache_bytes` last, as float16 in steps
+    (0.0005 at most) far below any sensor's noise. view_thermal: the teacher sees the thermal
     frame if there is no RGB.
     """
 
-    def __init__(
-        self, coco: CocoSet, normalization: Normalization, channels: int = 1,
-        fit: tuple[int, int] | None = None, cache_bytes: float = 1e9,
-        view_thermal: bool = False,
-    ) -> None:
-        self.coco = coco
-        self.normalization = normalization
-        self.channels = channels
-        self.fit = fit
-        self.view_thermal = view_thermal
-        self._cache: dict[int, NDArray[np.float16]] = {}
-        self._room = cache_bytes
+    coco: CocoSet
+    normalization: Normalization
+    channels: int = 1
+    fit: tuple[int, int] | None = None
+    cache_bytes: float = 1e9
+    view_thermal: bool = False
+    _cache: dict[int, NDArray[np.float16]] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.coco.images)
@@ -94,9 +84,9 @@ class CocoFrames:
         image = self._cache.get(index)
         if image is None:
             image = self._read(record)
-            if image.nbytes <= self._room:
+            if image.nbytes <= self.cache_bytes:
                 self._cache[index] = image
-                self._room -= image.nbytes
+                self.cache_bytes -= image.nbytes
         factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2)
         return make_sample(
             image.astype(np.float32), (record.boxes * factor).astype(np.float32),
@@ -118,22 +108,21 @@ class CocoFrames:
         return image.astype(np.float16)
 
 
-class SyntheticFrames:
+@dataclass(eq=False)
+class SyntheticFrames(Dataset[Sample]):
     """Synthetic scenes as 16-bit frames; number i of a seed is always the same."""
 
-    def __init__(
-        self, count: int, normalization: Normalization, classes: tuple[str, ...], seed: int = 0,
-    ) -> None:
-        self.count = count
-        self.normalization = normalization
-        self.seed = seed
-        self._label = np.array([classes.index(c) if c in classes else -1 for c in CLASSES])
+    count: int
+    normalization: Normalization
+    classes: tuple[str, ...]
+    seed: int = 0
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
         kelvin, boxes, labels = Scene.random(self.seed * 1_000_003 + index).render()
-        labels = self._label[labels]
+        known = np.array([self.classes.index(c) if c in self.classes else -1 for c in CLASSES])
+        labels = known[labels]
         frame = normalize(to_counts(kelvin), self.normalization)
         return make_sample(frame, boxes[labels >= 0], labels[labels >= 0])

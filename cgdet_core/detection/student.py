@@ -12,13 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The student: a small thermal detector, and its deployed form."""
+"""The student: a small thermal detector, its checkpoints, its deployed form and detector."""
 
+from collections.abc import Mapping
 import copy
+from pathlib import Path
+from typing import Any
 
 from cgdet_core.detection.head import cell_centers, decode_boxes, DecoupledHead
 from cgdet_core.nets.blocks import ConvBlock
 from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, Width
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.inference.card import ModelCard, read_card
+from cgdet_core.runtime.inference.session import OPEN_BATCH
+from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
+from numpy.typing import NDArray
 from pydantic import Field
 import torch
 from torch import nn, Tensor
@@ -71,8 +80,7 @@ class DeployedStudent(nn.Module):
         for module in self.student.modules():
             if isinstance(module, ConvBlock):
                 module.fuse()
-        device = next(student.parameters()).device
-        centers, strides = cell_centers(height, width, device)
+        centers, strides = cell_centers(height, width, next(student.parameters()).device)
         self.register_buffer('centers', centers)
         self.register_buffer('strides', strides)
         self.top_k = min(top_k, len(centers))
@@ -87,3 +95,50 @@ class DeployedStudent(nn.Module):
         boxes = decode_boxes(
             distributions.gather(1, picked), self.centers[index], self.strides[index])
         return boxes, torch.sigmoid(logits)
+
+
+def load_student(path: str | Path) -> tuple[Student, DetectionCard]:
+    """Build the student of a checkpoint, with its averaged weights, and its card."""
+    data = read_checkpoint(path)
+    card = read_card(data[KEY].get('card'), DetectionCard, path)
+    with fits(path):
+        student = Student(len(card.classes), StudentConfig.model_validate(data[KEY]['model']))
+        student.load_state_dict(student_weights(data))
+    return student.eval(), card
+
+
+class TorchSession:
+    """Run a network in PyTorch, for evaluation during and after training."""
+
+    max_batch = OPEN_BATCH
+
+    def __init__(self, model: nn.Module, card: ModelCard) -> None:
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.card = card
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        arguments = (torch.from_numpy(inputs[name]).to(self.device) for name in self.card.inputs)
+        # Full precision, even if a validation runs inside a trainer's autocast.
+        with torch.autocast(self.device.type, enabled=False):
+            found = dict(zip(self.card.outputs, self.model(*arguments)))
+        if out is None:
+            return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+        for name, tensor in found.items():
+            torch.from_numpy(out[name]).copy_(tensor)
+        return out
+
+    def describe(self) -> str:
+        return f'PyTorch {torch.__version__} {self.device}'
+
+    def close(self) -> None:
+        self.__dict__.pop('model', None)
+
+
+def detector_of(student: Student, card: DetectionCard) -> Detector:
+    """Return a detector that runs a student's deployed form, thermal or RGB, in PyTorch."""
+    return Detector(card, TorchSession(
+        DeployedStudent(student, card.input_size, card.top_k), card))

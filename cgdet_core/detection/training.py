@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.checkpoint import load_student, TorchSession
 from cgdet_core.detection.loading import PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
-from cgdet_core.detection.metrics import CocoMetric
+from cgdet_core.detection.metrics import average_precision
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.student import DeployedStudent, Student
+from cgdet_core.detection.student import DeployedStudent, load_student, Student, TorchSession
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
@@ -106,24 +104,20 @@ class DetectionTraining(TaskModule):
         return Losses(terms, details, pyramid, len(images))
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the weighted terms of distillation, L_rcs and L_cms."""
         terms = {}
         if self.rcs is not None:
-            weight = self._weight(self.rcs.config)
+            weight = self.rcs.config.weight_at(self.epoch())
             terms['rcs'] = idle(self.rcs)
             if weight > 0:
                 loss = self.rcs(pyramid, batch['targets'], self.step_generator())
                 terms['rcs'] = terms['rcs'] + weight * loss
         if self.cmg is not None and self.guide is not None:
-            weight = self._weight(self.cmg.config)
+            weight = self.cmg.config.weight_at(self.epoch())
             terms['cmg'] = idle(self.cmg)
             if weight > 0:
                 loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
                 terms['cmg'] = terms['cmg'] + weight * loss
         return terms
-
-    def _weight(self, config: ScheduledLoss) -> float:
-        return config.weight_at(self.epoch())
 
     def val_dataloader(self) -> DataLoader[Any]:
         return val_loader(self.recipe, self.val_set, self.card)
@@ -146,10 +140,9 @@ class DetectionTraining(TaskModule):
                 EVALUATION_THRESHOLD)
 
     def validation_metrics(self) -> dict[str, float]:
-        metric = CocoMetric(self.recipe.classes)
-        for index, found in gather_entries(self._found).items():
-            metric.update(found, self.val_set.images[index])
-        report = metric.compute()
+        found = gather_entries(self._found)
+        report = average_precision(list(found.values()), [self.val_set.images[i] for i in found],
+                                   self.recipe.classes)
         self._found, self._session = {}, None
         values = {name: report[name] for name in ('AP', 'AP75')}
         values |= {f'AP50_{name}': v['AP50'] for name, v in report['per_class'].items()}
@@ -182,7 +175,6 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
 
 
 def make_card(recipe: DetectionRecipe) -> DetectionCard:
-    """Return the card of a model before training."""
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     with FlopCounterMode(display=False) as counter:

@@ -30,7 +30,6 @@ import os
 from pathlib import Path
 import platform
 import time
-from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.experiments.figures import write_figures
@@ -68,7 +67,7 @@ def run_ablation(
             if lock is None:
                 busy += 1
             elif not result_of(run):  # another process may just have finished it
-                progress(f'run {number} of {len(ablation.runs)}: {run.name}')
+                progress(f'run {number} of {len(ablation.runs)}: {run.recipe.name}')
                 _measure(run, _train(run, lock))
                 write_tables(ablation)
     return busy
@@ -123,41 +122,32 @@ def _train(run: Run, lock: int) -> float:
         raise KeyboardInterrupt
     if code != 0:
         why = f'signal {-code}' if code < 0 else f'exit status {code}'
-        raise UserError(f'The training of {run.name} failed ({why}); fix the error above and '
-                        'run the same command again.')
+        raise UserError(f'The training of {run.recipe.name} failed ({why}); fix the error above '
+                        'and run the same command again.')
     return seconds
 
 
 def _measure(run: Run, seconds: float) -> None:
     """Write arrays.npz, then result.json, which marks the run as finished."""
     recipe, last = run.recipe, run.recipe.folder / 'last.ckpt'
-    coco = recipe.frames(recipe.data.val)
-    found, of_objects = measure(last, coco)
-    arrays: dict[str, Any] = of_objects
+    found, arrays = measure(last, recipe.frames(recipe.data.val))
     checkpoint = read_checkpoint(last)
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomically(recipe.folder / 'arrays.npz', content.getvalue())
-    result = {
-        'version': VERSION, 'variant': run.variant, 'seed': run.seed,
-        'recipe': recipe_hash(recipe),
-        'checkpoint': last.name, 'epochs': checkpoint['epoch'] + 1,
-        'commit': checkpoint[KEY]['card']['training']['commit'],
-        'train_seconds': round(seconds, 1), 'machine': machine(), 'data': recipe.data.val.name,
-        **found}
-    write_json(run.result, result)
-
-
-def machine() -> dict[str, Any]:
-    """Return a description of the machine that a run was trained on."""
-    return {
+    machine = {
         'cpu': processor(), 'cores': os.cpu_count(),
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'python': platform.python_version(), 'torch': torch.__version__}
+    write_json(run.result, {
+        'version': VERSION, 'variant': run.variant, 'seed': run.seed,
+        'recipe': recipe_hash(recipe), 'checkpoint': last.name, 'epochs': checkpoint['epoch'] + 1,
+        'commit': checkpoint[KEY]['card']['training']['commit'],
+        'train_seconds': round(seconds, 1), 'machine': machine, 'data': recipe.data.val.name,
+        **found})
 
 
 def finished(ablation: Ablation) -> list[Result]:
-    """Read the results of the runs that are finished."""
     return [result for run in ablation.runs if (result := result_of(run))]
 
 
@@ -181,10 +171,9 @@ def write_tables(ablation: Ablation) -> None:
     summary = summarize(results, ablation.variants)
     runs = [{k: r[k] for k in ('variant', 'seed', 'recipe', 'commit', 'train_seconds', 'machine')}
             for r in results]
-    values = {**summary, 'runs': runs, 'grid': len(ablation.runs)}
-    text = markdown(summary, len(ablation.runs))
-    write_json(ablation.output / 'table.json', values)
-    write_atomically(ablation.output / 'table.md', text.encode())
+    total = len(ablation.runs)
+    write_json(ablation.output / 'table.json', {**summary, 'runs': runs, 'grid': total})
+    write_atomically(ablation.output / 'table.md', markdown(summary, total).encode())
 
 
 def report(ablation: Ablation) -> list[Path]:
@@ -195,8 +184,7 @@ def report(ablation: Ablation) -> list[Path]:
     folders = {(r.variant, r.seed): r.recipe.folder for r in ablation.runs
                if (r.variant, r.seed) in done}
     recipe = ablation.runs[0].recipe
-    coco = recipe.frames(recipe.data.val)
     figures = write_figures(
-        results, folders, (ablation.variants[0], ablation.shown), coco, recipe.normalization,
-        ablation.output)
+        results, folders, (ablation.variants[0], ablation.shown),
+        recipe.frames(recipe.data.val), recipe.normalization, ablation.output)
     return [ablation.output / 'table.md', ablation.output / 'table.json', *figures]

@@ -23,22 +23,13 @@ from typing import Any, NamedTuple
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import load_recipe, parse_recipe
-from cgdet_core.training.recipe import (
-    apply_overrides,
-    check_values,
-    differences,
-    flat,
-    read_values,
-    Recipe,
-    set_value,
-    Strict,
-)
+from cgdet_core.training import recipe as recipes
 from pydantic import Field, field_validator
 
 RESERVED = ('name', 'seed', 'run.output')  # set by the grid itself
 
 
-class AblationConfig(Strict):
+class AblationConfig(recipes.Strict):
     """The contents of a grid file; the first variant is the reference of the differences."""
 
     base: Path  # recipe, relative to this file
@@ -65,16 +56,12 @@ class AblationConfig(Strict):
 
 
 class Run(NamedTuple):
-    """One cell of the grid."""
+    """A variant with a seed."""
 
     variant: str
     seed: int
     values: dict[str, Any]  # of the recipe, unchecked, as in its file
     recipe: DetectionRecipe
-
-    @property
-    def name(self) -> str:
-        return self.recipe.name
 
     @property
     def result(self) -> Path:
@@ -100,7 +87,7 @@ def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = 
     another recipe.
     """
     path = Path(path)
-    config = check_values(AblationConfig, read_values(path), str(path))
+    config = recipes.check_values(AblationConfig, recipes.read_values(path), str(path))
     variants = list(config.variants)
     if config.shown is not None and config.shown not in variants:
         raise UserError(f'{path}: shown: {config.shown!r} is not one of the variants '
@@ -117,12 +104,12 @@ def _run(
     path: Path, base: Path, variant: str, changes: dict[str, Any], seed: int, output: Path,
     overrides: list[str] | None,
 ) -> Run:
-    values = apply_overrides(read_values(base), overrides)
-    for key, value in flat(changes):
+    values = recipes.apply_overrides(recipes.read_values(base), overrides)
+    for key, value in recipes.flat(changes):
         if key in RESERVED:
             raise UserError(f'{path}: the variant {variant} may not set {key}; the grid does.')
-        set_value(values, key, value)
-    set_value(values, 'run.output', str(output))
+        recipes.set_value(values, key, value)
+    recipes.set_value(values, 'run.output', str(output))
     values |= {'name': f'{variant}_{seed}', 'seed': seed}
     recipe = parse_recipe(values, f'{path}: variant {variant}')
     if not isinstance(recipe, DetectionRecipe):
@@ -130,16 +117,15 @@ def _run(
     return Run(variant, seed, values, recipe)
 
 
-def comparable(recipe: Recipe) -> dict[str, Any]:
+def comparable(recipe: recipes.Recipe) -> dict[str, Any]:
     """Return the values that determine a run's numbers, as `section.key`."""
-    kept = {'precision', 'devices', 'nodes'}
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
+    kept = {'precision', 'devices', 'nodes'}
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
     return recipe.decisive(values)
 
 
-def recipe_hash(recipe: Recipe) -> str:
-    """Return a hash of the values that determine a run's numbers."""
+def recipe_hash(recipe: recipes.Recipe) -> str:
     text = json.dumps(comparable(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -149,7 +135,7 @@ def _same_recipe(run: Run) -> None:
     path = run.recipe.folder / 'recipe.yaml'
     if not path.is_file():
         return
-    changed = differences(comparable(load_recipe(path)), comparable(run.recipe))
+    changed = recipes.differences(comparable(load_recipe(path)), comparable(run.recipe))
     if changed:
         raise UserError(
             f'The run {run.recipe.folder} was trained with another recipe ({", ".join(changed)} '

@@ -20,10 +20,9 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection import analysis
-from cgdet_core.detection.checkpoint import detector_of, load_student
 from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.predict import detect
-from cgdet_core.detection.student import Student
+from cgdet_core.detection.student import detector_of, load_student, Student
 from cgdet_core.distillation.rois import pool_rois
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
@@ -50,9 +49,9 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
     student, card = load_student(checkpoint)
     detector = detector_of(student, card)
     all_found: list[Detections] = []
-    counts: dict[str, list[NDArray[np.int64]]] = {
+    counts: dict[str, list[analysis.Ints]] = {
         'before_nms': [], 'before_nms_relative': [], 'after_nms': []}
-    by_score: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {
+    by_score: dict[str, list[tuple[analysis.Floats, analysis.Doubles]]] = {
         'before_nms': [], 'after_nms': []}
     confusion = np.zeros((len(card.classes) + 1,) * 2, np.int64)
     features: list[NDArray[np.float32]] = []
@@ -62,13 +61,11 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         box = Letterbox(frame.pixels.shape[1::-1], card.input_size)
         raw, scores = box.to_source(detector.boxes[0]), detector.scores[0]
         dense = analysis.candidates(raw, scores, EVALUATION_THRESHOLD)
-        counts['before_nms'].append(analysis.boxes_per_object(
-            dense.above(analysis.DUPLICATE_SCORE), record))
         counts['before_nms_relative'].append(
             analysis.boxes_per_object(dense, record, analysis.DUPLICATE_SHARE))
-        counts['after_nms'].append(analysis.boxes_per_object(
-            found.above(analysis.DUPLICATE_SCORE), record))
         for where, boxes in (('before_nms', dense), ('after_nms', found)):
+            counts[where].append(analysis.boxes_per_object(
+                boxes.above(analysis.DUPLICATE_SCORE), record))
             by_score[where].append(analysis.scores_of_objects(boxes, record))
         confusion += analysis.confusion(
             found.above(analysis.MATCH_SCORE), record, len(card.classes))
@@ -109,9 +106,8 @@ def _features(
 def _detections(all_found: list[Detections]) -> Arrays:
     kept = [found.above(analysis.MATCH_SCORE) for found in all_found]
     return {'frame': np.repeat(np.arange(len(kept)), [len(k) for k in kept]),
-            'boxes': np.concatenate([k.boxes for k in kept]),
-            'scores': np.concatenate([k.scores for k in kept]),
-            'labels': np.concatenate([k.labels for k in kept])}
+            **{name: np.concatenate([getattr(k, name) for k in kept])
+               for name in ('boxes', 'scores', 'labels')}}
 
 
 def _objects(features: list[NDArray[np.float32]], coco: CocoSet) -> Arrays:

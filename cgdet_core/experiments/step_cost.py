@@ -39,12 +39,8 @@ import lightning
 import numpy as np
 import torch
 
-ROUNDS = 3
-
 
 class StepTimes(lightning.Callback):
-    """Record the seconds and the end time of every step."""
-
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.ends: list[float] = []
@@ -69,7 +65,6 @@ class Times(NamedTuple):
 
 
 def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
-    """Train for `steps` steps and return their times."""
     quiet()
     lightning.seed_everything(recipe.seed, verbose=False)
     times = StepTimes()
@@ -88,9 +83,7 @@ def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
     return Times(times.seconds[steps // 2:], (later[-1] - later[0]) / (len(later) - 1), peak)
 
 
-def benchmark(
-    path: Path, overrides: list[str], steps: int, rounds: int = ROUNDS,
-) -> dict[str, Any]:
+def benchmark(path: Path, overrides: list[str], steps: int, rounds: int) -> dict[str, Any]:
     """Return the milliseconds per step (medians of all rounds) and peak memory per variant."""
     recipe = load_recipe(path, overrides)
     assert isinstance(recipe, DetectionRecipe)
@@ -136,12 +129,11 @@ def _numbers(times: list[Times]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the benchmark from the command line and print the numbers as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('recipe', type=Path)
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE')
     parser.add_argument('--steps', type=int, default=60)
-    parser.add_argument('--rounds', type=int, default=ROUNDS)
+    parser.add_argument('--rounds', type=int, default=3)
     options = parser.parse_intermixed_args()
     try:
         numbers = benchmark(options.recipe, options.overrides, options.steps, options.rounds)

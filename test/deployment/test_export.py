@@ -21,8 +21,8 @@ import pickle
 from cgdet_core.data.coco import load_coco
 from cgdet_core.deployment.calibration import CalibrationFrames
 from cgdet_core.deployment.export import export
-from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.predict import open_detector
+from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal

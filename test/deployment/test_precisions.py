@@ -19,11 +19,9 @@ import json
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
-from cgdet_core.deployment.calibration import load_frames, open_session
+from cgdet_core.deployment.calibration import _leave_out, Judge, load_frames, open_session
 from cgdet_core.deployment.export import export
-from cgdet_core.deployment.fp16 import to_half
-from cgdet_core.deployment.int8 import activations, layers, to_int8
-from cgdet_core.deployment.sensitivity import _leave_out, Judge
+from cgdet_core.deployment.precisions import activations, layers, to_half, to_int8
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal

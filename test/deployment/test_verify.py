@@ -163,9 +163,9 @@ def test_pairs_are_of_a_class_and_the_best_overlap() -> None:
     second = Detections(
         np.array([[2, 0, 12, 10], [1, 0, 11, 10], [40, 0, 50, 10], [0, 0, 9, 10]], np.float32),
         np.array([0.9, 0.1, 0.6, 0.1], np.float32), np.array([0, 0, 1, 0]))
-    pairs = match(first, second, 0.3)
-    assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [3])
-    assert (pairs.missing, pairs.extra) == (1, 2)
+    one, other, missing, extra = match(first, second, 0.3)
+    assert (one.tolist(), other.tolist()) == ([0], [3])
+    assert (missing, extra) == (1, 2)
 
 
 def test_command_line(

@@ -34,7 +34,13 @@ from cgdet_core.data.bags.io import (
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.detection.bag_detection import detect_bag, find_bags, Job
+from cgdet_core.detection.bag_detection import (
+    detect_bag,
+    detect_in_parallel,
+    find_bags,
+    import_ray,
+    Job,
+)
 from cgdet_core.detection.bag_evaluation import (
     Bag,
     detect_bags,
@@ -46,7 +52,6 @@ from cgdet_core.detection.bag_evaluation import (
     write_worst,
 )
 from cgdet_core.detection.metrics import evaluate
-from cgdet_core.detection.parallel import detect_in_parallel, import_ray
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD

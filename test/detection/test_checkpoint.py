@@ -17,8 +17,8 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.predict import open_detector
+from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
 from cgdet_core.training.checkpoints import KEY
 import numpy as np

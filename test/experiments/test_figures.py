@@ -17,8 +17,13 @@
 from pathlib import Path
 
 from cgdet_core.data.coco import CocoSet, load_coco
-from cgdet_core.experiments.figures import draw_claims, draw_confusions, draw_curves
-from cgdet_core.experiments.pictures import choose, write_failures, write_triptychs
+from cgdet_core.detection.curves import choose, draw_curves
+from cgdet_core.experiments.figures import (
+    draw_claims,
+    draw_confusions,
+    write_failures,
+    write_triptychs,
+)
 from cgdet_core.runtime import Normalization
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.drawing import COLORS

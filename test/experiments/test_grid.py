@@ -61,7 +61,7 @@ def test_the_command_of_the_shipped_grid(tmp_path: Path) -> None:
 
 def test_runs_are_ordered_by_seed(tmp_path: Path, recipe_values: dict) -> None:
     grid = load_ablation(write(tmp_path, recipe_values), tmp_path / 'out', ['optim.epochs=2'])
-    assert [r.name for r in grid.runs] == [
+    assert [r.recipe.name for r in grid.runs] == [
         'plain_0', 'rcs_0', 'deep_0', 'plain_5', 'rcs_5', 'deep_5']
     assert grid.shown == 'deep'
     plain, rcs, deep = (r.recipe for r in grid.runs[3:])

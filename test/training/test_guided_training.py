@@ -26,8 +26,8 @@ from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.deployment.export import export
-from cgdet_core.detection.checkpoint import load_student
 from cgdet_core.detection.predict import open_detector
+from cgdet_core.detection.student import load_student
 from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError

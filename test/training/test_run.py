@@ -22,7 +22,7 @@ import sys
 import time
 
 from cgdet_core.data.synthetic import write_coco
-from cgdet_core.detection.checkpoint import load_student
+from cgdet_core.detection.student import load_student
 from cgdet_core.detection.training import make_card
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe

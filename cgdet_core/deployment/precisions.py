@@ -12,19 +12,27 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""INT8: explicit QuantizeLinear and DequantizeLinear pairs round the network's layers."""
+"""FP16 and INT8 forms of exported FP32 graphs; decoding, input and outputs stay in FP32."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from cgdet_core.deployment.graph import network_nodes
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.onnxruntime import ZERO_POINT
 import numpy as np
-from onnx import GraphProto, helper, ModelProto, shape_inference, TensorProto
+from onnx import (
+    GraphProto,
+    helper,
+    ModelProto,
+    NodeProto,
+    numpy_helper,
+    shape_inference,
+    TensorProto,
+)
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
-LEVELS = 127  # of each sign; symmetric, as TensorRT demands
+LIMIT = float(np.finfo(np.float16).max)
+LEVELS = 127  # of int8, of each sign; symmetric, as TensorRT demands
 # Their result is a choice of their input's values, as a Concat's is: one scale for both spares
 # a rescaling.
 SAME_SCALE = ('Concat', 'Split', 'MaxPool', 'Resize')
@@ -38,11 +46,66 @@ OPTIONS = {
     'OpTypesToExcludeOutputQuantization': ['Conv']}
 
 
+def network_nodes(graph: GraphProto) -> list[NodeProto]:
+    """Return the convolutions and all nodes before them, in order: all but the decoding."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    found: set[str] = set()
+    waiting = [node for node in graph.node if node.op_type == 'Conv']
+    while waiting:
+        node = waiting.pop()
+        if node.output[0] not in found:
+            found.add(node.output[0])
+            waiting += [made_by[name] for name in node.input if name in made_by]
+    return [node for node in graph.node if node.output[0] in found]
+
+
+def _read_instead(nodes: Iterable[NodeProto], names: Mapping[str, str]) -> None:
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+
+
+def to_half(model: ModelProto) -> ModelProto:
+    """
+    Convert an exported FP32 graph; weights, biases and features become FP16.
+
+    Every tensor has one type, as strongly typed TensorRT networks and ONNX Runtime require, with
+    casts after `images` and where decoding (top-k, softmax over bins, centers, sigmoid) begins.
+    """
+    half = ModelProto.FromString(model.SerializeToString())
+    graph = half.graph
+    network = network_nodes(graph)
+    # The scales of a Resize are always FP32.
+    weights = {name for node in network if node.op_type == 'Conv' for name in node.input[1:]}
+    for tensor in graph.initializer:
+        if tensor.name in weights:
+            values = np.clip(numpy_helper.to_array(tensor), -LIMIT, LIMIT)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    entry = graph.input[0].name
+    _read_instead(network, {entry: f'{entry}_fp16'})
+    inside = {node.output[0] for node in network}
+    decoding = [node for node in graph.node if node.output[0] not in inside]
+    nodes = [_cast(entry, f'{entry}_fp16', TensorProto.FLOAT16)]
+    for node in graph.node:
+        nodes.append(node)
+        for name in node.output if node.output[0] in inside else ():
+            if any(name in reader.input for reader in decoding):
+                _read_instead(decoding, {name: f'{name}_fp32'})
+                nodes.append(_cast(name, f'{name}_fp32', TensorProto.FLOAT))
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:], graph.value_info[:]  # readers infer the types again
+    graph.node.extend(copies)
+    return half
+
+
+def _cast(name: str, result: str, kind: int) -> NodeProto:
+    return helper.make_node('Cast', [name], [result], f'{result}_cast', to=kind)
+
+
 def to_int8(
     model: ModelProto, limits: Mapping[str, float], left_out: Collection[str] = (),
 ) -> ModelProto:
     """
-    Quantize the convolutions of an exported FP32 graph, and what lies between them.
+    Round the layers of an exported FP32 graph by QuantizeLinear and DequantizeLinear pairs.
 
     limits: the largest magnitude of each tensor in `activations`; left_out: names of weights
     whose convolutions stay FP32. Activations have one scale per tensor, weights one per output
@@ -63,7 +126,14 @@ def to_int8(
             quantizer.quantize_activation_tensor(node.output[0])
     quantized = quantizer.quantize_model()
     quantizer.model.topological_sort()
-    _share_zero_point(quantized.graph)
+    graph = quantized.graph
+    # All activations have one zero point, whose type the runtime changes.
+    zeros = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and not t.dims]
+    _read_instead(graph.node, {t.name: ZERO_POINT for t in zeros})
+    for tensor in zeros:
+        graph.initializer.remove(tensor)
+    graph.initializer.append(helper.make_tensor(
+        ZERO_POINT, TensorProto.INT8, [], b'\0', raw=True))
     return quantized
 
 
@@ -95,17 +165,3 @@ def _shared(model: ModelProto, limits: Mapping[str, float]) -> dict[str, float]:
     for group in groups * len(groups):  # a limit passes at least one node each time
         shared |= dict.fromkeys(group, max(shared[name] for name in group))
     return shared
-
-
-def _share_zero_point(graph: GraphProto) -> None:
-    """Let all activations have one zero point, whose type the runtime changes."""
-    zeros = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and not t.dims]
-    names = {t.name for t in zeros}
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name in names:
-                node.input[i] = ZERO_POINT
-    for tensor in zeros:
-        graph.initializer.remove(tensor)
-    graph.initializer.append(helper.make_tensor(
-        ZERO_POINT, TensorProto.INT8, [], b'\0', raw=True))
