@@ -27,7 +27,6 @@ from cgdet_core.detection.student import DeployedStudent, Student
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
@@ -37,6 +36,7 @@ from cgdet_core.runtime.detection.postprocess import decode, Detections
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
+from cgdet_core.training.recipe import ScheduledLoss
 from cgdet_core.training.run import processes
 import torch
 from torch import Tensor

@@ -28,8 +28,8 @@ the means, and K are the classes that remain.
 from typing import Any
 
 from cgdet_core.distillation.rois import boxes_of, jitter_boxes, pool_rois
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.training.ranks import gather_rows
+from cgdet_core.training.recipe import ScheduledLoss
 from pydantic import Field
 import torch
 from torch import nn, Tensor

@@ -38,10 +38,10 @@ from typing import Any, Literal
 from cgdet_core.distillation.guide import TeacherPyramid
 from cgdet_core.distillation.objectives import name_and_parameters, objective_of
 from cgdet_core.distillation.rois import boxes_of, levels_of, pool_level
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import TeacherConfig
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.training.ranks import mean_over_ranks
+from cgdet_core.training.recipe import ScheduledLoss
 from pydantic import Field, field_validator
 import torch
 from torch import nn, Tensor

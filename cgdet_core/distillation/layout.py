@@ -18,7 +18,7 @@ import math
 from pathlib import Path
 
 from cgdet_core.distillation.views import paint, View
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.runtime.imaging.geometry import Letterbox
 import numpy as np
 import torch

@@ -16,7 +16,7 @@
 
 from typing import Any
 
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align

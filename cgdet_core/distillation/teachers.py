@@ -22,8 +22,7 @@ from typing import Any, Literal, Protocol
 from urllib.error import URLError
 
 from cgdet_core.errors import UserError
-from cgdet_core.nets.neck import STRIDES
-from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig
+from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, STRIDES
 from cgdet_core.training.checkpoints import (
     fits,
     input_size_of,

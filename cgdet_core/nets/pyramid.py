@@ -17,8 +17,8 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+from cgdet_core.nets.blocks import ConvBlock, CSPBlock
 from cgdet_core.nets.csp_trunk import CSPTrunk
-from cgdet_core.nets.neck import PathAggregation
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,14 +27,45 @@ from pydantic import (
     model_serializer,
     SerializerFunctionWrapHandler,
 )
+import torch
 from torch import nn, Tensor
 
+STRIDES = (8, 16, 32)  # of P3, P4, P5
 Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
 # By the name in a recipe's model.trunk. A trunk is built from in_channels, channels and depths and
 # returns C3, C4, C5 of the widths channels[1:]; a new one is a file and a line here.
 TRUNKS: dict[str, Callable[[int, tuple[int, ...], tuple[int, ...]], nn.Module]] = {
     'csp': CSPTrunk}
+
+
+class PathAggregation(nn.Module):
+    """
+    Top-down then bottom-up feature pyramid (FPN, arXiv 1612.03144; PANet, arXiv 1803.01534).
+
+    Input C3, C4, C5; output P3, P4, P5 at the same strides, all of `channels` width, which
+    lets one head serve all levels and makes guidance adapters (CMG) alike.
+    """
+
+    def __init__(self, in_channels: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(ConvBlock(c, channels, 1) for c in in_channels)
+        self.top_down = nn.ModuleList(
+            CSPBlock(2 * channels, channels, 1, shortcut=False) for _ in in_channels[1:])
+        self.down = nn.ModuleList(
+            ConvBlock(channels, channels, 3, 2) for _ in in_channels[1:])
+        self.bottom_up = nn.ModuleList(
+            CSPBlock(2 * channels, channels, 1, shortcut=False) for _ in in_channels[1:])
+        self.upsample = nn.Upsample(scale_factor=2, mode='nearest')
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        levels = [lateral(x) for lateral, x in zip(self.lateral, features)]
+        for i in reversed(range(len(levels) - 1)):
+            levels[i] = self.top_down[i](torch.cat([levels[i], self.upsample(levels[i + 1])], 1))
+        for i in range(len(levels) - 1):
+            levels[i + 1] = self.bottom_up[i](
+                torch.cat([levels[i + 1], self.down[i](levels[i])], 1))
+        return levels
 
 
 class PyramidConfig(BaseModel):
