@@ -49,10 +49,9 @@ class ContrastiveConfig(ScheduledLoss):
     balance: bool = True  # every class has the same weight, whatever its number of objects
 
 
-def supervised_contrastive_loss(
-    z: Tensor, labels: Tensor, temperature: float, balance: bool = False,
-    others: Tensor | None = None, other_labels: Tensor | None = None,
-) -> Tensor:
+def supervised_contrastive_loss(z: Tensor, labels: Tensor, temperature: float,
+                                balance: bool = False, others: Tensor | None = None,
+                                other_labels: Tensor | None = None) -> Tensor:
     """
     Pull regions of one class together and push classes apart.
 
@@ -103,9 +102,8 @@ class RoiContrast(nn.Module):
         self.register_buffer('queue', torch.zeros(num_classes, config.queue, config.embedding))
         self.register_buffer('filled', torch.zeros(num_classes, dtype=torch.long))
 
-    def forward(
-        self, pyramid: list[Tensor], targets: list[dict[str, Any]], generator: torch.Generator,
-    ) -> Tensor:
+    def forward(self, pyramid: list[Tensor], targets: list[dict[str, Any]],
+                generator: torch.Generator) -> Tensor:
         """
         Return L_rcs, a scalar.
 

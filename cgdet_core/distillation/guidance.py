@@ -72,18 +72,15 @@ class Guidance(nn.Module):
     P3, P4, P5.
     """
 
-    def __init__(
-        self, channels: int, teacher_channels: tuple[int, ...], config: GuidanceConfig,
-    ) -> None:
+    def __init__(self, channels: int, teacher_channels: tuple[int, ...],
+                 config: GuidanceConfig) -> None:
         super().__init__()
         self.config = config
         self.objective = objective_of(config.objective)
         self.adapt = nn.ModuleList(nn.Conv2d(channels, c, 1) for c in teacher_channels)
 
-    def forward(
-        self, pyramid: list[Tensor], teacher: TeacherPyramid | None,
-        targets: list[dict[str, Any]],
-    ) -> Tensor:
+    def forward(self, pyramid: list[Tensor], teacher: TeacherPyramid | None,
+                targets: list[dict[str, Any]]) -> Tensor:
         """
         Return L_cms, a scalar.
 
@@ -109,9 +106,8 @@ class Guidance(nn.Module):
                   for s, t, m in zip(adapted, teacher.features, teacher.masks)]
         return torch.stack(losses).mean()
 
-    def _over_regions(
-        self, adapted: list[Tensor], teacher: TeacherPyramid | None, targets: list[dict[str, Any]],
-    ) -> Tensor:
+    def _over_regions(self, adapted: list[Tensor], teacher: TeacherPyramid | None,
+                      targets: list[dict[str, Any]]) -> Tensor:
         if teacher is None:
             return mean_over_ranks(torch.zeros((), device=self._device()), 1.0) * 0
         boxes, images = boxes_of(targets)

@@ -60,10 +60,8 @@ def pearson(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (1 - _mean(product, mask).mean((1, 2, 3))) * guided
 
 
-def cwd(
-    student: Tensor, teacher: Tensor, mask: Tensor,
-    temperature: Annotated[float, Field(gt=0)] = 1.0,
-) -> Tensor:
+def cwd(student: Tensor, teacher: Tensor, mask: Tensor,
+        temperature: Annotated[float, Field(gt=0)] = 1.0) -> Tensor:
     """
     Compare where each channel looks (CWD, arXiv 2011.13256, eq. 4).
 
@@ -92,10 +90,8 @@ def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
 
 
-def style_content(
-    student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
-    content: Weight = 1.0,
-) -> Tensor:
+def style_content(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
+                  content: Weight = 1.0) -> Tensor:
     """
     Compare style and content separately (CKD, arXiv 2410.11586, L_SD and L_CD).
 
@@ -106,10 +102,8 @@ def style_content(
     return of_style * style(student, teacher, mask) + content * of_content
 
 
-def frequency(
-    student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
-    radius: Annotated[int, Field(ge=1)] = 2,
-) -> Tensor:
+def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
+              radius: Annotated[int, Field(ge=1)] = 2) -> Tensor:
     """
     Compare the low band cell by cell and the high band loosely (after UHKD, arXiv 2510.24116).
 

@@ -243,8 +243,7 @@ class OnnxTeacher:
         images = images.cpu().float() * (self._range / 255)
         parts = images.split(1) if self._fixed_batch else [images]
         found = [self._session.run(self._tensors, {self._input: part.numpy()}) for part in parts]
-        return [torch.from_numpy(np.concatenate(level)).to(pixels.device)
-                for level in zip(*found)]
+        return [torch.from_numpy(np.concatenate(level)).to(pixels.device) for level in zip(*found)]
 
 
 def _open_size(graph: Any) -> None:

@@ -35,8 +35,7 @@ Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
 # By the name in a recipe's model.trunk. A trunk is built from in_channels, channels and depths and
 # returns C3, C4, C5 of the widths channels[1:]; a new one is a file and a line here.
-TRUNKS: dict[str, Callable[[int, tuple[int, ...], tuple[int, ...]], nn.Module]] = {
-    'csp': CSPTrunk}
+TRUNKS: dict[str, Callable[[int, tuple[int, ...], tuple[int, ...]], nn.Module]] = {'csp': CSPTrunk}
 
 
 class PathAggregation(nn.Module):
@@ -52,8 +51,7 @@ class PathAggregation(nn.Module):
         self.lateral = nn.ModuleList(ConvBlock(c, channels, 1) for c in in_channels)
         self.top_down = nn.ModuleList(
             CSPBlock(2 * channels, channels, 1, shortcut=False) for _ in in_channels[1:])
-        self.down = nn.ModuleList(
-            ConvBlock(channels, channels, 3, 2) for _ in in_channels[1:])
+        self.down = nn.ModuleList(ConvBlock(channels, channels, 3, 2) for _ in in_channels[1:])
         self.bottom_up = nn.ModuleList(
             CSPBlock(2 * channels, channels, 1, shortcut=False) for _ in in_channels[1:])
         self.upsample = nn.Upsample(scale_factor=2, mode='nearest')

@@ -36,10 +36,8 @@ import torch
 from torch import Tensor
 
 
-def train(
-    recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool = False,
-    progress: bool = True,
-) -> Path:
+def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool = False,
+          progress: bool = True) -> Path:
     """
     Train and return the best checkpoint, <output>/<name>/best.ckpt.
 
@@ -98,9 +96,8 @@ class Averaging(WeightAveraging):
 
         super().__init__(multi_avg_fn=average)
 
-    def on_fit_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule,
-    ) -> None:
+    def on_fit_start(self, trainer: lightning.Trainer,
+                     pl_module: lightning.LightningModule) -> None:
         """Move the average to the module's device: it was created before the module was moved."""
         if self._average_model is not None:
             self._average_model.to(pl_module.device)
@@ -109,9 +106,8 @@ class Averaging(WeightAveraging):
 class AtomicCheckpoints(TorchCheckpointIO):
     """Write checkpoints atomically, even if $TMPDIR is on another file system."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path,
+                        storage_options: Any = None) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_atomically(path, content.getvalue())

@@ -19,13 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
-from cgdet_core.runtime.inference.card import (
-    BATCH,
-    check_entries,
-    is_count,
-    ModelCard,
-    TensorSpec,
-)
+from cgdet_core.runtime.inference.card import BATCH, check_entries, is_count, ModelCard, TensorSpec
 
 # Layouts of the input, by number of channels (3: RGB teacher), and of the outputs.
 IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
@@ -106,9 +100,8 @@ class DetectionCard(ModelCard):
         return super().from_dict(values)
 
 
-def tensors(
-    input_size: tuple[int, int], channels: int, classes: int, top_k: int, batch: int | str,
-) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+def tensors(input_size: tuple[int, int], channels: int, classes: int, top_k: int,
+            batch: int | str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Return a detector's inputs and outputs."""
     width, height = input_size
     return ({'images': TensorSpec((batch, channels, height, width), 'float32', IMAGES[channels])},
@@ -116,11 +109,9 @@ def tensors(
              'scores': TensorSpec((batch, top_k, classes), 'float32', SCORES)})
 
 
-def detection_card(
-    name: str, classes: tuple[str, ...], input_size: tuple[int, int],
-    normalization: Normalization, channels: int = 1, top_k: int = 300, batch: int | str = BATCH,
-    **values: Any,
-) -> DetectionCard:
+def detection_card(name: str, classes: tuple[str, ...], input_size: tuple[int, int],
+                   normalization: Normalization, channels: int = 1, top_k: int = 300,
+                   batch: int | str = BATCH, **values: Any) -> DetectionCard:
     """Return the card of a detector of input_size (width, height); values are further entries."""
     inputs, outputs = tensors(input_size, channels, len(classes), top_k, batch)
     return DetectionCard(name=name, classes=classes, inputs=inputs, outputs=outputs,

@@ -69,10 +69,8 @@ class Detector:
         self.scores = np.zeros((count, self.card.top_k, len(self.card.classes)), np.float32)
 
     @staticmethod
-    def load(
-        model: str | Path, threads: int = 0, backend: str = 'auto',
-        progress: Progress | None = None,
-    ) -> 'Detector':
+    def load(model: str | Path, threads: int = 0, backend: str = 'auto',
+             progress: Progress | None = None) -> 'Detector':
         """
         Load an ONNX file with its card and run it once; UserError states what is wrong.
 
@@ -82,8 +80,7 @@ class Detector:
         card = load_card(model, DetectionCard)
         if card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')
-        detector = Detector(
-            card, open_session(model, card, backend, threads, progress=progress))
+        detector = Detector(card, open_session(model, card, backend, threads, progress=progress))
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector
 
@@ -102,15 +99,13 @@ class Detector:
         self.session.run({'images': self.input[:count]},
                          {'boxes': self.boxes[:count], 'scores': self.scores[:count]})
 
-    def postprocess(
-        self, box: Letterbox, score_threshold: float | NDArray[np.float32], row: int = 0,
-    ) -> Detections:
+    def postprocess(self, box: Letterbox, score_threshold: float | NDArray[np.float32],
+                    row: int = 0) -> Detections:
         """Return a row's detections in its frame; score_threshold: a number or (num_classes,)."""
         return decode(self.boxes[row], self.scores[row], box, self.card, score_threshold)
 
-    def detect(
-        self, frame: NDArray[Any], score_threshold: float | NDArray[np.float32] | None = None,
-    ) -> Detections:
+    def detect(self, frame: NDArray[Any],
+               score_threshold: float | NDArray[np.float32] | None = None) -> Detections:
         """
         Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin; RGB (H, W, 3) uint8.
 
@@ -128,10 +123,8 @@ class Detector:
         return found
 
 
-def prepare(
-    frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
-    scratch: NDArray[np.float32] | None = None,
-) -> Letterbox:
+def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
+            scratch: NDArray[np.float32] | None = None) -> Letterbox:
     """
     Normalize and letterbox a raw frame into `out` (C, H, W).
 

@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def draw_detections(
-    frame: NDArray[Any], detections: Detections, card: DetectionCard,
-    truth: NDArray[np.float32] | None = None, ids: Sequence[str] = (),
-) -> NDArray[np.uint8]:
+def draw_detections(frame: NDArray[Any], detections: Detections, card: DetectionCard,
+                    truth: NDArray[np.float32] | None = None,
+                    ids: Sequence[str] = ()) -> NDArray[np.uint8]:
     """
     Return an image (H, W, 3) BGR of a raw frame with labeled boxes.
 
@@ -37,9 +36,8 @@ def draw_detections(
                 captions(detections, card.classes, ids), colors(detections), truth)
 
 
-def captions(
-    detections: Detections, classes: tuple[str, ...], ids: Sequence[str] = (),
-) -> list[str]:
+def captions(detections: Detections, classes: tuple[str, ...],
+             ids: Sequence[str] = ()) -> list[str]:
     """Return each detection's class and score, and `#` with its track id if it has one."""
     return [f'{classes[label]} {score:.2f}' + (f' #{track}' if track else '')
             for label, score, track in zip(

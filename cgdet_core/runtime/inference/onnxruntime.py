@@ -49,9 +49,8 @@ class OnnxRuntimeSession:
         self.max_batch = OPEN_BATCH if -1 in batches else batches[0]
         self._binding = self._session.io_binding()
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]],
+            out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         if out is None:
             return dict(zip(self._outputs, self._session.run([*self._outputs], dict(inputs))))
         binding = self._binding

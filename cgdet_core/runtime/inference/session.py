@@ -31,9 +31,8 @@ class Session(Protocol):
 
     max_batch: int  # maximum rows per call
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]],
+            out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         """
         Run the card's inputs, by name, and return its outputs.
 
@@ -52,9 +51,7 @@ class Session(Protocol):
         ...
 
 
-def check_tensors(
-    model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors,
-) -> None:
+def check_tensors(model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors) -> None:
     """
     Raise UserError if the tensors of the opened file differ from the card.
 

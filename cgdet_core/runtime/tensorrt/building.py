@@ -135,9 +135,8 @@ def sizes(dims: Any) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def build_engine(
-    tensorrt: TensorRT, model: Path, targets: tuple[str, ...], progress: Progress,
-) -> bytes:
+def build_engine(tensorrt: TensorRT, model: Path, targets: tuple[str, ...],
+                 progress: Progress) -> bytes:
     """
     Build an engine; precisions are those of the file (strongly typed), FP32 without TF32.
 
@@ -184,10 +183,8 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     return bytes(engine)
 
 
-def _set_batches(
-    module: Module, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
-    config: 'trt.IBuilderConfig',
-) -> None:
+def _set_batches(module: Module, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
+                 config: 'trt.IBuilderConfig') -> None:
     """Set the batch sizes that an engine must accept, for each input with an open one."""
     profile = builder.create_optimization_profile()
     entries = [network.get_input(i) for i in range(network.num_inputs)]
@@ -258,9 +255,7 @@ def _one_line(text: str) -> str:
     return ' '.join(text.split())
 
 
-def _in_thread(
-    work: Callable[[], Result], cancelled: Event, report: Callable[[], None],
-) -> Result:
+def _in_thread(work: Callable[[], Result], cancelled: Event, report: Callable[[], None]) -> Result:
     """Run `work` in a thread and report once a second; an interruption cancels and joins it."""
     results: list[Result] = []
     errors: list[BaseException] = []

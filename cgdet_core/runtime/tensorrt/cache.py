@@ -200,10 +200,8 @@ class EngineCache:
                 total -= size
 
 
-def obtain(
-    cache: EngineCache, key: EngineKey, model: Path, build: Callable[[], bytes],
-    accept: Callable[[bytes], Item], progress: Progress,
-) -> tuple[Item, Path | None]:
+def obtain(cache: EngineCache, key: EngineKey, model: Path, build: Callable[[], bytes],
+           accept: Callable[[bytes], Item], progress: Progress) -> tuple[Item, Path | None]:
     """
     Return what `accept` makes of a matching engine, and its file; build one if there is none.
 
@@ -231,10 +229,8 @@ def obtain(
         return item, cache.keep(key, model, payload) if locked else None
 
 
-def _accepted(
-    cache: EngineCache, key: EngineKey, model: Path, accept: Callable[[bytes], Item],
-    rejected: set[Path],
-) -> tuple[Item, Path | None] | None:
+def _accepted(cache: EngineCache, key: EngineKey, model: Path, accept: Callable[[bytes], Item],
+              rejected: set[Path]) -> tuple[Item, Path | None] | None:
     for found in cache.matching(key, model):
         try:
             item = accept(found.payload)

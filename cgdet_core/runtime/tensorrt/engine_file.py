@@ -98,9 +98,8 @@ class EngineFile:
     payload: bytes = field(repr=False)
 
 
-def write_engine(
-    path: Path, key: EngineKey, model: str, payload: bytes, mode: int = 0o644,
-) -> None:
+def write_engine(path: Path, key: EngineKey, model: str, payload: bytes,
+                 mode: int = 0o644) -> None:
     """Write an engine atomically; OSError if that fails."""
     header = json.dumps({'model': model, **asdict(key)}).encode()
     content = b''.join((MAGIC, len(header).to_bytes(4, 'little'), header, payload))

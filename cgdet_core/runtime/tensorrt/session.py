@@ -84,10 +84,8 @@ class TensorRTSession:
     are stored next to the engine.
     """
 
-    def __init__(
-        self, model: str | Path, card: ModelCard, flavor: str,
-        cache: EngineCache | None = None, progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, model: str | Path, card: ModelCard, flavor: str,
+                 cache: EngineCache | None = None, progress: Progress | None = None) -> None:
         self._sizes: dict[int, _Size] = {}  # by batch size; the latest used is last
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
@@ -160,9 +158,8 @@ class TensorRTSession:
             rows = self.max_batch if shape[0] < 0 else shape[0]
             self._buffers[name] = Buffer(self._cuda, (rows, *shape[1:]), dtype)
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]],
+            out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         counts = {len(inputs[name]) for name in self._inputs if name in self._open}
         if len(counts) > 1:
             raise ValueError(f'the inputs have different batch sizes, {sorted(counts)}')
