@@ -53,9 +53,7 @@ def supervised_contrastive_loss(z: Tensor, labels: Tensor, temperature: float,
                                 balance: bool = False, others: Tensor | None = None,
                                 other_labels: Tensor | None = None) -> Tensor:
     """
-    Pull regions of one class together and push classes apart.
-
-    L_rcs as above (SupCon, arXiv 2004.11362, eq. 2).
+    Return L_rcs as above (SupCon, arXiv 2004.11362, eq. 2).
 
     z (R, D), L2-normalized, float; labels (R,); others (Q, D) and other_labels (Q,) are further
     contrasts, which are not anchors themselves. Returns a scalar; 0, still connected to z, if no

@@ -47,11 +47,7 @@ class TeacherPyramid(NamedTuple):
 
 
 class FeatureCache:
-    """
-    Store the features of whole pictures in a folder.
-
-    One float16 file per picture, which the operating system caches in memory.
-    """
+    """Store the features of whole pictures in a folder, one float16 file per picture."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self.folder = folder
@@ -77,11 +73,7 @@ class FeatureCache:
         write_atomically(self._path(view), flat.numpy().tobytes())
 
     def show(self, views: list[View], size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-        """
-        Return features and masks on the cells of a sample of `size` (a Reader).
-
-        See Layout.empty for their shapes. UserError if a picture's features are missing.
-        """
+        """Return `Layout.empty` filled with features (a Reader); UserError if any are missing."""
         features, masks = self.layout.empty(size)
         for view in views:
             found = self.read(view)
@@ -100,11 +92,7 @@ class FeatureCache:
 
 
 class Guide:
-    """
-    Run the frozen teacher on batches, or look up its features.
-
-    Not part of the trained module, so that the teacher's weights are neither trained nor saved.
-    """
+    """Run the frozen teacher, which is neither trained nor saved, or look up its features."""
 
     def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
         # A student starts from the same weights with and without a teacher.
@@ -127,11 +115,7 @@ class Guide:
         return self.layout.show if self.cache is None else self.cache.show
 
     def fill_cache(self, records: list[ImageRecord], device: torch.device, progress: bool) -> None:
-        """
-        Compute the features of all pictures that are not in the cache, each rank its share.
-
-        One by one, so that features depend only on the picture, not on what else was missing.
-        """
+        """Compute missing features, each rank its share; one by one, so none affects another."""
         self.teacher.to(device)
         if self.cache is None:
             return

@@ -67,9 +67,9 @@ class Layout:
     def empty(self, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
         """Return features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
         cells = [(size[1] // s, size[0] // s) for s in STRIDES]
-        return ([torch.zeros(shape[0], *c, dtype=torch.half)
-                 for shape, c in zip(self.shapes, cells)],
-                [torch.zeros(1, *c, dtype=torch.half) for c in cells])
+        widths = [shape[0] for shape in self.shapes]
+        features = [torch.zeros(w, *c, dtype=torch.half) for w, c in zip(widths, cells)]
+        return features, [torch.zeros(1, *c, dtype=torch.half) for c in cells]
 
     def lay_out(self, view: View, features: list[Tensor], laid: list[Tensor],
                 masks: list[Tensor]) -> None:
@@ -84,8 +84,7 @@ class Layout:
             columns, rows = (_cells(view.region, axis, stride) for axis in (0, 1))
             if columns and rows:
                 seen = self._look(view, level[None].float(), columns, rows, stride, fitted)[0]
-                at = (slice(None), slice(rows.start, rows.stop),
-                      slice(columns.start, columns.stop))
+                at = ..., slice(rows.start, rows.stop), slice(columns.start, columns.stop)
                 onto[at], mask[at] = seen.to(onto.dtype), 1
 
     def lay_out_samples(self, shown: list[tuple[int, list[View]]], features: list[Tensor],

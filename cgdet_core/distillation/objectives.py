@@ -81,11 +81,7 @@ def cwd(student: Tensor, teacher: Tensor, mask: Tensor,
 
 
 def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """
-    Compare the mean and standard deviation of each channel (CKD, arXiv 2410.11586, L_SD).
-
-    These depend on what is seen but not on where, and need no registration.
-    """
+    """Compare mean and deviation per channel, wherever it is (CKD, arXiv 2410.11586, L_SD)."""
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
 
@@ -123,9 +119,7 @@ def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    'mse': mse, 'pearson': pearson, 'cwd': cwd, 'style': style, 'style_content': style_content,
-    'frequency': frequency,
-}
+    f.__name__: f for f in (mse, pearson, cwd, style, style_content, frequency)}
 
 
 def objective_of(value: str | dict[str, Any]) -> Objective:

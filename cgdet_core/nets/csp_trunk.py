@@ -32,12 +32,8 @@ class CSPTrunk(nn.Module):
         self.stem = ConvBlock(in_channels, channels[0] // 2, 3, 2)
         widths = (channels[0] // 2, *channels)
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                ConvBlock(c_in, c_out, 3, 2),
-                CSPBlock(c_out, c_out, depth),
-            )
-            for c_in, c_out, depth in zip(widths, channels, depths)
-        )
+            nn.Sequential(ConvBlock(c_in, c_out, 3, 2), CSPBlock(c_out, c_out, depth))
+            for c_in, c_out, depth in zip(widths, channels, depths))
         self.context = SpatialPyramidPooling(channels[-1])
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -19,14 +19,7 @@ from typing import Annotated, Any, Literal
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock
 from cgdet_core.nets.csp_trunk import CSPTrunk
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_serializer,
-    SerializerFunctionWrapHandler,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
 import torch
 from torch import nn, Tensor
 
@@ -84,18 +77,13 @@ class PyramidConfig(BaseModel):
         return value
 
     @model_serializer(mode='wrap')
-    def _as_before_trunks(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before_trunks(self, serialize: Callable[[Any], Any]) -> dict[str, Any]:
         """Omit the default trunk: runs and hashes from before there were others lack the key."""
-        values: dict[str, Any] = serialize(self)
-        return {k: v for k, v in values.items() if (k, v) != ('trunk', 'csp')}
+        return {k: v for k, v in serialize(self).items() if (k, v) != ('trunk', 'csp')}
 
 
 class FeaturePyramid(nn.Module):
-    """
-    Compute a feature pyramid of thermal or RGB images in [0, 1].
-
-    Checkpoints name its parts `backbone` (the trunk) and `neck`.
-    """
+    """Trunk and neck, named `backbone` and `neck` in checkpoints; images are in [0, 1]."""
 
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
@@ -104,9 +92,5 @@ class FeaturePyramid(nn.Module):
         self.neck = PathAggregation(config.channels[1:], config.neck_channels)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """
-        Return P3, P4, P5, each (N, neck_channels, H/stride, W/stride).
-
-        images: (N, in_channels, H, W), H and W multiples of 32.
-        """
+        """Map (N, in_channels, H, W) to P3, P4, P5, (N, neck_channels, H/stride, W/stride)."""
         return self.neck(self.backbone(images))

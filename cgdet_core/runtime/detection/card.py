@@ -34,19 +34,14 @@ VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'lett
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCard(ModelCard):
-    """
-    The model card of a detector.
-
-    Frames are letterboxed top-left, padded with 0. score_threshold, iou_threshold and
-    max_detections are defaults for deployment.
-    """
+    """The model card of a detector; frames are letterboxed top-left, padded with 0."""
 
     TASK: ClassVar[str] = 'detection'
 
     task: str = TASK
     classes: tuple[str, ...]
     letterbox: str = 'top-left'
-    score_threshold: float = 0.3
+    score_threshold: float = 0.3  # this and the following are defaults for deployment
     iou_threshold: float = 0.6
     max_detections: int = 100
 

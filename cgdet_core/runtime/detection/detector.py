@@ -85,11 +85,7 @@ class Detector:
         return detector
 
     def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
-        """
-        Normalize and letterbox a frame into a row of the input buffer.
-
-        ValueError for a frame that cannot be normalized; the other rows are unchanged.
-        """
+        """Normalize and letterbox a frame into a row of the input; ValueError if it cannot be."""
         if self._scratch.shape != frame.shape[:2]:
             self._scratch = np.empty(frame.shape[:2], np.float32)
         return prepare(frame, self.card, self.input[row], self._scratch)

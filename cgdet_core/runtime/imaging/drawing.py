@@ -33,11 +33,7 @@ TRUTH_COLOR = (255, 255, 255)
 def draw(frame: NDArray[Any], normalization: Normalization, boxes: NDArray[np.float32],
          texts: Sequence[str], colors: Sequence[tuple[int, int, int]],
          truth: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
-    """
-    Return an image (H, W, 3) BGR of a raw frame with boxes (D, 4), each with a text and a color.
-
-    truth (M, 4): annotated boxes, drawn under the others in thin white.
-    """
+    """Return an image (H, W, 3) BGR with boxes (D, 4); truth (M, 4): below them in thin white."""
     gray = (normalize(frame, normalization) * 255).astype(np.uint8)
     picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
     for box in np.rint(truth).astype(int) if truth is not None else ():

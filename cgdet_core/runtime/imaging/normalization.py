@@ -175,22 +175,13 @@ def _widened(low: float, high: float, minimum: float) -> tuple[float, float]:
 
 
 def _counted_rows(frame: NDArray[Any]) -> NDArray[Any]:
-    """
-    Return the rows used for a frame's statistics, every fourth one of a large frame.
-
-    The percentiles barely change, and rows, unlike columns, have no fixed-pattern noise on an
-    uncooled sensor.
-    """
+    # The percentiles barely change, and rows, unlike columns, have no fixed-pattern noise on an
+    # uncooled sensor.
     return frame[::4] if frame.size >= LARGE else frame
 
 
 def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float64]]:
-    """
-    Count the levels of an integer frame.
-
-    Return the lowest level, and the number of pixels below each level from it to one past the
-    highest.
-    """
+    """Return the lowest level and the pixels below each, from it to one past the highest."""
     rows = _counted_rows(frame)
     first, last = int(rows.min()), int(rows.max())
     counts = cv2.calcHist([np.ascontiguousarray(rows)], [0], None,
@@ -220,7 +211,9 @@ def _plateau(frame: NDArray[Any], spec: Normalization,
     index = np.ceil(edges).astype(np.int64)
     index[-1] = int(high) + 1  # the last bin includes its upper edge
     counts = np.diff(below[np.clip(index - first, 0, len(below) - 1)]).astype(np.float32)
-    curve = _curve(counts, int(below[-1]), spec)
+    mean = int(below[-1]) / BINS
+    weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
+    curve = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])  # at the edges
     return _look_up(frame, _table(first, first + len(below) - 2, edges, curve, frame.dtype), out)
 
 
@@ -232,13 +225,6 @@ def _levels(frame: NDArray[np.float32], window: tuple[float, float],
     np.multiply(scratch, np.float32(STEPS / (high - low)), out=scratch)
     np.add(scratch, np.float32(1.5), out=scratch)
     return np.clip(scratch, 0, STEPS + 2, out=scratch).astype(np.uint16)
-
-
-def _curve(counts: NDArray[Any], pixels: int, spec: Normalization) -> NDArray[np.float64]:
-    """Return the output value at each of the BINS + 1 edges."""
-    mean = pixels / BINS
-    weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
-    return np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
 
 
 def _table(first: int, last: int, edges: NDArray[np.float64], curve: NDArray[np.float64],

@@ -52,11 +52,7 @@ class Session(Protocol):
 
 
 def check_tensors(model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors) -> None:
-    """
-    Raise UserError if the tensors of the opened file differ from the card.
-
-    A batch size that the card fixes may be open in the file.
-    """
+    """Raise UserError if the file differs from the card; it may leave a fixed batch size open."""
     in_card, in_file = [], []
     for specs, found in ((card.inputs, inputs), (card.outputs, outputs)):
         for name in {**specs, **found}:
