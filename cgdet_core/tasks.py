@@ -31,15 +31,10 @@ from cgdet_core.training.run import train as run
 
 TASKS: dict[str, tuple[type[Recipe], type[TaskModule]]] = {
     'detection': (DetectionRecipe, DetectionTraining)}
-DEFAULT = 'detection'  # of recipes without the key
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """
-    Read a recipe and apply overrides `section.key=value` (values are YAML).
-
-    UserError names a missing file, an unknown key with the nearest valid one, or a bad value.
-    """
+    """Read a recipe and apply overrides `section.key=value` (YAML); UserError for a wrong key."""
     values = read_values(path)
     if 'variants' in values and 'name' not in values:
         raise UserError(f'{path} is a grid of recipes; use "cgdet ablate".')
@@ -48,10 +43,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Check the values of a recipe; `origin` names it in errors."""
-    task = values.get('task', DEFAULT)
+    task = values.get('task', 'detection')
     if not isinstance(task, str) or task not in TASKS:
         raise UserError(f'{origin}: task: must be one of {", ".join(TASKS)}, not {task!r}.')
-    schema = TASKS[task][0]
+    schema, _ = TASKS[task]
     return check_values(schema, rename(values, schema.renamed), origin)
 
 

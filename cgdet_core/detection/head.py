@@ -17,7 +17,7 @@
 import math
 
 from cgdet_core.nets.blocks import ConvBlock
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 import torch
 from torch import nn, Tensor
 

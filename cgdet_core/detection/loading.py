@@ -26,7 +26,7 @@ from cgdet_core.detection.samples import CocoFrames, IGNORED, Sample, SyntheticF
 from cgdet_core.distillation.guide import batch_teacher, Guide, Reader
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.detection.preprocess import prepare
+from cgdet_core.runtime.detection.detector import prepare
 from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.training.ranks import rank_and_ranks
 from cgdet_core.training.sampler import EpochSampler, Key, repeat_factors

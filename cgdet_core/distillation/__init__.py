@@ -23,12 +23,12 @@ CGDet (arXiv 2511.01435) trains a thermal student by
   and training/module.py adds them up to L_total.
 - L_rcs is `contrast` (RCS, recipe key `rcs`); `rois` pools regions for L_rcs and L_cms.
 - L_cms is `guidance` (CMG, recipe key `cmg`); one of the `objectives` compares features.
-- `schedule` sets the lambdas over the epochs.
+- `ScheduledLoss` (training/recipe.py) sets the lambdas over the epochs.
 - The teacher, a frozen RGB network, is one of the `teachers`.
 
 A View (`views`) records where an RGB picture is in an augmented sample, `layout` maps the
-teacher's features to the student's cells, `feature_cache` stores the features of whole pictures,
-and `guide` runs the teacher or looks them up.
+teacher's features to the student's cells, and `guide` runs the teacher or looks up the features of
+whole pictures that it has stored.
 
 From CKD (arXiv 2410.11586) there is the objective that separates style from content. CMD (arXiv
 2108.00187) is not implemented. docs/papers.md lists all equations of the three papers.

@@ -28,8 +28,8 @@ the means, and K are the classes that remain.
 from typing import Any
 
 from cgdet_core.distillation.rois import boxes_of, jitter_boxes, pool_rois
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.training.ranks import gather_rows
+from cgdet_core.training.recipe import ScheduledLoss
 from pydantic import Field
 import torch
 from torch import nn, Tensor
@@ -49,14 +49,11 @@ class ContrastiveConfig(ScheduledLoss):
     balance: bool = True  # every class has the same weight, whatever its number of objects
 
 
-def supervised_contrastive_loss(
-    z: Tensor, labels: Tensor, temperature: float, balance: bool = False,
-    others: Tensor | None = None, other_labels: Tensor | None = None,
-) -> Tensor:
+def supervised_contrastive_loss(z: Tensor, labels: Tensor, temperature: float,
+                                balance: bool = False, others: Tensor | None = None,
+                                other_labels: Tensor | None = None) -> Tensor:
     """
-    Pull regions of one class together and push classes apart.
-
-    L_rcs as above (SupCon, arXiv 2004.11362, eq. 2).
+    Return L_rcs as above (SupCon, arXiv 2004.11362, eq. 2).
 
     z (R, D), L2-normalized, float; labels (R,); others (Q, D) and other_labels (Q,) are further
     contrasts, which are not anchors themselves. Returns a scalar; 0, still connected to z, if no
@@ -103,9 +100,8 @@ class RoiContrast(nn.Module):
         self.register_buffer('queue', torch.zeros(num_classes, config.queue, config.embedding))
         self.register_buffer('filled', torch.zeros(num_classes, dtype=torch.long))
 
-    def forward(
-        self, pyramid: list[Tensor], targets: list[dict[str, Any]], generator: torch.Generator,
-    ) -> Tensor:
+    def forward(self, pyramid: list[Tensor], targets: list[dict[str, Any]],
+                generator: torch.Generator) -> Tensor:
         """
         Return L_rcs, a scalar.
 

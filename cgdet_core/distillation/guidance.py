@@ -38,10 +38,10 @@ from typing import Any, Literal
 from cgdet_core.distillation.guide import TeacherPyramid
 from cgdet_core.distillation.objectives import name_and_parameters, objective_of
 from cgdet_core.distillation.rois import boxes_of, levels_of, pool_level
-from cgdet_core.distillation.schedule import ScheduledLoss
 from cgdet_core.distillation.teachers import TeacherConfig
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.training.ranks import mean_over_ranks
+from cgdet_core.training.recipe import ScheduledLoss
 from pydantic import Field, field_validator
 import torch
 from torch import nn, Tensor
@@ -65,25 +65,17 @@ class GuidanceConfig(ScheduledLoss):
 
 
 class Guidance(nn.Module):
-    """
-    Compute L_cms; used in training only.
+    """Compute L_cms; channels: width of the student's levels; teacher_channels: of P3, P4, P5."""
 
-    channels: the width of the student's pyramid; teacher_channels: the widths of the teacher's
-    P3, P4, P5.
-    """
-
-    def __init__(
-        self, channels: int, teacher_channels: tuple[int, ...], config: GuidanceConfig,
-    ) -> None:
+    def __init__(self, channels: int, teacher_channels: tuple[int, ...],
+                 config: GuidanceConfig) -> None:
         super().__init__()
         self.config = config
         self.objective = objective_of(config.objective)
         self.adapt = nn.ModuleList(nn.Conv2d(channels, c, 1) for c in teacher_channels)
 
-    def forward(
-        self, pyramid: list[Tensor], teacher: TeacherPyramid | None,
-        targets: list[dict[str, Any]],
-    ) -> Tensor:
+    def forward(self, pyramid: list[Tensor], teacher: TeacherPyramid | None,
+                targets: list[dict[str, Any]]) -> Tensor:
         """
         Return L_cms, a scalar.
 
@@ -91,29 +83,27 @@ class Guidance(nn.Module):
         has seen no picture of the batch; targets: per image `boxes` (M, 4) in input pixels.
         Every rank must call this in every step, as the ranks exchange normalizers.
         """
-        adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)
-                   if teacher is not None]
         loss = torch.zeros((), device=pyramid[0].device)
+        if teacher is None:
+            for _ in range(2 if self.config.over == 'both' else 1):
+                mean_over_ranks(loss, 1.0)
+            return loss
+        adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)]
         if self.config.over != 'roi':
             loss = loss + self._over_pyramid(adapted, teacher)
         if self.config.over != 'pyramid':
             loss = loss + self._over_regions(adapted, teacher, targets)
         return loss
 
-    def _over_pyramid(self, adapted: list[Tensor], teacher: TeacherPyramid | None) -> Tensor:
-        if teacher is None:
-            return mean_over_ranks(torch.zeros((), device=self._device()), 1e-6) * 0
+    def _over_pyramid(self, adapted: list[Tensor], teacher: TeacherPyramid) -> Tensor:
         share = teacher.masks[0].mean((1, 2, 3))
         total = mean_over_ranks(share.sum(), 1e-6)
         losses = [(self.objective(s, t, m) * share).sum() / total
                   for s, t, m in zip(adapted, teacher.features, teacher.masks)]
         return torch.stack(losses).mean()
 
-    def _over_regions(
-        self, adapted: list[Tensor], teacher: TeacherPyramid | None, targets: list[dict[str, Any]],
-    ) -> Tensor:
-        if teacher is None:
-            return mean_over_ranks(torch.zeros((), device=self._device()), 1.0) * 0
+    def _over_regions(self, adapted: list[Tensor], teacher: TeacherPyramid,
+                      targets: list[dict[str, Any]]) -> Tensor:
         boxes, images = boxes_of(targets)
         levels = levels_of(boxes)
         seen = _under(teacher.masks, boxes, images, levels)
@@ -128,9 +118,6 @@ class Guidance(nn.Module):
                 loss = loss + self.objective(*regions, everywhere).sum()
         count = torch.tensor(float(len(boxes)), device=boxes.device)
         return loss / mean_over_ranks(count, 1.0)
-
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
 
 
 def _under(masks: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:

@@ -12,18 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Guide: the teacher's features of a training batch."""
+"""Guide: the teacher's features of a training batch, and the cache of those of whole pictures."""
 
 from collections.abc import Callable
+import hashlib
+import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.distillation.feature_cache import FeatureCache
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.teachers import open_teacher, teacher_key, TeacherConfig
-from cgdet_core.distillation.views import View
+from cgdet_core.distillation.views import AS_A_PICTURE, View
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import write_atomically
 from cgdet_core.training.ranks import rank_and_ranks
+import numpy as np
 from rich.progress import track
 import torch
 from torch import Tensor
@@ -42,12 +46,53 @@ class TeacherPyramid(NamedTuple):
     masks: list[Tensor]  # (N, 1, H/stride, W/stride): 1 where the features are real
 
 
-class Guide:
-    """
-    Run the frozen teacher on batches, or look up its features.
+class FeatureCache:
+    """Store the features of whole pictures in a folder, one float16 file per picture."""
 
-    Not part of the trained module, so that the teacher's weights are neither trained nor saved.
-    """
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self.folder = folder
+        self.layout = layout
+        self._sizes = [math.prod(shape) for shape in layout.shapes]
+
+    def has(self, view: View) -> bool:
+        """Return whether the features of a view's picture are stored, without reading them."""
+        path = self._path(view)
+        return path.is_file() and path.stat().st_size == 2 * sum(self._sizes)
+
+    def read(self, view: View) -> list[Tensor] | None:
+        """Return a picture's features P3, P4, P5 (C, h, w), float16, or None if not stored."""
+        if not self.has(view):
+            return None
+        flat = np.fromfile(self._path(view), np.float16)
+        parts = np.split(flat, np.cumsum(self._sizes)[:-1])
+        return [torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self.layout.shapes)]
+
+    def write(self, view: View, features: list[Tensor]) -> None:
+        """Store the features (C, h, w), float16, of a view's picture."""
+        flat = torch.cat([x.cpu().flatten() for x in features])
+        write_atomically(self._path(view), flat.numpy().tobytes())
+
+    def show(self, views: list[View], size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return `Layout.empty` filled with features (a Reader); UserError if any are missing."""
+        features, masks = self.layout.empty(size)
+        for view in views:
+            found = self.read(view)
+            if found is None:
+                raise UserError(f'The features of {view.picture} were removed from {self.folder}; '
+                                'resume the run to compute them again.')
+            self.layout.lay_out(view, found, features, masks)
+        return features, masks
+
+    def _path(self, view: View) -> Path:
+        state, (width, height) = view.picture.stat(), self.layout.fitted(view.size)
+        name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
+        if view.thermal:
+            name += f' {AS_A_PICTURE.to_dict()}'
+        return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
+
+
+class Guide:
+    """Run the frozen teacher, which is neither trained nor saved, or look up its features."""
 
     def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
         # A student starts from the same weights with and without a teacher.
@@ -70,11 +115,7 @@ class Guide:
         return self.layout.show if self.cache is None else self.cache.show
 
     def fill_cache(self, records: list[ImageRecord], device: torch.device, progress: bool) -> None:
-        """
-        Compute the features of all pictures that are not in the cache, each rank its share.
-
-        One by one, so that features depend only on the picture, not on what else was missing.
-        """
+        """Compute missing features, each rank its share; one by one, so none affects another."""
         self.teacher.to(device)
         if self.cache is None:
             return

@@ -18,7 +18,7 @@ import math
 from pathlib import Path
 
 from cgdet_core.distillation.views import paint, View
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.runtime.imaging.geometry import Letterbox
 import numpy as np
 import torch
@@ -34,10 +34,8 @@ class Layout:
     position within its cell, from 0 to 1, that a feature represents.
     """
 
-    def __init__(
-        self, input_size: tuple[int, int], pad: int, channels: tuple[int, ...],
-        offset: float = 0.5,
-    ) -> None:
+    def __init__(self, input_size: tuple[int, int], pad: int, channels: tuple[int, ...],
+                 offset: float = 0.5) -> None:
         self.input_size = input_size
         self.pad = pad
         self.offset = offset
@@ -69,13 +67,12 @@ class Layout:
     def empty(self, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
         """Return features (C, H/stride, W/stride) and masks (1, ...) of a sample without RGB."""
         cells = [(size[1] // s, size[0] // s) for s in STRIDES]
-        return ([torch.zeros(shape[0], *c, dtype=torch.half)
-                 for shape, c in zip(self.shapes, cells)],
-                [torch.zeros(1, *c, dtype=torch.half) for c in cells])
+        widths = [shape[0] for shape in self.shapes]
+        features = [torch.zeros(w, *c, dtype=torch.half) for w, c in zip(widths, cells)]
+        return features, [torch.zeros(1, *c, dtype=torch.half) for c in cells]
 
-    def lay_out(
-        self, view: View, features: list[Tensor], laid: list[Tensor], masks: list[Tensor],
-    ) -> None:
+    def lay_out(self, view: View, features: list[Tensor], laid: list[Tensor],
+                masks: list[Tensor]) -> None:
         """
         Map the features of a view's picture to the cells of the sample that shows it, bilinearly.
 
@@ -87,14 +84,11 @@ class Layout:
             columns, rows = (_cells(view.region, axis, stride) for axis in (0, 1))
             if columns and rows:
                 seen = self._look(view, level[None].float(), columns, rows, stride, fitted)[0]
-                at = (slice(None), slice(rows.start, rows.stop),
-                      slice(columns.start, columns.stop))
+                at = ..., slice(rows.start, rows.stop), slice(columns.start, columns.stop)
                 onto[at], mask[at] = seen.to(onto.dtype), 1
 
-    def lay_out_samples(
-        self, shown: list[tuple[int, list[View]]], features: list[Tensor], count: int,
-        size: tuple[int, int],
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def lay_out_samples(self, shown: list[tuple[int, list[View]]], features: list[Tensor],
+                        count: int, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
         """
         Map the teacher's features of painted samples to the samples' cells, bilinearly.
 
@@ -119,10 +113,8 @@ class Layout:
             laid.append(onto * masks[-1])
         return laid, masks
 
-    def _look(
-        self, view: View, features: Tensor, columns: range, rows: range, stride: int,
-        fitted: tuple[int, int],
-    ) -> Tensor:
+    def _look(self, view: View, features: Tensor, columns: range, rows: range, stride: int,
+              fitted: tuple[int, int]) -> Tensor:
         """Return the features (N, C, h, w) of a view's picture, sampled at cells of the sample."""
         places = []  # in the features, from -1 to 1
         for axis, cells in enumerate((columns, rows)):

@@ -60,10 +60,8 @@ def pearson(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (1 - _mean(product, mask).mean((1, 2, 3))) * guided
 
 
-def cwd(
-    student: Tensor, teacher: Tensor, mask: Tensor,
-    temperature: Annotated[float, Field(gt=0)] = 1.0,
-) -> Tensor:
+def cwd(student: Tensor, teacher: Tensor, mask: Tensor,
+        temperature: Annotated[float, Field(gt=0)] = 1.0) -> Tensor:
     """
     Compare where each channel looks (CWD, arXiv 2011.13256, eq. 4).
 
@@ -83,19 +81,13 @@ def cwd(
 
 
 def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """
-    Compare the mean and standard deviation of each channel (CKD, arXiv 2410.11586, L_SD).
-
-    These depend on what is seen but not on where, and need no registration.
-    """
+    """Compare mean and deviation per channel, wherever it is (CKD, arXiv 2410.11586, L_SD)."""
     (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
 
 
-def style_content(
-    student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
-    content: Weight = 1.0,
-) -> Tensor:
+def style_content(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
+                  content: Weight = 1.0) -> Tensor:
     """
     Compare style and content separately (CKD, arXiv 2410.11586, L_SD and L_CD).
 
@@ -106,10 +98,8 @@ def style_content(
     return of_style * style(student, teacher, mask) + content * of_content
 
 
-def frequency(
-    student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
-    radius: Annotated[int, Field(ge=1)] = 2,
-) -> Tensor:
+def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
+              radius: Annotated[int, Field(ge=1)] = 2) -> Tensor:
     """
     Compare the low band cell by cell and the high band loosely (after UHKD, arXiv 2510.24116).
 
@@ -129,9 +119,7 @@ def frequency(
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    'mse': mse, 'pearson': pearson, 'cwd': cwd, 'style': style, 'style_content': style_content,
-    'frequency': frequency,
-}
+    f.__name__: f for f in (mse, pearson, cwd, style, style_content, frequency)}
 
 
 def objective_of(value: str | dict[str, Any]) -> Objective:

@@ -16,7 +16,7 @@
 
 from typing import Any
 
-from cgdet_core.nets.neck import STRIDES
+from cgdet_core.nets.pyramid import STRIDES
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
@@ -53,11 +53,7 @@ def pool_level(features: Tensor, boxes: Tensor, images: Tensor, level: int, size
 
 
 def pool_rois(pyramid: list[Tensor], boxes: Tensor, images: Tensor, size: int) -> Tensor:
-    """
-    Pool each box from its own level; the levels are of equal width C.
-
-    Arguments as for `pool_level`; returns (M, C, size, size) in the order of the boxes.
-    """
+    """Pool each box from its own level, see `pool_level`; the levels are of equal width C."""
     pooled = torch.zeros(len(boxes), pyramid[0].shape[1], size, size, device=boxes.device)
     of = levels_of(boxes)
     for level, features in enumerate(pyramid):

@@ -22,17 +22,12 @@ from typing import Any, Literal, Protocol
 from urllib.error import URLError
 
 from cgdet_core.errors import UserError
-from cgdet_core.nets.neck import STRIDES
-from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig
-from cgdet_core.training.checkpoints import (
-    fits,
-    input_size_of,
-    KEY,
-    read_checkpoint,
-    student_weights,
-)
+from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, STRIDES
+from cgdet_core.training import checkpoints
+from cgdet_core.training.checkpoints import input_size_of, KEY, read_checkpoint, student_weights
+from cgdet_core.training.recipe import Strict
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 import torch
 from torch import nn, Tensor
 import torchvision
@@ -40,7 +35,7 @@ import torchvision
 KEY_VERSION = 1  # changes when pictures are processed differently before they are cached
 
 
-class TeacherConfig(BaseModel):
+class TeacherConfig(Strict):
     """
     The RGB teacher.
 
@@ -52,7 +47,6 @@ class TeacherConfig(BaseModel):
     With a cache a teacher runs once per picture, without one on every sample.
     """
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
     kind: Literal['cgdet', 'torchvision', 'onnx'] = 'cgdet'
     path: Path | None = None
     model: str = 'fasterrcnn_resnet50_fpn_v2'
@@ -105,7 +99,7 @@ class CgdetTeacher(nn.Module):
         super().__init__()
         assert config.path is not None
         data = read_checkpoint(config.path)
-        with fits(config.path):
+        with checkpoints.fits(config.path):
             sizes = PyramidConfig(**{
                 k: v for k, v in data[KEY]['model'].items() if k in PyramidConfig.model_fields})
             self.network = FeaturePyramid(sizes)
@@ -235,25 +229,18 @@ class OnnxTeacher:
         self.channels = tuple(level.shape[1] for level in found)
 
     def to(self, device: torch.device) -> 'OnnxTeacher':
-        """Return the teacher, which stays on the CPU; only features are moved."""
-        return self
+        return self  # on the CPU; only features are moved
 
     def features(self, pixels: Tensor) -> list[Tensor]:
-        """Return the pyramid; see Teacher."""
         images = pixels.flip(1) if self._bgr else pixels
         images = images.cpu().float() * (self._range / 255)
         parts = images.split(1) if self._fixed_batch else [images]
         found = [self._session.run(self._tensors, {self._input: part.numpy()}) for part in parts]
-        return [torch.from_numpy(np.concatenate(level)).to(pixels.device)
-                for level in zip(*found)]
+        return [torch.from_numpy(np.concatenate(level)).to(pixels.device) for level in zip(*found)]
 
 
 def _open_size(graph: Any) -> None:
-    """
-    Open the input size of a graph: often only the head requires the size it was exported for.
-
-    Whether its layers support another size is only known when it runs.
-    """
+    """Open the input size of a graph; only a run shows whether its layers support another."""
     for value in (*graph.input, *graph.output):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if axis > 1:

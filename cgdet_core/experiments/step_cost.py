@@ -33,8 +33,7 @@ from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.processes import FreshProcess
 from cgdet_core.tasks import load_recipe
-from cgdet_core.training.averaging import Averaging
-from cgdet_core.training.run import quiet
+from cgdet_core.training.run import Averaging, quiet
 import lightning
 import numpy as np
 import torch

@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The parts of all tasks' networks: blocks, trunks, neck, feature pyramid."""
+"""The parts of all tasks' networks: blocks, trunks, feature pyramid with neck."""

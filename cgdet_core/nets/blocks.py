@@ -79,11 +79,7 @@ class CSPBlock(nn.Module):
 
 
 class SpatialPyramidPooling(nn.Module):
-    """
-    Widen the receptive field by max-pooling at 5, 9 and 13 cells (He et al., arXiv 1406.4729).
-
-    Three chained 5x5 pools equal the parallel 5, 9 and 13 pools and cost less.
-    """
+    """Max-pool 5, 9 and 13 cells (arXiv 1406.4729) by chained 5x5 pools, which cost less."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

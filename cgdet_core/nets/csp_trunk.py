@@ -26,19 +26,14 @@ class CSPTrunk(nn.Module):
     shapes (N, channels[1], H/8, W/8), (N, channels[2], H/16, W/16), (N, channels[3], H/32, W/32).
     """
 
-    def __init__(
-        self, in_channels: int, channels: tuple[int, ...], depths: tuple[int, ...],
-    ) -> None:
+    def __init__(self, in_channels: int, channels: tuple[int, ...],
+                 depths: tuple[int, ...]) -> None:
         super().__init__()
         self.stem = ConvBlock(in_channels, channels[0] // 2, 3, 2)
         widths = (channels[0] // 2, *channels)
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                ConvBlock(c_in, c_out, 3, 2),
-                CSPBlock(c_out, c_out, depth),
-            )
-            for c_in, c_out, depth in zip(widths, channels, depths)
-        )
+            nn.Sequential(ConvBlock(c_in, c_out, 3, 2), CSPBlock(c_out, c_out, depth))
+            for c_in, c_out, depth in zip(widths, channels, depths))
         self.context = SpatialPyramidPooling(channels[-1])
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -65,9 +65,8 @@ def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2)
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
 
 
-def check_outputs(
-    files: Iterable[Path] = (), folders: Iterable[Path] = (), overwrite: bool = True,
-) -> None:
+def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
+                  overwrite: bool = True) -> None:
     """Raise UserError for outputs that cannot be written, or exist and may not be replaced."""
     wanted = [(path, False) for path in files] + [(path, True) for path in folders]
     for path, folder in wanted:

@@ -88,15 +88,13 @@ class TaskModule(lightning.LightningModule, ABC):
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        losses = self.losses(batch)
-        terms = losses.terms
+        terms, details, shared, size = self.losses(batch)
         if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
-            self._log_gradients(terms, losses.shared)
+            self._log_gradients(terms, shared)
         total = torch.stack(list(terms.values())).sum()
-        logged = losses.details | terms
-        self.log_dict({f'train/{k}': v.detach() for k, v in logged.items()},
-                      batch_size=losses.size)
-        self.log('train/loss', total.detach(), prog_bar=True, batch_size=losses.size)
+        self.log_dict({f'train/{k}': v.detach() for k, v in (details | terms).items()},
+                      batch_size=size)
+        self.log('train/loss', total.detach(), prog_bar=True, batch_size=size)
         self.log('train/lr', self.optimizers().param_groups[0]['lr'])  # type: ignore[union-attr]
         return total
 

@@ -39,6 +39,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
+class ScheduledLoss(Strict):
+    """The settings of a training-only loss: its weight over the epochs."""
+
+    weight: float = Field(1.0, ge=0)  # lambda
+    warmup_epochs: float = Field(1.0, ge=0)  # the weight grows linearly over these
+    stop_epoch: int | None = Field(None, gt=0)  # the weight is 0 from this epoch
+
+    def weight_at(self, epoch: float) -> float:
+        """Return lambda: a linear warm-up, then constant, then 0 from stop_epoch."""
+        if self.stop_epoch is not None and epoch >= self.stop_epoch:
+            return 0.0
+        return self.weight * (min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1)
+
+
 class OptimConfig(Strict):
     """The settings of the optimizer: AdamW, linear warm-up, cosine decay, averaged weights."""
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A training run: trainer, checkpoints, resuming."""
+"""A training run: trainer, averaged weights, checkpoints, resuming."""
 
 from collections.abc import Callable
 import io
@@ -24,22 +24,20 @@ import warnings
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.training.averaging import Averaging
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
 from cgdet_core.training.module import TaskModule
 from cgdet_core.training.recipe import Recipe
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 import torch
+from torch import Tensor
 
 
-def train(
-    recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool = False,
-    progress: bool = True,
-) -> Path:
+def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool = False,
+          progress: bool = True) -> Path:
     """
     Train and return the best checkpoint, <output>/<name>/best.ckpt.
 
@@ -84,12 +82,32 @@ def _same_recipe(last: Path, module: TaskModule) -> None:
             'the original recipe, or start a new run with name=... and optim.init=...')
 
 
+class Averaging(WeightAveraging):
+    """Keep an exponential moving average of the weights, which follows them closely at first."""
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+            keep = min(decay, (1 + float(count)) / (10 + float(count)))
+            if averaged[0].is_floating_point():
+                torch._foreach_lerp_(averaged, current, 1 - keep)
+            else:
+                for a, c in zip(averaged, current):
+                    a.copy_(c)
+
+        super().__init__(multi_avg_fn=average)
+
+    def on_fit_start(self, trainer: lightning.Trainer,
+                     pl_module: lightning.LightningModule) -> None:
+        """Move the average to the module's device: it was created before the module was moved."""
+        if self._average_model is not None:
+            self._average_model.to(pl_module.device)
+
+
 class AtomicCheckpoints(TorchCheckpointIO):
     """Write checkpoints atomically, even if $TMPDIR is on another file system."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path,
+                        storage_options: Any = None) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_atomically(path, content.getvalue())

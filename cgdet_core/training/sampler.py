@@ -36,10 +36,8 @@ class EpochSampler(Sampler[Key]):
     ranks together are the batches of a single process.
     """
 
-    def __init__(
-        self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
-        paired: Tensor | None = None, pair_share: float | None = None,
-    ) -> None:
+    def __init__(self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
+                 paired: Tensor | None = None, pair_share: float | None = None) -> None:
         self.length = length
         self.seed = seed
         self.epoch = 0

@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.distillation.feature_cache import FeatureCache
+from cgdet_core.distillation.guide import FeatureCache
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError

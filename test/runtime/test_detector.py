@@ -20,8 +20,8 @@ import shutil
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime import DetectionCard, Detector, load_card, Normalization
+from cgdet_core.runtime.detection.detector import prepare
 from cgdet_core.runtime.detection.postprocess import decode
-from cgdet_core.runtime.detection.preprocess import prepare
 from cgdet_core.runtime.imaging.normalization import KINDS
 from cgdet_core.runtime.inference.card import save_card
 import numpy as np

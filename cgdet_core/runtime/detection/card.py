@@ -19,13 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
-from cgdet_core.runtime.inference.card import (
-    BATCH,
-    check_entries,
-    is_count,
-    ModelCard,
-    TensorSpec,
-)
+from cgdet_core.runtime.inference.card import BATCH, check_entries, is_count, ModelCard, TensorSpec
 
 # Layouts of the input, by number of channels (3: RGB teacher), and of the outputs.
 IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
@@ -40,19 +34,14 @@ VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'lett
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCard(ModelCard):
-    """
-    The model card of a detector.
-
-    Frames are letterboxed top-left, padded with 0. score_threshold, iou_threshold and
-    max_detections are defaults for deployment.
-    """
+    """The model card of a detector; frames are letterboxed top-left, padded with 0."""
 
     TASK: ClassVar[str] = 'detection'
 
     task: str = TASK
     classes: tuple[str, ...]
     letterbox: str = 'top-left'
-    score_threshold: float = 0.3
+    score_threshold: float = 0.3  # this and the following are defaults for deployment
     iou_threshold: float = 0.6
     max_detections: int = 100
 
@@ -106,9 +95,8 @@ class DetectionCard(ModelCard):
         return super().from_dict(values)
 
 
-def tensors(
-    input_size: tuple[int, int], channels: int, classes: int, top_k: int, batch: int | str,
-) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+def tensors(input_size: tuple[int, int], channels: int, classes: int, top_k: int,
+            batch: int | str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Return a detector's inputs and outputs."""
     width, height = input_size
     return ({'images': TensorSpec((batch, channels, height, width), 'float32', IMAGES[channels])},
@@ -116,11 +104,9 @@ def tensors(
              'scores': TensorSpec((batch, top_k, classes), 'float32', SCORES)})
 
 
-def detection_card(
-    name: str, classes: tuple[str, ...], input_size: tuple[int, int],
-    normalization: Normalization, channels: int = 1, top_k: int = 300, batch: int | str = BATCH,
-    **values: Any,
-) -> DetectionCard:
+def detection_card(name: str, classes: tuple[str, ...], input_size: tuple[int, int],
+                   normalization: Normalization, channels: int = 1, top_k: int = 300,
+                   batch: int | str = BATCH, **values: Any) -> DetectionCard:
     """Return the card of a detector of input_size (width, height); values are further entries."""
     inputs, outputs = tensors(input_size, channels, len(classes), top_k, batch)
     return DetectionCard(name=name, classes=classes, inputs=inputs, outputs=outputs,

@@ -22,8 +22,8 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import decode, Detections
-from cgdet_core.runtime.detection.preprocess import prepare
 from cgdet_core.runtime.imaging.geometry import Letterbox
+from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.session import Session
@@ -69,10 +69,8 @@ class Detector:
         self.scores = np.zeros((count, self.card.top_k, len(self.card.classes)), np.float32)
 
     @staticmethod
-    def load(
-        model: str | Path, threads: int = 0, backend: str = 'auto',
-        progress: Progress | None = None,
-    ) -> 'Detector':
+    def load(model: str | Path, threads: int = 0, backend: str = 'auto',
+             progress: Progress | None = None) -> 'Detector':
         """
         Load an ONNX file with its card and run it once; UserError states what is wrong.
 
@@ -82,17 +80,12 @@ class Detector:
         card = load_card(model, DetectionCard)
         if card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')
-        detector = Detector(
-            card, open_session(model, card, backend, threads, progress=progress))
+        detector = Detector(card, open_session(model, card, backend, threads, progress=progress))
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector
 
     def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
-        """
-        Normalize and letterbox a frame into a row of the input buffer.
-
-        ValueError for a frame that cannot be normalized; the other rows are unchanged.
-        """
+        """Normalize and letterbox a frame into a row of the input; ValueError if it cannot be."""
         if self._scratch.shape != frame.shape[:2]:
             self._scratch = np.empty(frame.shape[:2], np.float32)
         return prepare(frame, self.card, self.input[row], self._scratch)
@@ -102,15 +95,13 @@ class Detector:
         self.session.run({'images': self.input[:count]},
                          {'boxes': self.boxes[:count], 'scores': self.scores[:count]})
 
-    def postprocess(
-        self, box: Letterbox, score_threshold: float | NDArray[np.float32], row: int = 0,
-    ) -> Detections:
+    def postprocess(self, box: Letterbox, score_threshold: float | NDArray[np.float32],
+                    row: int = 0) -> Detections:
         """Return a row's detections in its frame; score_threshold: a number or (num_classes,)."""
         return decode(self.boxes[row], self.scores[row], box, self.card, score_threshold)
 
-    def detect(
-        self, frame: NDArray[Any], score_threshold: float | NDArray[np.float32] | None = None,
-    ) -> Detections:
+    def detect(self, frame: NDArray[Any],
+               score_threshold: float | NDArray[np.float32] | None = None) -> Detections:
         """
         Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin; RGB (H, W, 3) uint8.
 
@@ -126,3 +117,29 @@ class Detector:
         found = self.postprocess(box, threshold)
         self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
         return found
+
+
+def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
+            scratch: NDArray[np.float32] | None = None) -> Letterbox:
+    """
+    Normalize and letterbox a raw frame into `out` (C, H, W).
+
+    frame: (H, W) thermal, or (H, W, 3) RGB uint8 if the card has three channels. scratch: a
+    buffer (H, W) of the frame's size, as allocating a large array is slower. ValueError for a
+    frame that cannot be normalized.
+    """
+    if card.channels == 3:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f'an RGB image must be (H, W, 3) uint8, this one is {frame.shape}')
+    elif frame.ndim != 2 or frame.size == 0:
+        raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
+                         f'this one has shape {frame.shape}')
+    box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
+    if card.channels == 3:
+        for channel in range(3):
+            box.apply(frame[..., channel].astype(np.float32) / np.float32(255), out[channel])
+    elif box.fitted == box.source:
+        normalize(frame, card.normalization, box.window(out[0]))
+    else:
+        box.apply(normalize(frame, card.normalization, scratch), out[0])
+    return box

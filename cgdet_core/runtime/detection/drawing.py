@@ -24,22 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def draw_detections(
-    frame: NDArray[Any], detections: Detections, card: DetectionCard,
-    truth: NDArray[np.float32] | None = None, ids: Sequence[str] = (),
-) -> NDArray[np.uint8]:
-    """
-    Return an image (H, W, 3) BGR of a raw frame with labeled boxes.
-
-    truth (M, 4): annotated boxes, drawn under the detections in thin white; ids: track ids.
-    """
+def draw_detections(frame: NDArray[Any], detections: Detections, card: DetectionCard,
+                    truth: NDArray[np.float32] | None = None,
+                    ids: Sequence[str] = ()) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) BGR; truth (M, 4): annotated boxes, thin white; ids: track ids."""
     return draw(frame, card.normalization, detections.boxes,
                 captions(detections, card.classes, ids), colors(detections), truth)
 
 
-def captions(
-    detections: Detections, classes: tuple[str, ...], ids: Sequence[str] = (),
-) -> list[str]:
+def captions(detections: Detections, classes: tuple[str, ...],
+             ids: Sequence[str] = ()) -> list[str]:
     """Return each detection's class and score, and `#` with its track id if it has one."""
     return [f'{classes[label]} {score:.2f}' + (f' #{track}' if track else '')
             for label, score, track in zip(

@@ -136,8 +136,7 @@ class MultiObjectTracker:
                     track.id = str(next(self._ids))
                 ids[new[row]] = track.id
             new = np.delete(new, [row for row, _ in pairs])
-        self._tracks += [
-            Track(ConstantVelocity(boxes[i]), int(detections.labels[i])) for i in new]
+        self._tracks += [Track(ConstantVelocity(boxes[i]), int(detections.labels[i])) for i in new]
         return ids
 
     def _advance(self, stamp_s: float) -> float:
@@ -159,9 +158,8 @@ class MultiObjectTracker:
         return median(self._intervals) if self._intervals else FIRST_INTERVAL_S
 
 
-def match(
-    boxes: NDArray[np.float64], labels: NDArray[np.int64], tracks: list[Track],
-) -> list[tuple[int, Track]]:
+def match(boxes: NDArray[np.float64], labels: NDArray[np.int64],
+          tracks: list[Track]) -> list[tuple[int, Track]]:
     """
     Return pairs of a box's row and a track of its class, largest overlap first.
 

@@ -46,10 +46,9 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
 
-def select(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32],
-    score_threshold: float | NDArray[np.float32], iou_threshold: float, max_detections: int,
-) -> Detections:
+def select(boxes: NDArray[np.float32], scores: NDArray[np.float32],
+           score_threshold: float | NDArray[np.float32], iou_threshold: float,
+           max_detections: int) -> Detections:
     """
     Select the best boxes per class by non-maximum suppression.
 
@@ -72,10 +71,8 @@ def select(
     return Detections(candidates[kept], confidence[kept], labels[kept])
 
 
-def decode(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], box: Letterbox, card: DetectionCard,
-    score_threshold: float | NDArray[np.float32],
-) -> Detections:
+def decode(boxes: NDArray[np.float32], scores: NDArray[np.float32], box: Letterbox,
+           card: DetectionCard, score_threshold: float | NDArray[np.float32]) -> Detections:
     """
     Return the detections of one image in pixels of its frame, clipped to it.
 

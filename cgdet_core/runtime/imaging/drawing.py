@@ -30,16 +30,10 @@ COLORS = ((0, 94, 213), (115, 158, 0), (233, 180, 86), (66, 228, 240), (167, 121
 TRUTH_COLOR = (255, 255, 255)
 
 
-def draw(
-    frame: NDArray[Any], normalization: Normalization, boxes: NDArray[np.float32],
-    texts: Sequence[str], colors: Sequence[tuple[int, int, int]],
-    truth: NDArray[np.float32] | None = None,
-) -> NDArray[np.uint8]:
-    """
-    Return an image (H, W, 3) BGR of a raw frame with boxes (D, 4), each with a text and a color.
-
-    truth (M, 4): annotated boxes, drawn under the others in thin white.
-    """
+def draw(frame: NDArray[Any], normalization: Normalization, boxes: NDArray[np.float32],
+         texts: Sequence[str], colors: Sequence[tuple[int, int, int]],
+         truth: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) BGR with boxes (D, 4); truth (M, 4): below them in thin white."""
     gray = (normalize(frame, normalization) * 255).astype(np.uint8)
     picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
     for box in np.rint(truth).astype(int) if truth is not None else ():
@@ -51,9 +45,8 @@ def draw(
     return picture
 
 
-def contact_sheet(
-    pictures: list[NDArray[np.uint8]], columns: int = 4, width: int = 480,
-) -> NDArray[np.uint8]:
+def contact_sheet(pictures: list[NDArray[np.uint8]], columns: int = 4,
+                  width: int = 480) -> NDArray[np.uint8]:
     """Arrange images (H, W, 3) in rows of `columns`, each scaled to `width` pixels."""
     tiles = [cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))),
                         interpolation=cv2.INTER_AREA) for p in pictures]

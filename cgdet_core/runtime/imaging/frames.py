@@ -39,11 +39,7 @@ def lacks_metadata(path: Path) -> bool:
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
-    """
-    Return one channel (H, W) of the same type from a gray or BGR image (H, W, C).
-
-    Luminance leaves gray in three equal channels unchanged.
-    """
+    """Return gray (H, W) from gray or BGR (H, W, C); three equal channels keep their values."""
     if image.ndim == 2:
         return image
     if image.shape[2] == 1:

@@ -30,7 +30,6 @@ ENCODINGS: dict[str, tuple[str, int]] = {
 TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.COLOR_BGRA2BGR}
 # A few kilobytes can unpack to gigabytes; OpenCV's own limit is 2^30 pixels.
 MAX_PIXELS = 2**25
-DEPTH_HEADER = 12  # bytes before the PNG of image_transport's compressedDepth
 PNG, JPEG, TIFF = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff', (b'II*\0', b'MM\0*')
 JPEG_END, JPEG_SCAN = b'\xff\xd9', b'\xff\xda'
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
@@ -72,11 +71,7 @@ def view_pixels(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
 
 
 def is_false_color(pixels: NDArray[Any]) -> bool:
-    """
-    Return whether pixels of `view_pixels` are false color.
-
-    The encoding does not show it: some drivers send gray as bgr8, with three equal channels.
-    """
+    """Return whether pixels are false color; some drivers send gray as bgr8, three times."""
     return pixels.ndim == 3 and not (
         np.array_equal(pixels[..., 0], pixels[..., 1])
         and np.array_equal(pixels[..., 1], pixels[..., 2]))
@@ -134,7 +129,7 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
             raise ValueError(f'the image format {kind[:40]!r} is not supported, '
                              'compressedDepth must be 16-bit PNG; publish 16UC1, or use '
                              '"compressed"')
-        buffer = buffer[DEPTH_HEADER:]
+        buffer = buffer[12:]  # after image_transport's header
     _check_header(buffer)
     try:
         pixels = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)

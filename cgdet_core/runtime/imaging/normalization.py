@@ -105,9 +105,8 @@ def is_number(value: object) -> bool:
             and math.isfinite(value))
 
 
-def normalize(
-    frame: NDArray[Any], spec: Normalization, out: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
+def normalize(frame: NDArray[Any], spec: Normalization,
+              out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """
     Map a raw thermal frame to float32 in [0, 1]; brighter stays brighter (monotone).
 
@@ -161,9 +160,8 @@ def _stretch_floats(frame: NDArray[np.float32], spec: Normalization) -> tuple[fl
     return _widened(float(low), float(high), spec.min_span_16bit * spec.kelvin_per_count)
 
 
-def _stretch(
-    first: int, cumulative: NDArray[np.float64], dtype: 'np.dtype[Any]', spec: Normalization,
-) -> tuple[float, float]:
+def _stretch(first: int, cumulative: NDArray[np.float64], dtype: 'np.dtype[Any]',
+             spec: Normalization) -> tuple[float, float]:
     """Return the two percentiles of a histogram, moved apart to the minimum span."""
     shares = np.array((spec.low_percentile, spec.high_percentile)) / 100 * cumulative[-1]
     low, high = first + np.searchsorted(cumulative[1:], shares)
@@ -177,22 +175,13 @@ def _widened(low: float, high: float, minimum: float) -> tuple[float, float]:
 
 
 def _counted_rows(frame: NDArray[Any]) -> NDArray[Any]:
-    """
-    Return the rows used for a frame's statistics, every fourth one of a large frame.
-
-    The percentiles barely change, and rows, unlike columns, have no fixed-pattern noise on an
-    uncooled sensor.
-    """
+    # The percentiles barely change, and rows, unlike columns, have no fixed-pattern noise on an
+    # uncooled sensor.
     return frame[::4] if frame.size >= LARGE else frame
 
 
 def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float64]]:
-    """
-    Count the levels of an integer frame.
-
-    Return the lowest level, and the number of pixels below each level from it to one past the
-    highest.
-    """
+    """Return the lowest level and the pixels below each, from it to one past the highest."""
     rows = _counted_rows(frame)
     first, last = int(rows.min()), int(rows.max())
     counts = cv2.calcHist([np.ascontiguousarray(rows)], [0], None,
@@ -202,9 +191,8 @@ def _histogram(frame: NDArray[Any]) -> tuple[int, NDArray[np.float64]]:
     return first, cumulative
 
 
-def _plateau(
-    frame: NDArray[Any], spec: Normalization, out: NDArray[np.float32],
-) -> NDArray[np.float32]:
+def _plateau(frame: NDArray[Any], spec: Normalization,
+             out: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     Equalize with the histogram clipped at a plateau (Vickers, Opt. Eng. 35(7), 1996).
 
@@ -223,13 +211,14 @@ def _plateau(
     index = np.ceil(edges).astype(np.int64)
     index[-1] = int(high) + 1  # the last bin includes its upper edge
     counts = np.diff(below[np.clip(index - first, 0, len(below) - 1)]).astype(np.float32)
-    curve = _curve(counts, int(below[-1]), spec)
+    mean = int(below[-1]) / BINS
+    weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
+    curve = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])  # at the edges
     return _look_up(frame, _table(first, first + len(below) - 2, edges, curve, frame.dtype), out)
 
 
-def _levels(
-    frame: NDArray[np.float32], window: tuple[float, float], scratch: NDArray[np.float32],
-) -> NDArray[np.uint16]:
+def _levels(frame: NDArray[np.float32], window: tuple[float, float],
+            scratch: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Quantize a float frame to levels 1 to STEPS + 1 of its window; others are outside it."""
     low, high = window
     np.subtract(frame, np.float32(low), out=scratch)
@@ -238,17 +227,8 @@ def _levels(
     return np.clip(scratch, 0, STEPS + 2, out=scratch).astype(np.uint16)
 
 
-def _curve(counts: NDArray[Any], pixels: int, spec: Normalization) -> NDArray[np.float64]:
-    """Return the output value at each of the BINS + 1 edges."""
-    mean = pixels / BINS
-    weights = np.minimum(counts, spec.plateau_limit * mean) + 0.5 * mean
-    return np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
-
-
-def _table(
-    first: int, last: int, edges: NDArray[np.float64], curve: NDArray[np.float64],
-    dtype: 'np.dtype[Any]',
-) -> NDArray[np.float32]:
+def _table(first: int, last: int, edges: NDArray[np.float64], curve: NDArray[np.float64],
+           dtype: 'np.dtype[Any]') -> NDArray[np.float32]:
     """
     Return the output value of each level of an integer type.
 
@@ -262,9 +242,8 @@ def _table(
     return table
 
 
-def _look_up(
-    frame: NDArray[Any], table: NDArray[np.float32], out: NDArray[np.float32],
-) -> NDArray[np.float32]:
+def _look_up(frame: NDArray[Any], table: NDArray[np.float32],
+             out: NDArray[np.float32]) -> NDArray[np.float32]:
     if frame.dtype == np.uint16 and not LUT_16_BIT:
         # mode='clip' avoids a buffered copy; every level is in range.
         return np.take(table, frame, out=out, mode='clip')

@@ -36,16 +36,11 @@ Card = TypeVar('Card', bound='ModelCard')
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """
-    The specification of a network's input or output.
+    """The specification of a network's input or output."""
 
-    shape: positive sizes; the first may be BATCH. dtype: numpy's name. layout: the meaning of
-    axes and values, in words.
-    """
-
-    shape: tuple[int | str, ...]
-    dtype: str
-    layout: str
+    shape: tuple[int | str, ...]  # positive; the first may be BATCH
+    dtype: str  # numpy's name
+    layout: str  # the meaning of axes and values, in words
 
     def __post_init__(self) -> None:
         sizes = self.shape[1:] if self.shape[:1] == (BATCH,) else self.shape
@@ -133,8 +128,7 @@ class ModelCard:
         check_entries(values, cls)
         data = dict(values)
         for side in ('inputs', 'outputs'):
-            data[side] = {str(name): TensorSpec.from_dict(spec)
-                          for name, spec in data[side].items()}
+            data[side] = {str(k): TensorSpec.from_dict(v) for k, v in data[side].items()}
         data['normalization'] = Normalization.from_dict(data['normalization'])
         return cls(**data)
 

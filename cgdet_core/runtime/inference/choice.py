@@ -29,10 +29,8 @@ BACKENDS = ('auto', 'onnxruntime', *FLAVORS)
 _log = logging.getLogger(__name__)
 
 
-def open_session(
-    model: str | Path, card: ModelCard, name: str = 'auto', threads: int = 0,
-    cache: EngineCache | None = None, progress: Progress | None = None,
-) -> Session:
+def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads: int = 0,
+                 cache: EngineCache | None = None, progress: Progress | None = None) -> Session:
     """
     Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why.
 

@@ -49,9 +49,8 @@ class OnnxRuntimeSession:
         self.max_batch = OPEN_BATCH if -1 in batches else batches[0]
         self._binding = self._session.io_binding()
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]],
+            out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         if out is None:
             return dict(zip(self._outputs, self._session.run([*self._outputs], dict(inputs))))
         binding = self._binding
@@ -87,11 +86,7 @@ def dtype_of(argument: 'NodeArg') -> str:
 
 
 def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
-    """
-    Open an ONNX file, as path or bytes, on CUDA if installed, else on the CPU.
-
-    name: of the file, for UserError. threads: 0 for the cores available to this process.
-    """
+    """Open an ONNX file, path or bytes, on CUDA or else the CPU; name: for UserError."""
     try:
         import onnxruntime
     except ImportError:
@@ -99,7 +94,7 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
                         'install it with "pip install onnxruntime".') from None
     onnxruntime.disable_telemetry_events()  # a robot must not send any
     options = onnxruntime.SessionOptions()
-    # 0 would use all cores, not those available to this process (containers).
+    # By default those available to this process (containers); 0 would use all cores.
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     # Waiting threads spin during a run, which is faster, but not between runs, where spinning
     # doubles the CPU time at 10 Hz.

@@ -31,9 +31,8 @@ class Session(Protocol):
 
     max_batch: int  # maximum rows per call
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]],
+            out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         """
         Run the card's inputs, by name, and return its outputs.
 
@@ -52,14 +51,8 @@ class Session(Protocol):
         ...
 
 
-def check_tensors(
-    model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors,
-) -> None:
-    """
-    Raise UserError if the tensors of the opened file differ from the card.
-
-    A batch size that the card fixes may be open in the file.
-    """
+def check_tensors(model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors) -> None:
+    """Raise UserError if the file differs from the card; it may leave a fixed batch size open."""
     in_card, in_file = [], []
     for specs, found in ((card.inputs, inputs), (card.outputs, outputs)):
         for name in {**specs, **found}:

@@ -15,6 +15,7 @@
 """Build engines from ONNX files, in the same way for TensorRT and TensorRT-RTX."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 import importlib
@@ -22,7 +23,7 @@ import logging
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
-from typing import Any, Protocol, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING, TypeVar
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
@@ -46,50 +47,13 @@ class Unavailable(UserError):
         self.why = why
 
 
-class Module(Protocol):
-    """The interface that the modules tensorrt and tensorrt_rtx share."""
-
-    @property
-    def Builder(self) -> 'type[trt.Builder]': ...
-
-    @property
-    def OnnxParser(self) -> 'type[trt.OnnxParser]': ...
-
-    @property
-    def Runtime(self) -> 'type[trt.Runtime]': ...
-
-    @property
-    def BuilderFlag(self) -> 'type[trt.BuilderFlag]': ...
-
-    @property
-    def DataType(self) -> 'type[trt.DataType]': ...
-
-    @property
-    def TensorIOMode(self) -> 'type[trt.TensorIOMode]': ...
-
-    @property
-    def Dims(self) -> 'type[trt.Dims]': ...
-
-    @property
-    def NetworkDefinitionCreationFlag(self) -> 'type[trt.NetworkDefinitionCreationFlag]': ...
-
-
-if TYPE_CHECKING:
-    _checked: Module = trt  # checks the protocol against the stubs
-
-
 @dataclass(frozen=True)
 class TensorRT:
-    """A loaded flavor; name is its module's. Members that only RTX has are accessed by `rtx`."""
+    """A loaded flavor; name is its module's, which is untyped as RTX has no type stubs."""
 
     name: str
     version: str
-    module: Module
-
-    @property
-    def rtx(self) -> Any:
-        """Return the module untyped: TensorRT-RTX has no type stubs."""
-        return self.module
+    module: Any
 
     @property
     def title(self) -> str:
@@ -98,7 +62,7 @@ class TensorRT:
 
     def targets(self) -> tuple[str, ...]:
         """Return the compute capabilities TensorRT-RTX builds for, such as "sm86"."""
-        names = self.rtx.ComputeCapability.__members__
+        names = self.module.ComputeCapability.__members__
         return tuple(n.lower() for n in names if n.startswith('SM'))
 
 
@@ -130,14 +94,8 @@ def engine_key(tensorrt: TensorRT, card: ModelCard, targets: tuple[str, ...],
         {name: spec.shape for name, spec in card.inputs.items()})
 
 
-def sizes(dims: Any) -> tuple[int, ...]:
-    """Return a tensor's shape as a tuple; -1 is an open size."""
-    return tuple(dims)
-
-
-def build_engine(
-    tensorrt: TensorRT, model: Path, targets: tuple[str, ...], progress: Progress,
-) -> bytes:
+def build_engine(tensorrt: TensorRT, model: Path, targets: tuple[str, ...],
+                 progress: Progress) -> bytes:
     """
     Build an engine; precisions are those of the file (strongly typed), FP32 without TF32.
 
@@ -159,11 +117,11 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     module = tensorrt.module
     logger = tensorrt_logger(tensorrt.name)
     logger.latest = ''
-    builder = module.Builder(logger)
+    builder: trt.Builder = module.Builder(logger)
     # The default since TensorRT 11, which has no such flag.
     flag = getattr(module.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED', None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
-    parser = module.OnnxParser(network, logger)
+    parser: trt.OnnxParser = module.OnnxParser(network, logger)
     parsed: Any = parser.parse(model.read_bytes())  # in the stubs, bool is a type of tensors
     if not parsed:
         reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
@@ -174,7 +132,13 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     config.progress_monitor = _monitor(module, cancelled)
     _set_batches(module, builder, network, config)
     if tensorrt.name == 'tensorrt_rtx':
-        _set_targets(tensorrt, config, targets)
+        check_targets(tensorrt, targets)
+        rtx_config: Any = config
+        rtx_config.num_compute_capabilities = len(targets)
+        for i, target in enumerate(targets):
+            capability = module.ComputeCapability.__members__[target.upper()]
+            if not rtx_config.set_compute_capability(capability, i):
+                raise UserError(f'{tensorrt.title} rejects the target {target!r}.')
     engine: Any = builder.build_serialized_network(network, config)
     if cancelled.is_set():
         raise UserError('The build was stopped.')
@@ -184,18 +148,15 @@ def _build(tensorrt: TensorRT, model: Path, targets: tuple[str, ...], cancelled:
     return bytes(engine)
 
 
-def _set_batches(
-    module: Module, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
-    config: 'trt.IBuilderConfig',
-) -> None:
+def _set_batches(module: Any, builder: 'trt.Builder', network: 'trt.INetworkDefinition',
+                 config: 'trt.IBuilderConfig') -> None:
     """Set the batch sizes that an engine must accept, for each input with an open one."""
     profile = builder.create_optimization_profile()
-    entries = [network.get_input(i) for i in range(network.num_inputs)]
-    entries = [entry for entry in entries if sizes(entry.shape)[:1] == (-1,)]
+    entries: list[Any] = [network.get_input(i) for i in range(network.num_inputs)]
+    entries = [entry for entry in entries if tuple(entry.shape)[:1] == (-1,)]
     for entry in entries:
-        minimum, tuned, maximum = (
-            module.Dims([n, *sizes(entry.shape)[1:]]) for n in PROFILE_BATCHES)
-        profile.set_shape(entry.name, minimum, tuned, maximum)
+        sizes = (module.Dims([n, *tuple(entry.shape)[1:]]) for n in PROFILE_BATCHES)
+        profile.set_shape(entry.name, *sizes)
     if entries:
         config.add_optimization_profile(profile)
 
@@ -207,15 +168,6 @@ def check_targets(tensorrt: TensorRT, targets: tuple[str, ...]) -> None:
         if target not in known:
             raise UserError(f'{tensorrt.title} does not support the target {target!r}; choose '
                             f'from {", ".join(known)}.')
-
-
-def _set_targets(tensorrt: TensorRT, config: Any, targets: tuple[str, ...]) -> None:
-    check_targets(tensorrt, targets)
-    config.num_compute_capabilities = len(targets)
-    for i, target in enumerate(targets):
-        capability = tensorrt.rtx.ComputeCapability.__members__[target.upper()]
-        if not config.set_compute_capability(capability, i):
-            raise UserError(f'{tensorrt.title} rejects the target {target!r}.')
 
 
 def _monitor(module: Any, cancelled: Event) -> 'trt.IProgressMonitor':
@@ -258,18 +210,15 @@ def _one_line(text: str) -> str:
     return ' '.join(text.split())
 
 
-def _in_thread(
-    work: Callable[[], Result], cancelled: Event, report: Callable[[], None],
-) -> Result:
+def _in_thread(work: Callable[[], Result], cancelled: Event, report: Callable[[], None]) -> Result:
     """Run `work` in a thread and report once a second; an interruption cancels and joins it."""
-    results: list[Result] = []
-    errors: list[BaseException] = []
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:
-            results.append(work())
+            future.set_result(work())
         except BaseException as error:
-            errors.append(error)
+            future.set_exception(error)
 
     # Not a daemon: an interruption inside start() leaves a thread that cannot be joined here.
     thread = Thread(target=run, name='engine builder')
@@ -288,6 +237,4 @@ def _in_thread(
         # abort the process if the interpreter had already exited.
         while thread.native_id and Path(f'/proc/self/task/{thread.native_id}').exists():
             sleep(0.001)
-    if errors:
-        raise errors[0]
-    return results[0]
+    return future.result()

@@ -15,7 +15,7 @@
 """The engine cache: an engine is built once per model, GPU and TensorRT version."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import fcntl
 import logging
 import os
@@ -25,20 +25,12 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.tensorrt.engine_file import (
-    Damaged,
-    EngineFile,
-    EngineKey,
-    Foreign,
-    read_engine,
-    SUFFIX,
-    untrusted,
-    write_engine,
-)
+from cgdet_core.runtime.tensorrt import engine_file
+from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey, Foreign, SUFFIX
 
 VARIABLE = 'CGDET_ENGINE_CACHE'
-LIMIT = 2 << 30  # bytes
 LOCK = 'build.lock'
+LIMIT = 2 << 30  # bytes
 OWN_NAME = re.compile(rf'-[0-9a-f]{{16}}{re.escape(SUFFIX)}$')
 _log = logging.getLogger(__name__)
 
@@ -101,7 +93,7 @@ class EngineCache:
         here = [] if self._unsafe() else _engines_in(self.folder)
         for path in [*here, *_engines_in(model.absolute().parent)]:
             try:
-                yield read_engine(path, key)
+                yield engine_file.read_engine(path, key)
             except (Damaged, OSError) as error:
                 self._report_unused(path, error)
             except Foreign as error:
@@ -114,7 +106,7 @@ class EngineCache:
         try:
             if why := self._unsafe():
                 raise OSError(why)
-            write_engine(path, key, model.stem, payload, 0o600)
+            engine_file.write_engine(path, key, model.stem, payload, 0o600)
         except OSError as error:
             _log.warning(
                 'The %s of %s cannot be stored in %s (%s); it is used now and built again at the '
@@ -126,10 +118,8 @@ class EngineCache:
     def mark_used(self, path: Path) -> None:
         """Record that an engine is used now."""
         if path.parent == self.folder:
-            try:
+            with suppress(OSError):  # a read-only cache
                 os.utime(path)
-            except OSError:
-                pass  # a read-only cache
 
     def remove(self, path: Path) -> None:
         """Remove an engine of the cache; files elsewhere are never removed."""
@@ -151,8 +141,7 @@ class EngineCache:
         try:
             if not why:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                descriptor = os.open(self.folder / LOCK, flags, 0o600)
+                descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             why = error.strerror or str(error)
         if why:
@@ -178,18 +167,16 @@ class EngineCache:
 
     def _unsafe(self) -> str:
         try:
-            return untrusted(self.folder.stat())
+            return engine_file.untrusted(self.folder.stat())
         except OSError:
             return ''  # it does not exist yet, or `lock` reports why it cannot be read
 
     def _make_room(self, latest: Path) -> None:
         entries = []
         for path in self.files():
-            try:
+            with suppress(OSError):
                 status = path.stat()
-            except OSError:
-                continue
-            entries.append((status.st_mtime, status.st_size, path))
+                entries.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total <= self.limit:
@@ -200,10 +187,8 @@ class EngineCache:
                 total -= size
 
 
-def obtain(
-    cache: EngineCache, key: EngineKey, model: Path, build: Callable[[], bytes],
-    accept: Callable[[bytes], Item], progress: Progress,
-) -> tuple[Item, Path | None]:
+def obtain(cache: EngineCache, key: EngineKey, model: Path, build: Callable[[], bytes],
+           accept: Callable[[bytes], Item], progress: Progress) -> tuple[Item, Path | None]:
     """
     Return what `accept` makes of a matching engine, and its file; build one if there is none.
 
@@ -211,13 +196,11 @@ def obtain(
     The file is None if the engine is only in memory. Rejected if a new one cannot be loaded.
     """
     rejected: set[Path] = set()
-    found = _accepted(cache, key, model, accept, rejected)
-    if found is not None:
+    if found := _accepted(cache, key, model, accept, rejected):
         return found
     with cache.lock(progress) as locked:
         # Another process may have built it while this one waited.
-        found = _accepted(cache, key, model, accept, rejected) if locked else None
-        if found is not None:
+        if locked and (found := _accepted(cache, key, model, accept, rejected)):
             return found
         start = monotonic()
         payload = build()
@@ -231,19 +214,16 @@ def obtain(
         return item, cache.keep(key, model, payload) if locked else None
 
 
-def _accepted(
-    cache: EngineCache, key: EngineKey, model: Path, accept: Callable[[bytes], Item],
-    rejected: set[Path],
-) -> tuple[Item, Path | None] | None:
+def _accepted(cache: EngineCache, key: EngineKey, model: Path, accept: Callable[[bytes], Item],
+              rejected: set[Path]) -> tuple[Item, Path | None] | None:
     for found in cache.matching(key, model):
         try:
             item = accept(found.payload)
+            cache.mark_used(found.path)
+            return item, found.path
         except Rejected as error:
             _log.info('%s is not used: %s', found.path, error)
             rejected.add(found.path)
-            continue
-        cache.mark_used(found.path)
-        return item, found.path
     return None
 
 

@@ -81,8 +81,7 @@ class Buffer:
             self.free()
             raise
         memory = (ctypes.c_byte * size).from_address(self._pinned)
-        self.host: NDArray[Any] = (
-            np.ctypeslib.as_array(memory).view(dtype).reshape(shape))
+        self.host: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
         self.host.fill(0)
 
     def upload(self, rows: int, stream: object) -> None:

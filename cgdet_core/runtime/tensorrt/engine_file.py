@@ -98,9 +98,8 @@ class EngineFile:
     payload: bytes = field(repr=False)
 
 
-def write_engine(
-    path: Path, key: EngineKey, model: str, payload: bytes, mode: int = 0o644,
-) -> None:
+def write_engine(path: Path, key: EngineKey, model: str, payload: bytes,
+                 mode: int = 0o644) -> None:
     """Write an engine atomically; OSError if that fails."""
     header = json.dumps({'model': model, **asdict(key)}).encode()
     content = b''.join((MAGIC, len(header).to_bytes(4, 'little'), header, payload))
@@ -108,12 +107,7 @@ def write_engine(
 
 
 def read_engine(path: Path, wanted: EngineKey | None = None) -> EngineFile:
-    """
-    Read and check an engine file.
-
-    Damaged states why it may not be loaded, Foreign why it does not match the wanted key (before
-    the engine itself is read); OSError if it cannot be read.
-    """
+    """Read and check an engine file; Damaged, Foreign (the payload is not read) or OSError."""
     # Check the owner of the opened file: the path may point elsewhere by then. A pipe of that
     # name must not block.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb') as file:

@@ -23,16 +23,8 @@ from typing import Any, TYPE_CHECKING
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import DTYPES, ModelCard
 from cgdet_core.runtime.inference.session import check_tensors, FileTensors
-from cgdet_core.runtime.tensorrt.building import (
-    build_engine,
-    engine_key,
-    FLAVORS,
-    load_tensorrt,
-    sizes,
-    TensorRT,
-    tensorrt_logger,
-    Unavailable,
-)
+from cgdet_core.runtime.tensorrt import building
+from cgdet_core.runtime.tensorrt.building import build_engine, FLAVORS, TensorRT, Unavailable
 from cgdet_core.runtime.tensorrt.cache import EngineCache, log_progress, obtain, Progress, Rejected
 from cgdet_core.runtime.tensorrt.cuda import Buffer, Cuda, CudaError, Gpu
 from cgdet_core.runtime.tensorrt.engine_file import EngineKey
@@ -49,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def check_device(flavor: str) -> tuple[TensorRT, Cuda, Gpu]:
     """Return the library, CUDA and GPU of a flavor; Unavailable states what is missing."""
-    tensorrt = load_tensorrt(flavor)
+    tensorrt = building.load_tensorrt(flavor)
     try:
         cuda = Cuda()
         gpu = cuda.gpu()
@@ -84,10 +76,8 @@ class TensorRTSession:
     are stored next to the engine.
     """
 
-    def __init__(
-        self, model: str | Path, card: ModelCard, flavor: str,
-        cache: EngineCache | None = None, progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, model: str | Path, card: ModelCard, flavor: str,
+                 cache: EngineCache | None = None, progress: Progress | None = None) -> None:
         self._sizes: dict[int, _Size] = {}  # by batch size; the latest used is last
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
@@ -98,9 +88,9 @@ class TensorRTSession:
         model, cache = Path(model), cache or EngineCache()
         progress = progress or log_progress()
         targets = (self._gpu.target,)
-        key = engine_key(self._tensorrt, card, targets, self._gpu.name)
-        self._logger = tensorrt_logger(flavor)
-        self._runtime = self._tensorrt.module.Runtime(self._logger)
+        key = building.engine_key(self._tensorrt, card, targets, self._gpu.name)
+        self._logger = building.tensorrt_logger(flavor)
+        self._runtime: trt.Runtime = self._tensorrt.module.Runtime(self._logger)
         try:
             self._stream = self._cuda.call('cudaStreamCreate')
             self._engine, _ = obtain(
@@ -108,9 +98,13 @@ class TensorRTSession:
                 self._deserialize, progress)
             self._check(model, card)
             # A reference, as nothing documents that a context keeps their store alive.
-            kernels = self._kernels = None if not self._rtx else _Kernels(
-                self._tensorrt.rtx, cache, replace(key, kind='kernels', gpu=self._gpu.name), model)
-            self._allocate()
+            own = replace(key, kind='kernels', gpu=self._gpu.name)
+            kernels = self._kernels = (
+                _Kernels(self._tensorrt.module, cache, own, model) if self._rtx else None)
+            # Of the largest batch; all batch sizes share them.
+            for name, (shape, dtype) in (self._inputs | self._outputs).items():
+                rows = self.max_batch if shape[0] < 0 else shape[0]
+                self._buffers[name] = Buffer(self._cuda, (rows, *shape[1:]), dtype)
             for _ in range(2):  # the second run captures
                 self._run(1)
             if kernels:
@@ -132,11 +126,12 @@ class TensorRTSession:
 
     def _check(self, model: Path, card: ModelCard) -> None:
         """Check the engine against the card and read its tensors and maximum batch."""
-        engine, mode = self._engine, self._tensorrt.module.TensorIOMode
+        engine: Any = self._engine  # in the stubs, its shapes are no tuples
+        mode = self._tensorrt.module.TensorIOMode
         found: dict[Any, FileTensors] = {mode.INPUT: {}, mode.OUTPUT: {}}
         for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
             found[engine.get_tensor_mode(name)][name] = (
-                sizes(engine.get_tensor_shape(name)), self._dtype(name))
+                tuple(engine.get_tensor_shape(name)), self._dtype(name))
         self._inputs, self._outputs = found[mode.INPUT], found[mode.OUTPUT]
         check_tensors(model, card, self._inputs, self._outputs)
         self._open = {n for n, (shape, _) in (self._inputs | self._outputs).items()
@@ -148,21 +143,13 @@ class TensorRTSession:
 
     def _dtype(self, name: str) -> str:
         """Return numpy's name of the type of a tensor."""
-        data_type: Any = self._tensorrt.module.DataType
-        own = {'float32': 'FLOAT', 'float16': 'HALF'}
+        types, own = self._tensorrt.module.DataType, {'float32': 'FLOAT', 'float16': 'HALF'}
         given = self._engine.get_tensor_dtype(name)
-        return next((d for d in DTYPES if given == getattr(
-            data_type, own.get(d, d.upper()), None)), str(given))
+        return next((d for d in DTYPES if given == getattr(types, own.get(d, d.upper()), None)),
+                    str(given))
 
-    def _allocate(self) -> None:
-        """Allocate the buffers of the largest batch; all batch sizes share them."""
-        for name, (shape, dtype) in (self._inputs | self._outputs).items():
-            rows = self.max_batch if shape[0] < 0 else shape[0]
-            self._buffers[name] = Buffer(self._cuda, (rows, *shape[1:]), dtype)
-
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]],
+            out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         counts = {len(inputs[name]) for name in self._inputs if name in self._open}
         if len(counts) > 1:
             raise ValueError(f'the inputs have different batch sizes, {sorted(counts)}')
@@ -263,13 +250,11 @@ class TensorRTSession:
             return None
 
     def describe(self) -> str:
-        graph = self._rtx or self._captures
-        return (f'{self._tensorrt.title} on '
-                f'{self._gpu.name} ({self._gpu.target}), {self._precision}, '
-                f'{"with" if graph else "without"} CUDA graph')
+        graph = 'with' if self._rtx or self._captures else 'without'
+        return (f'{self._tensorrt.title} on {self._gpu.name} ({self._gpu.target}), '
+                f'{self._precision}, {graph} CUDA graph')
 
     def close(self) -> None:
-        """Free the GPU's memory; the session cannot be used afterwards."""
         for size in self._sizes.values():
             self._drop_graph(size)
         # Contexts are freed before the buffers they point to.
