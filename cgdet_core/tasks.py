@@ -31,14 +31,15 @@ from cgdet_core.training.run import train as run
 
 TASKS: dict[str, tuple[type[Recipe], type[TaskModule]]] = {
     'detection': (DetectionRecipe, DetectionTraining)}
+RENAMED = {old: new for schema, _ in TASKS.values() for old, new in schema.renamed.items()}
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe and apply overrides `section.key=value` (YAML); UserError for a wrong key."""
-    values = read_values(path)
+    values = rename(read_values(path), RENAMED)
     if 'variants' in values and 'name' not in values:
         raise UserError(f'{path} is a grid of recipes; use "cgdet ablate".')
-    return parse_recipe(apply_overrides(values, overrides), str(path))
+    return parse_recipe(apply_overrides(values, overrides, RENAMED), str(path))
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
@@ -46,8 +47,7 @@ def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
     task = values.get('task', 'detection')
     if not isinstance(task, str) or task not in TASKS:
         raise UserError(f'{origin}: task: must be one of {", ".join(TASKS)}, not {task!r}.')
-    schema, _ = TASKS[task]
-    return check_values(schema, rename(values, schema.renamed), origin)
+    return check_values(TASKS[task][0], rename(values, RENAMED), origin)
 
 
 def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:

@@ -77,7 +77,8 @@ def build_engine(
         write_engine(output, key, model.stem, engine)
     elif path is None:
         raise UserError('The engine could not be cached; write it to a file.', 'output')
-    say(f'{output or path}: {FLAVORS[key.backend]}, {key.gpu or "+".join(key.targets)}, '
+    title, device = f'{FLAVORS[key.backend]} {key.version}', key.gpu or '+'.join(key.targets)
+    say(f'{output or path}: {title}, {device}, '
         f'{key.precision}, {len(engine) / 1e6:.1f} MB')
 
 

@@ -109,6 +109,18 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     return {'images': images, 'targets': targets, **batch_teacher(samples)}
 
 
+def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet) -> EpochSampler:
+    """Return the order of the training frames; UserError if it cannot have the share of pairs."""
+    synthetic, repeats = recipe.data.synthetic, None
+    paired = torch.tensor([r.rgb_path is not None for r in coco.images] + [False] * synthetic)
+    if recipe.data.repeat_threshold:
+        labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
+        repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
+                             torch.ones(synthetic)])
+    return EpochSampler(len(paired), recipe.seed, recipe.optim.batch_size, repeats, paired,
+                        recipe.data.pair_share)
+
+
 def train_loader(
     recipe: DetectionRecipe, coco: CocoSet, guide: Guide | None = None,
 ) -> DataLoader[Any]:
@@ -121,22 +133,14 @@ def train_loader(
     if recipe.data.synthetic:
         sources.append(SyntheticFrames(
             recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
-    paired = torch.tensor([r.rgb_path is not None for r in coco.images]
-                          + [False] * recipe.data.synthetic)
+    sampler = epoch_sampler(recipe, coco)
     frames = AugmentedFrames(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
-        paired if recipe.data.pair_share is not None else None,
+        sampler.paired if recipe.data.pair_share is not None else None,
         guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
-    repeats = None
-    if recipe.data.repeat_threshold:
-        labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
-        repeats = torch.cat([repeat_factors(labels, recipe.data.repeat_threshold),
-                             torch.ones(recipe.data.synthetic)])
     return DataLoader(
-        frames, recipe.optim.batch_size, sampler=EpochSampler(
-            len(frames), recipe.seed, recipe.optim.batch_size, repeats, paired,
-            recipe.data.pair_share),
-        collate_fn=collate, num_workers=recipe.run.workers, drop_last=True,
+        frames, recipe.optim.batch_size, sampler=sampler, collate_fn=collate,
+        num_workers=recipe.run.workers, drop_last=True,
         persistent_workers=recipe.run.workers > 0, pin_memory=torch.cuda.is_available())
 
 
@@ -179,6 +183,8 @@ def collate_prepared(samples: list[tuple[int, Tensor, tuple[int, int]]]) -> Prep
 def val_loader(recipe: DetectionRecipe, coco: CocoSet, card: DetectionCard) -> DataLoader[Any]:
     """Return this rank's share of the validation frames, in batches."""
     rank, ranks = rank_and_ranks()
-    mine = Subset(PreparedFrames(coco, card), range(rank, len(coco.images), ranks))
+    # Every rank validates at least one frame: with fewer frames than ranks some are repeated.
+    mine = Subset(PreparedFrames(coco, card), [
+        i % len(coco.images) for i in range(rank, max(len(coco.images), ranks), ranks)])
     return DataLoader(mine, recipe.optim.batch_size, collate_fn=collate_prepared,
                       num_workers=recipe.run.workers)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
-from cgdet_core.detection.loading import PreparedBatch, train_loader, val_loader
+from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import average_precision
 from cgdet_core.detection.recipe import DetectionRecipe
@@ -162,6 +162,7 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
     if recipe.data.synthetic and recipe.model.in_channels == 3:
         raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
                         'data.synthetic=0.')
+    epoch_sampler(recipe, frames)  # before the teacher's features are computed
     if recipe.cmg is None:
         return
     pictures = [r.rgb_path for r in frames.images if r.rgb_path]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
-from cgdet_core.tasks import load_recipe, parse_recipe
+from cgdet_core.tasks import load_recipe, parse_recipe, RENAMED
 from cgdet_core.training import recipe as recipes
 from pydantic import Field, field_validator
 
@@ -104,11 +104,12 @@ def _run(
     path: Path, base: Path, variant: str, changes: dict[str, Any], seed: int, output: Path,
     overrides: list[str] | None,
 ) -> Run:
-    values = recipes.apply_overrides(recipes.read_values(base), overrides)
+    values = recipes.apply_overrides(
+        recipes.rename(recipes.read_values(base), RENAMED), overrides, RENAMED)
     for key, value in recipes.flat(changes):
         if key in RESERVED:
             raise UserError(f'{path}: the variant {variant} may not set {key}; the grid does.')
-        recipes.set_value(values, key, value)
+        recipes.set_value(values, RENAMED.get(key, key), value)
     recipes.set_value(values, 'run.output', str(output))
     values |= {'name': f'{variant}_{seed}', 'seed': seed}
     recipe = parse_recipe(values, f'{path}: variant {variant}')

@@ -45,7 +45,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
                         f'{type(error).__name__}.') from None
-    if not isinstance(data, dict) or KEY not in data or 'state_dict' not in data:
+    if not isinstance(data, dict) or not isinstance(
+            data.get(KEY), dict) or 'state_dict' not in data:
         raise UserError(f'{path} is not a checkpoint of "cgdet train".')
     return data
 

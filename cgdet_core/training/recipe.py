@@ -21,7 +21,6 @@ It is independent of tasks. A task's recipe derives from `Recipe` and adds its o
 
 from collections.abc import Iterator
 import difflib
-import logging
 from pathlib import Path
 from typing import Any, ClassVar, get_args, Literal, TypeVar
 
@@ -30,7 +29,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
-_log = logging.getLogger(__name__)
 
 
 class Strict(BaseModel):
@@ -142,7 +140,9 @@ def read_values(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def apply_overrides(values: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
+def apply_overrides(
+    values: dict[str, Any], overrides: list[str] | None, renamed: dict[str, str],
+) -> dict[str, Any]:
     """Set `section.key=value` (values are YAML) in the values, in place, and return them."""
     for override in overrides or []:
         key, equals, text = override.partition('=')
@@ -152,7 +152,7 @@ def apply_overrides(values: dict[str, Any], overrides: list[str] | None) -> dict
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f'The value of the override {override!r} is not valid YAML.') from None
-        set_value(values, key, value)
+        set_value(values, renamed.get(key, key), value)
     return values
 
 
@@ -176,8 +176,9 @@ def rename(values: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
         section, _, key = old.rpartition('.')
         node = values.get(section) if section else values
         if isinstance(node, dict) and key in node:
-            _log.info('%s is now called %s.', old, new)
-            set_value(values, new, node.pop(key))
+            value = node.pop(key)
+            if new.rpartition('.')[2] not in node:
+                set_value(values, new, value)
     return values
 
 

@@ -15,6 +15,7 @@
 """Recipes: read, overridden, and explained when they are wrong."""
 
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import load_recipe
@@ -103,3 +104,30 @@ def test_what_another_recipe_is(recipe: Path) -> None:
     assert changed('cmg.teacher.cache=null') == ['cmg.teacher.cache']
     assert changed('optim.lr=1', 'cmg.teacher.path=y') == ['cmg.teacher.path', 'optim.lr']
     assert set(changed('cmg=null')) > {'cmg.weight'}
+
+
+@pytest.mark.parametrize('overrides', [
+    [], ['data.license=ours'], ['data.licence=ours'], ['data.license=x', 'data.licence=ours']])
+def test_renamed_keys_are_read_and_overridden(recipe: Path, overrides: list[str]) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    values['data']['licence'] = 'old'
+    recipe.write_text(yaml.safe_dump(values))
+    assert load_recipe(recipe, overrides).data.license == ('ours' if overrides else 'old')
+
+
+@pytest.mark.parametrize('task', ['tracking', ['detection'], {'a': 1}, None])
+def test_an_unknown_task_is_named(recipe: Path, task: Any) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**values, 'task': task}))
+    with pytest.raises(UserError, match='task: must be one of detection'):
+        load_recipe(recipe)
+
+
+def test_a_record_of_an_earlier_release_is_no_other_recipe(recipe: Path) -> None:
+    new = load_recipe(recipe)
+    record = new.record()
+    del record['task']
+    record['data']['licence'] = record['data'].pop('license')
+    assert new.changes_since(record) == []
+    record['optim']['lr'] = 7
+    assert new.changes_since(record) == ['optim.lr']

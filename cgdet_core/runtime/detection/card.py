@@ -64,7 +64,8 @@ class DetectionCard(ModelCard):
     def checks(self) -> Iterator[tuple[bool, str]]:
         """Yield each condition with the error message for when it does not hold, in order."""
         yield from super().checks()
-        yield (bool(self.classes) and all(isinstance(c, str) for c in self.classes),
+        yield (bool(self.classes) and isinstance(self.classes, tuple)
+               and all(isinstance(c, str) for c in self.classes),
                'classes must be a list of names and not empty')
         yield self.letterbox == 'top-left', 'letterbox must be "top-left"'
         for name, low in (('score_threshold', True), ('iou_threshold', False)):
@@ -76,7 +77,6 @@ class DetectionCard(ModelCard):
                'a detector has the input images and the outputs boxes and scores')
         yield (len(self.inputs['images'].shape) == 4 and len(self.outputs['boxes'].shape) == 3,
                'images must be (N, C, H, W) and boxes (N, K, 4)')
-        yield self.channels in IMAGES, 'channels must be 1 (thermal) or 3 (an RGB teacher)'
         yield (not any(n % STRIDES[-1] for n in self.input_size),
                f'width and height of images must be multiples of {STRIDES[-1]}')
         inputs, outputs = tensors(self.input_size, self.channels, len(self.classes), self.top_k,
@@ -88,7 +88,7 @@ class DetectionCard(ModelCard):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'DetectionCard':
         """Build from JSON values; ValueError or TypeError names the wrong entry."""
-        if values.get('version') == 1:
+        if values.get('version', 1) == 1 and 'inputs' not in values:
             return _from_version_1(values)
         if isinstance(classes := values.get('classes'), list):
             values = {**values, 'classes': tuple(classes)}
@@ -99,6 +99,8 @@ def tensors(input_size: tuple[int, int], channels: int, classes: int, top_k: int
             batch: int | str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Return a detector's inputs and outputs."""
     width, height = input_size
+    if channels not in IMAGES:
+        raise ValueError('channels must be 1 (thermal) or 3 (an RGB teacher)')
     return ({'images': TensorSpec((batch, channels, height, width), 'float32', IMAGES[channels])},
             {'boxes': TensorSpec((batch, top_k, 4), 'float32', BOXES),
              'scores': TensorSpec((batch, top_k, classes), 'float32', SCORES)})
@@ -117,10 +119,10 @@ def _from_version_1(values: dict[str, Any]) -> DetectionCard:
     """Build from a card of version 1: size, channels and K as entries, no batch."""
     check_entries(values, DetectionCard, VERSION_1)
     data = {k: v for k, v in values.items() if k != 'version'}
-    width, height = data['input_size']
+    width, height = map(int, data['input_size'])
     cells = sum((width // s) * (height // s) for s in STRIDES)
     return detection_card(**{
-        **data, 'classes': tuple(data['classes']), 'input_size': (width, height),
+        **data, 'classes': tuple(map(str, data['classes'])), 'input_size': (width, height),
         'normalization': Normalization.from_dict(data['normalization']),
         'top_k': min(data.get('top_k', 300), cells),
         'batch': 1 if data.get('onnx_sha256') else BATCH,  # a checkpoint accepts any
