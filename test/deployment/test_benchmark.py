@@ -45,7 +45,7 @@ def test_command_line(
         '--rounds', 2, '--threads', 1, '--source', '320x200', '--json', tmp_path / 'b.json',
         '--plot', tmp_path / 'b.png')
     assert result.returncode == 0, result.stderr
-    assert 'batch 2 left out' in result.stdout and 'images per second' in result.stdout
+    assert 'batch 2 skipped' in result.stdout and 'images per second' in result.stdout
     report = json.loads((tmp_path / 'b.json').read_text())
     assert report['settings'] == {'frames': 6, 'rounds': 2, 'threads': 1, 'batches': [1, 2]}
     assert {'cpu', 'cores', 'governor', 'mhz', 'mhz_after', 'load', 'busy', 'packages', 'date',

@@ -107,7 +107,7 @@ def test_a_missing_file(tmp_path: Path, kind: str) -> None:
     ({'kind': 'onnx', 'path': 'x'}, 'needs tensors'),
     ({'kind': 'cgdet', 'path': 'x', 'tensors': ('a', 'b', 'c')}, 'tensors is for'),
     ({'kind': 'torchvision', 'pad': 114}, 'pad is for'),
-    ({'kind': 'torchvision', 'path': 'x'}, 'path is for'),
+    ({'kind': 'torchvision', 'path': 'x'}, 'path is not for'),
     ({'kind': 'torchvision', 'input_size': (100, 64)}, 'multiples of 32')])
 def test_incomplete_configurations_are_named(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):

@@ -29,6 +29,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, load_card, ModelCard
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.tensorrt import building
 from cgdet_core.runtime.tensorrt import session as tensorrt
 from cgdet_core.runtime.tensorrt.building import tensorrt_logger
 from cgdet_core.runtime.tensorrt.cache import EngineCache
@@ -209,8 +210,8 @@ def test_the_engine_is_built_once_and_again_when_tensorrt_rejects_it(
         machine.open(model)
     assert len(machine.built) == 1
     path, = machine.cache.files()
-    machine.cache.keep(tensorrt.engine_key(
-        tensorrt.load_tensorrt('tensorrt'), load_card(model, DetectionCard), ('sm87',), 'Orin'),
+    machine.cache.keep(building.engine_key(
+        building.load_tensorrt('tensorrt'), load_card(model, DetectionCard), ('sm87',), 'Orin'),
         model, b'bad')
     assert machine.cache.files() == [path]
     machine.open(model)

@@ -211,7 +211,7 @@ def test_data_that_do_not_fit_the_recipe_are_explained(
     data, run = values['data'], {**values['run'], 'output': str(tmp_path)}
     rgb_model = {**values['model'], 'in_channels': 3}
     for changes, words in (
-            ({'data': {**data, 'train': str(scenes)}}, 'lists no RGB images'),
+            ({'data': {**data, 'train': str(scenes), 'pair_share': None}}, 'lists no RGB images'),
             ({'data': {**data, 'train': str(lacking)}}, '1 of the RGB images .*scene_00002.png'),
             ({'data': {**data, 'train': str(scenes)}, 'cmg': None}, 'with RGB, but there are'),
             ({'model': rgb_model, 'cmg': None, 'data': {
