@@ -26,7 +26,8 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.signals import uninstall_signal_handlers
 
-# The worker receives the interpreter lock from the executor sooner than after the default 5 ms.
+# The worker receives the interpreter lock from the executor sooner than after the default 5 ms:
+# 0.1 ms of overhead, about the spread of the measurement (docs/decisions/0009).
 SWITCH_INTERVAL_S = 1e-4
 
 
