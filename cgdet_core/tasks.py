@@ -36,7 +36,7 @@ RENAMED = {old: new for schema, _ in TASKS.values() for old, new in schema.renam
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe and apply overrides `section.key=value` (YAML); UserError for a wrong key."""
-    values = rename(read_values(path), RENAMED)
+    values = read_values(path)
     if 'variants' in values and 'name' not in values:
         raise UserError(f'{path} is a grid of recipes; use "cgdet ablate".')
     return parse_recipe(apply_overrides(values, overrides, RENAMED), str(path))

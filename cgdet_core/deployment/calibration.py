@@ -24,10 +24,10 @@ from cgdet_core.data.bags.io import image_connections, open_bag
 from cgdet_core.data.show import evenly
 from cgdet_core.data.sources import bag_frames, read_frames
 from cgdet_core.deployment.precisions import activations, layers, LEVELS, to_int8
-from cgdet_core.detection.analysis import overlaps
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.detection.postprocess import iou
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
@@ -205,7 +205,7 @@ class Judge:
         for (scores, boxes), (other_scores, other_boxes) in zip(self._truth, self._run(model)):
             best = np.argsort(-scores.max(1))[:self._top_k]
             change = np.abs(other_scores[best] - scores[best]).max(1)
-            moved = 1 - overlaps(boxes[best], other_boxes[best]).diagonal()
+            moved = 1 - iou(boxes[best], other_boxes[best]).diagonal()
             differences.append(np.average(change + moved, weights=scores[best].max(1)))
         return float(np.mean(differences))
 

@@ -24,12 +24,11 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import Frame
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.detection.analysis import overlaps
 from cgdet_core.detection.predict import detect
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
-from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.detection.postprocess import Detections, iou
 import numpy as np
 from numpy.typing import NDArray
 
@@ -168,7 +167,7 @@ def match(
     just below the threshold is a small difference and not a missing object. Returns the indices
     of the pairs (P,) in the first and second detections, and how many of each remain alone.
     """
-    shared = overlaps(first.boxes, second.boxes)
+    shared = iou(first.boxes, second.boxes)
     sure = first.scores >= threshold, second.scores >= threshold
     fits = ((shared >= IOU) & (first.labels[:, None] == second.labels)
             & (sure[0][:, None] | sure[1]))

@@ -20,10 +20,9 @@ class confusions), the third is how it explains them.
 """
 
 import math
-from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.detection.postprocess import Detections, iou
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,15 +36,6 @@ RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compare
 MATCH_SCORE = 0.3  # minimum score of a detection, as in deployment (card.score_threshold)
 NEIGHBORS = 5  # whose classes are compared in the feature space
 MAX_OBJECTS = 2000  # for separability, whose memory grows with the square
-
-
-def overlaps(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
-    """Return the IoU (A, B) of boxes (A, 4) and (B, 4), x1, y1, x2, y2."""
-    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = sides.clip(min=0).prod(-1)
-    areas = [(x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b)]
-    return common / np.maximum(areas[0] + areas[1] - common, 1e-9)
 
 
 def candidates(boxes: Floats, scores: Floats, minimum: float) -> Detections:
@@ -76,8 +66,8 @@ def _owners(found: Detections, truth: ImageRecord) -> tuple[Ints, Doubles]:
     best = np.zeros(len(objects))
     if not len(objects) or not len(found):
         return np.full(len(found), -1, np.int64), best
-    iou = np.where(found.labels[:, None] == labels[None], overlaps(found.boxes, objects), 0)
-    owner = np.where(iou.max(1) >= IOU, iou.argmax(1), -1)
+    shared = np.where(found.labels[:, None] == labels[None], iou(found.boxes, objects), 0)
+    owner = np.where(shared.max(1) >= IOU, shared.argmax(1), -1)
     np.maximum.at(best, owner[owner >= 0], found.scores[owner >= 0])
     return owner, best
 
@@ -125,15 +115,15 @@ def match(found: Detections, truth: ImageRecord) -> Ints:
     objects = np.full(len(found), -1, np.int64)
     if not len(truth.boxes):
         return objects
-    iou = overlaps(found.boxes, truth.boxes)
+    shared = iou(found.boxes, truth.boxes)
     crowd = truth.crowd != 0
     free = ~crowd
     for i in np.argsort(-found.scores, kind='stable'):
-        choice = np.where(free, iou[i], 0)
+        choice = np.where(free, shared[i], 0)
         best = int(choice.argmax())
         if choice[best] >= IOU:
             objects[i], free[best] = best, False
-        elif (iou[i] * crowd).max() >= IOU:
+        elif (shared[i] * crowd).max() >= IOU:
             objects[i] = -2
     return objects
 

@@ -121,15 +121,20 @@ class TorchSession:
     def run(
         self, inputs: Mapping[str, NDArray[Any]], out: dict[str, NDArray[Any]] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        arguments = (torch.from_numpy(inputs[name]).to(self.device) for name in self.card.inputs)
-        # Full precision, even if a validation runs inside a trainer's autocast.
-        with torch.autocast(self.device.type, enabled=False):
-            found = dict(zip(self.card.outputs, self.model(*arguments)))
+        found = self.run_tensors({name: torch.from_numpy(inputs[name]) for name in inputs})
         if out is None:
             return {name: tensor.cpu().numpy() for name, tensor in found.items()}
         for name, tensor in found.items():
             torch.from_numpy(out[name]).copy_(tensor)
         return out
+
+    @torch.inference_mode()
+    def run_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the card's inputs, on any device, and return its outputs on the network's."""
+        arguments = (inputs[name].to(self.device) for name in self.card.inputs)
+        # Full precision, even if a validation runs inside a trainer's autocast.
+        with torch.autocast(self.device.type, enabled=False):
+            return dict(zip(self.card.outputs, self.model(*arguments)))
 
     def describe(self) -> str:
         return f'PyTorch {torch.__version__} {self.device}'

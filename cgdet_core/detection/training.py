@@ -128,12 +128,10 @@ class DetectionTraining(TaskModule):
         deployed = DeployedStudent(self.student, self.card.input_size, self.card.top_k)
         self._session = TorchSession(deployed, self.card)
 
-    @torch.inference_mode()
     def validate(self, batch: PreparedBatch) -> None:
         assert self._session is not None
-        # Full precision, even inside a trainer's autocast.
-        with torch.autocast(self.device.type, enabled=False):
-            boxes, scores = (x.cpu().numpy() for x in self._session.model(batch.images))
+        found = self._session.run_tensors({'images': batch.images})
+        boxes, scores = (found[name].cpu().numpy() for name in ('boxes', 'scores'))
         for row, (index, size) in enumerate(zip(batch.indices, batch.sizes)):
             self._found[index] = decode(
                 boxes[row], scores[row], Letterbox(size, self.card.input_size), self.card,

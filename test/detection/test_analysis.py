@@ -16,7 +16,7 @@
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.detection import analysis
-from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.detection.postprocess import Detections, iou
 import numpy as np
 import pytest
 
@@ -41,7 +41,7 @@ def found(*boxes: tuple) -> Detections:
 def test_overlaps() -> None:
     a = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
     b = np.array([[5, 0, 15, 10], [0, 0, 10, 5], [7, 7, 7, 7]], np.float32)
-    assert analysis.overlaps(a, b) == pytest.approx(np.array([[1 / 3, 0.5, 0], [0, 0, 0]]))
+    assert iou(a, b) == pytest.approx(np.array([[1 / 3, 0.5, 0], [0, 0, 0]]))
 
 
 def test_candidates_are_every_class_of_every_box_above_the_score() -> None:

@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from cgdet_core.runtime import Detections
 from cgdet_core.runtime.detection.multi_object import (
     ConstantVelocity,
-    iou,
     match,
     MultiObjectTracker,
     Track,
 )
+from cgdet_core.runtime.detection.postprocess import iou
 import numpy as np
 import pytest
 

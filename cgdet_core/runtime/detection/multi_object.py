@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import count
 from statistics import median
 
-from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.detection.postprocess import Detections, iou
 import numpy as np
 from numpy.typing import NDArray
 
@@ -175,13 +175,3 @@ def match(boxes: NDArray[np.float64], labels: NDArray[np.int64],
         pairs.append((row, tracks[column]))
         overlap[row] = overlap[:, column] = 0.0
     return pairs
-
-
-def iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
-    sides = np.minimum(first[:, None, 2:], second[:, 2:]) - np.maximum(
-        first[:, None, :2], second[:, :2])
-    shared = sides.clip(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1] - shared
-    return np.asarray(shared / np.maximum(union, 1e-9))

@@ -15,6 +15,7 @@
 """From the network's boxes and scores to detections."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.imaging.geometry import Letterbox
@@ -44,6 +45,15 @@ class Detections:
         minimum = threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold
         keep = self.scores >= minimum
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+
+def iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the intersection over union (A, B) of boxes (A, 4) and (B, 4), x1, y1, x2, y2."""
+    a, b = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = sides.clip(min=0).prod(-1)
+    areas = [(x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b)]
+    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9))
 
 
 def select(boxes: NDArray[np.float32], scores: NDArray[np.float32],
