@@ -37,8 +37,7 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_ros.resources import use_transport_profile
 from cgdet_ros.tools.demo import detector_process
-from endurance_listener import create_camera, Listener, PATIENCE_S
-from endurance_messages import malformed, picture
+from endurance_messages import create_camera, Listener, malformed, PATIENCE_S, picture
 import numpy as np
 import rclpy
 from vision_msgs.msg import Detection2DArray

@@ -14,8 +14,8 @@
 
 """Detect in several cameras at once: ros2 launch cgdet_ros multi_camera.launch.py cameras:=a,b."""
 
-from cgdet_ros.camera_names import camera_topics
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, value
+from cgdet_ros.node.topics import camera_topics
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import OpaqueFunction
 

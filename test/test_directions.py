@@ -62,19 +62,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_ros.doctor': ('doctor', 'processes', 'runtime'),
     'cgdet_ros.resources': (),
     'cgdet_ros.launching': (),
-    'cgdet_ros.camera_names': (),
 }
 # Within cgdet_ros: the rooms that a room may import.
 ROS_ALLOWED = {
-    'node': ('camera_names', 'resources'),
-    'detection': ('camera_names', 'node', 'resources'),
-    'tracking': ('camera_names', 'node', 'resources'),
+    'node': ('resources',),
+    'detection': ('node', 'resources'),
+    'tracking': ('node', 'resources'),
     'detector_node': ('detection',),
     'tools': ('detection', 'node', 'resources'),
     'doctor': ('resources',),
     'resources': ('doctor',),
-    'launching': ('camera_names', 'resources'),
-    'camera_names': (),
+    'launching': ('resources',),
 }
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.coco',
          'cgdet_core.data.sources', 'cgdet_core.data.bags.io', 'cgdet_core.data.bags.dataset',

@@ -20,11 +20,10 @@ from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.detection.stream import Stream
 from cgdet_ros.detection.worker import DetectionWorker
-from cgdet_ros.node.image_input import Handover
+from cgdet_ros.node.executor import run
+from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
 from cgdet_ros.node.parameters import unknown_overrides
-from cgdet_ros.node.process import run
-from cgdet_ros.node.worker import Hangs
 from cgdet_ros.resources import share_file
 from diagnostic_msgs.msg import DiagnosticStatus
 

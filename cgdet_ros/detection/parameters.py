@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from cgdet_core.runtime import DetectionCard
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.inference.choice import BACKENDS
-from cgdet_ros.camera_names import NAME
 from cgdet_ros.node.parameters import given_at_start, Spec
+from cgdet_ros.node.topics import CAMERA_NAME
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -34,7 +34,7 @@ def _refuse_cameras(names: list[str] | None) -> str:
     if not names:
         return "must not be empty; use [''] for one camera on image_raw"
     for name in names:
-        if name and not NAME.fullmatch(name):
+        if name and not CAMERA_NAME.fullmatch(name):
             return (f'contains {name!r}, which is not a topic name: use letters, digits and _ '
                     'between slashes, with a letter first')
     return '' if len(set(names)) == len(names) else 'must not list a camera twice'

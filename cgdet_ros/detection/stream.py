@@ -12,25 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera of the detector node: its images, and the topics of its detections."""
+"""One camera of the detector node: its images, and the vision_msgs with its detections."""
 
 from collections.abc import Sequence
 
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
-from cgdet_ros.detection.conversions import (
-    to_detection_array,
-    to_histogram,
-    to_label_info,
-    to_vision_info,
-)
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.node.image_input import Handover, ImageInput
 from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
 from rclpy.node import Node
-from std_msgs.msg import Header, UInt32MultiArray
-from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, VisionInfo
+from std_msgs.msg import Header, MultiArrayDimension, MultiArrayLayout, UInt32MultiArray
+from vision_msgs.msg import (
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesisWithPose,
+    VisionClass,
+    VisionInfo,
+)
+
+UNLABELED = 65535  # class id of unlabeled objects in vision_msgs
 
 
 class Stream:
@@ -100,3 +103,47 @@ class Outputs:
     def publish_histogram(self, counts: Sequence[int]) -> None:
         """Publish the number of frames per millisecond of latency."""
         self._histogram.publish(to_histogram(counts))
+
+
+def to_detection_array(
+    detections: Detections, header: Header, ids: Sequence[str] = (),
+    pool: list[Detection2D] | None = None,
+) -> Detection2DArray:
+    """
+    Return a message whose headers are the image's; boxes are in pixels of the received image.
+
+    ids: track ids, empty without a tracker. pool: messages to reuse, extended as necessary,
+    because constructing them is the most expensive part. Each call overwrites the messages of the
+    previous result, which is safe after publishing, as publishing copies them.
+    """
+    pool = [] if pool is None else pool
+    while len(pool) < len(detections):
+        pool.append(Detection2D(results=[ObjectHypothesisWithPose()]))
+    rows = zip(pool, detections.boxes.tolist(), detections.scores.tolist(),
+               detections.labels.tolist(), ids or [''] * len(detections))
+    for message, (x1, y1, x2, y2), score, label, track in rows:
+        message.header, message.id = header, track
+        box, hypothesis = message.bbox, message.results[0].hypothesis
+        box.center.position.x, box.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
+        box.size_x, box.size_y = x2 - x1, y2 - y1
+        hypothesis.class_id, hypothesis.score = str(label), score
+    return Detection2DArray(header=header, detections=pool[:len(detections)])
+
+
+def to_label_info(card: DetectionCard, threshold: float, header: Header) -> LabelInfo:
+    """Return the latched class map of a model."""
+    classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(card.classes)]
+    classes.append(VisionClass(class_id=UNLABELED, class_name='unlabeled'))
+    return LabelInfo(header=header, class_map=classes, threshold=threshold)
+
+
+def to_vision_info(card: DetectionCard, location: str, version: int, header: Header) -> VisionInfo:
+    """Return the name of the model and the topic of its class map."""
+    return VisionInfo(header=header, method=card.name, database_location=location,
+                      database_version=version)
+
+
+def to_histogram(counts: Sequence[int]) -> UInt32MultiArray:
+    """Return the number of frames per millisecond of latency; the last bin has no upper limit."""
+    dimension = MultiArrayDimension(label='latency_ms', size=len(counts), stride=len(counts))
+    return UInt32MultiArray(layout=MultiArrayLayout(dim=[dimension]), data=counts)

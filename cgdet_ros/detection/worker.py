@@ -24,10 +24,9 @@ from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.message import encoding_of
 from cgdet_ros.detection.parameters import Settings
 from cgdet_ros.detection.stream import Stream
-from cgdet_ros.node.image_input import Handover, ImageInput, Received
+from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
+from cgdet_ros.node.loading import Recovery
 from cgdet_ros.node.logs import reason
-from cgdet_ros.node.recovery import Recovery
-from cgdet_ros.node.worker import ImageWorker
 from numpy.typing import NDArray
 
 

@@ -20,8 +20,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from cgdet_ros.node.loading import Loading
-from cgdet_ros.node.recovery import Recovery
+from cgdet_ros.node.loading import Loading, Recovery
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 

@@ -12,22 +12,32 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The executor: a transition that takes minutes does not block other callbacks."""
+"""Run a node in its own process; a transition that takes minutes does not block callbacks."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+import os
+import signal
+import sys
 from typing import Any
 
+from cgdet_ros.node.managed_node import ManagedNode, RCLError
+import rclpy
 from rclpy.callback_groups import CallbackGroup
-from rclpy.exceptions import InvalidHandle
+from rclpy.exceptions import InvalidHandle, InvalidParameterTypeException, ParameterException
 from rclpy.executors import (
     ConditionReachedException,
+    ExternalShutdownException,
     ShutdownException,
     SingleThreadedExecutor,
     TimeoutException,
 )
+from rclpy.signals import uninstall_signal_handlers
 from rclpy.task import Task
 
+# The worker receives the interpreter lock from the executor sooner than after the default 5 ms:
+# 0.1 ms of overhead, about the spread of the measurement (docs/decisions/0009).
+SWITCH_INTERVAL_S = 1e-4
 
 class NodeExecutor(SingleThreadedExecutor):
     """
@@ -88,3 +98,43 @@ class NodeExecutor(SingleThreadedExecutor):
         if handler.exception() is not None and self.context.ok():
             self._error = handler.exception()
             self.wake()
+
+
+def run(create: Callable[[], ManagedNode], name: str, args: list[str] | None = None) -> None:
+    """Run the node that `create` returns; `name` is the prefix of error messages."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        rclpy.init(args=args)
+    except RCLError as error:
+        hint = '; set ROS_LOG_DIR to a writable folder' if 'log directory' in str(error) else ''
+        sys.exit(f'{name}: {error}{hint}')
+    try:
+        node = create()
+    except ParameterException as error:
+        rclpy.try_shutdown()
+        hint = (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
+                and "expecting type 'DOUBLE'" in str(error) else '')
+        sys.exit(f'{name}: {error}{hint}')
+    executor = NodeExecutor(node.transitions)
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RCLError:  # a timer callback published during shutdown
+        if rclpy.ok():
+            raise
+    finally:
+        # A second Ctrl-C must not interrupt the shutdown.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # This stops rclpy's thread that wakes the executors after a signal: if one is destroyed
+        # at that moment, the process crashes.
+        uninstall_signal_handlers()
+        node.stop_loading()  # Ctrl-C interrupts the spinning thread only
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy has restored the previous handler
+    if node.hangs:
+        # A normal exit would destroy libraries that the thread still uses.
+        os._exit(1)

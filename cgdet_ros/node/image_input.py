@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The images of one camera: the subscription, the newest image, and the statistics."""
+"""The newest images of the cameras, their statistics, and the thread that processes them."""
 
 from dataclasses import dataclass
-from threading import Condition
+from threading import Condition, Thread
 from time import perf_counter
 from typing import Any
 
@@ -149,3 +149,70 @@ class ImageInput:
         if not count or self.statistics.received:
             return text
         return f'{text}: {"does its" if count == 1 else "do their"} type or QoS differ?'
+
+
+class Hangs(Exception):
+    """A worker did not stop in time."""
+
+
+class ImageWorker:
+    """
+    Process the newest images of the inputs in a separate thread, which starts at once.
+
+    It never waits for a particular input: a batch consists of the images that are waiting, at most
+    `at_once`, and inputs that were not served last time come first.
+    """
+
+    def __init__(self, inputs: list[ImageInput], at_once: int, wake: Handover) -> None:
+        self._turns = list(inputs)  # in the order in which they are served
+        self._at_once = at_once
+        self._wake = wake
+        self._running = True
+        self._thread = Thread(target=self._run, name='worker', daemon=True)
+        self._thread.start()
+
+    def process(self, batch: list[tuple[ImageInput, Received]]) -> None:
+        """Process images and publish the results while `running()`; must not raise."""
+        raise NotImplementedError
+
+    def running(self) -> bool:
+        """Return False after `stop`: inputs and outputs may then belong to another worker."""
+        return self._running
+
+    def prepared(self) -> None:
+        """Wake the executor, which waits in `ImageInput` until the images are prepared."""
+        with self._wake:
+            self._wake.notify_all()
+
+    def stop(self, patience: float) -> None:
+        """
+        Stop publishing, and end the thread after the current batch.
+
+        Hangs if that takes longer than `patience` seconds; the worker then keeps the model.
+        """
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            raise Hangs(f'inference hangs: it did not stop within {patience:g} s and keeps its '
+                        'memory; restart the node')
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self.running():
+                    return  # it hung: the inputs now belong to another worker
+                self._wake.idle = True
+                self._wake.wait_for(
+                    lambda: not self.running() or any(i.waits() for i in self._turns))
+                self._wake.idle = False
+                if not self.running():
+                    return
+                batch = self._take()
+            self.process(batch)
+
+    def _take(self) -> list[tuple[ImageInput, Received]]:
+        chosen = [source for source in self._turns if source.waits()][:self._at_once]
+        self._turns.sort(key=chosen.__contains__)  # stable: served inputs move to the end
+        return [(source, received) for source in chosen if (received := source.take())]

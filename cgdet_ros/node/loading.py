@@ -12,19 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Load a model: report its progress, and stop it on request."""
+"""Load a model, and reload it if inference keeps failing."""
 
 from collections.abc import Callable
 import ctypes
 import gc
-from threading import Event
+from threading import Event, Lock
 from time import monotonic
 from typing import Generic, TypeVar
 
 from cgdet_core.runtime.tensorrt.cache import log_progress, Progress
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a model is reloaded
 Model = TypeVar('Model')
-
 
 class Stopped(BaseException):
     """Loading was stopped. Not an Exception: `auto` would then try the next backend."""
@@ -68,3 +68,67 @@ def return_memory() -> None:
     # glibc keeps freed memory; other C libraries do not have this function.
     if (trim := getattr(ctypes.CDLL(None), 'malloc_trim', None)) is not None:
         trim(0)
+
+
+class Recovery:
+    """
+    Count failed inferences and schedule reloads, after 1, 2, 4 ... 60 s; thread-safe.
+
+    Only errors of the session count, never bad images. One successful inference resets it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wait = FIRST_WAIT_S
+        self._due: float | None = None
+        self.failures = 0  # in a row
+        self.restarts = 0
+        self.error = ''  # of the latest failure
+
+    def inferred(self) -> None:
+        """Record a successful inference."""
+        with self._lock:
+            self.failures, self._wait, self._due = 0, FIRST_WAIT_S, None
+
+    def failed(self, error: str, limit: int) -> None:
+        """Record a failed inference; `limit` of them in a row schedule a reload, 0: never."""
+        with self._lock:
+            self.failures += 1
+            self.error = error
+            if limit and self.failures >= limit:
+                self._schedule()
+
+    def begin(self) -> bool:
+        """Return whether a reload is due, and count it."""
+        with self._lock:
+            if self._due is None or monotonic() < self._due:
+                return False
+            self._due = None
+            self.failures = 0
+            self.restarts += 1
+            return True
+
+    def again(self, error: str) -> None:
+        """Record a failed reload and schedule the next one."""
+        with self._lock:
+            self.error = error
+            self._schedule()
+
+    def reloaded(self) -> None:
+        """Record a reload; failures that occurred while the old model was freed do not count."""
+        with self._lock:
+            self.failures, self._due = 0, None
+
+    def give_up(self) -> None:
+        """Cancel scheduled reloads, for example after a requested transition."""
+        self.inferred()
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the next reload, None if none is scheduled."""
+        with self._lock:
+            return None if self._due is None else max(0.0, self._due - monotonic())
+
+    def _schedule(self) -> None:
+        if self._due is None:
+            self._due = monotonic() + self._wait
+            self._wait = min(2 * self._wait, LONGEST_WAIT_S)

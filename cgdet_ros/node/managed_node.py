@@ -24,11 +24,10 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.node import parameters
 from cgdet_ros.node.diagnostics import node_status, STUCK_S
-from cgdet_ros.node.loading import Loading, return_memory, Stopped
+from cgdet_ros.node.image_input import Hangs, ImageWorker
+from cgdet_ros.node.loading import Loading, Recovery, return_memory, Stopped
 from cgdet_ros.node.logs import RosLog
 from cgdet_ros.node.parameters import Spec
-from cgdet_ros.node.recovery import Recovery
-from cgdet_ros.node.worker import Hangs, ImageWorker
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult

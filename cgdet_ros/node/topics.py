@@ -12,12 +12,41 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""QoS profiles (REP-2003) and publishers whose QoS can be overridden."""
+"""Topics of cameras: names, QoS profiles (REP-2003), publishers whose QoS can be overridden."""
+
+import re
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
+
+
+def camera_topics(cameras: str, image_topic: str) -> dict[str, str]:
+    """
+    Return the image topic of each camera, from names separated by commas or blanks.
+
+    image_topic: relative to the camera's name, or contains "{camera}" in place of the name.
+    ValueError if a name or the topic is wrong.
+    """
+    names = cameras.replace(',', ' ').split()
+    if not names:
+        raise ValueError('The list of cameras is empty; for example, use cameras:=front,rear.')
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is not a camera name: use letters, digits and '
+                             'underscores, with a letter first.')
+        if names.count(name) > 1:
+            raise ValueError(f'The camera {name} is listed twice.')
+    if '{camera}' in image_topic:
+        return {name: image_topic.replace('{camera}', name) for name in names}
+    if image_topic.startswith('/'):
+        raise ValueError(f'All cameras would use {image_topic}; put {{camera}} in place of their '
+                         'names, for example image_topic:=/{camera}/image_raw.')
+    return {name: f'{name}/{image_topic}' for name in names}
+
 
 # Each call returns a new profile, because rclpy applies qos_overrides in place.
 

@@ -32,12 +32,7 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
-from cgdet_core.data.bags.io import (
-    fingerprint,
-    is_compressed,
-    truth_by_stamp,
-    write_bag,
-)
+from cgdet_core.data.bags.io import fingerprint, is_compressed, truth_by_stamp, write_bag
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames, coco_frames, Frame, read_frames
 from cgdet_core.data.synthetic import write_coco

@@ -14,7 +14,7 @@
 
 """Camera names and their image topics."""
 
-from cgdet_ros.camera_names import camera_topics
+from cgdet_ros.node.topics import camera_topics
 import pytest
 
 

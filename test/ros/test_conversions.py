@@ -20,7 +20,7 @@ import sys
 
 from cgdet_core.runtime import Detections, Normalization
 from cgdet_core.runtime.detection.card import detection_card
-from cgdet_ros.detection.conversions import to_detection_array, to_label_info, to_vision_info
+from cgdet_ros.detection.stream import to_detection_array, to_label_info, to_vision_info
 from cgdet_ros.tools.collector import from_message
 import numpy as np
 import pytest

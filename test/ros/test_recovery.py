@@ -14,8 +14,8 @@
 
 """The schedule of reloads: waits that double, and what resets them."""
 
-from cgdet_ros.node import recovery
-from cgdet_ros.node.recovery import Recovery
+from cgdet_ros.node import loading
+from cgdet_ros.node.loading import Recovery
 import pytest
 
 
@@ -40,7 +40,7 @@ def test_only_consecutive_failures_schedule_a_reload() -> None:
 
 def test_waits_double_up_to_a_minute_and_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(recovery, 'monotonic', lambda: now)
+    monkeypatch.setattr(loading, 'monotonic', lambda: now)
     item, waits = Recovery(), []
     fail(item, 3)
     for _ in range(8):

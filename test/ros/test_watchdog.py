@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgdet_ros.detection.node import DetectorNode
-from cgdet_ros.node import recovery
+from cgdet_ros.node import loading
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -87,7 +87,7 @@ def test_a_requested_transition_ends_the_recovery(
     domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0  # simulated: a busy machine may not answer between two attempts
-    monkeypatch.setattr(recovery, 'monotonic', lambda: now)
+    monkeypatch.setattr(loading, 'monotonic', lambda: now)
     model = write_model(tmp_path / 'model.onnx')
     rclpy.init()
     node = DetectorNode(parameter_overrides=[

@@ -24,7 +24,7 @@ from cgdet_ros.detection.stream import Stream
 from cgdet_ros.detection.worker import DetectionWorker
 from cgdet_ros.node import image_input
 from cgdet_ros.node.image_input import Handover
-from cgdet_ros.node.recovery import Recovery
+from cgdet_ros.node.loading import Recovery
 import numpy as np
 import pytest
 import rclpy
