@@ -21,19 +21,18 @@ without torch can run `cgdet detect`, `verify`, `benchmark` and `bag`.
 
 import sys
 
+from cgdet_core.cli import measure, models
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
-from cgdet_core.cli.engines import build_engine, engines_app
-from cgdet_core.cli.measure import benchmark, doctor, verify
-from cgdet_core.cli.models import ablate, detect, evaluate, export, train
 from cgdet_core.errors import UserError
 
-for command in (train, ablate, evaluate, detect, export, build_engine, verify, benchmark, doctor):
+for command in (models.train, models.ablate, models.evaluate, models.detect, models.export,
+                models.build_engine, measure.verify, measure.benchmark, measure.doctor):
     app.command()(command)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
-app.add_typer(engines_app, name='engines')
+app.add_typer(models.engines_app, name='engines')
 
 
 def main() -> None:

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Commands that train, evaluate, run and export models."""
+"""Commands that train, evaluate, run and export models, and build and list their engines."""
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,11 @@ from cgdet_core.cli.common import console, Data, Images, Json, Overwrite, say, T
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.progress import track
+from rich.table import Table
+from rich.text import Text
 import typer
+
+engines_app = typer.Typer(no_args_is_help=True, help='List and clean the engine cache.')
 
 
 def train(
@@ -156,3 +161,98 @@ def export(
         found = card.training['calibration']
         say(f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
             f'kept in FP32: {", ".join(found["left_out"]) or "no layer"}')
+
+
+def build_engine(
+    model: Annotated[Path, typer.Argument(help='ONNX file, with its card in the same folder.')],
+    backend: Annotated[str, typer.Option(help='auto, tensorrt or tensorrt_rtx.')] = 'auto',
+    targets: Annotated[list[str] | None, typer.Option(
+        '--target', metavar='smNN', help=(
+            'GPU to build for with tensorrt_rtx; may be repeated; by default the GPU of this '
+            'machine, or without one every GPU since Ampere.'))] = None,
+    output: Annotated[Path | None, typer.Option(help=(
+        'Also write the engine to this file; next to the ONNX file the robot finds it.'
+    ))] = None,
+    data: Annotated[Path | None, typer.Option(help=(
+        'Frames to verify the engine on: COCO file, folder, bag or video; synthetic scenes '
+        'by default.'))] = None,
+    no_verify: Annotated[bool, typer.Option(
+        '--no-verify', help='Do not compare the engine with the ONNX file.')] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """
+    Build the engine of a model for a GPU before its first start, and cache it.
+
+    If this machine has the GPU, the engine is verified against the ONNX file on ONNX Runtime.
+    """
+    from cgdet_core.deployment import engines
+    from cgdet_core.runtime.tensorrt.building import FLAVORS
+    from cgdet_core.runtime.tensorrt.engine_file import SUFFIX, write_engine
+
+    if output is not None:
+        if output.suffix != SUFFIX:
+            raise UserError(f'--output must end in {SUFFIX}, otherwise the engine is not found.')
+        check_outputs([output], overwrite=overwrite)
+    with console.status('') as status:
+        try:
+            key, engine, path = engines.build(
+                model, backend, tuple(dict.fromkeys(targets or ())),
+                lambda what, seconds: status.update(Text(f'{what}: {seconds:.0f} s')))
+        except KeyboardInterrupt:
+            common.complain('interrupted; no engine was written.')
+            raise typer.Exit(130) from None
+    if not no_verify:
+        try:
+            report = engines.verify_engine(model, key.backend, key.targets, path, data)
+            say(f'Verified on {report["frames"]} frames: {report["matched"]} of '
+                f'{report["detections"]} detections in both')
+        except engines.NotVerified as why:
+            say(common.sentence_of(why))
+    if output is not None:
+        write_engine(output, key, model.stem, engine)
+    elif path is None:
+        raise UserError('The engine could not be cached; write it to a file.', 'output')
+    title, device = f'{FLAVORS[key.backend]} {key.version}', key.gpu or '+'.join(key.targets)
+    say(f'{output or path}: {title}, {device}, {key.precision}, {len(engine) / 1e6:.1f} MB')
+
+
+@engines_app.command('list')
+def engines_list() -> None:
+    """List the engines in the cache."""
+    from cgdet_core.deployment.engines import inspect
+    from cgdet_core.runtime.tensorrt.cache import EngineCache
+    from cgdet_core.runtime.tensorrt.engine_file import EngineFile
+
+    cache = EngineCache()
+    table = Table('model', 'backend', 'for', 'precision', 'MB', 'last used')
+    total = 0
+    for path, status, found in inspect(cache.files()):
+        if isinstance(found, EngineFile):
+            key = found.key
+            kind = '' if key.kind == 'engine' else f' ({key.kind})'
+            cells = [found.model, f'{key.backend} {key.version}{kind}',
+                     key.gpu or ' '.join(key.targets), key.precision]
+        else:
+            cells = [path.name, str(found), '-', '-']
+        total += status.st_size
+        table.add_row(*cells, f'{status.st_size / 1e6:.1f}',
+                      f'{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d %H:%M}')
+    if table.row_count:
+        console.print(table)
+    say(f'Files: {table.row_count}, {total / 1e6:.1f} MB of {cache.limit / 1e6:.0f} MB in '
+         f'{cache.folder}')
+
+
+@engines_app.command('clean')
+def engines_clean(
+    model: Annotated[str | None, typer.Argument(
+        help='Remove the engines of this model; by default only damaged files.')] = None,
+    everything: Annotated[bool, typer.Option('--all', help='Remove all engines.')] = False,
+) -> None:
+    """Remove engines from the cache; they are built again when needed."""
+    from cgdet_core.deployment.engines import clean
+    from cgdet_core.runtime.tensorrt.cache import EngineCache
+
+    cache = EngineCache()
+    removed, freed, left = clean(cache, model, everything)
+    say(f'Files removed: {removed}, {freed / 1e6:.1f} MB; left: {left}, in {cache.folder}')

@@ -22,7 +22,7 @@ from typing import TypeVar
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from cgdet_core.runtime.imaging.drawing import COLORS, contact_sheet, save_png, TRUTH_COLOR
+from cgdet_core.runtime.imaging.drawing import COLORS, contact_sheet, save_picture, TRUTH_COLOR
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
@@ -73,15 +73,14 @@ def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
 def save_sheet(path: Path, records: list[ImageRecord], classes: tuple[str, ...]) -> None:
     """Write a contact sheet of frames, each with both modalities."""
     sheet = contact_sheet([draw_record(r, classes) for r in records], min(2, len(records)), 960)
-    save_png(path, sheet)
+    save_picture(path, sheet)
 
 
 def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -> int:
     """
     Draw `count` evenly spaced frames whose file name matches the shell pattern `match`.
 
-    output: a PNG file for one sheet, or a folder for one image per frame. Returns the number of
-    frames.
+    output: a PNG file for one sheet, or a folder for one image per frame. Returns their number.
     """
     if count < 1:
         raise UserError(f'The count must be positive, not {count}.')
@@ -97,5 +96,5 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
     check_outputs(paths, overwrite=overwrite)
     for path, record in zip(paths, records):
-        save_png(path, draw_record(record, coco.classes))
+        save_picture(path, draw_record(record, coco.classes))
     return len(records)

@@ -34,7 +34,7 @@ from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_json
-from cgdet_core.runtime.imaging.drawing import save_png, TRUTH_COLOR
+from cgdet_core.runtime.imaging.drawing import save_picture, TRUTH_COLOR
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -229,7 +229,7 @@ def write_worst(
         for frame in bag_frames(bag.path, topic) if mine else ():
             if frame.stamp_ns in mine:
                 rank, sure, outcome = mine.pop(frame.stamp_ns)  # the first of repeated stamps
-                save_png(folder / listed[rank]['picture'], _picture(
+                save_picture(folder / listed[rank]['picture'], _picture(
                     frame.pixels, sure, bag.truth[frame.stamp_ns], outcome, card,
                     f'{bag.name} {frame.stamp_ns}'))
     return listed

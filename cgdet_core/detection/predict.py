@@ -25,7 +25,7 @@ from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_json
-from cgdet_core.runtime.imaging.drawing import save_png
+from cgdet_core.runtime.imaging.drawing import save_picture
 
 
 def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) -> Detector:
@@ -91,7 +91,7 @@ def detect_sources(
                        'width': frame.pixels.shape[1], 'height': frame.pixels.shape[0]})
         annotations += annotations_of(found, image_id, len(annotations) + 1)
         picture = draw_detections(frame.pixels, found, detector.card)
-        save_png(output / 'pictures' / Path(frame.name).with_suffix('.png'), picture)
+        save_picture(output / 'pictures' / Path(frame.name).with_suffix('.png'), picture)
         progress(1)
     if not images:
         raise UserError(f'There are no frames in {", ".join(sources)}.')

@@ -51,8 +51,7 @@ def write_figures(
     Draw the finished runs into `output` and return the files.
 
     folders: the run of each (variant, seed) of the results. pair: the reference and the variant
-    shown next to it; their figures are omitted while no seed of both is finished. Frames are
-    drawn for the first such seed.
+    shown next to it, for the first seed of both; without one, their figures are omitted.
     """
     variants = list(dict.fromkeys(r['variant'] for r in results))
     figures = {'pr_curves': curves.draw_curves(results, variants, coco.classes),
@@ -205,4 +204,4 @@ def _write(rows: list[list[Picture]], path: Path) -> Path:
     padded = [np.hstack([cv2.copyMakeBorder(
         p, 0, height - p.shape[0], 0, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
         for p in row]) for row in rows]
-    return drawing.save_png(path, np.vstack(padded))
+    return drawing.save_picture(path, np.vstack(padded))

@@ -22,7 +22,7 @@ from typing import Any
 
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.drawing import captions, colors, draw_detections
-from cgdet_ros.node.logs import ErrorLog
+from cgdet_ros.node.diagnostics import ErrorLog
 from cgdet_ros.node.topics import Publishers, reliable_qos
 import numpy as np
 from numpy.typing import NDArray

@@ -24,9 +24,9 @@ from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.message import encoding_of
 from cgdet_ros.detection.parameters import Settings
 from cgdet_ros.detection.stream import Stream
+from cgdet_ros.node.diagnostics import reason
 from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
 from cgdet_ros.node.loading import Recovery
-from cgdet_ros.node.logs import reason
 from numpy.typing import NDArray
 
 
@@ -117,8 +117,7 @@ class DetectionWorker(ImageWorker):
         start = perf_counter()
         found = self._detector.postprocess(prepared.letterbox, settings.thresholds, row)
         post = perf_counter() - start
-        detections = Detections(
-            settings.crop.to_received(found.boxes), found.scores, found.labels)
+        detections = Detections(settings.crop.to_received(found.boxes), found.scores, found.labels)
         stream, message = prepared.stream, prepared.received.message
         ids = stream.publish(detections, message.header)
         stream.input.statistics.frame_done(

@@ -16,6 +16,5 @@
 The base of every lifecycle node of this package, independent of the task.
 
 A node derives from `ManagedNode` and is run by `executor.run`. It has one `ImageInput` per camera,
-its inference runs in an `ImageWorker`, and a table of `Spec` declares, describes and checks its
-parameters.
+its inference runs in an `ImageWorker`, and its parameters are declared from a table of `Spec`.
 """

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The statistics of a node and its diagnostic status (REP-107)."""
+"""What a node reports: its log, its statistics and its diagnostic status (REP-107)."""
 
 from collections import deque
+import logging
 from socket import gethostname
 from threading import Lock
 from time import monotonic
@@ -23,7 +24,9 @@ from typing import Any
 from cgdet_ros.node.loading import Loading, Recovery
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
+from rclpy.node import Node
 
+PERIOD_S = 5.0  # minimum between two logged errors of one kind
 WINDOW = 1000  # frames that the percentiles are computed over
 FUTURE_S = 1.0  # maximum of a stamp in the future: more than synchronized clocks differ
 STUCK_S = 5.0  # with images and without a result: longer than any useful inference
@@ -73,12 +76,7 @@ class Statistics:
     def frame_done(
         self, encoding: str, total: float, steps: tuple[float, float, float], image_age: float,
     ) -> None:
-        """
-        Record a published frame.
-
-        total: seconds from reception to publication; steps: seconds before, in and after the
-        network.
-        """
+        """Record a published frame: s in total from reception, and before, in, after inference."""
         with self._lock:
             self.processed += 1
             self.encoding = encoding
@@ -194,3 +192,49 @@ def to_status(
 def _rate(times: deque[float]) -> float:
     recent = [t for t in times if t > monotonic() - 5]
     return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+
+class RosLog(logging.Handler):
+    """Pass the runtime's log messages to ROS, at least INFO, until closed."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(logging.INFO)
+        self._logger = node.get_logger()
+        self._runtime = logging.getLogger('cgdet_core.runtime')
+        self._level = self._runtime.level
+        self._runtime.setLevel(logging.INFO)
+        self._runtime.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record; rclpy requires one line of code per severity."""
+        if record.levelno >= logging.ERROR:
+            self._logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
+
+    def close(self) -> None:
+        self._runtime.removeHandler(self)
+        self._runtime.setLevel(self._level)
+        super().close()
+
+
+class ErrorLog:
+    """Log the errors of a camera, each kind once per PERIOD_S (rclpy throttles per line)."""
+
+    def __init__(self, node: Node, camera: str) -> None:
+        self.of_camera = f' of {camera}' if camera else ''
+        self._node = node
+        self._quiet_until: dict[str, float] = {}
+
+    def log(self, what: str, error: Exception) -> None:
+        """Log an error; `what` is its kind, with {} in place of the camera's name."""
+        if self._node.context.ok() and monotonic() >= self._quiet_until.get(what, 0.0):
+            self._quiet_until[what] = monotonic() + PERIOD_S
+            self._node.get_logger().error(f'{what.format(self.of_camera)}: {reason(error)}')
+
+
+def reason(error: Exception) -> str:
+    """Return the message of an error, or its class name if it has none."""
+    return str(error) or type(error).__name__

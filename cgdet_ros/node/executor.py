@@ -43,8 +43,7 @@ class NodeExecutor(SingleThreadedExecutor):
     """
     Run callbacks in the spinning thread, and those of one group in a separate thread.
 
-    A MultiThreadedExecutor would pass every image from thread to thread and build its wait set
-    twice per image.
+    A MultiThreadedExecutor would pass every image between threads, with two wait sets for each.
     """
 
     def __init__(self, slow: CallbackGroup) -> None:

@@ -22,8 +22,7 @@ from typing import Any
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, view_pixels
-from cgdet_ros.node.diagnostics import Statistics
-from cgdet_ros.node.logs import ErrorLog, reason
+from cgdet_ros.node.diagnostics import ErrorLog, reason, Statistics
 from cgdet_ros.node.topics import input_qos
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
@@ -185,11 +184,7 @@ class ImageWorker:
             self._wake.notify_all()
 
     def stop(self, patience: float) -> None:
-        """
-        Stop publishing, and end the thread after the current batch.
-
-        Hangs if that takes longer than `patience` seconds; the worker then keeps the model.
-        """
+        """End the thread after its batch; Hangs after `patience` s, the worker keeps the model."""
         with self._wake:
             self._running = False
             self._wake.notify_all()

@@ -23,10 +23,9 @@ from typing import Any, TypeVar
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.node import parameters
-from cgdet_ros.node.diagnostics import node_status, STUCK_S
+from cgdet_ros.node.diagnostics import node_status, RosLog, STUCK_S
 from cgdet_ros.node.image_input import Hangs, ImageWorker
 from cgdet_ros.node.loading import Loading, Recovery, return_memory, Stopped
-from cgdet_ros.node.logs import RosLog
 from cgdet_ros.node.parameters import Spec
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
@@ -185,9 +184,7 @@ class ManagedNode(LifecycleNode, ABC):
         self.free()
         return_memory()
 
-    def _try(
-        self, work: Callable[[], None], undo: Callable[[], None],
-    ) -> TransitionCallbackReturn:
+    def _try(self, work: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         """Run a transition; if it fails, report why in the log and /diagnostics, and undo it."""
         try:
             work()

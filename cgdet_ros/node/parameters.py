@@ -78,9 +78,7 @@ def declare(node: Node, specs: Iterable[Spec]) -> None:
             node.declare_parameter(spec.name, spec.default, spec.descriptor())
 
 
-def check(
-    changes: Iterable[Parameter], specs: Sequence[Spec], state: str,
-) -> SetParametersResult:
+def check(changes: Iterable[Parameter], specs: Sequence[Spec], state: str) -> SetParametersResult:
     """Accept changes, or refuse them with a reason; rclpy checks ranges and types."""
     for change in changes:
         spec = find(specs, change.name)

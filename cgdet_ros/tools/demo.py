@@ -15,8 +15,7 @@
 """
 Play thermal frames over DDS into the node and report the results: `make demo`.
 
-The frames come from a bag, a folder of images, or synthetic scenes. The node runs in a separate
-process.
+The frames are of a bag, a folder of images, or synthetic scenes. The node is a separate process.
 """
 
 import argparse
@@ -42,7 +41,7 @@ from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.files import check_outputs, write_json
-from cgdet_core.runtime.imaging.drawing import contact_sheet, save_png
+from cgdet_core.runtime.imaging.drawing import contact_sheet, save_picture
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_ros.resources import share_file, use_transport_profile
 from cgdet_ros.tools.collector import Collected, Collector
@@ -237,27 +236,22 @@ def _write_pictures(
     thresholds = np.full(len(card.classes), card.score_threshold, np.float32)
     chosen = set(sorted(run.received)[::max(1, len(run.received) // 12)][:12])
     sheet: list[NDArray[np.uint8]] = []
-    video: cv2.VideoWriter | None = None
-    try:
-        for frame in frames:
-            stamp = frame.stamp_ns
-            if stamp is None or stamp not in run.received:
-                continue
-            boxes = truth[stamp].boxes if stamp in truth else None
-            picture = draw_detections(
-                frame.pixels, run.received[stamp].above(thresholds), card, boxes)
-            if video is None:
-                video = cv2.VideoWriter(
-                    str(output / 'detections.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10.0,
-                    picture.shape[1::-1])
-            video.write(picture)
-            if stamp in chosen:
-                sheet.append(picture)
-    finally:
-        if video is not None:
-            video.release()
+    video = cv2.VideoWriter()
+    for frame in frames:
+        stamp = frame.stamp_ns
+        if stamp is None or stamp not in run.received:
+            continue
+        boxes = truth[stamp].boxes if stamp in truth else None
+        picture = draw_detections(frame.pixels, run.received[stamp].above(thresholds), card, boxes)
+        if not video.isOpened():
+            video.open(str(output / 'detections.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10.0,
+                       picture.shape[1::-1])
+        video.write(picture)
+        if stamp in chosen:
+            sheet.append(picture)
+    video.release()
     if sheet:
-        save_png(output / 'contact_sheet.png', contact_sheet(sheet))
+        save_picture(output / 'contact_sheet.png', contact_sheet(sheet))
 
 
 if __name__ == '__main__':

@@ -31,7 +31,8 @@ from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
-from cgdet_core.runtime.files import check_outputs, temporary_for, write_atomically, write_json
+from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
+from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
 import cv2
@@ -156,7 +157,7 @@ def _write_rgb(
         if registration is not None:
             picture = registration.apply(picture)
         name = f'rgb/{Path(image["file_name"]).stem}{".jpg" if choice.jpeg else ".png"}'
-        _write_picture(folder / name, picture)
+        save_picture(folder / name, picture)
         image |= {'rgb_file_name': name, 'rgb_stamp_ns': stamp}
     return next((r.description for r in registrations.values() if r is not None), None)
 
@@ -200,21 +201,13 @@ def change(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def _add_frame(made: _Set, bag: str, stamp: int, frame: NDArray[Any]) -> dict[str, Any]:
     name = f'thermal/{bag}_{stamp}.png'
-    _write_picture(made.folder / name, frame)
+    save_picture(made.folder / name, frame)
     height, width = frame.shape
     made.depth[str(frame.dtype)] += 1
     made.images.append({
         'id': len(made.images) + 1, 'file_name': name, 'rgb_file_name': None, 'width': width,
         'height': height, 'source': bag, 'bag': bag, 'stamp_ns': stamp})
     return made.images[-1]
-
-
-def _write_picture(path: Path, picture: NDArray[Any]) -> None:
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == '.jpg' else []
-    good, encoded = cv2.imencode(path.suffix, picture, options)
-    if not good:
-        raise UserError(f'The image {path.name} cannot be encoded.')
-    write_atomically(path, encoded.tobytes())
 
 
 def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:

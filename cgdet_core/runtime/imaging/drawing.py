@@ -58,9 +58,9 @@ def contact_sheet(pictures: list[NDArray[np.uint8]], columns: int = 4,
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
-def save_png(path: Path, picture: NDArray[np.uint8]) -> Path:
-    """Write an image (H, W, 3) BGR atomically and return its path."""
-    good, encoded = cv2.imencode('.png', picture)
+def save_picture(path: Path, picture: NDArray[Any]) -> Path:
+    """Write an image, gray or BGR, atomically in the format of its suffix, and return its path."""
+    good, encoded = cv2.imencode(path.suffix, picture)
     if not good:
         raise UserError(f'The image {path} cannot be encoded.')
     write_atomically(path, encoded.tobytes())

@@ -229,7 +229,7 @@ def test_sigterm_leaves_no_files(
 ) -> None:
     bag = make()
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(bag_dataset, '_write_picture',
+    monkeypatch.setattr(bag_dataset, 'save_picture',
                         lambda *_: signal.raise_signal(signal.SIGTERM))
     signal.signal(signal.SIGTERM, lambda *_: None)  # if it is not caught, the test continues
     try:
