@@ -19,8 +19,7 @@ class UserError(ValueError):
     """
     Invalid input; the message is one sentence that states what is wrong and what to do.
 
-    fields: Python names of the parameters that would fix it; the command line adds its options
-    of the same names.
+    fields: names of the parameters that would fix it; the command line adds its options for them.
     """
 
     def __init__(self, sentence: str, *fields: str) -> None:

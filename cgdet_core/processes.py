@@ -51,11 +51,7 @@ class FreshProcess:
         theirs.close()
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """
-        Call a module's function in the process and return its result.
-
-        UserError: raised by the function, or if the process has ended, as after any other error.
-        """
+        """Call a module's function there; UserError: raised by it, or if the process has ended."""
         with suppress(OSError):  # the process has ended; its last answer is still in the pipe
             self._pipe.send((function, arguments))
         try:
@@ -100,10 +96,9 @@ def program(
     module: str, *arguments: object, patience_s: float | None = 0.0, **options: Any,
 ) -> Iterator[subprocess.Popen[Any]]:
     """
-    Run a module as a program, with the options of Popen.
+    Run a module as a program, with the options of Popen; on exit it receives SIGINT.
 
-    On exit it receives SIGINT. It is killed if it is still running after `patience_s` (None: no
-    limit) or after a second Ctrl-C.
+    It is killed if it still runs after `patience_s` (None: no limit), or after a second Ctrl-C.
     """
     process = subprocess.Popen([sys.executable, '-m', module, *map(str, arguments)], **options)
     try:

@@ -50,9 +50,5 @@ def profile_environment() -> dict[str, str]:
 
 
 def use_transport_profile() -> None:
-    """
-    Set the shipped DDS profile for this process and its children, unless the user has set one.
-
-    Call it before rclpy is initialized.
-    """
+    """Set the DDS profile of this process and its children; call it before rclpy.init."""
     os.environ.update(profile_environment())

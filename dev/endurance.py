@@ -147,8 +147,7 @@ def _ages(status: dict[str, str], delays: Any) -> Figures:
     """
     Compare the age of images with one inference and SLACK_MS, for each definition of the two.
 
-    The node reports its last 1000 frames. delays, until a listener receives the detections, are
-    of all frames.
+    The node reports its last 1000 frames. delays: of all frames, until detections are received.
     """
     shares = ('p50', 'p95', 'p99', 'max')
     ages = {'at its turn': {k: float(status[f'image age {k} ms']) for k in shares},

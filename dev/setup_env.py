@@ -27,7 +27,7 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):  # before syntax that older o
              'with "make PYTHON=python3.12 ...".'.format(sys.executable, *sys.version_info[:2]))
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import fcntl
 import hashlib
 import importlib.util
@@ -154,19 +154,14 @@ def create_venv(distribution: str | None) -> None:
 
 def install(*arguments: str) -> None:
     """Install with uv, which is several times as fast as pip; with pip if uv fails."""
-    if not (VENV / 'bin' / 'uv').exists():
-        try:
+    uv = VENV / 'bin' / 'uv'
+    with suppress(SetupError):
+        if not uv.exists():
             run([str(PYTHON), '-m', 'pip', 'install', '-q', UV], 'uv could not be installed')
-        except SetupError:
-            pass
-    if (VENV / 'bin' / 'uv').exists():
-        try:
-            # uv does not read pip's configuration, which may name a private index. Without the
-            # option, bytecode is compiled at import, with PYTHONDONTWRITEBYTECODE at every one.
-            return run([str(VENV / 'bin' / 'uv'), 'pip', 'install', '--python', str(PYTHON),
-                        '--compile-bytecode', *arguments], 'uv could not install the packages')
-        except SetupError:
-            pass
+        # uv does not read pip's configuration, which may name a private index. Without the
+        # option, bytecode is compiled at import, with PYTHONDONTWRITEBYTECODE at every one.
+        return run([str(uv), 'pip', 'install', '--python', str(PYTHON), '--compile-bytecode',
+                    *arguments], 'uv could not install the packages')
     run([str(PYTHON), '-m', 'pip', 'install', *arguments],
         'The packages could not be installed; is the network available?')
 

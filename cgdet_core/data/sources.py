@@ -34,12 +34,10 @@ from numpy.typing import NDArray
 @dataclass(frozen=True)
 class Frame:
     """
-    A raw frame of any source, whose pixels are read on first access.
+    A raw frame of any source; reading its pixels fails only if they are used.
 
-    A frame that cannot be read is thus an error only if it is used.
     name: a file name for it. read: returns (H, W), or (H, W, 3) RGB of an RGB set. where: its
-    origin, for errors. stamp_ns: from the header of a bag's image. truth: the record in a COCO
-    set.
+    origin, for errors. stamp_ns: of a bag's image header. truth: the record in a COCO set.
     """
 
     name: str
@@ -67,11 +65,7 @@ def read_frames(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
     channels: int = 1,
 ) -> Iterator[Frame]:
-    """
-    Yield the frames of a COCO file (.json), an image file, a folder, a video or a bag.
-
-    images, classes, channels: for a COCO file, see `load_coco`.
-    """
+    """Yield the frames of an image, a folder, a video, a bag, or a COCO file (see `load_coco`)."""
     path = Path(path)
     if path.suffix.lower() == '.json':
         yield from coco_frames(load_coco(path, images, classes, channels), channels=channels)
@@ -109,10 +103,9 @@ def _video_frames(path: Path) -> Iterator[Frame]:
 
 def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
     """
-    Yield the images of a bag in the order of recording.
+    Yield the images of a bag in order; UserError names a message that cannot be read.
 
-    topic: the image topic, raw or compressed, required if there are several. UserError names a
-    message that cannot be read.
+    topic: the image topic, raw or compressed, required if there are several.
     """
     path = Path(path)
     with open_bag(path) as reader:

@@ -104,11 +104,7 @@ def module(name: str, code: str, advice: str) -> Check:
 
 
 def accelerators() -> list[Check]:
-    """
-    Check each flavor of TensorRT, and report what the backend "auto" would use.
-
-    A missing one is a warning only if there is an NVIDIA driver.
-    """
+    """Check each TensorRT (missing: a warning if there is a driver), and what "auto" would use."""
     from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
     from cgdet_core.runtime.tensorrt.session import check_device
 

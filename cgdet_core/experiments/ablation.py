@@ -86,16 +86,13 @@ def _check_teachers(ablation: Ablation) -> None:
 def _lock(folder: Path) -> Iterator[int | None]:
     """Yield the descriptor of a run's lock, or None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with (folder / '.lock').open('a') as file:
+        mine = True
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             mine = False
-        yield descriptor if mine else None
-    finally:
-        os.close(descriptor)
+        yield file.fileno() if mine else None
 
 
 def _train(run: Run, lock: int) -> float:
@@ -147,10 +144,6 @@ def _measure(run: Run, seconds: float) -> None:
         **found})
 
 
-def finished(ablation: Ablation) -> list[Result]:
-    return [result for run in ablation.runs if (result := result_of(run))]
-
-
 def result_of(run: Run) -> Result | None:
     """Read a run's result; None if there is none, or one of an earlier version of the numbers."""
     if not run.result.is_file():
@@ -163,9 +156,9 @@ def result_of(run: Run) -> Result | None:
     return result if result.get('version') == VERSION else None
 
 
-def write_tables(ablation: Ablation) -> None:
-    """Write table.md and table.json of the finished runs."""
-    results = finished(ablation)
+def write_tables(ablation: Ablation) -> list[Result]:
+    """Write table.md and table.json of the finished runs, and return their results."""
+    results = [result for run in ablation.runs if (result := result_of(run))]
     if not results:
         raise UserError(f'No run in {ablation.output} is finished yet.')
     summary = summarize(results, ablation.variants)
@@ -174,12 +167,12 @@ def write_tables(ablation: Ablation) -> None:
     total = len(ablation.runs)
     write_json(ablation.output / 'table.json', {**summary, 'runs': runs, 'grid': total})
     write_atomically(ablation.output / 'table.md', markdown(summary, total).encode())
+    return results
 
 
 def report(ablation: Ablation) -> list[Path]:
     """Write tables and figures of the finished runs, and return their files."""
-    write_tables(ablation)
-    results = finished(ablation)
+    results = write_tables(ablation)
     done = {(r['variant'], r['seed']) for r in results}
     folders = {(r.variant, r.seed): r.recipe.folder for r in ablation.runs
                if (r.variant, r.seed) in done}

@@ -83,8 +83,7 @@ def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = 
     Read a grid; overrides `section.key=value` change the base recipe.
 
     Runs are ordered seed by seed, so that an unfinished grid can already be compared. UserError
-    names an unknown key with the nearest valid one, an invalid value, or a run that exists with
-    another recipe.
+    names an unknown key with the nearest valid one, an invalid value, or a run of another recipe.
     """
     path = Path(path)
     config = recipes.check_values(AblationConfig, recipes.read_values(path), str(path))
@@ -96,7 +95,14 @@ def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = 
     runs = [_run(path, base, variant, config.variants[variant], seed, output, overrides)
             for seed in config.seeds for variant in variants]
     for run in runs:
-        _same_recipe(run)
+        file = run.recipe.folder / 'recipe.yaml'
+        changed = file.is_file() and recipes.differences(
+            comparable(load_recipe(file)), comparable(run.recipe))
+        if changed:
+            raise UserError(
+                f'The run {run.recipe.folder} was trained with another recipe '
+                f'({", ".join(changed)} changed); choose another output folder or remove the run.',
+                'output')
     return Ablation(variants, config.shown or variants[-1], runs, output)
 
 
@@ -129,15 +135,3 @@ def comparable(recipe: recipes.Recipe) -> dict[str, Any]:
 def recipe_hash(recipe: recipes.Recipe) -> str:
     text = json.dumps(comparable(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _same_recipe(run: Run) -> None:
-    """Raise UserError if a run exists with another recipe."""
-    path = run.recipe.folder / 'recipe.yaml'
-    if not path.is_file():
-        return
-    changed = recipes.differences(comparable(load_recipe(path)), comparable(run.recipe))
-    if changed:
-        raise UserError(
-            f'The run {run.recipe.folder} was trained with another recipe ({", ".join(changed)} '
-            'changed); choose another output folder or remove the run.', 'output')

@@ -34,8 +34,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     'silhouette': ('separability', 'silhouette'),
     'neighbours': ('separability', 'neighbours'),
 }
-AT_RECALL = {'duplicates at equal recall': 'before_nms',
-             'after NMS at equal recall': 'after_nms'}
+AT_RECALL = {'duplicates at equal recall': 'before_nms', 'after NMS at equal recall': 'after_nms'}
 NOTES = """
 Mean and sample standard deviation over seeds; the difference to the first variant is paired by
 seed, with Student's t {percent:.0f}% interval (none for one seed; intervals are not corrected for
@@ -111,9 +110,8 @@ def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
     """
     Summarize finished runs; the first variant is the reference.
 
-    Returns `reference`, `confidence`, `recall` (see `common_recall`) and per variant `seeds` and
-    `metrics`: by column mean, std, values by seed and, but for the reference, `difference` (see
-    `paired_difference`).
+    Returns `reference`, `confidence`, `recall` (of `common_recall`) and per variant `seeds` and
+    `metrics`: by column mean, std, values by seed and, of `paired_difference`, `difference`.
     """
     recall = common_recall(results, variants[0])
     values: dict[str, dict[str, dict[int, float]]] = {v: {} for v in variants}

@@ -12,11 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-The runtime for the robot: raw thermal frames in, detections out. No torch, no ROS.
-
-It logs through `logging`; the node forwards its messages to ROS.
-"""
+"""The robot's runtime: thermal frames in, detections out. No torch, no ROS; logs by `logging`."""
 
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector

@@ -46,7 +46,6 @@ class DetectorNode(ManagedNode):
         self._settings = parameters.read_settings(self, None)
 
     def configure(self) -> None:
-        """Load the model and create the topics."""
         with self.lock:
             settings = parameters.read_model_settings(self)
         detector = self.load(lambda progress: _load(settings, progress))
@@ -82,7 +81,6 @@ class DetectorNode(ManagedNode):
                 f'{name} is ignored: there is no such topic, or the policy cannot be overridden')
 
     def stop(self) -> None:
-        """Unsubscribe and stop the worker, if there is one; Hangs if it does not stop."""
         with self.lock:
             for stream in self._streams:
                 stream.input.unsubscribe()
@@ -97,7 +95,6 @@ class DetectorNode(ManagedNode):
             raise
 
     def free(self) -> None:
-        """Destroy the topics and close the model."""
         with self.lock:
             for stream in self._streams:
                 stream.destroy()
@@ -116,11 +113,9 @@ class DetectorNode(ManagedNode):
             self._publish_infos()
 
     def missing(self, name: str) -> str:
-        """Return why the node has no parameter of this name."""
         return parameters.missing_class(self, name) or super().missing(name)
 
     def facts(self) -> dict[str, object]:
-        """Return the number of cameras, the model and the backend."""
         facts: dict[str, object] = {'cameras': len(self._streams)}
         if self._detector is not None:
             facts |= {'model': self._detector.card.name, 'backend': self._backend}

@@ -15,7 +15,7 @@
 """The detector node's parameters: one table declares, describes and checks them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from cgdet_core.runtime import DetectionCard
 from cgdet_core.runtime.imaging.geometry import Crop
@@ -137,9 +137,8 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
 
 def read_model_settings(node: Node) -> ModelSettings:
     """Return the parameters that configure reads."""
-    names = ('model_path', 'backend', 'threads', 'input_transport', 'track', 'track_max_age_s')
-    values = {name: node.get_parameter(name).value for name in names}
-    return ModelSettings(**values, cameras=tuple(node.get_parameter('cameras').value))
+    values = {f.name: node.get_parameter(f.name).value for f in fields(ModelSettings)}
+    return ModelSettings(**values | {'cameras': tuple(values['cameras'])})
 
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:

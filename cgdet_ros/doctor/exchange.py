@@ -57,11 +57,7 @@ def summarize(sent: int, arrivals: Mapping[int, float]) -> Exchange:
 
 
 def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None = None) -> Exchange:
-    """
-    Receive frames that another process publishes at 60 Hz; RuntimeError if it fails.
-
-    environment: additional variables for the publisher.
-    """
+    """Receive the 60 Hz frames of a process with added environment; RuntimeError if it fails."""
     arrivals: dict[int, float] = {}
 
     def receive(message: Image) -> None:

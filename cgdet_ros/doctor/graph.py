@@ -191,8 +191,7 @@ def qos_checks(
         for subscription in subscriptions:
             if publisher.topic_type != subscription.topic_type:
                 continue
-            result, reason = qos_check_compatible(
-                publisher.qos_profile, subscription.qos_profile)
+            result, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
             if result == QoSCompatibility.ERROR:
                 yield Check('graph', topic, 'FAIL',
                             f'{_owner(publisher)} and {_owner(subscription)} have incompatible '

@@ -19,10 +19,10 @@ import struct
 from time import monotonic
 
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_ros.node.topics import latched_qos
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialized header
@@ -48,9 +48,8 @@ class Collector(Node):
         self.run = Collected()
         self._detector = f'{self.get_namespace().rstrip("/")}/thermal_detector:'
         self.classes: dict[int, str] | None = None
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(Detection2DArray, 'detections', self._detections, 100)
-        self.create_subscription(LabelInfo, 'label_info', self._label_info, latched)
+        self.create_subscription(LabelInfo, 'label_info', self._label_info, latched_qos())
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
 
     def sent(self, data: bytes) -> None:

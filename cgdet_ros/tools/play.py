@@ -112,9 +112,7 @@ def _play(
     return count
 
 
-def _create_publishers(
-    node: Node, connections: list[Any], only_images: bool,
-) -> dict[str, Any]:
+def _create_publishers(node: Node, connections: list[Any], only_images: bool) -> dict[str, Any]:
     """Create one publisher per topic, also if several were recorded."""
     latched = {c.topic for c in connections if c.topic == '/tf_static' or any(
         qos.durability.name == 'TRANSIENT_LOCAL' for qos in c.ext.offered_qos_profiles)}

@@ -29,7 +29,6 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_ros.detection.parameters import CLASS_SPEC, SPECS
-from cgdet_ros.node.parameters import Spec
 from cgdet_ros.resources import share_file
 
 BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
@@ -79,7 +78,8 @@ def topic_table() -> str:
 def parameter_table() -> str:
     """Return the parameters as a Markdown table."""
     return _table(('parameter', 'default', 'range', ''), [
-        (f'`{s.name}`', f'`{_plain(s.default)}`', _limits(s), s.description + EFFECTS[s.effect])
+        (f'`{s.name}`', f'`{_plain(s.default)}`',
+         ', '.join(f'`{c}`' for c in s.choices) or s.limits(), s.description + EFFECTS[s.effect])
         for s in (*SPECS, CLASS_SPEC)])
 
 
@@ -124,10 +124,6 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _plain(value: Any) -> str:
     """Return a value in YAML notation."""
     return value if isinstance(value, str) and value else json.dumps(value)
-
-
-def _limits(spec: Spec) -> str:
-    return ', '.join(f'`{c}`' for c in spec.choices) or spec.limits()
 
 
 def _launch_default(substitutions: Any) -> str:

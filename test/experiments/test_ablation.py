@@ -25,7 +25,7 @@ import sys
 import time
 
 from cgdet_core.errors import UserError
-from cgdet_core.experiments.ablation import finished, report, run_ablation
+from cgdet_core.experiments.ablation import report, run_ablation, write_tables
 from cgdet_core.experiments.grid import Ablation, load_ablation
 import cv2
 import numpy as np
@@ -157,7 +157,7 @@ def test_results_of_an_earlier_version_are_measured_again(
     path = tmp_path / 'out' / 'plain_0' / 'result.json'
     expected = json.loads(path.read_text())
     path.write_text(json.dumps({**expected, 'version': 0, 'AP': 0.9}))
-    assert len(finished(copied())) == 3
+    assert len(write_tables(copied())) == 3
     run_ablation(copied())
     assert json.loads(path.read_text()) == expected
 

@@ -64,9 +64,7 @@ def measure_shift(
     return dx * scale, dy * scale, response, chance
 
 
-def estimate_alignment(
-    pairs: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]],
-) -> dict[str, Any]:
+def estimate_alignment(pairs: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]]) -> dict[str, Any]:
     """
     Return the median shift of RGB against thermal over (raw thermal, BGR) pairs, with its scatter.
 

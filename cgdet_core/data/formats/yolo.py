@@ -156,9 +156,7 @@ def read_msrs(folder: Path, options: Options) -> Listing:
     return Listing(frames, classes, f'labels of {", ".join(read)}', counts)
 
 
-def _msrs_frames(
-    split: str, place: Path, labels: Path, counts: Counter[str],
-) -> list[NativeFrame]:
+def _msrs_frames(split: str, place: Path, labels: Path, counts: Counter[str]) -> list[NativeFrame]:
     thermal, rgb = Pictures(place / 'ir', '.png'), Pictures(place / 'vi', '.png')
     files = native.files_in(labels, '.txt')
     counts[native.UNLABELLED] += len(thermal.keys() - files.keys())

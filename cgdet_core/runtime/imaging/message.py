@@ -87,8 +87,7 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     Return the pixels of a raw image, rows unpadded.
 
     The result is a view of the message's data; big-endian data, rgb8 and alpha are copied.
-    ValueError for an unknown encoding, zero size, a step smaller than a row, or less data than
-    the rows need.
+    ValueError for an unknown encoding, zero size, a step smaller than a row, or missing data.
     """
     if message.encoding not in ENCODINGS:
         raise ValueError(f'image encoding {message.encoding[:40]!r} is not supported, a thermal '
