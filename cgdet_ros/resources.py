@@ -50,5 +50,5 @@ def profile_environment() -> dict[str, str]:
 
 
 def use_transport_profile() -> None:
-    """Set the DDS profile of this process and its children; call it before rclpy.init."""
+    """Set the DDS profile, if unset, for this process and its children, before rclpy.init."""
     os.environ.update(profile_environment())

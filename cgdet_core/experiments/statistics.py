@@ -110,8 +110,8 @@ def summarize(results: list[Result], variants: list[str]) -> dict[str, Any]:
     """
     Summarize finished runs; the first variant is the reference.
 
-    Returns `reference`, `confidence`, `recall` (of `common_recall`) and per variant `seeds` and
-    `metrics`: by column mean, std, values by seed and, of `paired_difference`, `difference`.
+    Returns `reference`, `confidence`, `recall` and per variant `seeds` and `metrics`: by column
+    mean, std, values by seed and, but for the reference, `difference` (`paired_difference`).
     """
     recall = common_recall(results, variants[0])
     values: dict[str, dict[str, dict[int, float]]] = {v: {} for v in variants}

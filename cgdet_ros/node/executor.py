@@ -39,6 +39,7 @@ from rclpy.task import Task
 # 0.1 ms of overhead, about the spread of the measurement (docs/decisions/0009).
 SWITCH_INTERVAL_S = 1e-4
 
+
 class NodeExecutor(SingleThreadedExecutor):
     """
     Run callbacks in the spinning thread, and those of one group in a separate thread.

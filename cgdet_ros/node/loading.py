@@ -26,6 +26,7 @@ from cgdet_core.runtime.tensorrt.cache import log_progress, Progress
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a model is reloaded
 Model = TypeVar('Model')
 
+
 class Stopped(BaseException):
     """Loading was stopped. Not an Exception: `auto` would then try the next backend."""
 

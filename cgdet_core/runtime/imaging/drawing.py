@@ -62,6 +62,6 @@ def save_picture(path: Path, picture: NDArray[Any]) -> Path:
     """Write an image, gray or BGR, atomically in the format of its suffix, and return its path."""
     good, encoded = cv2.imencode(path.suffix, picture)
     if not good:
-        raise UserError(f'The image {path} cannot be encoded.')
+        raise UserError(f'The image {path.name} cannot be encoded.')
     write_atomically(path, encoded.tobytes())
     return path
