@@ -95,7 +95,7 @@ def adopt(trunk: Trunk, pretrained: Trunk, norm: Norm) -> None:
 
 def freeze(trunk: Trunk, neck: nn.Module, stages: int, norms: bool) -> list[nn.Module]:
     """
-    Freeze the stem and so many stages of a trunk; return what must stay in evaluation.
+    Freeze the stem and so many stages of a trunk; return what is to run in evaluation.
 
     norms: every normalization layer of trunk and neck also keeps its statistics, but its weight
     and bias are trained.

@@ -85,12 +85,9 @@ class TaskModule(lightning.LightningModule, ABC):
     def start_from(self, weights: str | Path) -> None:
         """Load the starting weights `optim.init`; UserError if they do not fit."""
 
-    def train(self, mode: bool = True) -> 'TaskModule':
-        """Switch all but the frozen layers to training."""
-        super().train(mode)
+    def on_train_epoch_start(self) -> None:
         for layer in self.frozen:
             layer.eval()
-        return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)

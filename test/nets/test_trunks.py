@@ -206,8 +206,7 @@ def test_a_file_that_is_no_onnx_or_missing_is_named(tmp_path: Path) -> None:
 
 def test_frozen_layers_keep_weights_and_statistics() -> None:
     network = FeaturePyramid(PyramidConfig(**NANODET))
-    frozen = freeze(network.backbone, network.neck, 1, True)
-    for layer in frozen:
+    for layer in freeze(network.backbone, network.neck, 1, True):
         layer.eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     sum(p.sum() for p in network.pyramid(torch.rand(2, 1, 64, 64))).backward()
