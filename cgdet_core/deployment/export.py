@@ -111,9 +111,14 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        torch.onnx.export(
-            DeployedStudent(student, card.input_size, card.top_k), (example,), str(path),
-            dynamo=True, opset_version=OPSET, verbose=False, external_data=False,
-            input_names=['images'], output_names=['boxes', 'scores'],
-            dynamic_shapes=shapes if dynamic_batch else None)
+        try:
+            torch.onnx.export(
+                DeployedStudent(student, card.input_size, card.top_k), (example,), str(path),
+                dynamo=True, opset_version=OPSET, verbose=False, external_data=False,
+                input_names=['images'], output_names=['boxes', 'scores'],
+                dynamic_shapes=shapes if dynamic_batch else None)
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            raise UserError(
+                f'ONNX cannot hold the trunk {student.config.trunk} of {source}: '
+                f'{str(error).strip().splitlines()[0]} Train with another model.trunk.') from None
     return card if dynamic_batch else card.with_batch(1)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.detection.head import cell_centers, decode_boxes, DecoupledHead
-from cgdet_core.nets.blocks import ConvBlock
+from cgdet_core.nets.blocks import fold_norms
 from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, Width
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -77,9 +77,7 @@ class DeployedStudent(nn.Module):
         if width % 32 or height % 32:
             raise ValueError(f'input size {width}x{height} is not a multiple of 32')
         self.student = copy.deepcopy(student).eval()
-        for module in self.student.modules():
-            if isinstance(module, ConvBlock):
-                module.fuse()
+        fold_norms(self.student)
         centers, strides = cell_centers(height, width, next(student.parameters()).device)
         self.register_buffer('centers', centers)
         self.register_buffer('strides', strides)

@@ -29,6 +29,10 @@ from cgdet_core.distillation.guide import Guide
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
+from cgdet_core.nets.nanodet import load_nanodet, restore_norms
+from cgdet_core.nets.nanodet import ORIGIN as NANODET
+from cgdet_core.nets.pyramid import TRUNKS
+from cgdet_core.nets.trunk import freeze
 from cgdet_core.runtime.detection.card import detection_card, DetectionCard
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import decode, Detections
@@ -69,15 +73,24 @@ class DetectionTraining(TaskModule):
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
         self.cmg = (Guidance(width, self.guide.teacher.channels, recipe.cmg)
                     if recipe.cmg and self.guide else None)
+        self.frozen = freeze(self.student.backbone, self.student.neck,
+                             recipe.optim.frozen_stages, recipe.optim.frozen_norms)
         self._session: TorchSession | None = None
         self._found: dict[int, Detections] = {}
 
-    def start_from(self, checkpoint: Path) -> None:
-        start, _ = load_student(checkpoint)
-        try:
-            self.student.load_state_dict(start.state_dict())
-        except RuntimeError:
-            raise UserError(f'{checkpoint} has other layer sizes than the recipe.') from None
+    def start_from(self, weights: str | Path) -> None:
+        if weights == 'imagenet':
+            self.student.backbone.load_pretrained()
+        elif Path(weights).suffix.lower() == '.onnx':
+            load_nanodet(self.student, Path(weights))
+            if not self.recipe.optim.frozen_norms:
+                restore_norms(self.student, next(iter(self.val_dataloader())).images)
+        else:
+            start, _ = load_student(weights)
+            try:
+                self.student.load_state_dict(start.state_dict())
+            except RuntimeError:
+                raise UserError(f'{weights} has other layer sizes than the recipe.') from None
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer requests the number of steps.
@@ -186,7 +199,20 @@ def make_card(recipe: DetectionRecipe) -> DetectionCard:
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
-            'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
+            'init': origin_of(recipe),
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
             'license': recipe.data.license, 'commit': commit() or 'unknown'})
+
+
+def origin_of(recipe: DetectionRecipe) -> dict[str, Any] | None:
+    """Return for the card where the starting weights come from."""
+    init = recipe.optim.init
+    if init is None:
+        return None
+    if init == 'imagenet':
+        origin = TRUNKS[recipe.model.trunk](recipe.model).origin
+        return origin and origin._asdict()
+    if Path(init).suffix.lower() == '.onnx':
+        return NANODET._asdict()
+    return load_student(init)[1].training

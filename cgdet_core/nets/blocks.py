@@ -14,6 +14,8 @@
 
 """Convolution blocks shared by trunk, neck and heads."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn, Tensor
 
@@ -23,23 +25,17 @@ class ConvBlock(nn.Module):
     Convolve, batch-normalize and rectify.
 
     ReLU, not SiLU: it fuses into the convolution in ONNX Runtime and TensorRT and quantizes
-    without a lookup. `fuse` folds the normalization into the convolution for deployment.
+    without a lookup.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)
+        self.norm = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.conv(x)))
-
-    def fuse(self) -> None:
-        """Fold the batch normalization into the convolution (in place, evaluation only)."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
-            self.norm = nn.Identity()
 
 
 class Bottleneck(nn.Module):
@@ -92,3 +88,16 @@ class SpatialPyramidPooling(nn.Module):
         for _ in range(3):
             parts.append(self.pool(parts[-1]))
         return self.merge(torch.cat(parts, 1))
+
+
+def fold_norms(network: nn.Module) -> None:
+    """
+    Fold every batch normalization into the convolution before it (in place, evaluation only).
+
+    In each of our modules, a normalization that follows a convolution normalizes its output.
+    """
+    for module in network.modules():
+        for (name, conv), (after, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()))
+                setattr(module, after, nn.Identity())

@@ -15,10 +15,11 @@
 """The CSP trunk: features of a thermal or RGB image at strides 8, 16 and 32."""
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock, SpatialPyramidPooling
+from cgdet_core.nets.trunk import Trunk
 from torch import nn, Tensor
 
 
-class CSPTrunk(nn.Module):
+class CSPTrunk(Trunk):
     """
     Plain convolution stem and four CSP stages.
 
@@ -29,6 +30,8 @@ class CSPTrunk(nn.Module):
     def __init__(self, in_channels: int, channels: tuple[int, ...],
                  depths: tuple[int, ...]) -> None:
         super().__init__()
+        self.in_channels = in_channels
+        self.widths = (channels[1], channels[2], channels[3])
         self.stem = ConvBlock(in_channels, channels[0] // 2, 3, 2)
         widths = (channels[0] // 2, *channels)
         self.stages = nn.ModuleList(

@@ -15,20 +15,44 @@
 """Feature pyramid: the trunk and neck, with which the networks of all tasks begin."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock
 from cgdet_core.nets.csp_trunk import CSPTrunk
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
+from cgdet_core.nets.efficientnet_trunk import EfficientNetTrunk
+from cgdet_core.nets.ghost_neck import GhostPathAggregation
+from cgdet_core.nets.torchvision_trunk import PARTS, ShuffleNetTrunk, TorchvisionTrunk
+from cgdet_core.nets.trunk import Trunk
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+    ValidationInfo,
+)
 import torch
 from torch import nn, Tensor
 
 STRIDES = (8, 16, 32)  # of P3, P4, P5
+DEFAULT_PARTS = {'trunk': 'csp', 'neck': 'pan'}
+CSP_SIZES = {'channels', 'depths'}
 Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
-# By the name in a recipe's model.trunk. A trunk is built from in_channels, channels and depths and
-# returns C3, C4, C5 of the widths channels[1:]; a new one is a file and a line here.
-TRUNKS: dict[str, Callable[[int, tuple[int, ...], tuple[int, ...]], nn.Module]] = {'csp': CSPTrunk}
+def _of_torchvision(name: str, config: 'PyramidConfig') -> Trunk:
+    return TorchvisionTrunk(config.in_channels, name)
+
+
+# By the name in a recipe's model.trunk; a new one is a file and a line here. `csp` is ours and
+# takes its sizes from the recipe; the others have the sizes of their pretrained weights.
+TRUNKS: dict[str, Callable[['PyramidConfig'], Trunk]] = {
+    'csp': lambda c: CSPTrunk(c.in_channels, c.channels, c.depths),
+    'efficientnet_lite0': lambda c: EfficientNetTrunk(c.in_channels),
+    'shufflenet_v2': lambda c: ShuffleNetTrunk(c.in_channels),
+    **{name: partial(_of_torchvision, name) for name in PARTS},
+}
 
 
 class PathAggregation(nn.Module):
@@ -59,27 +83,43 @@ class PathAggregation(nn.Module):
         return levels
 
 
+NECKS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
+    'pan': PathAggregation, 'ghost': GhostPathAggregation}
+
+
 class PyramidConfig(BaseModel):
     """The sizes of trunk and neck."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
     in_channels: Literal[1, 3] = 1  # 3: RGB images, for a teacher
     trunk: str = 'csp'
-    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)
-    depths: tuple[int, int, int, int] = (1, 2, 2, 2)
+    neck: str = 'pan'
+    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)  # of csp
+    depths: tuple[int, int, int, int] = (1, 2, 2, 2)  # of csp
     neck_channels: Width = 96
 
-    @field_validator('trunk')
+    @field_validator('trunk', 'neck')
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in TRUNKS:
-            raise ValueError(f'must be one of {", ".join(TRUNKS)}')
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        known = TRUNKS if info.field_name == 'trunk' else NECKS
+        if value not in known:
+            raise ValueError(f'must be one of {", ".join(known)}')
         return value
 
+    @model_validator(mode='after')
+    def _sizes_of_csp(self) -> 'PyramidConfig':
+        if self.trunk != 'csp' and self.model_fields_set & CSP_SIZES:
+            raise ValueError(f'channels and depths are the sizes of csp; the trunk {self.trunk} '
+                             'has its own, remove them')
+        return self
+
     @model_serializer(mode='wrap')
-    def _as_before_trunks(self, serialize: Callable[[Any], Any]) -> dict[str, Any]:
-        """Omit the default trunk: runs and hashes from before there were others lack the key."""
-        return {k: v for k, v in serialize(self).items() if (k, v) != ('trunk', 'csp')}
+    def _only_what_counts(self, serialize: Callable[[Any], Any]) -> dict[str, Any]:
+        """Omit default parts, which older runs lack, and the sizes of a trunk that is not used."""
+        values = serialize(self)
+        if self.trunk != 'csp':
+            values = {k: v for k, v in values.items() if k not in CSP_SIZES}
+        return {k: v for k, v in values.items() if DEFAULT_PARTS.get(k) != v}
 
 
 class FeaturePyramid(nn.Module):
@@ -88,8 +128,8 @@ class FeaturePyramid(nn.Module):
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = TRUNKS[config.trunk](config.in_channels, config.channels, config.depths)
-        self.neck = PathAggregation(config.channels[1:], config.neck_channels)
+        self.backbone = TRUNKS[config.trunk](config)
+        self.neck = NECKS[config.neck](self.backbone.widths, config.neck_channels)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Map (N, in_channels, H, W) to P3, P4, P5, (N, neck_channels, H/stride, W/stride)."""

@@ -59,6 +59,7 @@ class TaskModule(lightning.LightningModule, ABC):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
+        self.frozen: list[nn.Module] = []  # layers that keep their statistics
 
     @abstractmethod
     def train_dataloader(self) -> DataLoader[Any]:
@@ -81,8 +82,12 @@ class TaskModule(lightning.LightningModule, ABC):
         """Return the metrics of the results collected on all ranks, and clear them."""
 
     @abstractmethod
-    def start_from(self, checkpoint: Path) -> None:
-        """Load the weights of a checkpoint; UserError if they do not fit."""
+    def start_from(self, weights: str | Path) -> None:
+        """Load the starting weights `optim.init`; UserError if they do not fit."""
+
+    def on_train_epoch_start(self) -> None:
+        for layer in self.frozen:
+            layer.eval()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = checkpoint_entry(self.card, self.recipe.model)
@@ -116,12 +121,17 @@ class TaskModule(lightning.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         optim = self.recipe.optim
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                key = name.startswith('student.backbone.'), parameter.ndim > 1
+                groups.setdefault(key, []).append(parameter)
         # Biases and normalization weights are not decayed.
-        groups = [
-            {'params': [p for p in self.parameters() if p.ndim > 1],
-             'weight_decay': optim.weight_decay},
-            {'params': [p for p in self.parameters() if p.ndim <= 1], 'weight_decay': 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr, foreach=True)
+        optimizer = torch.optim.AdamW(
+            [{'params': parameters, 'lr': optim.lr * (optim.trunk_lr if trunk else 1),
+              'weight_decay': optim.weight_decay if decayed else 0.0}
+             for (trunk, decayed), parameters in sorted(groups.items())],
+            lr=optim.lr, foreach=True)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(total * optim.warmup_epochs / optim.epochs))
 

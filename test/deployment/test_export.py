@@ -24,6 +24,8 @@ from cgdet_core.deployment.export import export
 from cgdet_core.detection.predict import open_detector
 from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
+from cgdet_core.nets.csp_trunk import CSPTrunk
+from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
@@ -31,6 +33,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor
 
 
 def compare(one: Detector, two: Detector, frames: list[np.ndarray]) -> tuple[float, float]:
@@ -134,6 +137,19 @@ def test_a_pickle_that_executes_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match='safely'):
             export(tmp_path / name, tmp_path / 'm.onnx')
     assert not mark.exists()
+
+
+def test_a_trunk_that_onnx_cannot_hold_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: Path,
+) -> None:
+    class Asking(CSPTrunk):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return super().forward(x if float(x.sum()) < 1 else 1 - x)
+
+    monkeypatch.setitem(TRUNKS, 'csp', lambda c: Asking(c.in_channels, c.channels, c.depths))
+    with pytest.raises(UserError, match='cannot hold the trunk csp of .*last.ckpt'):
+        export(trained / 'last.ckpt', tmp_path / 'out.onnx')
+    assert not list(tmp_path.iterdir())
 
 
 def test_invalid_input_is_explained_and_leaves_no_files(tmp_path: Path, trained: Path) -> None:

@@ -78,9 +78,8 @@ class LineTraining(TaskModule):
         self._errors = []
         return {'val/closeness': 1 - error, 'val/error': error}
 
-    def start_from(self, checkpoint: Path) -> None:
-        weights = read_checkpoint(checkpoint)['state_dict']
-        self.load_state_dict(weights)
+    def start_from(self, weights: str | Path) -> None:
+        self.load_state_dict(read_checkpoint(weights)['state_dict'])
 
 
 def recipe(folder: Path, **values: Any) -> LineRecipe:

@@ -1,0 +1,126 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The trunk and neck of NanoDet-Plus-m, trained on COCO, as the start of a thermal network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cgdet_core.errors import UserError
+from cgdet_core.nets.trunk import fold_input, Norm, Origin
+import torch
+from torch import nn, Tensor
+
+if TYPE_CHECKING:
+    from cgdet_core.nets.pyramid import FeaturePyramid
+
+ORIGIN = Origin('NanoDet-Plus-m', 'github.com/RangiLyu/nanodet, nanodet-plus-m_416',
+                'Apache-2.0', 'COCO 2017, after ImageNet-1k')
+# Of B, G, R in [0, 1].
+NORM = Norm((103.53 / 255, 116.28 / 255, 123.675 / 255),
+            (1 / 255 / 0.017429, 1 / 255 / 0.017507, 1 / 255 / 0.017125))
+
+
+def load_nanodet(network: 'FeaturePyramid', path: Path) -> None:
+    """
+    Load trunk and neck from NanoDet-Plus-m's ONNX file, found by their order.
+
+    The network has the trunk `shufflenet_v2`, the neck `ghost` and 96 channels. The file's
+    normalization layers are folded into its convolutions: ours become the identity, with the
+    file's biases. RGB networks then take B, G, R. UserError for another network or file.
+    """
+    ours = _in_order(network)
+    found = _convolutions(path)
+    wanted = [tuple(conv.weight.shape) for conv, _ in ours]
+    wanted[0] = (wanted[0][0], 3, *wanted[0][2:])
+    if [tuple(w.shape) for w, _ in found[:len(ours)]] != wanted:
+        raise UserError(f'{path} does not fit the network. It must be NanoDet-Plus-m (1.0x), and '
+                        'the model of the recipe {trunk: shufflenet_v2, neck: ghost, '
+                        'neck_channels: 96}.')
+    first, shift = fold_input(found[0][0], NORM, ours[0][0].in_channels)
+    found[0] = first, found[0][1] + shift
+    for (conv, norm), (weight, bias) in zip(ours, found):
+        conv.weight.data.copy_(weight)
+        norm.weight.data.fill_(1)
+        norm.bias.data.copy_(bias)
+        norm.running_mean.zero_()  # type: ignore[union-attr]
+        norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
+
+
+def _in_order(network: 'FeaturePyramid') -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Return convolutions and their normalization in the order in which they run."""
+    called: list[nn.Module] = []
+    layers = [m for part in (network.backbone, network.neck) for m in part.modules()
+              if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [m.register_forward_hook(lambda m, *_: called.append(m)) for m in layers]
+    training = network.training
+    with torch.no_grad():
+        network.eval().pyramid(torch.zeros(1, network.config.in_channels, 64, 64))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    pairs = list(zip(called[::2], called[1::2]))
+    return [(c, n) for c, n in pairs if isinstance(c, nn.Conv2d) and isinstance(n, nn.BatchNorm2d)]
+
+
+def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
+    """Return weight and bias of an ONNX file's convolutions in the order of its graph."""
+    import onnx
+    from onnx import numpy_helper
+    if not path.is_file():
+        raise UserError(f'The starting weights {path} do not exist.')
+    try:
+        graph = onnx.load(path).graph
+    except Exception:  # protobuf's own error, which is not public
+        raise UserError(f'{path} is not an ONNX file.') from None
+    values = {i.name: i for i in graph.initializer}
+    cast = {n.output[0]: n.input[0] for n in graph.node if n.op_type == 'Cast'}
+    found = []
+    for node in graph.node:
+        if node.op_type == 'Conv' and len(node.input) == 3:
+            weight, bias = (values.get(cast.get(i, i)) for i in node.input[1:])
+            if weight is not None and bias is not None:
+                found.append((torch.tensor(numpy_helper.to_array(weight)).float(),
+                              torch.tensor(numpy_helper.to_array(bias)).float()))
+    return found
+
+
+@torch.no_grad()
+def restore_norms(network: 'FeaturePyramid', images: Tensor) -> None:
+    """
+    Let every normalization layer normalize by what it sees in `images`, and undo it.
+
+    The network's outputs in evaluation stay, but in training its layers now normalize: the
+    folded weights of a deployed network can be trained like those of one that never was.
+    """
+    seen: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
+
+    def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        seen[norm] = (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))
+
+    norms = [m for part in (network.backbone, network.neck) for m in part.modules()
+             if isinstance(m, nn.BatchNorm2d)]
+    hooks = [n.register_forward_pre_hook(measure) for n in norms]  # type: ignore[arg-type]
+    training = network.training
+    network.eval().pyramid(images)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    for norm, (mean, var) in seen.items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias.add_((mean - norm.running_mean) * scale)
+        norm.weight.copy_(scale * (var + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(var)
