@@ -36,12 +36,14 @@ class DecoupledHead(nn.Module):
     (N, A, 4, bins), A = cells of all levels, P3 first, row by row.
     """
 
-    def __init__(self, num_classes: int, c_in: int, channels: int, bins: int) -> None:
+    def __init__(
+        self, num_classes: int, c_in: int, channels: int, bins: int, depth: int = 2,
+    ) -> None:
         super().__init__()
         self.bins = bins
         self.adapt = nn.ModuleList(ConvBlock(c_in, channels, 1) for _ in STRIDES)
-        self.cls_tower = nn.Sequential(*(ConvBlock(channels, channels) for _ in range(2)))
-        self.box_tower = nn.Sequential(*(ConvBlock(channels, channels) for _ in range(2)))
+        self.cls_tower = nn.Sequential(*(ConvBlock(channels, channels) for _ in range(depth)))
+        self.box_tower = nn.Sequential(*(ConvBlock(channels, channels) for _ in range(depth)))
         self.cls_out = nn.Conv2d(channels, num_classes, 1)
         self.box_out = nn.Conv2d(channels, 4 * bins, 1)
         # Every class starts at a probability of 0.01, every distance at the middle bin.

@@ -37,6 +37,7 @@ class StudentConfig(PyramidConfig):
     """The sizes of the student; the defaults are those of the shipped model."""
 
     head_channels: Width = 64
+    head_depth: int = Field(2, ge=1)  # convolutions of a tower
     bins: int = Field(16, ge=2)
 
 
@@ -52,7 +53,8 @@ class Student(FeaturePyramid):
         config = config or StudentConfig()
         super().__init__(config)
         self.head = DecoupledHead(
-            num_classes, config.neck_channels, config.head_channels, config.bins)
+            num_classes, config.neck_channels, config.head_channels, config.bins,
+            config.head_depth)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(self.pyramid(images))

@@ -37,7 +37,7 @@ import torch
 from torch import nn, Tensor
 
 STRIDES = (8, 16, 32)  # of P3, P4, P5
-DEFAULT_PARTS = {'trunk': 'csp', 'neck': 'pan'}
+DEFAULT_PARTS = {'trunk': 'csp', 'neck': 'pan', 'head_depth': 2}
 CSP_SIZES = {'channels', 'depths'}
 Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
