@@ -32,6 +32,7 @@ train = runtime + bags + [
     'pillow', 'pydantic>=2.7', 'scipy', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
     'torchvision>=0.21',
 ]
+openvino = ['openvino>=2025.0']  # Intel CPUs and their GPUs; also other CPUs
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest', 'pytest-timeout']
 
@@ -58,6 +59,7 @@ setup(
         'runtime': runtime,
         'bags': bags,
         'parallel': parallel,
+        'openvino': openvino,
         'tensorrt': tensorrt,
         'train': train,
         'test': test,  # colcon test runs pytest because of this name

@@ -15,13 +15,17 @@
 """ONNX Runtime, the default session: on the CPU and, if installed, CUDA."""
 
 from collections.abc import Mapping
-import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.runtime.inference.session import check_tensors, FileTensors, OPEN_BATCH
+from cgdet_core.runtime.inference.session import (
+    check_tensors,
+    cpu_threads,
+    FileTensors,
+    OPEN_BATCH,
+)
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -85,17 +89,22 @@ def dtype_of(argument: 'NodeArg') -> str:
     return DTYPES.get(name, name)
 
 
-def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
-    """Open an ONNX file, path or bytes, on CUDA or else the CPU; name: for UserError."""
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime, without telemetry; UserError states how to install it."""
     try:
         import onnxruntime
     except ImportError:
         raise UserError('The onnxruntime module is missing; '
                         'install it with "pip install onnxruntime".') from None
     onnxruntime.disable_telemetry_events()  # a robot must not send any
+    return onnxruntime
+
+
+def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
+    """Open an ONNX file, path or bytes, on CUDA or else the CPU; name: for UserError."""
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
-    # By default those available to this process (containers); 0 would use all cores.
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = cpu_threads(threads)
     # Waiting threads spin during a run, which is faster, but not between runs, where spinning
     # doubles the CPU time at 10 Hz.
     options.add_session_config_entry('session.force_spinning_stop', '1')
