@@ -18,7 +18,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import Backend, cell, console, Images, Json, say, write_report
+from cgdet_core.cli.common import (
+    Backend,
+    cell,
+    check_backend,
+    console,
+    Images,
+    Json,
+    say,
+    write_report,
+)
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
@@ -55,6 +64,7 @@ def verify(
     from cgdet_core.deployment.verify import verify as run
     from cgdet_core.detection.predict import open_detector
 
+    check_backend(model, backend)
     first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
     card = first.card
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}

@@ -37,9 +37,6 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
     model = Path(model)
     if model.suffix.lower() == '.onnx':
         return Detector.load(model, threads, backend)
-    if backend != 'auto':
-        raise UserError(f'{model} is a checkpoint, which runs in PyTorch; a backend is for ONNX '
-                        'files.', 'backend')
     try:
         from cgdet_core.detection.student import detector_of, load_student
         import torch

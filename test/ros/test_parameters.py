@@ -44,7 +44,7 @@ def test_parameters_change_while_running(
         assert len(client.send(client.image(gray(0.5), 'mono8')).detections) == many
         for name, value in (('score_threshold', 1.5), ('score_threshold', -0.5),
                             ('score_threshold', 'high'), ('no_input_warn_s', -1.0),
-                            ('autostart', False), ('backend', 'openvino')):
+                            ('autostart', False), ('backend', 'tflite')):
             result = client.set_parameter(name, value)
             assert not result.successful and result.reason
         assert client.set_parameter('max_image_age_s', 1.0).successful
@@ -76,7 +76,7 @@ def test_the_backend_can_be_chosen_and_reports_what_is_missing(
 
 @pytest.mark.parametrize(('name', 'value'), [
     ('score_threshold', '1'), ('score_threshold', '-0.5'), ('score_threshold', '2.0'),
-    ('score_threshold', 'high'), ('backend', 'openvino'), ('cameras', '[front, front]'),
+    ('score_threshold', 'high'), ('backend', 'tflite'), ('cameras', '[front, front]'),
     ('cameras', '["9"]')])
 def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, name: str, value: str) -> None:
     result = subprocess.run(

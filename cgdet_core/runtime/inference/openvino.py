@@ -64,10 +64,11 @@ class OpenVinoSession:
             settings |= {'INFERENCE_NUM_THREADS': cpu_threads(threads),
                          'ENABLE_CPU_PINNING': False}
             key = EngineKey(
-                card.onnx_sha256, name, openvino.__version__,
+                card.onnx_sha256, 'openvino', openvino.__version__,
                 tuple(core.get_property(device, 'OPTIMIZATION_CAPABILITIES')),
                 core.get_property(device, 'FULL_DEVICE_NAME'), card.precision,
-                {n: spec.shape for n, spec in card.inputs.items()})
+                {n: spec.shape for n, spec in card.inputs.items()},
+                kind=f'{precision} engine'.strip())
             self._compiled, _ = obtain(
                 cache or EngineCache(), key, model,
                 lambda: _compile(core, model, device, settings).export_model().getvalue(),
@@ -167,7 +168,7 @@ def _restore(core: Any, payload: bytes, device: str, settings: dict[str, Any]) -
 
 def _last_line(error: Exception) -> str:
     """Return the line that states the reason; the ones before it are places in the source."""
-    return next(iter(str(error).strip().splitlines()[::-1]), type(error).__name__)
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].lstrip('- ')
 
 
 def _tensors(ports: Any, specs: Mapping[str, TensorSpec]) -> FileTensors:
