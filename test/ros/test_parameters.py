@@ -20,9 +20,13 @@ import subprocess
 import sys
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.inference.openvino import load_openvino, openvino_version
 from cgdet_core.runtime.tensorrt.session import check_device
 from cgdet_ros.detection import parameters
 from cgdet_ros.node.parameters import EFFECTS
+from cgdet_ros.tools.collector import from_message
+import numpy as np
 import pytest
 from toy_models import gray
 
@@ -72,6 +76,25 @@ def test_the_backend_can_be_chosen_and_reports_what_is_missing(
         assert 'Inference by' in client.log.read_text()
         refused = client.set_parameter('backend', 'onnxruntime')
         assert not refused.successful and 'clean the node up' in refused.reason
+
+
+@pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
+def test_openvino_detects_the_same(start: Start, toy: Path) -> None:
+    wanted = Detector.load(toy, 1, 'onnxruntime').detect(gray(0.5), 0.0)
+    with start(model_path=toy, backend='openvino_gpu', score_threshold=0.0) as client:
+        if 'GPU' not in load_openvino().Core().available_devices:
+            status = client.wait(lambda: next(
+                (s for s in client.statuses if s['level'] == b'\x02'), None))
+            assert 'OpenVINO finds no GPU' in status['message']
+            client.wait_for_state('unconfigured')
+            assert client.set_parameter('backend', 'openvino').successful
+            assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        found = from_message(client.send(client.image(gray(0.5), 'mono8')))
+        np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.01)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+        client.wait(lambda: any(
+            s.get('backend', '').startswith('OpenVINO') for s in client.statuses))
 
 
 @pytest.mark.parametrize(('name', 'value'), [

@@ -20,6 +20,7 @@ from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.inference.int8 import read_for_cpu
 from cgdet_core.runtime.inference.session import (
     check_tensors,
     cpu_threads,
@@ -32,20 +33,13 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
-ZERO_POINT = 'activation_zero_point'  # shared by all activations in an INT8 file
-# Type and name of that constant as encoded in ONNX files: int8 (3), for TensorRT, or uint8 (2).
-_NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
-SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
 
 
 class OnnxRuntimeSession:
     """Run an ONNX file; the file and the card must agree on names, shapes and types."""
 
     def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
-        # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
-        # activation is negative, so their values are the same in uint8.
-        content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
-        self._session = open_onnx(content, str(model), threads)
+        self._session = open_onnx(read_for_cpu(model), str(model), threads)
         self._inputs = _tensors(self._session.get_inputs())
         self._outputs = _tensors(self._session.get_outputs())
         check_tensors(Path(model), card, self._inputs, self._outputs)

@@ -23,6 +23,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard, TensorSpec
+from cgdet_core.runtime.inference.int8 import read_for_cpu
 from cgdet_core.runtime.inference.session import (
     check_tensors,
     cpu_threads,
@@ -63,20 +64,19 @@ class OpenVinoSession:
             # Pinned threads of two detectors would share one core and leave another idle.
             settings |= {'INFERENCE_NUM_THREADS': cpu_threads(threads),
                          'ENABLE_CPU_PINNING': False}
-            key = EngineKey(
-                card.onnx_sha256, 'openvino', openvino.__version__,
-                tuple(core.get_property(device, 'OPTIMIZATION_CAPABILITIES')),
-                core.get_property(device, 'FULL_DEVICE_NAME'), card.precision,
-                {n: spec.shape for n, spec in card.inputs.items()},
-                kind=f'{precision} engine'.strip())
+
+        def compiled() -> Any:
+            return _compile(openvino, core, model, device, settings)
+
+        if device == 'CPU':
             self._compiled, _ = obtain(
-                cache or EngineCache(), key, model,
-                lambda: _compile(core, model, device, settings).export_model().getvalue(),
+                cache or EngineCache(), _key(openvino, core, card, precision), model,
+                lambda: compiled().export_model().getvalue(),
                 lambda payload: _restore(core, payload, device, settings),
                 progress or log_progress())
         else:  # the key would have to name the driver
-            self._compiled = _compile(core, model, device, settings)
-        self._device, self._precision = device, _precision(self._compiled)
+            self._compiled = compiled()
+        self._device, self._precision = device, _precision(self._compiled, device)
         self._inputs = _tensors(self._compiled.inputs, card.inputs)
         self._outputs = _tensors(self._compiled.outputs, card.outputs)
         check_tensors(model, card, self._inputs, self._outputs)
@@ -151,24 +151,41 @@ def _core_for(openvino: Any, device: str) -> Any:
     return core
 
 
-def _compile(core: Any, model: Path, device: str, settings: dict[str, Any]) -> Any:
+def _key(openvino: Any, core: Any, card: ModelCard, precision: str) -> EngineKey:
+    """Return the key of what is compiled for the CPU."""
+    return EngineKey(
+        card.onnx_sha256, 'openvino', openvino.__version__,
+        tuple(core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')),
+        core.get_property('CPU', 'FULL_DEVICE_NAME'), card.precision,
+        {name: spec.shape for name, spec in card.inputs.items()},
+        kind=f'{precision} engine'.strip())
+
+
+def _compile(
+    openvino: Any, core: Any, model: Path, device: str, settings: dict[str, Any],
+) -> Any:
     try:
-        return core.compile_model(core.read_model(model), device, settings)
+        # Core.read_model would also try the readers of other formats, which print errors.
+        reader = openvino.frontend.FrontEndManager().load_by_framework('onnx')
+        network = reader.convert(reader.load(io.BytesIO(read_for_cpu(model))))
+        return core.compile_model(network, device, settings)
     except Exception as error:  # OpenVINO's errors are RuntimeErrors, other ones may come through
         raise UserError(f'{model} is not an ONNX file that OpenVINO can load: '
-                        f'{_last_line(error)}') from None
+                        f'{_words(error)}') from None
 
 
 def _restore(core: Any, payload: bytes, device: str, settings: dict[str, Any]) -> Any:
     try:
         return core.import_model(io.BytesIO(payload), device, settings)
     except Exception as error:
-        raise Rejected(_last_line(error)) from None
+        raise Rejected(_words(error)) from None
 
 
-def _last_line(error: Exception) -> str:
-    """Return the line that states the reason; the ones before it are places in the source."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].lstrip('- ')
+def _words(error: Exception) -> str:
+    """Return the line that states the reason, without places in the source and advice."""
+    lines = [line.lstrip('- ') for line in str(error).splitlines()
+             if line.strip() and not line.startswith(('Exception from', 'Check ', 'To facil'))]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _tensors(ports: Any, specs: Mapping[str, TensorSpec]) -> FileTensors:
@@ -182,10 +199,11 @@ def _tensors(ports: Any, specs: Mapping[str, TensorSpec]) -> FileTensors:
     return found
 
 
-def _precision(compiled: Any) -> str:
+def _precision(compiled: Any, device: str) -> str:
     """Return the precisions that the layers of a compiled network run in, such as "f32"."""
     found = set()
-    for operation in compiled.get_runtime_model().get_ops():
+    # Other devices may describe their layers otherwise.
+    for operation in compiled.get_runtime_model().get_ops() if device == 'CPU' else ():
         facts = operation.get_rt_info()
         kind, precision = (
             str(getattr(fact, 'value', fact))
