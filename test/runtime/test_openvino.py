@@ -21,11 +21,12 @@ import subprocess
 import sys
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import DetectionCard, load_card, Session
+from cgdet_core.runtime import DetectionCard, load_card, ModelCard, Normalization, Session
 from cgdet_core.runtime.inference import comparison
-from cgdet_core.runtime.inference.card import card_path, file_sha256, save_card
+from cgdet_core.runtime.inference.card import card_path, file_sha256, save_card, TensorSpec
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.comparison import comparison_key, ONNXRUNTIME, OPENVINO
+from cgdet_core.runtime.inference.int8 import SIGNED, ZERO_POINT
 from cgdet_core.runtime.inference.openvino import load_openvino, openvino_version, VARIANTS
 from cgdet_core.runtime.tensorrt.building import FLAVORS
 from cgdet_core.runtime.tensorrt.cache import EngineCache
@@ -119,11 +120,11 @@ def test_a_missing_device_is_one_sentence(cache: EngineCache, toy: Path) -> None
 
 
 @needs_openvino
-@pytest.mark.parametrize('name', ['empty', 'junk', 'truncated', 'Det'])
+@pytest.mark.parametrize('name', ['junk', 'truncated', 'Det'])
 def test_a_file_that_openvino_cannot_read_is_one_sentence(
     cache: EngineCache, toy: Path, tmp_path: Path, name: str,
 ) -> None:
-    content = {'empty': b'', 'junk': b'junk' * 100, 'truncated': toy.read_bytes()[:-20],
+    content = {'junk': b'junk' * 100, 'truncated': toy.read_bytes()[:-20],
                'Det': with_unsupported(toy)}[name]
     model = write_pair(tmp_path / 'other.onnx', content, toy)
     with pytest.raises(UserError) as error:
@@ -158,6 +159,47 @@ def test_it_reports_the_precision_that_runs(file: str, wanted: str) -> None:
     described = re.fullmatch(r'OpenVINO \d{4}\.\d+\.\d+ CPU, (.*)', session.describe())
     assert described and described[1].split(' and ')[0] == wanted
     assert 'f32' in described[1] and '16' not in described[1]
+
+
+@needs_openvino
+def test_the_largest_sums_of_an_int8_file_do_not_overflow(
+    cache: EngineCache, tmp_path: Path,
+) -> None:
+    model = write_convolution(tmp_path / 'convolution.onnx')
+    card = load_card(model, ModelCard)
+    images = np.ones((1, 16, 8, 8), np.float32)
+    for name in ('onnxruntime', 'openvino'):
+        found = open_session(model, card, name, THREADS, cache).run({'images': images})
+        np.testing.assert_allclose(found['sums'], 16 * 9, rtol=1e-5)
+
+
+def write_convolution(path: Path) -> Path:
+    """Write an INT8 file, as our quantizer does, that sums 3x3 cells of 16 channels."""
+    from onnx import checker, helper, numpy_helper, save, TensorProto
+
+    node = helper.make_node
+    nodes = [node('Relu', ['images'], ['positive']),
+             node('QuantizeLinear', ['positive', 'scale', ZERO_POINT], ['quantized']),
+             node('DequantizeLinear', ['quantized', 'scale', ZERO_POINT], ['activations']),
+             node('DequantizeLinear', ['ones', 'scales', 'zeros'], ['weights'], axis=0),
+             node('Conv', ['activations', 'weights'], ['sums'])]
+    constants = {'scale': np.float32(1 / 127), 'scales': np.full(16, 1 / 127, np.float32),
+                 'zeros': np.zeros(16, np.int8), 'ones': np.full((16, 16, 3, 3), 127, np.int8)}
+    shapes = {'images': (1, 16, 8, 8), 'sums': (1, 16, 6, 6)}
+    ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])]
+             for name in shapes]
+    graph = helper.make_graph(nodes, 'convolution', *ports, [
+        helper.make_tensor(ZERO_POINT, TensorProto.INT8, [], b'\0', raw=True),
+        *(numpy_helper.from_array(value, name) for name, value in constants.items())])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
+    checker.check_model(model)
+    save(model, path)
+    assert SIGNED in path.read_bytes()
+    given, returned = ({name: TensorSpec(shapes[name], 'float32', 'NCHW')} for name in shapes)
+    save_card(ModelCard(task='other', name='convolution', inputs=given, outputs=returned,
+                        normalization=Normalization(), precision='int8',
+                        onnx_sha256=file_sha256(path)), path)
+    return path
 
 
 @needs_openvino

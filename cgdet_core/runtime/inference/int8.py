@@ -27,6 +27,6 @@ def read_for_cpu(model: str | Path) -> bytes:
 
     No activation is negative, so their values are the same. With int8 activations ONNX Runtime
     leaves most convolutions in FP32. OpenVINO scales them up to the range of uint8, and on CPUs
-    without VNNI sums of two products then exceed 16 bits and are clipped.
+    without VNNI, sums of two products then overflow 16 bits.
     """
     return Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
