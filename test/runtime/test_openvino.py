@@ -272,7 +272,7 @@ def test_auto_measures_if_there_are_no_usable_times(
     session = open_in(cache, toy, 'auto')
     key = comparison_key(load_card(toy, DetectionCard), THREADS)
     times = comparison.recorded(cache, key, toy)
-    assert times and 0 < max(times.values()) < 1.0, 'measured, and cached'
+    assert times and times != good, 'measured, and cached'
     assert session.describe().startswith(
         'OpenVINO' if comparison.is_faster(times) else 'ONNX Runtime')
     before = [path.read_bytes() for path in cache.files()]
