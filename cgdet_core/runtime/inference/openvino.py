@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 import io
+import logging
 from pathlib import Path
 import sys
 from typing import Any
@@ -40,6 +41,7 @@ from numpy.typing import NDArray
 VARIANTS = {'openvino': ('CPU', ''), 'openvino_fp32': ('CPU', 'f32'), 'openvino_gpu': ('GPU', '')}
 LAYERS = ('convolution', 'fullyconnected', 'matmul')  # those whose precision is reported
 TELEMETRY = 'openvino_telemetry'
+_log = logging.getLogger(__name__)
 
 
 class OpenVinoSession:
@@ -68,13 +70,16 @@ class OpenVinoSession:
         def compiled() -> Any:
             return _compile(openvino, core, model, device, settings)
 
-        if device == 'CPU':
+        try:
+            if device != 'CPU':
+                raise Rejected('the key would have to name the driver')
             self._compiled, _ = obtain(
                 cache or EngineCache(), _key(openvino, core, card, precision), model,
-                lambda: compiled().export_model().getvalue(),
+                lambda: _export(compiled()),
                 lambda payload: _restore(core, payload, device, settings),
                 progress or log_progress())
-        else:  # the key would have to name the driver
+        except Rejected as why:  # OpenVINO 2025.0 cannot load what it exports of INT8 files
+            _log.info('What OpenVINO compiles of %s is not cached: %s', model.name, why)
             self._compiled = compiled()
         self._device, self._precision = device, _precision(self._compiled, device)
         self._inputs = _tensors(self._compiled.inputs, card.inputs)
@@ -172,6 +177,12 @@ def _compile(
     except Exception as error:  # OpenVINO's errors are RuntimeErrors, other ones may come through
         raise UserError(f'{model} is not an ONNX file that OpenVINO can load: '
                         f'{_words(error)}') from None
+
+
+def _export(compiled: Any) -> bytes:
+    stream = io.BytesIO()
+    compiled.export_model(stream)
+    return stream.getvalue()
 
 
 def _restore(core: Any, payload: bytes, device: str, settings: dict[str, Any]) -> Any:
