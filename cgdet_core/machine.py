@@ -25,8 +25,10 @@ import re
 import subprocess
 from typing import Any
 
+from cgdet_core.runtime.processor import processor
+
 PACKAGES = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime', 'onnxruntime-gpu',
-            'tensorrt', 'tensorrt-rtx')
+            'openvino', 'tensorrt', 'tensorrt-rtx')
 BUSY = 0.25  # load per core above which a machine is reported as busy
 
 
@@ -66,13 +68,6 @@ def forget_peak() -> None:
     """Reset the peak of the resident memory; do nothing if the system does not support it."""
     with suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    found = re.search(r'(?m)^(?:model name|Model).*?:(.*)', _read(Path('/proc/cpuinfo')) or '')
-    return found[1].strip() if found else (
-        _read(Path('/proc/device-tree/model')) or platform.processor() or 'unknown')
 
 
 def _read(path: Path) -> str | None:

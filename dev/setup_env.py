@@ -89,8 +89,9 @@ def set_up(distribution: str | None) -> None:
     second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
     with step('installing packages (several GB the first time, most of them PyTorch)'):
         install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
-    with step('installing TensorRT-RTX, which builds engines without a GPU (95 MB)'):
-        # Without dependencies: the type stubs require the full TensorRT, which has no wheel.
+    with step('installing OpenVINO, and TensorRT-RTX, which builds engines without a GPU'):
+        # Without dependencies: the type stubs require the full TensorRT, which has no wheel, and
+        # OpenVINO its telemetry.
         install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
         fix_tensorrt_stubs()
     if not distribution:

@@ -14,7 +14,7 @@
 
 """Shared fixtures: synthetic scenes, a tiny trained model, an isolated ROS graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import importlib.util
 import os
 from pathlib import Path
@@ -44,6 +44,15 @@ def pytest_configure() -> None:
     """Handle Ctrl-C, also in the programs under test."""
     # A shell that starts a program in the background has it, and its children, ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the engine cache of this session, also of the programs under test."""
+    folder = tmp_path_factory.mktemp('engines')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('CGDET_ENGINE_CACHE', str(folder))
+        yield folder
 
 
 @pytest.fixture(scope='session')

@@ -25,18 +25,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROS = ('rclpy', 'sensor_msgs', 'vision_msgs', 'std_msgs', 'cgdet_ros')
 TRAINING = ('torch', 'torchvision', 'lightning', 'pydantic', 'ray')
-HEAVY = ('onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')
+HEAVY = ('onnxruntime', 'openvino', 'tensorrt', 'tensorrt_rtx', 'cuda')
 # The modules that a room may import in addition to itself and the errors; nested rooms first.
 ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_core.runtime.imaging': ('runtime.files',),
-    'cgdet_core.runtime.inference': ('runtime.files', 'runtime.imaging', 'runtime.tensorrt'),
+    'cgdet_core.runtime.inference': (
+        'runtime.files', 'runtime.imaging', 'runtime.processor', 'runtime.tensorrt'),
     'cgdet_core.runtime.tensorrt': ('runtime.files', 'runtime.imaging', 'runtime.inference'),
     'cgdet_core.runtime.detection': (
         'runtime.files', 'runtime.imaging', 'runtime.inference', 'runtime.tensorrt'),
     'cgdet_core.runtime.tracking': (
         'runtime.files', 'runtime.imaging', 'runtime.inference', 'runtime.tensorrt'),
     'cgdet_core.runtime': (),
-    'cgdet_core.machine': (),
+    'cgdet_core.machine': ('runtime.processor',),
     'cgdet_core.processes': (),
     'cgdet_core.nets': (),
     'cgdet_core.data': ('runtime',),

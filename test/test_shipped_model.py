@@ -24,6 +24,7 @@ from cgdet_core.deployment.verify import scenes, verify
 from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.inference.openvino import openvino_version
 import numpy as np
 import pytest
 
@@ -77,6 +78,16 @@ def test_finds_the_objects_of_unseen_synthetic_scenes(shipped: Detector, tmp_pat
 def test_a_precision_is_equal_enough_to_fp32(shipped: Detector, precision: str) -> None:
     other = Detector.load(FILES[precision], backend='onnxruntime')
     report = verify(other, shipped, scenes(shipped.card, 12))
+    assert report['passed'], report['failures']
+
+
+@pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
+@pytest.mark.parametrize('precision', FILES)
+def test_openvino_is_equal_enough_to_onnx_runtime(precision: str) -> None:
+    one, other = (Detector.load(FILES[precision], backend=backend)
+                  for backend in ('openvino_fp32', 'onnxruntime'))
+    report = verify(one, other, scenes(one.card, 12))
+    assert report['backend'].startswith('OpenVINO')
     assert report['passed'], report['failures']
 
 

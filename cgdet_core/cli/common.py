@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.inference.choice import BACKENDS
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -50,8 +51,16 @@ Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(help='Only images whose name matches this shell pattern.')]
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
 Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
+Backend = Annotated[str, typer.Option(
+    help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
                     'pydantic', 'scipy', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+
+
+def check_backend(model: Path, backend: str) -> None:
+    """Raise UserError if a backend was chosen for a checkpoint."""
+    if backend != 'auto' and model.suffix.lower() != '.onnx':
+        raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
 
 
 def say(text: str, style: str | None = None) -> None:

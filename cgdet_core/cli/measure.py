@@ -18,10 +18,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import cell, console, Images, Json, say, write_report
+from cgdet_core.cli.common import (
+    Backend,
+    cell,
+    check_backend,
+    console,
+    Images,
+    Json,
+    say,
+    write_report,
+)
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.inference.choice import BACKENDS
 from rich.box import SIMPLE
 from rich.progress import Progress, track
 from rich.table import Table
@@ -37,8 +47,7 @@ def verify(
     data: Annotated[Path, typer.Option(
         help='COCO annotation file; or a folder, bag or video, without AP.')],
     images: Images = None, json_path: Json = None,
-    backend: Annotated[str, typer.Option(
-        help='Backend that runs MODEL: auto, onnxruntime, tensorrt or tensorrt_rtx.')] = 'auto',
+    backend: Backend = 'auto',
     score_threshold: Annotated[float | None, typer.Option(
         min=0, max=1, help="Minimum score of detections; the cards' by default.")] = None,
     corner: Annotated[float | None, typer.Option(
@@ -55,8 +64,7 @@ def verify(
     from cgdet_core.deployment.verify import verify as run
     from cgdet_core.detection.predict import open_detector
 
-    if backend != 'auto' and model.suffix.lower() != '.onnx':
-        raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
+    check_backend(model, backend)
     first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
     card = first.card
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
@@ -77,7 +85,7 @@ def benchmark(
     peer: Annotated[list[Path] | None, typer.Option(
         help='Any other ONNX file, inference only; may be repeated.')] = None,
     backend: Annotated[list[str] | None, typer.Option(
-        help='auto (default), onnxruntime, tensorrt or tensorrt_rtx; may be repeated.')] = None,
+        help=f'{", ".join(BACKENDS)}; auto by default; may be repeated.')] = None,
     batch: Annotated[str, typer.Option(
         help='Batch sizes for the throughput, for example 1,2,4,8.')] = '1',
     frames: Annotated[int, typer.Option(help='Number of frames per model.')] = 200,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import console, Data, Images, Json, Overwrite, say, Topic
+from cgdet_core.cli.common import Backend, console, Data, Images, Json, Overwrite, say, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.progress import track
@@ -77,7 +77,7 @@ def ablate(
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
-    data: Data, images: Images = None, json_path: Json = None,
+    data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'auto',
     update_card: Annotated[bool, typer.Option(
         '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
 ) -> None:
@@ -90,11 +90,12 @@ def evaluate(
     from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
     from cgdet_core.runtime.inference.card import card_path, save_card
 
+    common.check_backend(model, backend)
     if update_card:
         if model.suffix.lower() != '.onnx':
             raise UserError('--update-card requires an ONNX file; export the checkpoint first.')
         check_outputs([card_path(model)])
-    detector = open_detector(model)
+    detector = open_detector(model, backend)
     coco = load_coco(data, images, detector.card.classes, detector.card.channels)
     frames = track(coco_frames(coco, channels=detector.card.channels), 'evaluating',
                    len(coco.images), console=console, transient=True)

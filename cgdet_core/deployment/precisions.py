@@ -17,7 +17,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.onnxruntime import ZERO_POINT
+from cgdet_core.runtime.inference.int8 import ZERO_POINT
 import numpy as np
 from onnx import (
     GraphProto,

@@ -15,6 +15,7 @@
 """Check a machine: Python modules, GPU, backends, and ROS if it is installed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 import importlib.util
 import json
 from pathlib import Path
@@ -31,6 +32,10 @@ OPENCV = ('import numpy, cv2; cv2.resize(numpy.zeros((4, 4), numpy.uint16), (2, 
           'print(cv2.__version__, "with numpy", numpy.__version__)')
 ONNXRUNTIME = ('import onnxruntime as o; print(o.__version__, "with", ", ".join('
                'p.removesuffix("ExecutionProvider") for p in o.get_available_providers()))')
+# Through our session, as OpenVINO by itself may report its import over the network.
+OPENVINO = ('from cgdet_core.runtime.inference.openvino import load_openvino; '
+            'o = load_openvino(); print(o.__version__.partition("-")[0], "with", '
+            '", ".join(o.Core().available_devices))')
 NVIDIA = ('/proc/driver/nvidia/version', '/etc/nv_tegra_release', '/dev/nvidiactl')
 
 
@@ -81,13 +86,22 @@ def _ros_checks(*options: str) -> Iterator[Check]:
 
 
 def versions() -> list[Check]:
-    """Check Python and the modules that every backend needs."""
+    """Check Python, the modules that every backend needs, and OpenVINO."""
     return [
         Check('versions', 'Python', 'OK', '.'.join(map(str, sys.version_info[:3]))),
         module('OpenCV', OPENCV, "install one built for this numpy: a distribution's OpenCV "
                'requires "pip install \'numpy<2\'", numpy 2 requires "pip install '
                'opencv-python-headless"'),
-        module('ONNX Runtime', ONNXRUNTIME, 'install it with "pip install onnxruntime"')]
+        module('ONNX Runtime', ONNXRUNTIME, 'install it with "pip install onnxruntime"'),
+        openvino()]
+
+
+def openvino() -> Check:
+    """Check OpenVINO, which is optional: a broken one is a warning."""
+    if importlib.util.find_spec('openvino') is None:
+        return Check('versions', 'OpenVINO', 'OK', 'not installed, and optional')
+    found = module('OpenVINO', OPENVINO, 'install it again with "pip install openvino"')
+    return replace(found, level='WARN') if found.level == 'FAIL' else found
 
 
 def module(name: str, code: str, advice: str) -> Check:
@@ -122,8 +136,10 @@ def accelerators() -> list[Check]:
         usable = usable or tensorrt.title
         checks.append(Check('GPU', title, 'OK',
                             f'{tensorrt.version} on {gpu.name} ({gpu.target})'))
+    on_cpu = ('the faster of ONNX Runtime and OpenVINO' if importlib.util.find_spec('openvino')
+              else 'ONNX Runtime')
     return [Check('GPU', 'NVIDIA driver', 'OK', driver or 'none'), *checks,
-            Check('GPU', 'backend auto', 'OK', f'uses {usable or "ONNX Runtime"}')]
+            Check('GPU', 'backend auto', 'OK', f'uses {usable or on_cpu}')]
 
 
 def nvidia_driver() -> str:

@@ -77,5 +77,5 @@ def engine_check(model: Path, card: ModelCard) -> tuple[Check, bool]:
                      f'none for {gpu.name} and {tensorrt.title} in {cache.folder}',
                      f'the first start will build it; build it now: cgdet build-engine {model}'
                      ), False
-    return Check('model', 'engine', 'OK', f'none needed by ONNX Runtime; {len(cache.files())} '
+    return Check('model', 'engine', 'OK', f'none needed on a CPU; {len(cache.files())} '
                  f'files in {cache.folder}'), True

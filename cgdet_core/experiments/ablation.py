@@ -36,9 +36,9 @@ from cgdet_core.experiments.figures import write_figures
 from cgdet_core.experiments.grid import Ablation, recipe_hash, Run
 from cgdet_core.experiments.measure import measure, VERSION
 from cgdet_core.experiments.statistics import markdown, Result, summarize
-from cgdet_core.machine import processor
 from cgdet_core.processes import program
 from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.runtime.processor import processor
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
 import torch

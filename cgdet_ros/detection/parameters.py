@@ -47,8 +47,9 @@ def _refuse_threshold(value: float) -> str:
 SPECS = (
     Spec('model_path', '', 'ONNX file with its model card next to it; empty: the shipped model',
          effect='static'),
-    Spec('backend', 'auto', 'Inference backend; auto: the first of TensorRT, TensorRT-RTX and '
-         'ONNX Runtime that is usable', effect='static', choices=BACKENDS),
+    Spec('backend', 'auto', 'Inference backend; auto: TensorRT or TensorRT-RTX if usable, else '
+         'the faster of ONNX Runtime and, if installed, OpenVINO, measured once', effect='static',
+         choices=BACKENDS),
     Spec('threads', 0, 'CPU threads for inference; 0: all cores available to the process',
          0, 256, effect='static'),
     Spec('cameras', [''], 'Names of the cameras, which prefix their topics, such as '

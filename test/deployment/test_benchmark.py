@@ -24,10 +24,11 @@ import sys
 import time
 
 from cgdet_core import machine
-from cgdet_core.deployment.benchmark import percentiles, Plan, plot, Seat
+from cgdet_core.deployment.benchmark import benchmark, percentiles, Plan, plot, Seat
 from cgdet_core.deployment.contestants import Contestant
 from cgdet_core.errors import UserError
 from cgdet_core.processes import FreshProcess
+from cgdet_core.runtime.inference.openvino import openvino_version
 import cv2
 import numpy as np
 import pytest
@@ -82,6 +83,14 @@ def test_invalid_input_is_one_sentence(
     result = run_cgdet('benchmark', *(str(onnx_model) if a == 'MODEL' else a for a in arguments))
     assert result.returncode == 1 and words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
+def test_backends_are_compared(onnx_model: Path) -> None:
+    plan = Plan([onnx_model], backends=('onnxruntime', 'openvino'), frames=2, rounds=1, threads=1)
+    first, second = benchmark(plan)['results']
+    assert first['backend'].startswith('ONNX Runtime') and second['backend'].startswith('OpenVINO')
+    assert (first['label'], second['label']) == ('tiny fp32 onnxruntime', 'tiny fp32 openvino')
 
 
 def test_a_process_that_dies_is_named(onnx_model: Path) -> None:

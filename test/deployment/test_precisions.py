@@ -25,7 +25,7 @@ from cgdet_core.deployment.precisions import activations, layers, to_half, to_in
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
-from cgdet_core.runtime.inference.onnxruntime import SIGNED, UNSIGNED, ZERO_POINT
+from cgdet_core.runtime.inference.int8 import SIGNED, UNSIGNED, ZERO_POINT
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto

@@ -17,6 +17,7 @@
 import sys
 
 from cgdet_core.doctor import machine
+from cgdet_core.runtime.inference.openvino import openvino_version
 import pytest
 
 
@@ -36,6 +37,20 @@ def test_a_broken_module_is_a_failure_with_its_last_words(code: str, words: str)
     check = machine.module('it', code, 'do this')
     assert (check.level, check.found, check.advice) == ('FAIL', check.found, 'do this')
     assert words in check.found
+
+
+def test_openvino_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    if openvino_version():
+        assert openvino_version().rpartition('.')[0] in machine.openvino().found
+        checks = {c.name: c for c in machine.accelerators()}
+        if 'ONNX Runtime' in checks['backend auto'].found:  # else TensorRT runs here
+            assert checks['backend auto'].found == 'uses the faster of ONNX Runtime and OpenVINO'
+        monkeypatch.setattr(machine, 'OPENVINO', 'raise ImportError("libtbb.so.12")')
+        assert (machine.openvino().level, machine.openvino().found) == (
+            'WARN', 'ImportError: libtbb.so.12')
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    assert (machine.openvino().level, machine.openvino().found) == (
+        'OK', 'not installed, and optional')
 
 
 def test_a_missing_tensorrt_is_a_warning_only_beside_a_driver(

@@ -296,7 +296,7 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
 
     cameras: their names; one without a name by default. reliable: subscribe to images so that
     none is lost during discovery. program: the program to run. no_input_warn_s is an hour by
-    default.
+    default, and backend is onnxruntime if there is a model_path.
     """
     import rclpy
 
@@ -306,6 +306,8 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
         program: Sequence[object] = ('-m', 'cgdet_ros.detector_node'), **parameters: Any,
     ) -> Iterator[Client]:
         parameters.setdefault('no_input_warn_s', 3600.0)
+        if 'model_path' in parameters:  # toy models fail and hang as they do in ONNX Runtime
+            parameters.setdefault('backend', 'onnxruntime')
         if any(cameras):
             parameters['cameras'] = f'[{", ".join(cameras)}]'
         compressed = parameters.get('input_transport') == 'compressed'

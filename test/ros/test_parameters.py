@@ -20,9 +20,13 @@ import subprocess
 import sys
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.inference.openvino import load_openvino, openvino_version
 from cgdet_core.runtime.tensorrt.session import check_device
 from cgdet_ros.detection import parameters
 from cgdet_ros.node.parameters import EFFECTS
+from cgdet_ros.tools.collector import from_message
+import numpy as np
 import pytest
 from toy_models import gray
 
@@ -44,7 +48,7 @@ def test_parameters_change_while_running(
         assert len(client.send(client.image(gray(0.5), 'mono8')).detections) == many
         for name, value in (('score_threshold', 1.5), ('score_threshold', -0.5),
                             ('score_threshold', 'high'), ('no_input_warn_s', -1.0),
-                            ('autostart', False), ('backend', 'openvino')):
+                            ('autostart', False), ('backend', 'tflite')):
             result = client.set_parameter(name, value)
             assert not result.successful and result.reason
         assert client.set_parameter('max_image_age_s', 1.0).successful
@@ -74,9 +78,28 @@ def test_the_backend_can_be_chosen_and_reports_what_is_missing(
         assert not refused.successful and 'clean the node up' in refused.reason
 
 
+@pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
+def test_openvino_detects_the_same(start: Start, toy: Path) -> None:
+    wanted = Detector.load(toy, 1, 'onnxruntime').detect(gray(0.5), 0.0)
+    with start(model_path=toy, backend='openvino_gpu', score_threshold=0.0) as client:
+        if 'GPU' not in load_openvino().Core().available_devices:
+            status = client.wait(lambda: next(
+                (s for s in client.statuses if s['level'] == b'\x02'), None))
+            assert 'OpenVINO finds no GPU' in status['message']
+            client.wait_for_state('unconfigured')
+            assert client.set_parameter('backend', 'openvino').successful
+            assert client.change_state('configure') and client.change_state('activate')
+        client.wait_active()
+        found = from_message(client.send(client.image(gray(0.5), 'mono8')))
+        np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.01)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+        client.wait(lambda: any(
+            s.get('backend', '').startswith('OpenVINO') for s in client.statuses))
+
+
 @pytest.mark.parametrize(('name', 'value'), [
     ('score_threshold', '1'), ('score_threshold', '-0.5'), ('score_threshold', '2.0'),
-    ('score_threshold', 'high'), ('backend', 'openvino'), ('cameras', '[front, front]'),
+    ('score_threshold', 'high'), ('backend', 'tflite'), ('cameras', '[front, front]'),
     ('cameras', '["9"]')])
 def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, name: str, value: str) -> None:
     result = subprocess.run(

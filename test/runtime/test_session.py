@@ -21,9 +21,13 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.inference.openvino import openvino_version
+from cgdet_core.runtime.inference.session import Session
 import numpy as np
 import pytest
 from toy_model import write_toy, write_tracker
+
+BACKENDS = ('onnxruntime', 'openvino')
 
 
 def inputs(count: int) -> dict[str, np.ndarray]:
@@ -42,10 +46,19 @@ def expected(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             'place': flat.argmax(1, keepdims=True)}
 
 
+def open_tracker(model: Path, backend: str, **changes: object) -> Session:
+    if backend == 'openvino' and not openvino_version():
+        pytest.skip('OpenVINO is not installed')
+    return open_session(model, replace(load_card(model, ModelCard), **changes), backend, 1)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('batch', [1, 'batch'])
-def test_a_network_of_another_task_runs(tmp_path: Path, batch: int | str) -> None:
+def test_a_network_of_another_task_runs(
+    tmp_path: Path, batch: int | str, backend: str,
+) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx', batch)
-    session = open_session(model, load_card(model, ModelCard), 'onnxruntime', 1)
+    session = open_tracker(model, backend)
     assert session.max_batch == (64 if batch == 'batch' else 1)
     for count in (1, 2, 3) if batch == 'batch' else (1, 1):
         wanted = expected(inputs(count))
@@ -59,42 +72,70 @@ def test_a_network_of_another_task_runs(tmp_path: Path, batch: int | str) -> Non
     session.close()
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('wrong', ['type', 'shape', 'strides'])
-def test_arrays_that_cannot_be_filled_are_refused(tmp_path: Path, wrong: str) -> None:
-    model = write_tracker(tmp_path / 'tracker.onnx')
-    session = OnnxRuntimeSession(model, load_card(model, ModelCard), 1)
+def test_arrays_that_cannot_be_filled_are_refused(
+    tmp_path: Path, wrong: str, backend: str,
+) -> None:
+    session = open_tracker(write_tracker(tmp_path / 'tracker.onnx'), backend)
     out = session.run(inputs(1))
     out['similarity'] = {
         'type': np.zeros((1, 1, 4, 4), np.int64), 'shape': np.zeros((1, 1, 4, 2), np.float32),
         'strides': np.zeros((1, 1, 4, 8), np.float32)[..., ::2]}[wrong]
-    with pytest.raises(Exception, match='similarity|[Ss]hape|[Tt]ype'):
+    with pytest.raises(Exception, match='similarity|[Ss]hape|[Tt]ype|precision|contiguous'):
         session.run(inputs(1), out)
     assert not out['similarity'].any()
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('batch', [1, 'batch'])
+def test_results_remain_after_later_runs(tmp_path: Path, batch: int | str, backend: str) -> None:
+    session = open_tracker(write_tracker(tmp_path / 'tracker.onnx', batch), backend)
+    first = inputs(1)
+    second = {name: 1 - array for name, array in first.items()}
+    for array in (*first.values(), *second.values()):
+        array.flags.writeable = False
+    own = session.run(first)
+    given = session.run(first, {name: np.zeros_like(array) for name, array in own.items()})
+    wanted = expected(first)
+    for later in (second, second):
+        session.run(later)
+        session.run(later, {name: np.zeros_like(array) for name, array in own.items()})
+    session.close()
+    for name in wanted:
+        np.testing.assert_allclose(own[name], wanted[name], rtol=1e-6)
+        np.testing.assert_array_equal(given[name], own[name])
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize(('change', 'words'), [
     ({'shape': (1, 1, 16, 8)}, r'card has search \(1, 1, 16, 8\) float32, the file has search '
                                r'\(1, 1, 16, 16\) float32; rerun'),
     ({'shape': ('batch', 1, 16, 16)}, r'card has search \(batch, 1, 16, 16\)'),
     ({'dtype': 'float16'}, r'card has search \(1, 1, 16, 16\) float16, the file')])
-def test_a_file_that_does_not_fit_its_card(tmp_path: Path, change: dict, words: str) -> None:
+def test_a_file_that_does_not_fit_its_card(
+    tmp_path: Path, change: dict, words: str, backend: str,
+) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx')
     card = load_card(model, ModelCard)
     search = replace(card.inputs['search'], **change)
     with pytest.raises(UserError, match=f'does not fit its card.*{words}'):
-        OnnxRuntimeSession(model, replace(card, inputs={**card.inputs, 'search': search}))
+        open_tracker(model, backend, inputs={**card.inputs, 'search': search})
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('side', ['inputs', 'outputs'])
-def test_names_that_file_and_card_do_not_share(tmp_path: Path, side: str) -> None:
+def test_names_that_file_and_card_do_not_share(
+    tmp_path: Path, side: str, backend: str,
+) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx')
     card = load_card(model, ModelCard)
     (name, spec), *rest = getattr(card, side).items()
     with pytest.raises(UserError, match=f'the card has nothing more, the file has {name}'):
-        OnnxRuntimeSession(model, replace(card, **{side: dict(rest)}))
+        open_tracker(model, backend, **{side: dict(rest)})
     with pytest.raises(UserError, match=r'has other .*, the file has nothing more; rerun "cgdet'):
         specs = {**getattr(card, side), 'other': spec}
-        OnnxRuntimeSession(model, replace(card, **{side: specs}))
+        open_tracker(model, backend, **{side: specs})
 
 
 def test_a_file_may_accept_more_than_its_card(tmp_path: Path) -> None:

@@ -19,20 +19,24 @@ from pathlib import Path
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.inference.comparison import open_faster
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.inference.openvino import OpenVinoSession, VARIANTS
 from cgdet_core.runtime.inference.session import Session
 from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
 from cgdet_core.runtime.tensorrt.cache import EngineCache, Progress
 from cgdet_core.runtime.tensorrt.session import TensorRTSession
 
-BACKENDS = ('auto', 'onnxruntime', *FLAVORS)
+BACKENDS = ('auto', 'onnxruntime', *VARIANTS, *FLAVORS)
 _log = logging.getLogger(__name__)
 
 
 def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads: int = 0,
                  cache: EngineCache | None = None, progress: Progress | None = None) -> Session:
     """
-    Load a model; "auto" tries TensorRT, TensorRT-RTX, ONNX Runtime and logs why.
+    Load a model; "auto" tries TensorRT, TensorRT-RTX, then the CPU, and logs why.
+
+    On the CPU it uses ONNX Runtime, or OpenVINO if that is installed and was measured as faster.
 
     name: the option `backend`. threads: of the CPU. cache and progress: for sessions that compile
     the model first; by default the user's cache, and warnings with the elapsed seconds. UserError
@@ -40,15 +44,18 @@ def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads
     """
     if name not in BACKENDS:
         raise UserError(f'There is no backend {name!r}; choose from {", ".join(BACKENDS)}.')
-    if name in FLAVORS:
+    if name == 'onnxruntime':
+        return OnnxRuntimeSession(model, card, threads)
+    if name != 'auto':
         try:
+            if name in VARIANTS:
+                return OpenVinoSession(model, card, name, threads, cache, progress)
             return TensorRTSession(model, card, name, cache, progress)
         except UserError:
             raise
         except Exception as error:  # the libraries raise anything
-            raise UserError(f'{FLAVORS[name]} failed: {_words(error)}.') from error
-    if name == 'onnxruntime':
-        return OnnxRuntimeSession(model, card, threads)
+            title = FLAVORS.get(name, 'OpenVINO')
+            raise UserError(f'{title} failed: {_words(error)}.') from error
     reasons = []
     for flavor in FLAVORS:
         try:
@@ -62,7 +69,8 @@ def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads
             continue
         break
     else:
-        session = OnnxRuntimeSession(model, card, threads)
+        session, why = open_faster(Path(model), card, threads, cache, progress)
+        reasons.append(why)
     _log.info('Inference by %s, as %s', session.describe(),
               ' and '.join(reasons) or 'TensorRT is the first choice')
     return session

@@ -15,33 +15,31 @@
 """ONNX Runtime, the default session: on the CPU and, if installed, CUDA."""
 
 from collections.abc import Mapping
-import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.runtime.inference.session import check_tensors, FileTensors, OPEN_BATCH
+from cgdet_core.runtime.inference.int8 import read_for_cpu
+from cgdet_core.runtime.inference.session import (
+    check_tensors,
+    cpu_threads,
+    FileTensors,
+    OPEN_BATCH,
+)
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
-ZERO_POINT = 'activation_zero_point'  # shared by all activations in an INT8 file
-# Type and name of that constant as encoded in ONNX files: int8 (3), for TensorRT, or uint8 (2).
-_NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
-SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
 
 
 class OnnxRuntimeSession:
     """Run an ONNX file; the file and the card must agree on names, shapes and types."""
 
     def __init__(self, model: str | Path, card: ModelCard, threads: int = 0) -> None:
-        # With int8 activations ONNX Runtime would leave most convolutions in FP32. No
-        # activation is negative, so their values are the same in uint8.
-        content = Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
-        self._session = open_onnx(content, str(model), threads)
+        self._session = open_onnx(read_for_cpu(model), str(model), threads)
         self._inputs = _tensors(self._session.get_inputs())
         self._outputs = _tensors(self._session.get_outputs())
         check_tensors(Path(model), card, self._inputs, self._outputs)
@@ -85,17 +83,22 @@ def dtype_of(argument: 'NodeArg') -> str:
     return DTYPES.get(name, name)
 
 
-def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
-    """Open an ONNX file, path or bytes, on CUDA or else the CPU; name: for UserError."""
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime, without telemetry; UserError states how to install it."""
     try:
         import onnxruntime
     except ImportError:
         raise UserError('The onnxruntime module is missing; '
                         'install it with "pip install onnxruntime".') from None
     onnxruntime.disable_telemetry_events()  # a robot must not send any
+    return onnxruntime
+
+
+def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSession':
+    """Open an ONNX file, path or bytes, on CUDA or else the CPU; name: for UserError."""
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
-    # By default those available to this process (containers); 0 would use all cores.
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = cpu_threads(threads)
     # Waiting threads spin during a run, which is faster, but not between runs, where spinning
     # doubles the CPU time at 10 Hz.
     options.add_session_config_entry('session.force_spinning_stop', '1')

@@ -15,6 +15,7 @@
 """The protocol of inference sessions: named tensors in, named tensors out."""
 
 from collections.abc import Mapping
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +50,11 @@ class Session(Protocol):
     def close(self) -> None:
         """Free the model's memory; the session must not be in use, nor be used afterwards."""
         ...
+
+
+def cpu_threads(threads: int) -> int:
+    """Return the number of threads; for 0 that of the cores available to this process."""
+    return threads or len(os.sched_getaffinity(0))  # in a container fewer than the machine has
 
 
 def check_tensors(model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors) -> None:

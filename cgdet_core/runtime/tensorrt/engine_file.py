@@ -56,9 +56,10 @@ class EngineKey:
     Everything that decides whether an engine may run here.
 
     targets are compute capabilities ('sm87'); an engine of several runs on each of them. gpu is
-    a GPU's name, empty for an engine that any GPU of its targets runs. inputs are shapes by name,
-    as in the model card. kind is "engine", or "kernels" for what TensorRT-RTX compiles from it
-    at the first run.
+    a GPU's name, empty for an engine that any GPU of its targets runs; for OpenVINO it is that of
+    the processor. inputs are shapes by name, as in the model card. kind is "engine" or "f32
+    engine", "kernels" for what TensorRT-RTX compiles at the first run, or "comparison" for the
+    times of several backends.
     """
 
     onnx_sha256: str
