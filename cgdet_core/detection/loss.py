@@ -61,6 +61,19 @@ def distribution_focal_loss(distributions: Tensor, distances: Tensor) -> Tensor:
     return -((1 - upper) * at_left + upper * at_right).mean(-1)
 
 
+def within(regions: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
+    """
+    Return for each cell (A,) whether its center is in any of the regions (I, 4).
+
+    A region smaller than a cell counts as one cell wide, so that it always has a cell at every
+    level. centers (A, 2) and strides (A, 1) as of `cell_centers`.
+    """
+    middle = (regions[:, :2] + regions[:, 2:]) / 2
+    reach = torch.maximum((regions[:, 2:] - regions[:, :2]) / 2, strides[:, None] / 2)  # (A, I, 2)
+    offset = centers[:, None] - middle
+    return ((offset >= -reach) & (offset < reach)).all(-1).any(1)
+
+
 def detection_loss(
     logits: Tensor, distributions: Tensor, targets: list[dict[str, Any]],
     image_size: tuple[int, int],
@@ -70,8 +83,8 @@ def detection_loss(
 
     logits (N, A, C) and distributions (N, A, 4, bins) of the head; targets: one dict per image
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
-    `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd); image_size (height,
-    width). All terms are normalized by the sum of the soft targets, averaged over the ranks.
+    `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
+    augmentation has cut); image_size (height, width). All terms are normalized by the sum of the soft targets, averaged over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
@@ -87,9 +100,7 @@ def detection_loss(
         found = assign(scores[n], boxes[n].detach(), centers, strides, gt_boxes, gt_labels)
         soft[n, found.cells, gt_labels[found.objects]] = found.quality
         if 'ignored' in target:
-            top_left, bottom_right = target['ignored'].split(2, -1)  # (I, 2)
-            inside = (centers[:, None] >= top_left) & (centers[:, None] < bottom_right)
-            negative[n] = ~inside.all(-1).any(1, keepdim=True)
+            negative[n, :, 0] = ~within(target['ignored'].float(), centers, strides)
         predicted.append(boxes[n, found.cells])
         raw.append(distributions[n, found.cells])
         wanted.append(gt_boxes[found.objects])

@@ -62,19 +62,32 @@ def test_boxes_follow_the_image(seed: int) -> None:
         np.testing.assert_allclose(spot(moved['image'][0]), moved['boxes'][0], atol=1.5)
 
 
-def test_boxes_cut_below_the_minimum_visible_share_are_dropped() -> None:
+def test_objects_cut_below_the_minimum_visible_share_are_ignored() -> None:
     torch.manual_seed(0)
-    kept = dropped = 0
+    kept = ignored = gone = 0
     for _ in range(60):
-        moved = random_window(marked(), (64, 48), (1.0, 1.0), (128, 96), 0.5)
+        moved = random_window(marked(), (40, 30), (1.0, 1.0), (128, 96), 0.5)
         share = float((moved['image'] > 0.5).sum()) / (50 * 30)
-        if len(moved['boxes']):
+        if not len(moved['boxes']):
+            gone += 1
+            assert share == 0
+            continue
+        np.testing.assert_allclose(spot(moved['image'][0]), moved['boxes'][0], atol=1.5)
+        if moved['labels'].tolist() == [1]:
             kept += 1
             assert share > 0.5 - 0.05
         else:
-            dropped += 1
-            assert share <= 0.5 + 0.05
-    assert kept and dropped
+            ignored += 1
+            assert moved['labels'].tolist() == [IGNORED] and share <= 0.5 + 0.05
+    assert kept and ignored and gone
+
+
+def test_an_object_that_becomes_too_small_is_ignored() -> None:
+    frame = make_sample(np.zeros((96, 128), np.float32),
+                        np.array([[40, 30, 43, 50]], np.float32), np.array([1]))
+    torch.manual_seed(0)
+    small = random_window(frame, (128, 96), (0.5, 0.5), (128, 96), 0.5)
+    assert small['labels'].tolist() == [IGNORED]
 
 
 def test_mosaic_places_every_box_on_its_rectangle() -> None:
@@ -82,7 +95,8 @@ def test_mosaic_places_every_box_on_its_rectangle() -> None:
     for _ in range(10):
         sample = mosaic([marked() for _ in range(4)], (128, 96), (0.4, 0.8), 0.1)
         assert sample['views'] == [] and sample['image'].shape == (1, 96, 128)
-        for x1, y1, x2, y2 in sample['boxes'].round().int().tolist():
+        objects = sample['boxes'][sample['labels'] != IGNORED]
+        for x1, y1, x2, y2 in objects.round().int().tolist():
             inside = sample['image'][0, y1 + 1:y2 - 1, x1 + 1:x2 - 1]
             assert inside.numel() == 0 or inside.mean() > 0.85
 
@@ -238,4 +252,5 @@ def test_an_ignored_region_is_kept_however_little_is_visible() -> None:
     frame = make_sample(np.zeros((96, 128), np.float32), whole, np.array([IGNORED, 1]))
     torch.manual_seed(0)
     cut = random_window(frame, (40, 30), (2, 2), (128, 96), 0.5)
-    assert cut['labels'].tolist() == [IGNORED]
+    assert cut['labels'].tolist() == [IGNORED, IGNORED]
+    assert cut['boxes'].tolist() == [[0, 0, 40, 30]] * 2
