@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.synthetic import write_coco
+from cgdet_core.data.synthetic import Scene, write_coco
 from cgdet_core.detection.augmentation import (
     AugmentConfig,
     flip,
@@ -123,6 +123,53 @@ def test_scenes_serve_other_classes() -> None:
         people = ours[i]['boxes'][ours[i]['labels'] == 0]
         assert torch.equal(some[i]['boxes'], people) and (some[i]['labels'] == 1).all()
         assert len(none[i]['boxes']) == 0 and torch.equal(none[i]['image'], ours[i]['image'])
+
+
+def test_scenes_differ_by_epoch_and_seed_and_nothing_else() -> None:
+    def scene(epoch: int, index: int, seed: int = 1) -> Sample:
+        scenes = SyntheticFrames(6, Normalization(), CLASSES, seed)
+        scenes.set_epoch(epoch)
+        return scenes[index]
+
+    seen = [scene(0, 0), scene(1, 0), scene(0, 1), scene(0, 0, 2)]
+    for a in range(4):
+        for b in range(a):
+            assert not torch.equal(seen[a]['image'], seen[b]['image'])
+    again = SyntheticFrames(6, Normalization(), CLASSES, 1)
+    for epoch, index, expected in ((1, 0, seen[1]), (0, 1, seen[2]), (0, 0, seen[0])):
+        again.set_epoch(epoch)
+        for _ in range(2):
+            assert torch.equal(again[index]['image'], expected['image'])
+            assert torch.equal(again[index]['boxes'], expected['boxes'])
+            again[index]['boxes'].zero_(), again[index]['image'].zero_()
+
+
+def test_an_epoch_draws_a_scene_once_while_the_memory_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+    render = Scene.render
+    monkeypatch.setattr(
+        Scene, 'render', lambda scene: (drawn.append(scene.seed), render(scene))[1])
+    one_frame = 640 * 512 * 2
+    for cache_bytes, draws in ((1e9, 6), (2.5 * one_frame, 2 + 4 * 3), (0, 6 * 3)):
+        scenes = SyntheticFrames(6, Normalization(), CLASSES, 1, cache_bytes)
+        for epoch in range(2):
+            drawn.clear()
+            scenes.set_epoch(epoch)
+            for index in list(range(6)) * 3:
+                scenes[index]
+            assert len(drawn) == draws and len(set(drawn)) == 6
+
+
+def test_training_samples_show_the_scenes_of_their_epoch() -> None:
+    plain = AugmentConfig(mosaic=0, flip=0, contrast=0, scale=(1, 1))
+    augmented = AugmentedFrames(
+        [SyntheticFrames(2, Normalization(), CLASSES, 1)], (640, 512), plain, 5, 3)
+    scenes = SyntheticFrames(2, Normalization(), CLASSES, 1)
+    for epoch in (0, 2, 1):
+        scenes.set_epoch(epoch)
+        assert torch.equal(augmented[(epoch, 0, 1)]['image'], scenes[1]['image'])
 
 
 def test_samples_depend_only_on_seed_and_key() -> None:
