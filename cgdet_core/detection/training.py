@@ -188,5 +188,6 @@ def make_card(recipe: DetectionRecipe) -> DetectionCard:
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
             'init': load_student(recipe.optim.init)[1].training if recipe.optim.init else None,
             'data': [recipe.data.train.name] + (
-                [f'{recipe.data.synthetic} synthetic scenes per epoch'] if recipe.data.synthetic else []),
+                [f'{recipe.data.synthetic} synthetic scenes per epoch']
+                if recipe.data.synthetic else []),
             'license': recipe.data.license, 'commit': commit() or 'unknown'})

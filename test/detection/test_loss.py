@@ -135,10 +135,10 @@ def test_cells_of_ignored_regions_are_neither_object_nor_background() -> None:
 def test_an_ignored_region_has_a_cell_at_every_level() -> None:
     centers, strides = cell_centers(64, 96, torch.device('cpu'))
     for region in ([17.0, 17, 18, 18], [31.0, 0, 33, 5], [0.0, 0, 1, 1], [95.0, 63, 96, 64]):
-        found = within(torch.tensor([region]), centers, strides)
+        found, = within(torch.tensor([region]), centers, strides)
         for stride in (8, 16, 32):
             assert 1 <= int((found & (strides[:, 0] == stride)).sum()) <= 4, (region, stride)
     # One larger than a cell covers the cells whose center it contains.
-    found = within(torch.tensor([[30.0, 0, 96, 64]]), centers, strides)
+    found, = within(torch.tensor([[30.0, 0, 96, 64]]), centers, strides)
     assert torch.equal(found, centers[:, 0] >= 30)
-    assert not within(torch.zeros(0, 4), centers, strides).any()
+    assert within(torch.zeros(0, 4), centers, strides).shape == (0, len(centers))
