@@ -17,8 +17,9 @@ CMG: an RGB teacher's features guide the thermal student's (CGDet, arXiv 2511.01
 
 The paper calls the loss L_cms and its module CMG. Recipe, log and code use cmg for both. S_ln is
 level l of the student's pyramid for image n, A_l a 1x1 convolution to the teacher's width, T_ln
-the teacher's features at the student's cells, and d one of the `objectives`. The mask M_ln is 1 at
-cells for which the teacher has seen a picture: RGB, or with `unpaired: thermal` the thermal frame.
+the teacher's features at the student's cells, and d one of the `objectives`. Each channel of T_ln
+has unit scale (see `scales`), unless d standardizes features itself. The mask M_ln is 1 at cells
+for which the teacher has seen a picture: RGB, or with `unpaired: thermal` the thermal frame.
 
 Over the pyramid (the paper's abstract), where a_n is the mean of M_{P3,n}:
 

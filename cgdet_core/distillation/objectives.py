@@ -18,7 +18,9 @@ Objectives: functions d that compare two feature maps in L_cms (see `guidance`).
 The arguments are student and teacher features (N, C, H, W), of equal shapes, float32, the
 teacher's without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere.
 The result is one loss per image, (N,); 0 for an image without guidance. A new objective is a
-function here and a line in OBJECTIVES; a recipe may set its further arguments.
+function here and an entry in OBJECTIVES; a recipe may set its further arguments. Those in
+STANDARDIZING standardize both features themselves. The others compare values: they are given the
+teacher's features at unit scale (see `scales`), and the student's adapters learn that scale.
 """
 
 from collections.abc import Callable
@@ -120,6 +122,13 @@ def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     f.__name__: f for f in (mse, pearson, cwd, style, style_content, frequency)}
+
+STANDARDIZING = (pearson, cwd)
+
+
+def standardizes(value: str | dict[str, Any]) -> bool:
+    """Return whether a recipe's objective standardizes the features itself."""
+    return OBJECTIVES[name_and_parameters(value)[0]] in STANDARDIZING
 
 
 def objective_of(value: str | dict[str, Any]) -> Objective:

@@ -206,6 +206,42 @@ def test_features_of_half_precision_and_beyond_it(
         assert not level[1].any()
 
 
+@pytest.mark.parametrize('cached', [True, False])
+def test_scales_make_channels_alike_whatever_the_teachers_scale(
+    tmp_path: Path, pooling_teacher: Callable[..., Path], cached: bool,
+) -> None:
+    """Pictures narrower than the teacher's input: its padding must not count."""
+    frame, paths = (128, 128), [tmp_path / f'{i}.png' for i in range(4)]
+    for i, path in enumerate(paths):
+        cells = np.random.default_rng(i).normal((60, 120, 200), (40, 12, 25), (16, 16, 3))
+        cv2.imwrite(str(path), np.clip(cells, 0, 255).astype(np.uint8).repeat(8, 0).repeat(8, 1))
+    records = [ImageRecord(i, Path(), *frame, rgb_path=path)
+               for i, path in enumerate([*paths, None])]
+
+    def guided(gain: float) -> tuple[Guide, TeacherPyramid]:
+        guide = Guide(TeacherConfig(
+            kind='onnx', path=pooling_teacher(tmp_path / f'{gain}.onnx', gain=gain),
+            tensors=('p8', 'p16', 'p32'), input_size=(256, 128), pad=255,
+            cache=tmp_path / 'cache' if cached else None))
+        guide.fill_cache(records, torch.device('cpu'), False)
+        guide.measure_scales(records, torch.device('cpu'), False)
+        found = guide.of(batch_of(guide.reader, [*paths, None], frame))
+        assert found is not None
+        return guide, found
+
+    guide, found = guided(1.0)
+    _, louder = guided(50.0)
+    for one, two in zip(found.features, louder.features):
+        torch.testing.assert_close(one, two, rtol=0, atol=0.05)
+        assert not one[4].any(), 'no picture'
+        torch.testing.assert_close(one[:4].mean((0, 2, 3)), torch.zeros(3), atol=0.02, rtol=0)
+        deviation = one[:4].std((0, 2, 3), correction=0)
+        torch.testing.assert_close(deviation, torch.ones(3), atol=0.02, rtol=0)
+    guide.scales = None
+    raw = guide.of(batch_of(guide.reader, paths, frame))
+    assert raw is not None and raw.features[0].mean() > 0.3
+
+
 def view_of(path: Path, frame: tuple[int, int]) -> View:
     return View(path, frame, frame, (0, 0), (0, 0, *frame))
 
