@@ -109,6 +109,43 @@ def test_over_regions_only_objects_under_rgb_count() -> None:
         found.item() + guidance()(levels, teacher, TARGETS).item(), rel=1e-5)
 
 
+def test_regions_are_standardized_over_the_batch() -> None:
+    """Regions that differ from each other but are flat inside: one alone has no statistics."""
+    boxes = [(8, 8, 40, 40), (72, 72, 104, 104), (88, 8, 120, 40)]
+    levels = [torch.zeros(2, 5, 128 // s, 160 // s) for s in (8, 16, 32)]
+    for image in range(2):
+        for number, (x1, y1, x2, y2) in enumerate(boxes):
+            generator = torch.Generator().manual_seed(3 * image + number)
+            value = torch.randn(5, 1, 1, generator=generator)
+            levels[0][image, :, y1 // 8 - 1:y2 // 8 + 1, x1 // 8 - 1:x2 // 8 + 1] = value
+    masks = [torch.ones_like(level[:, :1]) for level in levels]
+    cmg = Guidance(5, (5, 5, 5), GuidanceConfig(teacher=UNUSED, over='roi'))
+    for adapt in cmg.adapt:
+        nn.init.dirac_(adapt.weight)
+        nn.init.zeros_(adapt.bias)
+    targets = [target(*boxes), target(*boxes)]
+    same = cmg(levels, TeacherPyramid(levels, masks), targets).item()
+    opposite = cmg(levels, TeacherPyramid([-level for level in levels], masks), targets).item()
+    assert same == pytest.approx(0, abs=1e-3) and opposite == pytest.approx(2, abs=1e-3)
+
+
+def test_pearson_over_regions_is_the_correlation_of_all_their_cells() -> None:
+    boxes = [(10, 10, 40, 60), (60, 20, 100, 50), (5, 5, 12, 30), (30, 30, 130, 120)]
+    targets = [target(*boxes[:2]), target(*boxes[2:])]
+    cmg, levels, features = guidance('roi', 'pearson'), pyramid(2, 4, 1), pyramid(2, 5, 7)
+    found = cmg(levels, TeacherPyramid(features, [f[:, :1] * 0 + 1 for f in features]), targets)
+    expected = 0.0
+    # The first three boxes are of P3's size, the last of P4's.
+    for level, chosen, images in ((0, boxes[:3], [0, 0, 1]), (1, boxes[3:], [1])):
+        where = torch.tensor(chosen).float(), torch.tensor(images), level, 3
+        student = pool_level(cmg.adapt[level](levels[level]), *where).detach()
+        teacher = pool_level(features[level], *where)
+        r = [np.corrcoef(student[:, c].flatten(), teacher[:, c].flatten())[0, 1]
+             for c in range(5)]
+        expected += len(chosen) * (1 - float(np.mean(r)))
+    assert found.item() == pytest.approx(expected / 4, rel=1e-3)
+
+
 @OVER
 def test_without_rgb_the_loss_is_zero(over: str) -> None:
     levels = [level.requires_grad_() for level in pyramid(3, 4, 1)]

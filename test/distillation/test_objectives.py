@@ -19,8 +19,10 @@ import math
 from typing import Any
 
 from cgdet_core.distillation.objectives import (
+    BATCH,
     cwd,
     frequency,
+    IMAGE,
     mse,
     name_and_parameters,
     Objective,
@@ -223,6 +225,19 @@ def test_style_ignores_positions_but_content_does_not() -> None:
     torch.testing.assert_close(*(style(student, t, everything) for t in (teacher, moved)))
     content = [style_content(student, t, everything, 0.0, 1.0) for t in (teacher, moved)]
     assert ((content[0] - content[1]).abs() > 0.01).all()
+
+
+@pytest.mark.parametrize('name', ['pearson', 'cwd'])
+def test_over_a_batch_an_image_of_little_contrast_counts_little(name: str) -> None:
+    student, teacher = features()
+    everything = torch.ones(3, 1, 6, 7, dtype=torch.float64)
+    factor = torch.tensor([0.01, 1, 1], dtype=torch.float64)[:, None, None, None]
+    alone, together = (
+        objective_of(name, over)(student * factor, teacher * factor, everything)
+        - objective_of(name, over)(student * factor, student * factor, everything)
+        for over in (IMAGE, BATCH))
+    assert together[0].abs() < 0.1 * alone[0].abs()
+    assert (together[1:].abs() > 0.5 * alone[1:].abs()).all()
 
 
 def test_pearson_distinguishes_agreement_from_contradiction() -> None:
