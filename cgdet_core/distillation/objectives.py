@@ -91,16 +91,16 @@ def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
 
 
-def style_content(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
-                  content: Weight = 1.0) -> Tensor:
+def pearson_style(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
+                  of_pearson: Weight = 2.0, *, over: Over = IMAGE) -> Tensor:
     """
-    Compare style and content separately (CKD, arXiv 2410.11586, L_SD and L_CD).
+    Return 2 `pearson` + 0.1 `style`, by default.
 
-    Content: the features after instance normalization, cell by cell. CKD weights them 0.01 : 0.1.
+    The mean squared difference of standardized features is 2 (1 - r). Instance-normalized content
+    and style are what CKD (arXiv 2410.11586) compares, but between coupled students and teachers.
     """
-    (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
-    of_content = mse((student - mean_s) / std_s, (teacher - mean_t) / std_t, mask)
-    return of_style * style(student, teacher, mask) + content * of_content
+    return (of_pearson * pearson(student, teacher, mask, over=over)
+            + of_style * style(student, teacher, mask))
 
 
 def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
@@ -124,7 +124,8 @@ def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    f.__name__: f for f in (mse, pearson, cwd, style, style_content, frequency)}
+    f.__name__: f for f in (mse, pearson, cwd, style, pearson_style, frequency)}
+RENAMED = {'style_content': 'pearson_style'}  # in recipes and checkpoints of earlier releases
 
 STANDARDIZING = (pearson, cwd)
 
@@ -150,6 +151,7 @@ def name_and_parameters(value: Any) -> tuple[str, dict[str, Any]]:
     """Check `name` or `{name: ..., parameter: value}`; ValueError names what is wrong in it."""
     parameters = dict(value) if isinstance(value, dict) else {'name': value}
     name = str(parameters.pop('name', None))
+    name = RENAMED.get(name, name)
     if name not in OBJECTIVES:
         raise ValueError(f'must be one of {", ".join(OBJECTIVES)}, or '
                          '{name: one of these, parameter: value}')
