@@ -102,7 +102,7 @@ def detection_loss(
     at, gt, quality = (found.images, found.cells), gt_boxes[found.objects], found.quality
 
     soft = torch.zeros_like(logits)
-    soft[(*at, gt_labels[found.objects])] = quality
+    soft[found.images, found.cells, gt_labels[found.objects]] = quality
     xy, stride = centers[found.cells], strides[found.cells]
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     total = mean_over_ranks(quality.sum(), 1.0)
