@@ -18,24 +18,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_area
 
 
 class Assignment(NamedTuple):
-    """Which cells are positive for one image, for which object, and how strongly."""
+    """The positive cells of a batch, by image and cell: for which object, and how strongly."""
 
-    cells: Tensor  # (P,) int64, indices of positive cells
-    objects: Tensor  # (P,) int64, ground-truth index of each positive cell
+    images: Tensor  # (P,) int64
+    cells: Tensor  # (P,) int64
+    objects: Tensor  # (P,) int64, index into the batch's objects
     quality: Tensor  # (P,) float32 in [0, 1], the soft classification target
 
 
 def assign(
     scores: Tensor, boxes: Tensor, centers: Tensor, strides: Tensor,
-    gt_boxes: Tensor, gt_labels: Tensor,
+    gt_boxes: Tensor, gt_labels: Tensor, gt_images: Tensor,
     top_k: int = 13, alpha: float = 1.0, beta: float = 6.0,
 ) -> Assignment:
     """
-    Assign each object the cells whose class score and box match it best (one image).
+    Assign each object the cells of its image whose class score and box match it best.
 
     Alignment t = s^alpha * u^beta, s the score of the object's class and u the IoU (TOOD,
     arXiv 2108.07755, eq. 1). The top_k candidate cells per object are positive; a cell wanted
@@ -44,30 +45,63 @@ def assign(
     box, a box smaller than two cells counting as two cells wide: distant people are narrower
     than a cell.
 
-    Shapes: scores (A, C), boxes (A, 4), centers (A, 2), strides (A, 1), gt_boxes (M, 4) in
-    pixels, gt_labels (M,).
+    Shapes: scores (N, A, C), boxes (N, A, 4), centers (A, 2), strides (A, 1); of the objects of
+    all images gt_boxes (M, 4) in pixels, gt_labels (M,) and gt_images (M,), the image it is in.
+    None requires a gradient. Only candidates are computed: a cell is one for few objects.
     """
-    if len(gt_boxes) == 0:
-        none = torch.zeros(0, dtype=torch.long, device=boxes.device)
-        return Assignment(none, none, none.float())
-    middle = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
-    half = (gt_boxes[:, 2:] - gt_boxes[:, :2]) / 2
-    reach = torch.maximum(half[:, None], strides[None])  # (M, A, 2)
-    inside = ((centers[None] - middle[:, None]).abs() < reach).all(-1)
-
-    iou = box_iou(gt_boxes, boxes)  # (M, A)
+    objects, cells = _candidates(gt_boxes, centers, strides).nonzero(as_tuple=True)
+    images = gt_images[objects]
+    iou = _iou(gt_boxes[objects], boxes[images, cells])
     # The 1e-9 ranks candidates by score where early boxes overlap nothing at all.
-    alignment = scores[:, gt_labels].T.pow(alpha) * (iou.pow(beta) + 1e-9) * inside
-    top = alignment.topk(min(top_k, alignment.shape[1]), dim=1).indices
-    wanted = torch.zeros_like(inside).scatter_(1, top, True) & inside
+    alignment = scores[images, cells, gt_labels[objects]].pow(alpha) * (iou.pow(beta) + 1e-9)
 
-    best_iou, owner = torch.where(wanted, iou, -1.0).max(0)
-    cells = torch.nonzero(best_iou >= 0).squeeze(1)
-    objects = owner[cells]
-    chosen = torch.zeros_like(wanted)
-    chosen[objects, cells] = True
-    alignment = alignment * chosen
-    peak_alignment = alignment.amax(1, keepdim=True).clamp(min=1e-12)
-    peak_iou = (iou * chosen).amax(1, keepdim=True)
-    quality = (alignment / peak_alignment * peak_iou)[objects, cells]
-    return Assignment(cells, objects, quality.clamp(0, 1))
+    place = images * len(centers) + cells
+    kept = _largest(alignment, objects, len(gt_boxes), top_k)
+    kept = kept[_owned(iou[kept], place[kept], objects[kept], scores.shape[0] * len(centers))]
+    kept = kept[place[kept].argsort()]
+    objects, alignment = objects[kept], alignment[kept]
+    peak_alignment, peak_iou = (
+        value.new_zeros(len(gt_boxes)).scatter_reduce(0, objects, value, 'amax')[objects]
+        for value in (alignment, iou[kept]))
+    quality = alignment / peak_alignment.clamp(min=1e-12) * peak_iou
+    return Assignment(images[kept], cells[kept], objects, quality.clamp(0, 1))
+
+
+def _candidates(gt_boxes: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
+    """Return which cells are candidates of each object, (M, A)."""
+    inside = torch.ones(len(gt_boxes), len(centers), dtype=torch.bool, device=centers.device)
+    for axis in (0, 1):
+        low, high = gt_boxes[:, axis, None], gt_boxes[:, axis + 2, None]
+        reach = torch.maximum((high - low) / 2, strides[:, 0])
+        inside &= (centers[:, axis] - (low + high) / 2).abs() < reach
+    return inside
+
+
+def _iou(one: Tensor, two: Tensor) -> Tensor:
+    """Return the IoU of each pair of boxes, (P, 4) and (P, 4)."""
+    sides = (torch.minimum(one[:, 2:], two[:, 2:])
+             - torch.maximum(one[:, :2], two[:, :2])).clamp(min=0)
+    common = sides.prod(1)
+    return common / (box_area(one) + box_area(two) - common)
+
+
+def _largest(values: Tensor, groups: Tensor, count: int, top_k: int) -> Tensor:
+    """Return the indices of the top_k largest values of each group; groups (P,) are sorted."""
+    sizes = groups.bincount(minlength=count)
+    place = torch.arange(len(groups), device=groups.device) - (sizes.cumsum(0) - sizes)[groups]
+    longest = int(sizes.max()) if count else 0
+    table = values.new_full((count, longest), -1.0)
+    table[groups, place] = values
+    top = table.topk(min(top_k, longest), 1).indices
+    chosen = torch.zeros_like(table, dtype=torch.bool).scatter_(1, top, True)
+    return chosen[groups, place].nonzero()[:, 0]
+
+
+def _owned(iou: Tensor, place: Tensor, objects: Tensor, places: int) -> Tensor:
+    """Return which pairs have the largest IoU at their place; of equal ones, the first object."""
+    best = iou.new_full((places,), -1.0).scatter_reduce(0, place, iou, 'amax')
+    winner = (iou == best[place]).nonzero()[:, 0]
+    none = torch.iinfo(objects.dtype).max
+    first = objects.new_full((places,), none).scatter_reduce(
+        0, place[winner], objects[winner], 'amin')
+    return winner[first[place[winner]] == objects[winner]]

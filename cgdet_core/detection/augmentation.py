@@ -37,7 +37,7 @@ class AugmentConfig(Strict):
     gamma: float = Field(0.35, ge=0)  # exponent in [exp(-gamma), exp(gamma)]
     noise: float = Field(0.02, ge=0)  # largest standard deviation of added noise
     blur: float = Field(0.15, ge=0, le=1)  # probability of a slight blur (lens, motion)
-    min_visible: float = Field(0.25, ge=0, le=1)  # boxes cut below this share are dropped
+    min_visible: float = Field(0.25, ge=0, le=1)  # objects cut below this share are ignored
 
 
 def uniform(low: float, high: float) -> float:
@@ -52,7 +52,9 @@ def random_window(
     """
     Scale a sample at random and cut or pad it at random to `size` = (width, height).
 
-    A factor of 1 fits the frame into `fit` = (width, height), the model's input.
+    A factor of 1 fits the frame into `fit` = (width, height), the model's input. What is left of
+    an object of which less is visible than the share `min_visible`, or 2 pixels or less of a
+    side, is neither object nor background: its label becomes IGNORED.
     """
     height, width = sample['image'].shape[-2:]
     factor = min(fit[0] / width, fit[1] / height) * uniform(*scale)
@@ -68,16 +70,16 @@ def random_window(
     boxes = full.clone()
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size[0])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[1])
-    keep = box_area(boxes) > min_visible * box_area(full)
-    # An ignored region is kept, however little of it is visible.
-    keep |= sample['labels'] == IGNORED
-    keep &= (boxes[:, 2:] - boxes[:, :2]).amin(1) > 2
+    sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
+    whole = (box_area(boxes) > min_visible * box_area(full)) & (sides > 2)
+    labels = torch.where(whole, sample['labels'], IGNORED)
+    keep = sides > 0
     scales, shift = (new_w / width, new_h / height), (-left, -top)
     return {
         'image': functional.crop(image, top, left, size[1], size[0]),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             boxes[keep], format='XYXY', canvas_size=(size[1], size[0])),
-        'labels': sample['labels'][keep],
+        'labels': labels[keep],
         'views': [view.moved(scales, shift, size) for view in sample['views']]}
 
 

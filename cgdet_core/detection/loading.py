@@ -69,6 +69,9 @@ class AugmentedFrames(Dataset[Sample]):
 
     def _draw(self, epoch: int, index: int) -> Sample:
         c = self.config
+        for source in self.sources:
+            if isinstance(source, SyntheticFrames):
+                source.set_epoch(epoch)
         sample = self._frames[index]
         if epoch < self.epochs - c.close_mosaic_epochs and uniform(0, 1) < c.mosaic:
             tiles = [sample, *(self._frames[i] for i in self._partners(index))]
@@ -124,15 +127,18 @@ def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet) -> EpochSampler:
 def train_loader(
     recipe: DetectionRecipe, coco: CocoSet, guide: Guide | None = None,
 ) -> DataLoader[Any]:
-    share = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
+    synthetic = recipe.data.synthetic
+    cache = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
+    share = synthetic / (len(coco.images) + synthetic)  # of the scenes
     (width, height), scale = recipe.input_size, recipe.augment.scale[1]
     largest = (round(width * scale), round(height * scale))
     sources: list[Dataset[Sample]] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest, share,
+        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest,
+                   cache * (1 - share),
                    guide is not None and guide.thermal)]
-    if recipe.data.synthetic:
+    if synthetic:
         sources.append(SyntheticFrames(
-            recipe.data.synthetic, recipe.normalization, recipe.classes, recipe.seed))
+            synthetic, recipe.normalization, recipe.classes, recipe.seed, cache * share))
     sampler = epoch_sampler(recipe, coco)
     frames = AugmentedFrames(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,

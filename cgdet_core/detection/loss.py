@@ -18,6 +18,7 @@ from typing import Any
 
 from cgdet_core.detection.assignment import assign
 from cgdet_core.detection.head import cell_centers, decode_boxes
+from cgdet_core.distillation.rois import boxes_of
 from cgdet_core.training.ranks import mean_over_ranks
 import torch
 from torch import Tensor
@@ -61,6 +62,22 @@ def distribution_focal_loss(distributions: Tensor, distances: Tensor) -> Tensor:
     return -((1 - upper) * at_left + upper * at_right).mean(-1)
 
 
+def within(regions: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
+    """
+    Return whether the center of each cell is in each region, (I, A).
+
+    A region smaller than a cell counts as one cell wide, so that it always has a cell at every
+    level. regions (I, 4), centers (A, 2) and strides (A, 1) as of `cell_centers`.
+    """
+    inside = torch.ones(len(regions), len(centers), dtype=torch.bool, device=centers.device)
+    for axis in (0, 1):
+        low, high = regions[:, axis, None], regions[:, axis + 2, None]
+        reach = torch.maximum((high - low) / 2, strides[:, 0] / 2)
+        offset = centers[:, axis] - (low + high) / 2
+        inside &= (offset >= -reach) & (offset < reach)
+    return inside
+
+
 def detection_loss(
     logits: Tensor, distributions: Tensor, targets: list[dict[str, Any]],
     image_size: tuple[int, int],
@@ -70,39 +87,39 @@ def detection_loss(
 
     logits (N, A, C) and distributions (N, A, 4, bins) of the head; targets: one dict per image
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
-    `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd); image_size (height,
-    width). All terms are normalized by the sum of the soft targets, averaged over the ranks.
+    `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
+    augmentation has cut); image_size (height, width). All terms are normalized by the sum of the
+    soft targets, averaged over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
     centers, strides = cell_centers(*image_size, logits.device)
     boxes = decode_boxes(distributions, centers, strides)
-    scores = logits.detach().sigmoid()
+    gt_boxes, gt_images = boxes_of(targets)
+    gt_boxes, gt_labels = gt_boxes.float(), torch.cat([target['labels'] for target in targets])
+    found = assign(logits.detach().sigmoid(), boxes.detach(), centers, strides,
+                   gt_boxes, gt_labels, gt_images)
+    at, gt, quality = (found.images, found.cells), gt_boxes[found.objects], found.quality
 
     soft = torch.zeros_like(logits)
-    negative = torch.ones_like(logits[..., :1], dtype=torch.bool)
-    predicted, wanted, raw, points, scale, weight = [], [], [], [], [], []
-    for n, target in enumerate(targets):
-        gt_boxes, gt_labels = target['boxes'].float(), target['labels']
-        found = assign(scores[n], boxes[n].detach(), centers, strides, gt_boxes, gt_labels)
-        soft[n, found.cells, gt_labels[found.objects]] = found.quality
-        if 'ignored' in target:
-            top_left, bottom_right = target['ignored'].split(2, -1)  # (I, 2)
-            inside = (centers[:, None] >= top_left) & (centers[:, None] < bottom_right)
-            negative[n] = ~inside.all(-1).any(1, keepdim=True)
-        predicted.append(boxes[n, found.cells])
-        raw.append(distributions[n, found.cells])
-        wanted.append(gt_boxes[found.objects])
-        points.append(centers[found.cells])
-        scale.append(strides[found.cells])
-        weight.append(found.quality)
-
-    gt, xy, stride, quality = map(torch.cat, (wanted, points, scale, weight))
-    total = mean_over_ranks(quality.sum(), 1.0)
+    soft[found.images, found.cells, gt_labels[found.objects]] = quality
+    xy, stride = centers[found.cells], strides[found.cells]
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
+    total = mean_over_ranks(quality.sum(), 1.0)
     terms = {
-        'cls': varifocal_loss(logits, soft, negative=negative),
-        'box': (generalized_box_iou_loss(torch.cat(predicted), gt) * quality).sum(),
-        'dfl': (distribution_focal_loss(torch.cat(raw), distances) * quality).sum()}
+        'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides)),
+        'box': (generalized_box_iou_loss(boxes[at], gt) * quality).sum(),
+        'dfl': (distribution_focal_loss(distributions[at], distances) * quality).sum()}
     terms = {name: WEIGHTS[name] * value / total for name, value in terms.items()}
     return {**terms, 'det': torch.stack(list(terms.values())).sum()}
+
+
+def _negative(targets: list[dict[str, Any]], centers: Tensor, strides: Tensor) -> Tensor:
+    """Return which cells may be negatives, (N, A, 1): those outside of the ignored regions."""
+    negative = centers.new_ones(len(targets), len(centers), 1, dtype=torch.bool)
+    none = centers.new_zeros(0, 4)
+    ignored = [{'boxes': target.get('ignored', none)} for target in targets]
+    regions, images = boxes_of(ignored)
+    region, cells = within(regions.float(), centers, strides).nonzero(as_tuple=True)
+    negative[images[region], cells] = False
+    return negative

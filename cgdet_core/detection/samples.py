@@ -31,6 +31,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 Sample = dict[str, Any]
+Drawn = tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.int64]]  # image, boxes, labels
 IGNORED = -1  # label of a region that is neither object nor background (COCO's iscrowd)
 
 
@@ -110,19 +111,45 @@ class CocoFrames(Dataset[Sample]):
 
 @dataclass(eq=False)
 class SyntheticFrames(Dataset[Sample]):
-    """Synthetic scenes as 16-bit frames; number i of a seed is always the same."""
+    """
+    Synthetic scenes as 16-bit frames, `count` new ones in every epoch.
+
+    A scene depends only on seed, epoch and index. An epoch shows a scene several times, as mosaics
+    draw their tiles from all frames: every worker keeps those of the current epoch in memory,
+    while `cache_bytes` last, as CocoFrames keeps its frames.
+    """
 
     count: int
     normalization: Normalization
     classes: tuple[str, ...]
     seed: int = 0
+    cache_bytes: float = 1e9
+    _epoch: int = field(init=False, default=0)
+    _cache: dict[int, Drawn] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:
         return self.count
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, which selects the scenes."""
+        if epoch != self._epoch:
+            self._cache.clear()
+        self._epoch = epoch
+
     def __getitem__(self, index: int) -> Sample:
-        kelvin, boxes, labels = Scene.random(self.seed * 1_000_003 + index).render()
+        kept = self._cache.get(index)
+        if kept is None:
+            kept = self._draw(index)
+            if (len(self._cache) + 1) * kept[0].nbytes <= self.cache_bytes:
+                self._cache[index] = kept
+        image, boxes, labels = kept
+        return make_sample(image.astype(np.float32), boxes.copy(), labels.copy())
+
+    def _draw(self, index: int) -> Drawn:
+        # Not consecutive numbers: those are the scenes of validation sets (`write_coco`).
+        seed = np.random.SeedSequence((self.seed, self._epoch, index)).generate_state(1, np.uint64)
+        kelvin, boxes, labels = Scene.random(int(seed[0])).render()
         known = np.array([self.classes.index(c) if c in self.classes else -1 for c in CLASSES])
         labels = known[labels]
         frame = normalize(to_counts(kelvin), self.normalization)
-        return make_sample(frame, boxes[labels >= 0], labels[labels >= 0])
+        return frame.astype(np.float16), boxes[labels >= 0], labels[labels >= 0]

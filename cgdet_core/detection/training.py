@@ -26,6 +26,7 @@ from cgdet_core.detection.student import DeployedStudent, load_student, Student,
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
+from cgdet_core.distillation.objectives import standardizes
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
@@ -44,6 +45,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+
+SCALES = 'teacher_scales'  # a checkpoint's entry, if the objective needs them
 
 
 class DetectionTraining(TaskModule):
@@ -103,6 +106,20 @@ class DetectionTraining(TaskModule):
     def on_fit_start(self) -> None:
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
+        # Here, as a resumed run has loaded the scales of its checkpoint.
+        if (self.guide is not None and self.recipe.cmg is not None and self.guide.scales is None
+                and not standardizes(self.recipe.cmg.objective)):
+            self.guide.measure_scales(self.train_set.images, self.device,
+                                      self.trainer.progress_bar_callback is not None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.guide is not None and self.guide.scales is not None:
+            checkpoint[SCALES] = self.guide.scales
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.guide is not None:
+            self.guide.scales = checkpoint.get(SCALES)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return train_loader(self.recipe, self.train_set, self.guide)
@@ -201,7 +218,8 @@ def make_card(recipe: DetectionRecipe) -> DetectionCard:
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
             'init': origin_of(recipe),
             'data': [recipe.data.train.name] + (
-                [f'{recipe.data.synthetic} synthetic scenes'] if recipe.data.synthetic else []),
+                [f'{recipe.data.synthetic} synthetic scenes per epoch']
+                if recipe.data.synthetic else []),
             'license': recipe.data.license, 'commit': commit() or 'unknown'})
 
 

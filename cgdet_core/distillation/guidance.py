@@ -17,8 +17,9 @@ CMG: an RGB teacher's features guide the thermal student's (CGDet, arXiv 2511.01
 
 The paper calls the loss L_cms and its module CMG. Recipe, log and code use cmg for both. S_ln is
 level l of the student's pyramid for image n, A_l a 1x1 convolution to the teacher's width, T_ln
-the teacher's features at the student's cells, and d one of the `objectives`. The mask M_ln is 1 at
-cells for which the teacher has seen a picture: RGB, or with `unpaired: thermal` the thermal frame.
+the teacher's features at the student's cells, and d one of the `objectives`. Each channel of T_ln
+has unit scale (see `scales`), unless d standardizes features itself. The mask M_ln is 1 at cells
+for which the teacher has seen a picture: RGB, or with `unpaired: thermal` the thermal frame.
 
 Over the pyramid (the paper's abstract), where a_n is the mean of M_{P3,n}:
 
@@ -29,18 +30,21 @@ with M = 1, the size of box b selects its level l, and the mask is 1 in the whol
 
     L_cms = 1/|B| sum_{b in B} d(RoIAlign(A_l(S_l), b), RoIAlign(T_l, b), 1)
 
+Here S and T are standardized, if d does so, over the cells of all boxes of a level, of all ranks,
+as the few cells of one region have no statistics.
+
 `both` is the sum of the two. Numerators and denominators are sums over all ranks
-(`mean_over_ranks`). The loss is 0 if the teacher has seen no picture of the batch.
+(`mean_over_ranks`, `gather_rows`). The loss is 0 if the teacher has seen no picture of the batch.
 """
 
 from typing import Any, Literal
 
 from cgdet_core.distillation.guide import TeacherPyramid
-from cgdet_core.distillation.objectives import name_and_parameters, objective_of
+from cgdet_core.distillation.objectives import BATCH, name_and_parameters, objective_of
 from cgdet_core.distillation.rois import boxes_of, levels_of, pool_level
 from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.nets.pyramid import STRIDES
-from cgdet_core.training.ranks import mean_over_ranks
+from cgdet_core.training.ranks import gather_rows, mean_over_ranks
 from cgdet_core.training.recipe import ScheduledLoss
 from pydantic import Field, field_validator
 import torch
@@ -72,6 +76,7 @@ class Guidance(nn.Module):
         super().__init__()
         self.config = config
         self.objective = objective_of(config.objective)
+        self.objective_of_regions = objective_of(config.objective, BATCH)
         self.adapt = nn.ModuleList(nn.Conv2d(channels, c, 1) for c in teacher_channels)
 
     def forward(self, pyramid: list[Tensor], teacher: TeacherPyramid | None,
@@ -83,41 +88,42 @@ class Guidance(nn.Module):
         has seen no picture of the batch; targets: per image `boxes` (M, 4) in input pixels.
         Every rank must call this in every step, as the ranks exchange normalizers.
         """
-        loss = torch.zeros((), device=pyramid[0].device)
-        if teacher is None:
-            for _ in range(2 if self.config.over == 'both' else 1):
-                mean_over_ranks(loss, 1.0)
-            return loss
         adapted = [adapt(level.float()) for adapt, level in zip(self.adapt, pyramid)]
+        loss = torch.zeros((), device=pyramid[0].device)
         if self.config.over != 'roi':
             loss = loss + self._over_pyramid(adapted, teacher)
         if self.config.over != 'pyramid':
             loss = loss + self._over_regions(adapted, teacher, targets)
         return loss
 
-    def _over_pyramid(self, adapted: list[Tensor], teacher: TeacherPyramid) -> Tensor:
+    def _over_pyramid(self, adapted: list[Tensor], teacher: TeacherPyramid | None) -> Tensor:
+        if teacher is None:
+            nothing = torch.zeros((), device=adapted[0].device)
+            mean_over_ranks(nothing, 1.0)
+            return nothing
         share = teacher.masks[0].mean((1, 2, 3))
         total = mean_over_ranks(share.sum(), 1e-6)
         losses = [(self.objective(s, t, m) * share).sum() / total
                   for s, t, m in zip(adapted, teacher.features, teacher.masks)]
         return torch.stack(losses).mean()
 
-    def _over_regions(self, adapted: list[Tensor], teacher: TeacherPyramid,
+    def _over_regions(self, adapted: list[Tensor], teacher: TeacherPyramid | None,
                       targets: list[dict[str, Any]]) -> Tensor:
         boxes, images = boxes_of(targets)
         levels = levels_of(boxes)
-        seen = _under(teacher.masks, boxes, images, levels)
-        boxes, images, levels = boxes[seen], images[seen], levels[seen]
-        loss = adapted[0].sum() * 0
-        for level, (s, t) in enumerate(zip(adapted, teacher.features)):
-            mine = levels == level
-            if bool(mine.any()):
-                where = boxes[mine], images[mine], level, self.config.roi_size
-                regions = pool_level(s, *where), pool_level(t, *where)
-                everywhere = torch.ones_like(regions[0][:, :1])
-                loss = loss + self.objective(*regions, everywhere).sum()
-        count = torch.tensor(float(len(boxes)), device=boxes.device)
-        return loss / mean_over_ranks(count, 1.0)
+        seen = (torch.zeros_like(levels, dtype=torch.bool) if teacher is None
+                else _under(teacher.masks, boxes, images, levels))
+        loss, count = torch.zeros((), device=boxes.device), 0
+        for level, s in enumerate(adapted):
+            mine = seen & (levels == level)
+            where = boxes[mine], images[mine], level, self.config.roi_size
+            t = s.detach() if teacher is None else teacher.features[level]
+            # Every rank has the regions of all ranks, and then computes the same loss.
+            of_student, of_teacher = (gather_rows(pool_level(x, *where)) for x in (s, t))
+            everywhere = torch.ones_like(of_teacher[:, :1])
+            loss = loss + self.objective_of_regions(of_student, of_teacher, everywhere).sum()
+            count += len(of_student)
+        return loss / max(1, count)
 
 
 def _under(masks: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.distillation.layout import Layout
+from cgdet_core.distillation.scales import PICTURES, scales_of, standardize, sums_of
 from cgdet_core.distillation.teachers import open_teacher, teacher_key, TeacherConfig
 from cgdet_core.distillation.views import AS_A_PICTURE, View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.training.ranks import rank_and_ranks
+from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 from rich.progress import track
 import torch
@@ -105,6 +106,7 @@ class Guide:
         self.cache = (FeatureCache(config.cache / teacher_key(config), self.layout)
                       if config.cache and not random else None)
         self.thermal = thermal  # show the thermal frame to the teacher if there is no RGB
+        self.scales: list[Tensor] | None = None  # if set, `of` returns features of unit scale
 
     def __deepcopy__(self, memo: Any) -> 'Guide':
         return self  # the averaged copy of the module needs no separate teacher
@@ -132,8 +134,37 @@ class Guide:
                     f'({error.strerror}); set cmg.teacher.cache to another folder.'
                 ) from None
 
+    def measure_scales(self, records: list[ImageRecord], device: torch.device,
+                       progress: bool) -> None:
+        """
+        Set `scales` from whole pictures, each rank its share; all ranks have the same result.
+
+        Features are read from the cache if they are there. Without a cache the teacher runs once
+        on each of these pictures: the samples it sees later have the same channels.
+        """
+        every = [View.of(record, self.thermal) for record in records]
+        views = [view for view in every if view is not None]
+        chosen = views[::-(-len(views) // PICTURES)]
+        rank, ranks = rank_and_ranks()
+        sums = {}
+        for i in track(range(rank, len(chosen), ranks), 'teacher',
+                       disable=not progress or rank > 0, transient=True):
+            features = self.cache.read(chosen[i]) if self.cache is not None else None
+            if features is None:
+                pixels = self.layout.pixels([chosen[i]], chosen[i].size)[None].to(device)
+                features = [level[0] for level in self._see(pixels)]
+            sums[i] = [sums_of(x) for x in self.layout.covered(chosen[i], features)]
+        self.scales = scales_of(list(gather_entries(sums).values()))
+
     def of(self, batch: dict[str, Any]) -> TeacherPyramid | None:
         """Return the features for a batch, or None if it has no picture for the teacher."""
+        found = self._of(batch)
+        if found is None or self.scales is None:
+            return found
+        return found._replace(features=[
+            standardize(*level) for level in zip(found.features, found.masks, self.scales)])
+
+    def _of(self, batch: dict[str, Any]) -> TeacherPyramid | None:
         if 'teacher_features' in batch:
             return TeacherPyramid([x.float() for x in batch['teacher_features']],
                                   [x.float() for x in batch['teacher_masks']])

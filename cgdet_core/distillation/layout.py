@@ -46,6 +46,12 @@ class Layout:
         """Return the size of a picture within the teacher's input."""
         return Letterbox(size, self.input_size).fitted
 
+    def covered(self, view: View, features: list[Tensor]) -> list[Tensor]:
+        """Return the part of features P3, P4, P5 (C, h, w) that a whole picture covers."""
+        region = 0, 0, *self.fitted(view.size)
+        return [level[:, :max(1, len(_cells(region, 1, s))), :max(1, len(_cells(region, 0, s)))]
+                for level, s in zip(features, STRIDES)]
+
     def show(self, views: list[View], size: tuple[int, int]) -> Tensor | None:
         """Return the teacher's input for a sample (a Reader), or None if it shows no picture."""
         return self.pixels(views, size) if views else None

@@ -18,7 +18,9 @@ Objectives: functions d that compare two feature maps in L_cms (see `guidance`).
 The arguments are student and teacher features (N, C, H, W), of equal shapes, float32, the
 teacher's without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere.
 The result is one loss per image, (N,); 0 for an image without guidance. A new objective is a
-function here and a line in OBJECTIVES; a recipe may set its further arguments.
+function here and an entry in OBJECTIVES; a recipe may set its further arguments. Those in
+STANDARDIZING standardize both features themselves. The others compare values: they are given the
+teacher's features at unit scale (see `scales`), and the student's adapters learn that scale.
 """
 
 from collections.abc import Callable
@@ -34,17 +36,20 @@ from torch.nn import functional
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 Weight = Annotated[float, Field(ge=0)]
+Over = tuple[int, ...]  # the dimensions of the statistics with which features are standardized
+IMAGE: Over = (2, 3)
+BATCH: Over = (0, 2, 3)  # for regions: the few cells of one have no statistics
 
 
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Average (N, C, H, W) over the positions with mask 1: (N, C, 1, 1)."""
-    return (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp(min=1)
+def _mean(x: Tensor, mask: Tensor, over: Over = IMAGE) -> Tensor:
+    """Average (N, C, H, W) over the positions with mask 1, by default (N, C, 1, 1)."""
+    return (x * mask).sum(over, keepdim=True) / mask.sum(over, keepdim=True).clamp(min=1)
 
 
-def _statistics(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation per channel where the mask is 1, (N, C, 1, 1)."""
-    mean = _mean(x, mask)
-    return mean, (_mean((x - mean).square(), mask) + 1e-5).sqrt()
+def _statistics(x: Tensor, mask: Tensor, over: Over = IMAGE) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation per channel where the mask is 1, see `_mean`."""
+    mean = _mean(x, mask, over)
+    return mean, (_mean((x - mean).square(), mask, over) + 1e-5).sqrt()
 
 
 def mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -52,16 +57,16 @@ def mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return _mean((student - teacher).square(), mask).mean((1, 2, 3))
 
 
-def pearson(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+def pearson(student: Tensor, teacher: Tensor, mask: Tensor, *, over: Over = IMAGE) -> Tensor:
     """Return 1 - r, the mean Pearson correlation of the channels (PKD, arXiv 2207.02039)."""
-    (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
+    (mean_s, std_s), (mean_t, std_t) = (_statistics(x, mask, over) for x in (student, teacher))
     product = (student - mean_s) / std_s * (teacher - mean_t) / std_t
     guided = mask.amax((1, 2, 3))
     return (1 - _mean(product, mask).mean((1, 2, 3))) * guided
 
 
 def cwd(student: Tensor, teacher: Tensor, mask: Tensor,
-        temperature: Annotated[float, Field(gt=0)] = 1.0) -> Tensor:
+        temperature: Annotated[float, Field(gt=0)] = 1.0, *, over: Over = IMAGE) -> Tensor:
     """
     Compare where each channel looks (CWD, arXiv 2011.13256, eq. 4).
 
@@ -70,7 +75,7 @@ def cwd(student: Tensor, teacher: Tensor, mask: Tensor,
     teachers.
     """
     def log_softmax(x: Tensor) -> Tensor:
-        mean, std = _statistics(x, mask)
+        mean, std = _statistics(x, mask, over)
         x = (x - mean) / std / temperature
         # A large negative number, not -inf: an image without guidance must not become NaN.
         return functional.log_softmax(x.masked_fill(mask == 0, -1e4).flatten(2), -1)
@@ -86,16 +91,16 @@ def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
 
 
-def style_content(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
-                  content: Weight = 1.0) -> Tensor:
+def pearson_style(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
+                  of_pearson: Weight = 2.0, *, over: Over = IMAGE) -> Tensor:
     """
-    Compare style and content separately (CKD, arXiv 2410.11586, L_SD and L_CD).
+    Return 2 `pearson` + 0.1 `style`, by default.
 
-    Content: the features after instance normalization, cell by cell. CKD weights them 0.01 : 0.1.
+    The mean squared difference of standardized features is 2 (1 - r). Instance-normalized content
+    and style are what CKD (arXiv 2410.11586) compares, but between coupled students and teachers.
     """
-    (mean_s, std_s), (mean_t, std_t) = _statistics(student, mask), _statistics(teacher, mask)
-    of_content = mse((student - mean_s) / std_s, (teacher - mean_t) / std_t, mask)
-    return of_style * style(student, teacher, mask) + content * of_content
+    return (of_pearson * pearson(student, teacher, mask, over=over)
+            + of_style * style(student, teacher, mask))
 
 
 def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
@@ -119,12 +124,26 @@ def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    f.__name__: f for f in (mse, pearson, cwd, style, style_content, frequency)}
+    f.__name__: f for f in (mse, pearson, cwd, style, pearson_style, frequency)}
+RENAMED = {'style_content': 'pearson_style'}  # in recipes and checkpoints of earlier releases
+
+STANDARDIZING = (pearson, cwd)
 
 
-def objective_of(value: str | dict[str, Any]) -> Objective:
-    """Return the objective of a recipe's value, with its parameters; ValueError if it is wrong."""
+def standardizes(value: str | dict[str, Any]) -> bool:
+    """Return whether a recipe's objective standardizes the features itself."""
+    return OBJECTIVES[name_and_parameters(value)[0]] in STANDARDIZING
+
+
+def objective_of(value: str | dict[str, Any], over: Over = IMAGE) -> Objective:
+    """
+    Return the objective of a recipe's value, with its parameters; ValueError if it is wrong.
+
+    over: what is standardized together, by an objective that standardizes.
+    """
     name, parameters = name_and_parameters(value)
+    if 'over' in inspect.signature(OBJECTIVES[name]).parameters:
+        parameters['over'] = over
     return partial(OBJECTIVES[name], **parameters)
 
 
@@ -132,12 +151,14 @@ def name_and_parameters(value: Any) -> tuple[str, dict[str, Any]]:
     """Check `name` or `{name: ..., parameter: value}`; ValueError names what is wrong in it."""
     parameters = dict(value) if isinstance(value, dict) else {'name': value}
     name = str(parameters.pop('name', None))
+    name = RENAMED.get(name, name)
     if name not in OBJECTIVES:
         raise ValueError(f'must be one of {", ".join(OBJECTIVES)}, or '
                          '{name: one of these, parameter: value}')
     fields: dict[str, Any] = {
         p.name: (p.annotation, p.default)
-        for p in inspect.signature(OBJECTIVES[name]).parameters.values() if p.default != p.empty}
+        for p in inspect.signature(OBJECTIVES[name]).parameters.values()
+        if p.default != p.empty and p.kind != p.KEYWORD_ONLY}
     for key in parameters:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, 1, 0.5) or fields

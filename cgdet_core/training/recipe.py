@@ -73,7 +73,7 @@ class RunConfig(Strict):
     """The settings of the run: folder, validation, workers and devices."""
 
     output: Path = Path('runs')
-    val_every: int = Field(5, gt=0)
+    val_every: int = Field(5, gt=0)  # epochs from one validation to the next; and the last
     workers: int = Field(2, ge=0)
     accelerator: str = 'auto'
     devices: int = Field(1, gt=0)  # processes per machine; optim.batch_size is per process

@@ -103,6 +103,19 @@ class Averaging(WeightAveraging):
             self._average_model.to(pl_module.device)
 
 
+class ValidationEpochs(lightning.Callback):
+    """Validate after every `every` epochs and always after the last, whose weights are final."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer,
+                             pl_module: lightning.LightningModule) -> None:
+        """Set whether this epoch is validated: Lightning's own setting must divide its number."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        trainer.check_val_every_n_epoch = 1 if last else self.every
+
+
 class AtomicCheckpoints(TorchCheckpointIO):
     """Write checkpoints atomically, even if $TMPDIR is on another file system."""
 
@@ -134,9 +147,9 @@ def make_trainer(recipe: Recipe, monitor: str, progress: bool) -> lightning.Trai
     folder = recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
     callbacks: list[Any] = [
-        Averaging(recipe.optim.ema_decay),
+        Averaging(recipe.optim.ema_decay), ValidationEpochs(recipe.run.val_every),
         ModelCheckpoint(folder, 'best', monitor=monitor, mode='max',
-                        enable_version_counter=False),
+                        save_on_train_epoch_end=False, enable_version_counter=False),
         ModelCheckpoint(folder, 'last', every_n_epochs=1, save_on_train_epoch_end=True,
                         enable_version_counter=False),
     ]
@@ -149,7 +162,6 @@ def make_trainer(recipe: Recipe, monitor: str, progress: bool) -> lightning.Trai
             max_epochs=recipe.optim.epochs, callbacks=callbacks, plugins=[AtomicCheckpoints()],
             logger=TensorBoardLogger(folder, 'logs', ''),
             gradient_clip_val=recipe.optim.clip_norm,
-            check_val_every_n_epoch=min(recipe.run.val_every, recipe.optim.epochs),
             num_sanity_val_steps=0, log_every_n_steps=10, use_distributed_sampler=False,
             deterministic=recipe.run.deterministic, enable_progress_bar=progress,
             enable_model_summary=False)

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.synthetic import write_coco
+from cgdet_core.data.synthetic import Scene, write_coco
 from cgdet_core.detection.augmentation import (
     AugmentConfig,
     flip,
@@ -62,19 +62,32 @@ def test_boxes_follow_the_image(seed: int) -> None:
         np.testing.assert_allclose(spot(moved['image'][0]), moved['boxes'][0], atol=1.5)
 
 
-def test_boxes_cut_below_the_minimum_visible_share_are_dropped() -> None:
+def test_objects_cut_below_the_minimum_visible_share_are_ignored() -> None:
     torch.manual_seed(0)
-    kept = dropped = 0
+    kept = ignored = gone = 0
     for _ in range(60):
-        moved = random_window(marked(), (64, 48), (1.0, 1.0), (128, 96), 0.5)
+        moved = random_window(marked(), (40, 30), (1.0, 1.0), (128, 96), 0.5)
         share = float((moved['image'] > 0.5).sum()) / (50 * 30)
-        if len(moved['boxes']):
+        if not len(moved['boxes']):
+            gone += 1
+            assert share == 0
+            continue
+        np.testing.assert_allclose(spot(moved['image'][0]), moved['boxes'][0], atol=1.5)
+        if moved['labels'].tolist() == [1]:
             kept += 1
             assert share > 0.5 - 0.05
         else:
-            dropped += 1
-            assert share <= 0.5 + 0.05
-    assert kept and dropped
+            ignored += 1
+            assert moved['labels'].tolist() == [IGNORED] and share <= 0.5 + 0.05
+    assert kept and ignored and gone
+
+
+def test_an_object_that_becomes_too_small_is_ignored() -> None:
+    frame = make_sample(np.zeros((96, 128), np.float32),
+                        np.array([[40, 30, 43, 50]], np.float32), np.array([1]))
+    torch.manual_seed(0)
+    small = random_window(frame, (128, 96), (0.5, 0.5), (128, 96), 0.5)
+    assert small['labels'].tolist() == [IGNORED]
 
 
 def test_mosaic_places_every_box_on_its_rectangle() -> None:
@@ -82,7 +95,8 @@ def test_mosaic_places_every_box_on_its_rectangle() -> None:
     for _ in range(10):
         sample = mosaic([marked() for _ in range(4)], (128, 96), (0.4, 0.8), 0.1)
         assert sample['views'] == [] and sample['image'].shape == (1, 96, 128)
-        for x1, y1, x2, y2 in sample['boxes'].round().int().tolist():
+        objects = sample['boxes'][sample['labels'] != IGNORED]
+        for x1, y1, x2, y2 in objects.round().int().tolist():
             inside = sample['image'][0, y1 + 1:y2 - 1, x1 + 1:x2 - 1]
             assert inside.numel() == 0 or inside.mean() > 0.85
 
@@ -109,6 +123,53 @@ def test_scenes_serve_other_classes() -> None:
         people = ours[i]['boxes'][ours[i]['labels'] == 0]
         assert torch.equal(some[i]['boxes'], people) and (some[i]['labels'] == 1).all()
         assert len(none[i]['boxes']) == 0 and torch.equal(none[i]['image'], ours[i]['image'])
+
+
+def test_scenes_differ_by_epoch_and_seed_and_nothing_else() -> None:
+    def scene(epoch: int, index: int, seed: int = 1) -> Sample:
+        scenes = SyntheticFrames(6, Normalization(), CLASSES, seed)
+        scenes.set_epoch(epoch)
+        return scenes[index]
+
+    seen = [scene(0, 0), scene(1, 0), scene(0, 1), scene(0, 0, 2)]
+    for a in range(4):
+        for b in range(a):
+            assert not torch.equal(seen[a]['image'], seen[b]['image'])
+    again = SyntheticFrames(6, Normalization(), CLASSES, 1)
+    for epoch, index, expected in ((1, 0, seen[1]), (0, 1, seen[2]), (0, 0, seen[0])):
+        again.set_epoch(epoch)
+        for _ in range(2):
+            assert torch.equal(again[index]['image'], expected['image'])
+            assert torch.equal(again[index]['boxes'], expected['boxes'])
+            again[index]['boxes'].zero_(), again[index]['image'].zero_()
+
+
+def test_an_epoch_draws_a_scene_once_while_the_memory_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+    render = Scene.render
+    monkeypatch.setattr(
+        Scene, 'render', lambda scene: (drawn.append(scene.seed), render(scene))[1])
+    one_frame = 640 * 512 * 2
+    for cache_bytes, draws in ((1e9, 6), (2.5 * one_frame, 2 + 4 * 3), (0, 6 * 3)):
+        scenes = SyntheticFrames(6, Normalization(), CLASSES, 1, cache_bytes)
+        for epoch in range(2):
+            drawn.clear()
+            scenes.set_epoch(epoch)
+            for index in list(range(6)) * 3:
+                scenes[index]
+            assert len(drawn) == draws and len(set(drawn)) == 6
+
+
+def test_training_samples_show_the_scenes_of_their_epoch() -> None:
+    plain = AugmentConfig(mosaic=0, flip=0, contrast=0, scale=(1, 1))
+    augmented = AugmentedFrames(
+        [SyntheticFrames(2, Normalization(), CLASSES, 1)], (640, 512), plain, 5, 3)
+    scenes = SyntheticFrames(2, Normalization(), CLASSES, 1)
+    for epoch in (0, 2, 1):
+        scenes.set_epoch(epoch)
+        assert torch.equal(augmented[(epoch, 0, 1)]['image'], scenes[1]['image'])
 
 
 def test_samples_depend_only_on_seed_and_key() -> None:
@@ -238,4 +299,5 @@ def test_an_ignored_region_is_kept_however_little_is_visible() -> None:
     frame = make_sample(np.zeros((96, 128), np.float32), whole, np.array([IGNORED, 1]))
     torch.manual_seed(0)
     cut = random_window(frame, (40, 30), (2, 2), (128, 96), 0.5)
-    assert cut['labels'].tolist() == [IGNORED]
+    assert cut['labels'].tolist() == [IGNORED, IGNORED]
+    assert cut['boxes'].tolist() == [[0, 0, 40, 30]] * 2

@@ -17,7 +17,12 @@
 import math
 
 from cgdet_core.detection.head import cell_centers
-from cgdet_core.detection.loss import detection_loss, distribution_focal_loss, varifocal_loss
+from cgdet_core.detection.loss import (
+    detection_loss,
+    distribution_focal_loss,
+    varifocal_loss,
+    within,
+)
 from cgdet_core.detection.student import Student, StudentConfig
 import pytest
 import torch
@@ -125,3 +130,15 @@ def test_cells_of_ignored_regions_are_neither_object_nor_background() -> None:
     left = ignoring[0, inside] != 0
     assert 0 < int(left.sum()) < 20 and not left[:, [0, 2]].any()
     assert torch.equal(plain[0, inside][left], ignoring[0, inside][left])
+
+
+def test_an_ignored_region_has_a_cell_at_every_level() -> None:
+    centers, strides = cell_centers(64, 96, torch.device('cpu'))
+    for region in ([17.0, 17, 18, 18], [31.0, 0, 33, 5], [0.0, 0, 1, 1], [95.0, 63, 96, 64]):
+        found, = within(torch.tensor([region]), centers, strides)
+        for stride in (8, 16, 32):
+            assert 1 <= int((found & (strides[:, 0] == stride)).sum()) <= 4, (region, stride)
+    # One larger than a cell covers the cells whose center it contains.
+    found, = within(torch.tensor([[30.0, 0, 96, 64]]), centers, strides)
+    assert torch.equal(found, centers[:, 0] >= 30)
+    assert within(torch.zeros(0, 4), centers, strides).shape == (0, len(centers))

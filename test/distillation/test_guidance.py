@@ -109,6 +109,43 @@ def test_over_regions_only_objects_under_rgb_count() -> None:
         found.item() + guidance()(levels, teacher, TARGETS).item(), rel=1e-5)
 
 
+def test_regions_are_standardized_over_the_batch() -> None:
+    """Regions that differ from each other but are flat inside: one alone has no statistics."""
+    boxes = [(8, 8, 40, 40), (72, 72, 104, 104), (88, 8, 120, 40)]
+    levels = [torch.zeros(2, 5, 128 // s, 160 // s) for s in (8, 16, 32)]
+    for image in range(2):
+        for number, (x1, y1, x2, y2) in enumerate(boxes):
+            generator = torch.Generator().manual_seed(3 * image + number)
+            value = torch.randn(5, 1, 1, generator=generator)
+            levels[0][image, :, y1 // 8 - 1:y2 // 8 + 1, x1 // 8 - 1:x2 // 8 + 1] = value
+    masks = [torch.ones_like(level[:, :1]) for level in levels]
+    cmg = Guidance(5, (5, 5, 5), GuidanceConfig(teacher=UNUSED, over='roi'))
+    for adapt in cmg.adapt:
+        nn.init.dirac_(adapt.weight)
+        nn.init.zeros_(adapt.bias)
+    targets = [target(*boxes), target(*boxes)]
+    same = cmg(levels, TeacherPyramid(levels, masks), targets).item()
+    opposite = cmg(levels, TeacherPyramid([-level for level in levels], masks), targets).item()
+    assert same == pytest.approx(0, abs=1e-3) and opposite == pytest.approx(2, abs=1e-3)
+
+
+def test_pearson_over_regions_is_the_correlation_of_all_their_cells() -> None:
+    boxes = [(10, 10, 40, 60), (60, 20, 100, 50), (5, 5, 12, 30), (30, 30, 130, 120)]
+    targets = [target(*boxes[:2]), target(*boxes[2:])]
+    cmg, levels, features = guidance('roi', 'pearson'), pyramid(2, 4, 1), pyramid(2, 5, 7)
+    found = cmg(levels, TeacherPyramid(features, [f[:, :1] * 0 + 1 for f in features]), targets)
+    expected = 0.0
+    # The first three boxes are of P3's size, the last of P4's.
+    for level, chosen, images in ((0, boxes[:3], [0, 0, 1]), (1, boxes[3:], [1])):
+        where = torch.tensor(chosen).float(), torch.tensor(images), level, 3
+        student = pool_level(cmg.adapt[level](levels[level]), *where).detach()
+        teacher = pool_level(features[level], *where)
+        r = [np.corrcoef(student[:, c].flatten(), teacher[:, c].flatten())[0, 1]
+             for c in range(5)]
+        expected += len(chosen) * (1 - float(np.mean(r)))
+    assert found.item() == pytest.approx(expected / 4, rel=1e-3)
+
+
 @OVER
 def test_without_rgb_the_loss_is_zero(over: str) -> None:
     levels = [level.requires_grad_() for level in pyramid(3, 4, 1)]
@@ -204,6 +241,42 @@ def test_features_of_half_precision_and_beyond_it(
     for level in found.features:
         assert level.dtype == torch.float32 and level[0].unique().tolist() == [HALF_MAX]
         assert not level[1].any()
+
+
+@pytest.mark.parametrize('cached', [True, False])
+def test_scales_make_channels_alike_whatever_the_teachers_scale(
+    tmp_path: Path, pooling_teacher: Callable[..., Path], cached: bool,
+) -> None:
+    """Pictures narrower than the teacher's input: its padding must not count."""
+    frame, paths = (128, 128), [tmp_path / f'{i}.png' for i in range(4)]
+    for i, path in enumerate(paths):
+        cells = np.random.default_rng(i).normal((60, 120, 200), (40, 12, 25), (16, 16, 3))
+        cv2.imwrite(str(path), np.clip(cells, 0, 255).astype(np.uint8).repeat(8, 0).repeat(8, 1))
+    records = [ImageRecord(i, Path(), *frame, rgb_path=path)
+               for i, path in enumerate([*paths, None])]
+
+    def guided(gain: float) -> tuple[Guide, TeacherPyramid]:
+        guide = Guide(TeacherConfig(
+            kind='onnx', path=pooling_teacher(tmp_path / f'{gain}.onnx', gain=gain),
+            tensors=('p8', 'p16', 'p32'), input_size=(256, 128), pad=255,
+            cache=tmp_path / 'cache' if cached else None))
+        guide.fill_cache(records, torch.device('cpu'), False)
+        guide.measure_scales(records, torch.device('cpu'), False)
+        found = guide.of(batch_of(guide.reader, [*paths, None], frame))
+        assert found is not None
+        return guide, found
+
+    guide, found = guided(1.0)
+    _, louder = guided(50.0)
+    for one, two in zip(found.features, louder.features):
+        torch.testing.assert_close(one, two, rtol=0, atol=0.05)
+        assert not one[4].any(), 'no picture'
+        torch.testing.assert_close(one[:4].mean((0, 2, 3)), torch.zeros(3), atol=0.02, rtol=0)
+        deviation = one[:4].std((0, 2, 3), correction=0)
+        torch.testing.assert_close(deviation, torch.ones(3), atol=0.02, rtol=0)
+    guide.scales = None
+    raw = guide.of(batch_of(guide.reader, paths, frame))
+    assert raw is not None and raw.features[0].mean() > 0.3
 
 
 def view_of(path: Path, frame: tuple[int, int]) -> View:

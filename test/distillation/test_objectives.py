@@ -19,16 +19,19 @@ import math
 from typing import Any
 
 from cgdet_core.distillation.objectives import (
+    BATCH,
     cwd,
     frequency,
+    IMAGE,
     mse,
     name_and_parameters,
     Objective,
     objective_of,
     OBJECTIVES,
     pearson,
+    pearson_style,
+    standardizes,
     style,
-    style_content,
 )
 import numpy as np
 import pytest
@@ -77,15 +80,13 @@ def plain_style(s, t) -> float:
     return float((s.mean() - t.mean()) ** 2 + (std[0] - std[1]) ** 2)
 
 
-def plain_style_content(s, t) -> float:
-    std = [math.sqrt(x.var() + 1e-5) for x in (s, t)]
-    content = plain_mse((s - s.mean()) / std[0], (t - t.mean()) / std[1])
-    return 0.1 * plain_style(s, t) + content
+def plain_pearson_style(s, t) -> float:
+    return 2 * plain_pearson(s, t) + 0.1 * plain_style(s, t)
 
 
 @pytest.mark.parametrize(('objective', 'plain'), [
     (mse, plain_mse), (pearson, plain_pearson), (cwd, plain_cwd), (style, plain_style),
-    (style_content, plain_style_content)])
+    (pearson_style, plain_pearson_style)])
 def test_equals_the_reference_over_the_guided_cells(objective: Objective, plain) -> None:
     student, teacher = features()
     mask = half_masked()
@@ -134,8 +135,10 @@ def test_the_temperature_divides_teacher_and_student() -> None:
 @pytest.mark.parametrize(('value', 'same'), [
     ('cwd', cwd), ({'name': 'cwd'}, cwd),
     ({'name': 'cwd', 'temperature': 2}, partial(cwd, temperature=2.0)),
-    ({'name': 'style_content', 'of_style': 0.01, 'content': 0.1},
-     partial(style_content, of_style=0.01, content=0.1)),
+    ({'name': 'pearson_style', 'of_style': 0.01, 'of_pearson': 0.2},
+     partial(pearson_style, of_style=0.01, of_pearson=0.2)),
+    ('style_content', pearson_style),
+    ({'name': 'style_content', 'of_style': 0.01}, partial(pearson_style, of_style=0.01)),
     ({'name': 'frequency', 'radius': 1}, partial(frequency, radius=1))], ids=str)
 def test_a_recipe_sets_parameters(value: str | dict, same: Objective) -> None:
     student, teacher = features()
@@ -147,12 +150,14 @@ def test_a_recipe_sets_parameters(value: str | dict, same: Objective) -> None:
     ('cosine', 'must be one of mse, pearson'), ({'temperature': 2}, 'must be one of mse'),
     (None, 'must be one of'), (['cwd'], 'must be one of'),
     ({'name': 'cwd', 'temprature': 2}, "cwd has no parameter 'temprature', did you mean temp"),
-    ({'name': 'style_content', 'high': 2}, 'did you mean of_style or content'),
+    ({'name': 'pearson_style', 'high': 2}, 'did you mean of_style or of_pearson'),
+    ({'name': 'style_content', 'content': 2}, "pearson_style has no parameter 'content'"),
     ({'name': 'mse', 'temperature': 2}, "mse has no parameter 'temperature'$"),
     ({'name': 'cwd', 'temperature': 0}, 'temperature of cwd: .*greater than 0'),
     ({'name': 'cwd', 'temperature': math.nan}, 'temperature of cwd: .*finite'),
     ({'name': 'cwd', 'temperature': 'hot'}, 'temperature of cwd: .*valid number'),
     ({'name': 'cwd', 'student': 1}, "no parameter 'student'"),
+    ({'name': 'cwd', 'over': [0]}, "no parameter 'over'"),
     ({'name': 'frequency', 'radius': 1.5}, 'radius of frequency: .*integer')], ids=str)
 def test_a_wrong_objective_or_parameter_is_named(value: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -199,24 +204,58 @@ def test_gradient(objective: Objective) -> None:
         lambda x: objective(x, teacher, mask), student.requires_grad_())
 
 
-@pytest.mark.parametrize('objective', [pearson, cwd])
-def test_scale_and_level_of_a_teachers_channel_do_not_count(objective: Objective) -> None:
+@EACH
+def test_scale_and_level_of_a_teachers_channel_count_only_if_an_objective_says_so(
+    objective: Objective,
+) -> None:
     student, teacher = features()
     factor = torch.tensor([0.2, 30.0], dtype=torch.float64)[:, None, None]
     level = torch.tensor([-4.0, 100], dtype=torch.float64)[:, None, None]
     one = objective(student, teacher, half_masked())
     two = objective(student, teacher * factor + level, half_masked())
-    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-    assert (mse(student, teacher * factor + level, half_masked())[:2] > 100).all()
+    if objective in (pearson, cwd):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+    else:
+        assert (two[:2] > 2 * one[:2]).all()
+    assert standardizes(objective.__name__) == (objective in (pearson, cwd))
 
 
-def test_style_ignores_positions_but_content_does_not() -> None:
+def test_style_ignores_positions_but_pearson_does_not() -> None:
     student, teacher = features()
     everything = torch.ones(3, 1, 6, 7, dtype=torch.float64)
     moved = teacher.roll((2, 3), (2, 3))
     torch.testing.assert_close(*(style(student, t, everything) for t in (teacher, moved)))
-    content = [style_content(student, t, everything, 0.0, 1.0) for t in (teacher, moved)]
-    assert ((content[0] - content[1]).abs() > 0.01).all()
+    of_places = [pearson_style(student, t, everything, 0.0, 1.0) for t in (teacher, moved)]
+    assert ((of_places[0] - of_places[1]).abs() > 0.01).all()
+
+
+def test_the_difference_of_standardized_features_is_twice_that_of_pearson() -> None:
+    """This is what style_content, the earlier name of pearson_style, computed."""
+    student, teacher = features()
+    mask = half_masked()[:2]
+    parts = []
+    for x in (student[:2], teacher[:2]):
+        mean = (x * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
+        variance = ((x - mean).square() * mask).sum((2, 3), keepdim=True) / mask.sum(
+            (2, 3), keepdim=True)
+        parts.append((x - mean) / variance.sqrt())
+    content = mse(*parts, mask)
+    expected = content + 0.1 * style(student[:2], teacher[:2], mask)
+    torch.testing.assert_close(
+        pearson_style(student[:2], teacher[:2], mask), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize('name', ['pearson', 'cwd', 'pearson_style'])
+def test_over_a_batch_an_image_of_little_contrast_counts_little(name: str) -> None:
+    student, teacher = features()
+    everything = torch.ones(3, 1, 6, 7, dtype=torch.float64)
+    factor = torch.tensor([0.01, 1, 1], dtype=torch.float64)[:, None, None, None]
+    alone, together = (
+        objective_of(name, over)(student * factor, teacher * factor, everything)
+        - objective_of(name, over)(student * factor, student * factor, everything)
+        for over in (IMAGE, BATCH))
+    assert together[0].abs() < 0.1 * alone[0].abs()
+    assert (together[1:].abs() > 0.5 * alone[1:].abs()).all()
 
 
 def test_pearson_distinguishes_agreement_from_contradiction() -> None:

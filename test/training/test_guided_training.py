@@ -28,6 +28,8 @@ from cgdet_core.data.synthetic import write_coco
 from cgdet_core.deployment.export import export
 from cgdet_core.detection.predict import open_detector
 from cgdet_core.detection.student import load_student
+from cgdet_core.detection.training import DetectionTraining
+from cgdet_core.distillation import guide
 from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
 from cgdet_core.errors import UserError
@@ -126,6 +128,42 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
         assert expected[part].keys() == found[part].keys()
         for name, value in expected[part].items():
             assert torch.equal(value, found[part][name]), name
+
+
+def test_a_resumed_run_keeps_the_scales_of_its_teacher(
+    tmp_path: Path, values: dict, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a cache, and although the scales of the training set are others by then."""
+    command(tmp_path, {**values, 'rcs': None, 'optim': {'epochs': 2, 'batch_size': 4}})
+    more = ['cmg.objective=mse', 'cmg.teacher.cache=null']
+
+    def trained(name: str, resume: bool = False) -> dict[str, Any]:
+        recipe = load_recipe(tmp_path / 'recipe.yaml', [*more, f'name={name}'])
+        train(recipe, resume, progress=False)
+        return torch.load(tmp_path / name / 'last.ckpt', weights_only=True)
+
+    whole = trained('whole')
+    assert [scale.shape for scale in whole['teacher_scales']] == [(2, 16)] * 3
+    assert all((scale[1] > 0).all() for scale in whole['teacher_scales'])
+
+    def interrupt(module: DetectionTraining) -> None:
+        if module.current_epoch == 1:
+            raise UserError('interrupted')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionTraining, 'on_train_epoch_start', interrupt)
+        with pytest.raises(UserError, match='interrupted'):
+            trained('parts')
+    monkeypatch.setattr(guide, 'PICTURES', 1)
+    parts = trained('parts', True)
+    for part in ('state_dict', 'current_model_state'):
+        assert all(torch.equal(v, parts[part][k]) for k, v in whole[part].items())
+    for one, two in zip(whole['teacher_scales'], parts['teacher_scales']):
+        assert torch.equal(one, two)
+
+
+def test_objectives_that_standardize_measure_no_scales(guided: Path) -> None:
+    assert 'teacher_scales' not in torch.load(guided / 'last.ckpt', weights_only=True)
 
 
 def test_another_teacher_of_the_same_name_is_refused(

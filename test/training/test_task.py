@@ -25,6 +25,7 @@ from cgdet_core.training.module import Losses, TaskModule
 from cgdet_core.training.recipe import check_values, Recipe, Strict
 from cgdet_core.training.run import train
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -106,6 +107,43 @@ def test_a_second_task_resumes_only_with_the_original_recipe(tmp_path: Path) -> 
     assert torch.equal(last['state_dict']['line.weight'], again['state_dict']['line.weight'])
     with pytest.raises(UserError, match='slope changed'):
         train(recipe(tmp_path, slope=2.0), LineTraining, resume=True, progress=False)
+
+
+class Interrupted(LineTraining):
+    """A run that ends after its second epoch, when last.ckpt is written."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 2:
+            raise UserError('interrupted')
+
+
+def validations(folder: Path) -> list[int]:
+    """Return the steps at which a run of 4 steps per epoch was validated."""
+    log = EventAccumulator(str(folder / 'line' / 'logs'))
+    log.Reload()
+    return [event.step for event in log.Scalars('val/closeness')]
+
+
+@pytest.mark.parametrize(('every', 'epochs'), [(2, (2, 3)), (1, (1, 2, 3)), (9, (3,))])
+def test_the_last_epoch_is_always_validated(
+    tmp_path: Path, every: int, epochs: tuple[int, ...],
+) -> None:
+    run = {'output': str(tmp_path), 'val_every': every, 'workers': 0}
+    # The rate is low, so that every epoch comes closer to the line.
+    optim = {'epochs': 3, 'batch_size': 4, 'lr': 0.01}
+    best = train(recipe(tmp_path, run=run, optim=optim), LineTraining, progress=False)
+    assert validations(tmp_path) == [4 * epoch - 1 for epoch in epochs]
+    assert read_checkpoint(best)['epoch'] == 2, 'the best weights are those of the last epoch'
+
+
+def test_a_resumed_run_validates_its_last_epoch(tmp_path: Path) -> None:
+    run = {'output': str(tmp_path), 'val_every': 2, 'workers': 0}
+    optim = {'epochs': 3, 'batch_size': 4, 'lr': 0.01}
+    with pytest.raises(UserError, match='interrupted'):
+        train(recipe(tmp_path, run=run, optim=optim), Interrupted, progress=False)
+    best = train(recipe(tmp_path, run=run, optim=optim), LineTraining, resume=True,
+                 progress=False)
+    assert validations(tmp_path)[-1] == 11 and read_checkpoint(best)['epoch'] == 2
 
 
 def test_a_second_task_starts_from_weights(tmp_path: Path) -> None:
