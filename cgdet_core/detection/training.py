@@ -87,7 +87,8 @@ class DetectionTraining(TaskModule):
         elif Path(weights).suffix.lower() == '.onnx':
             load_nanodet(self.student, Path(weights))
             if not self.recipe.optim.frozen_norms:
-                restore_norms(self.student, next(iter(self.val_dataloader())).images)
+                frames = val_loader(self.recipe, self.train_set, self.card)
+                restore_norms(self.student, next(iter(frames)).images)
         else:
             start, _ = load_student(weights)
             try:
