@@ -26,10 +26,12 @@ from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING
 from cgdet_core.cli.data import data_app
 from cgdet_core.cli.engines import build_engine, engines_app
 from cgdet_core.cli.measure import benchmark, doctor, verify
-from cgdet_core.cli.models import ablate, detect, evaluate, export, train
+from cgdet_core.cli.models import ablate, detect, export, train
+from cgdet_core.cli.scores import evaluate, fit_scores
 from cgdet_core.errors import UserError
 
-for command in (train, ablate, evaluate, detect, export, build_engine, verify, benchmark, doctor):
+for command in (train, ablate, evaluate, fit_scores, detect, export, build_engine, verify,
+                benchmark, doctor):
     app.command()(command)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
