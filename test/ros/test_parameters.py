@@ -123,7 +123,7 @@ def test_the_thresholds_of_the_card_are_by_class(start: Start, toy: Path, tmp_pa
     model = Path(shutil.copy(toy, tmp_path / 'fitted.onnx'))
     card = json.loads(toy.with_suffix('.json').read_text())
     model.with_suffix('.json').write_text(json.dumps({
-        **card, 'class_thresholds': {'person': 0.95, 'car': 0.2},
+        **card, 'class_thresholds': {'person': 0.95, 'bicycle': 0.5, 'car': 0.2},
         'score_scaling': {'bicycle': {'slope': 1.0, 'offset': 2.0}}}))
     with start(model_path=model) as client:
         client.wait_active()
