@@ -20,12 +20,13 @@ from typing import Any
 
 from cgdet_core.data.bags.io import is_compressed
 from cgdet_core.runtime import DetectionCard, load_card
-from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
 from cgdet_ros.resources import profile_environment, share_file
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import ExecuteProcess, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
+import numpy as np
 
 ARGUMENTS = {
     **{name: DETECTOR_ARGUMENTS[name] for name in ('params_file', 'log_level')},
@@ -49,13 +50,14 @@ def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
 
 def parameters(bag: Path, model: Path) -> dict[str, Any]:
     """Return the parameters of an evaluation, which override those of the parameter file."""
+    card = load_card(model, DetectionCard)
     return {
         'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
         'input_transport': 'compressed' if is_compressed(bag) else 'raw',
         'use_sim_time': True, 'max_image_age_s': 0.0,  # the time is that of the bag
         # Average precision requires all detections.
-        'score_threshold': EVALUATION_THRESHOLD,
-        **{f'class_thresholds.{name}': -1.0 for name in load_card(model, DetectionCard).classes}}
+        'score_threshold': float(np.min(evaluation_threshold(card))),
+        **{f'class_thresholds.{name}': -1.0 for name in card.classes}}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -83,7 +83,7 @@ def bag_evaluate(
         '--data', help='COCO annotation file; may be repeated.')],
     images: Images = None, json_path: Json = None, topic: Topic = None,
     output: Annotated[Path | None, typer.Option(
-        help='Folder for report.json, pr_curve.png and the worst frames.')] = None,
+        help='Folder for report.json, the figures and the worst frames.')] = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help='Number of processes, by default one per core. More than one requires '
         'Ray.')] = None,
@@ -98,8 +98,8 @@ def bag_evaluate(
     from cgdet_core.detection.predict import open_detector
 
     if output is not None:
-        check_outputs([output / 'report.json', output / 'pr_curve.png'], [output / 'worst'],
-                      overwrite)
+        check_outputs([output / name for name in (
+            'report.json', 'pr_curve.png', 'reliability.png')], [output / 'worst'], overwrite)
     detector = open_detector(model)
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
@@ -122,7 +122,7 @@ def bag_evaluate(
     common.show_report(report, json_path)
     if output is not None:
         evaluation.write_results(bags, report, card, topic, output)
-        say(f'{output}: report.json, pr_curve.png, worst/ '
+        say(f'{output}: report.json, pr_curve.png, reliability.png, worst/ '
             f'({len(report["worst_frames"])} frames)')
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '

@@ -63,10 +63,14 @@ def verify(
     from cgdet_core.deployment.verify import failure, TOLERANCES
     from cgdet_core.deployment.verify import verify as run
     from cgdet_core.detection.predict import open_detector
+    from cgdet_core.runtime.detection.card import FITTED
 
     check_backend(model, backend)
     first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
     card = first.card
+    if against.suffix.lower() != '.onnx' and second.card.classes == card.classes:
+        # A checkpoint's card has no fitted scores and the default suppression.
+        second.card = replace(second.card, **{name: getattr(card, name) for name in FITTED})
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
@@ -173,10 +177,12 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _show_differences(report: dict[str, Any]) -> None:
+    from cgdet_core.deployment.verify import threshold_words
+
     say(f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
         f'{report["against_file"]} ({report["against_precision"]}, '
         f'{report["against_backend"]}), {report["frames"]} frames, minimum '
-        f'score {report["score_threshold"]:g}')
+        f'score {threshold_words(report["score_threshold"])}')
     say(f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
         f'missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
     table = Table('difference', 'p50', 'p99', 'max')

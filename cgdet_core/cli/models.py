@@ -12,18 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Commands that train, evaluate, run and export models, and build and list their engines."""
+"""Commands that train, run and export models, and build and list their engines."""
 
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import Backend, console, Data, Images, Json, Overwrite, say, Topic
+from cgdet_core.cli.common import console, Images, Overwrite, say, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -75,46 +73,13 @@ def ablate(
     say(f'The tables and figures are in {output}')
 
 
-def evaluate(
-    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
-    data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'auto',
-    update_card: Annotated[bool, typer.Option(
-        '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
-) -> None:
-    """Measure COCO average precision on annotated frames."""
-    from cgdet_core.data.coco import load_coco
-    from cgdet_core.data.sources import coco_frames
-    from cgdet_core.detection.metrics import evaluate as score
-    from cgdet_core.detection.predict import detect as detections
-    from cgdet_core.detection.predict import open_detector
-    from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
-    from cgdet_core.runtime.inference.card import card_path, save_card
-
-    common.check_backend(model, backend)
-    if update_card:
-        if model.suffix.lower() != '.onnx':
-            raise UserError('--update-card requires an ONNX file; export the checkpoint first.')
-        check_outputs([card_path(model)])
-    detector = open_detector(model, backend)
-    coco = load_coco(data, images, detector.card.classes, detector.card.channels)
-    frames = track(coco_frames(coco, channels=detector.card.channels), 'evaluating',
-                   len(coco.images), console=console, transient=True)
-    found = [f for _, f in detections(detector, frames, EVALUATION_THRESHOLD)]
-    report = {'model': model.name, 'data': data.name, 'backend': detector.session.describe(),
-              **score(found, coco)}
-    common.show_report(report, json_path)
-    if update_card:
-        accuracy = {**detector.card.accuracy, data.name: report}
-        save_card(replace(detector.card, accuracy=accuracy), model)
-
-
 def detect(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
     sources: Annotated[list[str], typer.Argument(
         metavar='SOURCE...', help='Image files, folders, videos or bags.')],
     output: Annotated[Path, typer.Option(help='Folder for the detections and images.')],
     score_threshold: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Minimum score; the model card's by default.")] = None,
+        min=0, max=1, help="Minimum score; the model card's, by class, by default.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Detect objects; write detections.json (COCO) and images with boxes."""

@@ -27,7 +27,7 @@ from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.detection.predict import detect
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections, iou
 import numpy as np
 from numpy.typing import NDArray
@@ -106,8 +106,9 @@ def verify(
     """
     tolerances = tolerances or TOLERANCES[model.card.precision]
     threshold = check_pair(model.card, against.card, score_threshold)
+    minimum = model.card.shown_threshold if score_threshold is None else score_threshold
     differences, scored = [], []
-    both = zip(*(detect(detector, shown, EVALUATION_THRESHOLD)
+    both = zip(*(detect(detector, shown, evaluation_threshold(detector.card))
                  for detector, shown in zip((against, model), tee(frames))))
     for (frame, first), (_, second) in both:
         differences.append(difference(frame.name, first, second, threshold))
@@ -120,12 +121,12 @@ def verify(
         'backend': model.session.describe(), 'against': against.card.name,
         'against_precision': against.card.precision,
         'against_backend': against.session.describe(), 'frames': len(differences),
-        'score_threshold': threshold, 'tolerances': asdict(tolerances),
+        'score_threshold': minimum, 'tolerances': asdict(tolerances),
         **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
         raise NothingFound(f'Neither model has a detection with a score of at least '
-                           f'{threshold:g} in the {len(differences)} frames; choose frames with '
-                           'objects or a lower score threshold.')
+                           f'{threshold_words(minimum)} in the {len(differences)} frames; choose '
+                           'frames with objects or a lower score threshold.')
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']
     return report
@@ -133,8 +134,12 @@ def verify(
 
 def check_pair(
     model: DetectionCard, against: DetectionCard, score_threshold: float | None,
-) -> float:
-    """Return the minimum score of detections; UserError if the models cannot be compared."""
+) -> float | NDArray[np.float32]:
+    """
+    Return the minimum score of detections, one or (num_classes,).
+
+    UserError if the models cannot be compared.
+    """
     for name in ('classes', 'channels'):
         ours, theirs = getattr(model, name), getattr(against, name)
         if ours != theirs:
@@ -143,14 +148,23 @@ def check_pair(
                             'be compared.')
     if score_threshold is not None:
         return score_threshold
-    if model.score_threshold != against.score_threshold:
-        raise UserError(
-            f"The cards' score thresholds differ, {model.score_threshold:g} and "
-            f'{against.score_threshold:g}; choose one.', 'score_threshold')
-    return model.score_threshold
+    if model.thresholds.tolist() != against.thresholds.tolist():
+        ours, theirs = (threshold_words(card.shown_threshold) for card in (model, against))
+        raise UserError(f"The cards' score thresholds differ, {ours} and {theirs}; choose one.",
+                        'score_threshold')
+    return model.thresholds
 
 
-def difference(name: str, first: Detections, second: Detections, threshold: float) -> Difference:
+def threshold_words(shown: float | dict[str, float]) -> str:
+    """Return a threshold, one or by class, for messages."""
+    if isinstance(shown, dict):
+        return ', '.join(f'{value:g} ({name})' for name, value in shown.items())
+    return f'{shown:g}'
+
+
+def difference(
+    name: str, first: Detections, second: Detections, threshold: float | NDArray[np.float32],
+) -> Difference:
     one, other, missing, extra = match(first, second, threshold)
     corner = np.abs(first.boxes[one] - second.boxes[other])
     score = np.abs(first.scores[one] - second.scores[other])
@@ -158,7 +172,7 @@ def difference(name: str, first: Detections, second: Detections, threshold: floa
 
 
 def match(
-    first: Detections, second: Detections, threshold: float,
+    first: Detections, second: Detections, threshold: float | NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
     """
     Pair detections of the same class, best overlap first.
@@ -168,7 +182,7 @@ def match(
     of the pairs (P,) in the first and second detections, and how many of each remain alone.
     """
     shared = iou(first.boxes, second.boxes)
-    sure = first.scores >= threshold, second.scores >= threshold
+    sure = first.reaching(threshold), second.reaching(threshold)
     fits = ((shared >= IOU) & (first.labels[:, None] == second.labels)
             & (sure[0][:, None] | sure[1]))
     rows, columns = np.nonzero(fits)

@@ -19,6 +19,7 @@ The first two are the paper's claims about contrast and guidance (fewer duplicat
 class confusions), the third is how it explains them.
 """
 
+from dataclasses import replace
 import math
 
 from cgdet_core.data.coco import ImageRecord
@@ -125,6 +126,19 @@ def match(found: Detections, truth: ImageRecord) -> Ints:
             objects[i], free[best] = best, False
         elif (shared[i] * crowd).max() >= IOU:
             objects[i] = -2
+    return objects
+
+
+def match_by_class(found: Detections, truth: ImageRecord) -> Ints:
+    """Return what `match` does, for each class alone: objects of other classes are not there."""
+    objects = np.full(len(found), -1, np.int64)
+    for label in np.unique(found.labels):
+        mine, theirs = (np.flatnonzero(x.labels == label) for x in (found, truth))
+        own = match(
+            Detections(found.boxes[mine], found.scores[mine], found.labels[mine]),
+            replace(truth, boxes=truth.boxes[theirs], crowd=truth.crowd[theirs]))
+        objects[mine] = own
+        objects[mine[own >= 0]] = theirs[own[own >= 0]]
     return objects
 
 

@@ -31,7 +31,7 @@ from typing import Any
 from cgdet_core.data.sources import bag_frames, Frame
 from cgdet_core.detection.predict import detect, open_detector
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.detection.detector import Detector, EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import is_bag
 
@@ -113,7 +113,8 @@ def detect_bag(
                 result.unknown += 1
 
     try:
-        for frame, found in detect(detector, annotated(), EVALUATION_THRESHOLD):
+        for frame, found in detect(
+                detector, annotated(), evaluation_threshold(detector.card)):
             assert frame.stamp_ns is not None
             result.found.append((frame.stamp_ns, found))
             progress(1)

@@ -24,10 +24,18 @@ from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection import bag_detection
-from cgdet_core.detection.analysis import match
+from cgdet_core.detection.analysis import match_by_class
 from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job, RayFailed
-from cgdet_core.detection.curves import APART, choose, draw_curves, save_figure, write_caption
+from cgdet_core.detection.curves import (
+    APART,
+    choose,
+    draw_curves,
+    draw_reliability,
+    save_figure,
+    write_caption,
+)
 from cgdet_core.detection.metrics import curves, evaluate, Report
+from cgdet_core.detection.scores import judge_all, summarize
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -155,12 +163,21 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
 def write_results(
     bags: Sequence[Bag], report: Report, card: DetectionCard, topic: str | None, output: Path,
 ) -> None:
-    """Write report.json, pr_curve.png and worst/, and add the worst frames to the report."""
-    report['score_threshold'] = card.score_threshold
+    """
+    Write report.json, pr_curve.png, reliability.png and worst/.
+
+    Adds the worst frames, and what the scores of all frames are worth, to the report.
+    """
+    report['score_threshold'] = card.shown_threshold
+    good = [b for b in bags if not b.error]
+    judged = judge_all([d for b in good for d in b.detections],
+                       [r for b in good for r in b.records], card)
+    report['scores'] = summarize(judged, card.classes)
     # First, as the images take time and may fail.
     write_json(output / 'report.json', report)
     shutil.rmtree(output / 'worst', ignore_errors=True)
     write_curves(bags, report, card.classes, output / 'pr_curve.png')
+    save_figure(draw_reliability(judged, card.classes), output / 'reliability.png')
     report['worst_frames'] = write_worst(bags, card, topic, output / 'worst')
     write_json(output / 'report.json', report)
 
@@ -186,18 +203,10 @@ def hardest(parts: Sequence[Report], count: int) -> list[str]:
 
 def judge(found: Detections, truth: ImageRecord) -> Outcome:
     """Return the errors of a frame's detections, all of which are counted."""
-    right: list[int] = []
-    false: list[int] = []
-    for label in np.unique(found.labels):
-        mine, theirs = (np.flatnonzero(x.labels == label) for x in (found, truth))
-        objects = match(
-            Detections(found.boxes[mine], found.scores[mine], found.labels[mine]),
-            replace(truth, boxes=truth.boxes[theirs], crowd=truth.crowd[theirs]))
-        right += theirs[objects[objects >= 0]].tolist()
-        false += mine[objects == -1].tolist()
-    missed = np.setdiff1d(np.flatnonzero(truth.crowd == 0), np.array(right, np.int64))
-    return Outcome(missed, np.array(false, np.int64),
-                   len(missed) + float(found.scores[false].sum()))
+    objects = match_by_class(found, truth)
+    false = np.flatnonzero(objects == -1)
+    missed = np.setdiff1d(np.flatnonzero(truth.crowd == 0), objects[objects >= 0])
+    return Outcome(missed, false, len(missed) + float(found.scores[false].sum()))
 
 
 def write_worst(
@@ -212,7 +221,7 @@ def write_worst(
     costs: list[float] = []
     for bag in bags:
         for stamp, found in bag.result.found:
-            sure = found.above(card.score_threshold)
+            sure = found.above(card.thresholds)
             outcome = judge(sure, bag.truth[stamp])
             frames[len(costs)] = (bag, stamp, sure, outcome)
             costs.append(outcome.cost)

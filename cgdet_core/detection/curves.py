@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.detection.scores import calibration_error, Judged, reliability
 from cgdet_core.runtime.files import write_atomically
 import cv2
 from matplotlib.axes import Axes
@@ -49,6 +50,23 @@ def draw_curves(
                 axes.fill_between(recall, np.min(curves, 0), np.max(curves, 0), color=color,
                                   alpha=0.12, linewidth=0)
         axes.set(title=name, xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+    add_legend(figure)
+    return figure
+
+
+def draw_reliability(judged: Judged, classes: tuple[str, ...]) -> Figure:
+    """Draw the share of right detections over the score: one panel per class, 15 bins."""
+    figure = Figure((4.2 * len(classes), 4), layout='constrained')
+    for label, (axes, name) in enumerate(zip(row_of(figure, len(classes)), classes)):
+        score, right, number = reliability(judged, label)
+        axes.plot((0, 1), (0, 1), ':', color=COLORS[-1], label='probability')
+        axes.plot(score, right, color=COLORS[1], linewidth=1, label='detections')
+        axes.scatter(score, right, 8 + 120 * number / max(number.max(initial=0), 1),
+                     color=COLORS[1])
+        error = calibration_error(judged, label)
+        axes.set(title=name if error is None else f'{name}, ECE {error:.3f}', xlabel='score',
+                 ylabel='share of right detections', xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
     add_legend(figure)
     return figure

@@ -26,6 +26,8 @@ from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_json
 from cgdet_core.runtime.imaging.drawing import save_picture
+import numpy as np
+from numpy.typing import NDArray
 
 
 def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) -> Detector:
@@ -49,7 +51,8 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
 
 
 def detect(
-    detector: Detector, frames: Iterable[Frame], score_threshold: float | None = None,
+    detector: Detector, frames: Iterable[Frame],
+    score_threshold: float | NDArray[np.float32] | None = None,
 ) -> Iterator[tuple[Frame, Detections]]:
     """
     Read frames, detect in them, and yield each with its detections.

@@ -151,8 +151,7 @@ def read_settings(node: Node, card: DetectionCard | None) -> Settings:
     thresholds: list[float] = []
     if card is not None:
         score = float(node.get_parameter('score_threshold').value)
-        common = card.score_threshold if score < 0 else score
-        for name in card.classes:
+        for name, default in zip(card.classes, card.thresholds.tolist()):
             own = float(node.get_parameter(CLASS_PREFIX + name).value)
-            thresholds.append(common if own < 0 else own)
+            thresholds.append(own if own >= 0 else score if score >= 0 else default)
     return Settings(**values, crop=crop, thresholds=np.array(thresholds, np.float32))

@@ -38,7 +38,7 @@ from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
 from cgdet_core.processes import program
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.drawing import contact_sheet, save_picture
@@ -158,7 +158,7 @@ def demo(options: argparse.Namespace, output: Path, ros_args: list[str] | None =
     card = load_card(model, DetectionCard)
     bag, truth = _input(options, output, card)
     output.mkdir(parents=True, exist_ok=True)
-    run = run_bag(bag, model, EVALUATION_THRESHOLD if truth else card.score_threshold,
+    run = run_bag(bag, model, float(np.min(evaluation_threshold(card))) if truth else -1.0,
                   options.rate, options.running, ros_args)
     if not run.received:
         why = run.status.get('last error') or (
@@ -233,7 +233,6 @@ def _write_pictures(
     card: DetectionCard, output: Path,
 ) -> None:
     """Write a video of all processed frames and a contact sheet of twelve."""
-    thresholds = np.full(len(card.classes), card.score_threshold, np.float32)
     chosen = set(sorted(run.received)[::max(1, len(run.received) // 12)][:12])
     sheet: list[NDArray[np.uint8]] = []
     video = cv2.VideoWriter()
@@ -242,7 +241,8 @@ def _write_pictures(
         if stamp is None or stamp not in run.received:
             continue
         boxes = truth[stamp].boxes if stamp in truth else None
-        picture = draw_detections(frame.pixels, run.received[stamp].above(thresholds), card, boxes)
+        picture = draw_detections(frame.pixels, run.received[stamp].above(card.thresholds),
+                                  card, boxes)
         if not video.isOpened():
             video.open(str(output / 'detections.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10.0,
                        picture.shape[1::-1])

@@ -53,7 +53,8 @@ from cgdet_core.detection.bag_evaluation import (
 )
 from cgdet_core.detection.metrics import evaluate
 from cgdet_core.errors import UserError
-from cgdet_core.runtime import Detector
+from cgdet_core.runtime import Detector, Normalization
+from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -151,6 +152,8 @@ def test_a_bad_frame_without_annotation_costs_nothing(
 
 def test_any_exception_of_a_session_is_the_error_of_that_bag(drives: Path, scenes: Path) -> None:
     class Broken:
+        card = detection_card('broken', ('person',), (64, 64), Normalization())
+
         def detect(self, *_: object) -> Detections:
             raise RuntimeError('CUDA failure 700:\n  an illegal memory access.')
 
@@ -234,7 +237,7 @@ def test_two_workers_write_the_report_of_one(
             assert lines[1].startswith('cgdet: 1 of 3 bags could not be evaluated')
             reports.append((out / 'report.json').read_bytes())
             assert sorted(p.name for p in out.iterdir()) == [
-                'pr_curve.png', 'report.json', 'worst']
+                'pr_curve.png', 'reliability.png', 'report.json', 'worst']
         assert not list(Path(folder).glob('ray_*')) and not _processes_of(folder)
     assert reports[0] == reports[1]
     report = json.loads(reports[0])

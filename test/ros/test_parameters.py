@@ -15,7 +15,9 @@
 """Parameters are described, refused with a reason, and used for the next image."""
 
 from collections.abc import Callable
+import json
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
@@ -138,6 +140,22 @@ def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
         assert client.change_state('configure') and client.change_state('activate')
         client.wait_active()
         assert classes(client) == ['0', '1', '2'], 'values that were set are kept after a reload'
+
+
+def test_the_thresholds_of_the_card_are_by_class(start: Start, toy: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(toy, tmp_path / 'fitted.onnx'))
+    card = json.loads(toy.with_suffix('.json').read_text())
+    model.with_suffix('.json').write_text(json.dumps({
+        **card, 'class_thresholds': {'person': 0.95, 'bicycle': 0.5, 'car': 0.2},
+        'score_scaling': {'bicycle': {'slope': 1.0, 'offset': 2.0}}}))
+    with start(model_path=model) as client:
+        client.wait_active()
+        assert classes(client) == ['1', '2', '2']
+        assert client.labels[-1].threshold == pytest.approx(0.2)
+        assert client.set_parameter('score_threshold', 0.92).successful
+        assert classes(client) == ['1'], '0.7 is scaled to 0.945, and one number is for all'
+        assert client.set_parameter('score_threshold', -1.0).successful
+        assert classes(client) == ['1', '2', '2']
 
 
 def test_an_unknown_name_is_refused_with_a_similar_one(start: Start, toy: Path) -> None:

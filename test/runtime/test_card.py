@@ -89,6 +89,14 @@ def spec(*shape: object, dtype: str = 'float32', layout: str | None = None) -> d
     ({'iou_threshold': 0}, r'iou_threshold must be a number in \(0, 1\]'),
     ({'max_detections': 1.5}, 'max_detections must be a positive whole number'),
     ({'max_detections': True}, 'max_detections must be a positive whole number'),
+    ({'voting_iou': 0}, r'voting_iou must be null or a number in \(0, 1\]'),
+    ({'score_scaling': [1, 0]}, 'score_scaling must be a JSON object'),
+    ({'score_scaling': {'dog': {'slope': 1, 'offset': 0}}}, "entry for 'dog', which is not a"),
+    ({'score_scaling': {'car': {'slope': 0, 'offset': 0}}}, 'score_scaling of car must be a slo'),
+    ({'score_scaling': {'car': {'slope': 1}}}, 'score_scaling of car must be a slope above 0'),
+    ({'score_scaling': {'car': {'slope': 1, 'offset': '0'}}}, 'score_scaling of car must be'),
+    ({'class_thresholds': {'dog': 0.5}}, "entry for 'dog', which is not a class"),
+    ({'class_thresholds': {'car': 1.5}}, r'class_thresholds of car must be a number in \[0, 1\]'),
     ({'parameters': -1}, 'parameters must be'),
     ({'gflops': float('inf')}, 'gflops must be'),
     ({'training': 'much'}, 'training must be a JSON object'),
@@ -103,6 +111,29 @@ def test_a_wrong_entry_is_named(pair: Path, values: dict, words: str) -> None:
     change(pair, **values)
     with pytest.raises(UserError, match=words):
         load_card(pair, DetectionCard)
+
+
+def test_thresholds_and_scaling_by_class(pair: Path) -> None:
+    plain = load_card(pair, DetectionCard)
+    assert plain.scaling is None and plain.voting_iou is None
+    assert plain.shown_threshold == pytest.approx(0.3)
+    assert plain.thresholds.tolist() == pytest.approx([0.3] * 3)
+    change(pair, score_scaling={'car': {'slope': 2.5, 'offset': -1}}, voting_iou=0.5,
+           class_thresholds={'person': 0.6})
+    card = load_card(pair, DetectionCard)
+    assert card.scaling is not None and card.scaling.tolist() == [[1, 0], [1, 0], [2.5, -1]]
+    assert card.thresholds.tolist() == pytest.approx([0.6, 0.3, 0.3])
+    assert card.shown_threshold == {'person': 0.6, 'bicycle': 0.3, 'car': 0.3}
+    save_card(card, pair)
+    assert load_card(pair, DetectionCard) == card
+
+
+def test_entries_of_fitted_scores_may_be_missing(pair: Path) -> None:
+    values = json.loads(card_path(pair).read_text())
+    for name in ('score_scaling', 'class_thresholds', 'voting_iou'):
+        values.pop(name)
+    card_path(pair).write_text(json.dumps(values))
+    assert load_card(pair, DetectionCard).shown_threshold == pytest.approx(0.3)
 
 
 def test_a_misspelt_entry_is_named(pair: Path) -> None:

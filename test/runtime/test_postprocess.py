@@ -14,7 +14,7 @@
 
 """Selection of detections, against a plain-Python reference."""
 
-from cgdet_core.runtime.detection.postprocess import Detections, select
+from cgdet_core.runtime.detection.postprocess import Detections, scale, select
 import numpy as np
 import pytest
 
@@ -75,3 +75,76 @@ def test_thresholds_per_class() -> None:
                        np.array([0, 1, 0]))
     assert found.above(np.array([0.4, 0.6], np.float32)).labels.tolist() == [0, 0]
     assert len(found.above(0.5)) == 3 and len(found.above(0.6)) == 0
+
+
+def random_outputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return 300 overlapping boxes in groups, and scores of three classes."""
+    rng = np.random.default_rng(seed)
+    corner = np.repeat(rng.uniform(0, 400, (60, 2)), 5, 0) + rng.normal(0, 3, (300, 2))
+    boxes = np.hstack([corner, corner + rng.uniform(25, 35, (300, 2))]).astype(np.float32)
+    return boxes, (rng.uniform(0, 1, (300, 3)) ** 3).astype(np.float32)
+
+
+SCALING = np.array([[2.9, -0.3], [0.4, 0.3], [1.0, -2.0]])
+
+
+def test_scaled_scores_are_the_formula_and_keep_the_order() -> None:
+    scores = np.array([[0.0, 0.5, 1.0], [0.2, 0.9, 0.5]], np.float32)
+    found = scale(scores, SCALING)
+    assert found[0].tolist() == [0, pytest.approx(1 / (1 + np.exp(-0.3))), 1]
+    assert found[1, 0] == pytest.approx(1 / (1 + np.exp(0.3) * 4**2.9), rel=1e-6)
+    raw = np.sort(np.random.default_rng(0).uniform(0, 1, 10_000)).astype(np.float32)
+    for label in range(3):
+        values = scale(np.repeat(raw[:, None], 3, 1), SCALING)[:, label]
+        assert values.dtype == np.float32 and (np.diff(values) >= 0).all()
+
+
+@pytest.mark.parametrize('voting_iou', [None, 0.5])
+@pytest.mark.parametrize('seed', range(3))
+def test_scaling_changes_neither_boxes_nor_order_of_a_class(
+    seed: int, voting_iou: float | None,
+) -> None:
+    boxes, scores = random_outputs(seed)
+    raw = select(boxes, scores, 0.001, 0.5, 40, voting_iou)
+    floor = scale(np.full(3, 0.001, np.float32), SCALING)
+    found = select(boxes, scores, floor, 0.5, 40, voting_iou, SCALING)
+    assert len(raw) == len(found) == 40, 'raw scores also choose which detections remain'
+    assert (np.diff(found.scores) <= 0).all()
+    for label in range(3):
+        before, after = raw.boxes[raw.labels == label], found.boxes[found.labels == label]
+        np.testing.assert_array_equal(before, after)
+        np.testing.assert_array_equal(
+            scale(raw.scores[raw.labels == label, None].repeat(3, 1), SCALING)[:, label],
+            found.scores[found.labels == label])
+
+
+def test_a_threshold_of_scaled_scores() -> None:
+    boxes, scores = random_outputs(0)
+    found = select(boxes, scores, 0.3, 0.5, 1000, None, SCALING)
+    everything = select(boxes, scores, 0.0, 0.5, 1000, None, SCALING)
+    np.testing.assert_array_equal(found.scores, everything.above(0.3).scores)
+    assert 0 < len(found) < len(everything) and found.scores.min() >= 0.3
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_boxes_vote_with_their_squared_scores(seed: int) -> None:
+    boxes, scores = random_outputs(seed)
+    plain = select(boxes, scores, 0.3, 0.5, 1000)
+    voted = select(boxes, scores, 0.3, 0.5, 1000, 0.6)
+    np.testing.assert_array_equal(plain.scores, voted.scores)
+    np.testing.assert_array_equal(plain.labels, voted.labels)
+    for box, label, found in zip(plain.boxes, plain.labels, voted.boxes):
+        near = [i for i in range(len(boxes)) if overlap(*np.float64([box, boxes[i]])) >= 0.6]
+        weights = scores[near, label].astype(float) ** 2
+        np.testing.assert_allclose(found, weights @ boxes[near] / weights.sum(), rtol=1e-5)
+    assert (plain.boxes != voted.boxes).any()
+
+
+def test_a_voted_box_does_not_depend_on_the_threshold() -> None:
+    boxes, scores = random_outputs(1)
+    some = select(boxes, scores, 0.5, 0.5, 1000, 0.5)
+    more = select(boxes, scores, 0.01, 0.5, 1000, 0.5).above(0.5)
+    np.testing.assert_array_equal(some.boxes, more.boxes)
+    flat = np.array([[5, 5, 5, 9]] * 2, np.float32)  # overlaps nothing, itself included
+    np.testing.assert_array_equal(
+        select(flat, np.full((2, 1), 0.9, np.float32), 0.5, 0.5, 9, 0.5).boxes[:1], flat[:1])

@@ -15,11 +15,14 @@
 """The model card of a detector: the common entries, and classes, boxes and scores."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+import math
 from typing import Any, ClassVar
 
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
 from cgdet_core.runtime.inference.card import BATCH, check_entries, is_count, ModelCard, TensorSpec
+import numpy as np
+from numpy.typing import NDArray
 
 # Layouts of the input, by number of channels (3: RGB teacher), and of the outputs.
 IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
@@ -27,6 +30,8 @@ IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
 BOXES = 'N, K, (x1, y1, x2, y2) in input pixels'
 SCORES = 'N, K, the score in [0, 1] of each of the classes'
 STRIDES = (8, 16, 32)  # of the cells, in input pixels; the K best cells become boxes
+# What "cgdet fit-scores" writes.
+FITTED = ('iou_threshold', 'voting_iou', 'score_scaling', 'class_thresholds')
 VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'letterbox',
              'score_threshold', 'iou_threshold', 'max_detections', 'top_k', 'precision',
              'onnx_sha256', 'parameters', 'gflops', 'training', 'accuracy', 'version')
@@ -34,7 +39,14 @@ VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'lett
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCard(ModelCard):
-    """The model card of a detector; frames are letterboxed top-left, padded with 0."""
+    """
+    The model card of a detector; frames are letterboxed top-left, padded with 0.
+
+    Written by "cgdet fit-scores": score_scaling, the slope and offset by class that turn raw
+    scores into probabilities (see `postprocess.scale`), and class_thresholds, minimum scaled
+    scores by class. Classes without an entry keep raw scores and score_threshold. voting_iou:
+    see `postprocess.vote`; None for no voting.
+    """
 
     TASK: ClassVar[str] = 'detection'
 
@@ -44,6 +56,9 @@ class DetectionCard(ModelCard):
     score_threshold: float = 0.3  # this and the following are defaults for deployment
     iou_threshold: float = 0.6
     max_detections: int = 100
+    voting_iou: float | None = None
+    score_scaling: dict[str, dict[str, float]] = field(default_factory=dict)
+    class_thresholds: dict[str, float] = field(default_factory=dict)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -61,6 +76,28 @@ class DetectionCard(ModelCard):
         """Return K, the number of boxes per image."""
         return int(self.outputs['boxes'].shape[1])
 
+    @property
+    def thresholds(self) -> NDArray[np.float32]:
+        """Return the minimum score of each class (num_classes,)."""
+        return np.array([self.class_thresholds.get(c, self.score_threshold)
+                         for c in self.classes], np.float32)
+
+    @property
+    def shown_threshold(self) -> float | dict[str, float]:
+        """Return score_threshold, or with class_thresholds the threshold of each class."""
+        if not self.class_thresholds:
+            return self.score_threshold
+        return {c: self.class_thresholds.get(c, self.score_threshold) for c in self.classes}
+
+    @property
+    def scaling(self) -> NDArray[np.float64] | None:
+        """Return slope and offset of each class (num_classes, 2); None if scores stay raw."""
+        if not self.score_scaling:
+            return None
+        same = {'slope': 1.0, 'offset': 0.0}
+        entries = [self.score_scaling.get(c, same) for c in self.classes]
+        return np.array([[entry['slope'], entry['offset']] for entry in entries])
+
     def checks(self) -> Iterator[tuple[bool, str]]:
         """Yield each condition with the error message for when it does not hold, in order."""
         yield from super().checks()
@@ -73,6 +110,9 @@ class DetectionCard(ModelCard):
             yield (is_number(value) and (0 < value <= 1 or low and value == 0),
                    f'{name} must be a number in {"[" if low else "("}0, 1]')
         yield is_count(self.max_detections), 'max_detections must be a positive whole number'
+        yield (self.voting_iou is None or is_number(self.voting_iou) and 0 < self.voting_iou <= 1,
+               'voting_iou must be null or a number in (0, 1]')
+        yield from self._score_checks()
         yield ([*self.inputs] == ['images'] and sorted(self.outputs) == ['boxes', 'scores'],
                'a detector has the input images and the outputs boxes and scores')
         yield (len(self.inputs['images'].shape) == 4 and len(self.outputs['boxes'].shape) == 3,
@@ -84,6 +124,21 @@ class DetectionCard(ModelCard):
         for name, spec in (inputs | outputs).items():
             given = (self.inputs | self.outputs)[name]
             yield given == spec, f'{name} must be {spec}, not {given}'
+
+    def _score_checks(self) -> Iterator[tuple[bool, str]]:
+        for name in ('score_scaling', 'class_thresholds'):
+            entries = getattr(self, name)
+            yield isinstance(entries, dict), f'{name} must be a JSON object'
+            for unknown in set(entries) - set(self.classes):
+                yield False, f'{name} has an entry for {unknown!r}, which is not a class'
+        for name, entry in self.score_scaling.items():
+            yield (isinstance(entry, dict) and sorted(entry) == ['offset', 'slope']
+                   and all(is_number(v) and math.isfinite(v) for v in entry.values())
+                   and entry['slope'] > 0,
+                   f'score_scaling of {name} must be a slope above 0 and an offset')
+        for name, value in self.class_thresholds.items():
+            yield (is_number(value) and 0 <= value <= 1,
+                   f'class_thresholds of {name} must be a number in [0, 1]')
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'DetectionCard':

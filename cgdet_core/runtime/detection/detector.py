@@ -21,7 +21,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.detection.postprocess import decode, Detections
+from cgdet_core.runtime.detection.postprocess import decode, Detections, scale
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.inference.card import load_card
@@ -113,10 +113,19 @@ class Detector:
         ready = perf_counter()
         self.infer()
         done = perf_counter()
-        threshold = self.card.score_threshold if score_threshold is None else score_threshold
+        threshold = self.card.thresholds if score_threshold is None else score_threshold
         found = self.postprocess(box, threshold)
         self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
         return found
+
+
+def evaluation_threshold(
+    card: DetectionCard, raw: float = EVALUATION_THRESHOLD,
+) -> float | NDArray[np.float32]:
+    """Return the threshold that a raw score is for a card's scores, scaled or not."""
+    if card.scaling is None:
+        return raw
+    return scale(np.full(len(card.classes), raw, np.float32), card.scaling)
 
 
 def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],

@@ -1,0 +1,130 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet evaluate` and `cgdet fit-scores`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cgdet_core.cli import common
+from cgdet_core.cli.common import Backend, cell, console, Data, Images, Json, Overwrite, say
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import check_outputs
+from rich.table import Table
+import typer
+
+FIGURES = ('pr_curve.png', 'reliability.png')
+Iou = Annotated[float | None, typer.Option(
+    min=0.01, max=1, help="Overlap above which a box is suppressed; the card's by default.")]
+Voting = Annotated[float | None, typer.Option(
+    min=0, max=1, help='Overlap from which boxes are averaged, weighted with their squared '
+    "scores; 0: no averaging; the card's by default.")]
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'auto',
+    update_card: Annotated[bool, typer.Option(
+        '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
+    output: Annotated[Path | None, typer.Option(
+        help='Folder for pr_curve.png and reliability.png.')] = None,
+    iou_threshold: Iou = None, voting_iou: Voting = None, overwrite: Overwrite = False,
+) -> None:
+    """Measure average precision, and the card's scores and thresholds, on annotated frames."""
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure
+    from cgdet_core.detection.evaluation import detect_all, measure, suppressing
+    from cgdet_core.detection.metrics import curves
+    from cgdet_core.detection.predict import open_detector
+    from cgdet_core.detection.scores import judge_all
+    from cgdet_core.runtime.inference.card import card_path, save_card
+
+    common.check_backend(model, backend)
+    if update_card:
+        if model.suffix.lower() != '.onnx':
+            raise UserError('--update-card requires an ONNX file; export the checkpoint first.')
+        if iou_threshold is not None or voting_iou is not None:
+            raise UserError('--update-card measures the suppression of the card; write another '
+                            'one with "cgdet fit-scores".')
+        check_outputs([card_path(model)])
+    if output is not None:
+        check_outputs([output / name for name in FIGURES], overwrite=overwrite)
+    detector = open_detector(model, backend)
+    card = detector.card = suppressing(detector.card, iou_threshold, voting_iou)
+    coco = load_coco(data, images, card.classes, card.channels)
+    with common.counting('evaluating', len(coco.images)) as progress:
+        found = detect_all(detector, coco, progress)
+    report = measure(model.name, detector, found, coco)
+    common.show_report(report, json_path)
+    _show_scores(report['scores'], 'at the thresholds of the card')
+    if output is not None:
+        results = [{'variant': model.name, 'curves': curves(found, coco.images, card.classes)}]
+        judged = judge_all(found, coco.images, card)
+        for name, figure in zip(FIGURES, (draw_curves(results, [model.name], card.classes),
+                                          draw_reliability(judged, card.classes))):
+            save_figure(figure, output / name)
+        say(f'{output}: {", ".join(FIGURES)}')
+    if update_card:
+        save_card(replace(card, accuracy={**card.accuracy, data.name: report}), model)
+
+
+def fit_scores(
+    models: Annotated[list[Path], typer.Argument(
+        metavar='MODEL...', help='ONNX files of one network, for example its precisions; scores '
+        'are fitted to the first, and all cards are written.')],
+    data: Data, images: Images = None, json_path: Json = None,
+    iou_threshold: Iou = None, voting_iou: Voting = None,
+) -> None:
+    """
+    Fit scores and thresholds to annotated frames, and write them to the cards.
+
+    A score becomes the probability that the detection is correct, and each class has the
+    threshold of the largest F1. Use frames that the model was not trained on.
+    """
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.detection.evaluation import fit_models, suppressing
+    from cgdet_core.detection.predict import open_detector
+    from cgdet_core.runtime.inference.card import card_path, save_card
+
+    for model in models:
+        if model.suffix.lower() != '.onnx':
+            raise UserError(f'{model} is not an ONNX file; export the checkpoint first.')
+    check_outputs([card_path(model) for model in models])
+    detectors = [open_detector(model) for model in models]
+    for detector in detectors:
+        detector.card = suppressing(detector.card, iou_threshold, voting_iou)
+    coco = load_coco(data, images, detectors[0].card.classes)
+    with common.counting('detecting', len(models) * len(coco.images)) as progress:
+        cards, reports = fit_models(models, detectors, coco, progress)
+    for model, card, report in zip(models, cards, reports):
+        _show_scores(report['before'], f'{model.name}, raw scores')
+        _show_scores(report['scores'], f'{model.name}, fitted on the same frames')
+        _show_scores(report['cross_fitted'], f'{model.name}, fitted on the other half')
+        save_card(card, model)
+    for name in cards[0].classes:
+        entry = cards[0].score_scaling.get(name)
+        say(f'{name}: ' + ('too few objects, scores stay raw' if entry is None else (
+            f'slope {entry["slope"]:g}, offset {entry["offset"]:g}, threshold '
+            f'{cards[0].class_thresholds[name]:g}')))
+    common.write_report({'models': reports}, json_path)
+
+
+def _show_scores(summary: dict[str, Any], title: str) -> None:
+    table = Table('', 'F1', 'precision', 'recall', 'false per frame', 'ECE', title=title)
+    for name, values in summary['per_class'].items():
+        table.add_row(name, *(cell(values[k]) for k in ('F1', 'precision', 'recall')),
+                      cell(values['false_per_frame'], 2), cell(values['ECE']))
+    table.add_row('all', '', '', '', cell(summary['false_per_frame'], 2), '')
+    console.print(table)

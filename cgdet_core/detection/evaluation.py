@@ -1,0 +1,95 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measure a model on annotated frames, and fit the scores of a network's files to them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import CocoSet
+from cgdet_core.data.sources import coco_frames
+from cgdet_core.detection.metrics import evaluate, Report
+from cgdet_core.detection.predict import detect
+from cgdet_core.detection.scores import cross_fit, fit, judge_all, scaled, summarize
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
+from cgdet_core.runtime.detection.postprocess import Detections
+
+
+def suppressing(
+    card: DetectionCard, iou_threshold: float | None, voting_iou: float | None,
+) -> DetectionCard:
+    """Return the card with another suppression; None keeps the card's, no voting is 0."""
+    if iou_threshold is not None:
+        card = replace(card, iou_threshold=iou_threshold)
+    return card if voting_iou is None else replace(card, voting_iou=voting_iou or None)
+
+
+def detect_all(
+    detector: Detector, coco: CocoSet, progress: Callable[[int], None] = lambda frames: None,
+) -> list[Detections]:
+    """Return the detections of each frame that average precision needs."""
+    found = []
+    frames = coco_frames(coco, channels=detector.card.channels)
+    for _, detections in detect(detector, frames, evaluation_threshold(detector.card)):
+        found.append(detections)
+        progress(1)
+    return found
+
+
+def measure(
+    name: str, detector: Detector, found: Sequence[Detections], coco: CocoSet,
+) -> Report:
+    """Return average precision, and what scores and thresholds of the card are worth."""
+    card = detector.card
+    return {'model': name, 'data': coco.path.name, 'backend': detector.session.describe(),
+            **evaluate(list(found), coco), 'score_threshold': card.shown_threshold,
+            'scores': summarize(judge_all(found, coco.images, card), card.classes)}
+
+
+def fit_models(
+    models: Sequence[Path], detectors: Sequence[Detector], coco: CocoSet,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> tuple[list[DetectionCard], list[dict[str, Any]]]:
+    """
+    Fit the scores of the first model, and return new cards and a report for all.
+
+    All are files of one network, for example its precisions, and get the same scaling and
+    thresholds. Each report has the metrics of `measure` with the new card, and the scores
+    `before` and `cross_fitted` (see `cross_fit`). The record of accuracy on other sets is
+    dropped, as it was made with other thresholds.
+    """
+    if any(d.card.classes != detectors[0].card.classes for d in detectors):
+        raise UserError('The models have different classes; fit their scores separately.')
+    for detector in detectors:
+        detector.card = replace(detector.card, score_scaling={}, class_thresholds={})
+    found = [detect_all(detector, coco, progress) for detector in detectors]
+    fitted = fit(found[0], coco.images, detectors[0].card)
+    cards, reports = [], []
+    for model, detector, raw in zip(models, detectors, found):
+        card = detector.card
+        before = summarize(judge_all(raw, coco.images, card), card.classes)
+        cross = summarize(cross_fit(raw, coco.images, card, found[0]), card.classes)
+        record = {'source': coco.path.name, 'frames': len(coco.images),
+                  'model': models[0].name, 'cross_fitted': cross}
+        detector.card = replace(card, score_scaling=fitted.score_scaling,
+                                class_thresholds=fitted.class_thresholds)
+        report = measure(model.name, detector, [scaled(f, detector.card) for f in raw], coco)
+        cards.append(replace(detector.card, training={**card.training, 'scores': record},
+                             accuracy={coco.path.name: report}))
+        reports.append({**report, 'before': before, 'cross_fitted': cross})
+    return cards, reports
