@@ -111,7 +111,10 @@ def fit_scores(
     for model, card, report in zip(models, cards, reports):
         _show_scores(report['before'], f'{model.name}, raw scores')
         _show_scores(report['scores'], f'{model.name}, fitted on the same frames')
-        _show_scores(report['cross_fitted'], f'{model.name}, fitted on the other half')
+        if report['cross_fitted'] is None:
+            say('Half of the frames are too few to fit scores and judge them by the others.')
+        else:
+            _show_scores(report['cross_fitted'], f'{model.name}, fitted on the other half')
         save_card(card, model)
     for name in cards[0].classes:
         entry = cards[0].score_scaling.get(name)

@@ -15,6 +15,7 @@
 """Measure a model on annotated frames, and fit the scores of a network's files to them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def fit_models(
 
     All are files of one network, for example its precisions, and get the same scaling and
     thresholds. Each report has the metrics of `measure` with the new card, and the scores
-    `before` and `cross_fitted` (see `cross_fit`). The record of accuracy on other sets is
-    dropped, as it was made with other thresholds.
+    `before` and `cross_fitted` (see `cross_fit`; None if half of the frames are too few). The
+    record of accuracy on other sets is dropped, as it was made with other thresholds.
     """
     if any(d.card.classes != detectors[0].card.classes for d in detectors):
         raise UserError('The models have different classes; fit their scores separately.')
@@ -83,7 +84,9 @@ def fit_models(
     for model, detector, raw in zip(models, detectors, found):
         card = detector.card
         before = summarize(judge_all(raw, coco.images, card), card.classes)
-        cross = summarize(cross_fit(raw, coco.images, card, found[0]), card.classes)
+        cross = None
+        with suppress(UserError):  # half of the frames may be too few
+            cross = summarize(cross_fit(raw, coco.images, card, found[0]), card.classes)
         record = {'source': coco.path.name, 'frames': len(coco.images),
                   'model': models[0].name, 'cross_fitted': cross}
         detector.card = replace(card, score_scaling=fitted.score_scaling,
