@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cgdet_ros.resources import profile_environment, share_file
+from cgdet_core.runtime.files import share_file
+from cgdet_ros.resources import profile_environment
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration

@@ -12,32 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Find the files of the package, installed or in a source checkout."""
+"""The DDS profile of the package, for its programs."""
 
 import os
-from pathlib import Path
-import sys
 
-from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
-from cgdet_core.errors import UserError
-
-
-def share_file(pattern: str) -> Path:
-    """
-    Return the first file that matches, for example 'models/thermal.onnx'.
-
-    The installed share folder (colcon), the source checkout and the prefix of a pip installation
-    are searched. UserError if it is in none of them.
-    """
-    folders = [Path(__file__).resolve().parent.parent, Path(sys.prefix) / 'share' / 'cgdet_ros']
-    try:
-        folders.insert(0, Path(get_package_share_directory('cgdet_ros')))
-    except (OSError, PackageNotFoundError):  # no colcon installation is sourced
-        pass
-    for folder in folders:
-        for path in sorted(folder.glob(pattern)):
-            return path
-    raise UserError(f'{pattern} is missing in the installed package; install it again.')
+from cgdet_core.runtime.files import share_file
 
 
 def profile_environment() -> dict[str, str]:

@@ -21,8 +21,9 @@ from typing import Any
 from cgdet_core.data.bags.io import is_compressed
 from cgdet_core.runtime import DetectionCard, load_card
 from cgdet_core.runtime.detection.detector import evaluation_threshold
+from cgdet_core.runtime.files import share_file
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
-from cgdet_ros.resources import profile_environment, share_file
+from cgdet_ros.resources import profile_environment
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import ExecuteProcess, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited

@@ -22,7 +22,8 @@ from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loa
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import average_precision
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.student import DeployedStudent, load_student, Student, TorchSession
+from cgdet_core.detection.starting import origin_of, start
+from cgdet_core.detection.student import DeployedStudent, Student, TorchSession
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
@@ -30,9 +31,7 @@ from cgdet_core.distillation.objectives import standardizes
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
-from cgdet_core.nets.nanodet import load_nanodet, restore_norms
-from cgdet_core.nets.nanodet import ORIGIN as NANODET
-from cgdet_core.nets.pyramid import TRUNKS
+from cgdet_core.nets.blocks import restore_norms
 from cgdet_core.nets.trunk import freeze
 from cgdet_core.runtime.detection.card import detection_card, DetectionCard
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
@@ -82,19 +81,10 @@ class DetectionTraining(TaskModule):
         self._found: dict[int, Detections] = {}
 
     def start_from(self, weights: str | Path) -> None:
-        if weights == 'imagenet':
-            self.student.backbone.load_pretrained()
-        elif Path(weights).suffix.lower() == '.onnx':
-            load_nanodet(self.student, Path(weights))
-            if not self.recipe.optim.frozen_norms:
-                frames = val_loader(self.recipe, self.train_set, self.card)
-                restore_norms(self.student, next(iter(frames)).images)
-        else:
-            start, _ = load_student(weights)
-            try:
-                self.student.load_state_dict(start.state_dict())
-            except RuntimeError:
-                raise UserError(f'{weights} has other layer sizes than the recipe.') from None
+        folded = start(self.student, self.recipe)
+        if folded and not self.recipe.optim.frozen_norms:
+            frames = val_loader(self.recipe, self.train_set, self.card)
+            restore_norms(folded, self.student, next(iter(frames)).images)
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer requests the number of steps.
@@ -222,16 +212,3 @@ def make_card(recipe: DetectionRecipe) -> DetectionCard:
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),
             'license': recipe.data.license, 'commit': commit() or 'unknown'})
-
-
-def origin_of(recipe: DetectionRecipe) -> dict[str, Any] | None:
-    """Return for the card where the starting weights come from."""
-    init = recipe.optim.init
-    if init is None:
-        return None
-    if init == 'imagenet':
-        origin = TRUNKS[recipe.model.trunk](recipe.model).origin
-        return origin and origin._asdict()
-    if Path(init).suffix.lower() == '.onnx':
-        return NANODET._asdict()
-    return load_student(init)[1].training

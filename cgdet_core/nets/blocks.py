@@ -14,7 +14,9 @@
 
 """Convolution blocks shared by trunk, neck and heads."""
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import nn, Tensor
@@ -90,14 +92,74 @@ class SpatialPyramidPooling(nn.Module):
         return self.merge(torch.cat(parts, 1))
 
 
-def fold_norms(network: nn.Module) -> None:
+class Normalized(NamedTuple):
+    """A convolution and the normalization of its output, by their names in their parent."""
+
+    parent: nn.Module
+    name: str
+    conv: nn.Conv2d
+    after: str
+    norm: nn.BatchNorm2d
+
+
+def normalized(network: nn.Module) -> list[Normalized]:
     """
-    Fold every batch normalization into the convolution before it (in place, evaluation only).
+    Return every convolution with the batch normalization of its output.
 
     In each of our modules, a normalization that follows a convolution normalizes its output.
     """
-    for module in network.modules():
-        for (name, conv), (after, norm) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()))
-                setattr(module, after, nn.Identity())
+    return [Normalized(module, name, conv, after, norm) for module in network.modules()
+            for (name, conv), (after, norm) in pairwise(list(module.named_children()))
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)]
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch normalization into its convolution (in place, evaluation only)."""
+    for parent, name, conv, after, norm in normalized(network):
+        setattr(parent, name, nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()))
+        setattr(parent, after, nn.Identity())
+
+
+@torch.no_grad()
+def set_folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:
+    """Set the weights of a convolution with its normalization folded: ours only adds the bias."""
+    conv.weight.copy_(weight)
+    nn.init.ones_(norm.weight)
+    norm.bias.copy_(bias)
+    assert norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+
+
+@torch.no_grad()
+def restore_norms(
+    parts: Sequence[nn.Module], run: Callable[[Tensor], object], images: Tensor,
+) -> None:
+    """
+    Let the normalization layers of `parts` normalize by what they see in `images`, and undo it.
+
+    run: the network that the parts are of. Its outputs in evaluation stay, but in training the
+    layers now normalize: folded weights of a deployed network can be trained like those of one
+    that never was.
+    """
+    seen: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
+
+    def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        seen[norm] = (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))
+
+    norms = [m for part in parts for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [n.register_forward_pre_hook(measure) for n in norms]  # type: ignore[arg-type]
+    for part in parts:
+        part.eval()
+    run(images)
+    for part in parts:
+        part.train()
+    for hook in hooks:
+        hook.remove()
+    for norm, (mean, var) in seen.items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias.add_((mean - norm.running_mean) * scale)
+        norm.weight.copy_(scale * (var + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(var)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgdet_core.errors import UserError
+from cgdet_core.nets.blocks import set_folded
 from cgdet_core.nets.trunk import fold_input, Norm, Origin
 import torch
 from torch import nn, Tensor
@@ -51,11 +52,7 @@ def load_nanodet(network: 'FeaturePyramid', path: Path) -> None:
     first, shift = fold_input(found[0][0], NORM, ours[0][0].in_channels)
     found[0] = first, found[0][1] + shift
     for (conv, norm), (weight, bias) in zip(ours, found):
-        conv.weight.data.copy_(weight)
-        norm.weight.data.fill_(1)
-        norm.bias.data.copy_(bias)
-        norm.running_mean.zero_()  # type: ignore[union-attr]
-        norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
+        set_folded(conv, norm, weight, bias)
 
 
 def _in_order(network: 'FeaturePyramid') -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -94,33 +91,3 @@ def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
                 found.append((torch.tensor(numpy_helper.to_array(weight)).float(),
                               torch.tensor(numpy_helper.to_array(bias)).float()))
     return found
-
-
-@torch.no_grad()
-def restore_norms(network: 'FeaturePyramid', images: Tensor) -> None:
-    """
-    Let every normalization layer normalize by what it sees in `images`, and undo it.
-
-    The network's outputs in evaluation stay, but in training its layers now normalize: the
-    folded weights of a deployed network can be trained like those of one that never was.
-    """
-    seen: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
-
-    def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-        seen[norm] = (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))
-
-    norms = [m for part in (network.backbone, network.neck) for m in part.modules()
-             if isinstance(m, nn.BatchNorm2d)]
-    hooks = [n.register_forward_pre_hook(measure) for n in norms]  # type: ignore[arg-type]
-    training = network.training
-    network.eval().pyramid(images)
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
-    for norm, (mean, var) in seen.items():
-        assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        norm.bias.add_((mean - norm.running_mean) * scale)
-        norm.weight.copy_(scale * (var + norm.eps).sqrt())
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(var)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Write files and folders atomically: whole or not at all."""
+"""Write files and folders atomically, whole or not at all; find the files of the package."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +22,7 @@ import os
 from pathlib import Path
 import secrets
 import shutil
+import sys
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -85,3 +86,19 @@ def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
             raise UserError(f'{path} cannot be written: {inside} is not a folder.')
         if not os.access(inside, os.W_OK | os.X_OK):
             raise UserError(f'{path} cannot be written: no permission to write to {inside}.')
+
+
+def share_file(pattern: str) -> Path:
+    """
+    Return the first file of the package that matches, for example 'models/thermal.onnx'.
+
+    The share folders of sourced workspaces (colcon), the source checkout and the prefix of a pip
+    installation are searched. UserError if it is in none of them.
+    """
+    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep))]
+    folders = [Path(prefix) / 'share' / 'cgdet_ros' for prefix in (*prefixes, sys.prefix)]
+    folders.insert(len(prefixes), Path(__file__).resolve().parents[2])
+    for folder in folders:
+        for path in sorted(folder.glob(pattern)):
+            return path
+    raise UserError(f'{pattern} is missing in the installed package; install it again.')

@@ -62,8 +62,9 @@ class OptimConfig(Strict):
     final_lr: float = Field(0.02, ge=0, le=1)  # fraction of lr at the end
     clip_norm: float = Field(10.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    # Starting weights: a checkpoint; `imagenet`, the trunk's own; NanoDet-Plus-m's ONNX file.
-    init: Literal['imagenet'] | Path | None = None
+    # Starting weights: a checkpoint; an exported FP32 file with its card, or `shipped`, ours;
+    # `imagenet`, those of the trunk; NanoDet-Plus-m's ONNX file.
+    init: Literal['imagenet', 'shipped'] | Path | None = None
     trunk_lr: float = Field(1.0, gt=0)  # factor of lr for the trunk
     frozen_stages: int = Field(0, ge=0)  # of the trunk, with its stem; their weights stay
     frozen_norms: bool = False  # trunk and neck normalize by the statistics of their start

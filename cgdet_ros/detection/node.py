@@ -15,6 +15,7 @@
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.files import share_file
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
@@ -24,7 +25,6 @@ from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
 from cgdet_ros.node.parameters import unknown_overrides
-from cgdet_ros.resources import share_file
 from diagnostic_msgs.msg import DiagnosticStatus
 
 NAME = 'thermal_detector'

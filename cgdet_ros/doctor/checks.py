@@ -110,7 +110,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--seconds', type=float, default=2.0)
     parser.add_argument('--model', action='store_true', help='also check the shipped model')
     options = parser.parse_args(args)
-    from cgdet_ros.resources import share_file
+    from cgdet_core.runtime.files import share_file
 
     if options.model:
         from cgdet_core.doctor.model import model_checks

@@ -40,10 +40,10 @@ from cgdet_core.processes import program
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_core.runtime.detection.drawing import draw_detections
-from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.files import check_outputs, share_file, write_json
 from cgdet_core.runtime.imaging.drawing import contact_sheet, save_picture
 from cgdet_core.runtime.inference.card import load_card
-from cgdet_ros.resources import share_file, use_transport_profile
+from cgdet_ros.resources import use_transport_profile
 from cgdet_ros.tools.collector import Collected, Collector
 from cgdet_ros.tools.play import play
 import cv2

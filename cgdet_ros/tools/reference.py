@@ -28,8 +28,8 @@ import sys
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import share_file
 from cgdet_ros.detection.parameters import CLASS_SPEC, SPECS
-from cgdet_ros.resources import share_file
 
 BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 EFFECTS = {'dynamic': '', 'static': '; takes effect on configure', 'read_only': '; only at start'}

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.ros
 
 # The launch file of a system, in which launch replaces a lifecycle manager.
 MANAGING = """
-from cgdet_ros.resources import share_file
+from cgdet_core.runtime.files import share_file
 from launch import LaunchDescription
 from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler
 from launch_ros.event_handlers import OnStateTransition

@@ -1,0 +1,123 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Starting weights of a student: of a run, of an exported model, or trained by others."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.detection.recipe import DetectionRecipe
+from cgdet_core.detection.student import load_student, Student
+from cgdet_core.errors import UserError
+from cgdet_core.nets.blocks import normalized, set_folded
+from cgdet_core.nets.nanodet import load_nanodet
+from cgdet_core.nets.nanodet import ORIGIN as NANODET
+from cgdet_core.nets.pyramid import TRUNKS
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.inference.card import card_path, load_card
+import torch
+from torch import nn, Tensor
+
+SHIPPED = 'models/thermal.onnx'
+
+
+def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
+    """
+    Load the weights of `optim.init` in place; return the parts whose normalization was folded.
+
+    UserError if they do not exist, do not fit the recipe's model, or are of a model that saw
+    frames normalized otherwise. Classes are found by name; a new class has random weights.
+    """
+    init = recipe.optim.init
+    if init == 'imagenet':
+        student.backbone.load_pretrained()
+        return []
+    path = weights_file(recipe)
+    if path.suffix.lower() != '.onnx':
+        other, card = load_student(path)
+        _check(path, card, recipe)
+        weights = other.state_dict()
+        _take_classes(student, weights, card, recipe)
+        try:
+            student.load_state_dict(weights)
+        except RuntimeError:
+            raise UserError(f'{path} has other layer sizes than the recipe.') from None
+        return []
+    if not card_path(path).is_file():
+        load_nanodet(student, path)
+        return [student.backbone, student.neck]
+    card = load_card(path, DetectionCard)
+    _check(path, card, recipe)
+    _load_exported(student, path, card, recipe)
+    return [student]
+
+
+def origin_of(recipe: DetectionRecipe) -> dict[str, Any] | None:
+    """Return for the card where the starting weights come from."""
+    if recipe.optim.init is None:
+        return None
+    if recipe.optim.init == 'imagenet':
+        origin = TRUNKS[recipe.model.trunk](recipe.model).origin
+        return origin and origin._asdict()
+    path = weights_file(recipe)
+    if path.suffix.lower() != '.onnx':
+        return load_student(path)[1].training
+    return load_card(path, DetectionCard).training if card_path(path).is_file() else (
+        NANODET._asdict())
+
+
+def weights_file(recipe: DetectionRecipe) -> Path:
+    """Return the file of the starting weights."""
+    assert recipe.optim.init is not None
+    return share_file(SHIPPED) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)
+
+
+def _check(path: Path, card: DetectionCard, recipe: DetectionRecipe) -> None:
+    if card.normalization != recipe.normalization:
+        raise UserError(f'{path} sees frames normalized by {card.normalization.to_dict()}; set '
+                        'normalization in the recipe to the same.')
+
+
+def _take_classes(student: Student, weights: dict[str, Tensor], card: DetectionCard,
+                  recipe: DetectionRecipe) -> None:
+    """Replace the weights of the class output by those of the recipe's classes."""
+    for name in ('head.cls_out.weight', 'head.cls_out.bias'):
+        own = student.state_dict()[name].clone()
+        for row, label in enumerate(recipe.classes):
+            if label in card.classes and own[row].shape == weights[name].shape[1:]:
+                own[row] = weights[name][card.classes.index(label)]
+        weights[name] = own
+
+
+def _load_exported(student: Student, path: Path, card: DetectionCard,
+                   recipe: DetectionRecipe) -> None:
+    """Load an FP32 file of "cgdet export", whose weights have their names in the network."""
+    import onnx
+    from onnx import numpy_helper
+    if card.precision != 'fp32':
+        raise UserError(f'{path} is in {card.precision}; start from the FP32 file.')
+    weights = {i.name.removeprefix('student.'): torch.tensor(numpy_helper.to_array(i))
+               for i in onnx.load(path).graph.initializer if i.name.startswith('student.')}
+    _take_classes(student, weights, card, recipe)
+    names = {module: name for name, module in student.named_modules()}
+    try:
+        for _, _, conv, _, norm in normalized(student):
+            weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
+            set_folded(conv, norm, weight, bias)
+        others = student.load_state_dict(weights, strict=False).unexpected_keys
+    except (KeyError, RuntimeError):
+        others = ['other layers']
+    if others:
+        raise UserError(f'{path} has other layer sizes than the recipe.')
