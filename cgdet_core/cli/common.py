@@ -59,7 +59,7 @@ TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster
 
 def check_backend(model: Path, backend: str) -> None:
     """Raise UserError if a backend was chosen for a checkpoint."""
-    if backend != 'auto' and model.suffix.lower() != '.onnx':
+    if backend not in ('auto', 'onnxruntime') and model.suffix.lower() != '.onnx':
         raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
 
 

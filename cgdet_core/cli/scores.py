@@ -35,7 +35,7 @@ Voting = Annotated[float | None, typer.Option(
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
-    data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'auto',
+    data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'onnxruntime',
     update_card: Annotated[bool, typer.Option(
         '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
     output: Annotated[Path | None, typer.Option(
@@ -102,7 +102,7 @@ def fit_scores(
         if model.suffix.lower() != '.onnx':
             raise UserError(f'{model} is not an ONNX file; export the checkpoint first.')
     check_outputs([card_path(model) for model in models])
-    detectors = [open_detector(model) for model in models]
+    detectors = [open_detector(model, 'onnxruntime') for model in models]
     for detector in detectors:
         detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, detectors[0].card.classes)

@@ -117,8 +117,8 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
                 dynamo=True, opset_version=OPSET, verbose=False, external_data=False,
                 input_names=['images'], output_names=['boxes', 'scores'],
                 dynamic_shapes=shapes if dynamic_batch else None)
-        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        except torch.onnx.OnnxExporterError as error:
             raise UserError(
                 f'ONNX cannot hold the trunk {student.config.trunk} of {source}: '
-                f'{str(error).strip().splitlines()[0]} Train with another model.trunk.') from None
+                f'{type(error).__name__}. Train with another model.trunk.') from error
     return card if dynamic_batch else card.with_batch(1)

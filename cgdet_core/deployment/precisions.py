@@ -149,11 +149,13 @@ def activations(model: ModelProto) -> list[str]:
     made = {name: node.op_type for node in network for name in node.output}
     read = {name for node in network for name in node.input}
     found = {node.input[0] for node in network if node.op_type == 'Conv'} | {
+        name for node in network if node.op_type == 'Add' for name in node.input if name in made
+    } | {
         name for name, kind in made.items() if kind in NEVER_NEGATIVE and name in read}
     wrong = [name for name in found if name in made and made[name] not in NEVER_NEGATIVE]
     if wrong:
         raise UserError(f'{wrong[0]} may be negative, and int8 needs activations that end in a '
-                        'Relu: use a checkpoint of "cgdet train" or the FP32 file of one.')
+                        'Relu: train the trunk csp with the neck pan, or export fp16.')
     return [name for name in (*entries, *made) if name in found]
 
 

@@ -133,7 +133,7 @@ def _failed(job: Job, error: Exception) -> BagDetections:
 
 @functools.lru_cache(maxsize=1)
 def _detector(model: Path, threads: int) -> Detector:
-    return open_detector(model, threads=threads)
+    return open_detector(model, 'onnxruntime', threads)
 
 
 def detect_in_worker(model: Path, threads: int, job: Job) -> BagDetections:

@@ -59,6 +59,7 @@ def measure(
     card = detector.card
     return {'model': name, 'data': coco.path.name, 'backend': detector.session.describe(),
             **evaluate(list(found), coco), 'score_threshold': card.shown_threshold,
+            'iou_threshold': card.iou_threshold, 'voting_iou': card.voting_iou,
             'scores': summarize(judge_all(found, coco.images, card), card.classes)}
 
 

@@ -63,7 +63,8 @@ def judge_all(
 ) -> Judged:
     """Match the detections of frames, which have the scores of the card."""
     floor = evaluation_threshold(card, FLOOR)
-    parts: list[tuple[NDArray[Any], ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = [tuple(  # without any frame
+        np.empty(0, kind) for kind in (np.float64, np.int64, np.bool_, np.bool_, np.bool_))]
     objects = np.zeros(len(card.classes), np.int64)
     for detections, truth in zip(found, records, strict=True):
         owners = match_by_class(detections, truth)

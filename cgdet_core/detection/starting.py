@@ -23,7 +23,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.nets.blocks import normalized, set_folded
 from cgdet_core.nets.nanodet import load_nanodet
 from cgdet_core.nets.nanodet import ORIGIN as NANODET
-from cgdet_core.nets.pyramid import TRUNKS
+from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.files import share_file
 from cgdet_core.runtime.inference.card import card_path, load_card
@@ -64,13 +64,12 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
     return [student]
 
 
-def origin_of(recipe: DetectionRecipe) -> dict[str, Any] | None:
+def origin_of(recipe: DetectionRecipe, trunk: Trunk) -> dict[str, Any] | None:
     """Return for the card where the starting weights come from."""
     if recipe.optim.init is None:
         return None
     if recipe.optim.init == 'imagenet':
-        origin = TRUNKS[recipe.model.trunk](recipe.model).origin
-        return origin and origin._asdict()
+        return trunk.origin and trunk.origin._asdict()
     path = weights_file(recipe)
     if path.suffix.lower() != '.onnx':
         return load_student(path)[1].training

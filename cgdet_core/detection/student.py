@@ -17,7 +17,7 @@
 from collections.abc import Mapping
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cgdet_core.detection.head import cell_centers, decode_boxes, DecoupledHead
 from cgdet_core.nets.blocks import fold_norms
@@ -35,6 +35,8 @@ from torch import nn, Tensor
 
 class StudentConfig(PyramidConfig):
     """The sizes of the student; the defaults are those of the shipped model."""
+
+    added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth')
 
     head_channels: Width = 64
     head_depth: int = Field(2, ge=1)  # convolutions of a tower

@@ -14,10 +14,12 @@
 
 """The training module of a detector."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
+from cgdet_core.data.show import evenly
 from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import average_precision
@@ -45,6 +47,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+NORM_FRAMES = 32  # training frames that folded normalization layers are restored from
 SCALES = 'teacher_scales'  # a checkpoint's entry, if the objective needs them
 
 
@@ -75,16 +78,19 @@ class DetectionTraining(TaskModule):
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
         self.cmg = (Guidance(width, self.guide.teacher.channels, recipe.cmg)
                     if recipe.cmg and self.guide else None)
-        self.frozen = freeze(self.student.backbone, self.student.neck,
-                             recipe.optim.frozen_stages, recipe.optim.frozen_norms)
+        loaded = [self.student.backbone] if recipe.optim.init == 'imagenet' else [
+            self.student.backbone, self.student.neck]
+        self.frozen = freeze(self.student.backbone, recipe.optim.frozen_stages,
+                             loaded if recipe.optim.frozen_norms else [])
         self._session: TorchSession | None = None
         self._found: dict[int, Detections] = {}
 
     def start_from(self, weights: str | Path) -> None:
         folded = start(self.student, self.recipe)
         if folded and not self.recipe.optim.frozen_norms:
-            frames = val_loader(self.recipe, self.train_set, self.card)
-            restore_norms(folded, self.student, next(iter(frames)).images)
+            frames = replace(self.train_set, images=evenly(self.train_set.images, NORM_FRAMES))
+            images = [b.images for b in val_loader(self.recipe, frames, self.card)]
+            restore_norms(folded, self.student, torch.cat(images))
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer requests the number of steps.
@@ -207,7 +213,7 @@ def make_card(recipe: DetectionRecipe) -> DetectionCard:
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
-            'init': origin_of(recipe),
+            'init': origin_of(recipe, student.backbone),
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),

@@ -39,7 +39,7 @@ def load_nanodet(network: 'FeaturePyramid', path: Path) -> None:
 
     The network has the trunk `shufflenet_v2`, the neck `ghost` and 96 channels. The file's
     normalization layers are folded into its convolutions: ours become the identity, with the
-    file's biases. RGB networks then take B, G, R. UserError for another network or file.
+    file's biases. UserError for another network or file.
     """
     ours = _in_order(network)
     found = _convolutions(path)
@@ -50,7 +50,7 @@ def load_nanodet(network: 'FeaturePyramid', path: Path) -> None:
                         'the model of the recipe {trunk: shufflenet_v2, neck: ghost, '
                         'neck_channels: 96}.')
     first, shift = fold_input(found[0][0], NORM, ours[0][0].in_channels)
-    found[0] = first, found[0][1] + shift
+    found[0] = first.flip(1), found[0][1] + shift  # ours are R, G, B
     for (conv, norm), (weight, bias) in zip(ours, found):
         set_folded(conv, norm, weight, bias)
 

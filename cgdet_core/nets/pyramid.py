@@ -16,7 +16,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock
 from cgdet_core.nets.csp_trunk import CSPTrunk
@@ -37,9 +37,9 @@ import torch
 from torch import nn, Tensor
 
 STRIDES = (8, 16, 32)  # of P3, P4, P5
-DEFAULT_PARTS = {'trunk': 'csp', 'neck': 'pan', 'head_depth': 2}
 CSP_SIZES = {'channels', 'depths'}
 Width = Annotated[int, Field(ge=2, multiple_of=2)]
+
 
 def _of_torchvision(name: str, config: 'PyramidConfig') -> Trunk:
     return TorchvisionTrunk(config.in_channels, name)
@@ -91,6 +91,8 @@ class PyramidConfig(BaseModel):
     """The sizes of trunk and neck."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
+    added: ClassVar[tuple[str, ...]] = ('trunk', 'neck')  # keys that older runs lack
+
     in_channels: Literal[1, 3] = 1  # 3: RGB images, for a teacher
     trunk: str = 'csp'
     neck: str = 'pan'
@@ -119,7 +121,9 @@ class PyramidConfig(BaseModel):
         values = serialize(self)
         if self.trunk != 'csp':
             values = {k: v for k, v in values.items() if k not in CSP_SIZES}
-        return {k: v for k, v in values.items() if DEFAULT_PARTS.get(k) != v}
+        fields = type(self).model_fields
+        return {k: v for k, v in values.items()
+                if k not in self.added or v != fields[k].default}
 
 
 class FeaturePyramid(nn.Module):

@@ -85,3 +85,8 @@ class ShuffleNetTrunk(TorchvisionTrunk):
             for index, layer in enumerate(layers):
                 if isinstance(layer, nn.ReLU):
                     layers[index] = nn.LeakyReLU(0.1, inplace=True)
+
+    def load_pretrained(self) -> None:
+        raise UserError('The trunk shufflenet_v2 begins with the weights of NanoDet-Plus-m (the '
+                        'ONNX file of its authors as optim.init); for those of ImageNet choose '
+                        'shufflenet_v2_x1_0.')

@@ -14,6 +14,7 @@
 
 """What a trunk is, and how weights that were trained on RGB begin one that sees thermal."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cgdet_core.errors import UserError
@@ -93,12 +94,12 @@ def adopt(trunk: Trunk, pretrained: Trunk, norm: Norm) -> None:
     trunk.load_state_dict(values)
 
 
-def freeze(trunk: Trunk, neck: nn.Module, stages: int, norms: bool) -> list[nn.Module]:
+def freeze(trunk: Trunk, stages: int, norms_of: Sequence[nn.Module]) -> list[nn.Module]:
     """
     Freeze the stem and so many stages of a trunk; return what is to run in evaluation.
 
-    norms: every normalization layer of trunk and neck also keeps its statistics, but its weight
-    and bias are trained.
+    norms_of: parts whose normalization layers also keep their statistics; their weights and
+    biases are trained.
     """
     frozen: list[nn.Module] = []
     if stages > len(trunk.stages):
@@ -107,7 +108,5 @@ def freeze(trunk: Trunk, neck: nn.Module, stages: int, norms: bool) -> list[nn.M
         frozen = [trunk.stem, *trunk.stages[:stages]]
         for part in frozen:
             part.requires_grad_(False)
-    if norms:
-        frozen += [m for part in (trunk, neck) for m in part.modules()
-                   if isinstance(m, nn.BatchNorm2d)]
-    return frozen
+    return frozen + [m for part in norms_of for m in part.modules()
+                     if isinstance(m, nn.BatchNorm2d)]

@@ -124,13 +124,14 @@ class TaskModule(lightning.LightningModule, ABC):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                key = name.startswith('student.backbone.'), parameter.ndim > 1
+                trunk = optim.trunk_lr != 1 and name.startswith('student.backbone.')
+                key = trunk, parameter.ndim <= 1  # two groups, as before there was trunk_lr
                 groups.setdefault(key, []).append(parameter)
         # Biases and normalization weights are not decayed.
         optimizer = torch.optim.AdamW(
             [{'params': parameters, 'lr': optim.lr * (optim.trunk_lr if trunk else 1),
-              'weight_decay': optim.weight_decay if decayed else 0.0}
-             for (trunk, decayed), parameters in sorted(groups.items())],
+              'weight_decay': 0.0 if flat else optim.weight_decay}
+             for (trunk, flat), parameters in sorted(groups.items())],
             lr=optim.lr, foreach=True)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(total * optim.warmup_epochs / optim.epochs))

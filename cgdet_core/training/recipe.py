@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args, Literal, TypeVar
 
 from cgdet_core.errors import UserError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
@@ -65,9 +65,16 @@ class OptimConfig(Strict):
     # Starting weights: a checkpoint; an exported FP32 file with its card, or `shipped`, ours;
     # `imagenet`, those of the trunk; NanoDet-Plus-m's ONNX file.
     init: Literal['imagenet', 'shipped'] | Path | None = None
-    trunk_lr: float = Field(1.0, gt=0)  # factor of lr for the trunk
+    # Of tasks whose network has a trunk.
+    trunk_lr: float = Field(1.0, gt=0)  # factor of lr
     frozen_stages: int = Field(0, ge=0)  # of the trunk, with its stem; their weights stay
-    frozen_norms: bool = False  # trunk and neck normalize by the statistics of their start
+    frozen_norms: bool = False  # trunk and neck normalize by the statistics that were loaded
+
+    @model_validator(mode='after')
+    def _frozen_weights_are_loaded(self) -> 'OptimConfig':
+        if self.init is None and (self.frozen_stages or self.frozen_norms):
+            raise ValueError('frozen_stages and frozen_norms keep what init loads; set init')
+        return self
 
 
 class RunConfig(Strict):

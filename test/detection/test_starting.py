@@ -61,7 +61,7 @@ def test_a_student_starts_as_the_run_or_its_exported_file(
         student = started(recipe(path))
         for one, two in zip(expected(images), student(images)):
             torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
-        assert origin_of(recipe(path))['recipe']['name'] == 'tiny'
+        assert origin_of(recipe(path), student.backbone)['recipe']['name'] == 'tiny'
     restore_norms([student], student, images)
     for one, two in zip(expected(images), student.eval()(images)):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)

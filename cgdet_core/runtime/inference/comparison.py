@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Measure once whether ONNX Runtime or OpenVINO runs a file faster on this CPU."""
 
 from contextlib import suppress

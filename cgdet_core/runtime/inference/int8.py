@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """How CPUs read INT8 files, which are written for TensorRT: activations as uint8."""
 
 from pathlib import Path

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """OpenVINO: on the CPU, or on the processor's Intel GPU if asked for."""
 
 from collections.abc import Mapping
