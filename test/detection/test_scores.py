@@ -164,7 +164,7 @@ def test_fit_scores_writes_the_cards(run_cgdet: Run, tmp_path: Path) -> None:
     models = [Path(shutil.copy(shipped, tmp_path / f'{name}.onnx')) for name in ('one', 'two')]
     for model in models:
         save_card(raw_card, model)
-    data = write_coco(tmp_path / 'scenes', 10, 99, 1)
+    data = write_coco(tmp_path / 'scenes', 12, 99, 1)
     options = ('--data', data, '--voting-iou', 0.5, '--json')
     result = run_cgdet('evaluate', models[0], *options, tmp_path / 'raw.json')
     assert result.returncode == 0, result.stderr
@@ -173,7 +173,7 @@ def test_fit_scores_writes_the_cards(run_cgdet: Run, tmp_path: Path) -> None:
     cards = [load_card(model, DetectionCard) for model in models]
     assert cards[0].score_scaling == cards[1].score_scaling != {}
     assert [*cards[0].class_thresholds] == [*cards[0].score_scaling]
-    assert cards[0].voting_iou == 0.5 and cards[0].training['scores']['frames'] == 10
+    assert cards[0].voting_iou == 0.5 and cards[0].training['scores']['frames'] == 12
     result = run_cgdet('evaluate', models[1], '--data', data, '--json', tmp_path / 'after.json',
                        '--output', tmp_path / 'figures')
     assert result.returncode == 0, result.stderr
