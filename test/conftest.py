@@ -36,6 +36,8 @@ if importlib.util.find_spec('torch') is None:
 # Read by torch when it is imported, here and in the programs under test. The networks of tests are
 # tiny: two threads that wait for each other take minutes where other processes use the cores.
 os.environ['OMP_NUM_THREADS'] = '1'
+# Which backend is faster depends on the load.
+os.environ['CGDET_CPU_BACKEND'] = 'onnxruntime'
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get(

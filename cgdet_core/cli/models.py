@@ -40,10 +40,13 @@ def train(
     from cgdet_core.tasks import train as run
     from lightning.pytorch.utilities import rank_zero_only
 
+    values = load_recipe(recipe, overrides)
     try:
-        best = run(load_recipe(recipe, overrides), resume)
+        best = run(values, resume)
     except KeyboardInterrupt:
-        common.complain('interrupted; continue with --resume.')
+        saved = (values.folder / 'last.ckpt').is_file()
+        common.complain('interrupted; continue with --resume.' if saved else
+                        'interrupted before the end of the first epoch; nothing was saved.')
         raise typer.Exit(130) from None
     rank_zero_only(say)(f'The best checkpoint is {best}')
 
@@ -118,7 +121,7 @@ def export(
     check_outputs([output, card_path(output)], overwrite=overwrite)
     frames = (None if calibration is None
               else load_frames(calibration, calibration_frames, images, topic))
-    with console.status('exporting'):
+    with common.exit_on_sigterm(), console.status('exporting'):
         card = run(source, output, precision, frames, dynamic_batch)
     say(f'{output}: {card.precision}, {card.parameters / 1e6:.2f} M parameters, '
         f'{card.gflops:.2f} GFLOPs at {card.input_size[0]}x{card.input_size[1]}, '

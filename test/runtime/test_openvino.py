@@ -50,6 +50,12 @@ def toy(tmp_path: Path) -> Path:
     return write_toy(tmp_path / 'toy.onnx')
 
 
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have auto measure, unlike in other tests."""
+    monkeypatch.delenv('CGDET_CPU_BACKEND')
+
+
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have auto choose between the sessions of the CPU, also on a machine with a GPU."""
@@ -282,6 +288,17 @@ def test_auto_measures_if_there_are_no_usable_times(
 
 @needs_openvino
 @pytest.mark.usefixtures('no_gpu')
+def test_auto_uses_the_backend_that_the_environment_names(
+    cache: EngineCache, toy: Path, no_gpu: None, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, title in (('openvino_fp32', 'OpenVINO'), ('onnxruntime', 'ONNX Runtime')):
+        monkeypatch.setenv('CGDET_CPU_BACKEND', name)
+        assert open_in(cache, toy, 'auto').describe().startswith(title)
+    monkeypatch.setenv('CGDET_CPU_BACKEND', 'onyx')
+    with pytest.raises(UserError, match="no backend 'onyx'"):
+        open_in(cache, toy, 'auto')
+
+
 def test_auto_continues_with_a_warning_if_openvino_fails(
     cache: EngineCache, toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:

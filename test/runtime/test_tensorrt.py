@@ -55,6 +55,7 @@ class Machine:
         patch.setitem(sys.modules, 'cuda', SimpleNamespace())
         patch.setitem(sys.modules, 'cuda.bindings', SimpleNamespace(runtime=self.cudart))
         patch.setitem(sys.modules, 'openvino', None)  # auto may prefer it on the CPU
+        patch.delenv('CGDET_CPU_BACKEND')
         patch.setattr(tensorrt, 'build_engine', self.build)
 
     def build(self, flavor: Any, model: Path, targets: Any, progress: Any) -> bytes:

@@ -15,6 +15,7 @@
 """Open a model in the requested session, or in the best one that runs here."""
 
 import logging
+import os
 from pathlib import Path
 
 from cgdet_core.errors import UserError
@@ -28,6 +29,7 @@ from cgdet_core.runtime.tensorrt.cache import EngineCache, Progress
 from cgdet_core.runtime.tensorrt.session import TensorRTSession
 
 BACKENDS = ('auto', 'onnxruntime', *VARIANTS, *FLAVORS)
+VARIABLE = 'CGDET_CPU_BACKEND'  # names a backend that auto uses on the CPU, without measuring
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,8 @@ def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads
     """
     Load a model; "auto" tries TensorRT, TensorRT-RTX, then the CPU, and logs why.
 
-    On the CPU it uses ONNX Runtime, or OpenVINO if that is installed and was measured as faster.
+    On the CPU it uses what CGDET_CPU_BACKEND names; otherwise ONNX Runtime, or OpenVINO if that is
+    installed and was measured as faster.
 
     name: the option `backend`. threads: of the CPU. cache and progress: for sessions that compile
     the model first; by default the user's cache, and warnings with the elapsed seconds. UserError
@@ -69,8 +72,12 @@ def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads
             continue
         break
     else:
-        session, why = open_faster(Path(model), card, threads, cache, progress)
-        reasons.append(why)
+        if fixed := os.environ.get(VARIABLE):
+            session = open_session(model, card, fixed, threads, cache, progress)
+            reasons.append(f'{VARIABLE} is set')
+        else:
+            session, why = open_faster(Path(model), card, threads, cache, progress)
+            reasons.append(why)
     _log.info('Inference by %s, as %s', session.describe(),
               ' and '.join(reasons) or 'TensorRT is the first choice')
     return session
