@@ -52,13 +52,14 @@ def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
 def parameters(bag: Path, model: Path) -> dict[str, Any]:
     """Return the parameters of an evaluation, which override those of the parameter file."""
     card = load_card(model, DetectionCard)
+    minimums = np.broadcast_to(evaluation_threshold(card), len(card.classes)).tolist()
     return {
         'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
         'input_transport': 'compressed' if is_compressed(bag) else 'raw',
         'use_sim_time': True, 'max_image_age_s': 0.0,  # the time is that of the bag
         # Average precision requires all detections.
-        'score_threshold': float(np.min(evaluation_threshold(card))),
-        **{f'class_thresholds.{name}': -1.0 for name in card.classes}}
+        'score_threshold': min(minimums),
+        **{f'class_thresholds.{name}': low for name, low in zip(card.classes, minimums)}}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
