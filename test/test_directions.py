@@ -61,8 +61,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_ros.detector_node': (),
     'cgdet_ros.tools': ('data', 'detection', 'machine', 'processes', 'runtime'),
     'cgdet_ros.doctor': ('doctor', 'processes', 'runtime'),
-    'cgdet_ros.resources': (),
-    'cgdet_ros.launching': (),
+    'cgdet_ros.resources': ('runtime.files',),
+    'cgdet_ros.launching': ('runtime.files',),
 }
 # Within cgdet_ros: the rooms that a room may import.
 ROS_ALLOWED = {
