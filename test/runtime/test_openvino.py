@@ -13,10 +13,13 @@
 # limitations under the License.
 """OpenVINO: what it reports and refuses, its cached networks, and when auto chooses it."""
 
+from concurrent.futures import ThreadPoolExecutor
+import ctypes
 from dataclasses import replace
 import json
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 
@@ -288,6 +291,27 @@ def test_auto_measures_if_there_are_no_usable_times(
 
 @needs_openvino
 @pytest.mark.usefixtures('no_gpu')
+def test_a_thread_keeps_its_signal_stack(toy: Path, cache: EngineCache) -> None:
+    """Else a signal after the last network was closed in another thread ends the process."""
+    class Stack(ctypes.Structure):
+        _fields_ = (('address', ctypes.c_void_p), ('flags', ctypes.c_int),
+                    ('size', ctypes.c_size_t))
+
+    def stack() -> tuple[int | None, int, int]:
+        now = Stack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)) == 0
+        return now.address, now.flags, now.size
+
+    before = stack()
+    session = open_in(cache, toy, 'openvino_fp32')
+    assert stack() == before
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(session.close).result()
+    assert stack() == before
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # Python handles signals on that stack
+    signal.raise_signal(signal.SIGUSR1)
+
+
 def test_auto_uses_the_backend_that_the_environment_names(
     cache: EngineCache, toy: Path, no_gpu: None, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,9 @@
 
 """OpenVINO: on the CPU, or on the processor's Intel GPU if asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import ctypes
 from importlib import metadata
 from importlib.util import find_spec
 import io
@@ -58,6 +60,21 @@ class OpenVinoSession:
                  progress: Progress | None = None) -> None:
         model = Path(model)
         device, precision = VARIANTS[name]
+        with own_signal_stack():
+            self._compiled = self._load(
+                model, card, device, precision, threads, cache or EngineCache(),
+                progress or log_progress())
+        self._device, self._precision = device, _precision(self._compiled, device)
+        self._inputs = _tensors(self._compiled.inputs, card.inputs)
+        self._outputs = _tensors(self._compiled.outputs, card.outputs)
+        check_tensors(model, card, self._inputs, self._outputs)
+        batches = [shape[0] for shape, _ in self._inputs.values()]
+        self.max_batch = OPEN_BATCH if -1 in batches else batches[0]
+        self._request = self._compiled.create_infer_request()
+        self._bound: list[Any] = []  # a request refers to its tensors without owning them
+
+    def _load(self, model: Path, card: ModelCard, device: str, precision: str, threads: int,
+              cache: EngineCache, progress: Progress) -> Any:
         openvino = self._openvino = load_openvino()
         core = _core_for(openvino, device)
         settings: dict[str, Any] = {'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': '1'}
@@ -74,22 +91,15 @@ class OpenVinoSession:
         try:
             if device != 'CPU':
                 raise Rejected('the key would have to name the driver')
-            self._compiled, _ = obtain(
-                cache or EngineCache(), _key(openvino, core, card, precision), model,
+            loaded, _ = obtain(
+                cache, _key(openvino, core, card, precision), model,
                 lambda: _export(compiled()),
                 lambda payload: _restore(core, payload, device, settings),
-                progress or log_progress())
+                progress)
+            return loaded
         except Rejected as why:  # OpenVINO 2025.0 cannot load what it exports of INT8 files
             _log.info('What OpenVINO compiles of %s is not cached: %s', model.name, why)
-            self._compiled = compiled()
-        self._device, self._precision = device, _precision(self._compiled, device)
-        self._inputs = _tensors(self._compiled.inputs, card.inputs)
-        self._outputs = _tensors(self._compiled.outputs, card.outputs)
-        check_tensors(model, card, self._inputs, self._outputs)
-        batches = [shape[0] for shape, _ in self._inputs.values()]
-        self.max_batch = OPEN_BATCH if -1 in batches else batches[0]
-        self._request = self._compiled.create_infer_request()
-        self._bound: list[Any] = []  # a request refers to its tensors without owning them
+            return compiled()
 
     def run(self, inputs: Mapping[str, NDArray[Any]],
             out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
@@ -116,8 +126,32 @@ class OpenVinoSession:
         return f'OpenVINO {version} {self._device}, {self._precision}'
 
     def close(self) -> None:
-        for name in ('_request', '_compiled', '_bound'):
-            self.__dict__.pop(name, None)
+        with own_signal_stack():
+            for name in ('_request', '_compiled', '_bound'):
+                self.__dict__.pop(name, None)
+
+
+class _Stack(ctypes.Structure):
+    """C's stack_t."""
+
+    _fields_ = (('address', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t))
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """
+    Keep the alternate signal stack of this thread.
+
+    OpenVINO's CPU plugin replaces it and frees its own when the last network is closed, in
+    whatever thread that is. The next signal with a handler of Python would then end the process.
+    """
+    sigaltstack = getattr(ctypes.CDLL(None), 'sigaltstack', lambda new, old: 0)
+    before = _Stack()
+    sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        sigaltstack(ctypes.byref(before), None)
 
 
 def load_openvino() -> Any:
