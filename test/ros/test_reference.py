@@ -63,7 +63,15 @@ def test_topics_are_those_of_the_running_node(start: Callable) -> None:
         client.wait_active()
         named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
                           if some or not t.optional} for some in (True, False))
-        client.wait(lambda: always <= topics_of(client.node))
+
+        def found_all() -> bool:
+            from rclpy.node import NodeNameNonExistentError
+            try:
+                return always <= topics_of(client.node)
+            except NodeNameNonExistentError:  # not discovered yet
+                return False
+
+        client.wait(found_all)
         found = topics_of(client.node)
     assert found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
 
