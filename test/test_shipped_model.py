@@ -22,7 +22,7 @@ from cgdet_core.data.coco import load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.deployment.verify import scenes, verify
 from cgdet_core.runtime import DetectionCard, Detector, load_card
-from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
+from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.inference.openvino import openvino_version
 import numpy as np
@@ -42,7 +42,8 @@ def shipped() -> Detector:
 def average_precision(detector: Detector, annotations: Path) -> dict:
     evaluation = pytest.importorskip('cgdet_core.detection.metrics')
     coco = load_coco(annotations, None, detector.card.classes)
-    found = [detector.detect(read_thermal(r.path), EVALUATION_THRESHOLD) for r in coco.images]
+    low = evaluation_threshold(detector.card)
+    found = [detector.detect(read_thermal(r.path), low) for r in coco.images]
     return evaluation.evaluate(found, coco)
 
 
