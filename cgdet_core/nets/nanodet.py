@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgdet_core.errors import UserError
-from cgdet_core.nets.blocks import set_folded
+from cgdet_core.nets.blocks import normalized, set_folded
 from cgdet_core.nets.trunk import fold_input, Norm, Origin
 import torch
 from torch import nn, Tensor
@@ -57,18 +57,16 @@ def load_nanodet(network: 'FeaturePyramid', path: Path) -> None:
 
 def _in_order(network: 'FeaturePyramid') -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Return convolutions and their normalization in the order in which they run."""
-    called: list[nn.Module] = []
-    layers = [m for part in (network.backbone, network.neck) for m in part.modules()
-              if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    hooks = [m.register_forward_hook(lambda m, *_: called.append(m)) for m in layers]
+    norms = {n.conv: n.norm for part in (network.backbone, network.neck) for n in normalized(part)}
+    called: list[nn.Conv2d] = []
+    hooks = [conv.register_forward_hook(lambda conv, *_: called.append(conv)) for conv in norms]
     training = network.training
     with torch.no_grad():
         network.eval().pyramid(torch.zeros(1, network.config.in_channels, 64, 64))
     network.train(training)
     for hook in hooks:
         hook.remove()
-    pairs = list(zip(called[::2], called[1::2]))
-    return [(c, n) for c, n in pairs if isinstance(c, nn.Conv2d) and isinstance(n, nn.BatchNorm2d)]
+    return [(conv, norms[conv]) for conv in called]
 
 
 def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:

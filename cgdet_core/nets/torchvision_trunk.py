@@ -55,12 +55,7 @@ class TorchvisionTrunk(Trunk):
         self.origin = Origin(name, 'torchvision', 'BSD-3-Clause', 'ImageNet-1k')
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features[-3:]
+        return self.outputs(x)[-3:]
 
     def load_pretrained(self) -> None:
         """Load torchvision's default weights, which it downloads once."""

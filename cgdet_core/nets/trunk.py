@@ -45,6 +45,15 @@ class Trunk(nn.Module):
     stages: nn.ModuleList
     origin: Origin | None = None  # of the weights that load_pretrained loads
 
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """Return the outputs of the stages, from which `forward` chooses."""
+        found = []
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
     def load_pretrained(self) -> None:
         """Load weights that others trained; UserError if there are none or they are missing."""
         raise UserError(f'The trunk {type(self).__name__} has no pretrained weights; '

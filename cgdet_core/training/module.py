@@ -16,7 +16,6 @@
 
 from abc import ABC, abstractmethod
 import math
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from cgdet_core.runtime.inference.card import ModelCard
@@ -82,7 +81,7 @@ class TaskModule(lightning.LightningModule, ABC):
         """Return the metrics of the results collected on all ranks, and clear them."""
 
     @abstractmethod
-    def start_from(self, weights: str | Path) -> None:
+    def load_start(self) -> None:
         """Load the starting weights `optim.init`; UserError if they do not fit."""
 
     def on_train_epoch_start(self) -> None:

@@ -57,7 +57,7 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     if resume:
         _same_recipe(last, module)
     elif recipe.optim.init is not None:
-        module.start_from(recipe.optim.init)
+        module.load_start()
     trainer = make_trainer(recipe, module.monitor, progress)
     try:
         trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True)

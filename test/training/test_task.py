@@ -79,8 +79,9 @@ class LineTraining(TaskModule):
         self._errors = []
         return {'val/closeness': 1 - error, 'val/error': error}
 
-    def start_from(self, weights: str | Path) -> None:
-        self.load_state_dict(read_checkpoint(weights)['state_dict'])
+    def load_start(self) -> None:
+        assert self.recipe.optim.init is not None
+        self.load_state_dict(read_checkpoint(self.recipe.optim.init)['state_dict'])
 
 
 def recipe(folder: Path, **values: Any) -> LineRecipe:
