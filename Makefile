@@ -19,7 +19,7 @@ demo: setup ## Detect with the real node and draw the results; [BAG=... | IMAGES
 	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') --output '$(OUTPUT)'
 
 test: lint ## Check style and types, then run all tests that this machine supports
-	@$(ACTIVATE) python -m pytest -q
+	@$(ACTIVATE) python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup ## Check style and types
 	@$(VENV)/ruff check --output-format concise .

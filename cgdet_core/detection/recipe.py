@@ -35,6 +35,7 @@ class DataConfig(Strict):
     val: Path
     images: Path | None = None  # folder of the file names in both, by default theirs
     license: str = 'unknown'  # of the training data, for the model card
+    max_frames: int | None = Field(None, ge=1)  # train on so many, evenly spaced; null: all
     synthetic: int = Field(0, ge=0)  # synthetic scenes, new ones in every epoch
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
     pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any

@@ -67,6 +67,9 @@ class DetectionTraining(TaskModule):
     def __init__(self, recipe: DetectionRecipe) -> None:
         super().__init__(recipe)
         self.train_set = recipe.frames(recipe.data.train)
+        if recipe.data.max_frames is not None:
+            self.train_set = replace(
+                self.train_set, images=evenly(self.train_set.images, recipe.data.max_frames))
         check_data(recipe, self.train_set)
         self.val_set = recipe.frames(recipe.data.val)
         self.guide = None if recipe.cmg is None else Guide(

@@ -37,8 +37,11 @@ UNPREPARED = (importlib.util.find_spec('ros_wheels_bootstrapper') is not None
 if UNPREPARED or importlib.util.find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
 TIMEOUT_S = 120.0  # of every wait: only a failure takes so long, on a busy machine too
-# From 102 on a domain's ports are among those that Linux uses for outgoing connections.
-_domains = (1 + number % 101 for number in itertools.count(os.getpid()))
+# From 102 on a domain's ports are among those that Linux uses for outgoing connections. Each of
+# pytest-xdist's workers has domains of its own.
+_worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+_share = 101 // int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+_domains = (1 + _worker * _share + number % _share for number in itertools.count(os.getpid()))
 
 
 def pytest_report_header() -> str | None:

@@ -23,7 +23,7 @@ import time
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.student import load_student
-from cgdet_core.detection.training import make_card
+from cgdet_core.detection.training import DetectionTraining, make_card
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe
 from cgdet_core.training.run import make_trainer
@@ -139,3 +139,11 @@ def test_a_damaged_picture_is_named_although_a_worker_read_it(
         cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert 'scene_00003.png is not an image' in result.stderr
+
+
+def test_a_run_learns_from_some_of_the_frames(recipe_values: dict) -> None:
+    values = {**recipe_values, 'data': {**recipe_values['data'], 'max_frames': 5}}
+    module = DetectionTraining(parse_recipe(values, 'test'))
+    names = [record.path.name for record in module.val_set.images]
+    chosen = [record.path.name for record in module.train_set.images]
+    assert chosen == [names[i] for i in (0, 2, 5, 8, 11)]
