@@ -24,7 +24,7 @@ from cgdet_core.detection.student import StudentConfig
 from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.guidance import GuidanceConfig
 from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.training.recipe import Recipe, Strict
+from cgdet_core.training.recipe import Recipe, ScheduledLoss, Strict
 from pydantic import Field, field_validator, model_validator
 
 
@@ -40,6 +40,14 @@ class DataConfig(Strict):
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
     pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
     cache_gib: float = Field(4.0, ge=0)  # memory for raw frames, over all workers of a process
+
+
+class ImitationConfig(ScheduledLoss):
+    """The settings of the imitation of a larger thermal detector's outputs."""
+
+    teacher: Path  # its checkpoint; it has the same classes, normalization and bins
+    of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
+    temperature: float = Field(2.0, gt=0)  # T, softens the box distributions
 
 
 class DetectionRecipe(Recipe):
@@ -59,6 +67,7 @@ class DetectionRecipe(Recipe):
     augment: AugmentConfig = AugmentConfig()
     rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
     cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
+    imitation: ImitationConfig | None = None  # of a larger thermal detector; null: off
 
     @field_validator('normalization', mode='before')
     @classmethod
@@ -94,9 +103,10 @@ class DetectionRecipe(Recipe):
     def _fits_together(self) -> 'DetectionRecipe':
         if self.rcs is not None and len(self.classes) < 2:
             raise ValueError('rcs separates classes and needs at least two; set rcs to null')
-        if self.cmg is not None and self.model.in_channels != 1:
-            raise ValueError('cmg guides a thermal student; set model.in_channels to 1')
-        for name, term in (('rcs', self.rcs), ('cmg', self.cmg)):
+        for name, teacher in (('cmg', self.cmg), ('imitation', self.imitation)):
+            if teacher is not None and self.model.in_channels != 1:
+                raise ValueError(f'{name} teaches a thermal student; set model.in_channels to 1')
+        for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('imitation', self.imitation)):
             if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
                 raise ValueError(f'{name} stops before its warm-up ends; lower '
                                  f'{name}.warmup_epochs or raise {name}.stop_epoch')

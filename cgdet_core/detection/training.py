@@ -19,6 +19,7 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet
 from cgdet_core.data.show import evenly
+from cgdet_core.detection.imitation import Imitation
 from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import average_precision
@@ -82,6 +83,8 @@ class DetectionTraining(TaskModule):
                     if recipe.cmg and self.guide else None)
         loaded = [self.student.backbone] if recipe.optim.init == 'imagenet' else [
             self.student.backbone, self.student.neck]
+        self.imitation = (
+            Imitation(recipe.imitation, recipe) if recipe.imitation is not None else None)
         self.frozen = freeze(self.student.backbone, recipe.optim.frozen_stages,
                              loaded if recipe.optim.frozen_norms else [])
         self._session: TorchSession | None = None
@@ -130,6 +133,9 @@ class DetectionTraining(TaskModule):
         with torch.autocast(self.device.type, enabled=False):
             details = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
             terms = {'det': details.pop('det'), **self._distillation(pyramid, batch)}
+            if self.imitation is not None:
+                weight = self.imitation.config.weight_at(self.epoch())
+                terms['imitation'] = weight * self.imitation.loss(images, logits, distributions)
         return Losses(terms, details, pyramid, len(images))
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:

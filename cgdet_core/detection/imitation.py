@@ -1,0 +1,81 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Imitation of a larger thermal detector's outputs, a training-only loss.
+
+The teacher is a student as well (a checkpoint of "cgdet train"), usually with a larger trunk, and
+sees the sample that the student sees. The student learns its class scores and its box
+distributions at every cell (localization distillation, LD, arXiv 2102.12252), weighted by the
+teacher's score, so that background teaches little. No labels are used.
+"""
+
+from cgdet_core.detection.recipe import DetectionRecipe, ImitationConfig
+from cgdet_core.detection.student import load_student
+from cgdet_core.errors import UserError
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def imitation_loss(
+    logits: Tensor, distributions: Tensor, teacher: tuple[Tensor, Tensor], of_box: float = 1.0,
+    temperature: float = 2.0,
+) -> Tensor:
+    """
+    Return L_scores + of_box * L_LD, each divided by the sum of w over all cells.
+
+    With p = sigmoid(logits) of teacher (t) and student (s), and w the teacher's largest score of a
+    cell: L_scores = sum |p_t - p_s|^2 BCE(p_s, p_t), the quality focal loss with the
+    teacher's scores as targets (GFL, arXiv 2006.04388, eq. 4); L_LD = sum w T^2
+    KL(softmax(d_t / T) || softmax(d_s / T)), the mean over the four sides (LD, eq. 4).
+    logits (N, A, C) and distributions (N, A, 4, bins), those of the teacher too; returns a
+    scalar, float32.
+    """
+    logits, distributions = logits.float(), distributions.float()
+    target, target_distributions = teacher[0].float().sigmoid(), teacher[1].float()
+    weight = target.amax(-1)
+    scores = ((target - logits.detach().sigmoid()).square() * functional.
+              binary_cross_entropy_with_logits(logits, target, reduction='none')).sum()
+    log_p, log_q = (functional.log_softmax(d / temperature, -1)
+                    for d in (target_distributions, distributions))
+    divergence = (log_p.exp() * (log_p - log_q)).sum(-1).mean(-1)
+    boxes = temperature ** 2 * (weight * divergence).sum()
+    return (scores + of_box * boxes) / weight.sum().clamp(min=1.0)
+
+
+class Imitation:
+    """A frozen teacher and the loss to its outputs; no part of the student or its checkpoints."""
+
+    def __init__(self, config: ImitationConfig, recipe: DetectionRecipe) -> None:
+        """UserError if the teacher's outputs or inputs are not those of the student."""
+        self.config = config
+        self.student, card = load_student(config.teacher)
+        self.student.requires_grad_(False)
+        for name, own, other in (
+                ('classes', list(recipe.classes), list(card.classes)),
+                ('normalization', recipe.normalization.to_dict(), card.normalization.to_dict()),
+                ('model.bins', recipe.model.bins, self.student.head.bins),
+                ('model.in_channels', 1, card.inputs['images'].shape[1])):
+            if own != other:
+                raise UserError(f'The thermal teacher {config.teacher} has {name} {other}, the '
+                                f'recipe {own}; they must be the same.')
+
+    def loss(self, images: Tensor, logits: Tensor, distributions: Tensor) -> Tensor:
+        """Return the imitation loss of a batch of samples (N, 1, H, W)."""
+        self.student.to(images.device)
+        with torch.no_grad():
+            outputs = self.student(images)
+        return imitation_loss(logits, distributions, outputs, self.config.of_box,
+                              self.config.temperature)

@@ -1,0 +1,102 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Imitation of a thermal teacher's outputs: its formula, its effect, and unfit teachers."""
+
+import copy
+import math
+from pathlib import Path
+
+from cgdet_core.detection.imitation import imitation_loss
+from cgdet_core.detection.training import DetectionTraining
+from cgdet_core.errors import UserError
+from cgdet_core.tasks import parse_recipe
+import pytest
+import torch
+
+TEMPERATURE = 2.0
+
+
+def test_equals_its_formula() -> None:
+    torch.manual_seed(0)
+    logits, taught = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    sides, taught_sides = torch.randn(2, 5, 4, 6), torch.randn(2, 5, 4, 6)
+    scores = boxes = weights = 0.0
+    for n in range(2):
+        for a in range(5):
+            targets = [1 / (1 + math.exp(-x)) for x in taught[n, a].tolist()]
+            for x, t in zip(logits[n, a].tolist(), targets):
+                p = 1 / (1 + math.exp(-x))
+                scores -= (t - p) ** 2 * (t * math.log(p) + (1 - t) * math.log(1 - p))
+            weights += max(targets)
+            for side in range(4):
+                p, q = ((d[n, a, side].double() / TEMPERATURE).softmax(0)
+                        for d in (taught_sides, sides))
+                boxes += max(targets) * TEMPERATURE ** 2 * float((p * (p / q).log()).sum()) / 4
+    found = imitation_loss(logits, sides, (taught, taught_sides), 0.7, TEMPERATURE)
+    assert float(found) == pytest.approx((scores + 0.7 * boxes) / weights, rel=1e-5)
+
+
+def test_is_smallest_at_the_teachers_outputs() -> None:
+    torch.manual_seed(0)
+    taught = torch.randn(1, 20, 2), torch.randn(1, 20, 4, 8)
+    outputs = [torch.zeros_like(t, requires_grad=True) for t in taught]
+    optimizer = torch.optim.Adam(outputs, 0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        imitation_loss(outputs[0], outputs[1], taught).backward()
+        optimizer.step()
+    torch.testing.assert_close(outputs[0].sigmoid(), taught[0].sigmoid(), atol=0.1, rtol=0)
+    torch.testing.assert_close(outputs[1].softmax(-1), taught[1].softmax(-1), atol=0.02, rtol=0)
+
+
+def test_a_run_learns_from_its_teacher(recipe_values: dict, trained: Path) -> None:
+    values = {**recipe_values, 'imitation': {'teacher': str(trained / 'last.ckpt')}}
+    module = DetectionTraining(parse_recipe(values, 'test'))
+    assert module.imitation is not None
+    teacher = module.imitation.student
+    before = copy.deepcopy(teacher.state_dict())
+    images = torch.rand(2, 1, 128, 160)
+    optimizer = torch.optim.Adam(module.parameters(), 0.002)
+    losses = []
+    for _ in range(12):
+        loss = module.imitation.loss(images, *module.student(images))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.6 * losses[0]
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    assert not teacher.training
+    assert not any('imitation' in name for name in module.state_dict())
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'classes': ['person', 'car']}, 'has classes'),
+    ({'normalization': {'kind': 'percentile'}}, 'has normalization'),
+    ({'bins': 12}, 'has model.bins 8, the recipe 12')])
+def test_an_unfit_teacher_is_named(
+    recipe_values: dict, trained: Path, change: dict, message: str,
+) -> None:
+    values = {**recipe_values, 'imitation': {'teacher': str(trained / 'last.ckpt')}, **change}
+    if 'bins' in change:
+        values['model'] = {**recipe_values['model'], 'bins': values.pop('bins')}
+    with pytest.raises(UserError, match=message):
+        DetectionTraining(parse_recipe(values, 'test'))
+
+
+def test_an_rgb_teacher_is_refused(recipe_values: dict, rgb_teacher: Path) -> None:
+    values = {**recipe_values, 'imitation': {'teacher': str(rgb_teacher)}}
+    with pytest.raises(UserError, match='has model.in_channels 3, the recipe 1'):
+        DetectionTraining(parse_recipe(values, 'test'))
