@@ -36,6 +36,7 @@ class DataConfig(Strict):
     images: Path | None = None  # folder of the file names in both, by default theirs
     license: str = 'unknown'  # of the training data, for the model card
     max_frames: int | None = Field(None, ge=1)  # train on so many, evenly spaced; null: all
+    rgb: bool = True  # false: train as if no frame had an RGB image
     synthetic: int = Field(0, ge=0)  # synthetic scenes, new ones in every epoch
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
     pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
@@ -106,6 +107,8 @@ class DetectionRecipe(Recipe):
         for name, teacher in (('cmg', self.cmg), ('imitation', self.imitation)):
             if teacher is not None and self.model.in_channels != 1:
                 raise ValueError(f'{name} teaches a thermal student; set model.in_channels to 1')
+        if self.cmg is not None and not self.data.rgb and self.cmg.unpaired == 'skip':
+            raise ValueError('cmg sees nothing without data.rgb; set cmg.unpaired to thermal')
         for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('imitation', self.imitation)):
             if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
                 raise ValueError(f'{name} stops before its warm-up ends; lower '

@@ -71,6 +71,9 @@ class DetectionTraining(TaskModule):
         if recipe.data.max_frames is not None:
             self.train_set = replace(
                 self.train_set, images=evenly(self.train_set.images, recipe.data.max_frames))
+        if not recipe.data.rgb:
+            self.train_set = replace(self.train_set, images=[
+                replace(record, rgb_path=None) for record in self.train_set.images])
         check_data(recipe, self.train_set)
         self.val_set = recipe.frames(recipe.data.val)
         self.guide = None if recipe.cmg is None else Guide(

@@ -32,6 +32,7 @@ from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.distillation import guide
 from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
+from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.card import IMAGES
@@ -239,6 +240,22 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     (tmp_path / 'm.json').write_text(json.dumps(card))
     with pytest.raises(UserError, match='is an RGB model; choose a thermal model'):
         Detector.load(tmp_path / 'm.onnx')
+
+
+def test_without_rgb_the_teacher_sees_thermal_frames_only(values: dict) -> None:
+    """The control of what RGB itself adds; without it, half of these frames have RGB."""
+    data = {**values['data'], 'pair_share': None}
+    cmg = {**values['cmg'], 'unpaired': 'thermal'}
+
+    def seen(rgb: bool) -> list[bool]:
+        module = DetectionTraining(parse_recipe(
+            {**values, 'data': {**data, 'rgb': rgb}, 'cmg': cmg}, 'test'))
+        views = [View.of(record, True) for record in module.train_set.images]
+        return [view is not None and view.thermal for view in views]
+
+    assert seen(True) == [False, True] * 6 and seen(False) == [True] * 12
+    with pytest.raises(UserError, match='set cmg.unpaired to thermal'):
+        parse_recipe({**values, 'data': {**data, 'rgb': False}}, 'test')
 
 
 def test_data_that_do_not_fit_the_recipe_are_explained(
