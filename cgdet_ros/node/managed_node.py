@@ -41,7 +41,7 @@ from rclpy.parameter import Parameter
 RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between checks whether a reload is due
-EXIT_S = 1.0  # for the batch in progress when the process ends
+EXIT_S = 4.0  # for the batch in progress when the process ends; launch sends SIGTERM after 5 s
 Model = TypeVar('Model')
 
 
