@@ -129,7 +129,7 @@ def data_relabel(
     overwrite: Overwrite = False,
 ) -> None:
     """Replace the boxes of a set by those of an annotation tool; keep RGB images and stamps."""
-    from cgdet_core.data.coco import relabel
+    from cgdet_core.data.relabel import relabel
 
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)
