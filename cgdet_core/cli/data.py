@@ -42,9 +42,12 @@ def data_convert(
         help='8 or 16, if a set has both (flir-adas); 16 by default.')] = None,
     unregistered_rgb: Annotated[bool, typer.Option(
         '--unregistered-rgb', help='Pair RGB of another field of view (flir-adas-v1).')] = False,
+    classes: Annotated[str | None, typer.Option(
+        metavar='NAME,...', help='Classes of the set; objects of others become ignore regions. '
+        'By default all.')] = None,
     renames: Annotated[list[str] | None, typer.Option(
         '--map', metavar='NATIVE=CLASS',
-        help='CLASS: any name, ignore-NAME (ignored in evaluation) or drop.')] = None,
+        help='CLASS: any name, ignore-NAME (an ignore region) or drop (background).')] = None,
     hold_out: Annotated[float | None, typer.Option(
         help='Fraction of frames for val, taken from the end, if a set has no split.')] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
@@ -61,9 +64,10 @@ def data_convert(
             raise UserError(f'--map requires NATIVE=CLASS, such as truck=car, not {rename!r}.')
         mapping[native.strip()] = target.strip()
     options = Options(rgb, labels, bits, unregistered_rgb)
+    chosen = None if classes is None else tuple(c.strip() for c in classes.split(','))
     with counting('reading') as progress:
         place, report = convert(
-            name, folder, output, options, mapping, hold_out, frames, overwrite, progress)
+            name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress)
     _show(report, place)
 
 

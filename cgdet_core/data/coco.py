@@ -17,6 +17,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 UNKNOWN = 'unknown'  # license of a set that states none
 NO_CLASS = -1  # label of ignore regions that are objects of other categories
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -117,11 +119,15 @@ def load_coco(
 
 
 def classes_with_boxes(path: Path) -> tuple[str, ...]:
-    """Return the categories of a COCO file that have boxes, in the order of their ids."""
+    """Return the categories of a COCO file with boxes, in the order of their ids; log them."""
     data = read_coco(path)
     used = {a['category_id'] for a in data['annotations'] if not a.get('iscrowd', 0)}
     names = {c['id']: c['name'] for c in data['categories']}
-    return tuple(names[i] for i in sorted(names) if i in used)
+    found = tuple(names[i] for i in sorted(names) if i in used)
+    empty = [names[i] for i in sorted(names) if i not in used]
+    _log.info('The classes are those of %s: %s%s.', path, ', '.join(found) or 'none',
+              f'; without boxes: {", ".join(empty)}' if empty else '')
+    return found
 
 
 def _license(data: dict[str, Any]) -> str:

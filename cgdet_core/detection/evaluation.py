@@ -43,7 +43,10 @@ def suppressing(
 def detect_all(
     detector: Detector, coco: CocoSet, progress: Callable[[int], None] = lambda frames: None,
 ) -> list[Detections]:
-    """Return the detections of each frame that average precision needs."""
+    """Return the detections of each frame that average precision needs; UserError if no boxes."""
+    if not any(coco.boxes().values()):
+        raise UserError(f'{coco.path} has no boxes of {", ".join(coco.classes)}; a measurement '
+                        'requires labeled frames.')
     found = []
     frames = coco_frames(coco, channels=detector.card.channels)
     for _, detections in detect(detector, frames, evaluation_threshold(detector.card)):
