@@ -17,14 +17,24 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, counting, Images, Match, Overwrite, say
+from cgdet_core.cli.common import (
+    console,
+    counting,
+    Images,
+    Json,
+    Match,
+    Overwrite,
+    say,
+    write_report,
+)
 from cgdet_core.errors import UserError
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 import typer
 
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Convert data sets to COCO, show them, and replace their boxes.'))
+    'Convert data sets to COCO, check, show and split them, and replace their boxes.'))
 
 
 @data_app.command('convert')
@@ -157,3 +167,94 @@ def data_show(
 
     shown = show(load_coco(path, images), output, count, match, overwrite)
     say(f'{output}: {shown} frames')
+
+
+@data_app.command('split')
+def data_split(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    val: Annotated[float, typer.Option(help='Fraction of the frames for validation.')] = 0.2,
+    group: Annotated[str | None, typer.Option(
+        metavar='PATTERN', help='Part of the file name (a regular expression) that frames of one '
+        'scene share; by default bags, near-duplicates or blocks of consecutive names.')] = None,
+    images: Images = None,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of the choice of groups.')] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split a set into training and validation frames; frames of one scene stay together."""
+    from cgdet_core.data.split import split
+
+    with counting('reading') as progress:
+        how, numbers = split(path, val, images, group, seed, overwrite, progress)
+    say(f'Split {how}:')
+    for name, n in numbers.items():
+        boxes = ', '.join(f'{label} {count}' for label, count in n['boxes'].items())
+        say(f'{path.with_name(name)}: {n["frames"]} frames in {n["groups"]} groups; boxes: '
+            + (boxes or 'none'))
+
+
+@data_app.command('check')
+def data_check(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    val: Annotated[Path | None, typer.Option(
+        help='Validation set, to be compared with this training set.')] = None,
+    images: Images = None,
+    model: Annotated[str | None, typer.Option(
+        help='ONNX file, or "shipped": compare its confident detections with the boxes.')] = None,
+    output: Annotated[Path, typer.Option(
+        help='Folder for a contact sheet of each kind of finding.')] = Path('data_check'),
+    json_path: Json = None, overwrite: Overwrite = False,
+) -> None:
+    """Look at a set before training: sizes, boxes, near-duplicates, doubtful labels."""
+    from cgdet_core.data.check import check, save_findings, sheets
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.runtime.detection.detector import Detector
+    from cgdet_core.runtime.files import check_outputs, share_file
+
+    check_outputs(sheets(output), overwrite=overwrite)
+    sets = [load_coco(path, images)]
+    if val is not None:
+        sets.append(load_coco(val, images, sets[0].classes))
+    detector = None if model is None else Detector.load(
+        share_file('models/thermal.onnx') if model == 'shipped' else Path(model))
+    with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
+        report, findings = check(sets, detector, progress)
+    _show_sets(report['sets'])
+    for finding in findings:
+        frames = len(finding.places)
+        where = '' if finding.count == frames else f' in {frames} frames'
+        say(f'{finding.count:>6} {finding.words}{where}: {finding.kind}.png', 'yellow')
+    if findings:
+        save_findings(output, findings, sets[0].classes)
+    say(f'The sheets are in {output}' if findings else 'Nothing stands out.')
+    write_report(report, json_path)
+
+
+def _show_sets(sets: list[dict[str, Any]]) -> None:
+    """Print a line for each set, and a table of the boxes of each class."""
+    for numbers in sets:
+        sizes = list(numbers['sizes'].items())
+        shown = ', '.join(f'{size} ({n})' if len(sizes) > 1 else size for size, n in sizes[:3])
+        facts = [f'{numbers["frames"]} frames', shown + ', ...' * (len(sizes) > 3),
+                 ' and '.join(numbers['depth']), 'color, not thermal' * numbers['color'],
+                 f'{numbers["with_rgb"]} with RGB' * bool(numbers['with_rgb']),
+                 f'{numbers["ignored"]} ignore regions' * bool(numbers['ignored']),
+                 f'license {numbers["license"]}']
+        say(f'{numbers["file"]}: ' + '; '.join(filter(None, facts)))
+        if numbers['others']:
+            say('    boxes of classes that the first set does not list: '
+                + ', '.join(f'{name} {n}' for name, n in numbers['others'].items()), 'yellow')
+    table = Table('class', box=SIMPLE, padding=0)
+    for head in ('boxes', 'in frames', 'median size', 'tiny'):
+        for part in ('', 'val') if len(sets) > 1 else ('',):
+            table.add_column(f'{part} {head}'.strip(), justify='right', overflow='fold')
+    for name in sets[0]['classes']:
+        rows = [numbers['classes'][name] for numbers in sets]
+        cells = []
+        for key in ('boxes', 'frames', 'median_size', 'tiny'):
+            for row in rows:
+                value = row[key]
+                cells.append('-' if value is None else str(value) if isinstance(value, int)
+                             else f'{value[0]:.0f}x{value[1]:.0f}')
+        none = not rows[0]['boxes'] or not rows[-1]['boxes']
+        table.add_row(name, *cells, style='yellow' if none else None)
+    console.print(table)
