@@ -132,7 +132,8 @@ def _numbers(coco: CocoSet, depth: Counter[str]) -> dict[str, Any]:
         'sizes': dict(Counter(f'{r.width}x{r.height}' for r in coco.images).most_common()),
         'depth': dict(depth), 'with_rgb': sum(r.rgb_path is not None for r in coco.images),
         'color': sum(not is_gray(r.path) for r in sample if r.path.is_file()) > len(sample) / 2,
-        'classes': classes, 'others': coco.others, 'ignored': sum(int(r.crowd.sum()) for r in coco.images)}
+        'classes': classes, 'others': coco.others,
+        'ignored': sum(int(r.crowd.sum()) for r in coco.images)}
 
 
 def _label_findings() -> dict[str, Finding]:
@@ -159,7 +160,7 @@ def _near_duplicates(
     sets: Sequence[CocoSet], thumbnails: Sequence[Sequence[Floats]],
 ) -> list[Finding]:
     """Return frames like one of the other set, and frames like an earlier one of their set."""
-    across = Finding('leak', 'frames of the validation set that are like one of the training set')
+    across = Finding('leak', 'validation frames that are like a training frame')
     within = Finding('alike', 'frames that are like an earlier one of their set')
     for number, coco in enumerate(sets):
         values = np.array(thumbnails[number])

@@ -100,7 +100,8 @@ def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return (CROP, CROP, 3): four times the box, and its surroundings."""
     gray = normalize(read_thermal(record.path), Normalization('plateau'))
     side = max(4 * float((box[2:] - box[:2]).max()), 64)
-    corner = (box[:2] + box[2:] - side) / 2
+    corner = ((box[:2] + box[2:] - side) / 2).clip(
+        0, [max(0, record.width - side), max(0, record.height - side)])
     zoom = CROP / side
     place = np.array([[zoom, 0, -corner[0] * zoom], [0, zoom, -corner[1] * zoom]], np.float32)
     window = cv2.warpAffine((gray * 255).astype(np.uint8), place, (CROP, CROP))
