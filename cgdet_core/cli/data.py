@@ -100,7 +100,7 @@ def _show(report: dict[str, Any], output: Path) -> None:
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     def joined(values: dict[str, int]) -> str:
-        return ', '.join(f'{what} {n}' for what, n in values.items()) or 'none'
+        return ', '.join(f'{what} {n}' for what, n in values.items())
 
     largest = report['largest_value']
     shift = report['alignment']
@@ -110,13 +110,13 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
                                 for depth, n in report['bit_depth'].items())),
         ('sizes', joined(dict(list(report['sizes'].items())[:6]))),
         ('classes', joined(report['classes'])),
-        ('boxes', joined(report['boxes'])),
+        ('boxes changed', joined(report['boxes'])),
         ('left out', joined(report['left_out']))]
     if shift['believed']:
         facts.append(('RGB is off by', f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), '
                       f'scatter {shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of '
                       f'{shift["pairs"]} pairs'))
-    return facts
+    return [(what, value) for what, value in facts if value]
 
 
 def _warnings(report: dict[str, Any]) -> list[str]:
@@ -128,7 +128,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
                      'unreadable': 'thermal images cannot be read, left out'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
-    if not report['alignment']['believed']:
+    if report['alignment']['pairs'] and not report['alignment']['believed']:
         warnings.append('Alignment: ' + report['alignment']['note'])
     return warnings
 
@@ -243,18 +243,16 @@ def _show_sets(sets: list[dict[str, Any]]) -> None:
         if numbers['others']:
             say('    boxes of classes that the first set does not list: '
                 + ', '.join(f'{name} {n}' for name, n in numbers['others'].items()), 'yellow')
-    table = Table('class', box=SIMPLE, padding=0)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column('class', overflow='fold')
     for head in ('boxes', 'in frames', 'median size', 'tiny'):
-        for part in ('', 'val') if len(sets) > 1 else ('',):
-            table.add_column(f'{part} {head}'.strip(), justify='right', overflow='fold')
+        table.add_column(head, justify='right', overflow='fold')
     for name in sets[0]['classes']:
         rows = [numbers['classes'][name] for numbers in sets]
-        cells = []
-        for key in ('boxes', 'frames', 'median_size', 'tiny'):
-            for row in rows:
-                value = row[key]
-                cells.append('-' if value is None else str(value) if isinstance(value, int)
-                             else f'{value[0]:.0f}x{value[1]:.0f}')
-        none = not rows[0]['boxes'] or not rows[-1]['boxes']
-        table.add_row(name, *cells, style='yellow' if none else None)
+        sides = [row['median_size'] for row in rows]
+        cells = [[str(row[key]) for row in rows] for key in ('boxes', 'frames', 'tiny')]
+        cells.insert(2, ['-' if side is None else f'{side[0]:.0f}x{side[1]:.0f}'
+                         for side in sides])
+        table.add_row(name, *(' / '.join(texts) for texts in cells),
+                      style=None if all(row['boxes'] for row in rows) else 'yellow')
     console.print(table)

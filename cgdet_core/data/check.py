@@ -34,7 +34,7 @@ Floats = NDArray[np.float32]
 TINY = 64  # pixels of a box; less than a cell of the finest feature map
 BORDER = 1.0  # pixels from the border of the image, up to which a box is cut by it
 SAME = 0.9  # overlap from which two boxes are of one object
-ALIKE = 0.8  # correlation of the thumbnails of near-duplicates; of other scenes it is below 0.7
+ALIKE = 0.8  # minimum correlation of the thumbnails of near-duplicates
 CELLS = 16  # of a thumbnail, each way
 SURE, FAINT = 0.6, 0.05  # minimum scores: of a detection to trust, of any sign of an object
 
@@ -162,14 +162,14 @@ def _near_duplicates(
     """Return frames like one of the other set, and frames like an earlier one of their set."""
     across = Finding('leak', 'validation frames that are like a training frame')
     within = Finding('alike', 'frames that are like an earlier one of their set')
-    for number, coco in enumerate(sets):
-        values = np.array(thumbnails[number])
+    stacked = [np.array(values) for values in thumbnails]
+    for number, (coco, values) in enumerate(zip(sets, stacked)):
         for i, record in enumerate(coco.images):
             earlier = values[:i] @ values[i]
             if len(earlier) and earlier.max() >= ALIKE:
                 within.add(record, record.boxes[:0], coco.images[int(earlier.argmax())])
             if number:
-                others = np.array(thumbnails[0]) @ values[i]
+                others = stacked[0] @ values[i]
                 if others.max() >= ALIKE:
                     across.add(record, record.boxes[:0], sets[0].images[int(others.argmax())])
     return [across, within]

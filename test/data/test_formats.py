@@ -206,7 +206,7 @@ def test_m3fd(tmp_path: Path) -> None:
         '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15), ('Lamp', 1, 1, 4, 4)],
         [(CAR, 20, 5, 50, 25), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40)])
     assert report['classes']['Lamp -> Lamp'] == 5
-    assert report['notes'] == ['The set has no split; hold out its last frames for val.']
+    assert report['notes'] == ['The set has no split; "cgdet data split" makes one.']
 
 
 def test_m3fd_splits(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def _report(
         notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal images are '
                      '8-bit, stretched by the camera, unlike the 16-bit ones.')
     if list(sets) == ['all']:
-        notes.append('The set has no split; hold out its last frames for val.')
+        notes.append('The set has no split; "cgdet data split" makes one.')
     left_out = Counter[str]()
     for content in sets.values():
         names = {c['id']: c['name'] for c in content['categories'] if c['name'] not in classes}
