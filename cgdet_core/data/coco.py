@@ -130,6 +130,11 @@ def classes_with_boxes(path: Path) -> tuple[str, ...]:
     return found
 
 
+def counts_text(counts: dict[str, int]) -> str:
+    """Return counts by name as text, without those of 0."""
+    return ', '.join(f'{name} {count}' for name, count in counts.items() if count) or 'none'
+
+
 def _license(data: dict[str, Any]) -> str:
     """Return the license that a COCO file states, in `licenses` or `info`."""
     entries = data.get('licenses')

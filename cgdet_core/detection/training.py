@@ -18,7 +18,7 @@ from dataclasses import replace
 import logging
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, UNKNOWN
+from cgdet_core.data.coco import CocoSet, counts_text, UNKNOWN
 from cgdet_core.data.show import evenly
 from cgdet_core.data.synthetic import CLASSES as SCENE_CLASSES
 from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loader, val_loader
@@ -218,7 +218,8 @@ def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
                         'before training.')
     if unseen:
         raise UserError(f'{train.path} has no box of {", ".join(unseen)}; remove the name from '
-                        f'classes, or name those of the data: {shown(counts | train.others)}.')
+                        'classes, or name those of the data: '
+                        f'{counts_text(counts | train.others)}.')
     missing = [name for name, count in val.boxes().items() if not count]
     if len(missing) == len(recipe.classes):
         raise UserError(f'{val.path} has no box of {", ".join(missing)}; the best weights cannot '
@@ -228,17 +229,12 @@ def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
                      ', '.join(missing))
     if val.others:
         _log.warning('%s has boxes of other classes, which are not measured: %s.', val.path,
-                     shown(val.others))
+                     counts_text(val.others))
     if train.others:
         use = ('ignored in training (data.other_classes=background makes them background)'
                if recipe.data.other_classes == 'ignore' else 'background')
         _log.warning('%s has boxes of other classes, which are %s: %s.', train.path, use,
-                     shown(train.others))
-
-
-def shown(counts: dict[str, int]) -> str:
-    """Return counts by name as text."""
-    return ', '.join(f'{name} {count}' for name, count in counts.items() if count) or 'none'
+                     counts_text(train.others))
 
 
 def make_card(recipe: DetectionRecipe, license: str) -> DetectionCard:

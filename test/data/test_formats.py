@@ -355,7 +355,7 @@ def test_known_sets_keep_chosen_classes_that_are_ignored_otherwise(tmp_path: Pat
         [(PERSON, *ONE), ('Bus', 20, 5, 50, 25)],
         [(CAR, 5, 5, 25, 15), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40),
          ('Lamp', 1, 1, 4, 4)])
-    assert 'Left out on request, as ignore regions: Lamp 5, bicycle 5, car 10.' in report['notes']
+    assert 'Left out on request, as ignore regions: car 10, bicycle 5, Lamp 5.' in report['notes']
 
 
 def test_the_license_of_a_known_set_is_stated(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import load_coco
+from cgdet_core.data.coco import counts_text, load_coco
 from cgdet_core.data.formats import FORMATS, LICENSES
 from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
@@ -67,12 +67,13 @@ def convert(
     """
     listing = _read(name, folder, options)
     output = output or folder / 'annotations'
-    mapping = {k.lower(): v for k, v in (mapping or {}).items()}
-    classes = listing.classes | mapping
+    mapping = mapping or {}
+    own = {k.lower(): v for k, v in mapping.items()}
+    classes = listing.classes | own
     for item in (item for frame in listing.frames for item in frame.items):
         classes.setdefault(item.name.lower(), item.name)
     if chosen is not None:
-        classes = _chosen(chosen, classes, mapping, listing)
+        classes = _chosen(chosen, classes, own, listing)
     categories = _categories(listing, classes, chosen)
     _check_listing(listing, classes, mapping, folder, chosen or ())
     if hold_out is not None:
@@ -267,9 +268,9 @@ def _report(
         left_out.update(names[a['category_id']] for a in content['annotations']
                         if a['category_id'] in names)
     if left_out:
-        notes.append('Left out on request, as ignore regions: ' + _counted(left_out))
+        notes.append(f'Left out on request, as ignore regions: {counts_text(left_out)}.')
     if tally.dropped:
-        notes.append(f'Dropped on request, now background: {_counted(tally.dropped)} '
+        notes.append(f'Dropped on request, now background: {counts_text(tally.dropped)}. '
                      f'Frames that count as empty by that: {tally.emptied}; "{IGNORE}CLASS" keeps '
                      'ignore regions instead.')
     shared = sum(len(s) > 1 for s in splits.values())
@@ -286,10 +287,6 @@ def _report(
         'missing': {what: {'count': len(paths), 'examples': paths[:5]}
                     for what, paths in tally.missing.items()},
         'notes': notes}
-
-
-def _counted(counts: Counter[str]) -> str:
-    return ', '.join(f'{name} {n}' for name, n in sorted(counts.items())) + '.'
 
 
 def _numbers(content: dict[str, Any], shown: tuple[str, ...]) -> dict[str, int]:
