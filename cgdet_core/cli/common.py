@@ -17,6 +17,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import logging
+import os
 from pathlib import Path
 import signal
 import sys
@@ -112,9 +113,10 @@ class _ConsoleLog(logging.Handler):
 
 
 def show_log() -> None:
-    """Print the runtime's log: which backend was chosen and why, and engines built."""
-    log = logging.getLogger('cgdet_core.runtime')
-    log.setLevel(logging.INFO)
+    """Print the log: which backend was chosen and why, engines built, what data lack."""
+    log = logging.getLogger('cgdet_core')
+    first = os.environ.get('LOCAL_RANK', '0') == '0'  # of the processes that train together
+    log.setLevel(logging.INFO if first else logging.ERROR)
     log.addHandler(_ConsoleLog())
     log.propagate = False
 

@@ -17,14 +17,24 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cgdet_core.cli.common import console, counting, Images, Match, Overwrite, say
+from cgdet_core.cli.common import (
+    console,
+    counting,
+    Images,
+    Json,
+    Match,
+    Overwrite,
+    say,
+    write_report,
+)
 from cgdet_core.errors import UserError
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 import typer
 
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Convert data sets to COCO, show them, and replace their boxes.'))
+    'Convert data sets to COCO, check, show and split them, and replace their boxes.'))
 
 
 @data_app.command('convert')
@@ -42,9 +52,12 @@ def data_convert(
         help='8 or 16, if a set has both (flir-adas); 16 by default.')] = None,
     unregistered_rgb: Annotated[bool, typer.Option(
         '--unregistered-rgb', help='Pair RGB of another field of view (flir-adas-v1).')] = False,
+    classes: Annotated[str | None, typer.Option(
+        metavar='NAME,...', help='Classes of the set; objects of others become ignore regions. '
+        'By default all.')] = None,
     renames: Annotated[list[str] | None, typer.Option(
         '--map', metavar='NATIVE=CLASS',
-        help='CLASS: any name, ignore-NAME (ignored in evaluation) or drop.')] = None,
+        help='CLASS: any name, ignore-NAME (an ignore region) or drop (background).')] = None,
     hold_out: Annotated[float | None, typer.Option(
         help='Fraction of frames for val, taken from the end, if a set has no split.')] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
@@ -61,9 +74,10 @@ def data_convert(
             raise UserError(f'--map requires NATIVE=CLASS, such as truck=car, not {rename!r}.')
         mapping[native.strip()] = target.strip()
     options = Options(rgb, labels, bits, unregistered_rgb)
+    chosen = None if classes is None else tuple(c.strip() for c in classes.split(','))
     with counting('reading') as progress:
         place, report = convert(
-            name, folder, output, options, mapping, hold_out, frames, overwrite, progress)
+            name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress)
     _show(report, place)
 
 
@@ -86,7 +100,7 @@ def _show(report: dict[str, Any], output: Path) -> None:
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     def joined(values: dict[str, int]) -> str:
-        return ', '.join(f'{what} {n}' for what, n in values.items()) or 'none'
+        return ', '.join(f'{what} {n}' for what, n in values.items())
 
     largest = report['largest_value']
     shift = report['alignment']
@@ -96,13 +110,13 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
                                 for depth, n in report['bit_depth'].items())),
         ('sizes', joined(dict(list(report['sizes'].items())[:6]))),
         ('classes', joined(report['classes'])),
-        ('boxes', joined(report['boxes'])),
+        ('boxes changed', joined(report['boxes'])),
         ('left out', joined(report['left_out']))]
     if shift['believed']:
         facts.append(('RGB is off by', f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), '
                       f'scatter {shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of '
                       f'{shift["pairs"]} pairs'))
-    return facts
+    return [(what, value) for what, value in facts if value]
 
 
 def _warnings(report: dict[str, Any]) -> list[str]:
@@ -114,7 +128,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
                      'unreadable': 'thermal images cannot be read, left out'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
-    if not report['alignment']['believed']:
+    if report['alignment']['pairs'] and not report['alignment']['believed']:
         warnings.append('Alignment: ' + report['alignment']['note'])
     return warnings
 
@@ -129,7 +143,7 @@ def data_relabel(
     overwrite: Overwrite = False,
 ) -> None:
     """Replace the boxes of a set by those of an annotation tool; keep RGB images and stamps."""
-    from cgdet_core.data.coco import relabel
+    from cgdet_core.data.relabel import relabel
 
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)
@@ -153,3 +167,92 @@ def data_show(
 
     shown = show(load_coco(path, images), output, count, match, overwrite)
     say(f'{output}: {shown} frames')
+
+
+@data_app.command('split')
+def data_split(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    val: Annotated[float, typer.Option(help='Fraction of the frames for validation.')] = 0.2,
+    group: Annotated[str | None, typer.Option(
+        metavar='PATTERN', help='Part of the file name (a regular expression) that frames of one '
+        'scene share; by default bags, near-duplicates or blocks of consecutive names.')] = None,
+    images: Images = None,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of the choice of groups.')] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split a set into training and validation frames; frames of one scene stay together."""
+    from cgdet_core.data.split import split
+
+    with counting('reading') as progress:
+        how, numbers = split(path, val, images, group, seed, overwrite, progress)
+    say(f'Split {how}:')
+    for name, n in numbers.items():
+        boxes = ', '.join(f'{label} {count}' for label, count in n['boxes'].items())
+        say(f'{path.with_name(name)}: {n["frames"]} frames in {n["groups"]} groups; boxes: '
+            + (boxes or 'none'))
+
+
+@data_app.command('check')
+def data_check(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    val: Annotated[Path | None, typer.Option(
+        help='Validation set, to be compared with this training set.')] = None,
+    images: Images = None,
+    model: Annotated[str | None, typer.Option(
+        help='ONNX file, or "shipped": compare its confident detections with the boxes.')] = None,
+    output: Annotated[Path, typer.Option(
+        help='Folder for a contact sheet of each kind of finding.')] = Path('data_check'),
+    json_path: Json = None, overwrite: Overwrite = False,
+) -> None:
+    """Look at a set before training: sizes, boxes, near-duplicates, doubtful labels."""
+    from cgdet_core.data.check import check, save_findings, sheets
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.runtime.detection.detector import Detector
+    from cgdet_core.runtime.files import check_outputs, share_file
+
+    check_outputs(sheets(output), overwrite=overwrite)
+    sets = [load_coco(path, images)]
+    if val is not None:
+        sets.append(load_coco(val, images, sets[0].classes))
+    detector = None if model is None else Detector.load(
+        share_file('models/thermal.onnx') if model == 'shipped' else Path(model))
+    with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
+        report, findings = check(sets, detector, progress)
+    _show_sets(report['sets'])
+    for finding in findings:
+        frames = len(finding.places)
+        where = '' if finding.count == frames else f' in {frames} frames'
+        say(f'{finding.count:>6} {finding.words}{where}: {finding.kind}.png', 'yellow')
+    if findings:
+        save_findings(output, findings, sets[0].classes)
+    say(f'The sheets are in {output}' if findings else 'Nothing stands out.')
+    write_report(report, json_path)
+
+
+def _show_sets(sets: list[dict[str, Any]]) -> None:
+    """Print a line for each set, and a table of the boxes of each class."""
+    for numbers in sets:
+        sizes = list(numbers['sizes'].items())
+        shown = ', '.join(f'{size} ({n})' if len(sizes) > 1 else size for size, n in sizes[:3])
+        facts = [f'{numbers["frames"]} frames', shown + ', ...' * (len(sizes) > 3),
+                 ' and '.join(numbers['depth']), 'color, not thermal' * numbers['color'],
+                 f'{numbers["with_rgb"]} with RGB' * bool(numbers['with_rgb']),
+                 f'{numbers["ignored"]} ignore regions' * bool(numbers['ignored']),
+                 f'license {numbers["license"]}']
+        say(f'{numbers["file"]}: ' + '; '.join(filter(None, facts)))
+        if numbers['others']:
+            say('    boxes of classes that the first set does not list: '
+                + ', '.join(f'{name} {n}' for name, n in numbers['others'].items()), 'yellow')
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column('class', overflow='fold')
+    for head in ('boxes', 'in frames', 'median size', 'tiny'):
+        table.add_column(head, justify='right', overflow='fold')
+    for name in sets[0]['classes']:
+        rows = [numbers['classes'][name] for numbers in sets]
+        sides = [row['median_size'] for row in rows]
+        cells = [[str(row[key]) for row in rows] for key in ('boxes', 'frames', 'tiny')]
+        cells.insert(2, ['-' if side is None else f'{side[0]:.0f}x{side[1]:.0f}'
+                         for side in sides])
+        table.add_row(name, *(' / '.join(texts) for texts in cells),
+                      style=None if all(row['boxes'] for row in rows) else 'yellow')
+    console.print(table)

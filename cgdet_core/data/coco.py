@@ -12,22 +12,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO annotation files: read and check them, find their images, and replace their boxes."""
+"""COCO annotation files: read and check them, and find their images."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 import json
+import logging
 import math
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.frames import is_gray
 import numpy as np
 from numpy.typing import NDArray
+
+UNKNOWN = 'unknown'  # license of a set that states none
+NO_CLASS = -1  # label of ignore regions that are objects of other categories
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,26 +54,40 @@ class ImageRecord:
 
 @dataclass
 class CocoSet:
-    """Frames in the order of the file; labels index `classes`, boxes are x1, y1, x2, y2."""
+    """
+    Frames in the order of the file; labels index `classes`, boxes are x1, y1, x2, y2.
+
+    others: the number of boxes of the file's other categories, by name.
+    """
 
     path: Path
     images: list[ImageRecord]
     classes: tuple[str, ...]
+    others: dict[str, int] = field(default_factory=dict)
+    license: str = UNKNOWN
+
+    def boxes(self) -> dict[str, int]:
+        """Return the number of boxes of each class, without ignore regions."""
+        labels = [r.labels[r.crowd == 0] for r in self.images]
+        counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]),
+                             minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist()))
 
 
 def load_coco(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
-    channels: int = 1,
+    channels: int = 1, ignore_others: bool = False,
 ) -> CocoSet:
     """
-    Read a COCO file and check that all its images exist.
+    Read a COCO file and check that all its images exist and have the listed sizes.
 
-    images: the folder that file names are relative to; by default the annotation file's
-    folder or that folder's parent. classes: keep the categories with these names and drop the
-    others; by default the file's categories in the order of their ids. channels: 3 reads the
-    RGB images of a thermal set, with its boxes, and skips frames without one; a set of color
-    images is unchanged. UserError: the file is missing or not COCO, has no common class, or
-    images are missing.
+    images: the folder that file names are relative to; by default the annotation file's folder,
+    that folder's parent, or a folder in one of both. classes: keep the categories with these
+    names and leave out the others, or make them ignore regions without a class (ignore_others);
+    by default the file's categories in the order of their ids. channels: 3 reads the RGB images
+    of a thermal set, with its boxes, and skips frames without one; a set of color images is
+    unchanged. Boxes without an area in their image are left out, and reported in the log.
+    UserError: the file is missing or not COCO, has no common class, or images are missing.
     """
     path = Path(path)
     data = read_coco(path)
@@ -81,9 +99,13 @@ def load_coco(
     if names and not label_of:
         raise UserError(f'{path} has the categories {", ".join(names.values())}; '
                         f'none of them is one of the classes {", ".join(classes)}.')
+    others: Counter[str] = Counter()
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in data['annotations']:
-        if annotation['category_id'] in label_of:
+    for annotation in boxes_inside(path, data):
+        category = annotation['category_id']
+        if category not in label_of:
+            others[names[category]] += not annotation.get('iscrowd', 0)
+        if category in label_of or ignore_others:
             by_image[annotation['image_id']].append(annotation)
     records = [_record(item, root, by_image[item['id']], label_of) for item in data['images']]
     missing = [r.path for r in records if not r.path.is_file()]
@@ -91,8 +113,37 @@ def load_coco(
         raise UserError(f'{len(missing)} of the {len(records)} images listed in {path} are '
                         f'missing, the first is {missing[0]}; set the folder that the file names '
                         'are relative to.', 'images')
-    coco = CocoSet(path, records, classes)
+    check_sizes(path, [(r.path, (r.width, r.height)) for r in records])
+    coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data))
     return _seen_in_rgb(coco) if channels == 3 else coco
+
+
+def classes_with_boxes(path: Path) -> tuple[str, ...]:
+    """Return the categories of a COCO file with boxes, in the order of their ids; log them."""
+    data = read_coco(path)
+    used = {a['category_id'] for a in data['annotations'] if not a.get('iscrowd', 0)}
+    names = {c['id']: c['name'] for c in data['categories']}
+    found = tuple(names[i] for i in sorted(names) if i in used)
+    empty = [names[i] for i in sorted(names) if i not in used]
+    _log.info('The classes are those of %s: %s%s.', path, ', '.join(found) or 'none',
+              f'; without boxes: {", ".join(empty)}' if empty else '')
+    return found
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    """Return counts by name as text, without those of 0."""
+    return ', '.join(f'{name} {count}' for name, count in counts.items() if count) or 'none'
+
+
+def _license(data: dict[str, Any]) -> str:
+    """Return the license that a COCO file states, in `licenses` or `info`."""
+    entries = data.get('licenses')
+    found = [entry.get('name') or entry.get('url') for entry in (
+        entries if isinstance(entries, list) else []) if isinstance(entry, dict)]
+    info = data.get('info')
+    if not any(found) and isinstance(info, dict):
+        found = [info.get('license')]
+    return ', '.join(str(name) for name in dict.fromkeys(found) if name) or UNKNOWN
 
 
 def _seen_in_rgb(coco: CocoSet) -> CocoSet:
@@ -127,6 +178,8 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; UserError if it is damaged."""
     try:
         return json.loads(path.read_text(encoding='utf-8-sig'))
+    except UnicodeDecodeError:
+        raise UserError(f'{path} is not a readable JSON file: it is not text.') from None
     except (ValueError, OSError) as error:
         raise UserError(f'{path} is not a readable JSON file: {error}.') from None
 
@@ -137,6 +190,11 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
 
     check: also check every entry; readers of third-party files handle invalid entries themselves.
     """
+    if path.is_dir():
+        files = [p for p in sorted(path.glob('**/*.json')) if p.name != 'report.json']
+        raise UserError(f'{path} is a folder; a COCO annotation file is required' + (
+            f', such as {files[0]}.' if files else
+            ', which "cgdet data convert" writes from other labels.'))
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
     data = read_json(path)
@@ -157,6 +215,7 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
                                 f'{json.dumps(entry)[:120]}')
     if data['annotations'] and not data['categories']:
         raise UserError(f'{path} has annotations but no "categories".')
+    check_links(path, data)
     return data
 
 
@@ -183,7 +242,12 @@ def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) 
         raise UserError(f'The image folder {images} does not exist.')
     # Both the folder `thermal` itself and file names that start with `thermal/` are common.
     first = records[0]['file_name']
-    return next((f for f in (folder, folder.parent) if (f / first).is_file()), folder)
+    places = [folder, folder.parent, folder / 'images', folder.parent / 'images']
+    found = next((place for place in places if (place / first).is_file()), None)
+    if found is None and images is None:
+        inner = [p for p in folder.iterdir() if (p / first).is_file()]
+        found = inner[0] if len(inner) == 1 else None
+    return found or folder
 
 
 def _record(
@@ -199,9 +263,11 @@ def _record(
         rgb_path=root / rgb if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown', stamp_ns=item.get('stamp_ns'),
         bag=item.get('bag'), boxes=boxes,
-        labels=np.array([label_of[a['category_id']] for a in annotations], np.int64),
+        labels=np.array([label_of.get(a['category_id'], NO_CLASS) for a in annotations],
+                        np.int64),
         areas=np.array(areas, np.float32),
-        crowd=np.array([a.get('iscrowd', 0) for a in annotations], np.int64))
+        crowd=np.array([a.get('iscrowd', 0) or int(a['category_id'] not in label_of)
+                        for a in annotations], np.int64))
 
 
 def annotations_of(detections: Detections, image_id: int, first: int) -> list[dict[str, Any]]:
@@ -217,60 +283,3 @@ def annotations_of(detections: Detections, image_id: int, first: int) -> list[di
          'bbox': box.round(2).tolist(), 'area': round(float(box[2] * box[3]), 2), 'iscrowd': 0,
          'segmentation': [], 'score': round(float(score), 5)}
         for i, (box, score, label) in enumerate(zip(boxes, detections.scores, detections.labels))]
-
-
-def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
-    """
-    Write a set's frames with the boxes of another COCO file, which lacks RGB and stamps.
-
-    Frames are matched by file name, as tools may change folders and suffixes; frames that are not
-    in the labels are left out. Returns the numbers of frames, boxes and frames left out.
-    UserError if the labels list an image that is not in the set, twice, or of another size.
-    """
-    if output.absolute().parent != path.absolute().parent:
-        raise UserError(f'{output} must be in the folder of {path.name}, as image paths are '
-                        'relative.')
-    check_outputs([output], overwrite=overwrite)
-    ours, theirs = read_coco(path), read_coco(labels)
-    by_stem: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for frame in ours['images']:
-        by_stem[PurePosixPath(frame['file_name']).stem].append(frame)
-    ids: dict[int, int] = {}
-    for image in theirs['images']:
-        name = image['file_name']
-        frame = _find(name, by_stem[PurePosixPath(name).stem], path)
-        if any(frame[side] != image[side] for side in ('width', 'height')):
-            raise UserError(f'{name} has {image["width"]}x{image["height"]} pixels in {labels}, '
-                            f'{frame["width"]}x{frame["height"]} in {path}.')
-        if image['id'] in ids or frame['id'] in ids.values():
-            raise UserError(f'{labels} lists {name}, or another image with its id, twice.')
-        ids[image['id']] = frame['id']
-    categories = {category['id'] for category in theirs['categories']}
-    for box in theirs['annotations']:
-        if box['image_id'] not in ids or box['category_id'] not in categories:
-            raise UserError(f'{labels} has a box for an image or category that it does not list: '
-                            f'{json.dumps(box)[:120]}')
-    labeled = set(ids.values())
-    kept = [frame for frame in ours['images'] if frame['id'] in labeled]
-    boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
-    content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
-    write_json(output, content, indent=None)
-    return len(kept), len(boxes), len(ours['images']) - len(kept)
-
-
-def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Return the frame whose path has the longest common ending with the name."""
-    if not frames:
-        raise UserError(f'{name} is not in {path}.')
-    wanted = PurePosixPath(name).with_suffix('').parts[::-1]
-
-    def common(frame: dict[str, Any]) -> int:
-        parts = PurePosixPath(frame['file_name']).with_suffix('').parts[::-1]
-        return len(os.path.commonprefix([parts, wanted]))
-
-    best = max(map(common, frames))
-    found = [frame for frame in frames if common(frame) == best]
-    if len(found) > 1:
-        raise UserError(f'{name} matches {len(found)} frames of {path}; export file names with '
-                        'more of their path.')
-    return found[0]

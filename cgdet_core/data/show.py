@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Item = TypeVar('Item')
+CROP = 320  # pixels of a window, each way
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
@@ -40,11 +41,19 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i] for i in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
-def draw_record(record: ImageRecord, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Return BGR (H, 2W, 3): thermal and RGB with the same boxes; ignore regions in thin white."""
+def draw_record(
+    record: ImageRecord, classes: tuple[str, ...], paired: bool = True,
+) -> NDArray[np.uint8]:
+    """
+    Return BGR (H, 2W, 3): thermal and RGB with the same boxes; ignore regions in thin white.
+
+    paired: false leaves out RGB, (H, W, 3).
+    """
     raw = read_thermal(record.path)
     gray = (normalize(raw, Normalization('plateau')) * 255).astype(np.uint8)
-    views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), _rgb_view(record, gray.shape)]
+    views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)]
+    if paired:
+        views.append(_rgb_view(record, gray.shape))
     for view in views if record.rgb_path else views[:1]:
         # Lines must remain visible when the sheet is scaled down.
         thick = max(2, round(view.shape[1] / 320))
@@ -71,9 +80,38 @@ def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def save_sheet(path: Path, records: list[ImageRecord], classes: tuple[str, ...]) -> None:
-    """Write a contact sheet of frames, each with both modalities."""
-    sheet = contact_sheet([draw_record(r, classes) for r in records], min(2, len(records)), 960)
-    save_picture(path, sheet)
+    """Write a contact sheet of frames, each with both modalities if any has RGB."""
+    paired = any(r.rgb_path is not None for r in records)
+    pictures = [draw_record(r, classes, paired) for r in records]
+    narrow = not paired and len(records) >= 4
+    save_picture(path, contact_sheet(pictures, *((4, 480) if narrow else (
+        min(2, len(records)), 960))))
+
+
+def save_crops(
+    path: Path, crops: Sequence[tuple[ImageRecord, NDArray[np.float32]]], columns: int = 6,
+) -> None:
+    """Write a sheet of square windows around boxes (4,) of frames, with their file names."""
+    save_picture(path, contact_sheet([_crop(*crop) for crop in crops],
+                                     min(columns, len(crops)), CROP))
+
+
+def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return (CROP, CROP, 3): four times the box, and its surroundings."""
+    gray = normalize(read_thermal(record.path), Normalization('plateau'))
+    side = max(4 * float((box[2:] - box[:2]).max()), 64)
+    corner = ((box[:2] + box[2:] - side) / 2).clip(
+        0, [max(0, record.width - side), max(0, record.height - side)])
+    zoom = CROP / side
+    place = np.array([[zoom, 0, -corner[0] * zoom], [0, zoom, -corner[1] * zoom]], np.float32)
+    window = cv2.warpAffine((gray * 255).astype(np.uint8), place, (CROP, CROP))
+    picture = cv2.cvtColor(window, cv2.COLOR_GRAY2BGR)
+    x1, y1, x2, y2 = np.rint((box - np.tile(corner, 2)) * zoom).astype(int).tolist()
+    cv2.rectangle(picture, (x1, y1), (x2, y2), COLORS[0], 2)
+    for color, thick in ((0, 3), (255, 1)):
+        cv2.putText(picture, record.path.name[-40:], (5, CROP - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.4,
+                    (color,) * 3, thick, cv2.LINE_AA)
+    return picture
 
 
 def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -> int:
@@ -94,7 +132,8 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     if output.suffix:
         raise UserError(f'{output} must end in .png for a sheet, or be a folder.')
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
+    paired = any(r.rgb_path is not None for r in coco.images)
     check_outputs(paths, overwrite=overwrite)
     for path, record in zip(paths, records):
-        save_picture(path, draw_record(record, coco.classes))
+        save_picture(path, draw_record(record, coco.classes, paired))
     return len(records)

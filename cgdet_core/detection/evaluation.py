@@ -17,10 +17,11 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+import logging
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet
+from cgdet_core.data.coco import CocoSet, counts_text
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection.metrics import evaluate, Report
 from cgdet_core.detection.predict import detect
@@ -29,6 +30,8 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections
+
+_log = logging.getLogger(__name__)
 
 
 def suppressing(
@@ -43,7 +46,13 @@ def suppressing(
 def detect_all(
     detector: Detector, coco: CocoSet, progress: Callable[[int], None] = lambda frames: None,
 ) -> list[Detections]:
-    """Return the detections of each frame that average precision needs."""
+    """Return the detections of each frame that average precision needs; UserError if no boxes."""
+    if not any(coco.boxes().values()):
+        raise UserError(f'{coco.path} has no boxes of {", ".join(coco.classes)}; a measurement '
+                        'requires labeled frames.')
+    if coco.others:
+        _log.warning('%s has boxes of classes that the model does not know, which are not '
+                     'measured: %s.', coco.path, counts_text(coco.others))
     found = []
     frames = coco_frames(coco, channels=detector.card.channels)
     for _, detections in detect(detector, frames, evaluation_threshold(detector.card)):

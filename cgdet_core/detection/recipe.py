@@ -18,11 +18,12 @@ import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from cgdet_core.data.coco import CocoSet, load_coco
+from cgdet_core.data.coco import classes_with_boxes, CocoSet, load_coco
 from cgdet_core.detection.augmentation import AugmentConfig
 from cgdet_core.detection.student import StudentConfig
 from cgdet_core.distillation.contrast import ContrastiveConfig
 from cgdet_core.distillation.guidance import GuidanceConfig
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.training.recipe import Recipe, ScheduledLoss, Strict
 from pydantic import Field, field_validator, model_validator
@@ -34,7 +35,10 @@ class DataConfig(Strict):
     train: Path
     val: Path
     images: Path | None = None  # folder of the file names in both, by default theirs
-    license: str = 'unknown'  # of the training data, for the model card
+    license: str | None = None  # of the training data, for the card; null: what its file states
+    # Objects in the training data that are none of `classes`: neither object nor background, or
+    # background.
+    other_classes: Literal['ignore', 'background'] = 'ignore'
     max_frames: int | None = Field(None, ge=1)  # train on so many, evenly spaced; null: all
     rgb: bool = True  # false: train as if no frame had an RGB image
     synthetic: int = Field(0, ge=0)  # synthetic scenes, new ones in every epoch
@@ -55,12 +59,12 @@ class DetectionRecipe(Recipe):
     """The recipe of a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
 
     renamed: ClassVar[dict[str, str]] = {'data.licence': 'data.license'}
-    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib',)
+    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
     task: Literal['detection'] = 'detection'
-    classes: tuple[str, ...] = Field(('person', 'bicycle', 'car'), min_length=1)
+    classes: tuple[str, ...] = ()  # empty: those of the training data, see `resolved`
     input_size: tuple[int, int] = (640, 512)  # width, height
     normalization: Normalization = Normalization()
     model: StudentConfig = StudentConfig()
@@ -78,11 +82,17 @@ class DetectionRecipe(Recipe):
         except TypeError as error:
             raise ValueError(f'has a value of the wrong type: {error}') from None
 
+    @field_validator('classes', mode='before')
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return () if value is None else value
+
     @field_validator('classes')
     @classmethod
     def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
-            raise ValueError('must be different names')
+            twice = next(name for name in value if value.count(name) > 1)
+            raise ValueError(f'must be different names; {twice!r} is there twice')
         return value
 
     @field_validator('augment')
@@ -102,7 +112,7 @@ class DetectionRecipe(Recipe):
 
     @model_validator(mode='after')
     def _fits_together(self) -> 'DetectionRecipe':
-        if self.rcs is not None and len(self.classes) < 2:
+        if self.rcs is not None and len(self.classes) == 1:
             raise ValueError('rcs separates classes and needs at least two; set rcs to null')
         for name, teacher in (('cmg', self.cmg), ('imitation', self.imitation)):
             if teacher is not None and self.model.in_channels != 1:
@@ -115,6 +125,23 @@ class DetectionRecipe(Recipe):
                                  f'{name}.warmup_epochs or raise {name}.stop_epoch')
         return self
 
-    def frames(self, path: Path) -> CocoSet:
-        """Read the frames of `data.train` or `data.val` for the model's channels."""
-        return load_coco(path, self.data.images, self.classes, self.model.in_channels)
+    def resolved(self) -> 'DetectionRecipe':
+        """Return the recipe with the classes of its training data, unless it names its own."""
+        if self.classes:
+            return self
+        classes = classes_with_boxes(self.data.train)
+        if not classes:
+            raise UserError(f'{self.data.train} has no boxes; label objects before training.')
+        if self.rcs is not None and len(classes) == 1:
+            raise UserError(f'{self.data.train} has one class, {classes[0]}, and rcs needs at '
+                            'least two; set rcs to null.')
+        return self.model_copy(update={'classes': classes})
+
+    def frames(self, path: Path, training: bool = False) -> CocoSet:
+        """
+        Read the frames of `data.train` or `data.val` for the model's channels.
+
+        training: objects of other classes become ignore regions, if `data.other_classes` says so.
+        """
+        return load_coco(path, self.data.images, self.resolved().classes, self.model.in_channels,
+                         training and self.data.other_classes == 'ignore')

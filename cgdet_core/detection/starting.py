@@ -14,6 +14,7 @@
 
 """Starting weights of a student: of a run, of an exported model, or trained by others."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import torch
 from torch import nn, Tensor
 
 SHIPPED = 'models/thermal.onnx'
+_log = logging.getLogger(__name__)
 
 
 def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
@@ -91,7 +93,15 @@ def _check(path: Path, card: DetectionCard, recipe: DetectionRecipe) -> None:
 
 def _take_classes(student: Student, weights: dict[str, Tensor], card: DetectionCard,
                   recipe: DetectionRecipe) -> None:
-    """Replace the weights of the class output by those of the recipe's classes."""
+    """Replace the weights of the class output by those of the recipe's classes, found by name."""
+    kept, new, unused = ([c for c in one if (c in other) == common] for one, other, common in (
+        (recipe.classes, card.classes, True), (recipe.classes, card.classes, False),
+        (card.classes, recipe.classes, False)))
+    parts = [f'{what} {", ".join(names)}' for what, names in (
+        ('the class output keeps', kept), ('learns from the start', new),
+        ('leaves out', unused)) if names]
+    _log.info('Starting from the weights of %s: %s; all other layers are kept.', card.name,
+              ', '.join(parts))
     for name in ('head.cls_out.weight', 'head.cls_out.bias'):
         own = student.state_dict()[name].clone()
         for row, label in enumerate(recipe.classes):

@@ -15,10 +15,12 @@
 """The training module of a detector."""
 
 from dataclasses import replace
+import logging
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet
+from cgdet_core.data.coco import CocoSet, counts_text, UNKNOWN
 from cgdet_core.data.show import evenly
+from cgdet_core.data.synthetic import CLASSES as SCENE_CLASSES
 from cgdet_core.detection.imitation import Imitation
 from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
@@ -48,6 +50,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 NORM_FRAMES = 32  # training frames that folded normalization layers are restored from
+_log = logging.getLogger(__name__)
 SCALES = 'teacher_scales'  # a checkpoint's entry, if the objective needs them
 
 
@@ -66,19 +69,21 @@ class DetectionTraining(TaskModule):
     card: DetectionCard
 
     def __init__(self, recipe: DetectionRecipe) -> None:
+        recipe = recipe.resolved()
         super().__init__(recipe)
-        self.train_set = recipe.frames(recipe.data.train)
+        self.train_set = recipe.frames(recipe.data.train, training=True)
         if recipe.data.max_frames is not None:
             self.train_set = replace(
                 self.train_set, images=evenly(self.train_set.images, recipe.data.max_frames))
         if not recipe.data.rgb:
             self.train_set = replace(self.train_set, images=[
                 replace(record, rgb_path=None) for record in self.train_set.images])
-        check_data(recipe, self.train_set)
         self.val_set = recipe.frames(recipe.data.val)
+        check_data(recipe, self.train_set)
+        check_boxes(recipe, self.train_set, self.val_set)
         self.guide = None if recipe.cmg is None else Guide(
             recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
-        self.card = make_card(recipe)
+        self.card = make_card(recipe, self.train_set.license)
         self.student = Student(len(recipe.classes), recipe.model)
         width = recipe.model.neck_channels
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
@@ -193,7 +198,8 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
     batch = recipe.optim.batch_size * devices * nodes
     if count < batch:
         over = f' over {devices * nodes} processes' if devices * nodes > 1 else ''
-        raise UserError(f'{count} training frames do not fill one batch of {batch}{over}; '
+        frames_do = 'frame does' if count == 1 else 'frames do'
+        raise UserError(f'{count} training {frames_do} not fill one batch of {batch}{over}; '
                         'lower optim.batch_size.')
     if recipe.data.synthetic and recipe.model.in_channels == 3:
         raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
@@ -211,9 +217,49 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
                         f'missing, the first is {missing[0]}.')
 
 
-def make_card(recipe: DetectionRecipe) -> DetectionCard:
+def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
+    """Raise UserError for classes that cannot be learned, and log which boxes are not used."""
+    drawn = SCENE_CLASSES if recipe.data.synthetic else ()
+    counts = train.boxes()
+    unseen = [name for name, count in counts.items() if not count and name not in drawn]
+    if not any(counts.values()) and not set(drawn) & set(recipe.classes):
+        raise UserError(f'{train.path} has no boxes of {", ".join(recipe.classes)}; label objects '
+                        'before training.')
+    if unseen:
+        raise UserError(f'{train.path} has no box of {", ".join(unseen)}; remove the name from '
+                        'classes, or name those of the data: '
+                        f'{counts_text(counts | train.others)}.')
+    missing = [name for name, count in val.boxes().items() if not count]
+    if len(missing) == len(recipe.classes):
+        raise UserError(f'{val.path} has no box of {", ".join(missing)}; the best weights cannot '
+                        'be chosen without labeled frames.')
+    if missing:
+        _log.warning('%s has no box of %s, so its AP is not measured.', val.path,
+                     ', '.join(missing))
+    if val.others:
+        _log.warning('%s has boxes of other classes, which are not measured: %s.', val.path,
+                     counts_text(val.others))
+    if train.others:
+        use = ('ignored in training (data.other_classes=background makes them background)'
+               if recipe.data.other_classes == 'ignore' else 'background')
+        _log.warning('%s has boxes of other classes, which are %s: %s.', train.path, use,
+                     counts_text(train.others))
+
+
+def make_card(recipe: DetectionRecipe, license: str) -> DetectionCard:
+    """
+    Return the card of a run.
+
+    license: what the training data state, unless the recipe names it; that of the starting
+    weights is added.
+    """
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
+    init = origin_of(recipe, student.backbone)
+    license = recipe.data.license or license
+    theirs = license if init is None else init.get('license', UNKNOWN)
+    if theirs != license:
+        license = f'{license}; starting weights: {theirs}'
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
     return detection_card(
@@ -224,8 +270,8 @@ def make_card(recipe: DetectionRecipe) -> DetectionCard:
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
-            'init': origin_of(recipe, student.backbone),
+            'init': init,
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),
-            'license': recipe.data.license, 'commit': commit() or 'unknown'})
+            'license': license, 'commit': commit() or 'unknown'})

@@ -16,8 +16,9 @@
 
 import json
 from pathlib import Path
+import shutil
 
-from cgdet_core.data.coco import load_coco
+from cgdet_core.data.coco import classes_with_boxes, load_coco, NO_CLASS
 from cgdet_core.errors import UserError
 import cv2
 import numpy as np
@@ -103,17 +104,108 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['annotations'][1].update(bbox=[1, 2, -3, 4]), 'entry 1'),
     (lambda d: d['annotations'][2].update(bbox=[1, 2, float('nan'), 4]), 'entry 2'),
     (lambda d: d['annotations'][2].update(bbox='1 2 3 4'), 'entry 2'),
-    (lambda d: d.update(categories=[{'id': 1, 'name': 'cat'}]), 'none of them'),
+    (lambda d: [c.update(name=f'cat {c["id"]}') for c in d['categories']], 'none of them'),
+    (lambda d: d.update(categories=[{'id': 1, 'name': 'cat'}]),
+     'does not list the category 7, which 1 of its 3 boxes have'),
+    (lambda d: d['images'][1].update(id=5), 'lists the image id 5 twice'),
+    (lambda d: d['images'][1].update(file_name='pics/a.png'), 'lists image pics/a.png twice'),
+    (lambda d: d['categories'][1].update(id=7), 'lists the category id 7 twice'),
+    (lambda d: [c.update(name='dog') for c in d['categories']], 'the category dog 3 times'),
+    (lambda d: d['images'][1].update(width=20, height=30),
+     '1 of the 2 images .* another size than listed, .*b.png: 30x20, listed 20x30'),
+    (lambda d: [a.update(bbox=[0.1, 0.2, 0.3, 0.4]) for a in d['annotations']],
+     'must be x, y, width, height in pixels'),
+    (lambda d: [a.update(bbox=[100, 2, 130, 20]) for a in d['annotations']],
+     'most of the 3 boxes have no area in their image'),
 ])
 def test_wrong_files_are_explained(coco: Path, change, words: str) -> None:
     with pytest.raises(UserError, match=words):
         load_coco(edited(coco, change), classes=('person', 'car'))
 
 
+@pytest.mark.parametrize(('box', 'kept', 'words'), [
+    ([1, 2, 0, 4], [], '1 box of zero size or outside their image left out, the first in pics/a'),
+    ([40, 2, 5, 4], [], '1 box of zero size or outside their image left out'),
+    ([-5, -5, 4, 4], [], '1 box of zero size or outside their image left out'),
+    ([20, 10, 500, 400], [[20, 10, 30, 20]], '1 box mostly outside their image clipped'),
+    ([-2, 2, 10, 5], [[-2, 2, 8, 7]], ''),
+])
+def test_boxes_outside_are_counted(
+    coco: Path, caplog: pytest.LogCaptureFixture, box: list, kept: list, words: str,
+) -> None:
+    edited(coco, lambda d: d['annotations'][0].update(bbox=box))
+    record = load_coco(coco, classes=('car',)).images[0]
+    assert record.boxes.tolist() == kept
+    assert len(record.areas) == len(record.labels) == len(kept)
+    assert words in caplog.text and bool(words) == bool(caplog.text)
+
+
+def test_boxes_of_images_that_are_not_listed_are_counted(
+    coco: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    edited(coco, lambda d: d['annotations'][0].update(image_id=77))
+    assert load_coco(coco).boxes() == {'person': 0, 'dog': 1, 'car': 0}
+    assert '1 box of images that are not listed left out' in caplog.text
+
+
+@pytest.mark.parametrize('folder', ['images', 'images_gray', '../images'])
+def test_images_beside_the_annotations_are_found(coco: Path, folder: str) -> None:
+    (coco.parent.parent / 'pics').rename(coco.parent / folder)
+    edited(coco, lambda d: [i.update(file_name=i['file_name'][5:]) for i in d['images']])
+    assert [r.path.name for r in load_coco(coco).images] == ['a.png', 'b.png']
+    shutil.copytree(coco.parent / folder, coco.parent / 'other')
+    if folder == 'images_gray':
+        with pytest.raises(UserError, match='are missing'):  # either could be meant
+            load_coco(coco)
+
+
+def test_other_categories_can_be_ignored(coco: Path) -> None:
+    dropped, ignored = (load_coco(coco, classes=('car',), ignore_others=i) for i in (False, True))
+    assert dropped.others == ignored.others == {'dog': 1}
+    assert dropped.images[0].boxes.tolist() == [[1, 2, 11, 7]]
+    record = ignored.images[0]
+    assert record.labels.tolist() == [0, NO_CLASS, NO_CLASS]
+    assert record.crowd.tolist() == [0, 1, 1]
+    assert ignored.boxes() == dropped.boxes() == {'car': 1}
+    assert classes_with_boxes(coco) == ('dog', 'car')  # all persons are ignore regions
+
+
+@pytest.mark.parametrize(('entries', 'license'), [
+    ({}, 'unknown'), ({'licenses': None, 'info': []}, 'unknown'),
+    ({'licenses': [{'id': 0, 'name': '', 'url': ''}]}, 'unknown'),
+    ({'licenses': [{'name': 'CC BY 4.0'}, {'url': 'x.org'}, {'name': 'CC BY 4.0'}]},
+     'CC BY 4.0, x.org'),
+    ({'info': {'license': 'ours'}, 'licenses': []}, 'ours'),
+])
+def test_the_license_is_that_of_the_file(coco: Path, entries: dict, license: str) -> None:
+    assert load_coco(edited(coco, lambda d: d.update(entries))).license == license
+
+
+@pytest.mark.parametrize('name', [
+    'hituav_low/train.json', 'hituav_low/val.json', 'dogs_people/annotations.json',
+    'rgbt_road/annotations/train_thermal.json', 'rgbt_road/annotations/unlabelled_pairs.json'])
+def test_real_sets_are_valid(
+    real_data: Path, caplog: pytest.LogCaptureFixture, name: str,
+) -> None:
+    path = real_data.parents[1] / name
+    if not path.is_file():
+        pytest.skip(f'{name} is not on this machine')
+    coco = load_coco(path)
+    assert len(coco.images) == len(json.loads(path.read_text())['images'])
+    assert not caplog.text
+
+
 def test_files_that_are_not_coco(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_coco(tmp_path / 'no.json')
+    with pytest.raises(UserError, match='is a folder; .* which "cgdet data convert" writes'):
+        load_coco(tmp_path)
     (tmp_path / 'empty.json').write_text('')
+    with pytest.raises(UserError, match='is a folder; .* such as .*empty.json'):
+        load_coco(tmp_path)
+    (tmp_path / 'model.onnx').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(UserError, match='model.onnx is not a readable JSON file: it is not text'):
+        load_coco(tmp_path / 'model.onnx')
     with pytest.raises(UserError, match='not a readable JSON'):
         load_coco(tmp_path / 'empty.json')
     (tmp_path / 'list.json').write_text('[]')

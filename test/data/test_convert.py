@@ -192,6 +192,10 @@ def test_binary_labels_are_named(tmp_path: Path) -> None:
     ('llvip', {'mapping': {'person': ''}}, "'person' is mapped to an empty name"),
     ('llvip', {'mapping': {'person': 'ignore-'}}, "'person' is mapped to an empty name"),
     ('llvip', {'mapping': {'person': 'drop'}}, 'None of the classes'),
+    ('llvip', {'chosen': ('person', 'cat')}, "no class 'cat', but bicycle, car, person"),
+    ('llvip', {'chosen': ('person', 'person')}, 'must be different names'),
+    ('llvip', {'chosen': ('',)}, 'must be different names'),
+    ('llvip', {'chosen': ('bicycle',)}, 'has no box of bicycle, but of person'),
     ('llvip', {'hold_out': 0.2}, 'without a split'),
     ('m3fd', {'hold_out': 1.5}, 'between 0 and 1'),
 ])

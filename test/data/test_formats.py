@@ -17,7 +17,7 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.coco import classes_with_boxes, CocoSet, ImageRecord, load_coco
 from cgdet_core.data.formats import FORMATS
 from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
@@ -78,22 +78,23 @@ def test_every_format_has_a_layout() -> None:
 
 def test_flir_v1_reads_16_bit_images_and_warns_of_8_bit_ones(tmp_path: Path) -> None:
     found, report = converted(
-        'flir-adas-v1', flir_v1(tmp_path), options=Options(unregistered_rgb=True))
+        'flir-adas-v1', flir_v1(tmp_path), (*OURS, 'dog'), options=Options(unregistered_rgb=True))
     assert found['train'] == {
         'FLIR_00001': (None, [(PERSON, *ONE), (CAR, 5, 5, 25, 15)], []),
-        'FLIR_00002': ('FLIR_00002.jpg', [(BICYCLE, 3, 3, 12, 12)], []),
+        'FLIR_00002': ('FLIR_00002.jpg', [(BICYCLE, 3, 3, 12, 12), ('dog', 1, 1, 6, 6)], []),
         'FLIR_00003': ('FLIR_00003.jpg', [], [(CAR, 4, 4, 34, 24)])}
     assert list(found['val']) == ['FLIR_08863', 'FLIR_08864', 'FLIR_08865']
     assert report['bit_depth'] == {'uint16': 4, 'uint8': 2}
     assert report['notes'] == ['2 of 6 thermal images are 8-bit, stretched by the camera, unlike '
                                'the 16-bit ones.']
-    assert report['classes']['dog -> drop'] == 2
+    assert report['classes']['dog -> dog'] == 2
     assert report['missing']['rgb'] == {
         'count': 2, 'examples': ['train/RGB/FLIR_00001.jpg', 'val/RGB/FLIR_08863.jpg']}
 
 
 def test_flir_v1_with_8_bit_images(tmp_path: Path) -> None:
-    found, report = converted('flir-adas-v1', flir_v1(tmp_path), options=Options(bits=8))
+    found, report = converted(
+        'flir-adas-v1', flir_v1(tmp_path), (*OURS, 'dog'), options=Options(bits=8))
     assert report['bit_depth'] == {'uint8': 6}
     assert report['read'] == 'train/thermal_8_bit, val/thermal_8_bit'
 
@@ -116,21 +117,22 @@ def test_flir_v1_is_paired_only_on_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('bits', 'depth'), [(None, 'uint16'), (8, 'uint8'), (16, 'uint16')])
 def test_flir_v2(tmp_path: Path, bits: int | None, depth: str) -> None:
-    found, report = converted('flir-adas-v2', flir_v2(tmp_path), options=Options(bits=bits))
-    boxes = [(PERSON, *ONE), (BICYCLE, 3, 3, 12, 12)]
+    found, report = converted(
+        'flir-adas-v2', flir_v2(tmp_path), (*OURS, 'light'), options=Options(bits=bits))
+    boxes = [(PERSON, *ONE), (BICYCLE, 3, 3, 12, 12), ('light', 1, 1, 4, 4)]
     ignored = [(BICYCLE, 30, 3, 39, 12), (CAR, 4, 4, 34, 24)]
     assert found == {
         'train': {'video-aa-frame-000001-xaa': (None, boxes, ignored)},
         'val': {'video-bb-frame-000001-xbb': (None, boxes, ignored)},
         'test': {'video-cc-frame-000001-xcc': ('video-dd-frame-000001-y.jpg', boxes, ignored)}}
     assert report['bit_depth'] == {depth: 3}
-    assert report['classes']['bike -> bicycle'] == 3 and report['classes']['light -> drop'] == 3
+    assert report['classes']['bike -> bicycle'] == 3 and report['classes']['light -> light'] == 3
     assert list(times(tmp_path, 'val').values()) == ['night']
 
 
 def test_flir_aligned(tmp_path: Path) -> None:
-    found, report = converted('flir-aligned', flir_aligned(tmp_path))
-    boxes = [(PERSON, *ONE), (BICYCLE, 3, 3, 12, 12)]
+    found, report = converted('flir-aligned', flir_aligned(tmp_path), (*OURS, 'dog'))
+    boxes = [(PERSON, *ONE), (BICYCLE, 3, 3, 12, 12), ('dog', 1, 1, 6, 6)]
     assert found == {
         'train': {'FLIR_00002_PreviewData': ('FLIR_00002_RGB.jpg', boxes, []),
                   'FLIR_00005_PreviewData': ('FLIR_00005_RGB.jpg', boxes, [])},
@@ -198,24 +200,24 @@ def test_kaist_with_chosen_labels(tmp_path: Path) -> None:
 
 
 def test_m3fd(tmp_path: Path) -> None:
-    found, report = converted('m3fd', m3fd(tmp_path))
+    found, report = converted('m3fd', m3fd(tmp_path), (*OURS, 'Lamp'))
     assert list(found) == ['all'] and len(found['all']) == 5
     assert found['all']['00000'] == (
-        '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15)],
+        '00000.png', [(PERSON, *ONE), (CAR, 5, 5, 25, 15), ('Lamp', 1, 1, 4, 4)],
         [(CAR, 20, 5, 50, 25), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40)])
-    assert report['classes']['Lamp -> drop'] == 5
-    assert report['notes'] == ['The set has no split; hold out its last frames for val.']
+    assert report['classes']['Lamp -> Lamp'] == 5
+    assert report['notes'] == ['The set has no split; "cgdet data split" makes one.']
 
 
 def test_m3fd_splits(tmp_path: Path) -> None:
     folder = m3fd(tmp_path / 'a')
-    found, _ = converted('m3fd', folder, hold_out=0.4)
+    found, _ = converted('m3fd', folder, (*OURS, 'Lamp'), hold_out=0.4)
     assert [list(found[s]) for s in ('train', 'val')] == [['00000', '00001', '00002'],
                                                           ['00003', '00004']]
     folder = m3fd(tmp_path / 'b')
     text(folder / 'meta' / 'train.txt', '00003.png\n')
     text(folder / 'meta' / 'val.txt', '00001.png\n')
-    found, _ = converted('m3fd', folder)
+    found, _ = converted('m3fd', folder, (*OURS, 'Lamp'))
     assert {s: list(f) for s, f in found.items()} == {'train': ['00003'], 'val': ['00001']}
 
 
@@ -322,3 +324,43 @@ def test_known_sets_take_new_classes_by_mapping(tmp_path: Path) -> None:
     assert report['classes']['Bus -> drop'] == report['classes']['Truck -> truck'] == 5
     assert report['splits']['all']['truck'] == report['splits']['all']['lamp post'] == 5
     assert '"tram=truck": no box has the class \'tram\'.' in report['notes']
+
+
+def test_chosen_classes_leave_ignore_regions_of_the_others(tmp_path: Path) -> None:
+    for stem in ('a', 'b'):
+        thermal(tmp_path / 'images' / f'{stem}.png')
+    text(tmp_path / 'labels' / 'a.txt', '0 0.25 0.5 0.25 0.5\n1 0.5 0.5 0.5 0.5\n')
+    text(tmp_path / 'labels' / 'b.txt', '0 0.25 0.5 0.25 0.5\n')
+    text(tmp_path / 'classes.txt', 'dog\npeople\n')
+    found, report = converted('yolo', tmp_path, (PERSON, 'dog'), chosen=('person',))
+    dog = ('dog', 8, 12, 24, 36)
+    assert found == {'all': {'a': (None, [(PERSON, 16, 12, 48, 36)], [dog]),
+                             'b': (None, [], [dog])}}
+    assert report['splits']['all'] == {'images': 2, 'with_rgb': 0, 'empty': 0, 'person': 1,
+                                       'ignored': 2}
+    assert 'Left out on request, as ignore regions: dog 2.' in report['notes']
+    assert classes_with_boxes(tmp_path / 'annotations' / 'all_thermal.json') == (PERSON,)
+    found, report = converted('yolo', tmp_path, ('people', 'dog'), chosen=('people', 'dog'),
+                              overwrite=True)
+    assert found['all']['b'] == (None, [dog], [])
+    _, report = converted('yolo', tmp_path, (PERSON,), mapping={'Dog': 'drop'}, overwrite=True)
+    assert any(note.startswith('Dropped on request, now background: dog 2. Frames')
+               for note in report['notes'])
+
+
+def test_known_sets_keep_chosen_classes_that_are_ignored_otherwise(tmp_path: Path) -> None:
+    found, report = converted('m3fd', m3fd(tmp_path), ('Bus', PERSON, CAR, BICYCLE, 'Lamp'),
+                              chosen=('Bus', 'person'))
+    assert found['all']['00000'][1:] == (
+        [(PERSON, *ONE), ('Bus', 20, 5, 50, 25)],
+        [(CAR, 5, 5, 25, 15), (CAR, 30, 20, 60, 40), (BICYCLE, 3, 30, 13, 40),
+         ('Lamp', 1, 1, 4, 4)])
+    assert 'Left out on request, as ignore regions: car 10, bicycle 5, Lamp 5.' in report['notes']
+
+
+def test_the_license_of_a_known_set_is_stated(tmp_path: Path) -> None:
+    converted('llvip', llvip(tmp_path / 'llvip'))
+    converted('msrs', msrs(tmp_path / 'msrs'))
+    for name, license in (('llvip', 'LLVIP, see its terms'), ('msrs', 'unknown')):
+        path = tmp_path / name / 'annotations' / 'train_thermal.json'
+        assert load_coco(path).license == license

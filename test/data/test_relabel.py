@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import relabel
+from cgdet_core.data.relabel import relabel
 from cgdet_core.errors import UserError
 import pytest
 

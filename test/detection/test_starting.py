@@ -20,6 +20,7 @@ import shutil
 from typing import Any
 
 from cgdet_core.deployment.export import export
+from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.starting import origin_of, start, weights_file
 from cgdet_core.detection.student import DeployedStudent, load_student, Student
 from cgdet_core.errors import UserError
@@ -40,7 +41,9 @@ def recipe(recipe_values: dict) -> Any:
     """Return a function that builds the recipe of the tiny student with other starting weights."""
     def build(init: object, **values: Any) -> Any:
         optim = {**recipe_values['optim'], 'init': str(init)}
-        return parse_recipe({**recipe_values, **values, 'optim': optim}, 'test')
+        recipe = parse_recipe({**recipe_values, **values, 'optim': optim}, 'test')
+        assert isinstance(recipe, DetectionRecipe)
+        return recipe.resolved()
     return build
 
 
@@ -71,19 +74,30 @@ def test_a_student_starts_as_the_run_or_its_exported_file(
 
 
 @pytest.mark.parametrize('file', ['checkpoint', 'onnx'])
+@pytest.mark.parametrize('classes', [['dog', 'car', 'person'], ['person', 'dog'], ['dog']])
 def test_classes_are_found_by_name(
-    trained: Path, onnx_model: Path, recipe: Any, file: str,
+    trained: Path, onnx_model: Path, recipe: Any, caplog: pytest.LogCaptureFixture, file: str,
+    classes: list[str],
 ) -> None:
+    caplog.set_level('INFO')
     path = onnx_model if file == 'onnx' else trained / 'last.ckpt'
     expected, card = load_student(trained / 'last.ckpt')
-    found = started(recipe(path, classes=['dog', 'car', 'person'])).head.cls_out
+    student = started(recipe(path, classes=classes))
+    found = student.head.cls_out
     torch.manual_seed(5)
-    fresh = Student(3, expected.config).head.cls_out
-    for row, label in enumerate(('dog', 'car', 'person')):
+    fresh = Student(len(classes), expected.config).head.cls_out
+    for row, label in enumerate(classes):
         other, place = ((expected.head.cls_out, card.classes.index(label)) if label != 'dog'
                         else (fresh, row))
         torch.testing.assert_close(found.weight[row], other.weight[place])
         torch.testing.assert_close(found.bias[row], other.bias[place])
+    # All other layers are those of the weights.
+    image = torch.rand(1, 1, 128, 160)
+    for one, two in zip(expected.pyramid(image), student.pyramid(image)):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+    kept = [c for c in classes if c != 'dog']
+    words = f'the class output keeps {", ".join(kept)}, ' if kept else ''
+    assert f'the weights of tiny: {words}learns from the start dog, leaves out ' in caplog.text
 
 
 def test_what_does_not_fit_is_refused(
@@ -105,7 +119,8 @@ def test_what_does_not_fit_is_refused(
 
 @torch.no_grad()
 def test_the_shipped_model_is_fine_tuned_from_its_own_outputs() -> None:
-    recipe = load_recipe(ROOT / 'config' / 'train' / 'fine_tune.yaml')
+    recipe = load_recipe(ROOT / 'config' / 'train' / 'fine_tune.yaml',
+                         ['classes=[person, bicycle, car]'])
     path = weights_file(recipe)
     assert path.samefile(ROOT / 'models' / 'thermal.onnx')
     card = load_card(path, DetectionCard)

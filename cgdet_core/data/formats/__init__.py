@@ -27,3 +27,9 @@ FORMATS: dict[str, Callable[[Path, Options], Listing]] = {
     'flir-adas-v1': read_flir_v1, 'flir-adas-v2': read_flir_v2, 'flir-aligned': read_flir_aligned,
     'llvip': read_llvip, 'kaist': read_kaist, 'm3fd': read_m3fd, 'msrs': read_msrs,
     'yolo': read_yolo, 'voc': read_voc}
+
+# What the authors state; for the COCO file's `info`, from where it reaches the model card.
+LICENSES = {
+    'flir-adas-v1': 'FLIR ADAS, non-commercial research',
+    'flir-adas-v2': 'FLIR ADAS, non-commercial research',
+    'flir-aligned': 'FLIR ADAS, non-commercial research', 'llvip': 'LLVIP, see its terms'}

@@ -22,8 +22,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import load_coco
-from cgdet_core.data.formats import FORMATS
+from cgdet_core.data.coco import counts_text, load_coco
+from cgdet_core.data.formats import FORMATS, LICENSES
 from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
 from cgdet_core.data.show import evenly, save_sheet
@@ -43,6 +43,8 @@ class Tally:
     sizes: Counter[str] = field(default_factory=Counter)
     boxes: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)  # "native -> ours"
+    dropped: Counter[str] = field(default_factory=Counter)  # background on request, by name
+    emptied: int = 0  # frames whose objects were all dropped
     missing: dict[str, list[str]] = field(
         default_factory=lambda: {'thermal': [], 'rgb': [], 'unreadable': []})
 
@@ -50,7 +52,7 @@ class Tally:
 def convert(
     name: str, folder: Path, output: Path | None = None, options: Options = NO_OPTIONS,
     mapping: dict[str, str] | None = None, hold_out: float | None = None,
-    frames_shown: int = 12, overwrite: bool = False,
+    frames_shown: int = 12, overwrite: bool = False, chosen: tuple[str, ...] | None = None,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> tuple[Path, dict[str, Any]]:
     """
@@ -58,15 +60,22 @@ def convert(
 
     output: folder/annotations by default, where load_coco finds the images without an option.
     mapping: native class name -> class, IGNORE and a class, or DROP; replaces the format's own.
+    chosen: the classes of the set; objects of others become ignore regions; by default all.
     hold_out: fraction of frames, from the end, for val if a set has no split. progress: called
     with the number of frames more that were read. UserError if the layout is a different one,
     nothing can be read, or an output file exists.
     """
     listing = _read(name, folder, options)
     output = output or folder / 'annotations'
-    classes = listing.classes | {k.lower(): v for k, v in (mapping or {}).items()}
-    categories = _categories(listing, classes)
-    _check_listing(listing, classes, mapping or {}, folder)
+    mapping = mapping or {}
+    own = {k.lower(): v for k, v in mapping.items()}
+    classes = listing.classes | own
+    for item in (item for frame in listing.frames for item in frame.items):
+        classes.setdefault(item.name.lower(), item.name)
+    if chosen is not None:
+        classes = _chosen(chosen, classes, own, listing)
+    categories = _categories(listing, classes, chosen)
+    _check_listing(listing, classes, mapping, folder, chosen or ())
     if hold_out is not None:
         _hold_out(listing, hold_out)
     splits = list(dict.fromkeys(f.split for f in listing.frames))
@@ -74,7 +83,8 @@ def convert(
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
     check_outputs([*targets.values(), sheet, report_file], overwrite=overwrite)
     tally, sets = Tally(), {split: {
-        'info': {'description': f'{name}, converted by cgdet'},
+        'info': {'description': f'{name}, converted by cgdet'} | (
+            {'license': LICENSES[name]} if name in LICENSES else {}),
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
         'images': [], 'annotations': []} for split in splits}
     for frame in listing.frames:
@@ -88,7 +98,8 @@ def convert(
     for split, content in sets.items():
         write_json(targets[split], content, indent=None)
     records = [r for split in sets for r in load_coco(targets[split], folder).images]
-    report = _report(name, folder, listing, sets, tally) | {'alignment': alignment_of(records)}
+    report = _report(name, folder, listing, sets, tally, chosen or categories)
+    report['alignment'] = alignment_of(records)
     # Frames of both modalities are preferred.
     shown = [r for r in records if r.rgb_path is not None] or records
     save_sheet(sheet, evenly(shown, frames_shown), categories)
@@ -106,14 +117,38 @@ def _read(name: str, folder: Path, options: Options) -> Listing:
     return FORMATS[name](folder, options)
 
 
-def _categories(listing: Listing, classes: dict[str, str]) -> tuple[str, ...]:
-    """Return the classes of the output set, in order."""
+def _chosen(
+    chosen: tuple[str, ...], classes: dict[str, str], mapping: dict[str, str], listing: Listing,
+) -> dict[str, str]:
+    """
+    Return the mapping with which only the chosen classes have objects.
+
+    A chosen native class is one, whatever the format makes of it; objects of the others are
+    ignore regions.
+    """
+    if not all(chosen) or len(set(chosen)) < len(chosen):
+        raise UserError('The classes must be different names, such as person,dog', 'classes')
+    classes = classes | {name.lower(): name for name in chosen
+                         if name.lower() in classes.keys() - mapping.keys()}
+    known = {*listing.categories, *(t.removeprefix(IGNORE) for t in classes.values())} - {DROP}
+    for name in chosen:
+        if name not in known:
+            raise UserError(f'The set has no class {name!r}, but {", ".join(sorted(known))}',
+                            'classes')
+    return {native: IGNORE + target if target not in chosen and target != DROP
+            and not target.startswith(IGNORE) else target for native, target in classes.items()}
+
+
+def _categories(
+    listing: Listing, classes: dict[str, str], chosen: tuple[str, ...] | None,
+) -> tuple[str, ...]:
+    """Return the classes of the output set, in order; the chosen ones first."""
     names = [target.removeprefix(IGNORE) for target in classes.values() if target != DROP]
     if '' in names:
         native = next(n for n, target in classes.items() if target in ('', IGNORE))
         raise UserError(f'The class {native!r} is mapped to an empty name; map it with '
                         f'"{native}=CLASS", "{native}={IGNORE}CLASS" or "{native}={DROP}"', 'map')
-    return tuple(dict.fromkeys([*listing.categories, *names]))
+    return tuple(dict.fromkeys([*(chosen or listing.categories), *names]))
 
 
 def _hold_out(listing: Listing, share: float) -> None:
@@ -153,6 +188,8 @@ def _add(
     content['images'].append({
         'id': number, 'file_name': _relative(frame.thermal, folder), 'rgb_file_name': rgb,
         'width': width, 'height': height, 'source': source, 'time_of_day': frame.time_of_day})
+    gone = [classes[item.name.lower()] == DROP for item in frame.items]
+    tally.emptied += bool(gone) and all(gone)
     for name, crowd, box in _boxes(frame, (width, height), classes, tally):
         content['annotations'].append({
             'id': len(content['annotations']) + 1, 'image_id': number, 'category_id': ids[name],
@@ -170,11 +207,12 @@ def _boxes(
     scale = size if frame.fractions else (1, 1)
     kept: dict[tuple[str, bool, tuple[float, ...]], None] = {}
     for item in frame.items:
-        target = classes.get(item.name.lower(), DROP)
+        target = classes[item.name.lower()]
         name = target.removeprefix(IGNORE)
         ignore = item.ignore or target != name
         tally.classes[f'{item.name} -> {IGNORE * (ignore and target != DROP)}{name}'] += 1
         if target == DROP:
+            tally.dropped[item.name] += 1
             continue
         corners = tuple(round(v * s, 2) for v, s in zip(item.box, scale * 2))
         left, top, right, bottom = (min(max(v, 0.0), n) for v, n in zip(corners, size * 2))
@@ -191,15 +229,19 @@ def _boxes(
 
 def _check_listing(
     listing: Listing, classes: dict[str, str], mapping: dict[str, str], folder: Path,
+    chosen: tuple[str, ...],
 ) -> None:
     if not listing.frames:
         raise UserError(f'{folder} has no labeled frames'
                         + ''.join(f'; {n} {what}' for what, n in listing.counts.items() if n)
                         + '.')
     names = sorted({i.name for f in listing.frames for i in f.items})
-    if names and all(classes.get(n.lower(), DROP) == DROP for n in names):
+    if names and all(classes[n.lower()] == DROP for n in names):
         raise UserError(f'None of the classes of {folder} ({", ".join(names[:12])}) is kept; '
                         f'map them as in "{names[0]}=CLASS"', 'map')
+    if chosen and not {classes[n.lower()] for n in names} & {*chosen}:
+        raise UserError(f'{folder} has no box of {", ".join(chosen)}, but of {", ".join(names)}',
+                        'classes')
     known = {n.lower() for n in names} | listing.classes.keys()
     listing.notes += [f'"{native}={target}": no box has the class {native!r}.'
                       for native, target in mapping.items() if native.lower() not in known]
@@ -207,6 +249,7 @@ def _check_listing(
 
 def _report(
     name: str, folder: Path, listing: Listing, sets: dict[str, dict[str, Any]], tally: Tally,
+    classes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Return the JSON values of a report; sets are the COCO contents by split."""
     splits = defaultdict(set)
@@ -218,13 +261,24 @@ def _report(
         notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal images are '
                      '8-bit, stretched by the camera, unlike the 16-bit ones.')
     if list(sets) == ['all']:
-        notes.append('The set has no split; hold out its last frames for val.')
+        notes.append('The set has no split; "cgdet data split" makes one.')
+    left_out = Counter[str]()
+    for content in sets.values():
+        names = {c['id']: c['name'] for c in content['categories'] if c['name'] not in classes}
+        left_out.update(names[a['category_id']] for a in content['annotations']
+                        if a['category_id'] in names)
+    if left_out:
+        notes.append(f'Left out on request, as ignore regions: {counts_text(left_out)}.')
+    if tally.dropped:
+        notes.append(f'Dropped on request, now background: {counts_text(tally.dropped)}. '
+                     f'Frames that count as empty by that: {tally.emptied}; "{IGNORE}CLASS" keeps '
+                     'ignore regions instead.')
     shared = sum(len(s) > 1 for s in splits.values())
     if shared:
         notes.append(f'{shared} frames are in more than one split.')
     return {
         'format': name, 'folder': str(folder), 'read': listing.layout,
-        'splits': {split: _numbers(content) for split, content in sets.items()},
+        'splits': {split: _numbers(content, classes) for split, content in sets.items()},
         'bit_depth': dict(tally.depth), 'largest_value': dict(tally.largest),
         'sizes': dict(tally.sizes.most_common()),
         'classes': dict(sorted(tally.classes.items())),
@@ -235,12 +289,12 @@ def _report(
         'notes': notes}
 
 
-def _numbers(content: dict[str, Any]) -> dict[str, int]:
+def _numbers(content: dict[str, Any], shown: tuple[str, ...]) -> dict[str, int]:
     annotations = content['annotations']
     boxes = Counter(a['category_id'] for a in annotations if not a['iscrowd'])
     frames = {'images': len(content['images']),
               'with_rgb': sum(i['rgb_file_name'] is not None for i in content['images']),
               'empty': len(content['images']) - len({a['image_id'] for a in annotations})}
-    classes = {c['name']: boxes[c['id']] for c in content['categories']}
+    classes = {c['name']: boxes[c['id']] for c in content['categories'] if c['name'] in shown}
     # If a class is named "empty", the numbers of frames take precedence.
     return frames | classes | frames | {'ignored': sum(a['iscrowd'] for a in annotations)}

@@ -27,7 +27,7 @@ from cgdet_core.errors import UserError
 V1_NAMES = {1: 'person', 2: 'bicycle', 3: 'car', 18: 'dog', 91: 'other vehicle'}
 # In version 1 motorcycles are bicycles; version 2 distinguishes them.
 V1_CLASSES = {'person': 'person', 'people': 'person', 'bicycle': 'bicycle', 'car': 'car',
-              'other vehicle': 'ignore-car', 'dog': 'drop'}
+              'other vehicle': 'ignore-car'}
 V2_CLASSES = {'person': 'person', 'bike': 'bicycle', 'car': 'car', 'motor': 'ignore-bicycle',
               'bus': 'ignore-car', 'truck': 'ignore-car', 'other vehicle': 'ignore-car'}
 V1_PLACES = {'train': 'train', 'training': 'train', 'val': 'val', 'validation': 'val',

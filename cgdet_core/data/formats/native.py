@@ -59,7 +59,8 @@ class Listing:
     The result of a reader.
 
     classes: native name in lower case -> class, IGNORE and a class, or DROP; names that are not
-    listed are dropped. categories: classes of the set even if no native class is mapped to them.
+    listed are classes of their own. categories: classes of the set even if no native class is
+    mapped to them.
     counts: numbers for the report, by description. layout: what was read.
     """
 

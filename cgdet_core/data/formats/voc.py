@@ -26,7 +26,7 @@ from cgdet_core.errors import UserError
 # A bus or truck is not a "car", a motorcycle not a "bicycle", but similar enough that detecting
 # one as such is not counted as wrong.
 M3FD_CLASSES = {'people': 'person', 'car': 'car', 'bus': 'ignore-car', 'truck': 'ignore-car',
-                'motorcycle': 'ignore-bicycle', 'lamp': 'drop'}
+                'motorcycle': 'ignore-bicycle'}
 
 
 def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:

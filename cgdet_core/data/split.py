@@ -1,0 +1,141 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Split a COCO set into training and validation frames, so that no scene is in both."""
+
+from collections.abc import Callable
+from pathlib import Path
+import re
+from typing import Any
+
+from cgdet_core.data.check import ALIKE, thumbnail
+from cgdet_core.data.coco import CocoSet, load_coco, read_coco
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.imaging.frames import read_thermal
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCKS = 10  # of consecutive frames, if they are all of one scene
+TRIES = 300  # random choices of groups, of which the most even one is taken
+
+
+def split(
+    path: Path, share: float, images: Path | None = None, pattern: str | None = None,
+    seed: int = 0, overwrite: bool = False,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """
+    Write <name>_train.json and <name>_val.json next to a set; return how, and their numbers.
+
+    Groups of frames stay together: those with the same part of the file name that matches
+    `pattern`, by default those of one bag, otherwise near-duplicates and what is linked by them,
+    otherwise blocks of consecutive frames. Of many choices of groups for val, the one is taken
+    in which frames and boxes of all classes are nearest to `share`.
+    """
+    if not 0 < share < 1:
+        raise UserError(f'The fraction for val must be between 0 and 1, not {share}', 'val')
+    outputs = [path.with_name(f'{path.stem}_{part}.json') for part in ('train', 'val')]
+    check_outputs(outputs, overwrite=overwrite)
+    coco, data = load_coco(path, images), read_coco(path)
+    how, groups = _groups(coco, share, pattern, progress)
+    if len(np.unique(groups)) < 2:
+        raise UserError(f'{path} has one group of frames ({how}), which cannot be split.')
+    chosen = _choose(groups, _contents(coco), share, seed)
+    numbers = {}
+    for output, part in zip(outputs, (~chosen, chosen)):
+        ids = {record.image_id for record, mine in zip(coco.images, part) if mine}
+        annotations = [a for a in data['annotations'] if a['image_id'] in ids]
+        write_json(output, data | {
+            'images': [i for i in data['images'] if i['id'] in ids],
+            'annotations': annotations}, indent=None)
+        mine = CocoSet(output, [r for r in coco.images if r.image_id in ids], coco.classes)
+        numbers[output.name] = {'frames': len(ids), 'groups': len(np.unique(groups[part])),
+                                'boxes': mine.boxes()}
+    return how, numbers
+
+
+def _groups(
+    coco: CocoSet, share: float, pattern: str | None, progress: Callable[[int], None],
+) -> tuple[str, NDArray[np.int64]]:
+    """Return in words what forms a group, and the group of each frame (N,)."""
+    if pattern is not None:
+        try:
+            found = [re.search(pattern, record.path.name) for record in coco.images]
+        except re.error as error:
+            raise UserError(f'The pattern {pattern!r} is not a regular expression: {error}',
+                            'group') from None
+        keys = [match[0] if match else record.path.name
+                for match, record in zip(found, coco.images)]
+        return f'by {pattern!r} in the file name', np.unique(keys, return_inverse=True)[1]
+    bags = [record.bag or '' for record in coco.images]
+    if len(set(bags)) > 1:
+        return 'by bag', np.unique(bags, return_inverse=True)[1]
+    order = sorted(range(len(coco.images)), key=lambda i: _natural(coco.images[i].path.as_posix()))
+    groups = _scenes(coco, progress)
+    if np.bincount(groups).max() <= max(share, 1 - share) * len(groups) and len(groups) > 1:
+        return 'by near-duplicates', groups
+    blocks = np.zeros(len(order), np.int64)
+    blocks[order] = np.arange(len(order)) * BLOCKS // len(order)
+    return 'by blocks of consecutive file names, as most frames are of one scene', blocks
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts numbers in names by value."""
+    return [(int(part), '') if part.isdigit() else (-1, part)
+            for part in re.split(r'(\d+)', name) if part]
+
+
+def _scenes(coco: CocoSet, progress: Callable[[int], None]) -> NDArray[np.int64]:
+    """Return the scene of each frame (N,): near-duplicates, and theirs, are of one."""
+    values = []
+    for record in coco.images:
+        values.append(thumbnail(read_thermal(record.path)))
+        progress(1)
+    stacked = np.array(values)
+    scene = np.arange(len(values))
+    for i in range(1, len(values)):
+        for j in np.flatnonzero(stacked[:i] @ stacked[i] >= ALIKE):
+            scene[scene == scene[i]] = scene[j]
+    return np.unique(scene, return_inverse=True)[1]
+
+
+def _contents(coco: CocoSet) -> NDArray[np.float64]:
+    """Return the number of frames (1), and of boxes of each class, of each frame (N, 1 + C)."""
+    rows = [np.bincount(r.labels[r.crowd == 0], minlength=len(coco.classes)) for r in coco.images]
+    return np.hstack([np.ones((len(rows), 1)), np.array(rows).reshape(len(rows), -1)])
+
+
+def _choose(
+    groups: NDArray[np.int64], contents: NDArray[np.float64], share: float, seed: int,
+) -> NDArray[np.bool_]:
+    """Return whether each frame (N,) is for validation."""
+    count = int(groups.max()) + 1
+    sums = np.zeros((count, contents.shape[1]))
+    np.add.at(sums, groups, contents)
+    parts = sums / np.maximum(sums.sum(0), 1)
+    rng = np.random.default_rng(seed)
+    best, least = np.arange(1), np.inf
+    for _ in range(TRIES):
+        order = rng.permutation(count)
+        held = max(1, int(np.searchsorted(parts[order, 0].cumsum(), share - 1e-9) + 1))
+        error = _uneven(parts[order[:held]].sum(0), sums, share)
+        if error < least and held < count:
+            best, least = order[:held], error
+    return np.isin(groups, best)
+
+
+def _uneven(parts: NDArray[np.float64], sums: NDArray[np.float64], share: float) -> float:
+    """Return the largest deviation from the share, of the frames and of classes with boxes."""
+    return float(np.abs(parts - share)[sums.sum(0) > 0].max())
