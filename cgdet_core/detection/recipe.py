@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cgdet_core.data.coco import CocoSet, load_coco
-from cgdet_core.detection.augmentation import AugmentConfig
-from cgdet_core.detection.student import StudentConfig
-from cgdet_core.distillation.contrast import ContrastiveConfig
-from cgdet_core.distillation.guidance import GuidanceConfig
+from cgdet_core.detection.config import AugmentConfig, StudentConfig
+from cgdet_core.distillation.config import ContrastiveConfig, GuidanceConfig
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.training.recipe import Recipe, Strict
 from pydantic import Field, field_validator, model_validator
@@ -46,7 +44,7 @@ class DetectionRecipe(Recipe):
     """The recipe of a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
 
     renamed: ClassVar[dict[str, str]] = {'data.licence': 'data.license'}
-    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib',)
+    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 

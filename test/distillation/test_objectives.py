@@ -18,13 +18,13 @@ from functools import partial
 import math
 from typing import Any
 
+from cgdet_core.distillation.config import name_and_parameters
 from cgdet_core.distillation.objectives import (
     BATCH,
     cwd,
     frequency,
     IMAGE,
     mse,
-    name_and_parameters,
     Objective,
     objective_of,
     OBJECTIVES,

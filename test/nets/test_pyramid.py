@@ -14,9 +14,11 @@
 
 """The feature pyramid that tasks share: its trunks, and what older runs hold of it."""
 
-from cgdet_core.detection.student import Student, StudentConfig
+from cgdet_core.detection.config import StudentConfig
+from cgdet_core.detection.student import Student
 from cgdet_core.errors import UserError
-from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, TRUNKS
+from cgdet_core.nets.config import PyramidConfig
+from cgdet_core.nets.pyramid import FeaturePyramid, TRUNKS
 from cgdet_core.tasks import parse_recipe
 import pytest
 import torch
