@@ -86,11 +86,11 @@ def _mark_scores(axes: Axes, judged: Judged, label: int) -> None:
 def _draw_by_score(axes: Axes, judged: Judged, label: int) -> None:
     """Draw precision, recall and F1 over the score that is the threshold; mark the best F1."""
     scores, *values = by_score(judged, label)
-    title = 'no detections'
+    title = 'no right detection'
     for name, color, value in zip(('precision', 'recall', 'F1'), COLORS[2:], values):
         axes.plot(scores, value, color=COLORS[0] if name == 'F1' else color, label=name,
                   linewidth=2 if name == 'F1' else 1)
-    if len(scores):
+    if len(scores) and values[2].max() > 0:
         best = best_threshold(judged, label)
         axes.axvline(best, color=COLORS[1], linestyle='--', linewidth=1)
         title = f'largest F1 {values[2].max():.2f} at {best:.2f}'

@@ -33,6 +33,7 @@ from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.imaging.drawing import COLORS, contact_sheet, draw, save_picture
 from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.imaging.normalization import Normalization
+import cv2
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ from rich.table import Table
 import torch
 
 SAMPLES = 16  # of training, in a square
+WIDTH = 480  # pixels of a sample
 FRAMES = 12  # of validation, in rows of three
 
 
@@ -68,14 +70,16 @@ def draw_samples(recipe: DetectionRecipe, train: CocoSet, path: Path) -> Path:
     loader = train_loader(recipe, train)
     keys = [key for key, _ in zip(loader.sampler, range(SAMPLES))]
     pictures = [_draw_sample(loader.dataset[key], recipe.classes) for key in keys]
-    return save_picture(path, contact_sheet(pictures, min(4, len(pictures)), 400))
+    return save_picture(path, contact_sheet(pictures, min(4, len(pictures)), WIDTH))
 
 
 def _draw_sample(sample: Sample, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    gray = sample['image'].as_subclass(torch.Tensor).mean(0).clamp(0, 1) * 255
+    gray = (sample['image'].as_subclass(torch.Tensor).mean(0).clamp(0, 1) * 255).numpy()
+    scale = WIDTH / gray.shape[1]  # first, so that captions have one size
+    gray = cv2.resize(gray.astype(np.uint8), None, fx=scale, fy=scale)
     boxes, labels = sample['boxes'].as_subclass(torch.Tensor).numpy(), sample['labels'].numpy()
-    real = labels != IGNORED
-    return draw(gray.numpy().astype(np.uint8), Normalization('none'), boxes[real],
+    boxes, real = boxes * np.float32(scale), labels != IGNORED
+    return draw(gray, Normalization('none'), boxes[real],
                 [classes[label] for label in labels[real]],
                 [COLORS[label % len(COLORS)] for label in labels[real]], boxes[~real])
 
@@ -114,7 +118,7 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
         scores, precision, recall, f1 = by_score(judged, label)
         ap = report['per_class'][name]['AP50']
         cells = ['-'] * 4
-        if len(scores) and judged.objects[label]:
+        if len(scores) and f1.max() > 0:
             at = int(f1.argmax())
             cells = [f'{best_threshold(judged, label):.2f}', f'{f1[at]:.3f}',
                      f'{precision[at]:.3f}', f'{recall[at]:.3f}']

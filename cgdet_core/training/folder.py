@@ -41,7 +41,7 @@ def check_folder(recipe: Recipe, resume: bool) -> None:
                         'started with another name or run.output, name its folder.')
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already contains a run; resume it, or choose another '
-                        'name=... or run.output=...', 'resume')
+                        'name or run.output.', 'resume')
 
 
 def write_start(recipe: Recipe, facts: dict[str, Any]) -> None:

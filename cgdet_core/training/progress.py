@@ -115,7 +115,7 @@ class Show(ProgressBar):
         """Return the time that is left if the steps to come take as long as those so far."""
         before = self.record.done * trainer.num_training_batches
         steps = _done(trainer) - before
-        if steps <= 0:
+        if steps <= 0 or steps + before >= _steps(trainer):
             return ''
         left = (time.monotonic() - self._start) / steps * (_steps(trainer) - before - steps)
         return f'{duration(left)} left'
@@ -124,10 +124,11 @@ class Show(ProgressBar):
         """Return what an epoch brought: losses, rate, the monitored metric, time and time left."""
         rows = self.record.rows
         row = rows[-1]
+        total = row.get('train/loss', 0.0)
         parts = ', '.join(f'{name.removeprefix("train/")} {value:.3f}' for name, value
-                          in row.items() if name.startswith('train/') and name != 'train/loss')
+                          in row.items() if name.startswith('train/') and value != total)
         words = [f'epoch {row["epoch"]:.0f}/{trainer.max_epochs}:',
-                 f'loss {row.get("train/loss", 0):.3f}' + (f' ({parts})' if parts else ''),
+                 f'loss {total:.3f}' + (f' ({parts})' if parts else ''),
                  f'lr {row["lr"]:.2g}']
         if self.monitor in row:
             best = self.record.best(self.monitor) is row
@@ -155,21 +156,20 @@ def duration(seconds: float) -> str:
 
 def table_before(trainer: lightning.Trainer, module: TaskModule, resumed: str) -> Table:
     """Return what is about to run, as a table of two columns."""
-    recipe, ranks = module.recipe, trainer.world_size
+    recipe, optim, ranks = module.recipe, module.recipe.optim, trainer.world_size
     table = Table('run', f'{recipe.name}', title_justify='left')
     steps = trainer.num_training_batches
     rows = {
         'folder': str(recipe.folder), 'resumed from': resumed or 'nothing, a new run',
         **module.describe(),
-        'parameters': f'{count_parameters(module) / 1e6:.2f} M'
-        + ('' if module.card.parameters is None else
-           f' trained, {module.card.parameters / 1e6:.2f} M deployed'),
-        'starting weights': str(recipe.optim.init or 'random'),
-        'epochs': f'{recipe.optim.epochs} of {steps:.0f} steps, validation every '
+        'parameters': f'{count_parameters(module) / 1e6:.2f} M trained'
+        + (f', {module.card.parameters / 1e6:.2f} M deployed' if module.card.parameters else ''),
+        'starting weights': str(optim.init or 'random'),
+        'epochs': f'{optim.epochs} of {steps:.0f} steps, validation every '
         f'{recipe.run.val_every}{stopping(recipe)}',
-        'batch': f'{recipe.optim.batch_size}' + (f' x {ranks} processes' if ranks > 1 else ''),
-        'learning rate': f'{recipe.optim.lr:g}, {recipe.optim.warmup_epochs:g} epochs of warm-up, '
-        f'{recipe.optim.lr * recipe.optim.final_lr:.2g} at the end',
+        'batch': f'{optim.batch_size}' + (f' x {ranks} processes' if ranks > 1 else ''),
+        'learning rate': f'{optim.lr:g}, warm-up until epoch {optim.warmup_epochs:g}, '
+        f'{optim.lr * optim.final_lr:.2g} at the end',
         'computes on': f'{device_name(trainer)}, {recipe.run.precision}'}
     for name, value in rows.items():
         table.add_row(name, value)

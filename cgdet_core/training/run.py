@@ -94,6 +94,9 @@ def _report(trainer: lightning.Trainer, module: TaskModule, record: Record,
             show.say(table)
     best = record.best(module.monitor)
     if show and best:
+        if best[module.monitor] <= 0:
+            show.say('No validation found anything right: look at the boxes in the pictures of '
+                     'the run folder, then train longer or start from weights (optim.init).')
         show.say(f'The best {module.monitor.removeprefix("val/")} is {best[module.monitor]:.3f}, '
                  f'of epoch {best["epoch"]:.0f}.')
 
