@@ -55,6 +55,8 @@ def train(
         except (KeyboardInterrupt, RuntimeError):
             if not stop:
                 raise
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second one changes nothing
+                signal.signal(number, signal.SIG_IGN)
             _interrupted(values.folder, stop[0])
     from lightning.pytorch.utilities import rank_zero_only
 

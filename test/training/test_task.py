@@ -89,7 +89,8 @@ class LineTraining(TaskModule):
 
 def recipe(folder: Path, **values: Any) -> LineRecipe:
     return check_values(LineRecipe, {
-        'name': 'line', 'slope': 3.0, 'run': {'output': str(folder), 'val_every': 1, 'workers': 0},
+        'name': 'line', 'slope': 3.0,
+        'run': {'output': str(folder), 'val_every': 1, 'workers': 0, 'report': False},
         'optim': {'epochs': 30, 'batch_size': 4, 'lr': 0.2, 'weight_decay': 0.0,
                   'ema_decay': 0.9}, **values}, 'test')
 
@@ -100,7 +101,7 @@ def test_a_second_task_trains(tmp_path: Path) -> None:
     assert float(found['state_dict']['line.weight']) == pytest.approx(3.0, abs=0.1)
     assert found[KEY]['card']['task'] == 'line' and found[KEY]['model'] == {'bias': True}
     assert sorted(p.name for p in (tmp_path / 'line').iterdir()) == [
-        'best.ckpt', 'last.ckpt', 'logs', 'recipe.yaml', 'results.csv', 'results.png', 'run.json']
+        'best.ckpt', 'last.ckpt', 'logs', 'recipe.yaml', 'results.csv', 'run.json']
 
 
 def test_a_second_task_resumes_only_with_the_original_recipe(tmp_path: Path) -> None:
@@ -150,7 +151,8 @@ class Worse(LineTraining):
 def test_a_run_that_no_longer_improves_stops(
     tmp_path: Path, patience: int | None, epochs: int,
 ) -> None:
-    run = {'output': str(tmp_path), 'val_every': 1, 'workers': 0, 'patience': patience}
+    run = {'output': str(tmp_path), 'val_every': 1, 'workers': 0, 'report': False,
+           'patience': patience}
     optim = {'epochs': 9, 'batch_size': 4, 'lr': 0.01}
     best = train(recipe(tmp_path, run=run, optim=optim), Worse, progress=False)
     assert len(rates(tmp_path)) == epochs
@@ -193,7 +195,7 @@ def validations(folder: Path) -> list[int]:
 def test_the_last_epoch_is_always_validated(
     tmp_path: Path, every: int, epochs: tuple[int, ...],
 ) -> None:
-    run = {'output': str(tmp_path), 'val_every': every, 'workers': 0}
+    run = {'output': str(tmp_path), 'val_every': every, 'workers': 0, 'report': False}
     # The rate is low, so that every epoch comes closer to the line.
     optim = {'epochs': 3, 'batch_size': 4, 'lr': 0.01}
     best = train(recipe(tmp_path, run=run, optim=optim), LineTraining, progress=False)
@@ -202,7 +204,7 @@ def test_the_last_epoch_is_always_validated(
 
 
 def test_a_resumed_run_validates_its_last_epoch(tmp_path: Path) -> None:
-    run = {'output': str(tmp_path), 'val_every': 2, 'workers': 0}
+    run = {'output': str(tmp_path), 'val_every': 2, 'workers': 0, 'report': False}
     optim = {'epochs': 3, 'batch_size': 4, 'lr': 0.01}
     with pytest.raises(UserError, match='interrupted'):
         train(recipe(tmp_path, run=run, optim=optim), Interrupted, progress=False)
