@@ -75,12 +75,15 @@ def draw_curves(
 def _mark_scores(axes: Axes, judged: Judged, label: int) -> None:
     """Mark where the thresholds 0.1, 0.2 .. 0.9 are on a precision-recall curve."""
     scores, precision, recall, _ = by_score(judged, label)
+    marks: dict[int, str] = {}  # several thresholds may show the same detections
     for tenth in range(1, 10):
         shown = int((scores >= tenth / 10).sum())
         if shown:
-            at = recall[shown - 1], precision[shown - 1]
-            axes.plot(*at, 'o', color=COLORS[1], markersize=3)
-            axes.annotate(f'.{tenth}', at, (3, 3), textcoords='offset points', fontsize='x-small')
+            marks[shown - 1] = f'{marks.get(shown - 1, "")} .{tenth}'.strip()
+    for i, text in marks.items():
+        axes.plot(recall[i], precision[i], 'o', color=COLORS[1], markersize=3)
+        axes.annotate(text, (recall[i], precision[i]), (3, 3), textcoords='offset points',
+                      fontsize='x-small')
 
 
 def _draw_by_score(axes: Axes, judged: Judged, label: int) -> None:
@@ -89,7 +92,7 @@ def _draw_by_score(axes: Axes, judged: Judged, label: int) -> None:
     title = 'no right detection'
     for name, color, value in zip(('precision', 'recall', 'F1'), COLORS[2:], values):
         axes.plot(scores, value, color=COLORS[0] if name == 'F1' else color, label=name,
-                  linewidth=2 if name == 'F1' else 1)
+                  linewidth=2 if name == 'F1' else 1, drawstyle='steps-post')
     if len(scores) and values[2].max() > 0:
         best = best_threshold(judged, label)
         axes.axvline(best, color=COLORS[1], linestyle='--', linewidth=1)

@@ -70,7 +70,8 @@ def test_a_run_leaves_its_recipe_results_and_pictures(trained: Path) -> None:
 def test_the_recipe_of_a_run_is_a_recipe(trained: Path) -> None:
     given = load_recipe(trained.parent.parent / 'tiny.yaml')
     ran = load_recipe(trained / RECIPE)
-    assert ran == given
+    assert set(ran.classes) == {'person', 'bicycle', 'car'}
+    assert ran.model_copy(update={'classes': given.classes}) == given
     values = yaml.safe_load((trained / RECIPE).read_text())
     assert values['augment']['mosaic'] == 0.8, 'defaults are written too'
 
