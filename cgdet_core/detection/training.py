@@ -130,7 +130,7 @@ class DetectionTraining(TaskModule):
         return [draw_samples(self.recipe, self.train_set, folder / 'train_samples.png')]
 
     def report(self, best: Path, folder: Path) -> Table:
-        return write_report(best, self.val_set, folder, self.device)
+        return write_report(best, self.val_set, folder, self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return train_loader(self.recipe, self.train_set, self.guide)

@@ -14,6 +14,8 @@
 
 """The precision that a machine computes fastest in without loss of accuracy."""
 
+from typing import Literal
+
 from cgdet_core.runtime.processor import features
 from cgdet_core.training.recipe import Recipe
 from lightning.pytorch.accelerators import MPSAccelerator
@@ -22,7 +24,7 @@ import torch
 BFLOAT16 = {'avx512_bf16', 'amx_bf16'}  # of x86; without them bfloat16 is slower than float32
 
 
-def resolve_precision(recipe: Recipe) -> str:
+def resolve_precision(recipe: Recipe) -> Literal['32-true', '16-mixed', 'bf16-mixed']:
     """Return `run.precision`, and for `auto` bf16-mixed where it is computed by hardware."""
     if recipe.run.precision != 'auto':
         return recipe.run.precision

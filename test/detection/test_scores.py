@@ -144,9 +144,9 @@ def test_a_threshold_can_be_chosen_from_the_curves() -> None:
     assert scores.best_threshold(judged, 0) == 0.505
     results = [{'variant': 'm', 'curves': {'person': [1.0] * 101, 'car': None}}]
     axes = draw_curves(results, ['m'], ('person', 'car'), judged).axes
-    assert [text.get_text() for text in axes[0].texts] == ['.2 .3 .4 .5 .6 .7 .8 .9', '.1']
-    assert [(text.xy[0], text.xy[1]) for text in axes[0].texts] == [
-        (pytest.approx(2 / 3), pytest.approx(2 / 3)), (pytest.approx(2 / 3), 0.5)]
+    marks = {text.get_text(): text.xy for text in axes[0].texts}
+    assert marks == {'.1': pytest.approx((2 / 3, 2 / 4)),
+                     '.2 .3 .4 .5 .6 .7 .8 .9': pytest.approx((2 / 3, 2 / 3))}
     assert axes[2].get_title() == 'largest F1 0.67 at 0.51'
     assert [line.get_label() for line in axes[2].lines[:3]] == ['precision', 'recall', 'F1']
     assert axes[3].get_title() == 'no right detection'
