@@ -23,15 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
-from cgdet_core.training.module import TaskModule
-from cgdet_core.training.recipe import apply_overrides, check_values, read_values, Recipe, rename
-from cgdet_core.training.run import train as run
+from cgdet_core.training.folder import RECIPE, resumed_values
+from cgdet_core.training.recipe import (
+    apply_overrides,
+    check_values,
+    read_values,
+    Recipe,
+    rename,
+    set_value,
+)
 
-TASKS: dict[str, tuple[type[Recipe], type[TaskModule]]] = {
-    'detection': (DetectionRecipe, DetectionTraining)}
-RENAMED = {old: new for schema, _ in TASKS.values() for old, new in schema.renamed.items()}
+TASKS: dict[str, type[Recipe]] = {'detection': DetectionRecipe}
+RENAMED = {old: new for schema in TASKS.values() for old, new in schema.renamed.items()}
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -47,9 +51,43 @@ def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
     task = values.get('task', 'detection')
     if not isinstance(task, str) or task not in TASKS:
         raise UserError(f'{origin}: task: must be one of {", ".join(TASKS)}, not {task!r}.')
-    return check_values(TASKS[task][0], rename(values, RENAMED), origin)
+    return check_values(TASKS[task], rename(values, RENAMED), origin)
 
 
-def train(recipe: Recipe, resume: bool = False, progress: bool = True) -> Path:
+def load_resumed(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """
+    Return the recipe that continues a run, by the run's folder or the recipe it started from.
+
+    It is the recipe in the folder, changed by what was edited in the named file since the start
+    and by the overrides; those of the start need not be repeated.
+    """
+    if path.is_dir() or (path.name == RECIPE and (path.parent / 'last.ckpt').is_file()):
+        folder = path if path.is_dir() else path.parent
+        if not (folder / RECIPE).is_file():
+            raise UserError(f'{folder} has no {RECIPE}, so it is not the folder of a run; name '
+                            'the recipe that the run was started with.')
+        values = resumed_values(folder, None)
+    else:
+        given = load_recipe(path, overrides)
+        folder = given.folder
+        if not (folder / RECIPE).is_file():  # no run, or one of an earlier release
+            return given
+        values = resumed_values(folder, read_values(path))
+    values = apply_overrides(rename(values, RENAMED), overrides, RENAMED)
+    set_value(values, 'run.output', str(folder.parent))
+    recipe = parse_recipe(values, str(folder / RECIPE))
+    if recipe.name != folder.name:
+        raise UserError(f'{folder} is the folder of a run named {recipe.name}; rename it to that, '
+                        'or start a new run with name=... and optim.init=...')
+    return recipe
+
+
+def train(recipe: Recipe, resume: bool = False, progress: bool = True,
+          started: dict[str, Any] | None = None) -> Path:
     """Train according to a recipe and return the best checkpoint; see `training.run.train`."""
-    return run(recipe, TASKS[recipe.task][1], resume, progress)
+    from cgdet_core.detection.training import DetectionTraining  # with torch: after the checks
+    from cgdet_core.training.module import TaskModule
+    from cgdet_core.training.run import train as run
+
+    modules: dict[str, type[TaskModule]] = {'detection': DetectionTraining}
+    return run(recipe, modules[recipe.task], resume, progress, started)

@@ -105,7 +105,8 @@ def pooling_teacher() -> Callable[..., Path]:
 def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the checkpoint of a tiny RGB detector with random weights."""
     torch = pytest.importorskip('torch', reason='training is not installed')
-    from cgdet_core.detection.student import Student, StudentConfig
+    from cgdet_core.detection.config import StudentConfig
+    from cgdet_core.detection.student import Student
     from cgdet_core.runtime.detection.card import detection_card
     from cgdet_core.training.checkpoints import checkpoint_entry, KEY
 
@@ -129,7 +130,8 @@ def recipe_values(scenes: Path) -> dict:
         'data': {'train': str(scenes), 'val': str(scenes), 'synthetic': 4},
         'augment': {'close_mosaic_epochs': 1},
         'optim': {'epochs': 3, 'batch_size': 4, 'warmup_epochs': 1},
-        'run': {'val_every': 1, 'workers': 0, 'accelerator': 'cpu', 'deterministic': True}}
+        'run': {'val_every': 1, 'workers': 0, 'accelerator': 'cpu', 'deterministic': True,
+                'precision': '32-true', 'report': False}}
 
 
 @pytest.fixture(scope='session')
@@ -139,7 +141,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, recipe_values: dict) -> Pa
     folder = tmp_path_factory.mktemp('trained')
     recipe = folder / 'tiny.yaml'
     recipe.write_text(yaml.safe_dump({**recipe_values, 'run': {
-        **recipe_values['run'], 'output': str(folder / 'runs')}}))
+        **recipe_values['run'], 'report': True, 'output': str(folder / 'runs')}}))
     result = cgdet('train', recipe)
     assert result.returncode == 0, result.stderr
     return folder / 'runs' / 'tiny'

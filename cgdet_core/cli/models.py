@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Commands that train, run and export models, and build and list their engines."""
+"""Commands that compare, run and export models, and build and list their engines."""
 
 from datetime import datetime
 from pathlib import Path
@@ -27,28 +27,6 @@ from rich.text import Text
 import typer
 
 engines_app = typer.Typer(no_args_is_help=True, help='List and clean the engine cache.')
-
-
-def train(
-    recipe: Annotated[Path, typer.Argument(help='Recipe, a YAML file.')],
-    overrides: Annotated[list[str] | None, typer.Argument(
-        metavar='[KEY=VALUE]...', help='Changes to the recipe.')] = None,
-    resume: Annotated[bool, typer.Option('--resume', help='Continue from last.ckpt.')] = False,
-) -> None:
-    """Train a detector from a recipe."""
-    from cgdet_core.tasks import load_recipe
-    from cgdet_core.tasks import train as run
-    from lightning.pytorch.utilities import rank_zero_only
-
-    values = load_recipe(recipe, overrides)
-    try:
-        best = run(values, resume)
-    except KeyboardInterrupt:
-        saved = (values.folder / 'last.ckpt').is_file()
-        common.complain('interrupted; continue with --resume.' if saved else
-                        'interrupted before the end of the first epoch; nothing was saved.')
-        raise typer.Exit(130) from None
-    rank_zero_only(say)(f'The best checkpoint is {best}')
 
 
 def ablate(

@@ -72,7 +72,7 @@ def evaluate(
     if output is not None:
         results = [{'variant': model.name, 'curves': curves(found, coco.images, card.classes)}]
         judged = judge_all(found, coco.images, card)
-        for name, figure in zip(FIGURES, (draw_curves(results, [model.name], card.classes),
+        for name, figure in zip(FIGURES, (draw_curves(results, [model.name], card.classes, judged),
                                           draw_reliability(judged, card.classes))):
             save_figure(figure, output / name)
         say(f'{output}: {", ".join(FIGURES)}')

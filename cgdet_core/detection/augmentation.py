@@ -14,30 +14,13 @@
 
 """Training transforms: geometry moves image, boxes and views together."""
 
+from cgdet_core.detection.config import AugmentConfig
 from cgdet_core.detection.samples import IGNORED, Sample
-from cgdet_core.training.recipe import Strict
-from pydantic import Field
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.ops import box_area
 from torchvision.transforms.v2 import functional
-
-
-class AugmentConfig(Strict):
-    """The settings of augmentation; probabilities in [0, 1]."""
-
-    mosaic: float = Field(0.8, ge=0, le=1)
-    close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see single frames only
-    scale: tuple[float, float] = (0.6, 1.6)  # relative to the frame fitted into the input
-    flip: float = Field(0.5, ge=0, le=1)
-    contrast: float = Field(0.8, ge=0, le=1)  # probability of the thermal jitter below
-    gain: float = Field(0.3, ge=0)  # contrast factor in [1 - gain, 1 + gain]
-    offset: float = Field(0.12, ge=0)  # brightness shift, fraction of the range
-    gamma: float = Field(0.35, ge=0)  # exponent in [exp(-gamma), exp(gamma)]
-    noise: float = Field(0.02, ge=0)  # largest standard deviation of added noise
-    blur: float = Field(0.15, ge=0, le=1)  # probability of a slight blur (lens, motion)
-    min_visible: float = Field(0.25, ge=0, le=1)  # objects cut below this share are ignored
 
 
 def uniform(low: float, high: float) -> float:

@@ -35,7 +35,7 @@ from cgdet_core.detection.curves import (
     write_caption,
 )
 from cgdet_core.detection.metrics import curves, evaluate, Report
-from cgdet_core.detection.scores import judge_all, summarize
+from cgdet_core.detection.scores import judge_all, Judged, summarize
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -176,7 +176,7 @@ def write_results(
     # First, as the images take time and may fail.
     write_json(output / 'report.json', report)
     shutil.rmtree(output / 'worst', ignore_errors=True)
-    write_curves(bags, report, card.classes, output / 'pr_curve.png')
+    write_curves(bags, report, card.classes, output / 'pr_curve.png', judged)
     save_figure(draw_reliability(judged, card.classes), output / 'reliability.png')
     report['worst_frames'] = write_worst(bags, card, topic, output / 'worst')
     write_json(output / 'report.json', report)
@@ -184,15 +184,21 @@ def write_results(
 
 def write_curves(
     bags: Sequence[Bag], report: Report, classes: tuple[str, ...], path: Path,
+    judged: Judged | None = None,
 ) -> Path:
-    """Draw precision over recall at IoU 0.5: all frames, and the bags of the lowest AP50."""
+    """
+    Draw precision over recall at IoU 0.5: all frames, and the bags of the lowest AP50.
+
+    judged: the detections of all frames, to draw what thresholds are worth.
+    """
     good = [b for b in bags if not b.error]
     names = hardest(report['bags'], CURVES) if len(good) > 1 else []
     groups = [('all', good), *((b.name, [b]) for b in good if b.name in names)]
     results = [{'variant': name, 'curves': curves(
         [d for b in group for d in b.detections], [r for b in group for r in b.records], classes)}
         for name, group in groups]
-    return save_figure(draw_curves(results, [name for name, _ in groups], classes), path)
+    figure = draw_curves(results, [name for name, _ in groups], classes, judged)
+    return save_figure(figure, path)
 
 
 def hardest(parts: Sequence[Report], count: int) -> list[str]:

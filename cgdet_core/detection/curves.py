@@ -15,12 +15,16 @@
 """Figures of evaluation reports: curves, and captions below the worst frames."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from cgdet_core.detection.scores import calibration_error, Judged, reliability
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.detection.scores import (
+    best_threshold,
+    by_score,
+    calibration_error,
+    Judged,
+    reliability,
+)
+from cgdet_core.training.figures import save_figure as save_figure
 import cv2
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,11 +39,19 @@ APART = 5  # frames; neighbors in a sequence show the same
 
 def draw_curves(
     results: Sequence[Mapping[str, Any]], variants: list[str], classes: tuple[str, ...],
+    judged: Judged | None = None,
 ) -> Figure:
-    """Draw precision over recall at IoU 0.5: one panel per class, mean and range over seeds."""
-    figure = Figure((4.2 * len(classes), 4), layout='constrained')
+    """
+    Draw precision over recall at IoU 0.5: one panel per class, mean and range over seeds.
+
+    judged: detections, of which a second row shows what a threshold at each score is worth; scores
+    from 0.1 to 0.9 are marked in the first.
+    """
+    rows = 1 if judged is None else 2
+    figure = Figure((4.2 * len(classes), 4 * rows), layout='constrained')
     recall = np.linspace(0, 1, 101)
-    for axes, name in zip(row_of(figure, len(classes)), classes):
+    panels = figure.subplots(rows, len(classes), squeeze=False)
+    for axes, name in zip(panels[0], classes):
         for i, variant in enumerate(variants):
             curves = [r['curves'][name] for r in results if r['variant'] == variant]
             curves = [c for c in curves if c is not None]
@@ -51,8 +63,54 @@ def draw_curves(
                                   alpha=0.12, linewidth=0)
         axes.set(title=name, xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
+    if judged is not None:
+        for label in range(len(classes)):
+            _mark_scores(panels[0, label], judged, label)
+            _draw_by_score(panels[1, label], judged, label)
+        panels[1, 0].legend(fontsize='small')
     add_legend(figure)
     return figure
+
+
+def _mark_scores(axes: Axes, judged: Judged, label: int) -> None:
+    """Mark where the thresholds 0.1, 0.2 .. 0.9 are on a precision-recall curve."""
+    scores, precision, recall, _ = by_score(judged, label)
+    marks: dict[int, str] = {}  # several thresholds may show the same detections
+    for tenth in range(1, 10):
+        shown = int((scores >= tenth / 10).sum())
+        if shown:
+            marks[shown - 1] = f'{marks.get(shown - 1, "")} .{tenth}'.strip()
+    for i, text in marks.items():
+        axes.plot(recall[i], precision[i], 'o', color=COLORS[1], markersize=3)
+        axes.annotate(text, (recall[i], precision[i]), (3, 3), textcoords='offset points',
+                      fontsize='x-small')
+
+
+def _draw_by_score(axes: Axes, judged: Judged, label: int) -> None:
+    """Draw precision, recall and F1 over the score that is the threshold; mark the best F1."""
+    scores, *values = by_score(judged, label)
+    title = 'no right detection'
+    for name, color, value in zip(('precision', 'recall', 'F1'), COLORS[2:], values):
+        axes.plot(scores, value, color=COLORS[0] if name == 'F1' else color, label=name,
+                  linewidth=2 if name == 'F1' else 1, drawstyle='steps-post')
+    if len(scores) and values[2].max() > 0:
+        best = best_threshold(judged, label)
+        axes.axvline(best, color=COLORS[1], linestyle='--', linewidth=1)
+        title = f'largest F1 {values[2].max():.2f} at {best:.2f}'
+    axes.set(title=title, xlabel='score threshold', xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+
+
+def draw_confusion(axes: Axes, counts: NDArray[Any], classes: Sequence[str]) -> None:
+    """Draw a confusion matrix (classes + 1, classes + 1); rows are the truth and sum to 1."""
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axes.text(column, row, f'{share[row, column]:.3f}\n{count}', ha='center', va='center',
+                  fontsize='small', color='white' if share[row, column] > 0.6 else 'black')
+    axes.set(xlabel='detected', ylabel='annotated')
+    axes.set_xticks(range(len(counts)), [*classes, 'nothing'])
+    axes.set_yticks(range(len(counts)), [*classes, 'background'])
 
 
 def draw_reliability(judged: Judged, classes: tuple[str, ...]) -> Figure:
@@ -82,13 +140,6 @@ def add_legend(figure: Figure) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize='small', markerscale=2)
             return
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    content = BytesIO()
-    figure.savefig(content, dpi=120, format=path.suffix[1:])
-    write_atomically(path, content.getvalue())
-    return path
 
 
 def choose(values: NDArray[Any], count: int) -> list[int]:

@@ -21,7 +21,8 @@ distributions at every cell (localization distillation, LD, arXiv 2102.12252), w
 teacher's score, so that background teaches little. No labels are used.
 """
 
-from cgdet_core.detection.recipe import DetectionRecipe, ImitationConfig
+from cgdet_core.detection.config import ImitationConfig
+from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
 import torch

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import CocoSet
 from cgdet_core.detection import augmentation
-from cgdet_core.detection.augmentation import AugmentConfig, uniform
+from cgdet_core.detection.augmentation import uniform
+from cgdet_core.detection.config import AugmentConfig
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.samples import CocoFrames, IGNORED, Sample, SyntheticFrames
 from cgdet_core.distillation.guide import batch_teacher, Guide, Reader

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cgdet_core.data.coco import classes_with_boxes, CocoSet, load_coco
-from cgdet_core.detection.augmentation import AugmentConfig
-from cgdet_core.detection.student import StudentConfig
-from cgdet_core.distillation.contrast import ContrastiveConfig
-from cgdet_core.distillation.guidance import GuidanceConfig
+from cgdet_core.detection.config import AugmentConfig, ImitationConfig, StudentConfig
+from cgdet_core.distillation.config import ContrastiveConfig, GuidanceConfig
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.training.recipe import Recipe, ScheduledLoss, Strict
+from cgdet_core.training.recipe import Recipe, Strict
 from pydantic import Field, field_validator, model_validator
 
 
@@ -45,14 +43,6 @@ class DataConfig(Strict):
     repeat_threshold: float = Field(0.0, ge=0, le=1)  # LVIS repeat factor sampling; 0 = off
     pair_share: float | None = Field(None, ge=0, le=1)  # of frames with RGB in a batch; null: any
     cache_gib: float = Field(4.0, ge=0)  # memory for raw frames, over all workers of a process
-
-
-class ImitationConfig(ScheduledLoss):
-    """The settings of the imitation of a larger thermal detector's outputs."""
-
-    teacher: Path  # its checkpoint; it has the same classes, normalization and bins
-    of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
-    temperature: float = Field(2.0, gt=0)  # T, softens the box distributions
 
 
 class DetectionRecipe(Recipe):

@@ -185,15 +185,27 @@ def fit_scaling(scores: Doubles, right: NDArray[np.bool_]) -> tuple[float, float
 
 def best_threshold(judged: Judged, label: int) -> float:
     """Return the score of the largest F1 of a class, halfway to the next lower score."""
+    scores, _, _, f1 = by_score(judged, label)
+    best = int(f1.argmax())
+    lower = scores[best + 1] if best + 1 < len(scores) else 0.0
+    return round(float(scores[best] + lower) / 2, 4)
+
+
+def by_score(judged: Judged, label: int) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    """
+    Return the different scores of a class, high to low, with precision, recall and F1.
+
+    They are those of a threshold that shows the detections of this score and all above it; recall
+    is 0 without objects.
+    """
     mine = judged.labels == label
     order = np.argsort(-judged.scores[mine], kind='stable')
     scores, right = judged.scores[mine][order], judged.right[mine][order]
     number = np.arange(1, len(scores) + 1)
-    last = np.append(scores[1:] < scores[:-1], True)  # of equal scores, all are shown
-    value = np.where(last, 2 * right.cumsum() / (number + judged.objects[label]), -1)
-    best = int(value.argmax())
-    lower = scores[best + 1] if best + 1 < len(scores) else 0.0
-    return round(float(scores[best] + lower) / 2, 4)
+    last = np.append(scores[1:] < scores[:-1], True)[:len(scores)]  # of equal scores, all
+    true, objects = right.cumsum(), judged.objects[label]
+    return (scores[last], (true / number)[last], (true / max(objects, 1))[last],
+            (2 * true / (number + objects))[last])
 
 
 def scaled(found: Detections, card: DetectionCard) -> Detections:

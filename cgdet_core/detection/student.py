@@ -17,30 +17,20 @@
 from collections.abc import Mapping
 import copy
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes, DecoupledHead
 from cgdet_core.nets.blocks import fold_norms
-from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, Width
+from cgdet_core.nets.pyramid import FeaturePyramid
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.inference.card import ModelCard, read_card
 from cgdet_core.runtime.inference.session import OPEN_BATCH
 from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
 from numpy.typing import NDArray
-from pydantic import Field
 import torch
 from torch import nn, Tensor
-
-
-class StudentConfig(PyramidConfig):
-    """The sizes of the student; the defaults are those of the shipped model."""
-
-    added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth')
-
-    head_channels: Width = 64
-    head_depth: int = Field(2, ge=1)  # convolutions of a tower
-    bins: int = Field(16, ge=2)
 
 
 class Student(FeaturePyramid):

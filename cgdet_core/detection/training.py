@@ -16,6 +16,7 @@
 
 from dataclasses import replace
 import logging
+from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, counts_text, UNKNOWN
@@ -26,6 +27,7 @@ from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loa
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.metrics import average_precision
 from cgdet_core.detection.recipe import DetectionRecipe
+from cgdet_core.detection.run_report import describe, draw_samples, write_report
 from cgdet_core.detection.starting import origin_of, start
 from cgdet_core.detection.student import DeployedStudent, Student, TorchSession
 from cgdet_core.distillation.contrast import RoiContrast
@@ -44,6 +46,7 @@ from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.run import processes
+from rich.table import Table
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -130,6 +133,15 @@ class DetectionTraining(TaskModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.guide is not None:
             self.guide.scales = checkpoint.get(SCALES)
+
+    def describe(self) -> dict[str, str]:
+        return describe(self.recipe, self.train_set, self.val_set)
+
+    def draw_samples(self, folder: Path) -> list[Path]:
+        return [draw_samples(self.recipe, self.train_set, folder / 'train_samples.png')]
+
+    def report(self, best: Path, folder: Path) -> Table:
+        return write_report(best, self.val_set, folder, self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return train_loader(self.recipe, self.train_set, self.guide)

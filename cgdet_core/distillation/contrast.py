@@ -27,26 +27,12 @@ the means, and K are the classes that remain.
 
 from typing import Any
 
+from cgdet_core.distillation.config import ContrastiveConfig
 from cgdet_core.distillation.rois import boxes_of, jitter_boxes, pool_rois
 from cgdet_core.training.ranks import gather_rows
-from cgdet_core.training.recipe import ScheduledLoss
-from pydantic import Field
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
-
-
-class ContrastiveConfig(ScheduledLoss):
-    """The settings of RCS. The paper states none of these numbers; they are ours."""
-
-    weight: float = Field(0.2, ge=0)  # lambda_rcs
-    temperature: float = Field(0.1, gt=0)  # tau
-    embedding: int = Field(128, gt=0)  # width of z
-    roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
-    copies: int = Field(1, ge=0)  # jittered copies of every box
-    jitter: float = Field(0.15, ge=0, lt=1)  # their largest shift and scaling
-    queue: int = Field(0, ge=0)  # embeddings of earlier batches kept per class
-    balance: bool = True  # every class has the same weight, whatever its number of objects
 
 
 def supervised_contrastive_loss(z: Tensor, labels: Tensor, temperature: float,

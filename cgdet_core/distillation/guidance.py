@@ -37,35 +37,16 @@ as the few cells of one region have no statistics.
 (`mean_over_ranks`, `gather_rows`). The loss is 0 if the teacher has seen no picture of the batch.
 """
 
-from typing import Any, Literal
+from typing import Any
 
+from cgdet_core.distillation.config import GuidanceConfig
 from cgdet_core.distillation.guide import TeacherPyramid
-from cgdet_core.distillation.objectives import BATCH, name_and_parameters, objective_of
+from cgdet_core.distillation.objectives import BATCH, objective_of
 from cgdet_core.distillation.rois import boxes_of, levels_of, pool_level
-from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.training.ranks import gather_rows, mean_over_ranks
-from cgdet_core.training.recipe import ScheduledLoss
-from pydantic import Field, field_validator
 import torch
 from torch import nn, Tensor
-
-
-class GuidanceConfig(ScheduledLoss):
-    """The settings of CMG. The paper states no weights, levels or objective; these are ours."""
-
-    teacher: TeacherConfig
-    weight: float = Field(5.0, ge=0)  # lambda_cms
-    objective: str | dict[str, Any] = 'pearson'  # a name, or {name: ..., parameter: value}
-    over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
-    unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the thermal frame
-    roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
-
-    @field_validator('objective', mode='before')
-    @classmethod
-    def _known(cls, value: Any) -> str | dict[str, Any]:
-        name, parameters = name_and_parameters(value)
-        return {'name': name, **parameters} if parameters else name
 
 
 class Guidance(nn.Module):

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
+from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.scales import PICTURES, scales_of, standardize, sums_of
-from cgdet_core.distillation.teachers import open_teacher, teacher_key, TeacherConfig
+from cgdet_core.distillation.teachers import open_teacher, teacher_key
 from cgdet_core.distillation.views import AS_A_PICTURE, View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically

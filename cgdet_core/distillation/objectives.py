@@ -18,24 +18,23 @@ Objectives: functions d that compare two feature maps in L_cms (see `guidance`).
 The arguments are student and teacher features (N, C, H, W), of equal shapes, float32, the
 teacher's without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere.
 The result is one loss per image, (N,); 0 for an image without guidance. A new objective is a
-function here and an entry in OBJECTIVES; a recipe may set its further arguments. Those in
+function here, an entry in OBJECTIVES and one in `config.PARAMETERS`, its further arguments that a
+recipe may set. Those in
 STANDARDIZING standardize both features themselves. The others compare values: they are given the
 teacher's features at unit scale (see `scales`), and the student's adapters learn that scale.
 """
 
 from collections.abc import Callable
-import difflib
 from functools import partial
 import inspect
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, create_model, Field, ValidationError
+from cgdet_core.distillation.config import name_and_parameters
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-Weight = Annotated[float, Field(ge=0)]
 Over = tuple[int, ...]  # the dimensions of the statistics with which features are standardized
 IMAGE: Over = (2, 3)
 BATCH: Over = (0, 2, 3)  # for regions: the few cells of one have no statistics
@@ -66,7 +65,7 @@ def pearson(student: Tensor, teacher: Tensor, mask: Tensor, *, over: Over = IMAG
 
 
 def cwd(student: Tensor, teacher: Tensor, mask: Tensor,
-        temperature: Annotated[float, Field(gt=0)] = 1.0, *, over: Over = IMAGE) -> Tensor:
+        temperature: float = 1.0, *, over: Over = IMAGE) -> Tensor:
     """
     Compare where each channel looks (CWD, arXiv 2011.13256, eq. 4).
 
@@ -91,8 +90,8 @@ def style(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return ((mean_s - mean_t).square() + (std_s - std_t).square()).mean((1, 2, 3))
 
 
-def pearson_style(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weight = 0.1,
-                  of_pearson: Weight = 2.0, *, over: Over = IMAGE) -> Tensor:
+def pearson_style(student: Tensor, teacher: Tensor, mask: Tensor, of_style: float = 0.1,
+                  of_pearson: float = 2.0, *, over: Over = IMAGE) -> Tensor:
     """
     Return 2 `pearson` + 0.1 `style`, by default.
 
@@ -103,8 +102,8 @@ def pearson_style(student: Tensor, teacher: Tensor, mask: Tensor, of_style: Weig
             + of_style * style(student, teacher, mask))
 
 
-def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1,
-              radius: Annotated[int, Field(ge=1)] = 2) -> Tensor:
+def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: float = 0.1,
+              radius: int = 2) -> Tensor:
     """
     Compare the low band cell by cell and the high band loosely (after UHKD, arXiv 2510.24116).
 
@@ -125,8 +124,6 @@ def frequency(student: Tensor, teacher: Tensor, mask: Tensor, high: Weight = 0.1
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     f.__name__: f for f in (mse, pearson, cwd, style, pearson_style, frequency)}
-RENAMED = {'style_content': 'pearson_style'}  # in recipes and checkpoints of earlier releases
-
 STANDARDIZING = (pearson, cwd)
 
 
@@ -145,28 +142,3 @@ def objective_of(value: str | dict[str, Any], over: Over = IMAGE) -> Objective:
     if 'over' in inspect.signature(OBJECTIVES[name]).parameters:
         parameters['over'] = over
     return partial(OBJECTIVES[name], **parameters)
-
-
-def name_and_parameters(value: Any) -> tuple[str, dict[str, Any]]:
-    """Check `name` or `{name: ..., parameter: value}`; ValueError names what is wrong in it."""
-    parameters = dict(value) if isinstance(value, dict) else {'name': value}
-    name = str(parameters.pop('name', None))
-    name = RENAMED.get(name, name)
-    if name not in OBJECTIVES:
-        raise ValueError(f'must be one of {", ".join(OBJECTIVES)}, or '
-                         '{name: one of these, parameter: value}')
-    fields: dict[str, Any] = {
-        p.name: (p.annotation, p.default)
-        for p in inspect.signature(OBJECTIVES[name]).parameters.values()
-        if p.default != p.empty and p.kind != p.KEYWORD_ONLY}
-    for key in parameters:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, 1, 0.5) or fields
-            raise ValueError(f'{name} has no parameter {key!r}'
-                             + (f', did you mean {" or ".join(near)}?' if near else ''))
-    model = create_model(name, __config__=ConfigDict(allow_inf_nan=False), **fields)
-    try:
-        return name, model(**parameters).model_dump(exclude_unset=True)
-    except ValidationError as failure:
-        error = failure.errors()[0]
-        raise ValueError(f'{error["loc"][0]} of {name}: {error["msg"]}') from None

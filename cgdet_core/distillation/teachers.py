@@ -16,62 +16,22 @@
 
 from collections.abc import Callable
 import hashlib
-from pathlib import Path
 import pickle
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from urllib.error import URLError
 
+from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.errors import UserError
-from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, STRIDES
+from cgdet_core.nets.config import PyramidConfig
+from cgdet_core.nets.pyramid import FeaturePyramid, STRIDES
 from cgdet_core.training import checkpoints
 from cgdet_core.training.checkpoints import input_size_of, KEY, read_checkpoint, student_weights
-from cgdet_core.training.recipe import Strict
 import numpy as np
-from pydantic import Field, model_validator
 import torch
 from torch import nn, Tensor
 import torchvision
 
 KEY_VERSION = 1  # changes when pictures are processed differently before they are cached
-
-
-class TeacherConfig(Strict):
-    """
-    The RGB teacher.
-
-    kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`, of any task.
-    kind `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
-    (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
-    strides 8, 16 and 32, and bgr, full_range and pad describe the input it was trained on.
-
-    With a cache a teacher runs once per picture, without one on every sample.
-    """
-
-    kind: Literal['cgdet', 'torchvision', 'onnx'] = 'cgdet'
-    path: Path | None = None
-    model: str = 'fasterrcnn_resnet50_fpn_v2'
-    weights: str | None = 'DEFAULT'
-    tensors: tuple[str, str, str] | None = None
-    bgr: bool = False  # channel order of an ONNX teacher's input
-    full_range: bool = False  # its input goes to 255 instead of 1
-    pad: int = Field(0, ge=0, le=255)  # gray level of the letterbox's padding
-    input_size: tuple[int, int] | None = None  # width, height; default: the teacher's
-    cache: Path | None = Path('runs/features')  # folder of features; null: it runs on every sample
-
-    @model_validator(mode='after')
-    def _complete(self) -> 'TeacherConfig':
-        if self.kind != 'torchvision' and self.path is None:
-            raise ValueError(f'a teacher of kind {self.kind} needs its path')
-        if self.kind == 'onnx' and self.tensors is None:
-            raise ValueError('a teacher of kind onnx needs tensors, the names of its pyramid')
-        for key in ('tensors', 'bgr', 'full_range', 'pad') if self.kind != 'onnx' else ():
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f'{key} is for a teacher of kind onnx, not {self.kind}')
-        if self.kind == 'torchvision' and self.path is not None:
-            raise ValueError('path is not for a teacher of kind torchvision')
-        if self.input_size and any(s <= 0 or s % 32 for s in self.input_size):
-            raise ValueError('input_size must be two multiples of 32, width then height')
-        return self
 
 
 class Teacher(Protocol):

@@ -109,8 +109,8 @@ def _train(run: Run, lock: int) -> float:
     try:
         # The training inherits the lock, so that it keeps its run if it outlives this process.
         # In a terminal both receive Ctrl-C; a training handles only the first one.
-        with program('cgdet_core', 'train', path, *resume, patience_s=None,
-                     pass_fds=[lock]) as process:
+        with program('cgdet_core', 'train', path, 'run.report=false', *resume,
+                     patience_s=None, pass_fds=[lock]) as process:
             code = process.wait()
     finally:
         seconds = before + time.monotonic() - start

@@ -94,15 +94,8 @@ def draw_confusions(results: list[Result], pair: tuple[str, str]) -> Figure:
     for axes, variant in zip(row_of(figure, 2), pair):
         mine = [r['confusion'] for r in results if r['variant'] == variant]
         counts = np.sum([c['matrix'] for c in mine], 0)
-        names = mine[0]['classes']
-        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            axes.text(column, row, f'{share[row, column]:.3f}\n{count}', ha='center', va='center',
-                      fontsize='small', color='white' if share[row, column] > 0.6 else 'black')
-        axes.set(title=variant, xlabel='detected', ylabel='annotated')
-        axes.set_xticks(range(len(names)), [*names[:-1], 'nothing'])
-        axes.set_yticks(range(len(names)), names)
+        curves.draw_confusion(axes, counts, mine[0]['classes'][:-1])
+        axes.set_title(variant)
     return figure
 
 

@@ -24,6 +24,7 @@ from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import load_recipe, parse_recipe, RENAMED
 from cgdet_core.training import recipe as recipes
+from cgdet_core.training.precision import resolve_precision
 from pydantic import Field, field_validator
 
 RESERVED = ('name', 'seed', 'run.output')  # set by the grid itself
@@ -129,6 +130,7 @@ def comparable(recipe: recipes.Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     kept = {'precision', 'devices', 'nodes'}
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
+    values['run']['precision'] = resolve_precision(recipe)
     return recipe.decisive(values)
 
 

@@ -33,6 +33,7 @@ from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.processes import FreshProcess
 from cgdet_core.tasks import load_recipe
+from cgdet_core.training.precision import resolve_precision
 from cgdet_core.training.run import Averaging, quiet
 import lightning
 import numpy as np
@@ -68,7 +69,7 @@ def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
     lightning.seed_everything(recipe.seed, verbose=False)
     times = StepTimes()
     trainer = lightning.Trainer(
-        accelerator=recipe.run.accelerator, devices=1, precision=recipe.run.precision,
+        accelerator=recipe.run.accelerator, devices=1, precision=resolve_precision(recipe),
         max_steps=steps, callbacks=[times, Averaging(recipe.optim.ema_decay)], logger=False,
         gradient_clip_val=recipe.optim.clip_norm, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,

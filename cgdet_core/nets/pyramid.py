@@ -16,38 +16,28 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
 
 from cgdet_core.nets.blocks import ConvBlock, CSPBlock
+from cgdet_core.nets.config import PyramidConfig
 from cgdet_core.nets.csp_trunk import CSPTrunk
 from cgdet_core.nets.efficientnet_trunk import EfficientNetTrunk
 from cgdet_core.nets.ghost_neck import GhostPathAggregation
 from cgdet_core.nets.torchvision_trunk import PARTS, ShuffleNetTrunk, TorchvisionTrunk
 from cgdet_core.nets.trunk import Trunk
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_serializer,
-    model_validator,
-    ValidationInfo,
-)
 import torch
 from torch import nn, Tensor
 
 STRIDES = (8, 16, 32)  # of P3, P4, P5
-CSP_SIZES = {'channels', 'depths'}
-Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
-def _of_torchvision(name: str, config: 'PyramidConfig') -> Trunk:
+def _of_torchvision(name: str, config: PyramidConfig) -> Trunk:
     return TorchvisionTrunk(config.in_channels, name)
 
 
-# By the name in a recipe's model.trunk; a new one is a file and a line here. `csp` is ours and
+# By the name in a recipe's model.trunk; a new one is a file, a line here and
+# its name in `config`. `csp` is ours and
 # takes its sizes from the recipe; the others have the sizes of their pretrained weights.
-TRUNKS: dict[str, Callable[['PyramidConfig'], Trunk]] = {
+TRUNKS: dict[str, Callable[[PyramidConfig], Trunk]] = {
     'csp': lambda c: CSPTrunk(c.in_channels, c.channels, c.depths),
     'efficientnet_lite0': lambda c: EfficientNetTrunk(c.in_channels),
     'shufflenet_v2': lambda c: ShuffleNetTrunk(c.in_channels),
@@ -85,45 +75,6 @@ class PathAggregation(nn.Module):
 
 NECKS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     'pan': PathAggregation, 'ghost': GhostPathAggregation}
-
-
-class PyramidConfig(BaseModel):
-    """The sizes of trunk and neck."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
-    added: ClassVar[tuple[str, ...]] = ('trunk', 'neck')  # keys that older runs lack
-
-    in_channels: Literal[1, 3] = 1  # 3: RGB images, for a teacher
-    trunk: str = 'csp'
-    neck: str = 'pan'
-    channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)  # of csp
-    depths: tuple[int, int, int, int] = (1, 2, 2, 2)  # of csp
-    neck_channels: Width = 96
-
-    @field_validator('trunk', 'neck')
-    @classmethod
-    def _known(cls, value: str, info: ValidationInfo) -> str:
-        known = TRUNKS if info.field_name == 'trunk' else NECKS
-        if value not in known:
-            raise ValueError(f'must be one of {", ".join(known)}')
-        return value
-
-    @model_validator(mode='after')
-    def _sizes_of_csp(self) -> 'PyramidConfig':
-        if self.trunk != 'csp' and self.model_fields_set & CSP_SIZES:
-            raise ValueError(f'channels and depths are the sizes of csp; the trunk {self.trunk} '
-                             'has its own, remove them')
-        return self
-
-    @model_serializer(mode='wrap')
-    def _only_what_counts(self, serialize: Callable[[Any], Any]) -> dict[str, Any]:
-        """Omit default parts, which older runs lack, and the sizes of a trunk that is not used."""
-        values = serialize(self)
-        if self.trunk != 'csp':
-            values = {k: v for k, v in values.items() if k not in CSP_SIZES}
-        fields = type(self).model_fields
-        return {k: v for k, v in values.items()
-                if k not in self.added or v != fields[k].default}
 
 
 class FeaturePyramid(nn.Module):

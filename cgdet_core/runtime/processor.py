@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The name of the processor, which measurements and cached choices are made for."""
+"""The processor, which measurements and cached choices are made for."""
 
 from pathlib import Path
 import platform
@@ -24,6 +24,12 @@ def processor() -> str:
     found = re.search(r'(?m)^(?:model name|Model).*?:(.*)', _read('/proc/cpuinfo'))
     return found[1].strip() if found else (
         _read('/proc/device-tree/model') or platform.processor() or 'unknown')
+
+
+def features() -> set[str]:
+    """Return the instruction sets that Linux names, for example amx_bf16."""
+    found = re.search(r'(?m)^(?:flags|Features).*?:(.*)', _read('/proc/cpuinfo'))
+    return set(found[1].split()) if found else set()
 
 
 def _read(path: str) -> str:

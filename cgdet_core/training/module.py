@@ -16,12 +16,14 @@
 
 from abc import ABC, abstractmethod
 import math
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.training.checkpoints import checkpoint_entry, KEY
 from cgdet_core.training.recipe import Recipe
 import lightning
+from rich.table import Table
 import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader
@@ -83,6 +85,18 @@ class TaskModule(lightning.LightningModule, ABC):
     @abstractmethod
     def load_start(self) -> None:
         """Load the starting weights `optim.init`; UserError if they do not fit."""
+
+    def describe(self) -> dict[str, str]:
+        """Return what the task trains on and what, for the table before the first step."""
+        return {}
+
+    def draw_samples(self, folder: Path) -> list[Path]:
+        """Draw training samples into the folder of the run; return the files."""
+        return []
+
+    def report(self, best: Path, folder: Path) -> Table | None:
+        """Draw what the best checkpoint does on validation data; return figures for the user."""
+        return None
 
     def on_train_epoch_start(self) -> None:
         for layer in self.frozen:

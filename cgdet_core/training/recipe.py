@@ -19,9 +19,10 @@ It is independent of tasks. A task's recipe derives from `Recipe` and adds its o
 `cgdet_core.tasks` selects it by the key `task`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import difflib
 from pathlib import Path
+import re
 from typing import Any, ClassVar, get_args, Literal, TypeVar
 
 from cgdet_core.errors import UserError
@@ -29,6 +30,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationEr
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
+MAX_BYTES = 1_000_000  # of a recipe; YAML would read a large JSON file for minutes
+_KEY = re.compile(r'[a-z0-9_]+')  # what else pydantic names is a branch of a union
+# What a value must be, by the beginning of the type of pydantic's error.
+_MUST_BE = {
+    'bool': 'be true or false', 'int': 'be a whole number', 'float': 'be a number',
+    'finite': 'be a finite number', 'string_type': 'be text',
+    'string_pattern': 'begin with a letter or digit and contain only letters, digits, "_", "." '
+    'and "-"',
+    'literal': 'be one of {expected}', 'greater_than_equal': 'be at least {ge}',
+    'greater_than': 'be greater than {gt}', 'less_than_equal': 'be at most {le}',
+    'less_than': 'be less than {lt}', 'multiple_of': 'be a multiple of {multiple_of}',
+    'path': 'be the path of a file or folder', 'model': 'be a section, {{key: value}}',
+    'dict': 'be a section, {{key: value}}', 'tuple': 'be a list, [a, b]',
+    'list': 'be a list, [a, b]', 'missing': 'have more entries',
+    'too_short': 'have at least {min_length} entries',
+    'too_long': 'have at most {max_length} entries'}
 
 
 class Strict(BaseModel):
@@ -86,8 +103,11 @@ class RunConfig(Strict):
     accelerator: str = 'auto'
     devices: int = Field(1, gt=0)  # processes per machine; optim.batch_size is per process
     nodes: int = Field(1, gt=0)  # machines
-    precision: Literal['32-true', '16-mixed', 'bf16-mixed'] = '32-true'  # bf16: GPU or CPU's AMX
+    # auto: bf16-mixed on GPUs and CPUs that compute in bfloat16, otherwise 32-true
+    precision: Literal['auto', '32-true', '16-mixed', 'bf16-mixed'] = 'auto'
     deterministic: bool = False
+    patience: int | None = Field(None, gt=0)  # validations without a better model; null: no stop
+    report: bool = True  # pictures of samples before the run, of results after it
 
 
 class Recipe(Strict):
@@ -115,9 +135,14 @@ class Recipe(Strict):
         """Return the folder of the run's checkpoints and logs."""
         return self.run.output / self.name
 
+    def values(self) -> dict[str, Any]:
+        """Return the whole recipe as plain values, which YAML keeps and a recipe accepts."""
+        values: dict[str, Any] = _plain(self.model_dump(), str)
+        return values
+
     def record(self) -> dict[str, Any]:
         """Return the recipe for a card, without `run` and with only the last part of paths."""
-        values: dict[str, Any] = _portable(self.model_dump(exclude={'run'}))
+        values: dict[str, Any] = _plain(self.model_dump(exclude={'run'}), lambda path: path.name)
         return values
 
     def decisive(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -143,12 +168,24 @@ def read_values(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f'The recipe {path} does not exist.')
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f'{path} is not a recipe: it has {path.stat().st_size / 1e6:.1f} MB; name '
+                        'a YAML file like those in config/train.')
     try:
         values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} is not valid YAML: {str(error).splitlines()[0]}.') from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise UserError(f'{path} is not a recipe: it is not a text file; name a YAML file like '
+                        'those in config/train.') from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, 'problem_mark', None)
+        line = f'line {mark.line + 1}: ' if mark else ''
+        reason = getattr(error, 'problem', None) or str(error).splitlines()[0]
+        raise UserError(f'{path} is not valid YAML: {line}{reason}.') from None
     if not isinstance(values, dict):
         raise UserError(f'{path} is not a recipe: it must be a mapping of keys to values.')
+    if {'images', 'annotations'} <= values.keys():
+        raise UserError(f'{path} is a COCO annotation file, not a recipe; name a recipe and set '
+                        f'data.train={path}.')
     return values
 
 
@@ -213,14 +250,32 @@ def check_values(schema: type[Schema], values: dict[str, Any], origin: str) -> S
     try:
         return schema.model_validate(values)
     except ValidationError as failure:
-        error = failure.errors()[0]
-        where = '.'.join(str(part) for part in error['loc'])
+        errors = failure.errors()
+        # A misspelled key that is required is also missing; its nearest name says more.
+        error = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
+        where = '.'.join(str(part) for part in error['loc'] if _KEY.fullmatch(str(part)))
         if error['type'] == 'extra_forbidden':
             near = _nearest(schema, error['loc'])
             raise UserError(f'{origin}: unknown key {where!r}'
                             + (f', did you mean {near!r}?' if near else '.')) from None
-        message = error['msg'].removeprefix('Value error, ')
-        raise UserError(f'{origin}: {where + ": " if where else ""}{message}.') from None
+        if error['type'] == 'missing' and isinstance(error['loc'][-1], str):
+            raise UserError(f'{origin}: {where} is missing; add it to the file or to the command '
+                            f'({where}=...).') from None
+        raise UserError(f'{origin}: {where + ": " if where else ""}'
+                        f'{what_is_wrong(error)}.') from None
+
+
+def what_is_wrong(error: Any) -> str:
+    """Return what a value must be, in our words, for an error of pydantic."""
+    kind, context = error['type'], error.get('ctx', {})
+    if kind == 'value_error':
+        return str(error['msg'].removeprefix('Value error, '))
+    words = next((text for start, text in _MUST_BE.items() if kind.startswith(start)), None)
+    if words is None:
+        return str(error['msg'])
+    given = repr(error['input'])
+    given = given if len(given) <= 60 else f'{given[:57]}...'
+    return f'must {words.format(**context)}, not {given}'
 
 
 def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str | None:
@@ -235,11 +290,11 @@ def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str | 
     return '.'.join([*map(str, location[:-1]), near[0]]) if near else None
 
 
-def _portable(value: Any) -> Any:
+def _plain(value: Any, of_path: Callable[[Path], str]) -> Any:
     if isinstance(value, dict):
-        return {k: _portable(v) for k, v in value.items()}
+        return {k: _plain(v, of_path) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_portable(v) for v in value]
+        return [_plain(v, of_path) for v in value]
     if hasattr(value, 'to_dict'):
-        return value.to_dict()
-    return value.name if isinstance(value, Path) else value
+        return _plain(value.to_dict(), of_path)
+    return of_path(value) if isinstance(value, Path) else value

@@ -14,7 +14,7 @@
 
 """A training run: trainer, averaged weights, checkpoints, resuming."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import io
 import logging
 import os
@@ -25,11 +25,15 @@ import warnings
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
+from cgdet_core.training.folder import check_folder, read_facts
 from cgdet_core.training.module import TaskModule
+from cgdet_core.training.precision import resolve_precision
+from cgdet_core.training.progress import Show
 from cgdet_core.training.recipe import Recipe
+from cgdet_core.training.record import Record
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 import torch
@@ -37,28 +41,32 @@ from torch import Tensor
 
 
 def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool = False,
-          progress: bool = True) -> Path:
+          progress: bool = True, started: dict[str, Any] | None = None) -> Path:
     """
     Train and return the best checkpoint, <output>/<name>/best.ckpt.
 
     last.ckpt is written atomically after every epoch; with `resume` the run continues from it
-    and ends with the weights that an uninterrupted run would have. UserError if there is already
-    a run and resume is false, or none and it is true.
+    and ends with the weights that an uninterrupted run would have. started: what the command line
+    was asked for, for run.json. UserError if there is already a run and resume is false, or none
+    and it is true.
     """
+    check_folder(recipe, resume)
     last = recipe.folder / 'last.ckpt'
-    if resume and not last.is_file():
-        raise UserError(f'There is nothing to resume: {last} does not exist.')
-    if last.is_file() and not resume:
-        raise UserError(f'{recipe.folder} already contains a run; resume it, or choose another '
-                        'name=... or run.output=...', 'resume')
     quiet()
+    if resume and recipe.run.precision == 'auto':
+        recipe = computing_in(recipe, read_facts(recipe.folder).get('precision', 'auto'))
+    recipe = computing_in(recipe, resolve_precision(recipe))
     lightning.seed_everything(recipe.seed, verbose=False)
     module = open_task(recipe)
-    if resume:
-        _same_recipe(last, module)
-    elif recipe.optim.init is not None:
+    done, total = _resumable(last, module) if resume else (0, recipe.optim.epochs)
+    if not resume and recipe.optim.init is not None:
         module.load_start()
-    trainer = make_trainer(recipe, module.monitor, progress)
+    record = Record(recipe, done, started or {})
+    show = Show(record, module.monitor, f'epoch {done} of {total}' if resume else '')
+    trainer = make_trainer(recipe, module.monitor, progress, [record, show][:1 + progress])
+    if progress and trainer.is_global_zero:
+        for sentence in _on_resuming(recipe, done, total) if resume else ():
+            show.say(sentence)
     try:
         trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -66,13 +74,52 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
+    if trainer.is_global_zero:
+        _report(trainer, module, record, show if progress else None)
     return recipe.folder / 'best.ckpt'
 
 
-def _same_recipe(last: Path, module: TaskModule) -> None:
-    """Raise UserError if the recipe, except `run`, or the teacher changed since the last run."""
-    old, new = read_checkpoint(last)[KEY]['card']['training'], module.card.training
+def _report(trainer: lightning.Trainer, module: TaskModule, record: Record,
+            show: Show | None) -> None:
+    """Draw what the run came to, and show it."""
+    recipe = module.recipe
+    if show and trainer.current_epoch < recipe.optim.epochs and record.rows:
+        show.say(f'Stopped after epoch {record.rows[-1]["epoch"]:.0f}: no better '
+                 f'{module.monitor.removeprefix("val/")} in {recipe.run.patience} validations '
+                 '(run.patience).')
+    if recipe.run.report:
+        record.draw(module.monitor)
+        table = module.report(recipe.folder / 'best.ckpt', recipe.folder)
+        if show and table is not None:
+            show.say(table)
+    best = record.best(module.monitor)
+    if show and best:
+        if best[module.monitor] <= 0:
+            show.say('No validation found anything right: look at the boxes in the pictures of '
+                     'the run folder, then train longer or start from weights (optim.init).')
+        show.say(f'The best {module.monitor.removeprefix("val/")} is {best[module.monitor]:.3f}, '
+                 f'of epoch {best["epoch"]:.0f}.')
+
+
+def computing_in(recipe: Recipe, precision: str) -> Recipe:
+    """Return the recipe with a precision."""
+    return recipe.model_copy(update={'run': recipe.run.model_copy(
+        update={'precision': precision})})
+
+
+def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
+    """
+    Return the finished epochs of a run, and how many it was to have.
+
+    UserError if the recipe changed in what decides about weights, except for more epochs, or the
+    teacher did.
+    """
+    checkpoint = read_checkpoint(last)
+    old, new = checkpoint[KEY]['card']['training'], module.card.training
     changed = module.recipe.changes_since(old['recipe'])
+    epochs = int(old['recipe']['optim']['epochs'])
+    if 'optim.epochs' in changed and module.recipe.optim.epochs > epochs:
+        changed.remove('optim.epochs')
     # The file of the teacher may have changed; the first runs did not record its key.
     if not changed and old.get('teacher', new.get('teacher')) != new.get('teacher'):
         changed = ['the content of cmg.teacher']
@@ -80,6 +127,19 @@ def _same_recipe(last: Path, module: TaskModule) -> None:
         raise UserError(
             f'{last} was trained with another recipe: {", ".join(changed)} changed. Resume with '
             'the original recipe, or start a new run with name=... and optim.init=...')
+    return int(checkpoint['epoch']) + 1, epochs
+
+
+def _on_resuming(recipe: Recipe, done: int, total: int) -> list[str]:
+    """Return what a person must know about a run that is resumed."""
+    if recipe.optim.epochs > total:
+        return [f'Extended from {total} to {recipe.optim.epochs} epochs: from epoch {done + 1} on '
+                'the learning rate, and all else that is scheduled by epochs, follows the '
+                'schedule of the new length, so the rate may rise first.']
+    if done >= total:
+        return [f'All {total} epochs of this run are finished; continue it with a larger '
+                'optim.epochs=...']
+    return []
 
 
 class Averaging(WeightAveraging):
@@ -141,20 +201,22 @@ def processes(recipe: Recipe) -> tuple[int, int]:
     return recipe.run.devices, recipe.run.nodes
 
 
-def make_trainer(recipe: Recipe, monitor: str, progress: bool) -> lightning.Trainer:
+def make_trainer(recipe: Recipe, monitor: str, progress: bool,
+                 more: Sequence[lightning.Callback] = ()) -> lightning.Trainer:
     """Set up Lightning's trainer for a recipe; several processes train with DDP."""
     devices, nodes = processes(recipe)
     folder = recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
     callbacks: list[Any] = [
-        Averaging(recipe.optim.ema_decay), ValidationEpochs(recipe.run.val_every),
+        *more, Averaging(recipe.optim.ema_decay), ValidationEpochs(recipe.run.val_every),
         ModelCheckpoint(folder, 'best', monitor=monitor, mode='max',
                         save_on_train_epoch_end=False, enable_version_counter=False),
         ModelCheckpoint(folder, 'last', every_n_epochs=1, save_on_train_epoch_end=True,
                         enable_version_counter=False),
     ]
-    if progress:
-        callbacks.append(RichProgressBar())
+    if recipe.run.patience is not None:
+        callbacks.append(EarlyStopping(monitor, mode='max', patience=recipe.run.patience,
+                                       check_on_train_epoch_end=False))
     try:
         return lightning.Trainer(
             accelerator=recipe.run.accelerator, devices=devices, num_nodes=nodes,

@@ -19,13 +19,8 @@ from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.synthetic import Scene, write_coco
-from cgdet_core.detection.augmentation import (
-    AugmentConfig,
-    flip,
-    jitter_contrast,
-    mosaic,
-    random_window,
-)
+from cgdet_core.detection.augmentation import flip, jitter_contrast, mosaic, random_window
+from cgdet_core.detection.config import AugmentConfig
 from cgdet_core.detection.loading import AugmentedFrames, collate
 from cgdet_core.detection.samples import CocoFrames, IGNORED, make_sample, Sample, SyntheticFrames
 from cgdet_core.errors import UserError

@@ -16,6 +16,7 @@
 
 import math
 
+from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.head import cell_centers
 from cgdet_core.detection.loss import (
     detection_loss,
@@ -23,7 +24,7 @@ from cgdet_core.detection.loss import (
     varifocal_loss,
     within,
 )
-from cgdet_core.detection.student import Student, StudentConfig
+from cgdet_core.detection.student import Student
 import pytest
 import torch
 

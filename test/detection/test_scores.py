@@ -24,7 +24,7 @@ import subprocess
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection import scores
-from cgdet_core.detection.curves import draw_reliability
+from cgdet_core.detection.curves import draw_curves, draw_reliability
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, load_card, Normalization
 from cgdet_core.runtime.detection.card import detection_card
@@ -130,6 +130,26 @@ def test_the_calibration_error_of_five_detections() -> None:
     axes = draw_reliability(judged, ('person', 'car')).axes
     assert axes[0].get_title() == 'person, ECE 0.188' and axes[1].get_title() == 'car'
     np.testing.assert_allclose(axes[0].lines[1].get_ydata(), [0, 2 / 3])
+
+
+def test_a_threshold_can_be_chosen_from_the_curves() -> None:
+    judged = scores.Judged(
+        np.array([0.91, 0.93, 0.92, 0.1, 0.08]), np.zeros(5, np.int64),
+        np.array([1, 1, 0, 0, 0], bool), np.ones(5, bool), np.ones(5, bool), np.array([3, 0]), 1)
+    values, precision, recall, f1 = scores.by_score(judged, 0)
+    np.testing.assert_allclose(values, [0.93, 0.92, 0.91, 0.1, 0.08])
+    np.testing.assert_allclose(precision, [1, 1 / 2, 2 / 3, 2 / 4, 2 / 5])
+    np.testing.assert_allclose(recall, [1 / 3, 1 / 3, 2 / 3, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(f1, [2 / 4, 2 / 5, 4 / 6, 4 / 7, 4 / 8])
+    assert scores.best_threshold(judged, 0) == 0.505
+    results = [{'variant': 'm', 'curves': {'person': [1.0] * 101, 'car': None}}]
+    axes = draw_curves(results, ['m'], ('person', 'car'), judged).axes
+    marks = {text.get_text(): text.xy for text in axes[0].texts}
+    assert marks == {'.1': pytest.approx((2 / 3, 2 / 4)),
+                     '.2 .3 .4 .5 .6 .7 .8 .9': pytest.approx((2 / 3, 2 / 3))}
+    assert axes[2].get_title() == 'largest F1 0.67 at 0.51'
+    assert [line.get_label() for line in axes[2].lines[:3]] == ['precision', 'recall', 'F1']
+    assert axes[3].get_title() == 'no right detection'
 
 
 def test_cross_fitting_judges_every_frame_by_the_other_half() -> None:

@@ -14,8 +14,9 @@
 
 """The student: its size, its shapes, and that fusing changes nothing."""
 
+from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
-from cgdet_core.detection.student import DeployedStudent, Student, StudentConfig
+from cgdet_core.detection.student import DeployedStudent, Student
 import pytest
 import torch
 from torch import nn

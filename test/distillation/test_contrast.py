@@ -16,11 +16,8 @@
 
 import math
 
-from cgdet_core.distillation.contrast import (
-    ContrastiveConfig,
-    RoiContrast,
-    supervised_contrastive_loss,
-)
+from cgdet_core.distillation.config import ContrastiveConfig
+from cgdet_core.distillation.contrast import RoiContrast, supervised_contrastive_loss
 from cgdet_core.distillation.rois import pool_rois
 import pytest
 import torch

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.detection.augmentation import AugmentConfig
+from cgdet_core.detection.config import AugmentConfig
 from cgdet_core.detection.loading import AugmentedFrames, collate
 from cgdet_core.detection.samples import make_sample
-from cgdet_core.distillation.guidance import Guidance, GuidanceConfig
+from cgdet_core.distillation.config import GuidanceConfig, TeacherConfig
+from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide, HALF_MAX, TeacherPyramid
 from cgdet_core.distillation.objectives import mse, OBJECTIVES
 from cgdet_core.distillation.rois import pool_level
-from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.distillation.views import View
 import cv2
 import numpy as np

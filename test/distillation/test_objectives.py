@@ -15,16 +15,17 @@
 """Objectives: against loops in float64, masks, invariances, and gradients."""
 
 from functools import partial
+import inspect
 import math
 from typing import Any
 
+from cgdet_core.distillation.config import name_and_parameters, PARAMETERS
 from cgdet_core.distillation.objectives import (
     BATCH,
     cwd,
     frequency,
     IMAGE,
     mse,
-    name_and_parameters,
     Objective,
     objective_of,
     OBJECTIVES,
@@ -157,13 +158,21 @@ def test_a_recipe_sets_parameters(value: str | dict, same: Objective) -> None:
     ({'name': 'mse', 'temperature': 2}, "mse has no parameter 'temperature'$"),
     ({'name': 'cwd', 'temperature': 0}, 'temperature of cwd: .*greater than 0'),
     ({'name': 'cwd', 'temperature': math.nan}, 'temperature of cwd: .*finite'),
-    ({'name': 'cwd', 'temperature': 'hot'}, 'temperature of cwd: .*valid number'),
+    ({'name': 'cwd', 'temperature': 'hot'}, 'temperature of cwd: must be a number'),
     ({'name': 'cwd', 'student': 1}, "no parameter 'student'"),
     ({'name': 'cwd', 'over': [0]}, "no parameter 'over'"),
-    ({'name': 'frequency', 'radius': 1.5}, 'radius of frequency: .*integer')], ids=str)
+    ({'name': 'frequency', 'radius': 1.5}, 'radius of frequency: must be a whole')], ids=str)
 def test_a_wrong_objective_or_parameter_is_named(value: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         name_and_parameters(value)
+
+
+def test_a_recipe_knows_all_objectives_with_their_parameters() -> None:
+    assert list(PARAMETERS) == list(OBJECTIVES)
+    for name, objective in OBJECTIVES.items():
+        found = {p.name: p.default for p in inspect.signature(objective).parameters.values()
+                 if p.default != p.empty and p.kind != p.KEYWORD_ONLY}
+        assert found == {key: default for key, (_, default) in PARAMETERS[name].items()}, name
 
 
 @EACH

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.detection.student import load_student
-from cgdet_core.distillation.teachers import open_teacher, teacher_key, TeacherConfig
+from cgdet_core.distillation.config import TeacherConfig
+from cgdet_core.distillation.teachers import open_teacher, teacher_key
 from cgdet_core.errors import UserError
 from cgdet_core.training.checkpoints import KEY
 import onnx

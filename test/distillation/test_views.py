@@ -20,12 +20,12 @@ import math
 from pathlib import Path
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.detection.augmentation import AugmentConfig
+from cgdet_core.detection.config import AugmentConfig
 from cgdet_core.detection.loading import AugmentedFrames, collate
 from cgdet_core.detection.samples import make_sample, Sample
+from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.distillation.guide import batch_teacher, Guide
 from cgdet_core.distillation.layout import Layout
-from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.geometry import Letterbox

@@ -14,9 +14,12 @@
 
 """The feature pyramid that tasks share: its trunks, and what older runs hold of it."""
 
-from cgdet_core.detection.student import Student, StudentConfig
+from cgdet_core.detection.config import StudentConfig
+from cgdet_core.detection.student import Student
 from cgdet_core.errors import UserError
-from cgdet_core.nets.pyramid import FeaturePyramid, PyramidConfig, TRUNKS
+from cgdet_core.nets import config as config_module
+from cgdet_core.nets.config import PyramidConfig
+from cgdet_core.nets.pyramid import FeaturePyramid, NECKS, TRUNKS
 from cgdet_core.tasks import parse_recipe
 import pytest
 import torch
@@ -51,8 +54,13 @@ def test_an_unknown_trunk_is_named(recipe_values: dict) -> None:
         parse_recipe({**recipe_values, 'model': model}, 'test')
 
 
-def test_a_further_trunk_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_knows_what_can_be_built() -> None:
+    assert config_module.TRUNKS == list(TRUNKS) and config_module.NECKS == list(NECKS)
+
+
+def test_a_further_trunk_is_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TRUNKS, 'other', TRUNKS['csp'])
+    monkeypatch.setattr(config_module, 'TRUNKS', [*config_module.TRUNKS, 'other'])
     config = PyramidConfig(trunk='other', neck_channels=16)
     assert config.model_dump()['trunk'] == 'other'
     assert PyramidConfig.model_validate(config.model_dump()) == config

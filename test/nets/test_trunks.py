@@ -17,13 +17,15 @@
 from pathlib import Path
 import sys
 
-from cgdet_core.detection.student import DeployedStudent, load_student, StudentConfig
+from cgdet_core.detection.config import StudentConfig
+from cgdet_core.detection.student import DeployedStudent, load_student
 from cgdet_core.errors import UserError
 from cgdet_core.nets import nanodet, trunk
 from cgdet_core.nets.blocks import fold_norms, restore_norms
+from cgdet_core.nets.config import PyramidConfig
 from cgdet_core.nets.efficientnet_trunk import EfficientNetTrunk
 from cgdet_core.nets.nanodet import load_nanodet
-from cgdet_core.nets.pyramid import FeaturePyramid, NECKS, PyramidConfig, TRUNKS
+from cgdet_core.nets.pyramid import FeaturePyramid, NECKS, TRUNKS
 from cgdet_core.nets.torchvision_trunk import PARTS, TorchvisionTrunk
 from cgdet_core.nets.trunk import fold_input, freeze, IMAGENET, Norm
 from cgdet_core.tasks import parse_recipe, train

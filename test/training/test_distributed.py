@@ -92,9 +92,12 @@ def test_two_processes_share_the_batches_and_write_once(by_recipe: tuple[Path, s
     folder, output = by_recipe
     # 12 + 4 frames in batches of 2 * 2; unshared it would be twice as many steps.
     assert weights(folder)['global_step'] == EPOCHS * 4
-    assert {p.name for p in folder.iterdir()} == {'last.ckpt', 'best.ckpt', 'logs'}
+    assert {p.name for p in folder.iterdir()} == {
+        'last.ckpt', 'best.ckpt', 'logs', 'recipe.yaml', 'run.json', 'results.csv'}
     assert len(list((folder / 'logs').glob('events.*'))) == 1
-    assert output.count('The best checkpoint is') == 1
+    for words in ('The best checkpoint is', 'boxes: person', 'epoch 2/3:', 'The best AP50 is'):
+        assert output.count(words) == 1, words
+    assert 'x 2 processes' in output
 
 
 def test_the_validation_metric_is_that_of_all_frames(

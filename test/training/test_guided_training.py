@@ -30,8 +30,8 @@ from cgdet_core.detection.predict import open_detector
 from cgdet_core.detection.student import load_student
 from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.distillation import guide
-from cgdet_core.distillation.contrast import ContrastiveConfig
-from cgdet_core.distillation.teachers import open_teacher, TeacherConfig
+from cgdet_core.distillation.config import ContrastiveConfig, TeacherConfig
+from cgdet_core.distillation.teachers import open_teacher
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector

@@ -17,12 +17,13 @@
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.loss import detection_loss
-from cgdet_core.detection.student import Student, StudentConfig
-from cgdet_core.distillation.contrast import ContrastiveConfig, RoiContrast
-from cgdet_core.distillation.guidance import Guidance, GuidanceConfig
+from cgdet_core.detection.student import Student
+from cgdet_core.distillation.config import ContrastiveConfig, GuidanceConfig, TeacherConfig
+from cgdet_core.distillation.contrast import RoiContrast
+from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import TeacherPyramid
-from cgdet_core.distillation.teachers import TeacherConfig
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries, gather_rows
 from cgdet_core.training.sampler import EpochSampler
 import pytest

@@ -15,6 +15,8 @@
 """Recipes: read, overridden, and explained when they are wrong."""
 
 from pathlib import Path
+import subprocess
+import sys
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -72,6 +74,16 @@ def test_overrides(recipe: Path) -> None:
     ('augment.noise=.inf', 'augment'),
     ('epochs', 'key=value'),
     ('name.x=1', 'does not name a section'),
+    ('input_size=640', r'input_size: must be a list, \[a, b\], not 640'),
+    ('optim.epochs=1.5', 'optim.epochs: must be a whole number, not 1.5'),
+    ('run.deterministic=maybe', 'run.deterministic: must be true or false'),
+    ('run.precision=fp8', "run.precision: must be one of 'auto', '32-true'"),
+    ('augment.scale=[1]', 'augment.scale.1: must have more entries'),
+    ('augment=[1]', 'augment: must be a section'),
+    ('optim.init=5', 'optim.init: must be'),
+    ('data={trian: x, val: y}', "did you mean 'data.train'"),
+    ('data={train: x}', 'data.val is missing'),
+    ('run.patience=0', 'run.patience: must be greater than 0'),
 ])
 def test_wrong_values_are_named(recipe: Path, override: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -88,6 +100,37 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, words: str) -> None
         load_recipe(path)
 
 
+@pytest.mark.parametrize(('content', 'words'), [
+    (b'\x89PNG\r\n\x1a\n\xff\x00', 'is not a text file'), (b'name: \x00', 'is not a text file'),
+    (b'{"images": [], "annotations": []}', 'is a COCO annotation file'),
+    (b'# ' + b'x' * 1_100_000, 'it has 1.1 MB'), (b'a: 1\nb: [\n', 'line 3: ')], ids=str)
+def test_other_files_are_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / 'r.yaml'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        load_recipe(path)
+
+
+def test_a_recipe_is_checked_without_torch() -> None:
+    """So that a misspelled key is reported at once."""
+    code = (
+        'import sys\n'
+        'from cgdet_core.errors import UserError\n'
+        'import cgdet_core.cli\n'
+        'import cgdet_core.training.folder\n'
+        'from cgdet_core.tasks import load_recipe\n'
+        'load_recipe(sys.argv[1])\n'
+        'try: load_recipe(sys.argv[1], ["cmg.wieght=1"])\n'
+        'except UserError as error: print(error)\n'
+        'print(*sys.modules, sep="\\n")\n')
+    result = subprocess.run(
+        [sys.executable, '-c', code, str(ROOT / 'config' / 'train' / 'cgdet.yaml')],
+        capture_output=True, text=True)
+    assert "did you mean 'cmg.weight'" in result.stdout, result.stderr
+    loaded = set(result.stdout.splitlines())
+    assert 'pydantic' in loaded and not loaded & {'torch', 'torchvision', 'lightning', 'scipy'}
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_recipe(tmp_path / 'no.yaml')
@@ -100,6 +143,7 @@ def test_what_another_recipe_is(recipe: Path) -> None:
         return new.changes_since(old.record())
 
     assert not changed('data.cache_gib=0', 'cmg.teacher.cache=elsewhere')
+    assert not changed('data.license=ours', 'run.output=elsewhere', 'run.patience=3')
     assert not changed("cmg.teacher.cache='.'")
     assert changed('cmg.teacher.cache=null') == ['cmg.teacher.cache']
     assert changed('optim.lr=1', 'cmg.teacher.path=y') == ['cmg.teacher.path', 'optim.lr']

@@ -100,7 +100,8 @@ def test_ctrl_c_leaves_only_whole_checkpoints(tmp_path: Path, recipe_values: dic
     assert 'interrupted' in errors and 'Traceback' not in errors
     for checkpoint in (tmp_path / 'tiny').glob('*.ckpt'):
         load_student(checkpoint)
-    assert {p.name for p in (tmp_path / 'tiny').iterdir()} <= {'last.ckpt', 'best.ckpt', 'logs'}
+    assert {p.name for p in (tmp_path / 'tiny').iterdir()} <= {
+        'last.ckpt', 'best.ckpt', 'logs', 'recipe.yaml', 'run.json', 'results.csv'}
 
 
 @pytest.mark.parametrize('more', [(), ('--resume', 'name=none')])

@@ -14,13 +14,16 @@
 
 """Training is independent of tasks: a toy task, fitting a line, trains and resumes."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Normalization
 from cgdet_core.runtime.inference.card import ModelCard, TensorSpec
+from cgdet_core.training import precision
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
+from cgdet_core.training.folder import read_results
 from cgdet_core.training.module import Losses, TaskModule
 from cgdet_core.training.recipe import check_values, Recipe, Strict
 from cgdet_core.training.run import train
@@ -86,7 +89,8 @@ class LineTraining(TaskModule):
 
 def recipe(folder: Path, **values: Any) -> LineRecipe:
     return check_values(LineRecipe, {
-        'name': 'line', 'slope': 3.0, 'run': {'output': str(folder), 'val_every': 1, 'workers': 0},
+        'name': 'line', 'slope': 3.0,
+        'run': {'output': str(folder), 'val_every': 1, 'workers': 0, 'report': False},
         'optim': {'epochs': 30, 'batch_size': 4, 'lr': 0.2, 'weight_decay': 0.0,
                   'ema_decay': 0.9}, **values}, 'test')
 
@@ -97,7 +101,7 @@ def test_a_second_task_trains(tmp_path: Path) -> None:
     assert float(found['state_dict']['line.weight']) == pytest.approx(3.0, abs=0.1)
     assert found[KEY]['card']['task'] == 'line' and found[KEY]['model'] == {'bias': True}
     assert sorted(p.name for p in (tmp_path / 'line').iterdir()) == [
-        'best.ckpt', 'last.ckpt', 'logs']
+        'best.ckpt', 'last.ckpt', 'logs', 'recipe.yaml', 'results.csv', 'run.json']
 
 
 def test_a_second_task_resumes_only_with_the_original_recipe(tmp_path: Path) -> None:
@@ -108,6 +112,68 @@ def test_a_second_task_resumes_only_with_the_original_recipe(tmp_path: Path) -> 
     assert torch.equal(last['state_dict']['line.weight'], again['state_dict']['line.weight'])
     with pytest.raises(UserError, match='slope changed'):
         train(recipe(tmp_path, slope=2.0), LineTraining, resume=True, progress=False)
+
+
+def rates(folder: Path) -> list[float]:
+    """Return the learning rate at the end of each epoch."""
+    return [row['lr'] for row in read_results(folder / 'line', 99)]
+
+
+def test_a_run_is_extended_but_not_shortened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(epochs: int, resume: bool = True) -> Path:
+        optim = {'epochs': epochs, 'batch_size': 4, 'lr': 0.01}
+        return train(recipe(tmp_path, optim=optim), LineTraining, resume)
+
+    run(4, resume=False)
+    assert len(rates(tmp_path)) == 4 and rates(tmp_path)[3] == pytest.approx(0.0002)
+    run(4)
+    assert 'All 4 epochs of this run are finished' in capsys.readouterr().out
+    best = run(8)
+    assert 'Extended from 4 to 8 epochs: from epoch 5 on' in capsys.readouterr().out
+    after = rates(tmp_path)
+    assert len(after) == 8 and after[4] > after[3], 'the schedule of 8 epochs'
+    assert after[7] == pytest.approx(0.0002) and read_checkpoint(best)['epoch'] == 7
+    with pytest.raises(UserError, match='optim.epochs changed'):
+        run(6)
+
+
+class Worse(LineTraining):
+    """Each validation after the second one is worse."""
+
+    def validation_metrics(self) -> dict[str, float]:
+        super().validation_metrics()
+        return {'val/closeness': 1 / (2 + abs(self.current_epoch - 1))}
+
+
+@pytest.mark.parametrize(('patience', 'epochs'), [(1, 3), (3, 5), (None, 9)])
+def test_a_run_that_no_longer_improves_stops(
+    tmp_path: Path, patience: int | None, epochs: int,
+) -> None:
+    run = {'output': str(tmp_path), 'val_every': 1, 'workers': 0, 'report': False,
+           'patience': patience}
+    optim = {'epochs': 9, 'batch_size': 4, 'lr': 0.01}
+    best = train(recipe(tmp_path, run=run, optim=optim), Worse, progress=False)
+    assert len(rates(tmp_path)) == epochs
+    assert read_checkpoint(best)['epoch'] == 1, 'of the second epoch, counted from 0'
+
+
+def test_a_resumed_run_keeps_its_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(resume: bool) -> str:
+        train(recipe(tmp_path), LineTraining, resume, progress=False)
+        return str(json.loads((tmp_path / 'line' / 'run.json').read_text())['precision'])
+
+    monkeypatch.setattr(precision, 'features', lambda: {'avx512_bf16'})
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert run(False) == 'bf16-mixed'
+    last = tmp_path / 'line' / 'last.ckpt'
+    checkpoint = torch.load(last)
+    monkeypatch.setattr(precision, 'features', lambda: set())
+    assert run(True) == 'bf16-mixed', 'on a CPU without bfloat16'
+    assert torch.load(last)['epoch'] == checkpoint['epoch']
 
 
 class Interrupted(LineTraining):
@@ -129,7 +195,7 @@ def validations(folder: Path) -> list[int]:
 def test_the_last_epoch_is_always_validated(
     tmp_path: Path, every: int, epochs: tuple[int, ...],
 ) -> None:
-    run = {'output': str(tmp_path), 'val_every': every, 'workers': 0}
+    run = {'output': str(tmp_path), 'val_every': every, 'workers': 0, 'report': False}
     # The rate is low, so that every epoch comes closer to the line.
     optim = {'epochs': 3, 'batch_size': 4, 'lr': 0.01}
     best = train(recipe(tmp_path, run=run, optim=optim), LineTraining, progress=False)
@@ -138,7 +204,7 @@ def test_the_last_epoch_is_always_validated(
 
 
 def test_a_resumed_run_validates_its_last_epoch(tmp_path: Path) -> None:
-    run = {'output': str(tmp_path), 'val_every': 2, 'workers': 0}
+    run = {'output': str(tmp_path), 'val_every': 2, 'workers': 0, 'report': False}
     optim = {'epochs': 3, 'batch_size': 4, 'lr': 0.01}
     with pytest.raises(UserError, match='interrupted'):
         train(recipe(tmp_path, run=run, optim=optim), Interrupted, progress=False)

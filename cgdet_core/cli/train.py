@@ -1,0 +1,102 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet train`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+import signal
+from typing import Annotated, Any
+
+from cgdet_core.cli import common
+from cgdet_core.cli.common import say
+from cgdet_core.errors import UserError
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(
+        help='Recipe, a YAML file; with --resume also the folder of a run.')],
+    overrides: Annotated[list[str] | None, typer.Argument(
+        metavar='[KEY=VALUE]...', help='Changes to the recipe.')] = None,
+    resume: Annotated[bool, typer.Option(
+        '--resume', help='Continue from last.ckpt, with the recipe of the run.')] = False,
+) -> None:
+    """Train a detector from a recipe."""
+    # Without torch: what is wrong with a recipe or its folder is reported at once.
+    from cgdet_core.tasks import load_recipe, load_resumed
+    from cgdet_core.tasks import train as run
+    from cgdet_core.training.folder import check_folder, RECIPE
+    from cgdet_core.training.recipe import read_values
+
+    if recipe.is_dir() and not resume:
+        raise UserError(f'{recipe} is a folder; name a recipe, or continue the run in it.',
+                        'resume')
+    values = load_resumed(recipe, overrides) if resume else load_recipe(recipe, overrides)
+    check_folder(values, resume)
+    own = (values.folder, values.folder / RECIPE)  # has no more to say than the run knows
+    started: dict[str, Any] = {} if recipe.resolve() in [p.resolve() for p in own] else {
+        'recipe': str(recipe), 'overrides': overrides or [], 'values': read_values(recipe)}
+    with _stopping() as stop:
+        try:
+            best = run(values, resume, started=started)
+        except (KeyboardInterrupt, RuntimeError):
+            if not stop:
+                raise
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second one changes nothing
+                signal.signal(number, signal.SIG_IGN)
+            _interrupted(values.folder, stop[0])
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only(_next)(values, best)
+
+
+@contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """Interrupt on SIGTERM as on Ctrl-C; yield a list that then contains the signal."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as started by nohup or in the background
+            signal.signal(number, interrupt)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(folder: Path, number: int) -> None:
+    common.complain(
+        f'interrupted; continue with "cgdet train {folder} --resume".'
+        if (folder / 'last.ckpt').is_file() else
+        'interrupted before the end of the first epoch; nothing was saved.')
+    raise typer.Exit(128 + number) from None
+
+
+def _next(recipe: Any, best: Path) -> None:
+    """Print the files of a run and the commands that come next."""
+    files = sorted(p.name for p in best.parent.iterdir()
+                   if p.suffix in ('.csv', '.json', '.png', '.yaml'))
+    say(f'In {best.parent}: {", ".join(files)}')
+    say(f'The best checkpoint is {best}')
+    images = f' --images {recipe.data.images}' if recipe.data.images else ''
+    say(f'Next: cgdet evaluate {best} --data {recipe.data.val}{images}\n'
+        f'      cgdet export {best} --output {recipe.name}.onnx')
