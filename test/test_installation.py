@@ -14,6 +14,7 @@
 
 """The package as pip installs it, used from another folder and without ROS."""
 
+import importlib.util
 import os
 from pathlib import Path
 import shutil
@@ -42,8 +43,9 @@ def run(*command: object, **environment: str) -> str:
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the package's wheel, built from a copy, as building writes into the sources."""
-    pytest.importorskip('pip', reason='pip is not installed')
-    pytest.importorskip('setuptools', reason='setuptools is not installed')
+    for tool in ('pip', 'setuptools'):
+        if importlib.util.find_spec(tool) is None:
+            pytest.skip(f'{tool} is not installed')
     folder = tmp_path_factory.mktemp('wheel')
     for name in SOURCES:
         if (ROOT / name).is_dir():
