@@ -73,7 +73,8 @@ def draw_boxes(picture: Picture, boxes: NDArray[np.float32], texts: Sequence[str
     for place, (width, height), i in zip(places, sizes, shown):
         if place is not None:
             x, y = place
-            picture[y:y + height, x:x + width] = colors[i] or WHITE
+            corner = x + width - 1, y + height - 1
+            cv2.rectangle(picture, place, corner, colors[i] or WHITE, cv2.FILLED)
             cv2.putText(picture, texts[i], (x + pad, y + height - below), FONT, scale, BLACK,
                         lines, cv2.LINE_AA)
 
@@ -86,24 +87,28 @@ def place_labels(boxes: NDArray[np.int64], sizes: Sequence[tuple[int, int]],
     boxes (N, 4) in an image of `limits` (width, height), in order of importance; sizes: width and
     height of the labels. A label touches its box and hides as few boxes as possible.
     """
+    if not len(boxes):
+        return []
+    x1, y1, x2, y2 = boxes.T[:, :, None]
+    width, height = extent = np.array(sizes).T[:, :, None]
+    left, right, above, below, bottom = x1, x2 - width + 1, y1 - height, y2 + 1, y2 - height + 1
+    x = np.hstack([left, left, right, right, x2 + 1, x1 - width, x2 + 1, x1 - width,
+                   left, right, left, right])
+    y = np.hstack([above, below, above, below, y1, y1, bottom, bottom, y1, y1, bottom, bottom])
+    room = np.array(limits)[:, None, None] - extent
+    corners = np.clip(np.array([x, y]), 0, np.maximum(room, 0))  # (2, N, candidates)
+    labels = np.concatenate([corners, corners + extent]).transpose(1, 2, 0)
+    hidden = _overlaps(labels, boxes).sum(-1)  # boxes, by each candidate
     places: list[tuple[int, int] | None] = []
     taken = np.empty((0, 4), np.int64)
-    for (x1, y1, x2, y2), (width, height) in zip(boxes.tolist(), sizes):
-        room = limits[0] - width, limits[1] - height
-        left, right, above, below = x1, x2 - width + 1, y1 - height, y2 + 1
-        corners = np.array([
-            (left, above), (left, below), (right, above), (right, below), (x2 + 1, y1),
-            (x1 - width, y1), (x2 + 1, y2 - height + 1), (x1 - width, y2 - height + 1),
-            (left, y1), (right, y1), (left, y2 - height + 1), (right, y2 - height + 1)])
-        corners = np.clip(corners, 0, np.maximum(room, 0))
-        labels = np.hstack([corners, corners + (width, height)])
-        free = ~_overlaps(labels, taken).any(1)
-        if min(room) < 0 or not free.any():
+    for candidates, cost, fits in zip(labels, hidden, (room >= 0).all(0)[:, 0]):
+        free = ~_overlaps(candidates, taken).any(-1)
+        if not (fits and free.any()):
             places.append(None)
             continue
-        best = int(np.where(free, _overlaps(labels, boxes).sum(1), len(boxes) + 1).argmin())
-        taken = np.vstack([taken, labels[best]])
-        places.append((int(corners[best, 0]), int(corners[best, 1])))
+        best = candidates[np.where(free, cost, len(boxes) + 1).argmin()]
+        taken = np.vstack([taken, best])
+        places.append((int(best[0]), int(best[1])))
     return places
 
 
@@ -170,9 +175,9 @@ def _visible(boxes: NDArray[np.float32], picture: Picture) -> tuple[list[int], N
 
 
 def _overlaps(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return whether rectangles (A, 4) and (B, 4) share pixels (A, B), x2 and y2 excluded."""
-    a, b = first[:, None], second[None]
-    return np.asarray(((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(2))
+    """Return whether rectangles (..., 4) and (B, 4) share pixels (..., B), x2, y2 excluded."""
+    a = first[..., None, :]
+    return np.asarray(((a[..., :2] < second[:, 2:]) & (second[:, :2] < a[..., 2:])).all(-1))
 
 
 def contact_sheet(pictures: list[Picture], columns: int = 4, width: int = 480) -> Picture:
