@@ -59,7 +59,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_ros.detection': ('runtime',),
     'cgdet_ros.tracking': ('runtime',),
     'cgdet_ros.detector_node': (),
-    'cgdet_ros.tools': ('data', 'detection', 'machine', 'processes', 'runtime'),
+    'cgdet_ros.tools': ('cli', 'data', 'detection', 'machine', 'processes', 'runtime'),
     'cgdet_ros.doctor': ('doctor', 'processes', 'runtime'),
     'cgdet_ros.resources': ('runtime.files',),
     'cgdet_ros.launching': ('runtime.files',),

@@ -30,9 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help='Train, evaluate and deploy small thermal object detectors.')
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(markup=False)  # names of files and models may contain brackets
 
 Images = Annotated[Path | None, typer.Option(
@@ -112,9 +110,9 @@ class _ConsoleLog(logging.Handler):
 
 
 def show_log() -> None:
-    """Print the runtime's log: which backend was chosen and why, and engines built."""
+    """Print the runtime's warnings; `--verbose` also shows which backend was chosen and why."""
     log = logging.getLogger('cgdet_core.runtime')
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING)
     log.addHandler(_ConsoleLog())
     log.propagate = False
 

@@ -31,8 +31,8 @@ from pydantic import Field, field_validator, model_validator
 class DataConfig(Strict):
     """The frames of a run; paths are relative to the working directory."""
 
-    train: Path
-    val: Path
+    train: Path  # COCO file of the training frames
+    val: Path  # COCO file of the validation frames, which choose the best checkpoint
     images: Path | None = None  # folder of the file names in both, by default theirs
     license: str = 'unknown'  # of the training data, for the model card
     max_frames: int | None = Field(None, ge=1)  # train on so many, evenly spaced; null: all
@@ -50,13 +50,14 @@ class DetectionRecipe(Recipe):
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
-    task: Literal['detection'] = 'detection'
+    task: Literal['detection'] = 'detection'  # the only task so far
+    # names, as in the COCO files
     classes: tuple[str, ...] = Field(('person', 'bicycle', 'car'), min_length=1)
     input_size: tuple[int, int] = (640, 512)  # width, height
-    normalization: Normalization = Normalization()
-    model: StudentConfig = StudentConfig()
-    data: DataConfig
-    augment: AugmentConfig = AugmentConfig()
+    normalization: Normalization = Normalization()  # of raw frames
+    model: StudentConfig = StudentConfig()  # sizes of the student
+    data: DataConfig  # frames
+    augment: AugmentConfig = AugmentConfig()  # augmentation
     rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
     cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
 

@@ -38,9 +38,9 @@ class StudentConfig(PyramidConfig):
 
     added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth')
 
-    head_channels: Width = 64
+    head_channels: Width = 64  # of the towers
     head_depth: int = Field(2, ge=1)  # convolutions of a tower
-    bins: int = Field(16, ge=2)
+    bins: int = Field(16, ge=2)  # of the distribution of a distance, in cells
 
 
 class Student(FeaturePyramid):

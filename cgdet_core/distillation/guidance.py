@@ -54,10 +54,10 @@ from torch import nn, Tensor
 class GuidanceConfig(ScheduledLoss):
     """The settings of CMG. The paper states no weights, levels or objective; these are ours."""
 
-    teacher: TeacherConfig
+    teacher: TeacherConfig  # the RGB teacher
     weight: float = Field(5.0, ge=0)  # lambda_cms
     objective: str | dict[str, Any] = 'pearson'  # a name, or {name: ..., parameter: value}
-    over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
+    over: Literal['pyramid', 'roi', 'both'] = 'pyramid'  # all cells, regions of objects, or both
     unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the thermal frame
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
 

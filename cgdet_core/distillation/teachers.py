@@ -47,10 +47,12 @@ class TeacherConfig(Strict):
     With a cache a teacher runs once per picture, without one on every sample.
     """
 
+    # our checkpoint, a torchvision detector, or an ONNX file
     kind: Literal['cgdet', 'torchvision', 'onnx'] = 'cgdet'
-    path: Path | None = None
-    model: str = 'fasterrcnn_resnet50_fpn_v2'
-    weights: str | None = 'DEFAULT'
+    path: Path | None = None  # checkpoint or ONNX file
+    model: str = 'fasterrcnn_resnet50_fpn_v2'  # of torchvision, with a feature pyramid
+    weights: str | None = 'DEFAULT'  # of torchvision; null: random
+    # of an ONNX teacher: its pyramid at strides 8, 16, 32
     tensors: tuple[str, str, str] | None = None
     bgr: bool = False  # channel order of an ONNX teacher's input
     full_range: bool = False  # its input goes to 255 instead of 1

@@ -60,16 +60,16 @@ class Normalization:
     the default is hundredths of a kelvin.
     """
 
-    kind: str = 'plateau'
-    low_kelvin: float = 268.15
-    high_kelvin: float = 313.15
-    low_percentile: float = 0.5
-    high_percentile: float = 99.9
-    plateau_limit: float = 3.0
-    min_span_8bit: float = 12.0
-    min_span_16bit: float = 100.0
-    kelvin_per_count: float = 0.01
-    kelvin_offset: float = 0.0
+    kind: str = 'plateau'  # none, window, percentile or plateau
+    low_kelvin: float = 268.15  # window: temperature of 0
+    high_kelvin: float = 313.15  # window: temperature of 1
+    low_percentile: float = 0.5  # of a frame, for 0
+    high_percentile: float = 99.9  # of a frame, for 1
+    plateau_limit: float = 3.0  # plateau: largest bin, in mean bins
+    min_span_8bit: float = 12.0  # smallest range that is stretched, in gray levels
+    min_span_16bit: float = 100.0  # the same in counts
+    kelvin_per_count: float = 0.01  # of 16-bit frames
+    kelvin_offset: float = 0.0  # temperature of count 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
