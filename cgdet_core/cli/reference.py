@@ -90,8 +90,9 @@ def meanings(schema: type[Any]) -> dict[str, str]:
 def values(info: Any) -> str:
     """Return the choices or the limits of a key, of its pydantic field."""
     annotations = (info.annotation, *get_args(info.annotation))
-    if choices := [c for a in annotations if getattr(a, '__origin__', None) is Literal
-                   for c in get_args(a)]:
+    choices = [c for a in annotations if getattr(a, '__origin__', None) is Literal
+               for c in get_args(a)]
+    if choices and Path not in annotations:
         return ', '.join(map(plain, choices))
     limits = [f'{sign} {getattr(m, name)}' for m in info.metadata
               for name, sign in SIGNS.items() if hasattr(m, name)]

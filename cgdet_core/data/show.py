@@ -23,7 +23,12 @@ from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.drawing import (
-    COLORS, contact_sheet, draw_boxes, save_picture, WHITE)
+    COLORS,
+    contact_sheet,
+    draw_boxes,
+    save_picture,
+    WHITE,
+)
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize

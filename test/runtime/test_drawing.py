@@ -20,7 +20,15 @@ from cgdet_core.runtime import Detections, Normalization
 from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.imaging.drawing import (
-    BLACK, COLORS, draw_boxes, draw_legend, draw_truth, line_width, place_labels, WHITE)
+    BLACK,
+    COLORS,
+    draw_boxes,
+    draw_legend,
+    draw_truth,
+    line_width,
+    place_labels,
+    WHITE,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np

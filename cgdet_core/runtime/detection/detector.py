@@ -51,9 +51,10 @@ class Detector:
 
     Call it with an image file or any array for a `Result`. `detect` processes one raw frame.
     A batch is processed in steps, one row per frame: `preprocess` each, `infer` once,
-    `postprocess` each. A frame that cannot be normalized therefore affects only its own row. Of the latest batch of N: `input` (N, C, H, W) is the network's input,
-    `boxes` (N, K, 4), in input pixels, and `scores` (N, K, num_classes) are its outputs; N is 1
-    until `reserve`. `last_timings` are the seconds of the latest `detect`.
+    `postprocess` each. A frame that cannot be normalized therefore affects only its own row. Of
+    the latest batch of N: `input` (N, C, H, W) is the network's input, `boxes` (N, K, 4), in
+    input pixels, and `scores` (N, K, num_classes) are its outputs; N is 1 until `reserve`.
+    `last_timings` are the seconds of the latest `detect`.
     """
 
     def __init__(self, card: DetectionCard, session: Session) -> None:

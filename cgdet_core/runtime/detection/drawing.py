@@ -29,7 +29,7 @@ def draw_detections(frame: NDArray[Any], detections: Detections, card: Detection
     """
     Return an image (H, W, 3) BGR of a frame with its detections.
 
-    truth (M, 4): annotated boxes, dashed in black and white, explained by a legend. ids: track ids.
+    truth (M, 4): annotated boxes, dashed in black and white, named in a legend. ids: track ids.
     """
     picture = draw(frame, card.normalization, detections.boxes,
                    captions(detections, card.classes, ids), colors(detections), truth)
