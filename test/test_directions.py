@@ -52,8 +52,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                                'runtime', 'tasks', 'tracking', 'training'),
     'cgdet_core.doctor': ('processes', 'runtime'),
     'cgdet_core.cli': (
-        'data', 'deployment', 'detection', 'distillation', 'doctor', 'experiments', 'machine',
-        'runtime', 'tasks', 'tracking', 'training'),
+        '__version__', 'data', 'deployment', 'detection', 'distillation', 'doctor', 'experiments',
+        'machine', 'runtime', 'tasks', 'tracking', 'training'),
     'cgdet_core.__main__': ('cli', 'doctor'),
     'cgdet_ros.node': ('runtime',),
     'cgdet_ros.detection': ('runtime',),

@@ -25,7 +25,6 @@ import platform
 import sys
 from typing import Annotated
 
-import cgdet_core
 from cgdet_core.cli import measure, models, scores
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import app, complain, say, sentence_of, show_log, TRAINING_MODULES
@@ -50,7 +49,9 @@ def show_versions(asked: bool) -> None:
     """Print the versions of this package, Python and installed modules, without importing them."""
     if not asked:
         return
-    say(f'cgdet {cgdet_core.__version__}')
+    from cgdet_core import __version__  # read when asked for
+
+    say(f'cgdet {__version__}')
     say(f'Python {platform.python_version()}')
     for name in VERSIONS:
         try:
