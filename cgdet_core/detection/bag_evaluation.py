@@ -248,6 +248,6 @@ def _picture(
     card: DetectionCard, name: str,
 ) -> NDArray[np.uint8]:
     picture = draw_detections(frame, found, card, truth.boxes)
-    draw_truth(picture, truth.boxes[outcome.missed], 2 * line_width(picture))
+    draw_truth(picture, truth.boxes[outcome.missed], line_width(picture) + 1)
     words = f'{len(outcome.missed)} missed (thick dashes), {len(outcome.false)} false   {name}'
     return np.vstack([picture, write_caption(words, picture.shape[1])])

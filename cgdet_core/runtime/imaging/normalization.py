@@ -46,13 +46,15 @@ class Normalization:
     """
     The mapping of a raw frame to values in [0, 1].
 
-    kind:
+    kind::
+
       none        divide by the largest value of the integer type (float frames: clip)
       window      low_kelvin -> 0, high_kelvin -> 1, for radiometric cameras
       percentile  the low and high percentile of each frame -> 0 and 1
       plateau     the same stretch, then histogram equalization with bins clipped at
                   `plateau_limit` times the mean bin: detail in the crowded gray levels (cars,
                   bicycles) without losing the hot ones (people)
+
     min_span_8bit, min_span_16bit: the smallest range in gray levels or counts that is stretched
     to [0, 1], so that a flat frame stays flat instead of showing its noise; float frames
     (kelvin) use min_span_16bit * kelvin_per_count.
