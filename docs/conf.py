@@ -17,7 +17,8 @@
 from pathlib import Path
 import sys
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what reference/api.rst documents
+# For reference/api.rst. Under rosdoc2, which copies this file, the sourced workspace has it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 project = 'cgdet_ros'
 extensions = ['myst_parser', 'sphinx.ext.autodoc']

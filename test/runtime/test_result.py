@@ -92,6 +92,7 @@ def test_color_becomes_gray_as_in_the_node(toy: Detector) -> None:
 
 @pytest.mark.parametrize(('image', 'error', 'words'), [
     ('no.png', UserError, 'no.png does not exist'),
+    ('http://host/x.png', UserError, 'http://host/x.png does not exist'),
     (ROOT, UserError, 'is not an image OpenCV can read'),
     (ROOT / 'README.md', UserError, 'is not an image OpenCV can read'),
     ([RAMP], TypeError, 'a file or a numpy array, not list'),

@@ -117,7 +117,7 @@ def to_frame(image: str | os.PathLike[str] | NDArray[Any], channels: int) -> NDA
     three equal channels keep their values. TypeError and ValueError for anything else.
     """
     if isinstance(image, str | os.PathLike):
-        return read_frame(Path(image), channels)
+        return read_frame(os.fspath(image), channels)
     if not isinstance(image, np.ndarray):
         raise TypeError(f'An image must be a file or a numpy array, not {type(image).__name__}.')
     if channels == 3 or image.ndim == 2:
