@@ -101,7 +101,7 @@ def launch_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    'launch': launch_table, 'topics': topic_table, 'parameters': parameter_table,
+    'topics': topic_table, 'parameters': parameter_table, 'launch': launch_table,
     'recipes': recipes, 'grids': grids, 'commands': commands}
 
 
