@@ -12,4 +12,65 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""CGDet: small thermal detectors, trained with the help of RGB and run on thermal images only."""
+"""
+CGDet: small thermal detectors, trained with the help of RGB and run on thermal images only.
+
+    import cgdet_core as cg
+    detector = cg.load()
+    print(detector('image.png'))
+"""
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cgdet_core.runtime import Detector
+
+    __version__: str
+
+__all__ = ['__version__', 'load']
+
+
+def load(model: str | PathLike[str] | None = None, *, backend: str = 'auto', threads: int = 0,
+         score_threshold: float | None = None) -> 'Detector':
+    """
+    Load a model and return its detector, which is called with an image file or an array.
+
+    model: an ONNX file with its card, or a checkpoint (requires torch); None for the shipped
+    model. backend: of an ONNX file, as `cgdet detect --backend`. threads: of the CPU, 0 for all
+    cores. score_threshold: minimum score of all classes; None for those of the card. UserError, a
+    ValueError, states in one sentence what is wrong.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from cgdet_core.runtime.detection.detector import Detector
+    from cgdet_core.runtime.files import share_file
+
+    path = share_file('models/thermal.onnx') if model is None else Path(model)
+    if path.suffix.lower() == '.onnx':
+        detector = Detector.load(path, threads, backend)
+    else:
+        from cgdet_core.detection.predict import open_detector
+
+        detector = open_detector(path, threads=threads)
+    if score_threshold is not None:
+        detector.card = replace(detector.card, score_threshold=score_threshold,
+                                class_thresholds={})
+    return detector
+
+
+def __getattr__(name: str) -> str:
+    """Return `__version__`: of the source checkout, or of the installed package."""
+    if name != '__version__':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from pathlib import Path
+
+    manifest = Path(__file__).resolve().parents[1] / 'package.xml'
+    if manifest.is_file():
+        from xml.etree import ElementTree
+
+        return ElementTree.parse(manifest).findtext('version', '')
+    from importlib.metadata import version
+
+    return version('cgdet_ros')

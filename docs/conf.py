@@ -14,10 +14,18 @@
 
 """Sphinx settings, which rosdoc2 extends: rosdoc2 build --package-path ."""
 
+from pathlib import Path
+import sys
+
+# For reference/api.rst. Under rosdoc2, which copies this file, the sourced workspace has it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 project = 'cgdet_ros'
-extensions = ['myst_parser']
+extensions = ['myst_parser', 'sphinx.ext.autodoc']
 myst_heading_anchors = 3
-# The package offers topics, parameters and commands, no Python API.
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'description'
+# rosdoc2 would document every module; reference/api.rst lists the interface.
 rosdoc2_settings = {'enable_autodoc': False}
 exclude_patterns = ['modules.rst', 'cgdet_ros*.rst', '__readme_include.rst',
                     'standard_docs/original']

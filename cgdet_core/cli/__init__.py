@@ -19,13 +19,22 @@ Heavy modules are imported inside the commands, so that `cgdet --help` is fast a
 without torch can run `cgdet detect`, `verify`, `benchmark` and `bag`.
 """
 
+from importlib import metadata
+import logging
+import platform
 import sys
+from typing import Annotated
 
 from cgdet_core.cli import measure, models, scores, train
 from cgdet_core.cli.bags import bag_app
-from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
+from cgdet_core.cli.common import app, complain, say, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
 from cgdet_core.errors import UserError
+import typer
+
+# What decides results, by the names of the distributions; onnxruntime has one for each processor.
+VERSIONS = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino', 'opencv-python-headless',
+            'opencv-python', 'tensorrt', 'tensorrt-rtx', 'torch', 'torchvision', 'lightning')
 
 for command in (train.train, models.ablate, scores.evaluate, scores.fit_scores, models.detect,
                 models.export, models.build_engine, measure.verify, measure.benchmark,
@@ -34,6 +43,35 @@ for command in (train.train, models.ablate, scores.evaluate, scores.fit_scores, 
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')
+
+
+def show_versions(asked: bool) -> None:
+    """Print the versions of this package, Python and installed modules, without importing them."""
+    if not asked:
+        return
+    from cgdet_core import __version__  # read when asked for
+
+    say(f'cgdet {__version__}')
+    say(f'Python {platform.python_version()}')
+    for name in VERSIONS:
+        try:
+            say(f'{name} {metadata.version(name)}')
+        except metadata.PackageNotFoundError:
+            continue
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option(
+        '--version', callback=show_versions, is_eager=True,
+        help='Show versions of cgdet and of the installed modules, and exit.')] = False,
+    verbose: Annotated[bool, typer.Option(
+        '--verbose', help='Show which backend is used and why; before the command.')] = False,
+) -> None:
+    """Train, evaluate and deploy small thermal object detectors."""
+    if verbose:
+        logging.getLogger('cgdet_core.runtime').setLevel(logging.INFO)
 
 
 def main() -> None:

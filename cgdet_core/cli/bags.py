@@ -34,8 +34,8 @@ bag_app = typer.Typer(
 
 @bag_app.command('from-coco')
 def bag_from_coco(
-    data: Annotated[Path, typer.Argument(metavar='COCO.json')],
-    path: Annotated[Path, typer.Argument(metavar='BAG')],
+    data: Annotated[Path, typer.Argument(metavar='COCO.json', help='Set of frames.')],
+    path: Annotated[Path, typer.Argument(metavar='BAG', help='Bag to create.')],
     images: Images = None,
     rate: Annotated[float, typer.Option(help='Frames per second.')] = 10.0,
     encoding: Annotated[str | None, typer.Option(
@@ -59,7 +59,7 @@ def bag_from_coco(
     'allow_extra_args': True, 'ignore_unknown_options': True})
 def bag_play(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar='BAG')],
+    path: Annotated[Path, typer.Argument(metavar='BAG', help='Bag to play.')],
     rate: Annotated[float, typer.Option(help='Speed relative to the recording.')] = 1.0,
     loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
     clock: Annotated[bool, typer.Option('--clock', help='Publish bag time on /clock.')] = False,

@@ -31,9 +31,7 @@ from rich.progress import Progress
 from rich.table import Table
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help='Train, evaluate and deploy small thermal object detectors.')
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(markup=False)  # names of files and models may contain brackets
 
 Images = Annotated[Path | None, typer.Option(
@@ -113,10 +111,11 @@ class _ConsoleLog(logging.Handler):
 
 
 def show_log() -> None:
-    """Print the log: which backend was chosen and why, engines built, what data lack."""
+    """Print the log: what data lack, warnings; `--verbose` adds why a backend was chosen."""
     log = logging.getLogger('cgdet_core')
     first = os.environ.get('LOCAL_RANK', '0') == '0'  # of the processes that train together
     log.setLevel(logging.INFO if first else logging.ERROR)
+    logging.getLogger('cgdet_core.runtime').setLevel(logging.WARNING)
     log.addHandler(_ConsoleLog())
     log.propagate = False
 

@@ -153,7 +153,7 @@ def data_relabel(
 
 @data_app.command('show')
 def data_show(
-    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
     images: Images = None,
     output: Annotated[Path, typer.Option(
         help='PNG file for one sheet, or folder for one image per frame.')] = Path('show.png'),

@@ -22,7 +22,13 @@ from typing import TypeVar
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from cgdet_core.runtime.imaging.drawing import COLORS, contact_sheet, save_picture, TRUTH_COLOR
+from cgdet_core.runtime.imaging.drawing import (
+    COLORS,
+    contact_sheet,
+    draw_boxes,
+    save_picture,
+    WHITE,
+)
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
@@ -45,7 +51,7 @@ def draw_record(
     record: ImageRecord, classes: tuple[str, ...], paired: bool = True,
 ) -> NDArray[np.uint8]:
     """
-    Return BGR (H, 2W, 3): thermal and RGB with the same boxes; ignore regions in thin white.
+    Return BGR (H, 2W, 3): thermal and RGB with the same boxes; ignore regions dashed.
 
     paired: false leaves out RGB, (H, W, 3).
     """
@@ -54,16 +60,12 @@ def draw_record(
     views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)]
     if paired:
         views.append(_rgb_view(record, gray.shape))
+    names = [f'{"ignore " if crowd else ""}{classes[label]}'
+             for label, crowd in zip(record.labels, record.crowd)]
+    colors = [None if crowd else COLORS[label % len(COLORS)]
+              for label, crowd in zip(record.labels, record.crowd)]
     for view in views if record.rgb_path else views[:1]:
-        # Lines must remain visible when the sheet is scaled down.
-        thick = max(2, round(view.shape[1] / 320))
-        for box, label, crowd in zip(
-                np.rint(record.boxes).astype(int).tolist(), record.labels, record.crowd):
-            color = TRUTH_COLOR if crowd else COLORS[label % len(COLORS)]
-            cv2.rectangle(view, box[:2], box[2:], color, 1 if crowd else thick)
-            name = f'ignore {classes[label]}' if crowd else classes[label]
-            cv2.putText(view, name, (box[0], max(12, box[1] - 3)), cv2.FONT_HERSHEY_SIMPLEX,
-                        0.25 * thick, color, 1, cv2.LINE_AA)
+        draw_boxes(view, record.boxes, names, colors)
     return np.hstack(views)
 
 
@@ -75,7 +77,7 @@ def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
             return view
         except UserError:
             words = 'RGB cannot be read'
-    cv2.putText(view, words, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, TRUTH_COLOR, 1)
+    cv2.putText(view, words, (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, WHITE, 1)
     return view
 
 

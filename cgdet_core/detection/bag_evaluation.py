@@ -42,8 +42,7 @@ from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_json
-from cgdet_core.runtime.imaging.drawing import save_picture, TRUTH_COLOR
-import cv2
+from cgdet_core.runtime.imaging.drawing import draw_truth, line_width, save_picture
 import numpy as np
 from numpy.typing import NDArray
 
@@ -255,7 +254,6 @@ def _picture(
     card: DetectionCard, name: str,
 ) -> NDArray[np.uint8]:
     picture = draw_detections(frame, found, card, truth.boxes)
-    for box in np.rint(truth.boxes[outcome.missed]).astype(int):
-        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), TRUTH_COLOR, 2)
-    words = f'{len(outcome.missed)} missed (thick white), {len(outcome.false)} false   {name}'
+    draw_truth(picture, truth.boxes[outcome.missed], line_width(picture) + 1)
+    words = f'{len(outcome.missed)} missed (thick dashes), {len(outcome.false)} false   {name}'
     return np.vstack([picture, write_caption(words, picture.shape[1])])

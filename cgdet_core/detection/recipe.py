@@ -30,8 +30,8 @@ from pydantic import Field, field_validator, model_validator
 class DataConfig(Strict):
     """The frames of a run; paths are relative to the working directory."""
 
-    train: Path
-    val: Path
+    train: Path  # COCO file of the training frames
+    val: Path  # COCO file of the validation frames, which choose the best checkpoint
     images: Path | None = None  # folder of the file names in both, by default theirs
     license: str | None = None  # of the training data, for the card; null: what its file states
     # Objects in the training data that are none of `classes`: neither object nor background, or
@@ -53,13 +53,13 @@ class DetectionRecipe(Recipe):
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
-    task: Literal['detection'] = 'detection'
-    classes: tuple[str, ...] = ()  # empty: those of the training data, see `resolved`
+    task: Literal['detection'] = 'detection'  # the only task so far
+    classes: tuple[str, ...] = ()  # names, as in the COCO files; empty: those of the training data
     input_size: tuple[int, int] = (640, 512)  # width, height
-    normalization: Normalization = Normalization()
-    model: StudentConfig = StudentConfig()
-    data: DataConfig
-    augment: AugmentConfig = AugmentConfig()
+    normalization: Normalization = Normalization()  # of raw frames
+    model: StudentConfig = StudentConfig()  # sizes of the student
+    data: DataConfig  # frames
+    augment: AugmentConfig = AugmentConfig()  # augmentation
     rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
     cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
     imitation: ImitationConfig | None = None  # of a larger thermal detector; null: off

@@ -43,7 +43,7 @@ def checks(model: Path | None, seconds: float) -> Iterator[Check]:
     """
     Check versions, GPU, model and, if ROS is installed, transport and graph.
 
-    model: by default the shipped one, which ROS finds. seconds: duration of sending and listening.
+    model: by default the shipped one. seconds: duration of sending and listening.
     """
     sound = True
     for check in versions():
@@ -51,21 +51,17 @@ def checks(model: Path | None, seconds: float) -> Iterator[Check]:
         yield check
     if sound:
         yield from accelerators()
-        if model is not None:
-            from cgdet_core.doctor.model import model_checks
+        from cgdet_core.doctor.model import model_checks
+        from cgdet_core.runtime.files import share_file
 
-            yield from model_checks(model)
+        yield from model_checks(model or share_file('models/thermal.onnx'))
     else:
         yield Check('model', 'inference', 'FAIL', 'not checked, as modules above are missing')
     if importlib.util.find_spec('rclpy') is None:
-        if sound and model is None:
-            yield Check('model', 'shipped model', 'WARN', 'not checked: it is found through ROS',
-                        'pass its path: cgdet doctor models/thermal.onnx')
         yield Check('ROS 2', 'rclpy', 'WARN', 'not found; transport and graph were not checked',
                     'source a ROS 2 distribution or .venv/bin/ros_env.sh')
         return
-    shipped = ['--model'] if sound and model is None else []
-    yield from _ros_checks('--seconds', str(seconds), *shipped)
+    yield from _ros_checks('--seconds', str(seconds))
 
 
 def _ros_checks(*options: str) -> Iterator[Check]:

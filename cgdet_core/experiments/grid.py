@@ -34,7 +34,7 @@ class AblationConfig(recipes.Strict):
     """The contents of a grid file; the first variant is the reference of the differences."""
 
     base: Path  # recipe, relative to this file
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)  # every variant is trained with each
     variants: dict[str, dict[str, Any]] = Field(min_length=1)  # changes to the base, by name
     shown: str | None = None  # variant shown next to the reference; the last by default
 

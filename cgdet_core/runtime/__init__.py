@@ -17,9 +17,10 @@
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.detection.result import Result
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 from cgdet_core.runtime.inference.card import load_card, ModelCard
 from cgdet_core.runtime.inference.session import Session
 
 __all__ = ['DetectionCard', 'Detections', 'Detector', 'load_card', 'ModelCard', 'Normalization',
-           'normalize', 'Session']
+           'normalize', 'Result', 'Session']

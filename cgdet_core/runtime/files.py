@@ -22,7 +22,6 @@ import os
 from pathlib import Path
 import secrets
 import shutil
-import sys
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -92,13 +91,15 @@ def share_file(pattern: str) -> Path:
     """
     Return the first file of the package that matches, for example 'models/thermal.onnx'.
 
-    The share folders of sourced workspaces (colcon), the source checkout and the prefix of a pip
-    installation are searched. UserError if it is in none of them.
+    The share folders of sourced workspaces (colcon) are searched, then the source checkout or the
+    prefix of the pip installation that this file is in. UserError if it is in none of them.
     """
-    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep))]
-    folders = [Path(prefix) / 'share' / 'cgdet_ros' for prefix in (*prefixes, sys.prefix)]
-    folders.insert(len(prefixes), Path(__file__).resolve().parents[2])
-    for folder in folders:
+    prefixes = map(Path, filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)))
+    root, *above = Path(__file__).resolve().parents[2:]
+    # pip installs below sys.prefix, but elsewhere with --user, with --target and on Debian.
+    here = [root] if (root / 'package.xml').is_file() else [
+        prefix / 'share' / 'cgdet_ros' for prefix in (root, *above)]
+    for folder in [*(prefix / 'share' / 'cgdet_ros' for prefix in prefixes), *here]:
         for path in sorted(folder.glob(pattern)):
             return path
     raise UserError(f'{pattern} is missing in the installed package; install it again.')

@@ -108,14 +108,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the checks from the command line."""
     parser = argparse.ArgumentParser(prog='python -m cgdet_ros.doctor.checks', description=__doc__)
     parser.add_argument('--seconds', type=float, default=2.0)
-    parser.add_argument('--model', action='store_true', help='also check the shipped model')
     options = parser.parse_args(args)
     from cgdet_core.runtime.files import share_file
 
-    if options.model:
-        from cgdet_core.doctor.model import model_checks
-
-        show(model_checks(share_file('models/thermal.onnx')))
     rclpy.init(args=[])
     node = rclpy.create_node(f'cgdet_doctor_{os.getpid()}')
     try:
@@ -125,7 +120,7 @@ def main(args: list[str] | None = None) -> None:
         rclpy.try_shutdown()
 
 
-def show(found: Iterator[Check] | list[Check]) -> None:
+def show(found: Iterator[Check]) -> None:
     """Print each check when it is done."""
     for check in found:
         print(json.dumps(asdict(check)), flush=True)

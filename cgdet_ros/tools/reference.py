@@ -13,24 +13,27 @@
 # limitations under the License.
 
 """
-Generate the tables of README.md from the code.
+Generate the reference pages from the code.
 
-`python -m cgdet_ros.tools.reference README.md` writes them between their markers. Tests compare
-them with the code, and TOPICS with a running node.
+`python -m cgdet_ros.tools.reference` writes the tables of docs/reference between their markers.
+Tests compare them with the code, and TOPICS with a running node. Tables whose modules are not
+installed here (launch, or those of training) stay as they are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-import json
 from pathlib import Path
 import re
 import runpy
 import sys
 from typing import Any
 
+from cgdet_core.cli.reference import commands, grids, plain, recipes, table
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import share_file
 from cgdet_ros.detection.parameters import CLASS_SPEC, SPECS
 
+PAGES = Path(__file__).resolve().parents[2] / 'docs' / 'reference'
 BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 EFFECTS = {'dynamic': '', 'static': '; takes effect on configure', 'read_only': '; only at start'}
 
@@ -70,15 +73,15 @@ TOPICS = (
 
 def topic_table() -> str:
     """Return the topics as a Markdown table."""
-    return _table(('topic', '', 'type', ''), [
+    return table(('topic', '', 'type', ''), [
         (f'`{t.name}`', t.direction, f'`{t.type.replace("/msg/", "/")}`', t.description)
         for t in TOPICS])
 
 
 def parameter_table() -> str:
     """Return the parameters as a Markdown table."""
-    return _table(('parameter', 'default', 'range', ''), [
-        (f'`{s.name}`', f'`{_plain(s.default)}`',
+    return table(('parameter', 'default', 'range', ''), [
+        (f'`{s.name}`', f'`{plain(s.default)}`',
          ', '.join(f'`{c}`' for c in s.choices) or s.limits(), s.description + EFFECTS[s.effect])
         for s in (*SPECS, CLASS_SPEC)])
 
@@ -92,12 +95,14 @@ def launch_table() -> str:
         for argument in description.get_launch_arguments():
             row = argument.name, _launch_default(argument.default_value), argument.description
             files.setdefault(row, []).append(path.name.removesuffix('.launch.py'))
-    return _table(('argument', 'default', 'launch file', ''), [
+    return table(('argument', 'default', 'launch file', ''), [
         (f'`{name}`', default, 'all' if len(names) == len(paths) else ', '.join(names), text)
         for (name, default, text), names in files.items()])
 
 
-TABLES = {'topics': topic_table, 'parameters': parameter_table, 'launch': launch_table}
+TABLES: dict[str, Callable[[], str]] = {
+    'topics': topic_table, 'parameters': parameter_table, 'launch': launch_table,
+    'recipes': recipes, 'grids': grids, 'commands': commands}
 
 
 def rewrite(text: str) -> str:
@@ -108,22 +113,11 @@ def rewrite(text: str) -> str:
         try:
             return match[1] + TABLES[match[2]]() + match[3]
         except ImportError as error:
-            if error.name not in ('launch', 'launch_ros'):
+            if (error.name or 'cgdet_').startswith('cgdet_'):
                 raise
-            return match[0]  # launch is not installed: unchanged
+            return match[0]
 
     return BLOCK.sub(block, text)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ('---',) * len(head), *rows]
-    return ''.join('| ' + ' | '.join(c.replace('|', r'\|') for c in line) + ' |\n'
-                   for line in lines)
-
-
-def _plain(value: Any) -> str:
-    """Return a value in YAML notation."""
-    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def _launch_default(substitutions: Any) -> str:
@@ -131,14 +125,12 @@ def _launch_default(substitutions: Any) -> str:
         return 'required'
     text = ''.join(s.text for s in substitutions)
     path = Path(text)
-    return f'`{path.parent.name}/{path.name}`' if path.is_absolute() else f'`{_plain(text)}`'
+    return f'`{path.parent.name}/{path.name}`' if path.is_absolute() else f'`{plain(text)}`'
 
 
 def main(paths: list[str]) -> None:
-    """Update the generated blocks of Markdown files."""
-    if not paths:
-        raise UserError('Name the files to update: python -m cgdet_ros.tools.reference README.md')
-    for path in map(Path, paths):
+    """Update the generated blocks of Markdown files, by default of the reference pages."""
+    for path in map(Path, paths or sorted(PAGES.glob('*.md'))):
         path.write_text(rewrite(path.read_text()))
 
 

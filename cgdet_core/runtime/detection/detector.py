@@ -15,6 +15,7 @@
 """The detector: a raw frame in, detections in the frame's pixels out."""
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import decode, Detections, scale
+from cgdet_core.runtime.detection.result import Result, to_frame
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.inference.card import load_card
@@ -47,11 +49,12 @@ class Detector:
     """
     Detect objects in raw frames, thermal or RGB according to the card; one instance per thread.
 
-    `detect` processes one frame. A batch is processed in steps, one row per frame: `preprocess`
-    each, `infer` once, `postprocess` each. A frame that cannot be normalized therefore affects
-    only its own row. Of the latest batch of N: `input` (N, C, H, W) is the network's input,
-    `boxes` (N, K, 4), in input pixels, and `scores` (N, K, num_classes) are its outputs; N is 1
-    until `reserve`. `last_timings` are the seconds of the latest `detect`.
+    Call it with an image file or any array for a `Result`. `detect` processes one raw frame.
+    A batch is processed in steps, one row per frame: `preprocess` each, `infer` once,
+    `postprocess` each. A frame that cannot be normalized therefore affects only its own row. Of
+    the latest batch of N: `input` (N, C, H, W) is the network's input, `boxes` (N, K, 4), in
+    input pixels, and `scores` (N, K, num_classes) are its outputs; N is 1 until `reserve`.
+    `last_timings` are the seconds of the latest `detect`.
     """
 
     def __init__(self, card: DetectionCard, session: Session) -> None:
@@ -83,6 +86,19 @@ class Detector:
         detector = Detector(card, open_session(model, card, backend, threads, progress=progress))
         detector.detect(np.zeros(card.input_size[::-1], np.uint16))
         return detector
+
+    def __call__(self, image: str | PathLike[str] | NDArray[Any],
+                 score_threshold: float | NDArray[np.float32] | None = None) -> Result:
+        """
+        Detect objects in an image file or an array; the result has names and draws itself.
+
+        image: (H, W) uint8, uint16 counts or float32 kelvin, also with 1, 3 or 4 channels, see
+        `to_frame`. score_threshold: as in `detect`. UserError, a ValueError, for a file that
+        cannot be read; ValueError for a frame that cannot be normalized.
+        """
+        frame = to_frame(image, self.card.channels)
+        found = self.detect(frame, score_threshold)
+        return Result(found.boxes, found.scores, found.labels, frame, self.card)
 
     def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
         """Normalize and letterbox a frame into a row of the input; ValueError if it cannot be."""

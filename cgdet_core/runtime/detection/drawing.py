@@ -19,17 +19,23 @@ from typing import Any
 
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.drawing import COLORS, draw
+from cgdet_core.runtime.imaging.drawing import Color, COLORS, draw, draw_legend, Picture
 import numpy as np
 from numpy.typing import NDArray
 
 
 def draw_detections(frame: NDArray[Any], detections: Detections, card: DetectionCard,
-                    truth: NDArray[np.float32] | None = None,
-                    ids: Sequence[str] = ()) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) BGR; truth (M, 4): annotated boxes, thin white; ids: track ids."""
-    return draw(frame, card.normalization, detections.boxes,
-                captions(detections, card.classes, ids), colors(detections), truth)
+                    truth: NDArray[np.float32] | None = None, ids: Sequence[str] = ()) -> Picture:
+    """
+    Return an image (H, W, 3) BGR of a frame with its detections.
+
+    truth (M, 4): annotated boxes, dashed in black and white, named in a legend. ids: track ids.
+    """
+    picture = draw(frame, card.normalization, detections.boxes,
+                   captions(detections, card.classes, ids), colors(detections), truth)
+    if truth is not None:
+        draw_legend(picture, card.classes, truth=True)
+    return picture
 
 
 def captions(detections: Detections, classes: tuple[str, ...],
@@ -40,6 +46,6 @@ def captions(detections: Detections, classes: tuple[str, ...],
                 detections.labels, detections.scores, ids or [''] * len(detections))]
 
 
-def colors(detections: Detections) -> list[tuple[int, int, int]]:
+def colors(detections: Detections) -> list[Color]:
     """Return the BGR color of each detection's class."""
     return [COLORS[label % len(COLORS)] for label in detections.labels]

@@ -15,13 +15,15 @@
 """From the network's boxes and scores to detections."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.imaging.geometry import Letterbox
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+Found = TypeVar('Found', bound='Detections')
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, threshold: float | NDArray[np.float32]) -> 'Detections':
+    def above(self: Found, threshold: float | NDArray[np.float32]) -> Found:
         """Return the detections that reach the threshold, a number or (num_classes,)."""
         keep = self.reaching(threshold)
-        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep],
+                       labels=self.labels[keep])
 
     def reaching(self, threshold: float | NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return whether each detection (D,) reaches the threshold."""

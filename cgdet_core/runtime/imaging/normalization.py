@@ -46,13 +46,15 @@ class Normalization:
     """
     The mapping of a raw frame to values in [0, 1].
 
-    kind:
+    kind::
+
       none        divide by the largest value of the integer type (float frames: clip)
       window      low_kelvin -> 0, high_kelvin -> 1, for radiometric cameras
       percentile  the low and high percentile of each frame -> 0 and 1
       plateau     the same stretch, then histogram equalization with bins clipped at
                   `plateau_limit` times the mean bin: detail in the crowded gray levels (cars,
                   bicycles) without losing the hot ones (people)
+
     min_span_8bit, min_span_16bit: the smallest range in gray levels or counts that is stretched
     to [0, 1], so that a flat frame stays flat instead of showing its noise; float frames
     (kelvin) use min_span_16bit * kelvin_per_count.
@@ -60,16 +62,16 @@ class Normalization:
     the default is hundredths of a kelvin.
     """
 
-    kind: str = 'plateau'
-    low_kelvin: float = 268.15
-    high_kelvin: float = 313.15
-    low_percentile: float = 0.5
-    high_percentile: float = 99.9
-    plateau_limit: float = 3.0
-    min_span_8bit: float = 12.0
-    min_span_16bit: float = 100.0
-    kelvin_per_count: float = 0.01
-    kelvin_offset: float = 0.0
+    kind: str = 'plateau'  # none, window, percentile or plateau
+    low_kelvin: float = 268.15  # window: temperature of 0
+    high_kelvin: float = 313.15  # window: temperature of 1
+    low_percentile: float = 0.5  # of a frame, for 0
+    high_percentile: float = 99.9  # of a frame, for 1
+    plateau_limit: float = 3.0  # plateau: largest bin, in mean bins
+    min_span_8bit: float = 12.0  # smallest range that is stretched, in gray levels
+    min_span_16bit: float = 100.0  # the same in counts
+    kelvin_per_count: float = 0.01  # of 16-bit frames
+    kelvin_offset: float = 0.0  # temperature of count 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -1,0 +1,90 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The options before the command: versions, the log, completion by a real bash."""
+
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import cgdet_core
+from cgdet_core.cli import app
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPLETE = """
+source ~/.bash_completions/cgdet.sh
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cgdet_completion cgdet; echo "${COMPREPLY[@]}"
+"""
+
+
+def test_versions_are_printed_without_importing_the_modules() -> None:
+    code = ('import sys; sys.argv[1:] = ["--version"]; import atexit; '
+            'atexit.register(lambda: print(*{"torch", "onnxruntime"} & set(sys.modules))); '
+            'from cgdet_core.__main__ import main; main()')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    first, python, *modules, imported = done.stdout.split('\n')[:-1]
+    assert first == f'cgdet {cgdet_core.__version__}'
+    assert python == f'Python {sys.version.split()[0]}'
+    assert f'numpy {np.__version__}' in modules and imported == ''
+
+
+def test_the_backend_is_named_only_if_asked_for(tmp_path: Path) -> None:
+    # The command ends when the model is loaded, at a frame that does not exist.
+    model = ROOT / 'models' / 'thermal.onnx'
+    command = ('detect', model, 'no.png', '--output', tmp_path / 'out')
+    for options, wanted in (((), False), (('--verbose',), True)):
+        done = subprocess.run(
+            [sys.executable, '-m', 'cgdet_core', *map(str, (*options, *command))],
+            capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 1 and 'no.png' in done.stderr
+        assert ('Inference by ' in done.stdout) == wanted
+
+
+def test_the_program_has_one_help() -> None:
+    result = CliRunner().invoke(app, ['--help'], env={'COLUMNS': '200'})
+    assert result.exit_code == 0
+    for words in ('--version', '--verbose', '--install-completion', 'thermal object detectors'):
+        assert words in result.output
+
+
+def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    bash = shutil.which('bash')
+    if bash is None:
+        pytest.skip('bash is not installed')
+    program = tmp_path / 'bin' / 'cgdet'
+    program.parent.mkdir()
+    program.write_text(f'#!{sys.executable}\nimport sys\n'
+                       'from cgdet_core.__main__ import main\nsys.exit(main())\n')
+    program.chmod(0o755)
+    environment = {**os.environ, 'HOME': str(tmp_path), 'PYTHONPATH': os.pathsep.join(
+        [str(ROOT), os.environ.get('PYTHONPATH', '')]),
+        'PATH': f'{program.parent}{os.pathsep}{os.environ["PATH"]}'}
+
+    def run(script: str, *words: str) -> str:
+        done = subprocess.run([bash, '-c', script, 'bash', *words], capture_output=True, text=True,
+                              env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    # bash stays the parent, by which the shell is detected.
+    assert 'bash completion installed' in run('cgdet --install-completion; exit $?')
+    assert run(COMPLETE, 'cgdet', 'evalu') == 'evaluate'
+    assert run(COMPLETE, 'cgdet', 'engines', '') == 'list clean'
+    assert run(COMPLETE, 'cgdet', 'engines', 'clean', '--a') == '--all'
