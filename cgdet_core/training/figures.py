@@ -12,19 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The figure of a run's results, and how figures are saved."""
+"""The figure of a run's results, and how figures are saved; a robot can load it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.training.folder import Row
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 
-def draw_results(rows: Sequence[Row], monitor: str) -> Figure:
+def draw_results(rows: Sequence[Mapping[str, float]], monitor: str) -> Figure:
     """Draw the losses, the validation metrics and the learning rate of a run over its epochs."""
     figure = Figure((13, 4), layout='constrained')
     losses, metrics, rate = figure.subplots(1, 3)
