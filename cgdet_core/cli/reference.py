@@ -22,7 +22,6 @@ from pathlib import Path
 import re
 from typing import Any, get_args, Literal
 
-import cgdet_core.cli  # registers the commands
 from cgdet_core.cli.common import app
 import typer
 
