@@ -22,7 +22,7 @@ from pathlib import Path
 import re
 from typing import Any, get_args, Literal
 
-from cgdet_core.cli import app
+from cgdet_core.cli.common import app
 import typer
 
 FIELD = re.compile(r' {4}(\w+): .*?(?: {2}# (.*))?')

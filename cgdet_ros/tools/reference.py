@@ -130,7 +130,7 @@ def _launch_default(substitutions: Any) -> str:
 
 def main(paths: list[str]) -> None:
     """Update the generated blocks of Markdown files, by default of the reference pages."""
-    for path in map(Path, paths or sorted(PAGES.glob('*.md'))):
+    for path in [Path(path) for path in paths] or sorted(PAGES.glob('*.md')):
         path.write_text(rewrite(path.read_text()))
 
 
