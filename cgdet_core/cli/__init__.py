@@ -25,9 +25,10 @@ from cgdet_core.cli import measure, models, scores
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
+from cgdet_core.cli.detect import detect
 from cgdet_core.errors import UserError
 
-for command in (models.train, models.ablate, scores.evaluate, scores.fit_scores, models.detect,
+for command in (models.train, models.ablate, scores.evaluate, scores.fit_scores, detect,
                 models.export, models.build_engine, measure.verify, measure.benchmark,
                 measure.doctor):
     app.command()(command)
