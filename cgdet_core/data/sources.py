@@ -25,8 +25,9 @@ from cgdet_core.data.bags.io import image_connections, open_bag, stamp_of
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging import frames
-from cgdet_core.runtime.imaging.message import is_false_color, view_pixels
+from cgdet_core.runtime.imaging.message import view_pixels
 import cv2
+import numpy as np
 from numpy.typing import NDArray
 
 RATE = 25.0  # of a sequence that does not state its own, in Hz
@@ -71,9 +72,15 @@ class Colors:
 
     def gray(self, pixels: NDArray[Any], where: str) -> NDArray[Any]:
         """Return gray (H, W) from gray or BGR (H, W, C)."""
-        if not self.found and pixels.ndim == 3 and is_false_color(pixels):
+        if not self.found and pixels.ndim == 3 and in_color(pixels):
             self.found = where
         return frames.to_gray(pixels)
+
+
+def in_color(pixels: NDArray[Any]) -> bool:
+    """Return whether 8- or 16-bit BGR (H, W, C) is in color, not gray with a codec's tint."""
+    spread = np.ptp(pixels[::4, ::4, :3], axis=2)
+    return bool(np.percentile(spread, 99) > 0.05 * np.iinfo(pixels.dtype).max)
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,8 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
         return Source(coco_frames(coco), str(path), len(coco.images),
                       names=[record.path.name for record in coco.images])
     if suffix in ('.onnx', '.ckpt'):
-        raise UserError(f'{path} is a model, not a source of frames; the model is the first '
-                        'argument, or the option.', 'model')
+        raise UserError(f'{path} is a model, not a source of frames; a model comes before the '
+                        'sources.')
     if suffix in frames.VIDEO_SUFFIXES:
         return _open_video(path, name)
     if frames.is_bag(path) or frames.lacks_metadata(path):

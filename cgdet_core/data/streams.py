@@ -14,6 +14,7 @@
 
 """Frames of cameras, network streams and images on the web."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,7 @@ from threading import Event, Thread
 from time import time_ns
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from cgdet_core.data.sources import Colors, Frame, RATE, Source
@@ -62,7 +63,8 @@ def open_url(url: str, name: str) -> Source:
     if not capture.isOpened():
         raise UserError(f'{where} cannot be opened as a stream; check the address, and that a '
                         'player such as ffplay shows it.')
-    return _stream(capture, where, name, f'{where} delivers no images.')
+    return _stream(capture, where, name, (
+        f'{where} delivers no images; if it is a file, download it and name that.'))
 
 
 def open_camera(path: Path, name: str) -> Source:
@@ -99,11 +101,15 @@ def shown(url: str) -> str:
 
 def _download(url: str, where: str) -> bytes | None:
     """Return the image at a URL, or None for anything that may be a stream."""
-    request = Request(url, headers={'User-Agent': 'cgdet'})
+    parts = urlsplit(url)
+    request = Request(where, headers={'User-Agent': 'cgdet'})
+    if parts.username is not None:
+        login = f'{unquote(parts.username)}:{unquote(parts.password or "")}'
+        request.add_header('Authorization', f'Basic {b64encode(login.encode()).decode()}')
     try:
         with urlopen(request, timeout=TIMEOUT_S) as answer:
             kind = answer.headers.get_content_type()
-            suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+            suffix = PurePosixPath(parts.path).suffix.lower()
             if kind.startswith('image/') or (
                     suffix in IMAGE_SUFFIXES and not kind.startswith(('text/', 'multipart/'))):
                 data: bytes = answer.read(LARGEST)
