@@ -70,6 +70,7 @@ class Outputs:
         self._video = ''
         self._write_frame: Write | None = None
         self._start_ns = self._written = 0
+        self._last = np.zeros((0, 0, 3), np.uint8)
         self.made: dict[str, int] = {}  # files and folders, in order -> number of frames
 
     def __enter__(self) -> 'Outputs':
@@ -97,7 +98,7 @@ class Outputs:
         if frame.name in self._names:
             raise UserError(f'Two frames have the name {frame.name}; detect in their sources '
                             'separately, with an output folder for each.')
-        if not self.frames:
+        if not self._files:
             self._open(card.classes)
         self._names.add(frame.name)
         stem = self._stem(frame.name)
@@ -190,11 +191,14 @@ class Outputs:
             self._write_frame = self._videos.enter_context(
                 open_video(self.folder / name, source.rate))
         seconds = 0.0 if stamp_ns is None else (stamp_ns - self._start_ns) / 1e9
-        # Every frame once; after a gap the last one stays for up to a second.
-        due = round(seconds * source.rate) - self._written
-        for _ in range(min(max(due, 1), math.ceil(source.rate))):
-            self._write_frame(picture)
+        # Before a gap, the last frame stays for up to a second; every frame is written once.
+        gap = round(seconds * source.rate) - self._written
+        for _ in range(min(gap, math.ceil(source.rate))):
+            self._write_frame(self._last)
             self._written += 1
+        self._write_frame(picture)
+        self._last = picture
+        self._written += 1
         self._count(name)
 
 
