@@ -15,7 +15,7 @@
 """`cgdet detect`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 import os
 from pathlib import Path
@@ -93,27 +93,19 @@ def detect(
     threshold = score_threshold if classes is None else restrict(
         detector.card.classes, [name.strip() for name in classes.split(',')],
         detector.card.thresholds if score_threshold is None else score_threshold)
-    totals = [source.total for source in found]
-    total = sum(n or 0 for n in totals) if all(totals) else None
-    report = _Report(total)
-    reason, status = '', 0
-    try:
-        with common.exit_on_sigterm(), outputs, common.counting('detecting', total) as advance:
+    report = _Report(found)
+
+    def run() -> None:
+        with outputs, common.counting('detecting', report.total) as advance:
             for outcome in detect_sources(detector, found, outputs, threshold):
                 advance(1)
                 report.add(outcome)
                 if window is not None and outcome.picture is not None and not window(
                         outcome.picture, outcome.source):
-                    break
+                    return
             report.end_of_source()
-    except KeyboardInterrupt:
-        reason, status = 'interrupted', 130
-    except SystemExit as error:  # SIGTERM
-        reason, status = 'stopped', int(error.code or 0)
-    except OSError as error:
-        reason, status = f'{error.strerror}: {error.filename}', 1
-    except UserError as error:
-        reason, status = sentence_of(error).rstrip('.'), 1
+
+    reason, status = _ending(run)
     if outputs.frames:
         report.summarize(outputs)
     elif not reason and not report.failed:
@@ -128,11 +120,29 @@ def detect(
         raise typer.Exit(status or 1)
 
 
+def _ending(run: Callable[[], None]) -> tuple[str, int]:
+    """Run a function and return why it ended early, or nothing, and the exit status."""
+    try:
+        with common.exit_on_sigterm():
+            run()
+    except KeyboardInterrupt:
+        return 'interrupted', 130
+    except SystemExit as error:  # SIGTERM
+        return 'stopped', int(error.code or 0)
+    except OSError as error:
+        return f'{error.strerror}: {error.filename}' if error.filename else str(error), 1
+    except UserError as error:
+        return sentence_of(error).rstrip('.'), 1
+    return '', 0
+
+
 def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str]]:
     """Return the model, the shipped one by default, and the sources."""
+    from cgdet_core.data.sources import MODEL_SUFFIXES
+
     if model is not None:
         return model, sources
-    if Path(sources[0]).suffix.lower() not in ('.onnx', '.ckpt'):
+    if Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES:
         return share_file('models/thermal.onnx'), sources
     if len(sources) == 1:
         raise UserError(f'Name what to detect in after the model {sources[0]}: images, folders, '
@@ -143,8 +153,9 @@ def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str
 class _Report:
     """Print a line for each image, and for each sequence a line at its end."""
 
-    def __init__(self, total: int | None) -> None:
-        self.total = total
+    def __init__(self, sources: 'Sequence[Source]') -> None:
+        totals = [source.total for source in sources]
+        self.total = sum(n or 0 for n in totals) if all(totals) else None
         self.failed = self._done = 0
         self._ms: list[float] = []
         self._source: Source | None = None
@@ -182,8 +193,9 @@ class _Report:
     def end_of_source(self) -> None:
         """Report a sequence that has ended."""
         if self._source is not None and self._source.rate:
+            ended = '' if self._source.total else '; the stream has ended'
             say(f'{self._source.where}: {_count(self._frames, "frame")}, '
-                f'{_objects(self._objects)}')
+                f'{_objects(self._objects)}{ended}')
 
     def summarize(self, outputs: 'Outputs') -> None:
         """Report all frames, and what was written."""

@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+MODEL_SUFFIXES = ('.onnx', '.ckpt', '.pt', '.pth', '.engine')
 RATE = 25.0  # of a sequence that does not state its own, in Hz
 
 
@@ -130,7 +131,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
         coco = load_coco(path)
         return Source(coco_frames(coco), str(path), len(coco.images),
                       names=[record.path.name for record in coco.images])
-    if suffix in ('.onnx', '.ckpt'):
+    if suffix in MODEL_SUFFIXES:
         raise UserError(f'{path} is a model, not a source of frames; a model comes before the '
                         'sources.')
     if suffix in frames.VIDEO_SUFFIXES:
