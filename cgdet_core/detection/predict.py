@@ -65,6 +65,13 @@ def check_model(model: str | Path) -> None:
     if re.match(r'[a-z]+://', str(model)):
         raise UserError(f'{model} is a URL; download the model and name its ONNX file.')
     kind = 'a folder' if path.is_dir() else NOT_MODELS.get(path.suffix.lower())
+    if kind is None and path.suffix.lower() != '.onnx':  # known before PyTorch is loaded
+        if not path.is_file():
+            raise UserError(f'The checkpoint {path} does not exist.')
+        with path.open('rb') as file:
+            if file.read(2) != b'PK':  # torch.save writes a ZIP archive
+                raise UserError(f'{path} is neither an ONNX file nor a checkpoint of '
+                                '"cgdet train".')
     if kind is None:
         return
     near = [path.with_suffix('.onnx')] if path.is_file() else sorted(path.glob('*.onnx'))

@@ -177,9 +177,10 @@ def test_classes_restrict_the_detections(detector: Detector, scenes: Path) -> No
 @pytest.mark.parametrize(('name', 'words'), [
     ('thermal.json', 'a JSON file, not a model; .*, such as .*thermal.onnx'),
     ('', 'a folder, not a model; .*, such as .*thermal.onnx'), ('a.png', 'an image, not a model'),
-    ('clip.mp4', 'a video'), ('https://host/a.onnx', 'is a URL; download')])
+    ('clip.mp4', 'a video'), ('junk.ckpt', 'neither an ONNX file nor a checkpoint'),
+    ('none.ckpt', 'none.ckpt does not exist'), ('https://host/a.onnx', 'is a URL; download')])
 def test_what_is_not_a_model_is_said(tmp_path: Path, name: str, words: str) -> None:
-    for file in ('thermal.json', 'thermal.onnx', 'a.png'):
+    for file in ('thermal.json', 'thermal.onnx', 'a.png', 'junk.ckpt'):
         (tmp_path / file).touch()
     with pytest.raises(UserError, match=words):
         check_model(name if '://' in name else tmp_path / name)
