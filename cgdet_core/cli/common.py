@@ -87,7 +87,7 @@ def sentence_of(error: UserError) -> str:
 @contextmanager
 def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar; yield the function that advances it by a number of frames."""
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda frames: progress.advance(bar, frames)
 

@@ -54,26 +54,6 @@ def ablate(
     say(f'The tables and figures are in {output}')
 
 
-def detect(
-    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
-    sources: Annotated[list[str], typer.Argument(
-        metavar='SOURCE...', help='Image files, folders, videos or bags.')],
-    output: Annotated[Path, typer.Option(help='Folder for the detections and images.')],
-    score_threshold: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Minimum score; the model card's, by class, by default.")] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Detect objects; write detections.json (COCO) and images with boxes."""
-    from cgdet_core.detection.predict import detect_sources, open_detector
-
-    check_outputs([output / 'detections.json'], [output / 'pictures'], overwrite)
-    detector = open_detector(model)
-    with common.counting('detecting') as progress:
-        images, boxes = detect_sources(detector, sources, output, score_threshold, progress)
-    say(f'{boxes} objects in {images} frames: {output / "detections.json"}, images in '
-        f'{output / "pictures"}')
-
-
 def export(
     source: Annotated[Path, typer.Argument(
         metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or its FP32 ONNX file.')],

@@ -14,8 +14,8 @@
 
 """Frames of image files, folders, videos, bags and COCO sets."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 import fnmatch
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,10 +25,13 @@ from cgdet_core.data.bags.io import image_connections, open_bag, stamp_of
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging import frames
-from cgdet_core.runtime.imaging.frames import read_thermal
-from cgdet_core.runtime.imaging.message import view_message
+from cgdet_core.runtime.imaging.message import view_pixels
 import cv2
+import numpy as np
 from numpy.typing import NDArray
+
+MODEL_SUFFIXES = ('.onnx', '.ckpt', '.pt', '.pth', '.engine')
+RATE = 25.0  # of a sequence that does not state its own, in Hz
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Frame:
     A raw frame of any source; reading its pixels fails only if they are used.
 
     name: a file name for it. read: returns (H, W), or (H, W, 3) RGB of an RGB set. where: its
-    origin, for errors. stamp_ns: of a bag's image header. truth: the record in a COCO set.
+    origin, for errors. stamp_ns: of a bag's image header or of a stream's arrival. truth: the
+    record in a COCO set.
     """
 
     name: str
@@ -61,6 +65,44 @@ class Frame:
         return UserError(f'{self.where or self.name}: {reason}.')
 
 
+class Colors:
+    """Convert frames to gray and remember the first one that was in color, such as a photo."""
+
+    def __init__(self) -> None:
+        self.found = ''
+
+    def gray(self, pixels: NDArray[Any], where: str) -> NDArray[Any]:
+        """Return gray (H, W) from gray or BGR (H, W, C)."""
+        if not self.found and pixels.ndim == 3 and in_color(pixels):
+            self.found = where
+        return frames.to_gray(pixels)
+
+
+def in_color(pixels: NDArray[Any]) -> bool:
+    """Return whether 8- or 16-bit BGR (H, W, C) is in color, not gray with a codec's tint."""
+    spread = np.ptp(pixels[::4, ::4, :3], axis=2)
+    return bool(np.percentile(spread, 99) > 0.05 * np.iinfo(pixels.dtype).max)
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Frames that belong together, checked as far as that is possible without reading them all.
+
+    frames: to be read once. where: its origin, for messages. total: the number of frames, if it
+    is known. name: of a sequence, without suffix. rate: of a sequence, in Hz; 0 for images.
+    names: those of the frames, if they are known. colors: of the frames read so far.
+    """
+
+    frames: Iterator[Frame]
+    where: str
+    total: int | None = None
+    name: str = ''
+    rate: float = 0.0
+    names: Sequence[str] = ()
+    colors: Colors = field(default_factory=Colors)
+
+
 def read_frames(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
     channels: int = 1,
@@ -69,45 +111,101 @@ def read_frames(
     path = Path(path)
     if path.suffix.lower() == '.json':
         yield from coco_frames(load_coco(path, images, classes, channels), channels=channels)
-    elif not path.exists():
+    else:
+        yield from open_path(path).frames
+
+
+def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
+    """
+    Return the frames of an image, a folder, a video, a bag or a COCO file; UserError if not.
+
+    topic: see `bag_frames`. name: of a sequence, by default the file's without suffix.
+    """
+    suffix, name = path.suffix.lower(), name or path.stem
+    if not path.exists():
         raise UserError(f'The source {path} does not exist.')
-    elif path.suffix.lower() in frames.VIDEO_SUFFIXES:
-        yield from _video_frames(path)
-    elif frames.is_bag(path) or frames.lacks_metadata(path):
-        yield from bag_frames(path)
-    elif path.is_dir():
-        pictures = sorted(p for p in path.rglob('*') if p.suffix.lower() in frames.IMAGE_SUFFIXES)
-        if not pictures:
+    if suffix == '.json':
+        if path.with_suffix('.onnx').is_file():
+            raise UserError(f'{path} is the card of a model, not a source of frames; name '
+                            f'{path.with_suffix(".onnx")} as the model.')
+        coco = load_coco(path)
+        return Source(coco_frames(coco), str(path), len(coco.images),
+                      names=[record.path.name for record in coco.images])
+    if suffix in MODEL_SUFFIXES:
+        raise UserError(f'{path} is a model, not a source of frames; a model comes before the '
+                        'sources.')
+    if suffix in frames.VIDEO_SUFFIXES:
+        return _open_video(path, name)
+    if frames.is_bag(path) or frames.lacks_metadata(path):
+        return _open_bag(path, topic, name)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob('*') if p.suffix.lower() in frames.IMAGE_SUFFIXES)
+        if not found:
             raise UserError(f'The folder {path} has no images '
                             f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag.')
-        for picture in pictures:
-            yield Frame(picture.relative_to(path).as_posix(), partial(read_thermal, picture),
-                        str(picture))
-    else:
-        yield Frame(path.name, partial(read_thermal, path), str(path))
+        return pictures(found, path, str(path))
+    return pictures([path])
 
 
-def _video_frames(path: Path) -> Iterator[Frame]:
+def pictures(paths: Sequence[Path], folder: Path | None = None, where: str = '') -> Source:
+    """Return image files, named relative to a folder or by their last part."""
+    colors = Colors()
+    names = [(p.relative_to(folder).as_posix() if folder else p.name) for p in paths]
+    found = (Frame(name, partial(_read_picture, path, colors), str(path))
+             for name, path in zip(names, paths))
+    return Source(found, where or str(paths[0]), len(paths), names=names, colors=colors)
+
+
+def _read_picture(path: Path, colors: Colors) -> NDArray[Any]:
+    return colors.gray(frames.read_image(path), str(path))
+
+
+def _open_video(path: Path, name: str) -> Source:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise UserError(f'{path} is not a video that OpenCV can read.')
+        if not capture.grab():
+            raise UserError(f'The video {path} has no frames that OpenCV can read.')
+        total, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    finally:
+        capture.release()
+    colors = Colors()
+    return Source(_video_frames(path, name, colors), str(path), int(total) if total > 0 else None,
+                  name, rate if 0 < rate <= 1000 else RATE, colors=colors)
+
+
+def _video_frames(path: Path, name: str, colors: Colors) -> Iterator[Frame]:
     capture = cv2.VideoCapture(str(path))
     number = 0
     try:
         while (found := capture.read())[0]:
-            yield Frame(f'{path.stem}_{number:06d}.png', partial(frames.to_gray, found[1]),
-                        f'{path}, frame {number}')
+            where = f'{path}, frame {number}'
+            yield Frame(f'{name}_{number:06d}.png', partial(colors.gray, found[1], where), where)
             number += 1
     finally:
         capture.release()
-    if number == 0:
-        raise UserError(f'{path} is not a video that OpenCV can read.')
 
 
-def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
+def _open_bag(path: Path, topic: str | None, name: str) -> Source:
+    with open_bag(path) as reader:
+        total = sum(c.msgcount for c in image_connections(reader, path, topic))
+        seconds = reader.duration / 1e9
+    rate = (total - 1) / seconds if total > 1 and seconds > 0 else 0.0
+    colors = Colors()
+    return Source(bag_frames(path, topic, name, colors), str(path), total or None, name,
+                  rate if 1 <= rate <= 1000 else RATE, colors=colors)
+
+
+def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
+               colors: Colors | None = None) -> Iterator[Frame]:
     """
     Yield the images of a bag in order; UserError names a message that cannot be read.
 
-    topic: the image topic, raw or compressed, required if there are several.
+    topic: the image topic, raw or compressed, required if there are several. name: the start of
+    the frames' names, by default the bag's. colors: remembers images in color.
     """
-    path = Path(path)
+    path, colors = Path(path), colors or Colors()
     with open_bag(path) as reader:
         connections = image_connections(reader, path, topic)
         messages = enumerate(reader.messages(connections))
@@ -120,9 +218,13 @@ def bag_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
                 return
             except Exception as error:  # damaged files raise errors of the storage plugins
                 raise UserError(f'{path}, image {number}: {error}.') from None
-            stamp = stamp_of(message)
-            yield Frame(f'{path.stem}_{stamp}.png', partial(view_message, message),
-                        f'{path}, image {number}', stamp)
+            stamp, where = stamp_of(message), f'{path}, image {number}'
+            yield Frame(f'{name or path.stem}_{stamp}.png',
+                        partial(_read_message, message, where, colors), where, stamp)
+
+
+def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
+    return colors.gray(view_pixels(message), where)
 
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:

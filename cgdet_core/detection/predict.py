@@ -12,22 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Open a model and detect in frames; write COCO boxes and images."""
+"""Open a model and detect in frames and sources."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+import re
 
-from cgdet_core.data.coco import annotations_of
-from cgdet_core.data.sources import Frame, read_frames
+from cgdet_core.data.sources import Frame, Source
+from cgdet_core.detection.outputs import Outputs
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import write_json
-from cgdet_core.runtime.imaging.drawing import save_picture
+from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 import numpy as np
 from numpy.typing import NDArray
+
+# What is given as a model by mistake, by its suffix.
+NOT_MODELS = {**dict.fromkeys(IMAGE_SUFFIXES, 'an image'),
+              **dict.fromkeys(VIDEO_SUFFIXES, 'a video'),
+              **dict.fromkeys(BAG_SUFFIXES, 'a bag'),
+              **dict.fromkeys(('.yaml', '.yml'), 'a YAML file'),
+              '.json': 'a JSON file', '.engine': 'an engine, which is found by its ONNX file'}
 
 
 def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) -> Detector:
@@ -36,6 +44,7 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
 
     backend: of an ONNX file; a checkpoint runs in PyTorch. threads: of the CPU, 0 for all cores.
     """
+    check_model(model)
     model = Path(model)
     if model.suffix.lower() == '.onnx':
         return Detector.load(model, threads, backend)
@@ -50,65 +59,115 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
     return detector_of(*load_student(model))
 
 
+def check_model(model: str | Path) -> None:
+    """Raise UserError for a model that is something else; it states what is required."""
+    path = Path(model)
+    if re.match(r'[a-z]+://', str(model)):
+        raise UserError(f'{model} is a URL; download the model and name its ONNX file.')
+    kind = 'a folder' if path.is_dir() else NOT_MODELS.get(path.suffix.lower())
+    if kind is None and path.suffix.lower() != '.onnx':  # known before PyTorch is loaded
+        if not path.is_file():
+            raise UserError(f'The checkpoint {path} does not exist.')
+        with path.open('rb') as file:
+            if file.read(2) != b'PK':  # torch.save writes a ZIP archive
+                raise UserError(f'{path} is neither an ONNX file nor a checkpoint of '
+                                '"cgdet train".')
+    if kind is None:
+        return
+    near = [path.with_suffix('.onnx')] if path.is_file() else sorted(path.glob('*.onnx'))
+    example = next((f', such as {p}' for p in near if p.is_file()), '')
+    raise UserError(f'{model} is {kind}, not a model; name an ONNX file that has its card next to '
+                    f'it, or a checkpoint{example}.')
+
+
+def attempt(
+    detector: Detector, frames: Iterable[Frame],
+    score_threshold: float | NDArray[np.float32] | None = None,
+) -> Iterator[tuple[Frame, Detections | UserError]]:
+    """
+    Read frames, detect in them, and yield each with its detections.
+
+    In place of the detections of a frame that cannot be read or normalized, the UserError that
+    names it. The detector's buffers are those of the yielded frame until the next one is
+    requested.
+    """
+    found: Detections | UserError
+    for frame in frames:
+        try:
+            found = detector.detect(frame.pixels, score_threshold)
+        except UserError as error:
+            found = error
+        except ValueError as error:
+            found = frame.error(error)
+        yield frame, found
+
+
 def detect(
     detector: Detector, frames: Iterable[Frame],
     score_threshold: float | NDArray[np.float32] | None = None,
 ) -> Iterator[tuple[Frame, Detections]]:
-    """
-    Read frames, detect in them, and yield each with its detections.
-
-    The detector's buffers are those of the yielded frame until the next one is requested.
-    UserError names a frame that cannot be read or normalized.
-    """
-    for frame in frames:
-        pixels = frame.pixels
-        try:
-            found = detector.detect(pixels, score_threshold)
-        except ValueError as error:
-            raise frame.error(error) from None
+    """Yield frames with their detections, see `attempt`; raise the UserError of the first bad."""
+    for frame, found in attempt(detector, frames, score_threshold):
+        if isinstance(found, UserError):
+            raise found
         yield frame, found
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What became of a frame.
+
+    found: its detections, or why there are none; objects: their number of each class; picture:
+    its image with boxes, (H, W, 3) BGR.
+    """
+
+    source: Source
+    name: str
+    found: Detections | UserError
+    ms: float = 0.0
+    objects: Counter[str] = field(default_factory=Counter)
+    picture: NDArray[np.uint8] | None = None
+
+
 def detect_sources(
-    detector: Detector, sources: list[str], output: Path, score_threshold: float | None = None,
-    progress: Callable[[int], None] = lambda frames: None,
-) -> tuple[int, int]:
+    detector: Detector, sources: Iterable[Source], outputs: Outputs,
+    score_threshold: float | NDArray[np.float32] | None = None,
+) -> Iterator[Outcome]:
     """
-    Write <output>/detections.json and <output>/pictures/; return frames and objects.
+    Detect in all frames of sources, and yield each after it was written.
 
-    The file is COCO with a score per annotation: a pre-label import for annotation tools.
-    progress: called with the number of newly finished frames.
+    A frame that cannot be read, or the rest of a source that cannot, is yielded with its error.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    names: set[str] = set()
-    _keep_apart(sources, output / 'pictures')
-    frames = (frame for source in sources for frame in read_frames(source))
-    for frame, found in detect(detector, frames, score_threshold):
-        if frame.name in names:
-            raise UserError(f'Two frames have the name {frame.name}; detect in their sources '
-                            'separately, with an output folder for each.')
-        names.add(frame.name)
-        image_id = len(images) + 1
-        images.append({'id': image_id, 'file_name': frame.name,
-                       'width': frame.pixels.shape[1], 'height': frame.pixels.shape[0]})
-        annotations += annotations_of(found, image_id, len(annotations) + 1)
-        picture = draw_detections(frame.pixels, found, detector.card)
-        save_picture(output / 'pictures' / Path(frame.name).with_suffix('.png'), picture)
-        progress(1)
-    if not images:
-        raise UserError(f'There are no frames in {", ".join(sources)}.')
-    categories = [{'id': i + 1, 'name': c} for i, c in enumerate(detector.card.classes)]
-    write_json(output / 'detections.json', {
-        'images': images, 'annotations': annotations, 'categories': categories}, indent=None)
-    return len(images), len(annotations)
-
-
-def _keep_apart(sources: list[str], pictures: Path) -> None:
-    """Raise UserError if images would be written into a source, or a source is among them."""
-    place = pictures.resolve()
     for source in sources:
-        path = Path(source).resolve()
-        if path in (place, *place.parents) or place in path.parents:
-            raise UserError(f'Images would be written into {source}; choose another output '
-                            'folder.', 'output')
+        results = attempt(detector, source.frames, score_threshold)
+        while True:
+            try:
+                frame, found = next(results)
+            except StopIteration:
+                break
+            except UserError as error:  # a damaged bag, after which there are no more frames
+                yield Outcome(source, source.where, error)
+                break
+            if isinstance(found, UserError):
+                yield Outcome(source, frame.name, found)
+                continue
+            timings = detector.last_timings
+            ms = 1000 * (timings.pre + timings.infer + timings.post)
+            picture = draw_detections(frame.pixels, found, detector.card)
+            outputs.write(source, frame, found, detector.card, picture, ms)
+            objects = Counter(detector.card.classes[label] for label in sorted(found.labels))
+            yield Outcome(source, frame.name, found, ms, objects, picture)
+
+
+def restrict(
+    classes: tuple[str, ...], wanted: Iterable[str],
+    thresholds: float | NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return thresholds (num_classes,) that only wanted classes reach; UserError for others."""
+    unknown = [name for name in wanted if name not in classes]
+    if unknown:
+        raise UserError(f'The model has no class {unknown[0]!r}; its classes are '
+                        f'{", ".join(classes)}.', 'classes')
+    keep = np.array([name in wanted for name in classes])
+    return np.where(keep, thresholds, np.inf).astype(np.float32)

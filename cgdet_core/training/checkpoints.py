@@ -42,9 +42,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f'The checkpoint {path} does not exist.')
     try:
         data = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f'{path} is not a checkpoint that can be loaded safely: '
-                        f'{type(error).__name__}.') from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
+        raise UserError(
+            f'{path} is not a checkpoint of "cgdet train", or it is damaged.') from None
     if not isinstance(data, dict) or not isinstance(
             data.get(KEY), dict) or 'state_dict' not in data:
         raise UserError(f'{path} is not a checkpoint of "cgdet train".')

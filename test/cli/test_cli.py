@@ -81,8 +81,13 @@ def test_detect_in_images_folders_videos_and_bags(
         x, y, w, h = box['bbox']
         assert x >= 0 and y >= 0 and x + w <= 160.01 and y + h <= 128.01
     pictures = list((out / 'pictures').rglob('*.png'))
-    assert len(pictures) == len(data['images'])
+    assert len(pictures) == 1 + 12
     assert cv2.imread(str(pictures[0])).shape == (128, 160, 3)
+    for name, frames in (('clip.mp4', 3), ('bag.mp4', 12)):
+        capture = cv2.VideoCapture(str(out / name))
+        for _ in range(frames):
+            assert capture.read()[1].shape == (128, 160, 3)
+        assert not capture.read()[0]
     before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
     again = run_cgdet('detect', onnx_model, picture, picture, '--output', tmp_path / 'twice')
     assert again.returncode == 1 and 'Two frames have the name alone.png' in again.stderr

@@ -12,16 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The one loop that reads, detects and yields."""
+"""The one loop that reads, detects and yields, and what it leaves behind."""
 
+from collections.abc import Iterator
+import csv
+import json
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.sources import coco_frames, Frame
-from cgdet_core.detection.predict import detect, detect_sources
+from cgdet_core.data.inputs import find_sources
+from cgdet_core.data.sources import coco_frames, Frame, Source
+from cgdet_core.detection.outputs import Outputs
+from cgdet_core.detection.predict import check_model, detect, detect_sources, restrict
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.normalization import normalize
+import cv2
 import numpy as np
 import pytest
 
@@ -36,20 +43,144 @@ def test_the_loop_finds_what_the_detector_finds(detector: Detector, scenes: Path
         np.testing.assert_array_equal(detections.scores, expected.scores)
 
 
+def frames_with_a_bad_one() -> Iterator[Frame]:
+    yield Frame('good.png', lambda: np.zeros((128, 160), np.uint16))
+    yield Frame('bad.png', lambda: np.full((128, 160), np.nan, np.float32), 'folder/bad.png')
+    yield Frame('last.png', lambda: np.zeros((128, 160), np.uint16))
+
+
 def test_a_frame_that_cannot_be_normalized_is_named(detector: Detector) -> None:
-    frames = [Frame('good.png', lambda: np.zeros((128, 160), np.uint16)),
-              Frame('bad.png', lambda: np.full((128, 160), np.nan, np.float32), 'folder/bad.png')]
-    results = detect(detector, frames)
+    results = detect(detector, frames_with_a_bad_one())
     assert next(results)[0].name == 'good.png'
     with pytest.raises(UserError, match=r'^folder/bad\.png: '):
         next(results)
 
 
-def test_progress_counts_frames(detector: Detector, scenes: Path, tmp_path: Path) -> None:
-    done: list[int] = []
-    counts = detect_sources(
-        detector, [str(scenes.parent / 'thermal')], tmp_path, 0.001, done.append)
-    assert sum(done) == counts[0] == 12
-    with pytest.raises(UserError, match='would be written into') as caught:
-        detect_sources(detector, [str(tmp_path)], tmp_path)
-    assert caught.value.fields == ('output',)
+def test_the_rest_is_done_without_a_bad_frame(detector: Detector, tmp_path: Path) -> None:
+    with Outputs(tmp_path / 'out') as outputs:
+        found = list(detect_sources(
+            detector, [Source(frames_with_a_bad_one(), 'folder')], outputs))
+    assert [outcome.name for outcome in found] == ['good.png', 'bad.png', 'last.png']
+    assert 'folder/bad.png: ' in str(found[1].found)
+    data = json.loads((tmp_path / 'out' / 'detections.json').read_text())
+    assert [image['file_name'] for image in data['images']] == ['good.png', 'last.png']
+    assert {p.name for p in (tmp_path / 'out' / 'pictures').iterdir()} == {'good.png', 'last.png'}
+
+
+def test_all_formats_have_the_same_detections(
+    detector: Detector, scenes: Path, tmp_path: Path,
+) -> None:
+    folder = scenes.parent / 'thermal'
+    with Outputs(tmp_path, ('coco', 'jsonl', 'yolo', 'csv'), normalized=True) as outputs:
+        done = list(detect_sources(detector, find_sources([str(folder)]), outputs, 0.001))
+    assert outputs.frames == len(done) == 12
+    coco = json.loads((tmp_path / 'detections.json').read_text())
+    lines = [json.loads(x) for x in (tmp_path / 'detections.jsonl').read_text().splitlines()]
+    with (tmp_path / 'detections.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(coco['annotations']) == len(rows) == sum(outputs.objects.values()) > 12
+    assert [a['id'] for a in coco['annotations']] == list(range(1, len(rows) + 1))
+    names = [category['name'] for category in coco['categories']]
+    assert (tmp_path / 'classes.txt').read_text().split() == names
+    for image, line in zip(coco['images'], lines):
+        name = image['file_name']
+        assert name == line['file_name'] and (line['width'], line['height']) == (160, 128)
+        boxes = [a for a in coco['annotations'] if a['image_id'] == image['id']]
+        expected = detector.detect(read_thermal(folder / name), 0.001)
+        labels = (tmp_path / 'labels' / name).with_suffix('.txt').read_text().splitlines()
+        mine = [row for row in rows if row['file_name'] == name]
+        assert len(boxes) == len(expected) == len(line['objects']) == len(labels) == len(mine)
+        for i, (box, score, label) in enumerate(zip(
+                expected.boxes, expected.scores, expected.labels)):
+            x, y, width, height = boxes[i]['bbox']
+            np.testing.assert_allclose([x, y, x + width, y + height], box, atol=0.011)
+            assert boxes[i]['category_id'] == label + 1
+            assert boxes[i]['score'] == line['objects'][i]['score'] == pytest.approx(
+                score, abs=1e-5)
+            assert line['objects'][i]['class'] == mine[i]['class'] == names[label]
+            assert line['objects'][i]['bbox'] == boxes[i]['bbox']
+            np.testing.assert_allclose(
+                [float(mine[i][k]) for k in ('x1', 'y1', 'x2', 'y2')], box, atol=0.006)
+            index, *yolo = map(float, labels[i].split())
+            center = [(box[0] + box[2]) / 320, (box[1] + box[3]) / 256]
+            np.testing.assert_allclose(yolo[:2], center, atol=1e-5)
+            assert index == label and yolo[2] == pytest.approx(
+                (box[2] - box[0]) / 160, abs=1e-5)
+        picture = cv2.imread(str(tmp_path / 'normalized' / name), cv2.IMREAD_UNCHANGED)
+        seen = normalize(read_thermal(folder / name), detector.card.normalization) * 255
+        np.testing.assert_array_equal(picture, seen.astype(np.uint8))
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, MemoryError])
+def test_what_was_done_is_kept(
+    detector: Detector, scenes: Path, tmp_path: Path, error: type[BaseException],
+) -> None:
+    sources = find_sources([str(scenes.parent / 'thermal')])
+    with pytest.raises(error), Outputs(tmp_path / 'out') as outputs:
+        for number, _ in enumerate(detect_sources(detector, sources, outputs, 0.001)):
+            lines = (tmp_path / 'out' / 'detections.jsonl').read_text().splitlines()
+            assert len(lines) == number + 1  # even a power cut would leave these
+            if number == 4:
+                raise error
+    data = json.loads((tmp_path / 'out' / 'detections.json').read_text())
+    assert len(data['images']) == outputs.frames == 5 and data['annotations']
+    assert {p.name for p in (tmp_path / 'out').iterdir()} == {'detections.json', 'pictures'}
+
+
+def test_a_video_lasts_as_long_as_its_frames(detector: Detector, tmp_path: Path) -> None:
+    """A gap stays, shortened to a second; frames without stamps follow each other."""
+    stamps = (0.0, 0.1, 0.5, 0.6, 60.0)
+    for name, times, length in (('a', stamps, 1 + 1 + 4 + 1 + 11), ('b', (None,) * 5, 5)):
+        frames = (Frame(f'{name}{i}.png', lambda: np.zeros((128, 160), np.uint16),
+                        stamp_ns=None if t is None else round(t * 1e9))
+                  for i, t in enumerate(times))
+        with Outputs(tmp_path / name) as outputs:
+            list(detect_sources(detector, [Source(frames, name, 5, name, 10.0)], outputs))
+        capture = cv2.VideoCapture(str(tmp_path / name / f'{name}.mp4'))
+        assert sum(iter(lambda capture=capture: capture.read()[0], False)) == length
+
+
+def test_images_with_one_stem_have_their_own_files(
+    detector: Detector, tmp_path: Path,
+) -> None:
+    for name in ('a.png', 'a.bmp'):
+        cv2.imwrite(str(tmp_path / name), np.zeros((128, 160), np.uint8))
+    with Outputs(tmp_path / 'out', ('yolo',)) as outputs:
+        list(detect_sources(detector, find_sources([str(tmp_path)]), outputs))
+    assert len(list((tmp_path / 'out' / 'pictures').iterdir())) == 2
+    assert len(list((tmp_path / 'out' / 'labels').iterdir())) == 2
+
+
+def test_images_are_never_written_into_a_source(tmp_path: Path) -> None:
+    (tmp_path / 'pictures').mkdir()
+    cv2.imwrite(str(tmp_path / 'pictures' / 'a.png'), np.zeros((128, 160), np.uint8))
+    for source in (tmp_path, tmp_path / 'pictures', tmp_path / 'pictures' / 'a.png'):
+        with pytest.raises(UserError, match='would be written into') as caught:
+            Outputs(tmp_path).check(find_sources([str(source)]), overwrite=True)
+        assert caught.value.fields == ('output',)
+
+
+def test_classes_restrict_the_detections(detector: Detector, scenes: Path) -> None:
+    frame = read_thermal(next((scenes.parent / 'thermal').iterdir()))
+    every = detector.detect(frame, 0.001)
+    classes = detector.card.classes
+    for wanted in (['car'], ['person', 'bicycle']):
+        found = detector.detect(frame, restrict(classes, wanted, 0.001))
+        keep = [i for i, label in enumerate(every.labels) if classes[label] in wanted]
+        assert {classes[label] for label in found.labels} <= set(wanted)
+        # Boxes of the other classes no longer count towards the card's max_detections.
+        np.testing.assert_array_equal(found.boxes[:len(keep)], every.boxes[keep])
+    with pytest.raises(UserError, match="no class 'dog'; its classes are person, bicycle, car"):
+        restrict(classes, ['car', 'dog'], 0.5)
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('thermal.json', 'a JSON file, not a model; .*, such as .*thermal.onnx'),
+    ('', 'a folder, not a model; .*, such as .*thermal.onnx'), ('a.png', 'an image, not a model'),
+    ('clip.mp4', 'a video'), ('junk.ckpt', 'neither an ONNX file nor a checkpoint'),
+    ('none.ckpt', 'none.ckpt does not exist'), ('https://host/a.onnx', 'is a URL; download')])
+def test_what_is_not_a_model_is_said(tmp_path: Path, name: str, words: str) -> None:
+    for file in ('thermal.json', 'thermal.onnx', 'a.png', 'junk.ckpt'):
+        (tmp_path / file).touch()
+    with pytest.raises(UserError, match=words):
+        check_model(name if '://' in name else tmp_path / name)

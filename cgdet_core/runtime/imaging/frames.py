@@ -62,8 +62,8 @@ def is_gray(path: str | Path) -> bool:
     return image is not None and (image.ndim == 2 or not np.ptp(image[..., :3], axis=2).any())
 
 
-def read_thermal(path: str | Path) -> NDArray[Any]:
-    """Read a thermal image as (H, W) uint8 or uint16; UserError if it cannot be read."""
+def read_image(path: str | Path) -> NDArray[Any]:
+    """Read an 8- or 16-bit image as it is stored, gray or BGR; UserError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if image is None:
         reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
@@ -71,7 +71,12 @@ def read_thermal(path: str | Path) -> NDArray[Any]:
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f'{path} has {image.dtype} pixels; '
                         'a thermal image must be 8- or 16-bit.')
-    return to_gray(image)
+    return image
+
+
+def read_thermal(path: str | Path) -> NDArray[Any]:
+    """Read a thermal image as (H, W) uint8 or uint16; UserError if it cannot be read."""
+    return to_gray(read_image(path))
 
 
 def read_frame(path: str | Path, channels: int) -> NDArray[Any]:

@@ -1,0 +1,253 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Write detections as they are made: COCO, JSON lines, YOLO, CSV, images and videos."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+import csv
+from io import StringIO
+from itertools import count
+import json
+import math
+from pathlib import Path
+from typing import Any, TextIO
+
+from cgdet_core.data.coco import annotations_of
+from cgdet_core.data.sources import Frame, Source
+from cgdet_core.data.video import open_video, Write
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.files import check_outputs, write_atomically, write_json
+from cgdet_core.runtime.imaging.drawing import save_picture
+from cgdet_core.runtime.imaging.normalization import normalize
+import numpy as np
+from numpy.typing import NDArray
+
+FORMATS = ('coco', 'jsonl', 'yolo', 'csv')
+FOLDER = Path('detections')  # by default; then detections_2 and so on
+COLUMNS = ('file_name', 'class', 'score', 'x1', 'y1', 'x2', 'y2')
+
+
+class Outputs:
+    """
+    The output folder of a run, which is made with the first frame.
+
+    Each frame is a line of detections.jsonl as soon as it is finished; `close`, also after an
+    exception, writes the COCO file from these lines and removes them if they were not asked for.
+    So what was done remains, also after a crash.
+
+    folder: None for a new one. formats: of FORMATS. normalized: also write the frames as the
+    network sees them, 8-bit. frames, objects: what was written. Use it as a context manager.
+    """
+
+    def __init__(self, folder: Path | None, formats: Sequence[str] = ('coco',),
+                 normalized: bool = False) -> None:
+        wrong = [name for name in formats if name not in FORMATS]
+        if wrong:
+            raise UserError(f'There is no format {wrong[0]!r}; choose from {", ".join(FORMATS)}.')
+        self.folder, self._new = folder or next(_free_folders()), folder is None
+        self.formats, self.normalized = formats, normalized
+        self.frames, self.objects = 0, Counter[str]()
+        self.classes: tuple[str, ...] = ()
+        self._files: dict[str, TextIO] = {}
+        self._names: set[str] = set()
+        self._stems: set[str] = set()
+        self._videos = ExitStack()
+        self._video = ''
+        self._write_frame: Write | None = None
+        self._start_ns = self._written = 0
+        self._last = np.zeros((0, 0, 3), np.uint8)
+        self.made: dict[str, int] = {}  # files and folders, in order -> number of frames
+
+    def __enter__(self) -> 'Outputs':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def check(self, sources: Sequence[Source], overwrite: bool) -> None:
+        """Raise UserError if something is in the way, or a source is in a folder of images."""
+        pictures = [self.folder / name for name in ('pictures', 'normalized')]
+        for source in sources:
+            path = Path(source.where).resolve()
+            for place in (p.resolve() for p in pictures):
+                if path in (place, *place.parents) or place in path.parents:
+                    raise UserError(f'Images would be written into {source.where}; choose '
+                                    'another output folder.', 'output')
+        videos = [self.folder / f'{source.name}.mp4' for source in sources if source.rate]
+        check_outputs([self.folder / f'detections.{end}' for end in ('json', 'jsonl', 'csv')]
+                      + videos, [*pictures, self.folder / 'labels'], overwrite)
+
+    def write(self, source: Source, frame: Frame, found: Detections, card: DetectionCard,
+              picture: NDArray[np.uint8], ms: float) -> None:
+        """Write a frame's detections, and its image with boxes, `picture`, (H, W, 3) BGR."""
+        if frame.name in self._names:
+            raise UserError(f'Two frames have the name {frame.name}; detect in their sources '
+                            'separately, with an output folder for each.')
+        if not self._files:
+            self._open(card.classes)
+        self._names.add(frame.name)
+        stem = self._stem(frame.name)
+        if source.rate:
+            self._write_video(source, frame.stamp_ns, picture)
+        else:
+            save_picture(self.folder / 'pictures' / f'{stem}.png', picture)
+            self._count('pictures')
+        if self.normalized:
+            gray = normalize(frame.pixels, card.normalization) * 255
+            save_picture(self.folder / 'normalized' / f'{stem}.png', gray.astype(np.uint8))
+            self._count('normalized')
+        objects = [{'class': card.classes[a['category_id'] - 1], 'score': a['score'],
+                    'bbox': a['bbox'], 'area': a['area']} for a in annotations_of(found, 0, 0)]
+        height, width = frame.pixels.shape[:2]
+        if 'yolo' in self.formats:
+            path = self.folder / 'labels' / f'{stem}.txt'
+            write_atomically(path, _yolo(found, width, height).encode())
+            self._count('labels')
+        if 'csv' in self.formats:
+            self._append('detections.csv', _rows(frame.name, found, card.classes))
+            self._count('detections.csv')
+        line = {'file_name': frame.name, 'width': width, 'height': height, 'source': source.where,
+                'stamp_ns': frame.stamp_ns, 'ms': round(ms, 2), 'objects': objects}
+        self._append('detections.jsonl', json.dumps(line) + '\n')
+        self.frames += 1
+        self.objects.update(str(entry['class']) for entry in objects)
+
+    def close(self) -> None:
+        """Complete the video and the COCO file; OSError if the disk is full."""
+        files, self._files = self._files, {}
+        try:
+            self._videos.close()
+        finally:
+            for file in files.values():
+                with suppress(OSError):
+                    file.close()
+            if files:
+                self._finish(self.folder / 'detections.jsonl')
+
+    def _finish(self, journal: Path) -> None:
+        self.made = {journal.name: self.frames, **self.made}
+        if 'coco' in self.formats:
+            write_json(self.folder / 'detections.json', _coco(journal, self.classes), None)
+            self.made = {'detections.json': self.frames, **self.made}
+        if 'jsonl' not in self.formats:
+            journal.unlink()
+            del self.made[journal.name]
+
+    def _open(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        while self._new:  # another run may have taken the name since
+            with suppress(FileExistsError):
+                self.folder.mkdir(parents=True)
+                break
+            self.folder = next(_free_folders())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._files['detections.jsonl'] = _create(self.folder / 'detections.jsonl')
+        if 'csv' in self.formats:
+            self._files['detections.csv'] = _create(self.folder / 'detections.csv')
+            self._append('detections.csv', ','.join(COLUMNS) + '\n')
+        if 'yolo' in self.formats:
+            write_atomically(self.folder / 'classes.txt',
+                             ''.join(f'{name}\n' for name in classes).encode())
+
+    def _stem(self, name: str) -> str:
+        """Return the name of a frame's files, without suffix unless that belongs to another."""
+        stem = str(Path(name).with_suffix(''))
+        stem = name if stem in self._stems else stem
+        self._stems.add(stem)
+        return stem
+
+    def _count(self, name: str) -> None:
+        self.made[name] = self.made.get(name, 0) + 1
+
+    def _append(self, name: str, text: str) -> None:
+        try:
+            self._files[name].write(text)
+            self._files[name].flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder / name)) from None
+
+    def _write_video(self, source: Source, stamp_ns: int | None,
+                     picture: NDArray[np.uint8]) -> None:
+        """Append a frame to the source's video, for as long as it lasts by its stamp."""
+        name = f'{source.name}.mp4'
+        if self._video != name or self._write_frame is None:
+            self._videos.close()
+            self._video, self._start_ns, self._written = name, stamp_ns or 0, 0
+            self._write_frame = self._videos.enter_context(
+                open_video(self.folder / name, source.rate))
+        seconds = 0.0 if stamp_ns is None else (stamp_ns - self._start_ns) / 1e9
+        # Before a gap, the last frame stays for up to a second; every frame is written once.
+        gap = round(seconds * source.rate) - self._written
+        for _ in range(min(gap, math.ceil(source.rate))):
+            self._write_frame(self._last)
+            self._written += 1
+        self._write_frame(picture)
+        self._last = picture
+        self._written += 1
+        self._count(name)
+
+
+def _free_folders() -> Iterator[Path]:
+    """Yield the default output folders that do not exist."""
+    paths = (FOLDER if n == 1 else FOLDER.with_name(f'{FOLDER.name}_{n}') for n in count(1))
+    return (path for path in paths if not path.exists())
+
+
+def _create(path: Path) -> TextIO:
+    return path.open('w', encoding='utf-8', newline='')
+
+
+def _yolo(found: Detections, width: int, height: int) -> str:
+    """Return a line for each box: class, center, width and height as fractions of the frame."""
+    size = np.array([width, height] * 2, float)
+    boxes = found.boxes.astype(float)
+    corner, opposite = boxes[:, :2], boxes[:, 2:]
+    values = np.hstack([(corner + opposite) / 2, opposite - corner]) / size
+    return ''.join(f'{label} {" ".join(f"{v:.6f}" for v in row)}\n'
+                   for label, row in zip(found.labels, values))
+
+
+def _rows(name: str, found: Detections, classes: tuple[str, ...]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator='\n').writerows(
+        [name, classes[label], f'{score:.5f}', *(f'{v:.2f}' for v in box)]
+        for box, score, label in zip(found.boxes, found.scores, found.labels))
+    return text.getvalue()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of JSON lines, without an incomplete last one."""
+    with path.open(encoding='utf-8') as file:
+        for line in file:
+            if line.endswith('\n'):
+                yield json.loads(line)
+
+
+def _coco(journal: Path, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the COCO file of JSON lines, with a score for each box: a pre-label import."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    number: Callable[[str], int] = {name: i + 1 for i, name in enumerate(classes)}.__getitem__
+    for image_id, line in enumerate(_lines(journal), 1):
+        images.append({'id': image_id, **{k: line[k] for k in ('file_name', 'width', 'height')}})
+        annotations += [
+            {'id': len(annotations) + i, 'image_id': image_id, 'category_id': number(o['class']),
+             'bbox': o['bbox'], 'area': o['area'], 'iscrowd': 0, 'segmentation': [],
+             'score': o['score']} for i, o in enumerate(line['objects'], 1)]
+    return {'images': images, 'annotations': annotations,
+            'categories': [{'id': number(name), 'name': name} for name in classes]}
