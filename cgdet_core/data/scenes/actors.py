@@ -21,7 +21,7 @@ from math import cos, pi, sin
 from typing import Any
 
 from cgdet_core.data.scenes import cars, people
-from cgdet_core.data.scenes.drawing import draw_parts, Image, noise, Part, Sprite, View
+from cgdet_core.data.scenes.drawing import Array, draw_parts, Image, noise, Part, Place, Sprite, View
 from cgdet_core.data.scenes.street import Street
 import cv2
 import numpy as np
@@ -53,11 +53,16 @@ class Actor:
     warm: float  # of a bicycle's tires above ambient
     folds: Image = field(repr=False)
 
-    def place(self, seconds: float) -> people.Place:
+    def place(self, seconds: float) -> Place:
         """Return where the actor is."""
         way = self.speed * seconds
-        return people.Place(self.x + way * sin(self.heading), self.z + way * cos(self.heading),
+        return Place(self.x + way * sin(self.heading), self.z + way * cos(self.heading),
                             self.heading)
+
+    def way(self, times: Array) -> Array:
+        """Return the places (T, 2), x and z, at times (T,)."""
+        direction = np.array((sin(self.heading), cos(self.heading)))
+        return np.array((self.x, self.z)) + self.speed * times[:, None] * direction
 
     def distance(self, view: View, seconds: float) -> float:
         """Return the distance from the camera in meters."""
@@ -71,16 +76,15 @@ class Actor:
         way = abs(self.speed) * seconds + self.number  # not all in step
         drawn: list[tuple[int, list[Part]]] = []
         if self.kind == 'person':
-            drawn.append((PERSON, people.person(place, self.dress, way, self.speed > 0)))
+            drawn.append((PERSON, people.person(self.dress, way, self.speed > 0)))
         if self.kind in ('rider', 'bicycle'):
-            drawn.append((BICYCLE, people.bicycle(place, ambient, self.warm, way)))
+            drawn.append((BICYCLE, people.bicycle(ambient, self.warm, way)))
         if self.kind == 'rider':
-            drawn.append((PERSON, people.rider(place, self.dress, way)))
+            drawn.append((PERSON, people.rider(self.dress, way)))
         if self.kind == 'car':
-            eye = np.array((view.x, view.y, view.z))
-            drawn.append((CAR, cars.car(place, self.body, ambient, eye)))
+            drawn.append((CAR, self.body.seen(place.local(np.array((view.x, view.y, view.z))))))
         for label, parts in drawn:
-            sprite = draw_parts(view, parts, FOLDS[label] * self.folds)
+            sprite = draw_parts(view, place, parts, FOLDS[label] * self.folds)
             if sprite is not None:
                 yield label, 2 * self.number + (self.kind == 'rider' and label == BICYCLE), sprite
 
@@ -89,12 +93,12 @@ class Actor:
         if self.kind != 'car' or self.body.warm < 0.3:
             return
         place = self.place(seconds)
-        corners = place.world(np.array([(2.2, 0.8, 0), (2.2, -0.8, 0), (-2.5, -0.8, 0),
-                                        (-2.5, 0.8, 0)]))
+        corners = place.world(np.array([(2.0, 0.7, 0), (2.0, -0.7, 0), (-2.2, -0.7, 0),
+                                        (-2.2, 0.7, 0)]))
         pixels, depth = view.project(corners)
         if depth.min() < 1:
             return
-        spread = 0.12 * view.focal / float(depth.mean())
+        spread = 0.08 * view.focal / float(depth.mean())
         low = np.maximum(pixels.min(0) - 3 * spread, 0).astype(int)
         high = np.minimum(pixels.max(0) + 3 * spread + 1, (view.width, view.height)).astype(int)
         if (high - low < 2).any():
@@ -110,29 +114,24 @@ def _actor(rng: np.random.Generator, ambient: float, kind: str, number: int, x: 
     """Return an actor with a random look."""
     return Actor(kind, float(x), float(z), float(heading), float(speed), number,
                  people.Dress.random(rng, ambient),
-                 cars.Body.random(rng, speed > 0 or rng.random() < 0.3),
+                 cars.Body.random(rng, ambient, speed > 0 or rng.random() < 0.3),
                  float(rng.uniform(2, 6) if speed > 0 else rng.uniform(-1, 1)),
                  0.6 * noise(rng, (48, 32), 12, 2))
 
 
-def _meets(actor: Actor, others: list[Actor], times: list[float],
-           view: Callable[[float], View]) -> bool:
-    """Return whether an actor runs into another one or into the camera at one of the times."""
-    for t in times:
-        place, eye = actor.place(t), view(t)
-        if np.hypot(place.x - eye.x, place.z - eye.z) < REACH[actor.kind] + 1.8:
-            return True
-        for other in others:
-            there = other.place(t)
-            apart = np.hypot(place.x - there.x, place.z - there.z)
-            if apart < 0.8 * (REACH[actor.kind] + REACH[other.kind]):
-                return True
-    return False
+def _meets(actor: Actor, others: list[Actor], times: Array, eyes: Array) -> bool:
+    """Return whether an actor runs into another one or into the camera, at eyes (T, 2)."""
+    way = actor.way(times)
+    ways = [eyes, *(other.way(times) for other in others)]
+    reach = REACH[actor.kind] + np.array([1.8, *(REACH[other.kind] for other in others)])
+    apart = np.linalg.norm(way - np.stack(ways), axis=2).min(1)
+    return bool((apart < 0.8 * reach).any())
 
 
 def still_actors(rng: np.random.Generator, street: Street, eye: View) -> list[Actor]:
     """Return two to eight actors before a camera, anywhere, the farthest first."""
     actors: list[Actor] = []
+    times = np.array((0.0, 0.5, 1.0))
     for number in range(int(rng.integers(2, 9))):
         kind = KINDS[int(rng.choice(4, p=(0.42, 0.15, 0.13, 0.3)))]
         speed = {'person': 1.3, 'rider': 4.0, 'bicycle': 0.0, 'car': 6.0}[kind] * (
@@ -144,7 +143,7 @@ def still_actors(rng: np.random.Generator, street: Street, eye: View) -> list[Ac
             if abs(x) > street.half + 4.5:
                 continue
             actor = _actor(rng, street.ambient, kind, number, x, z, heading, speed)
-            if not _meets(actor, actors, [0.0, 0.5, 1.0], lambda _: eye):
+            if not _meets(actor, actors, times, np.array([(eye.x, eye.z)] * len(times))):
                 actors.append(actor)
                 break
     return sorted(actors, key=lambda a: -a.z)
@@ -155,7 +154,8 @@ def traffic(rng: np.random.Generator, street: Street, seconds: float,
     """Return who passes during some seconds: oncoming and crossing cars, riders, people."""
     actors: list[Actor] = []
     half, crossing = street.half, street.crossing
-    times = list(np.arange(0, seconds + 0.1, 0.25))
+    times = np.arange(0, seconds + 0.1, 0.25)
+    eyes = np.array([(v.x, v.z) for v in map(view, times)])
 
     def add(kind: str, **way: Any) -> None:
         """Add an actor if a place is free; way: functions that return x, z, heading, speed."""
@@ -164,7 +164,7 @@ def traffic(rng: np.random.Generator, street: Street, seconds: float,
             when = float(way.get('when', lambda: 0.0)())  # the time at which it is there
             x, z = x - speed * when * sin(heading), z - speed * when * cos(heading)
             actor = _actor(rng, street.ambient, kind, len(actors), x, z, heading, speed)
-            if not _meets(actor, actors, times, view):
+            if not _meets(actor, actors, times, eyes):
                 actors.append(actor)
                 return
 

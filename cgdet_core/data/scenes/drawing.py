@@ -101,14 +101,33 @@ class Part:
     """
     A part of an object: the hull of spheres, a flat polygon, or a line of given width.
 
-    points: (N, 3) in meters. radius: (N,) of spheres, one number for a line, None for a polygon.
-    anchor: what decides its order among the parts of its object, by default the mean point.
+    points: (N, 3), forward, left and up of its place, in meters. radius: (N,) of spheres, one
+    number for a line, None for a polygon. layer: a part of a higher one is drawn over the others.
     """
 
     points: Array
     kelvin: float
     radius: Array | float | None = None
-    anchor: Array | None = None
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point on the ground and a direction in radians (0: away, to +z)."""
+
+    x: float
+    z: float
+    heading: float = 0.0
+
+    def world(self, points: Array) -> Array:
+        """Return local points (N, 3) in world coordinates."""
+        s, c = sin(self.heading), cos(self.heading)
+        return points @ ((s, 0, c), (-c, 0, s), (0, 1, 0)) + (self.x, 0, self.z)
+
+    def local(self, point: Array) -> Array:
+        """Return a world point (3,) in local coordinates."""
+        s, c = sin(self.heading), cos(self.heading)
+        return np.array(((s, 0, c), (-c, 0, s), (0, 1, 0))) @ (point - (self.x, 0, self.z))
 
 
 @dataclass(frozen=True)
@@ -133,14 +152,16 @@ class Sprite:
         part += self.alpha * (self.kelvin - part)
 
 
-def draw_parts(view: View, parts: list[Part], texture: Image | None = None) -> Sprite | None:
+def draw_parts(
+    view: View, place: Place, parts: list[Part], texture: Image | None = None,
+) -> Sprite | None:
     """
     Draw an object at twice the image's resolution; None where the camera does not see it.
 
     texture: deviations in kelvin that are stretched over the object.
     """
-    flat = np.concatenate([part.points for part in parts])
-    pixels, depth = view.project(flat)
+    points = np.concatenate([part.points for part in parts])
+    pixels, depth = view.project(place.world(points))
     if depth.min() < NEAR:
         return None
     scale = view.focal / float(np.median(depth))  # pixels per meter
@@ -152,13 +173,14 @@ def draw_parts(view: View, parts: list[Part], texture: Image | None = None) -> S
         return None
     fine = 2 if scale < 120 else 1
     layer = np.zeros(((y2 - y1) * fine, (x2 - x1) * fine), np.float32)
-    starts = np.cumsum([0, *(len(part.points) for part in parts)])
-    order = [float(np.linalg.norm((part.points.mean(0) if part.anchor is None else part.anchor)
-                                  - (view.x, view.y, view.z))) for part in parts]
-    for i in np.argsort(-np.array(order), kind='stable'):
+    lengths = [len(part.points) for part in parts]
+    starts = np.cumsum([0, *lengths])
+    middles = np.add.reduceat(points, starts[:-1]) / np.array(lengths)[:, None]
+    far = np.linalg.norm(middles - place.local(np.array((view.x, view.y, view.z))), axis=1)
+    fixed, scales = (pixels - (x1, y1)) * fine, fine * view.focal / depth
+    for i in sorted(range(len(parts)), key=lambda i: (parts[i].layer, -far[i])):
         a, b = starts[i], starts[i + 1]
-        _draw_part(layer, parts[i], (pixels[a:b] - (x1, y1)) * fine,
-                   fine * view.focal / depth[a:b])
+        _draw_part(layer, parts[i], fixed[a:b], scales[a:b])
     mask = (layer > 0).astype(np.float32)
     # Temperatures are smooth within an object, and its edge is sharp.
     sigma = max(0.4, 0.012 * scale * fine)

@@ -22,7 +22,7 @@ Local coordinates: forward, left, up, in meters, from the ground point of the fi
 from dataclasses import dataclass
 from math import cos, pi, sin, sqrt
 
-from cgdet_core.data.scenes.drawing import Array, Part
+from cgdet_core.data.scenes.drawing import Part
 import numpy as np
 
 SKIN = 304.0
@@ -30,34 +30,15 @@ STRIDE = 1.4  # meters that a walker of 1.75 m covers in two steps
 WHEEL = 0.34  # radius of a bicycle's wheels
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a figure stands and the direction in which it looks (radians, 0: away, to +z)."""
+def spheres(points: list[tuple[float, float, float, float]], kelvin: float) -> Part:
+    """Return the hull of spheres: forward, left, up, radius."""
+    values = np.array(points)
+    return Part(values[:, :3], kelvin, values[:, 3])
 
-    x: float
-    z: float
-    heading: float = 0.0
 
-    def world(self, points: Array) -> Array:
-        """Return local points (N, 3) in world coordinates."""
-        s, c = sin(self.heading), cos(self.heading)
-        forward, left, up = points.T
-        return np.stack((self.x + s * forward - c * left, up, self.z + c * forward + s * left), 1)
-
-    def spheres(self, points: list[tuple[float, float, float, float]], kelvin: float) -> Part:
-        """Return the hull of spheres: forward, left, up, radius."""
-        values = np.array(points)
-        return Part(self.world(values[:, :3]), kelvin, values[:, 3])
-
-    def face(self, points: list[tuple[float, float, float]], kelvin: float,
-             anchor: tuple[float, float, float] | None = None) -> Part:
-        """Return a flat polygon."""
-        return Part(self.world(np.array(points)), kelvin, None,
-                    None if anchor is None else self.world(np.array([anchor]))[0])
-
-    def line(self, points: list[tuple[float, float, float]], radius: float, kelvin: float) -> Part:
-        """Return a line."""
-        return Part(self.world(np.array(points)), kelvin, float(radius))
+def line(points: list[tuple[float, float, float]], radius: float, kelvin: float) -> Part:
+    """Return a line through points: forward, left, up."""
+    return Part(np.array(points), kelvin, radius)
 
 
 @dataclass(frozen=True)
@@ -88,14 +69,14 @@ def _joint(start: tuple[float, float], angle: float, length: float) -> tuple[flo
     return start[0] + length * sin(angle), start[1] - length * cos(angle)
 
 
-def _limb(place: Place, side: float, a: tuple[float, float], b: tuple[float, float],
+def _limb(side: float, a: tuple[float, float], b: tuple[float, float],
           radii: tuple[float, float], kelvin: float, side_b: float | None = None) -> Part:
-    return place.spheres([(a[0], side, a[1], radii[0]),
+    return spheres([(a[0], side, a[1], radii[0]),
                           (b[0], side if side_b is None else side_b, b[1], radii[1])], kelvin)
 
 
-def _upper_body(place: Place, dress: Dress, hip: tuple[float, float], lean: float) -> list[Part]:
-    """Return torso, neck and head, and the shoulders' position is `_shoulder`."""
+def _upper_body(dress: Dress, hip: tuple[float, float], lean: float) -> list[Part]:
+    """Return torso, neck and head."""
     k, b = dress.height / 1.75, dress.build
     chest = _shoulder(dress, hip, lean)
     neck = chest[0] + 0.10 * k * sin(lean), chest[1] + 0.10 * k * cos(lean)
@@ -103,15 +84,15 @@ def _upper_body(place: Place, dress: Dress, hip: tuple[float, float], lean: floa
     crown = head[0] - 0.01 * k, head[1] + 0.07 * k
     half, hips = 0.17 * k * b, 0.09 * k * b
     return [
-        place.spheres([(hip[0], -hips, hip[1], 0.10 * k * b), (hip[0], hips, hip[1], 0.10 * k * b),
+        spheres([(hip[0], -hips, hip[1], 0.10 * k * b), (hip[0], hips, hip[1], 0.10 * k * b),
                        (chest[0], -half, chest[1] - 0.05 * k, 0.065 * k * b),
                        (chest[0], half, chest[1] - 0.05 * k, 0.065 * k * b),
                        (chest[0], 0, chest[1], 0.08 * k)], dress.torso),
-        place.spheres([(chest[0], 0, chest[1], 0.055 * k), (*neck[:1], 0, neck[1], 0.055 * k)],
+        spheres([(chest[0], 0, chest[1], 0.055 * k), (*neck[:1], 0, neck[1], 0.055 * k)],
                       dress.skin - 1),
-        place.spheres([(head[0] + 0.02 * k, 0, head[1], 0.078 * k),
+        spheres([(head[0] + 0.02 * k, 0, head[1], 0.078 * k),
                        (crown[0], 0, crown[1], 0.09 * k)], dress.skin),
-        place.spheres([(crown[0] - 0.03 * k, 0, crown[1] + 0.02 * k, 0.09 * k),
+        spheres([(crown[0] - 0.03 * k, 0, crown[1] + 0.02 * k, 0.09 * k),
                        (head[0] - 0.05 * k, 0, head[1], 0.07 * k)], dress.hair)]
 
 
@@ -119,7 +100,7 @@ def _shoulder(dress: Dress, hip: tuple[float, float], lean: float) -> tuple[floa
     return _joint(hip, pi - lean, 0.52 * dress.height / 1.75)
 
 
-def person(place: Place, dress: Dress, walked: float, moving: bool = True) -> list[Part]:
+def person(dress: Dress, walked: float, moving: bool = True) -> list[Part]:
     """Return a person who has walked a distance in meters; not moving: who stands."""
     k = dress.height / 1.75
     phase = 2 * pi * walked / (STRIDE * k)
@@ -141,9 +122,9 @@ def person(place: Place, dress: Dress, walked: float, moving: bool = True) -> li
         knee, ankle = (knee[0], knee[1] + hip[1]), (ankle[0], ankle[1] + hip[1])
         toe = _joint(ankle, thigh - flex + 1.35, 0.16 * k)
         parts += [
-            _limb(place, y, hip, knee, (0.085 * k * dress.build, 0.06 * k), dress.legs),
-            _limb(place, y, knee, ankle, (0.058 * k, 0.042 * k), dress.legs - 1),
-            _limb(place, y, (ankle[0] - 0.03 * k, ankle[1] - 0.03 * k),
+            _limb(y, hip, knee, (0.085 * k * dress.build, 0.06 * k), dress.legs),
+            _limb(y, knee, ankle, (0.058 * k, 0.042 * k), dress.legs - 1),
+            _limb(y, (ankle[0] - 0.03 * k, ankle[1] - 0.03 * k),
                   (toe[0], max(toe[1], 0.03 * k)), (0.045 * k, 0.035 * k), dress.shoes)]
         arm = -0.9 * thigh
         shoulder = chest[0], chest[1] - 0.05 * k
@@ -151,28 +132,28 @@ def person(place: Place, dress: Dress, walked: float, moving: bool = True) -> li
         wrist = _joint(elbow, arm + 0.35 + 0.3 * max(0.0, arm), 0.25 * k)
         hand = _joint(wrist, arm + 0.4, 0.06 * k)
         y = 0.21 * k * dress.build * side
-        parts += [_limb(place, y, shoulder, elbow, (0.055 * k, 0.045 * k), dress.torso - 0.5),
-                  _limb(place, y, elbow, wrist, (0.045 * k, 0.035 * k), dress.torso - 1),
-                  _limb(place, y, wrist, hand, (0.035 * k, 0.04 * k), dress.skin - 1.5)]
-    return parts + _upper_body(place, dress, hip, lean)
+        parts += [_limb(y, shoulder, elbow, (0.055 * k, 0.045 * k), dress.torso - 0.5),
+                  _limb(y, elbow, wrist, (0.045 * k, 0.035 * k), dress.torso - 1),
+                  _limb(y, wrist, hand, (0.035 * k, 0.04 * k), dress.skin - 1.5)]
+    return parts + _upper_body(dress, hip, lean)
 
 
-def bicycle(place: Place, ambient: float, warm: float, ridden: float = 0.0) -> list[Part]:
+def bicycle(ambient: float, warm: float, ridden: float = 0.0) -> list[Part]:
     """Return a bicycle; warm: of its tires above ambient; ridden: meters, turn the pedals."""
     frame, tire = ambient - 3.0, ambient + warm
     rear, front, crank, seat, head = (
         (-0.5, WHEEL), (0.54, WHEEL), (-0.05, 0.29), (-0.2, 0.88), (0.36, 0.88))
     turn = np.linspace(0, 2 * pi, 25)
-    parts = [place.line([(x + WHEEL * cos(a), 0, y + WHEEL * sin(a)) for a in turn], 0.024, tire)
+    parts = [line([(x + WHEEL * cos(a), 0, y + WHEEL * sin(a)) for a in turn], 0.024, tire)
              for x, y in (rear, front)]
     tubes = ((rear, seat), (seat, head), (head, crank), (crank, seat), (rear, crank),
              (head, front))
-    parts += [place.line([(a[0], 0, a[1]), (b[0], 0, b[1])], 0.02, frame) for a, b in tubes]
-    parts += [place.spheres([(-0.32, 0, 0.95, 0.06), (-0.08, 0, 0.94, 0.035)], ambient + warm / 2),
-              place.line([(0.34, 0, 0.88), (0.37, 0, 1.0)], 0.02, frame),
-              place.line([(0.37, -0.28, 1.0), (0.42, 0, 1.02), (0.37, 0.28, 1.0)], 0.02, frame)]
+    parts += [line([(a[0], 0, a[1]), (b[0], 0, b[1])], 0.02, frame) for a, b in tubes]
+    parts += [spheres([(-0.32, 0, 0.95, 0.06), (-0.08, 0, 0.94, 0.035)], ambient + warm / 2),
+              line([(0.34, 0, 0.88), (0.37, 0, 1.0)], 0.02, frame),
+              line([(0.37, -0.28, 1.0), (0.42, 0, 1.02), (0.37, 0.28, 1.0)], 0.02, frame)]
     for side, pedal in _pedals(ridden):
-        parts.append(place.line([(crank[0], side * 0.06, crank[1]), (pedal[0], side * 0.1,
+        parts.append(line([(crank[0], side * 0.06, crank[1]), (pedal[0], side * 0.1,
                                                                      pedal[1])], 0.018, frame))
     return parts
 
@@ -183,8 +164,8 @@ def _pedals(ridden: float) -> list[tuple[int, tuple[float, float]]]:
             for side, shift in ((-1, 0.0), (1, pi))]
 
 
-def rider(place: Place, dress: Dress, ridden: float) -> list[Part]:
-    """Return the person on a bicycle at the same place."""
+def rider(dress: Dress, ridden: float) -> list[Part]:
+    """Return the person on a bicycle."""
     k = dress.height / 1.75
     hip = (-0.18, 0.98)
     lean = 0.55
@@ -194,18 +175,18 @@ def rider(place: Place, dress: Dress, ridden: float) -> list[Part]:
         foot = pedal[0] - 0.04, pedal[1] + 0.06
         knee = _bend(hip, foot, 0.44 * k, 0.43 * k)
         y = 0.1 * side
-        parts += [_limb(place, y, hip, knee, (0.085 * k, 0.06 * k), dress.legs),
-                  _limb(place, y, knee, foot, (0.058 * k, 0.042 * k), dress.legs - 1),
-                  _limb(place, y, foot, (foot[0] + 0.17, foot[1] - 0.03), (0.045, 0.035),
+        parts += [_limb(y, hip, knee, (0.085 * k, 0.06 * k), dress.legs),
+                  _limb(y, knee, foot, (0.058 * k, 0.042 * k), dress.legs - 1),
+                  _limb(y, foot, (foot[0] + 0.17, foot[1] - 0.03), (0.045, 0.035),
                         dress.shoes)]
         shoulder, grip = (chest[0], chest[1] - 0.05), (0.36, 1.03)
         elbow = _bend(shoulder, grip, 0.31 * k, 0.3 * k, -1)
         y = 0.2 * k * dress.build * side
-        parts += [_limb(place, y, shoulder, elbow, (0.055 * k, 0.045 * k), dress.torso - 0.5),
-                  _limb(place, y, elbow, grip, (0.045 * k, 0.035 * k), dress.torso - 1,
+        parts += [_limb(y, shoulder, elbow, (0.055 * k, 0.045 * k), dress.torso - 0.5),
+                  _limb(y, elbow, grip, (0.045 * k, 0.035 * k), dress.torso - 1,
                         0.26 * side),
-                  _limb(place, 0.27 * side, grip, (0.4, 1.03), (0.04, 0.04), dress.skin - 2)]
-    return parts + _upper_body(place, dress, hip, lean)
+                  _limb(0.27 * side, grip, (0.4, 1.03), (0.04, 0.04), dress.skin - 2)]
+    return parts + _upper_body(dress, hip, lean)
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float], first: float, second: float,

@@ -77,11 +77,11 @@ class Street:
         focal = view.focal
         move = np.array(((1, 0, -focal * (SWING + view.yaw)),
                          (0, 1, -focal * view.pitch - 0.3 * HORIZON * height)))
-        image = cv2.warpAffine(self.backdrop, move, (width, height), flags=cv2.INTER_LINEAR,
-                               borderMode=cv2.BORDER_REPLICATE)
         horizon = HORIZON * height - focal * view.pitch
-        first = int(np.clip(horizon + 1, 0, height))
-        image[first:] = self.ambient - 3
+        first = int(np.clip(horizon + 1, 1, height))
+        image = np.full((height, width), self.ambient - 3, np.float32)
+        cv2.warpAffine(self.backdrop, move, (width, first), image[:first], cv2.INTER_LINEAR,
+                       cv2.BORDER_REPLICATE)
         for near, far in reversed(list(zip(BANDS, BANDS[1:]))):
             panel = self._band(view.z + 0.85 * near, view.z + far)
             sprite = panel.draw(view) if panel else None
@@ -97,9 +97,12 @@ class Street:
         below = np.maximum(np.arange(first, height) + 0.5 - horizon, 0.5) / focal
         mirror = 0.26 * (1 - below / np.sqrt(1 + below ** 2)) ** 7
         image[first:] += (mirror * (self.sky - self.ambient)).astype(np.float32)[:, None]
-        for panel in sorted(self.buildings, key=lambda p: -float(np.hypot(
-                *(p.origin + p.right / 2)[[0, 2]] - (view.x, view.z)))):
-            sprite = panel.draw(view)
+        eye = np.array((view.x, view.y, view.z))
+        walls = [(float(np.linalg.norm(wall.origin + wall.right / 2 - eye)), wall)
+                 for wall in self.buildings
+                 if np.cross(wall.right, wall.down) @ (eye - wall.origin) > 0]
+        for _, wall in sorted(walls, key=lambda item: -item[0]):
+            sprite = wall.draw(view)
             if sprite:
                 sprite.onto(image)
         return image
@@ -218,10 +221,13 @@ def _buildings(rng: np.random.Generator, density: float, ambient: float, half: f
             floors = int(rng.integers(1, 5))
             base = ambient + float(rng.uniform(-1.5, 3.0))
             top = floors * 3.1 + 0.8
+            # Each wall's right is to the right of who stands before it.
+            x1, x2 = sorted((side * back, side * (back + 11.0)))
+            near, far = (z, z + length) if side < 0 else (z + length, z)
             for origin, right in (
-                    ((side * back, top, z), (0.0, 0.0, length)),
-                    ((side * back, top, z), (side * 11.0, 0.0, 0.0)),
-                    ((side * back, top, z + length), (side * 11.0, 0.0, 0.0))):
+                    ((side * back, top, near), (0.0, 0.0, far - near)),
+                    ((x1, top, z), (x2 - x1, 0.0, 0.0)),
+                    ((x2, top, z + length), (x1 - x2, 0.0, 0.0))):
                 wide = float(np.abs(right).max())
                 wall = _wall(rng, (wide, top), floors, density * 0.7, base)
                 panels.append(Panel(np.array(origin), np.array(right), np.array((0, -top, 0.0)),
