@@ -159,7 +159,7 @@ def traffic(rng: np.random.Generator, street: Street, seconds: float,
 
     def add(kind: str, **way: Any) -> None:
         """Add an actor if a place is free; way: functions that return x, z, heading, speed."""
-        for _ in range(12):
+        for _ in range(30):
             x, z, heading, speed = (float(way[k]()) for k in ('x', 'z', 'heading', 'speed'))
             when = float(way.get('when', lambda: 0.0)())  # the time at which it is there
             x, z = x - speed * when * sin(heading), z - speed * when * cos(heading)

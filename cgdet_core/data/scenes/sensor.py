@@ -101,19 +101,22 @@ class Sensor:
         """Return the 14-bit counts of measured temperatures, 0.04 K each."""
         return np.clip(np.rint(kelvin * COUNTS_PER_KELVIN), 0, (1 << 14) - 1).astype(np.uint16)
 
-    def agc(self, counts: NDArray[np.uint16], plateau: float = 0.012,
+    def agc(self, counts: NDArray[np.uint16], plateau: float = 0.003, linear: float = 0.35,
             damping: float = 0.85) -> NDArray[np.uint8]:
         """
         Return the 8-bit output of a sequence's next frame: plateau equalization with damping.
 
-        plateau: the largest share of the pixels that counts as one level's; damping: the share of
-        the previous frame's curve, so that a warm object that enters does not flash.
+        plateau: the largest share of the pixels that counts as one level's; linear: the share of
+        a straight curve, for detail in the warmest objects; damping: the share of the previous
+        frame's curve, so that a warm object that enters does not flash.
         """
         histogram = np.bincount(counts.ravel() >> 1, minlength=1 << 13).astype(np.float64)
-        clipped = np.minimum(histogram, plateau * counts.size / 4)
+        clipped = np.minimum(histogram, plateau * counts.size)
         curve = np.cumsum(clipped) - clipped / 2
-        low, high = curve[0], curve[-1]
-        curve = 255 * (curve - low) / max(high - low, 1.0)
+        curve = (curve - curve[0]) / max(curve[-1] - curve[0], 1.0)
+        low, high = np.searchsorted(np.cumsum(histogram), np.array((0.001, 0.999)) * counts.size)
+        straight = np.clip((np.arange(len(curve)) - low) / max(high - low, 1), 0, 1)
+        curve = 255 * ((1 - linear) * curve + linear * straight)
         if self._levels is not None:
             curve = damping * self._levels + (1 - damping) * curve
         self._levels = curve
