@@ -34,6 +34,7 @@ FOCAL = 0.9  # focal length as a fraction of the image width
 HORIZON = 0.42  # row of the horizon as a fraction of the image height, without pitch
 NEAR = 0.6  # meters; what is nearer to the camera is not drawn
 HAZE = 400.0  # meters in which contrast falls to 1/e
+RIM = 3.0  # kelvin by which round parts look colder at their edges, seen at a grazing angle
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], 1)
 
@@ -172,7 +173,7 @@ def draw_parts(
     x2, y2 = (int(v) for v in np.minimum(np.ceil(high), (view.width, view.height)))
     if x2 - x1 < 2 or y2 - y1 < 2:
         return None
-    fine = 2 if scale < 120 else 1
+    fine = 2 if (x2 - x1) * (y2 - y1) < 60000 else 1
     layer = np.zeros(((y2 - y1) * fine, (x2 - x1) * fine), np.float32)
     lengths = [len(part.points) for part in parts]
     starts = np.cumsum([0, *lengths])
@@ -184,7 +185,7 @@ def draw_parts(
         _draw_part(layer, parts[i], fixed[a:b], scales[a:b])
     mask = (layer > 0).astype(np.float32)
     # Temperatures are smooth within an object, and its edge is sharp.
-    sigma = max(0.4, 0.012 * scale * fine)
+    sigma = max(0.4, 0.015 * scale * fine)
     soft = cv2.GaussianBlur(layer, (0, 0), sigma) / np.maximum(
         cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)
     if texture is not None:
@@ -206,9 +207,10 @@ def _draw_part(layer: Image, part: Part, pixels: Array, scale: Array) -> None:
         cv2.polylines(layer, [_fixed(pixels)], False, part.kelvin, width, cv2.LINE_8, SHIFT)
     else:
         radii = np.maximum(part.radius * scale, 0.6)
-        circles = (pixels[:, None] + radii[:, None, None] * CIRCLE).reshape(-1, 2)
-        hull = cv2.convexHull(circles.astype(np.float32))
-        cv2.fillConvexPoly(layer, _fixed(hull), part.kelvin, cv2.LINE_8, SHIFT)
+        for share, kelvin in ((1.0, part.kelvin - RIM), (0.62, part.kelvin)):
+            circles = (pixels[:, None] + share * radii[:, None, None] * CIRCLE).reshape(-1, 2)
+            hull = cv2.convexHull(circles.astype(np.float32))
+            cv2.fillConvexPoly(layer, _fixed(hull), kelvin, cv2.LINE_8, SHIFT)
 
 
 def _fixed(pixels: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -282,9 +284,9 @@ def noise(
     rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 1,
 ) -> Image:
     """Return smooth noise of about unit deviation; cell: pixels of its largest spots."""
-    total = np.zeros(shape, np.float32)
+    total = np.zeros((2, 2), np.float32)
     for i in range(octaves):
-        size = [max(2, round(n / cell * 2 ** i)) for n in shape]
-        spots = rng.standard_normal(size, np.float32) * 0.6 ** i
-        total += cv2.resize(spots, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return total
+        rows, columns = (min(n, max(2, round(n / cell * 2 ** i))) for n in shape)
+        total = cv2.resize(total, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        total += rng.standard_normal(total.shape, np.float32) * 0.6 ** i
+    return cv2.resize(total, shape[::-1], interpolation=cv2.INTER_CUBIC)
