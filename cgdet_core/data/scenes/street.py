@@ -69,7 +69,8 @@ class Street:
             ambient, half, crossing, sky, pyramid(ground, 5),
             _backdrop(rng, size, ambient, sky),
             [(float(rng.uniform(-1.6, 0.7)), _marks(half, crossing)),
-             (float(rng.uniform(-2.5, 1.0)), _covers(rng, half))], _buildings(rng, density, ambient, half, crossing),
+             (float(rng.uniform(-2.5, 1.0)), _covers(rng, half))],
+            _buildings(rng, density, ambient, half, crossing),
             plants(rng, density, ambient, half, crossing))
 
     def background(self, view: View) -> Image:
