@@ -103,7 +103,10 @@ class Body:
     def _face(self, points: list[Point], kelvin: float, layer: int = 0) -> Surface:
         """Return a polygon whose points run counterclockwise, seen from outside."""
         p = np.array(points) * self.size
-        return Surface(Part(p, kelvin, None, layer), np.cross(p, np.roll(p, -1, 0)).sum(0))
+        # The sum of the cross products of successive points.
+        m = p.T @ p[np.arange(1, len(p) + 1) % len(p)]
+        normal = np.array((m[1, 2] - m[2, 1], m[2, 0] - m[0, 2], m[0, 1] - m[1, 0]))
+        return Surface(Part(p, kelvin, None, layer), normal)
 
     def _window(self, side: int) -> Surface:
         cowl, roof, back = self.profile[3:6]
