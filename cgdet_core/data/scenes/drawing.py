@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 FOCAL = 0.9  # focal length as a fraction of the image width
 HORIZON = 0.42  # row of the horizon as a fraction of the image height, without pitch
 NEAR = 0.6  # meters; what is nearer to the camera is not drawn
-HAZE = 400.0  # meters in which contrast falls to 1/e
 RIM = 3.0  # kelvin by which round parts look colder at their edges, seen at a grazing angle
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], 1)
@@ -167,7 +166,7 @@ def draw_parts(
     if depth.min() < NEAR:
         return None
     scale = view.focal / float(depth.mean())  # pixels per meter
-    margin = 2 + 0.25 * scale
+    margin = 2 + 0.15 * scale
     low, high = pixels.min(0) - margin, pixels.max(0) + margin
     x1, y1 = (int(v) for v in np.maximum(low, 0))
     x2, y2 = (int(v) for v in np.minimum(np.ceil(high), (view.width, view.height)))

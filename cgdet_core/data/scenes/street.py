@@ -64,7 +64,7 @@ class Street:
         half = float(rng.uniform(3.6, 5.5))
         crossing = float(rng.uniform(38, 50))
         sky = ambient - float(rng.uniform(25, 42))
-        density = size[0] / 40  # texels per meter
+        density = max(size[0] / 40, 1.5)  # texels per meter
         ground = _ground(rng, density, ambient, half, crossing)
         return Street(
             ambient, half, crossing, sky, pyramid(ground, 5),
