@@ -65,7 +65,7 @@ class Street:
         crossing = float(rng.uniform(38, 50))
         sky = ambient - float(rng.uniform(25, 42))
         density = max(size[0] / 40, 1.5)  # texels per meter
-        ground = _ground(rng, density, ambient, half, crossing)
+        ground = _ground(rng, 0.75 * density, ambient, half, crossing)
         return Street(
             ambient, half, crossing, sky, pyramid(ground, 5),
             _backdrop(rng, size, ambient, sky),
