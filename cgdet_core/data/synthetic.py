@@ -37,7 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_BOX = 6  # pixels; smaller objects have no box
-MIN_VISIBLE = 0.3  # share of an object; one that is hidden more has no box
+MIN_VISIBLE = 0.3  # share of what is in the image; an object that is hidden more has no box
+MIN_INSIDE = 0.1  # share of an object; one of which less is in the image has no box
 STILL_RATE = 10.0  # Hz, of `Scene.render`
 # Scenes of single frames and of sequences never have the same random numbers.
 STILL, SEQUENCE = 1, 2
@@ -50,7 +51,7 @@ class SceneFrame:
 
     stamp: seconds; kelvin: (height, width) float32; boxes: (M, 4) x1, y1, x2, y2 in pixels;
     labels: (M,), indices into CLASSES; track_ids: (M,), the same for an object in all frames;
-    visible: (M,), share of each object from MIN_VISIBLE to 1.
+    visible: (M,), share of each object that is seen, MIN_INSIDE to 1.
     """
 
     stamp: float
@@ -116,9 +117,11 @@ class Scene:
             if not len(xs):
                 continue
             x1, y1, x2, y2 = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
-            visible = sprite.inside * np.count_nonzero(seen) / pixels
-            if (visible >= MIN_VISIBLE and max(x2 - x1, y2 - y1) >= MIN_BOX
-                    and min(x2 - x1, y2 - y1) >= MIN_BOX // 2):
+            unhidden = np.count_nonzero(seen) / pixels
+            visible = sprite.inside * unhidden
+            size = sorted((x2 - x1, y2 - y1))
+            if (unhidden >= MIN_VISIBLE and visible >= MIN_INSIDE
+                    and size[0] >= MIN_BOX // 2 and size[1] >= MIN_BOX):
                 rows.append(((x1, y1, x2, y2), label, track, visible))
         boxes, labels, tracks, visible_ = zip(*rows) if rows else ((), (), (), ())
         return SceneFrame(
