@@ -25,10 +25,11 @@ from cgdet_core.cli import measure, models, scores
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import app, complain, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
+from cgdet_core.cli.report import report
 from cgdet_core.errors import UserError
 
-for command in (models.train, models.ablate, scores.evaluate, scores.fit_scores, models.detect,
-                models.export, models.build_engine, measure.verify, measure.benchmark,
+for command in (models.train, models.ablate, scores.evaluate, report, scores.fit_scores,
+                models.detect, models.export, models.build_engine, measure.verify, measure.benchmark,
                 measure.doctor):
     app.command()(command)
 app.add_typer(bag_app, name='bag')
