@@ -29,8 +29,8 @@ from cgdet_core.cli.report import report
 from cgdet_core.errors import UserError
 
 for command in (models.train, models.ablate, scores.evaluate, report, scores.fit_scores,
-                models.detect, models.export, models.build_engine, measure.verify, measure.benchmark,
-                measure.doctor):
+                models.detect, models.export, models.build_engine, measure.verify,
+                measure.benchmark, measure.doctor):
     app.command()(command)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')

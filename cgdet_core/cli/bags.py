@@ -103,8 +103,8 @@ def bag_evaluate(
     from cgdet_core.detection.results import describe, FILE, save
 
     if output is not None:
-        check_outputs([output / name for name in (
-            'report.json', 'pr_curve.png', 'reliability.png', FILE)], [output / 'worst'], overwrite)
+        files = 'report.json', 'pr_curve.png', 'reliability.png', FILE
+        check_outputs([output / name for name in files], [output / 'worst'], overwrite)
     if page is not None:
         check_page(page, overwrite)
     # Accuracy is measured by ONNX Runtime: the same numbers on every machine.
@@ -134,8 +134,7 @@ def bag_evaluate(
     if output is not None:
         evaluation.write_results(bags, report, card, topic, output)
         save(results, output / FILE)
-        say(f'{output}: report.json, pr_curve.png, reliability.png, {FILE}, worst/ '
-            f'({len(report["worst_frames"])} frames)')
+        say(f'{output}: {", ".join(files)}, worst/ ({len(report["worst_frames"])} frames)')
     if page is not None:
         write_page(results, page)
         show_page(page)

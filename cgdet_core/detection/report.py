@@ -17,8 +17,10 @@
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from html import escape
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,9 @@ def page_data(evaluation: Evaluation) -> dict[str, Any]:
                 for key in ('threshold', 'best')}
     return {
         'model': evaluation.about['model'], 'data': [p.name for p in evaluation.sets],
+        'date': f'{datetime.fromisoformat(evaluation.about["date"]):%Y-%m-%d %H:%M %Z}',
         'frames': len(records), 'floor': floor, 'classes': classes,
-        'overall': {k: evaluation.report[k] for k in ('AP', 'AP50', 'AP75')},
+        'overall': {k: evaluation.report[k] for k in ('AP', 'AP50')},
         'confusion': {key: sum((confusion(f.above(minimum), r, len(classes))
                                 for f, r in zip(found, records)),
                                np.zeros((len(classes) + 1,) * 2, np.int64)).tolist()
@@ -125,9 +128,10 @@ def _groups(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
             groups[title] = [{'name': name, 'frames': row['images'], 'objects': objects[name],
                               'AP': row['AP'], 'AP50': row['AP50']} for name, row in rows.items()]
     areas = np.concatenate([r.areas[r.crowd == 0] for r in records])
-    sizes = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, np.inf)}  # COCO's
+    sizes = {'small': (0, 32), 'medium': (32, 96), 'large': (96, math.inf)}  # COCO's
     groups['size'] = [
-        {'name': name, 'objects': int(((areas >= low) & (areas < high)).sum()),
+        {'name': f'{name} ({low} to {high} px)' if high < math.inf else f'{name} (from {low} px)',
+         'objects': int(((areas >= low**2) & (areas < high**2)).sum()),
          'AP': report[f'AP_{name}']} for name, (low, high) in sizes.items()]
     if len(bags := report.get('bags', ())) > 1:
         groups['bag'] = [{'name': b['bag'], 'frames': b['images'], 'AP': b['AP'],
@@ -163,7 +167,7 @@ def _worst(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _places(evaluation: Evaluation) -> tuple[list[int], int]:
-    """Return a place for each frame, such that frames of two bags are no neighbors, and the end."""
+    """Return a place of each frame, those of different bags being far apart, and the end."""
     places: list[int] = []
     for i in range(len(evaluation.records)):
         other = i > 0 and bool(evaluation.stamps) and (

@@ -141,7 +141,7 @@ def _restore(
     if data is not None:
         if len(sources) != 1:
             raise UserError(f'{path} has several annotation files, which cannot be replaced.')
-        sources = {data: digest for digest in sources.values()}
+        sources = {data: next(iter(sources.values()))}
     for source, digest in sources.items():
         if not source.is_file():
             raise UserError(f'The annotation file {source} of {path} does not exist; name the '

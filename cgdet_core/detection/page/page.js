@@ -50,7 +50,7 @@ function figures(c, threshold) {
 function uncertainty(p, n) {
   if (p === null) return '';
   const z = 1.96, half = z * Math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n);
-  return `± ${half.toFixed(2)}`;
+  return `±${half.toFixed(2)}`;
 }
 
 // ---- thresholds --------------------------------------------------------------------------------
@@ -74,13 +74,11 @@ const cards = classes.map((c, label) => {
   const cells = {};
   const figure = (key, title) => el('div', {}, el('dt', {}, title),
     cells[key] = el('dd', {'data-class': label, 'data-figure': key}));
-  const mark = (value, text) => el('span', {
-    style: `left: calc(8px + ${value} * (100% - 16px))`}, text);
-  const near = Math.abs(c.best - c.threshold) < 0.15;
-  const marks = el('div', {class: 'marks', 'aria-hidden': 'true'}, ...(near
-    ? [mark(c.threshold, c.best === c.threshold ? 'card, best F1' : ''),
-      ...(c.best === c.threshold ? [] : [mark(c.best, 'card, best F1')])]
-    : [mark(c.threshold, 'card'), mark(c.best, 'best F1')]));
+  // The texts of the two marks point away from each other.
+  const mark = (value, text, left) => el('span', {
+    class: left ? 'left' : '', style: `left: calc(8px + ${value} * (100% - 16px))`}, text);
+  const marks = el('div', {class: 'marks', 'aria-hidden': 'true'},
+    mark(c.threshold, 'card', c.threshold < c.best), mark(c.best, 'best F1', c.best <= c.threshold));
   byId('classes').append(el('div', {
     class: 'card', style: color(label), role: 'group', 'aria-label': c.name,
     onfocusin: () => focus(label), onpointerenter: () => focus(label)},
@@ -181,17 +179,23 @@ const points = classes.map((c) => {
   }
   return c.objects ? found : [];
 });
+const bins = classes.map(({reliability: [score, right, number]}) =>
+  score.map((s, i) => ({score: s, right: right[i], number: number[i]})));
 const CHARTS = [
-  {title: 'Precision over recall', x: 'recall', y: 'precision', at: (p) => [p.recall, p.precision]},
-  {title: 'F1 over score', x: 'score', y: 'F1', at: (p) => [p.score, p.F1]},
-  {title: 'Calibration: right over score', x: 'score', y: 'share of right detections'}];
+  {title: 'Precision over recall', x: 'recall', y: 'precision', points, draw: curve,
+    at: (p) => [p.recall, p.precision]},
+  {title: 'F1 over score', x: 'score', y: 'F1', points, draw: curve, at: (p) => [p.score, p.F1]},
+  {title: 'Calibration: right over score', x: 'score', y: 'share of right detections',
+    points: bins, draw: calibration, at: (p) => [p.score, p.right]}];
 for (const chart of CHARTS) {
   chart.picture = svg('svg', {
     viewBox: `0 0 ${SIZE} ${SIZE}`, role: 'img', 'aria-label': chart.title,
     onpointermove: (event) => read(chart, event, false),
-    onpointerleave: () => { byId('readout').textContent = ''; },
+    onpointerleave: () => { chart.readout.textContent = ''; },
     onclick: (event) => read(chart, event, true)});
-  byId('charts').append(el('figure', {}, el('figcaption', {}, chart.title), chart.picture));
+  chart.readout = el('p', {class: 'readout'});
+  byId('charts').append(
+    el('figure', {}, el('figcaption', {}, chart.title), chart.picture, chart.readout));
 }
 const legend = classes.map((c, label) => el('button', {
   type: 'button', style: color(label), onclick: () => {
@@ -251,15 +255,13 @@ function curve(chart, label) {
   return group;
 }
 
-function calibration(label) {
-  const [score, right, number] = classes[label].reliability;
-  const most = Math.max(1, ...number), group = svg('g', {style: color(label)});
-  group.append(svg('path', {class: 'curve', d: score.map((s, i) =>
-    `${i ? 'L' : 'M'}${X(s)} ${Y(right[i])}`).join('')}));
-  score.forEach((s, i) => group.append(svg('circle', {
-    class: 'fill', cx: X(s), cy: Y(right[i]), r: 2 + 6 * Math.sqrt(number[i] / most)},
-  svg('title', {}, `${classes[label].name}: ${number[i]} detections of mean score ${show(s)}, ` +
-    `${show(right[i])} of them right`))));
+function calibration(chart, label) {
+  const group = svg('g', {style: color(label)}), mine = bins[label];
+  const most = Math.max(1, ...mine.map((bin) => bin.number));
+  group.append(svg('line', {class: 'ideal', x1: X(0), x2: X(1), y1: Y(0), y2: Y(1)}),
+    svg('path', {class: 'curve', d: path(mine, chart.at)}),
+    ...mine.map((bin) => svg('circle', {class: 'fill', cx: X(bin.score), cy: Y(bin.right),
+      r: 2 + 6 * Math.sqrt(bin.number / most)})));
   return group;
 }
 
@@ -268,29 +270,28 @@ function drawCharts() {
   const order = [...visible].filter((label) => label !== active).sort((a, b) => a - b);
   if (visible.has(active)) order.push(active);  // on top
   for (const chart of CHARTS) {
-    const ideal = chart.at ? [] : [svg('line', {
-      class: 'ideal', x1: X(0), x2: X(1), y1: Y(0), y2: Y(1)})];
-    chart.picture.replaceChildren(...axes(chart), ...ideal, ...order.map((label) =>
-      chart.at ? curve(chart, label) : calibration(label)));
+    chart.picture.replaceChildren(
+      ...axes(chart), ...order.map((label) => chart.draw(chart, label)));
   }
 }
 
 function read(chart, event, use) {
-  if (!chart.at) return;
   const box = chart.picture.getBoundingClientRect(), scale = SIZE / box.width;
   const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
   let best = null;
   for (const label of visible) {
-    for (const p of points[label]) {
+    for (const p of chart.points[label]) {
       const [px, py] = chart.at(p), distance = Math.hypot(X(px) - x, Y(py) - y);
       if (!best || distance < best.distance) best = {distance, label, p};
     }
   }
   if (!best || best.distance > 40) return;
   const {label, p} = best, c = classes[label];
-  byId('readout').textContent = `${c.name} at score ${show(p.score)}: precision ${show(p.precision)}, ` +
-    `recall ${show(p.recall)}, F1 ${show(p.F1)}, ${show(p.false, 2)} false boxes per frame`;
-  if (use) change(label, Math.floor(p.score * 1000) / 1000);
+  chart.readout.textContent = `${c.name}, score ${show(p.score)}: ` + (chart.points === bins
+    ? `${show(p.right)} of ${plural(p.number, 'detection')} are right`
+    : `precision ${show(p.precision)}, recall ${show(p.recall)}, F1 ${show(p.F1)}, ` +
+      `${show(p.false, 2)} false per frame`);
+  if (use && chart.points === points) change(label, Math.floor(p.score * 1000) / 1000);
 }
 
 // ---- tables ------------------------------------------------------------------------------------
@@ -322,7 +323,7 @@ function drawConfusion() {
 }
 
 const all = {name: 'all', objects: classes.reduce((sum, c) => sum + c.objects, 0), ...data.overall};
-const COLUMNS = {frames: (v) => String(v), objects: (v) => String(v), AP: show, AP50: show, AP75: show};
+const COLUMNS = {frames: (v) => String(v), objects: (v) => String(v), AP: show, AP50: show};
 function groupTable(title, rows) {
   const used = Object.keys(COLUMNS).filter((key) => rows.some((row) => key in row));
   return table('', [title, ...used], rows.map((row) => [row.name, ...used.map((key) =>
@@ -462,7 +463,7 @@ function update() {
 
 byId('title').textContent = `${data.model} on ${data.data.join(', ')}`;
 byId('subtitle').textContent = `${plural(data.frames, 'frame')}, ${plural(all.objects, 'object')}, ` +
-  `${Object.fromEntries(data.about).Date}`;
+  data.date;
 byId('notes').append(...data.notes.map((text) => el('li', {}, text)));
 byId('rows').append(el('tbody', {}, ...data.about.map(([title, text]) =>
   el('tr', {}, el('th', {scope: 'row'}, title), el('td', {}, text)))));
