@@ -17,16 +17,21 @@
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+import fcntl
 import json
 import os
 from pathlib import Path
 import shutil
 import subprocess
+import sys
 import tempfile
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, (
     'chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+
+WIRE = ('import os, sys; a, b, *program = sys.argv[1:]; os.dup2(int(a), 3); os.dup2(int(b), 4); '
+        'os.execv(program[0], program)')
 
 
 class Browser:
@@ -101,16 +106,18 @@ class Browser:
 def browser(chromium: str, width: int = 1280, height: int = 900) -> Iterator[Browser]:
     """Start Chromium; its commands arrive at file descriptor 3, its answers leave at 4."""
     down, up = os.pipe(), os.pipe()
+    # Above 4, so that one does not replace the other when they get their numbers.
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (down[0], up[1])]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
-            ['sh', '-c', f'exec "$@" 3<&{down[0]} 4>&{up[1]}', 'sh', chromium, '--headless',
+            [sys.executable, '-c', WIRE, *map(str, ends), chromium, '--headless',
              '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run',
              '--hide-scrollbars', '--remote-debugging-pipe', f'--user-data-dir={folder}',
              f'--window-size={width},{height}'],
-            pass_fds=(down[0], up[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, 'HOME': folder})
-        os.close(down[0])
-        os.close(up[1])
+        for end in (down[0], up[1], *ends):
+            os.close(end)
         with os.fdopen(down[1], 'wb') as to, os.fdopen(up[0], 'rb') as back:
             try:
                 page = Browser(to, back)
