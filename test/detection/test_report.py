@@ -33,6 +33,7 @@ from cgdet_core.runtime.detection.postprocess import Detections
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip('cgdet_core.detection.metrics')
 from cgdet_core.detection.analysis import confusion
@@ -314,7 +315,6 @@ def test_odd_names_in_the_browser(
     assert chromium.run("[...document.querySelectorAll('.card h3')].map("
                         '(h) => h.firstChild.textContent)') == [*CLASSES]
     assert chromium.run("document.querySelector('#broken, img, i')") is None
-    yaml = pytest.importorskip('yaml')
     lines = chromium.run("document.getElementById('yaml').textContent")
     assert yaml.safe_load(lines)['/**']['ros__parameters']['class_thresholds'] == dict(
         zip(CLASSES, (0.4137, 0.3, 0.3)))
@@ -395,7 +395,9 @@ def test_report_of_a_bag(
     assert page['frames'] == 12 and page['pictures'][0]['name'].startswith('bag 1700')
 
 
-def test_report_of_a_run(run_cgdet: Run, trained: Path, scenes: Path, tmp_path: Path) -> None:
+def test_report_of_a_run(
+    run_cgdet: Run, trained: Path, recipe_values: dict, scenes: Path, tmp_path: Path,
+) -> None:
     page = tmp_path / 'page.html'
     result = run_cgdet('report', trained, '--data', scenes, '--output', page)
     assert result.returncode == 0, result.stderr
@@ -406,3 +408,7 @@ def test_report_of_a_run(run_cgdet: Run, trained: Path, scenes: Path, tmp_path: 
     result = run_cgdet('report', folder)
     assert result.returncode == 1 and 'where annotations.json is; name the file (--data)' in (
         result.stderr)
+    (folder / 'recipe.yaml').write_text(yaml.safe_dump(recipe_values))
+    result = run_cgdet('report', folder)
+    assert result.returncode == 0, result.stderr
+    assert data_of(folder / 'report.html')['classes'] == data_of(page)['classes']
