@@ -22,6 +22,7 @@ import json
 from pathlib import Path
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 from browser import Browser, browser, CHROMIUM, url_of
@@ -203,6 +204,19 @@ def test_low_scores_are_left_out_of_a_page_that_would_be_too_large(
     assert any('limited to 50 detections' in note for note in data['notes'])
 
 
+def test_a_set_without_objects_has_a_page(tmp_path: Path, results: Evaluation) -> None:
+    empty = [replace(r, boxes=r.boxes[:0], labels=r.labels[:0], areas=r.areas[:0],
+                     crowd=r.crowd[:0]) for r in results.records]
+    for each in (0, 3):
+        coco = CocoSet(next(iter(results.sets)), empty, CLASSES)
+        made = evaluation(tmp_path, coco, each)
+        data = page_data(made)
+        assert data['overall']['AP'] is None and not data['worst']['missed']
+        assert [c['best'] for c in data['classes']] == [c['threshold'] for c in data['classes']]
+        shown = sum(len(f.above(made.card.thresholds)) for f in made.found)
+        assert data['mistakes'] == {'missed': 0, 'false': shown, 'confused': 0, 'bad box': 0}
+
+
 def test_pictures_are_small_and_as_the_network_sees_them() -> None:
     card = detection_card('m', ('person',), (64, 64), Normalization())
     frame = np.tile(np.arange(20000, 22000, dtype=np.uint16), (1000, 1))
@@ -245,6 +259,15 @@ def test_a_file_that_does_not_fit_is_an_error(
         path.write_text(json.dumps({**values, **change}))
         with pytest.raises(UserError, match=words):
             load(path, scenes)
+
+
+def test_the_page_is_installed(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', tmp_path],
+                   cwd=root, check=True, capture_output=True)
+    installed = {p.name for p in (tmp_path / 'cgdet_core/detection/page').iterdir()}
+    assert installed == {p.name for p in (root / 'cgdet_core/detection/page').iterdir()}
+    assert installed == {'report.html', 'style.css', 'page.js'}
 
 
 @pytest.fixture(scope='module')

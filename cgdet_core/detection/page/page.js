@@ -188,6 +188,7 @@ const CHARTS = [
   {title: 'Calibration: right over score', x: 'score', y: 'share of right detections',
     points: bins, draw: calibration, at: (p) => [p.score, p.right]}];
 for (const chart of CHARTS) {
+  chart.lines = [];
   chart.picture = svg('svg', {
     viewBox: `0 0 ${SIZE} ${SIZE}`, role: 'img', 'aria-label': chart.title,
     onpointermove: (event) => read(chart, event, false),
@@ -230,7 +231,8 @@ function axes(chart) {
 
 function curve(chart, label) {
   const c = classes[label], group = svg('g', {style: color(label)});
-  group.append(svg('path', {class: 'curve', d: path(points[label], chart.at)}));
+  chart.lines[label] ??= path(points[label], chart.at);
+  group.append(svg('path', {class: 'curve', d: chart.lines[label]}));
   const dot = (place, radius, kind) => svg('circle', {
     class: kind, cx: X(place[0]), cy: Y(place[1]), r: radius});
   const at = (score) => chart.at({score, ...figures(c, score)});
@@ -303,8 +305,12 @@ function table(title, head, rows, kind = '') {
         cell instanceof Node ? cell : el('td', {}, cell))))));
 }
 
+let drawn = '';
 function drawConfusion() {
   const best = isPreset('best') && !isPreset('threshold');
+  const state = `${best} ${isPreset('threshold')}`;
+  if (state === drawn) return;
+  drawn = state;
   const counts = data.confusion[best ? 'best' : 'threshold'], last = classes.length;
   byId('confusion-words').textContent = `At the thresholds of ${best ? 'the largest F1' : 'the card'}` +
     `${isPreset('best') || isPreset('threshold') ? '' : ', not of the sliders'}. Rows are annotated ` +
