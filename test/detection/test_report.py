@@ -26,6 +26,7 @@ import sys
 from typing import Any
 
 from browser import Browser, browser, CHROMIUM, url_of
+from cgdet_core.cli.report import report
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Normalization
@@ -390,16 +391,23 @@ def test_evaluate_and_report_write_the_same_page(
     assert page['overall'] == {k: numbers[k] for k in ('AP', 'AP50')}
     assert {c['name']: c['ECE'] for c in page['classes']} == {
         name: values['ECE'] for name, values in numbers['scores']['per_class'].items()}
-    for words, sentence in (
-            (('out',), 'report.html already exists'),
-            (('out', '--output', 'page.txt'), 'must be an .html file'),
-            (('numbers.json', '--overwrite'), 'is not the evaluation.json'),
-            (('nothing',), 'nothing does not exist'),
-            ((onnx_model,), 'is a model; use "cgdet evaluate'),
-            (('.',), 'neither the best.ckpt of a training run nor the evaluation.json')):
-        result = run_cgdet('report', tmp_path / words[0], *words[1:])
-        assert result.returncode == 1 and 'Traceback' not in result.stderr
-        assert sentence in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(('source', 'output', 'sentence'), [
+    ('', None, 'report.html already exists'),
+    ('', 'page.txt', 'must be an .html file'),
+    ('numbers.json', 'page.html', 'is not the evaluation.json'),
+    ('nothing', 'page.html', 'nothing does not exist'),
+    ('tiny.onnx', 'page.html', 'is a model; use "cgdet evaluate'),
+    ('', 'page.html', 'neither the best.ckpt of a training run nor the evaluation.json')])
+def test_what_has_no_report_is_an_error(
+    tmp_path: Path, source: str, output: str | None, sentence: str,
+) -> None:
+    (tmp_path / 'report.html').touch()
+    (tmp_path / 'numbers.json').write_text('{"AP": 0.3}')
+    with pytest.raises(UserError, match=sentence):
+        report(tmp_path / source, tmp_path / output if output else None)
+    assert {p.name for p in tmp_path.iterdir()} == {'report.html', 'numbers.json'}
 
 
 def test_report_of_a_bag(
