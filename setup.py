@@ -45,6 +45,7 @@ setup(
     maintainer='cgdet_ros maintainers',
     maintainer_email='maintainers@cgdet-ros.invalid',
     packages=find_packages(include=['cgdet_core', 'cgdet_core.*', 'cgdet_ros', 'cgdet_ros.*']),
+    package_data={'cgdet_core.detection': ['page/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (SHARE, ['package.xml']),

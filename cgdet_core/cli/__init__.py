@@ -30,6 +30,7 @@ from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import app, complain, say, sentence_of, show_log, TRAINING_MODULES
 from cgdet_core.cli.data import data_app
 from cgdet_core.cli.detect import detect
+from cgdet_core.cli.report import report
 from cgdet_core.errors import UserError
 import typer
 
@@ -37,7 +38,7 @@ import typer
 VERSIONS = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino', 'opencv-python-headless',
             'opencv-python', 'tensorrt', 'tensorrt-rtx', 'torch', 'torchvision', 'lightning')
 
-for command in (train.train, models.ablate, scores.evaluate, scores.fit_scores, detect,
+for command in (train.train, models.ablate, scores.evaluate, report, scores.fit_scores, detect,
                 models.export, models.build_engine, measure.verify, measure.benchmark,
                 measure.doctor):
     app.command()(command)

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 from cgdet_core.cli import common
 from cgdet_core.cli.common import cell, console, Images, Json, Match, Overwrite, say, Topic
+from cgdet_core.cli.report import check_page, command, Report, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.table import Table
@@ -83,7 +84,9 @@ def bag_evaluate(
         '--data', help='COCO annotation file; may be repeated.')],
     images: Images = None, json_path: Json = None, topic: Topic = None,
     output: Annotated[Path | None, typer.Option(
-        help='Folder for report.json, the figures and the worst frames.')] = None,
+        help='Folder for report.json, the figures, the worst frames, and evaluation.json for '
+        '"cgdet report".')] = None,
+    page: Report = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help='Number of processes, by default one per core. More than one requires '
         'Ray.')] = None,
@@ -96,10 +99,14 @@ def bag_evaluate(
     from cgdet_core.detection import bag_evaluation as evaluation
     from cgdet_core.detection.bag_detection import find_bags
     from cgdet_core.detection.predict import open_detector
+    from cgdet_core.detection.report import write_page
+    from cgdet_core.detection.results import describe, FILE, save
 
     if output is not None:
-        check_outputs([output / name for name in (
-            'report.json', 'pr_curve.png', 'reliability.png')], [output / 'worst'], overwrite)
+        files = 'report.json', 'pr_curve.png', 'reliability.png', FILE
+        check_outputs([output / name for name in files], [output / 'worst'], overwrite)
+    if page is not None:
+        check_page(page, overwrite)
     # Accuracy is measured by ONNX Runtime: the same numbers on every machine.
     detector = open_detector(model, 'onnxruntime')
     card = detector.card
@@ -121,10 +128,16 @@ def bag_evaluate(
               **evaluation.score_bags(bags, card.classes, sets[0].path)}
     _show_bags(report, card.classes)
     common.show_report(report, json_path)
+    results = evaluation.evaluation_of(
+        bags, report, describe(model, detector.session.describe(), command()), card, sets, images,
+        topic)
     if output is not None:
         evaluation.write_results(bags, report, card, topic, output)
-        say(f'{output}: report.json, pr_curve.png, reliability.png, worst/ '
-            f'({len(report["worst_frames"])} frames)')
+        save(results, output / FILE)
+        say(f'{output}: {", ".join(files)}, worst/ ({len(report["worst_frames"])} frames)')
+    if page is not None:
+        write_page(results, page)
+        show_page(page)
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the other bags.')

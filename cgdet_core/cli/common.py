@@ -129,7 +129,7 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
     table = Table('', 'AP', 'AP50', 'AP75', 'small', 'medium', 'large')
     table.add_row('all', *(cell(report[k]) for k in (
         'AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large')))
-    for group in ('per_class', 'per_time_of_day'):
+    for group in ('per_class', 'per_time_of_day', 'per_source'):
         for name, values in report.get(group, {}).items():
             table.add_row(name, cell(values['AP']), cell(values['AP50']))
     console.print(table)

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from cgdet_core.cli import common
 from cgdet_core.cli.common import Backend, cell, console, Data, Images, Json, Overwrite, say
+from cgdet_core.cli.report import check_page, command, Report, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from rich.table import Table
@@ -39,15 +40,19 @@ def evaluate(
     update_card: Annotated[bool, typer.Option(
         '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
     output: Annotated[Path | None, typer.Option(
-        help='Folder for pr_curve.png and reliability.png.')] = None,
+        help='Folder for pr_curve.png, reliability.png, and evaluation.json for "cgdet '
+        'report".')] = None,
+    page: Report = None,
     iou_threshold: Iou = None, voting_iou: Voting = None, overwrite: Overwrite = False,
 ) -> None:
     """Measure average precision, and the card's scores and thresholds, on annotated frames."""
     from cgdet_core.data.coco import load_coco
     from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure
-    from cgdet_core.detection.evaluation import detect_all, measure, suppressing
+    from cgdet_core.detection.evaluation import detect_all, evaluation_of, suppressing
     from cgdet_core.detection.metrics import curves
     from cgdet_core.detection.predict import open_detector
+    from cgdet_core.detection.report import write_page
+    from cgdet_core.detection.results import FILE, save
     from cgdet_core.detection.scores import judge_all
     from cgdet_core.runtime.inference.card import card_path, save_card
 
@@ -60,13 +65,16 @@ def evaluate(
                             'one with "cgdet fit-scores".')
         check_outputs([card_path(model)])
     if output is not None:
-        check_outputs([output / name for name in FIGURES], overwrite=overwrite)
+        check_outputs([output / name for name in (*FIGURES, FILE)], overwrite=overwrite)
+    if page is not None:
+        check_page(page, overwrite)
     detector = open_detector(model, backend)
     card = detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, card.classes, card.channels)
     with common.counting('evaluating', len(coco.images)) as progress:
         found = detect_all(detector, coco, progress)
-    report = measure(model.name, detector, found, coco)
+    evaluation = evaluation_of(model, detector, found, coco, images, command())
+    report = evaluation.report
     common.show_report(report, json_path)
     _show_scores(report['scores'], 'at the thresholds of the card')
     if output is not None:
@@ -75,7 +83,11 @@ def evaluate(
         for name, figure in zip(FIGURES, (draw_curves(results, [model.name], card.classes, judged),
                                           draw_reliability(judged, card.classes))):
             save_figure(figure, output / name)
-        say(f'{output}: {", ".join(FIGURES)}')
+        save(evaluation, output / FILE)
+        say(f'{output}: {", ".join((*FIGURES, FILE))}')
+    if page is not None:
+        write_page(evaluation, page)
+        show_page(page)
     if update_card:
         save_card(replace(card, accuracy={**card.accuracy, data.name: report}), model)
 

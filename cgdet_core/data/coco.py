@@ -44,6 +44,7 @@ class ImageRecord:
     height: int
     rgb_path: Path | None = None
     time_of_day: str = 'unknown'
+    source: str = 'unknown'  # data set or camera that the frame is from
     stamp_ns: int | None = None  # of the frame in a bag
     bag: str | None = None  # name of the bag
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -261,7 +262,8 @@ def _record(
         image_id=item['id'], path=root / item['file_name'],
         width=int(item['width']), height=int(item['height']),
         rgb_path=root / rgb if rgb else None,
-        time_of_day=item.get('time_of_day') or 'unknown', stamp_ns=item.get('stamp_ns'),
+        time_of_day=item.get('time_of_day') or 'unknown',
+        source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
         bag=item.get('bag'), boxes=boxes,
         labels=np.array([label_of.get(a['category_id'], NO_CLASS) for a in annotations],
                         np.int64),

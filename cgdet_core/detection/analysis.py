@@ -19,7 +19,7 @@ The first two are the paper's claims about contrast and guidance (fewer duplicat
 class confusions), the third is how it explains them.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import math
 
 from cgdet_core.data.coco import ImageRecord
@@ -35,6 +35,7 @@ DUPLICATE_SCORE = 0.25  # minimum score of a box that counts as a duplicate
 DUPLICATE_SHARE = 0.5  # the same relative to the object's best box, whatever the calibration
 RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compared
 MATCH_SCORE = 0.3  # minimum score of a detection, as in deployment (card.score_threshold)
+BAD_BOX = 0.1  # minimum overlap of a badly placed box (TIDE, Bolya et al., 2020, t_b)
 NEIGHBORS = 5  # whose classes are compared in the feature space
 MAX_OBJECTS = 2000  # for separability, whose memory grows with the square
 
@@ -158,6 +159,42 @@ def confusion(found: Detections, truth: ImageRecord, classes: int) -> Ints:
     missed[objects[hit]] = False
     np.add.at(counts[:, classes], truth.labels[missed], 1)
     return counts
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """
+    What is wrong in a frame, after TIDE (Bolya et al., 2020).
+
+    objects: `missed`, `confused` or `bad box` for each object (M,), '' if it is found or a crowd.
+    detections: `false`, `confused` or `bad box` for each detection (D,), '' if it is right.
+    """
+
+    objects: list[str]
+    detections: list[str]
+
+
+def mistakes(found: Detections, truth: ImageRecord) -> Mistakes:
+    """
+    Say what is wrong with the detections of a frame, all of which are counted.
+
+    Right and missed are those of `match_by_class`. confused: a missed object and the detection of
+    another class that `match` assigns to it. bad box: a missed object and the best detection of
+    its class that overlaps it by 0.1 <= IoU < 0.5.
+    """
+    owners = match_by_class(found, truth)
+    objects = np.where(truth.crowd == 0, 'missed', '').astype(object)
+    objects[owners[owners >= 0]] = ''
+    detections = np.where(owners == -1, 'false', '').astype(object)
+    for i, owner in enumerate(match(found, truth)):
+        if owner >= 0 and objects[owner] == 'missed' and detections[i] == 'false':
+            objects[owner] = detections[i] = 'confused'
+    shared = iou(found.boxes, truth.boxes) * (found.labels[:, None] == truth.labels[None])
+    for i in np.argsort(-found.scores, kind='stable'):
+        near = np.where(objects == 'missed', shared[i], 0)
+        if detections[i] == 'false' and near.max(initial=0) >= BAD_BOX:
+            objects[near.argmax()] = detections[i] = 'bad box'
+    return Mistakes(objects.tolist(), detections.tolist())
 
 
 def confused(counts: Ints) -> float | None:

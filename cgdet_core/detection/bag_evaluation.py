@@ -35,6 +35,7 @@ from cgdet_core.detection.curves import (
     write_caption,
 )
 from cgdet_core.detection.metrics import curves, evaluate, Report
+from cgdet_core.detection.results import Evaluation, hashes
 from cgdet_core.detection.scores import judge_all, Judged, summarize
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -157,6 +158,18 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
     counts = {name: sum(b.counts[name] for b in good) for name in good[0].counts}
     return {**counts, **total, 'bags': parts,
             'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
+
+
+def evaluation_of(
+    bags: Sequence[Bag], report: Report, about: dict[str, Any], card: DetectionCard,
+    sets: Sequence[CocoSet], images: Path | None, topic: str | None,
+) -> Evaluation:
+    """Return the results of the bags without an error."""
+    good = [b for b in bags if not b.error]
+    return Evaluation(
+        about, card, hashes(sets), images, [r for b in good for r in b.records],
+        [d for b in good for d in b.detections], report,
+        [(b.path, stamp) for b in good for stamp, _ in b.result.found], topic)
 
 
 def write_results(

@@ -25,6 +25,7 @@ from cgdet_core.data.coco import CocoSet, counts_text
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection.metrics import evaluate, Report
 from cgdet_core.detection.predict import detect
+from cgdet_core.detection.results import describe, Evaluation, hashes
 from cgdet_core.detection.scores import cross_fit, fit, judge_all, scaled, summarize
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -70,6 +71,16 @@ def measure(
             **evaluate(list(found), coco), 'score_threshold': card.shown_threshold,
             'iou_threshold': card.iou_threshold, 'voting_iou': card.voting_iou,
             'scores': summarize(judge_all(found, coco.images, card), card.classes)}
+
+
+def evaluation_of(
+    model: Path, detector: Detector, found: Sequence[Detections], coco: CocoSet,
+    images: Path | None, command: str,
+) -> Evaluation:
+    """Return the results on a set with their metrics; images: as for `load_coco`."""
+    return Evaluation(
+        describe(model, detector.session.describe(), command), detector.card, hashes([coco]),
+        images, coco.images, found, measure(model.name, detector, found, coco))
 
 
 def fit_models(

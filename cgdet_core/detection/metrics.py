@@ -52,20 +52,24 @@ def evaluate(detections: list[Detections], coco: CocoSet) -> Report:
     """
     Score detections, one entry per frame in the order of the set.
 
-    Adds per_time_of_day.<name>.{AP, AP50, images} if the set has several times of day.
+    Adds per_time_of_day.<name>.{AP, AP50, images} if the set has several times of day, and
+    per_source in the same way.
     """
     report = average_precision(detections, coco.images, coco.classes)
     report['images'] = len(coco.images)
-    times = sorted({r.time_of_day for r in coco.images})
-    if len(times) > 1:
-        report['per_time_of_day'] = {}
-        for time in times:
-            chosen = [i for i, r in enumerate(coco.images) if r.time_of_day == time]
-            part = average_precision([detections[i] for i in chosen],
-                                     [coco.images[i] for i in chosen], coco.classes)
-            report['per_time_of_day'][time] = {
-                'AP': part['AP'], 'AP50': part['AP50'], 'images': len(chosen)}
+    for entry in ('time_of_day', 'source'):
+        names = sorted({getattr(r, entry) for r in coco.images})
+        if len(names) > 1:
+            report[f'per_{entry}'] = {name: _part(detections, coco, entry, name) for name in names}
     return report
+
+
+def _part(detections: list[Detections], coco: CocoSet, entry: str, value: str) -> Report:
+    """Return AP, AP50 and the number of the frames whose record has a value."""
+    chosen = [i for i, r in enumerate(coco.images) if getattr(r, entry) == value]
+    part = average_precision([detections[i] for i in chosen], [coco.images[i] for i in chosen],
+                             coco.classes)
+    return {'AP': part['AP'], 'AP50': part['AP50'], 'images': len(chosen)}
 
 
 def _compute(

@@ -188,3 +188,21 @@ def test_projection_keeps_the_direction_of_most_variance() -> None:
     flat = analysis.project(points.astype(np.float32))
     assert flat.shape == (60, 2)
     assert (np.sign(flat[:, 0]) == np.sign(flat[0, 0])).tolist() == (labels == 0).tolist()
+
+
+def test_each_mistake_has_one_kind() -> None:
+    frame = truth((0, 0, 10, 10, PERSON), (20, 0, 30, 10, PERSON), (40, 0, 50, 10, CAR),
+                  (60, 0, 70, 10, BICYCLE), (80, 0, 90, 30, PERSON), crowd=(4,))
+    boxes = found(
+        (0, 0, 10, 10, PERSON, 0.9),  # right
+        (0, 0, 10, 9, CAR, 0.8),  # on an object that is found: not a confusion
+        (24, 0, 34, 10, PERSON, 0.7),  # IoU 0.43
+        (25, 0, 35, 10, PERSON, 0.6),  # a second box of the same object
+        (40, 0, 50, 10, PERSON, 0.5),
+        (80, 0, 90, 29, PERSON, 0.4))  # on the ignore region
+    marks = analysis.mistakes(boxes, frame)
+    assert marks.objects == ['', 'bad box', 'confused', 'missed', '']
+    assert marks.detections == ['', 'false', 'bad box', 'false', 'confused', '']
+    nothing = analysis.mistakes(found(), frame)
+    assert nothing.objects == ['missed'] * 4 + [''] and nothing.detections == []
+    assert analysis.mistakes(boxes, truth()).detections == ['false'] * 6

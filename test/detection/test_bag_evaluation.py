@@ -237,7 +237,7 @@ def test_two_workers_write_the_report_of_one(
             assert lines[1].startswith('cgdet: 1 of 3 bags could not be evaluated')
             reports.append((out / 'report.json').read_bytes())
             assert sorted(p.name for p in out.iterdir()) == [
-                'pr_curve.png', 'reliability.png', 'report.json', 'worst']
+                'evaluation.json', 'pr_curve.png', 'reliability.png', 'report.json', 'worst']
         assert not list(Path(folder).glob('ray_*')) and not _processes_of(folder)
     assert reports[0] == reports[1]
     report = json.loads(reports[0])

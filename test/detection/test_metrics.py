@@ -65,10 +65,11 @@ def test_nothing_found_and_nothing_there() -> None:
     assert empty['AP50'] is None
 
 
-def test_day_and_night_are_scored_apart() -> None:
-    truth = [record([[0, 0, 50, 50]], [0], time_of_day='day'),
-             record([[0, 0, 50, 50]], [0], time_of_day='night')]
+@pytest.mark.parametrize('entry', ['time_of_day', 'source'])
+def test_day_and_night_and_sources_are_scored_apart(entry: str) -> None:
+    truth = [record([[0, 0, 50, 50]], [0], **{entry: 'day'}),
+             record([[0, 0, 50, 50]], [0], **{entry: 'night'})]
     report = evaluate([found([[0, 0, 50, 50]], [0.9], [0]), found([], [], [])],
                       CocoSet(Path(), truth, CLASSES))
-    times = report['per_time_of_day']
+    times = report[f'per_{entry}']
     assert times['day']['AP50'] == pytest.approx(1) and times['night']['AP50'] == 0

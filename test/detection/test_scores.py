@@ -198,7 +198,7 @@ def test_fit_scores_writes_the_cards(run_cgdet: Run, tmp_path: Path) -> None:
                        '--output', tmp_path / 'figures')
     assert result.returncode == 0, result.stderr
     assert sorted(p.name for p in (tmp_path / 'figures').iterdir()) == [
-        'pr_curve.png', 'reliability.png']
+        'evaluation.json', 'pr_curve.png', 'reliability.png']
     raw, fit, after = (json.loads((tmp_path / f'{n}.json').read_text())
                        for n in ('raw', 'fit', 'after'))
     report = fit['models'][1]
