@@ -101,7 +101,7 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
                 options.rate, options.running, ros_args, progress)
         if not run.received:
             why = run.status.get('last error') or (
-                f'{run.status.get("received", 0)} were received; check input_transport and the log')
+                f'it received {run.status.get("received", 0)}; check input_transport and the log')
             raise UserError(f'The detector processed none of the {len(run.sent)} images: {why}')
         report = summarize(run, source.truth, card)
         sentences = remarks(run, source, options.rate)

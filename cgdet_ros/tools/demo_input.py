@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 import sys
+from typing import Any
 
 from cgdet_core.data.bags.io import truth_by_stamp, write_bag
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
@@ -34,6 +35,7 @@ from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
 from cgdet_core.runtime.tensorrt.session import check_device
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
@@ -81,7 +83,7 @@ def street(seconds: float, classes: tuple[str, ...]) -> Iterator[Frame]:
             number, Path(name), *counts.shape[::-1], **_boxes(scene, classes)))
 
 
-def _boxes(scene: SceneFrame, classes: tuple[str, ...]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def _boxes(scene: SceneFrame, classes: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Return the boxes of a drawn frame as those of a record; other classes are left out."""
     known = np.array([CLASSES[label] in classes for label in scene.labels], bool)
     boxes = scene.boxes[known]
@@ -94,12 +96,14 @@ def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]
     """Yield the frames that can be read; name the others and add them to a list."""
     for frame in frames:
         try:
-            frame.pixels
+            good = frame.pixels.size > 0
         except UserError as error:
+            good = False
             print(f'cgdet: {error}', file=sys.stderr)
+        if good:
+            yield frame
+        else:
             unreadable.append(frame.name)
-            continue
-        yield frame
 
 
 def _write(path: Path, frames: Iterator[Frame], rate: float, card: DetectionCard,

@@ -51,7 +51,7 @@ MEANINGS = {
     'AP': 'average precision of the boxes, mean over IoU 0.5 to 0.95; 1 is perfect',
     'AP50': 'the same where a box counts that overlaps its object by half (IoU 0.5)',
 }
-STYLE = '''
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem;
        color: #1b1f24; background: #fff; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
@@ -67,7 +67,7 @@ pre { background: #f3f5f7; padding: 0.7rem; border-radius: 6px; overflow-x: auto
   td { border: 0; padding: 0.2rem 0; } td:nth-child(3) { grid-column: 1 / 3; font-size: 0.9rem; }
   td:nth-child(2) { white-space: normal; text-align: right; }
 }
-'''
+"""
 NEXT = (
     ('Your own pictures', 'make demo IMAGES=my_folder',
      'Image files of 8 or 16 bits, a video, or a COCO file. Without ROS: <code>cgdet detect '
@@ -116,7 +116,7 @@ def write_page(output: Path, source: str, model: str, sentences: list[str],
                'not an estimate for your camera.</p>' if drawn else '')
     steps = ''.join(f'<h3>{title}</h3><pre>{escape(command)}</pre><p>{text}</p>'
                     for title, command, text in NEXT)
-    write_atomically(output / PAGE, f'''<!doctype html>
+    write_atomically(output / PAGE, f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>cgdet demo</title><style>{STYLE}</style></head><body>
@@ -132,7 +132,7 @@ def write_page(output: Path, source: str, model: str, sentences: list[str],
 <h2>What to do next</h2>
 {steps}
 </body></html>
-'''.encode())
+""".encode())
 
 
 def as_text(value: object) -> str:

@@ -33,7 +33,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 START_TIMEOUT_S = 60.0  # without a sign of progress
 STATUS_TIMEOUT_S = 3.0  # for the diagnostics after the last image, which are published at 1 Hz
-TOPICS = ('/image_raw', '/image_raw/compressed')
+RELIABLE = 'qos_overrides./image_raw{}.subscription.reliability'  # a parameter of the node
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def run_bag(
     the namespace of ros_args, with the time of the bag; otherwise one is started, with model and
     score_threshold. progress: called with each image. UserError if the node ends or stops.
     """
-    reliable = {f'qos_overrides.{topic}.subscription.reliability': 'reliable' for topic in TOPICS}
+    transport, suffix = ('compressed', '/compressed') if is_compressed(bag) else ('raw', '')
     rclpy.init(args=ros_args or [])
     collector, executor = Collector(), SingleThreadedExecutor()
     executor.add_node(collector)
@@ -76,9 +76,8 @@ def run_bag(
     spinning.start()
     try:
         with nullcontext() if running else detector_process(
-                model, score_threshold=score_threshold,
-                input_transport='compressed' if is_compressed(bag) else 'raw',
-                **reliable) as process:
+                model, score_threshold=score_threshold, input_transport=transport,
+                **{RELIABLE.format(suffix): 'reliable'}) as process:
             wait_until_active(collector, process)
 
             def answered() -> None:
