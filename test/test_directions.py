@@ -78,7 +78,8 @@ ROS_ALLOWED = {
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.coco',
          'cgdet_core.data.sources', 'cgdet_core.data.bags.io', 'cgdet_core.data.bags.dataset',
          'cgdet_core.cli', 'cgdet_core.deployment.verify', 'cgdet_core.deployment.benchmark',
-         'cgdet_core.deployment.engines', 'cgdet_core.detection.predict',
+         'cgdet_core.deployment.engines', 'cgdet_core.detection.metrics',
+         'cgdet_core.detection.predict',
          'cgdet_core.detection.bag_detection', 'cgdet_core.doctor.machine',
          'cgdet_core.doctor.model')
 

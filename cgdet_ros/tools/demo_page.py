@@ -63,7 +63,8 @@ td:nth-child(2) { font-weight: 600; white-space: nowrap; }
 td:nth-child(3), p.note { color: #57606a; }
 pre { background: #f3f5f7; padding: 0.7rem; border-radius: 6px; overflow-x: auto; }
 @media (max-width: 600px) {
-  tr { display: grid; grid-template-columns: 1fr auto; border-top: 1px solid #d8dee4; }
+  tr { display: grid; grid-template-columns: 1fr auto; column-gap: 1rem;
+       border-top: 1px solid #d8dee4; }
   td { border: 0; padding: 0.2rem 0; } td:nth-child(3) { grid-column: 1 / 3; font-size: 0.9rem; }
   td:nth-child(2) { white-space: normal; text-align: right; }
 }
@@ -125,7 +126,7 @@ def write_page(output: Path, source: str, model: str, sentences: list[str],
 {escape(' '.join(sentences))}</p>
 <video src="{VIDEO}" controls autoplay muted loop playsinline></video>
 <p class="note">{legend}</p>
-<h2>Twelve frames</h2>
+<h2>Some of the frames</h2>
 <a href="{SHEET}"><img src="{SHEET}" alt="frames with their detections"></a>
 <h2>Figures</h2>
 <table>{rows}</table>{warning}
@@ -139,7 +140,9 @@ def as_text(value: object) -> str:
     """Return a figure as it is shown to people."""
     if isinstance(value, bool):
         return 'yes' if value else 'no'
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f'{value:.1f}' if value >= 2 else f'{value:.3f}'
+    return str(value)
 
 
 def meaning(key: str) -> str:
