@@ -30,7 +30,7 @@ CLASSES = ('person', 'bicycle', 'car')
 PERSON, BICYCLE, CAR = range(3)
 KINDS = ('person', 'rider', 'bicycle', 'car')
 REACH = {'person': 0.5, 'rider': 1.2, 'bicycle': 1.1, 'car': 2.9}  # meters around its middle
-FOLDS = {PERSON: 0.9, BICYCLE: 0.2, CAR: 0.5}  # kelvin, deviations on a surface
+FOLDS = {PERSON: 2.0, BICYCLE: 0.3, CAR: 0.7}  # kelvin, deviations on a surface
 
 
 @dataclass
@@ -116,7 +116,7 @@ def _actor(rng: np.random.Generator, ambient: float, kind: str, number: int, x: 
                  people.Dress.random(rng, ambient),
                  cars.Body.random(rng, ambient, speed > 0 or rng.random() < 0.3),
                  float(rng.uniform(2, 6) if speed > 0 else rng.uniform(-1, 1)),
-                 0.6 * noise(rng, (48, 32), 12, 2))
+                 0.5 * noise(rng, (48, 32), 16, 3))
 
 
 def _meets(actor: Actor, others: list[Actor], times: Array, eyes: Array) -> bool:
@@ -159,7 +159,7 @@ def traffic(rng: np.random.Generator, street: Street, seconds: float,
 
     def add(kind: str, **way: Any) -> None:
         """Add an actor if a place is free; way: functions that return x, z, heading, speed."""
-        for _ in range(12):
+        for _ in range(30):
             x, z, heading, speed = (float(way[k]()) for k in ('x', 'z', 'heading', 'speed'))
             when = float(way.get('when', lambda: 0.0)())  # the time at which it is there
             x, z = x - speed * when * sin(heading), z - speed * when * cos(heading)

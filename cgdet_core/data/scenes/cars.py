@@ -93,9 +93,12 @@ class Body:
             outline = [(x, side * w, y) for x, y, w, *_ in profile]
             found.append(self._face(outline[::-side], paint + 1.5 * self.warm))
             found += self._window(side), *self._lamps(side)
+            sill = [(2.1, side * profile[0][2], 0.25), (2.1, side * profile[1][2], 0.5),
+                    (-2.1, side * profile[1][2], 0.5), (-2.1, side * profile[0][2], 0.25)]
+            found.append(self._face(sill[::-side], paint + 1 + 3 * self.warm, 1))
             for x in (0.62 * profile[0][0], -0.62 * profile[0][0]):
                 found += self._wheel(x, side)
-        return found
+        return found + self._trim()
 
     def _face(self, points: list[Point], kelvin: float, layer: int = 0) -> Surface:
         """Return a polygon whose points run counterclockwise, seen from outside."""
@@ -125,6 +128,22 @@ class Body:
                  (x2, a, y + 0.08)][::-side * turn], self.ambient + kelvin, 1))
         return found
 
+    def _trim(self) -> list[Surface]:
+        """Return the grille before the engine, the plate and the exhaust."""
+        nose, tail = self.profile[1], self.profile[-2]
+        return [self._face([(nose[0] + 0.01, a, nose[1] + low), (nose[0] + 0.01, b, nose[1] + low),
+                            (nose[0] - 0.02, b, nose[1] + high),
+                            (nose[0] - 0.02, a, nose[1] + high)], self.ambient + kelvin, 1)
+                for a, b, low, high, kelvin in (
+                    (-0.45, 0.45, 0.07, 0.17, 1 + 8 * self.warm),
+                    (-0.26, 0.26, -0.10, 0.02, -1.0))] + [
+                self._face([(tail[0] - 0.02, a, y1), (tail[0] - 0.02, b, y1),
+                            (tail[0] - 0.02, b, y2), (tail[0] - 0.02, a, y2)],
+                           self.ambient + kelvin, 1)
+                for a, b, y1, y2, kelvin in (
+                    (0.26, -0.26, tail[1] + 0.08, tail[1] + 0.2, -1.5),
+                    (0.58, 0.48, tail[1] - 0.3, tail[1] - 0.22, 28 * self.warm))]
+
     def _wheel(self, x: float, side: int) -> list[Surface]:
         """Return a tire, warm from rolling, and its rim; over the body on the side that is seen."""
         outer = side * (self.profile[0][2] + 0.05)
@@ -139,7 +158,8 @@ class Body:
         both = np.concatenate((ring(outer, TIRE), ring(outer - side * 0.2, TIRE)))
         thin = np.full(32, 0.01)
         return [Surface(Part(both, tire, thin, -1), -normal),
-                Surface(Part(both, tire, thin, 1), normal),
-                Surface(Part(ring(outer, 0.97 * TIRE), tire - 3 * self.warm, None, 2), normal),
-                Surface(Part(ring(outer, 0.6 * TIRE), self.ambient + 1 + 8 * self.warm, None, 3),
+                Surface(Part(ring(outer - side * 0.04, 1.2 * TIRE), self.ambient, None, 2), normal),
+                Surface(Part(both, tire, thin, 3), normal),
+                Surface(Part(ring(outer, 0.97 * TIRE), tire - 3 * self.warm, None, 4), normal),
+                Surface(Part(ring(outer, 0.6 * TIRE), self.ambient + 1 + 8 * self.warm, None, 5),
                         normal)]

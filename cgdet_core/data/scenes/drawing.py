@@ -20,6 +20,7 @@ World: x to the right, y up, z ahead, in meters; the ground is y = 0. Everything
 to near (painter's order), with soft edges.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import cos, log2, sin
@@ -33,6 +34,7 @@ FOCAL = 0.9  # focal length as a fraction of the image width
 HORIZON = 0.42  # row of the horizon as a fraction of the image height, without pitch
 NEAR = 0.6  # meters; what is nearer to the camera is not drawn
 HAZE = 400.0  # meters in which contrast falls to 1/e
+RIM = 3.0  # kelvin by which round parts look colder at their edges, seen at a grazing angle
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], 1)
 
@@ -164,14 +166,14 @@ def draw_parts(
     pixels, depth = view.project(place.world(points))
     if depth.min() < NEAR:
         return None
-    scale = view.focal / float(np.median(depth))  # pixels per meter
+    scale = view.focal / float(depth.mean())  # pixels per meter
     margin = 2 + 0.25 * scale
     low, high = pixels.min(0) - margin, pixels.max(0) + margin
     x1, y1 = (int(v) for v in np.maximum(low, 0))
     x2, y2 = (int(v) for v in np.minimum(np.ceil(high), (view.width, view.height)))
     if x2 - x1 < 2 or y2 - y1 < 2:
         return None
-    fine = 2 if scale < 120 else 1
+    fine = 2 if (x2 - x1) * (y2 - y1) < 60000 else 1
     layer = np.zeros(((y2 - y1) * fine, (x2 - x1) * fine), np.float32)
     lengths = [len(part.points) for part in parts]
     starts = np.cumsum([0, *lengths])
@@ -183,7 +185,7 @@ def draw_parts(
         _draw_part(layer, parts[i], fixed[a:b], scales[a:b])
     mask = (layer > 0).astype(np.float32)
     # Temperatures are smooth within an object, and its edge is sharp.
-    sigma = max(0.4, 0.012 * scale * fine)
+    sigma = max(0.4, 0.015 * scale * fine)
     soft = cv2.GaussianBlur(layer, (0, 0), sigma) / np.maximum(
         cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)
     if texture is not None:
@@ -205,9 +207,10 @@ def _draw_part(layer: Image, part: Part, pixels: Array, scale: Array) -> None:
         cv2.polylines(layer, [_fixed(pixels)], False, part.kelvin, width, cv2.LINE_8, SHIFT)
     else:
         radii = np.maximum(part.radius * scale, 0.6)
-        circles = (pixels[:, None] + radii[:, None, None] * CIRCLE).reshape(-1, 2)
-        hull = cv2.convexHull(circles.astype(np.float32))
-        cv2.fillConvexPoly(layer, _fixed(hull), part.kelvin, cv2.LINE_8, SHIFT)
+        for share, kelvin in ((1.0, part.kelvin - RIM), (0.62, part.kelvin)):
+            circles = (pixels[:, None] + share * radii[:, None, None] * CIRCLE).reshape(-1, 2)
+            hull = cv2.convexHull(circles.astype(np.float32))
+            cv2.fillConvexPoly(layer, _fixed(hull), kelvin, cv2.LINE_8, SHIFT)
 
 
 def _fixed(pixels: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -220,17 +223,21 @@ class Panel:
     A flat, textured rectangle in the world: a wall, a tree, a piece of ground.
 
     origin: the world point (3,) of the texture's upper left corner; right, down: (3,) meters
-    along its sides. levels: the texture (h, w) in kelvin, each level half as large as the one
-    before. alphas: its opacity at the same levels, or none.
+    along its sides. paint: returns the texture (h, w) in kelvin, or [kelvin, opacity] (h, w, 2),
+    as a pyramid; called when it is first seen.
     """
 
     origin: Array
     right: Array
     down: Array
-    levels: list[Image]
-    alphas: list[Image] | None = None
+    paint: Callable[[], list[Image]]
 
-    def draw(self, view: View, sharp: float = 1.0) -> Sprite | None:
+    @cached_property
+    def levels(self) -> list[Image]:
+        """The texture's pyramid."""
+        return self.paint()
+
+    def draw(self, view: View) -> Sprite | None:
         """Return it as the camera sees it; None if it does not."""
         corners = self.origin + np.stack((
             0 * self.right, self.right, self.right + self.down, self.down))
@@ -245,31 +252,29 @@ class Panel:
         depth = np.maximum(view.project(corners)[1], NEAR)
         middle = float(np.sqrt(depth.min() * depth.max()))
         texels = self.levels[0].shape[1] / float(np.linalg.norm(self.right))
-        level = round(log2(max(1.0, sharp * texels * middle / view.focal)))
-        level = min(level, len(self.levels) - 1)
-        texture = self.levels[level]
-        rows, columns = texture.shape
+        level = round(log2(max(1.0, texels * middle / view.focal)))
+        texture = self.levels[min(level, len(self.levels) - 1)]
+        rows, columns = texture.shape[:2]
         to_world = np.column_stack((self.right / columns, self.down / rows, self.origin))
         center = np.array(((1, 0, 0.5), (0, 1, 0.5), (0, 0, 1)))  # of a texel
         shift = np.array(((1, 0, -low[0] - 0.5), (0, 1, -low[1] - 0.5), (0, 0, 1)))
         transform = shift @ view.matrix @ np.vstack((to_world, (0, 0, 1))) @ center
-        kelvin = cv2.warpPerspective(texture, transform, (width, height), flags=cv2.INTER_LINEAR,
-                                     borderMode=cv2.BORDER_REPLICATE)
+        found = cv2.warpPerspective(texture, transform, (width, height), flags=cv2.INTER_LINEAR,
+                                    borderMode=cv2.BORDER_REPLICATE)
         mask = np.zeros((height, width), np.uint8)
         cv2.fillConvexPoly(mask, outline - (low << SHIFT).astype(np.int32), 255, cv2.LINE_AA,
                            SHIFT)
         alpha = mask.astype(np.float32) / 255
-        if self.alphas is not None:
-            alpha *= cv2.warpPerspective(self.alphas[level], transform, (width, height),
-                                         flags=cv2.INTER_LINEAR)
-        return Sprite(int(low[0]), int(low[1]), kelvin, alpha)
+        if found.ndim == 3:
+            found, alpha = found[..., 0], alpha * found[..., 1]
+        return Sprite(int(low[0]), int(low[1]), found, alpha)
 
 
 def pyramid(texture: Image, levels: int = 4) -> list[Image]:
     """Return a texture and its halves."""
     found = [texture]
-    while len(found) < levels and min(found[-1].shape) >= 8:
-        height, width = found[-1].shape
+    while len(found) < levels and min(found[-1].shape[:2]) >= 8:
+        height, width = found[-1].shape[:2]
         found.append(cv2.resize(found[-1], (width // 2, height // 2),
                                 interpolation=cv2.INTER_AREA))
     return found
@@ -279,9 +284,9 @@ def noise(
     rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 1,
 ) -> Image:
     """Return smooth noise of about unit deviation; cell: pixels of its largest spots."""
-    total = np.zeros(shape, np.float32)
+    total = np.zeros((2, 2), np.float32)
     for i in range(octaves):
-        size = [max(2, round(n / cell * 2 ** i)) for n in shape]
-        spots = rng.standard_normal(size, np.float32) * 0.6 ** i
-        total += cv2.resize(spots, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return total
+        rows, columns = (min(n, max(2, round(n / cell * 2 ** i))) for n in shape)
+        total = cv2.resize(total, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        total += rng.standard_normal(total.shape, np.float32) * 0.6 ** i
+    return cv2.resize(total, shape[::-1], interpolation=cv2.INTER_CUBIC)

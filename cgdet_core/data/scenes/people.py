@@ -82,18 +82,18 @@ def _upper_body(dress: Dress, hip: tuple[float, float], lean: float) -> list[Par
     neck = chest[0] + 0.10 * k * sin(lean), chest[1] + 0.10 * k * cos(lean)
     head = neck[0] + 0.04 * k, neck[1] + 0.09 * k
     crown = head[0] - 0.01 * k, head[1] + 0.07 * k
-    half, hips = 0.17 * k * b, 0.09 * k * b
+    half, hips = 0.145 * k * b, 0.08 * k * b
     return [
         spheres([(hip[0], -hips, hip[1], 0.10 * k * b), (hip[0], hips, hip[1], 0.10 * k * b),
-                       (chest[0], -half, chest[1] - 0.05 * k, 0.065 * k * b),
-                       (chest[0], half, chest[1] - 0.05 * k, 0.065 * k * b),
-                       (chest[0], 0, chest[1], 0.08 * k)], dress.torso),
-        spheres([(chest[0], 0, chest[1], 0.055 * k), (*neck[:1], 0, neck[1], 0.055 * k)],
-                      dress.skin - 1),
-        spheres([(head[0] + 0.02 * k, 0, head[1], 0.078 * k),
-                       (crown[0], 0, crown[1], 0.09 * k)], dress.skin),
-        spheres([(crown[0] - 0.03 * k, 0, crown[1] + 0.02 * k, 0.09 * k),
-                       (head[0] - 0.05 * k, 0, head[1], 0.07 * k)], dress.hair)]
+                 (chest[0], -half, chest[1] - 0.08 * k, 0.07 * k * b),
+                 (chest[0], half, chest[1] - 0.08 * k, 0.07 * k * b),
+                 (chest[0], 0, chest[1] - 0.02 * k, 0.085 * k)], dress.torso),
+        spheres([(chest[0], 0, chest[1], 0.06 * k), (neck[0], 0, neck[1] + 0.02 * k, 0.052 * k)],
+                dress.skin),
+        spheres([(head[0] + 0.025 * k, 0, head[1] - 0.02 * k, 0.06 * k),
+                 (crown[0] + 0.01 * k, 0, crown[1], 0.075 * k)], dress.skin),
+        spheres([(crown[0] - 0.02 * k, 0, crown[1] + 0.02 * k, 0.078 * k),
+                 (head[0] - 0.05 * k, 0, head[1] + 0.01 * k, 0.06 * k)], dress.hair)]
 
 
 def _shoulder(dress: Dress, hip: tuple[float, float], lean: float) -> tuple[float, float]:
@@ -127,11 +127,11 @@ def person(dress: Dress, walked: float, moving: bool = True) -> list[Part]:
             _limb(y, (ankle[0] - 0.03 * k, ankle[1] - 0.03 * k),
                   (toe[0], max(toe[1], 0.03 * k)), (0.045 * k, 0.035 * k), dress.shoes)]
         arm = -0.9 * thigh
-        shoulder = chest[0], chest[1] - 0.05 * k
+        shoulder = chest[0], chest[1] - 0.07 * k
         elbow = _joint(shoulder, arm, 0.29 * k)
         wrist = _joint(elbow, arm + 0.35 + 0.3 * max(0.0, arm), 0.25 * k)
         hand = _joint(wrist, arm + 0.4, 0.06 * k)
-        y = 0.21 * k * dress.build * side
+        y = 0.2 * k * dress.build * side
         parts += [_limb(y, shoulder, elbow, (0.055 * k, 0.045 * k), dress.torso - 0.5),
                   _limb(y, elbow, wrist, (0.045 * k, 0.035 * k), dress.torso - 1),
                   _limb(y, wrist, hand, (0.035 * k, 0.04 * k), dress.skin - 1.5)]

@@ -15,6 +15,8 @@
 
 """What stands beside a street: trees, bushes, lamps and signs."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cgdet_core.data.scenes.drawing import noise, Panel, pyramid
@@ -24,96 +26,99 @@ from numpy.typing import NDArray
 
 
 def plants(rng: np.random.Generator, density: float, ambient: float, half: float,
-            crossing: float) -> list[tuple[float, float, Panel]]:
-    """Return trees, bushes, posts and signs with their x and z."""
+           crossing: float) -> list[tuple[float, float, Panel]]:
+    """Return trees, bushes, lamps and signs with their x and z; density: texels per meter."""
     found = []
     for side in (-1, 1):
         z = float(rng.uniform(2, 10))
         while z < 95:
-            x = side * (half + float(rng.uniform(2.4, 4.5)))
-            kind = rng.random()
+            x, kind = side * (half + float(rng.uniform(2.4, 4.5))), rng.random()
+            paint: Callable[..., tuple[NDArray[Any], NDArray[Any]]]
+            if kind < 0.5:
+                size, paint = (rng.uniform(3.5, 6.0), rng.uniform(5.5, 9.0)), _tree
+            elif kind < 0.65:
+                size, paint = (rng.uniform(1.5, 4.0), rng.uniform(0.8, 1.6)), _bush
+            elif kind < 0.85:
+                x, size, paint = side * (half + 0.45), (4.0, 6.5), partial(_lamp, side)
+            else:
+                x, size, paint = side * (half + 0.45), (1.0, 2.9), _sign
             if abs(z - crossing) > half + 3:
-                if kind < 0.5:
-                    panel = _tree(rng, density, ambient, x, z)
-                elif kind < 0.65:
-                    panel = _bush(rng, density, ambient, x + side * 1.5, z)
-                else:
-                    x = side * (half + 0.45)
-                    panel = _post(rng, density, ambient, x, z, side, kind < 0.85)
-                found.append((x, z, panel))
+                seed = int(rng.integers(1 << 32))
+                found.append((x, z, _upright(
+                    x, z, size, partial(_picture, seed, size, density, ambient, paint))))
             z += float(rng.uniform(4, 13))
     return found
 
 
-def _upright(x: float, z: float, size: tuple[float, float], kelvin: NDArray[Any],
-             alpha: NDArray[Any]) -> Panel:
+def _upright(x: float, z: float, size: tuple[float, float],
+             paint: Callable[[], NDArray[Any]]) -> Panel:
     """Return a panel that faces the camera, of size (width, height) in meters."""
     return Panel(np.array((x - size[0] / 2, size[1], z)), np.array((size[0], 0.0, 0.0)),
-                 np.array((0.0, -size[1], 0.0)), pyramid(kelvin), pyramid(alpha))
+                 np.array((0.0, -size[1], 0.0)), lambda: pyramid(paint()))
 
 
-def _canvas(size: tuple[float, float], density: float) -> tuple[int, int]:
-    return max(8, round(size[1] * density)), max(8, round(size[0] * density))
+def _picture(seed: int, size: tuple[float, float], density: float, ambient: float,
+             paint: Callable[..., tuple[NDArray[Any], NDArray[Any]]]) -> NDArray[Any]:
+    """Return temperatures and opacity (h, w, 2) of a plant or post, as `paint` draws it."""
+    density = 2 * density if paint is not _tree else density
+    shape = max(8, round(size[1] * density)), max(8, round(size[0] * density))
+    kelvin, alpha = paint(np.random.default_rng(seed), shape, density, ambient)
+    return np.dstack((kelvin, alpha)).astype(np.float32)
 
 
-def _tree(rng: np.random.Generator, density: float, ambient: float, x: float,
-          z: float) -> Panel:
-    size = (float(rng.uniform(3.5, 6.0)), float(rng.uniform(5.5, 9.0)))
-    shape = _canvas(size, density)
+def _tree(rng: np.random.Generator, shape: tuple[int, int], density: float,
+          ambient: float) -> tuple[NDArray[Any], NDArray[Any]]:
     v, u = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
     crown = 1 - (u[None] ** 2 + ((v[:, None] + 0.35) / 0.62) ** 2)
-    leaves = crown * 2.2 + 0.55 * noise(rng, shape, max(3.0, density * 0.9), 4)
-    alpha = np.clip(leaves * 3 - 0.4, 0, 1)
-    kelvin = ambient + float(rng.uniform(-0.5, 1.2)) + 0.45 * noise(
-        rng, shape, max(3.0, density * 0.8), 3) + 0.6 * v[:, None]
+    leaves = crown * 1.6 + 0.5 * noise(rng, shape, max(3.0, density * 1.1), 5)
+    alpha = np.clip(leaves * 5 - 0.6, 0, 1)
+    kelvin = ambient + rng.uniform(-0.8, 0.8) + 0.5 * noise(
+        rng, shape, max(3.0, density * 0.8), 5) + 0.6 * v[:, None]
     trunk = np.zeros(shape, np.uint8)
-    foot, top = (shape[1] // 2, shape[0]), (shape[1] // 2, round(shape[0] * 0.35))
-    wide = max(1, round(float(rng.uniform(0.18, 0.4)) * density))
-    cv2.line(trunk, foot, top, 255, wide, cv2.LINE_AA)
-    for _ in range(4):
-        tip = (int(shape[1] * rng.uniform(0.2, 0.8)), int(shape[0] * rng.uniform(0.1, 0.4)))
-        start = (shape[1] // 2, int(shape[0] * rng.uniform(0.4, 0.65)))
+    middle, wide = shape[1] // 2, max(1, round(rng.uniform(0.18, 0.4) * density))
+    cv2.line(trunk, (middle, shape[0]), (middle, round(shape[0] * 0.35)), 255, wide, cv2.LINE_AA)
+    for _ in range(6):
+        tip = (int(shape[1] * rng.uniform(0.15, 0.85)), int(shape[0] * rng.uniform(0.05, 0.4)))
+        start = (middle, int(shape[0] * rng.uniform(0.4, 0.65)))
         cv2.line(trunk, start, tip, 255, max(1, wide // 2), cv2.LINE_AA)
     bark = trunk.astype(np.float32) / 255
-    bare = bark * (alpha < 0.9)
-    kelvin += bare * float(rng.uniform(0.8, 2.5))
-    return _upright(x, z, size, kelvin, np.maximum(alpha, bark))
+    kelvin += bark * (alpha < 0.9) * rng.uniform(0.8, 2.5)
+    return kelvin, np.maximum(alpha, bark)
 
 
-def _bush(rng: np.random.Generator, density: float, ambient: float, x: float,
-          z: float) -> Panel:
-    size = (float(rng.uniform(1.5, 4.0)), float(rng.uniform(0.8, 1.6)))
-    shape = _canvas(size, density)
+def _bush(rng: np.random.Generator, shape: tuple[int, int], density: float,
+          ambient: float) -> tuple[NDArray[Any], NDArray[Any]]:
     v, u = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
-    round_top = 1 - u[None] ** 4 - np.clip(-v[:, None] * 0.8, 0, 1) ** 2
-    edge = 1.2 * noise(rng, shape, max(3.0, density * 0.4), 3)
-    alpha = np.clip(round_top * 4 + edge - 0.6, 0, 1)
-    kelvin = ambient + 0.3 + 0.5 * noise(rng, shape, max(3.0, density * 0.5), 3)
-    return _upright(x, z, size, kelvin, alpha)
+    form = 1 - u[None] ** 4 - np.clip(-v[:, None] * 0.8, 0, 1) ** 2
+    alpha = np.clip(form * 4 + 1.2 * noise(rng, shape, max(3.0, density * 0.4), 4) - 0.6, 0, 1)
+    return ambient + 0.3 + 0.5 * noise(rng, shape, max(3.0, density * 0.5), 4), alpha
 
 
-def _post(rng: np.random.Generator, density: float, ambient: float, x: float, z: float,
-          side: int, lamp: bool) -> Panel:
-    size = (4.0, 6.5) if lamp else (1.0, 2.9)
-    fine = density * 2
-    shape = _canvas(size, fine)
+def _lamp(side: int, rng: np.random.Generator, shape: tuple[int, int], density: float,
+          ambient: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    mask, warm = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
+    middle, top = shape[1] // 2, round(0.1 * density)
+    tip = middle - side * round(1.7 * density), round(0.15 * density)
+    head = tip[0] + side * round(0.5 * density), tip[1] + round(0.05 * density)
+    for a, b, wide in (((middle, shape[0]), (middle, top), 0.16), ((middle, top), tip, 0.09),
+                       (tip, head, 0.2)):
+        cv2.line(mask, a, b, 255, max(1, round(wide * density)), cv2.LINE_AA)
+    cv2.line(warm, tip, head, 1.0, max(1, round(0.2 * density)))
+    kelvin = ambient - rng.uniform(0, 3) + warm * rng.uniform(2, 14)
+    return kelvin, mask.astype(np.float32) / 255
+
+
+def _sign(rng: np.random.Generator, shape: tuple[int, int], density: float,
+          ambient: float) -> tuple[NDArray[Any], NDArray[Any]]:
     mask = np.zeros(shape, np.uint8)
-    kelvin = np.full(shape, ambient - float(rng.uniform(0, 3)), np.float32)
-    middle = shape[1] // 2
-    cv2.line(mask, (middle, shape[0]), (middle, round(0.1 * fine)), 255,
-             max(1, round((0.16 if lamp else 0.07) * fine)), cv2.LINE_AA)
-    if lamp:
-        tip = middle - side * round(1.7 * fine), round(0.15 * fine)
-        cv2.line(mask, (middle, round(0.1 * fine)), tip, 255, max(1, round(0.09 * fine)),
-                 cv2.LINE_AA)
-        head = (tip[0] + side * round(0.5 * fine), tip[1] + round(0.05 * fine))
-        cv2.line(mask, tip, head, 255, max(1, round(0.2 * fine)), cv2.LINE_AA)
-        warm = np.zeros(shape, np.float32)
-        cv2.line(warm, tip, head, 1.0, max(1, round(0.2 * fine)))
-        kelvin += warm * float(rng.uniform(2, 14))
-    else:
-        cv2.circle(mask, (middle, round(0.35 * fine)), max(1, round(0.32 * fine)), 255, -1,
-                   cv2.LINE_AA)
-        cv2.circle(kelvin, (middle, round(0.35 * fine)), max(1, round(0.33 * fine)),
-                   ambient - float(rng.uniform(2, 8)), -1)
-    return _upright(x, z, size, kelvin, mask.astype(np.float32) / 255)
+    kelvin = np.full(shape, ambient - rng.uniform(0, 2), np.float32)
+    middle, center = shape[1] // 2, (shape[1] // 2, round(0.36 * density))
+    cv2.line(mask, (middle, shape[0]), center, 255, max(1, round(0.07 * density)), cv2.LINE_AA)
+    # A disk, a triangle, a square or a diamond.
+    corners, turn = ((16, 0.0), (3, -np.pi / 2), (4, np.pi / 4), (4, 0.0))[int(rng.integers(4))]
+    angles = turn + 2 * np.pi * np.arange(corners) / corners
+    outline = np.rint(16 * (np.array(center) + 0.34 * density * np.stack(
+        (np.cos(angles), np.sin(angles)), 1))).astype(np.int32)
+    cv2.fillConvexPoly(mask, outline, 255, cv2.LINE_AA, 4)
+    cv2.fillConvexPoly(kelvin, outline, ambient - rng.uniform(2, 7), cv2.LINE_8, 4)
+    return kelvin, mask.astype(np.float32) / 255

@@ -56,8 +56,9 @@ class Sensor:
         self.freeze = float(rng.uniform(*FREEZE_S))
         shape = self.size[1], self.size[0]
         # Pixels that a camera has not found and replaced; they are too warm or too cold.
-        self._bad = rng.random(shape, np.float32) < 3e-5
-        self._error = rng.uniform(-6, 6, shape).astype(np.float32) * self._bad
+        self._error = np.zeros(shape, np.float32)
+        bad = rng.integers(0, self._error.size, int(rng.poisson(3e-5 * self._error.size)))
+        self._error.flat[bad] = rng.uniform(-6, 6, len(bad))
         v, u = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
         self._shade = (u[None] ** 2 + v[:, None] ** 2) * float(rng.uniform(-0.35, 0.35))
         self._corrections = -1
@@ -70,8 +71,9 @@ class Sensor:
             return
         rng = np.random.default_rng((self.seed, 2, number))
         height, width = self.size[1], self.size[0]
-        self._pattern = (rng.normal(0, 0.03, (1, width)) + rng.normal(0, 0.015, (height, 1))
-                         + rng.normal(0, 0.025, (height, width))).astype(np.float32)
+        self._pattern = 0.025 * rng.standard_normal((height, width), np.float32)
+        self._pattern += 0.035 * rng.standard_normal((1, width), np.float32)
+        self._pattern += 0.015 * rng.standard_normal((height, 1), np.float32)
         self._offset = float(rng.normal(0, 0.1))
         self._corrections = number
 
@@ -101,20 +103,26 @@ class Sensor:
         """Return the 14-bit counts of measured temperatures, 0.04 K each."""
         return np.clip(np.rint(kelvin * COUNTS_PER_KELVIN), 0, (1 << 14) - 1).astype(np.uint16)
 
-    def agc(self, counts: NDArray[np.uint16], plateau: float = 0.012,
-            damping: float = 0.85) -> NDArray[np.uint8]:
+    def agc(self, counts: NDArray[np.uint16], plateau: float = 0.003, linear: float = 0.35,
+            damping: float = 0.85, detail: float = 1.0) -> NDArray[np.uint8]:
         """
         Return the 8-bit output of a sequence's next frame: plateau equalization with damping.
 
-        plateau: the largest share of the pixels that counts as one level's; damping: the share of
-        the previous frame's curve, so that a warm object that enters does not flash.
+        plateau: the largest share of the pixels that counts as one level's; linear: the share of
+        a straight curve, for detail in the warmest objects; damping: the share of the previous
+        frame's curve, so that a warm object that enters does not flash; detail: enhancement of
+        small differences, noise included.
         """
         histogram = np.bincount(counts.ravel() >> 1, minlength=1 << 13).astype(np.float64)
-        clipped = np.minimum(histogram, plateau * counts.size / 4)
+        clipped = np.minimum(histogram, plateau * counts.size)
         curve = np.cumsum(clipped) - clipped / 2
-        low, high = curve[0], curve[-1]
-        curve = 255 * (curve - low) / max(high - low, 1.0)
+        curve = (curve - curve[0]) / max(curve[-1] - curve[0], 1.0)
+        low, high = np.searchsorted(np.cumsum(histogram), np.array((0.001, 0.999)) * counts.size)
+        straight = np.clip((np.arange(len(curve)) - low) / max(high - low, 1), 0, 1)
+        curve = 255 * ((1 - linear) * curve + linear * straight)
         if self._levels is not None:
             curve = damping * self._levels + (1 - damping) * curve
         self._levels = curve
-        return np.clip(np.rint(curve), 0, 255).astype(np.uint8)[counts >> 1]
+        levels = curve.astype(np.float32)[counts >> 1]
+        levels += detail * (levels - cv2.GaussianBlur(levels, (0, 0), 2.0))
+        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)

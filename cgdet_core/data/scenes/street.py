@@ -21,6 +21,7 @@ sees much of it (roofs, grass) is colder than what does not; asphalt keeps the w
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from cgdet_core.data.scenes.drawing import (
     Array,
@@ -37,8 +38,8 @@ from cgdet_core.data.scenes.plants import plants
 import cv2
 import numpy as np
 
-BEHIND, AHEAD, SIDE = 8.0, 130.0, 30.0  # extent of the ground's texture, meters
-BANDS = (0.0, 7.0, 18.0, 45.0, 120.0)  # meters from the camera, drawn at one resolution each
+BEHIND, AHEAD, SIDE = 8.0, 110.0, 24.0  # extent of the ground's texture, meters
+BANDS = (0.0, 7.0, 18.0, 45.0, 110.0)  # meters from the camera, drawn at one resolution each
 SWING = 0.25  # radians to which the camera may turn
 
 
@@ -52,8 +53,7 @@ class Street:
     sky: float
     ground: list[Image]
     backdrop: Image
-    marks: list[Array]
-    paint: float
+    marks: list[tuple[float, list[Array]]]
     buildings: list[Panel]
     plants: list[tuple[float, float, Panel]]
 
@@ -67,8 +67,9 @@ class Street:
         ground = _ground(rng, density, ambient, half, crossing)
         return Street(
             ambient, half, crossing, sky, pyramid(ground, 5),
-            _backdrop(rng, size, ambient, sky), _marks(half, crossing),
-            float(rng.uniform(-1.6, 0.7)), _buildings(rng, density, ambient, half, crossing),
+            _backdrop(rng, size, ambient, sky),
+            [(float(rng.uniform(-1.6, 0.7)), _marks(half, crossing)),
+             (float(rng.uniform(-2.5, 1.0)), _covers(rng, half))], _buildings(rng, density, ambient, half, crossing),
             plants(rng, density, ambient, half, crossing))
 
     def background(self, view: View) -> Image:
@@ -87,12 +88,14 @@ class Street:
             sprite = panel.draw(view) if panel else None
             if sprite:
                 sprite.onto(image)
-        mask = np.zeros((height, width), np.uint8)
-        outlines = [found for mark in self.marks if (found := view.outline(mark)) is not None]
-        if outlines:
-            for outline in outlines:
-                cv2.fillConvexPoly(mask, outline, 255, cv2.LINE_AA, SHIFT)
-        image += mask.astype(np.float32) * (self.paint / 255)
+        for warmer, marks in self.marks:
+            mask = np.zeros((height - first, width), np.uint8)
+            for mark in marks:
+                outline = view.outline(mark)
+                if outline is not None:
+                    cv2.fillConvexPoly(mask, outline - np.array((0, first << SHIFT), np.int32),
+                                       255, cv2.LINE_AA, SHIFT)
+            image[first:] += mask.astype(np.float32) * (warmer / 255)
         # At a grazing angle the ground reflects the sky (Fresnel).
         below = np.maximum(np.arange(first, height) + 0.5 - horizon, 0.5) / focal
         mirror = 0.26 * (1 - below / np.sqrt(1 + below ** 2)) ** 7
@@ -119,7 +122,7 @@ class Street:
         levels = [level[first >> i:last >> i] for i, level in enumerate(self.ground)]
         return Panel(np.array((-SIDE, 0, first / density - BEHIND)),
                      np.array((2 * SIDE, 0.0, 0.0)),
-                     np.array((0, 0, (last - first) / density)), levels)
+                     np.array((0, 0, (last - first) / density)), lambda: levels)
 
 
 def _ground(rng: np.random.Generator, density: float, ambient: float, half: float,
@@ -146,19 +149,15 @@ def _ground(rng: np.random.Generator, density: float, ambient: float, half: floa
     profile = road + 0.7 * tracks - 0.5 * np.exp(-((np.abs(x) - half) / 0.5) ** 2)
     image = np.where(on_road, profile.astype(np.float32)[None], image)
     image += noise(rng, image.shape, density * 9, 2) * 0.35
-    # Streaks along the road, patches, manholes and cracks.
+    # Streaks along the road, and patches.
     streaks = noise(rng, (max(2, rows // 24), columns), 3)
     image += cv2.resize(streaks, (columns, rows), interpolation=cv2.INTER_LINEAR) * 0.18
-    for _ in range(14):
+    for _ in range(8):
         cx, cz = rng.uniform(-half, half), rng.uniform(0, AHEAD * 0.6)
-        at = (int((cx + SIDE) * density), int((cz + BEHIND) * density))
-        if rng.random() < 0.5:
-            cv2.circle(image, at, max(1, int(0.32 * density)), road + rng.uniform(-2.5, 1.5), -1)
-        else:
-            far = (at[0] + int(rng.uniform(0.8, 3) * density),
-                   at[1] + int(rng.uniform(1, 6) * density))
-            patch = image[at[1]:far[1], at[0]:far[0]]
-            patch += rng.uniform(-0.9, 0.6)
+        x1, z1 = int((cx + SIDE) * density), int((cz + BEHIND) * density)
+        x2, z2 = (int(v + rng.uniform(*span) * density) for v, span in (
+            (x1, (0.8, 3)), (z1, (1, 6))))
+        image[z1:z2, x1:x2] += rng.uniform(-0.9, 0.6)
     curb = np.abs(np.abs(x) - half) < 0.12
     image[np.ix_(across > half, curb)] += float(rng.uniform(-2.0, 2.0))
     return image + 0.12 * rng.standard_normal(image.shape, np.float32)
@@ -178,6 +177,13 @@ def _marks(half: float, crossing: float) -> list[Array]:
     marks += [box(0.2, half - 0.4, stop - 0.5, stop)]
     marks += [box(x, x + 0.45, stop + 0.7, stop + 3.2) for x in np.arange(-half + 0.3, half, 0.95)]
     return marks
+
+
+def _covers(rng: np.random.Generator, half: float) -> list[Array]:
+    """Return manhole covers as polygons on the ground."""
+    turn = np.arange(16) * np.pi / 8
+    circle = 0.33 * np.stack((np.cos(turn), 0 * turn, np.sin(turn)), 1)
+    return [circle + (x, 0, z) for x, z in zip(rng.uniform(-half, half, 8), rng.uniform(3, 70, 8))]
 
 
 def _backdrop(rng: np.random.Generator, size: tuple[int, int], ambient: float,
@@ -229,16 +235,18 @@ def _buildings(rng: np.random.Generator, density: float, ambient: float, half: f
                     ((x1, top, z), (x2 - x1, 0.0, 0.0)),
                     ((x2, top, z + length), (x1 - x2, 0.0, 0.0))):
                 wide = float(np.abs(right).max())
-                wall = _wall(rng, (wide, top), floors, density * 0.7, base)
-                panels.append(Panel(np.array(origin), np.array(right), np.array((0, -top, 0.0)),
-                                    pyramid(wall)))
+                panels.append(Panel(
+                    np.array(origin), np.array(right), np.array((0, -top, 0.0)),
+                    partial(_wall, int(rng.integers(1 << 32)), (wide, top), floors,
+                            density * 0.7, base)))
             z += length + float(rng.choice((0.6, 6.0, 14.0)) * rng.uniform(0.7, 1.5))
     return panels
 
 
-def _wall(rng: np.random.Generator, size: tuple[float, float], floors: int, density: float,
-          base: float) -> Image:
+def _wall(seed: int, size: tuple[float, float], floors: int, density: float,
+          base: float) -> list[Image]:
     """Return a wall of size (width, height) in meters with windows and a roof's edge."""
+    rng = np.random.default_rng(seed)
     columns, rows = (max(8, round(v * density)) for v in size)
     image = np.full((rows, columns), base, np.float32)
     image += 0.3 * noise(rng, image.shape, max(4.0, 4 * density), 2)
@@ -256,4 +264,4 @@ def _wall(rng: np.random.Generator, size: tuple[float, float], floors: int, dens
             inset = max(1, round(0.1 * density))
             cv2.rectangle(image, (a[0] + inset, a[1] + inset), (b[0] - inset, b[1] - inset),
                           glass, -1)
-    return image
+    return pyramid(image)
