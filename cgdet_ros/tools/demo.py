@@ -147,24 +147,26 @@ def bar(what: str, source: Source) -> Iterator[Callable[[], None]]:
 
 def recorded_rate(run: Collected) -> float:
     """Return the frames per second of the recording, by the stamps of its images."""
-    stamps = sorted(run.sent)
-    seconds = (stamps[-1] - stamps[0]) * 1e-9
-    return (len(stamps) - 1) / seconds if seconds > 0 else 1.0
+    seconds = (max(run.sent) - min(run.sent)) * 1e-9
+    return (len(run.sent) - 1) / seconds if seconds > 0 else 1.0
 
 
 def played_rate(run: Collected) -> float:
     """Return the images that were played in a second."""
-    times = sorted(run.sent.values())
-    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 1.0
+    seconds = max(run.sent.values()) - min(run.sent.values())
+    return (len(run.sent) - 1) / seconds if seconds > 0 else 1.0
 
 
 def remarks(run: Collected, source: Source, rate: float) -> list[str]:
     """Return what a person should know about a run, in sentences."""
-    wanted, got = recorded_rate(run) * rate, played_rate(run)
-    sentences = [
-        f'The node kept up with {wanted:.1f} frames/s.' if got >= SLOW * wanted else
-        f'The node answers {got:.1f} frames/s here, so the recording was played at '
-        f'{got / recorded_rate(run):.2f} of its speed.']
+    sentences = []
+    if len(run.sent) > 1:
+        recorded, played = recorded_rate(run), played_rate(run)
+        sentences.append(
+            f'The node kept up with {recorded * rate:.1f} frames/s.'
+            if played >= SLOW * recorded * rate else
+            f'The node answers {played:.1f} frames/s here, so the recording was played at '
+            f'{played / recorded:.2g} of its speed.')
     if lost := len(run.sent.keys() - run.received.keys()):
         why = run.status.get('last error') or 'they did not reach the node'
         sentences.append(f'{lost} of {len(run.sent)} images have no result: {why}.')
@@ -180,8 +182,9 @@ def summarize(
     stamps = [s for s in run.sent if s in run.received]
     report: dict[str, Any] = {
         'frames sent': len(run.sent), 'frames processed': len(stamps),
-        'frames dropped': len(run.sent) - len(stamps), 'headers equal': run.headers_equal,
-        'frames/s': played_rate(run)}
+        'frames dropped': len(run.sent) - len(stamps), 'headers equal': run.headers_equal}
+    if len(run.sent) > 1:
+        report['frames/s'] = played_rate(run)
     if run.latencies:
         p50, p95 = np.percentile(list(run.latencies.values()), (50, 95)) * 1e3
         report |= {'image to detections p50 ms': float(p50), 'image to detections p95 ms':

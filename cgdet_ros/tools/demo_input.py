@@ -94,6 +94,7 @@ def _boxes(scene: SceneFrame, classes: tuple[str, ...]) -> dict[str, NDArray[Any
 
 def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]:
     """Yield the frames that can be read; name the others and add them to a list."""
+    any_good = False
     for frame in frames:
         try:
             good = frame.pixels.size > 0
@@ -101,9 +102,12 @@ def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]
             good = False
             print(f'cgdet: {error}', file=sys.stderr)
         if good:
+            any_good = True
             yield frame
         else:
             unreadable.append(frame.name)
+    if not any_good:
+        raise UserError('None of the pictures can be read.')
 
 
 def _write(path: Path, frames: Iterator[Frame], rate: float, card: DetectionCard,
