@@ -51,7 +51,7 @@ class Statistics:
         self.image_age = 0.0
         self.started = monotonic()
         self._last_received: float | None = None
-        self._waiting_since: float | None = None  # time of the first image after the last result
+        self._waiting_since: float | None = None  # while an image is without a result
         self._last_result = ''  # failed, too old, or empty
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
@@ -94,8 +94,10 @@ class Statistics:
             self._done('failed')
 
     def _done(self, result: str) -> float:
-        self._last_result, self._waiting_since = result, None
-        return monotonic()
+        now = monotonic()
+        results = self.processed + self.failed + self.too_old + self.replaced
+        self._last_result, self._waiting_since = result, now if self.received > results else None
+        return now
 
     def take_histogram(self) -> list[int]:
         """Return the frames per millisecond of latency since the last call."""

@@ -134,15 +134,22 @@ def results(wanted: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def bar(what: str, source: Source) -> Iterator[Callable[[], None]]:
-    """Show a bar over the frames of a source in a terminal, otherwise a line; yield its step."""
+    """Print the number of frames, and yield a step; in a terminal, a bar starts with the first."""
     with open_bag(source.bag) as reader:
         total = sum(c.msgcount for c in image_connections(reader, source.bag))
+    print(f'{what} {total} frame{"s" * (total != 1)} ...', flush=True)
     console = Console()
-    if not console.is_terminal:
-        print(f'{what} {total} frame{"s" * (total != 1)} ...', flush=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(what, total=total)
+
+    def step() -> None:
+        progress.start()  # not before: the node logs while it starts
+        progress.advance(task)
+
+    try:
+        yield step
+    finally:
+        progress.stop()
 
 
 def recorded_rate(run: Collected) -> float:

@@ -32,12 +32,13 @@ from cgdet_core.data.sources import bag_frames
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
-from cgdet_ros.tools import session
+from cgdet_ros.tools import collector, session
 from cgdet_ros.tools.collector import Collected
 from cgdet_ros.tools.demo import main, results, summarize
 from cgdet_ros.tools.play import play
 from cgdet_ros.tools.session import run_bag
 import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 import pytest
 import rclpy
@@ -113,25 +114,25 @@ def test_a_demo_without_a_processed_image_fails_with_the_reason(
 def test_a_node_that_builds_an_engine_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, reports: bool,
 ) -> None:
-    collector: Any = SimpleNamespace(classes=None, run=Collected())
+    waiting: Any = SimpleNamespace(classes=None, run=Collected())
     now = 0.0  # simulated: the build takes five minutes
 
     def sleep(seconds: float) -> None:
         nonlocal now
         now += seconds
         if reports:
-            collector.run.status = {'elapsed s': f'{now:.0f}'}
+            waiting.run.status = {'elapsed s': f'{now:.0f}'}
         if now > 300:
-            collector.classes = {0: 'person'}
+            waiting.classes = {0: 'person'}
 
     monkeypatch.setattr(session, 'monotonic', lambda: now)
     monkeypatch.setattr(session, 'sleep', sleep)
     if reports:
-        session.wait_until_active(collector)
+        session.wait_until_active(waiting)
     else:
         with pytest.raises(UserError, match='did not start within 60 s'):
-            session.wait_until_active(collector)
-    assert (collector.classes is not None) == reports
+            session.wait_until_active(waiting)
+    assert (waiting.classes is not None) == reports
 
 
 def write_latched(path: Path) -> None:
@@ -271,6 +272,27 @@ def test_every_picture_of_a_folder_is_processed_and_a_broken_one_is_named(
     assert report['frames sent'] == report['frames processed'] == 6
     output = capsys.readouterr()
     assert '3_broken.png' in output.err and 'cannot be read: 3_broken.png' in output.out
+
+
+def test_an_image_that_the_node_never_received_is_not_waited_for(
+    domain: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rclpy.init()
+    node = collector.Collector()
+    try:
+        node.sent(bytes(4) + collector.STAMP.pack(7, 0))
+        status = DiagnosticStatus(name='/thermal_detector: camera', message='running', values=[
+            KeyValue(key='received', value='0')])
+        monkeypatch.setattr(collector, 'LOST_S', 0.0)
+        node.wait_for_answer(lambda: node._diagnostics(DiagnosticArray(status=[status])))
+        monkeypatch.setattr(collector, 'STALLED_S', 0.0)
+        status.values[0].value = '1'  # it was received, and there is no answer
+        node._diagnostics(DiagnosticArray(status=[status]))
+        with pytest.raises(UserError, match='did not answer an image within 0 s: running'):
+            node.wait_for_answer(lambda: None)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def test_results_of_two_runs_are_never_mixed(
