@@ -98,11 +98,11 @@ def test_a_compressed_bag_is_played_into_a_node_for_compressed_images(
 
 
 def test_a_demo_without_a_processed_image_fails_with_the_reason(
-    domain: int, write_compressed: Callable[..., Path], onnx_model: Path, tmp_path: Path,
+    domain: int, write_compressed: Callable[..., Path], toy: Path, tmp_path: Path,
 ) -> None:
     bag = write_compressed(tmp_path / 'compressed', lambda frame: b'no picture')
     result = subprocess.run(
-        [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', onnx_model,
+        [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', toy,
          '--output', tmp_path / 'out'], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert ('processed none of the 12 images: the compressed image is not PNG, JPEG'
@@ -202,12 +202,12 @@ def test_play_publishes_every_frame_unchanged(domain: int, bag: Path) -> None:
 
 
 def test_the_demo_writes_table_pictures_and_video(
-    domain: int, bag: Path, scenes: Path, onnx_model: Path, tmp_path: Path,
+    domain: int, bag: Path, scenes: Path, toy: Path, tmp_path: Path,
 ) -> None:
     out = tmp_path / 'out'
     result = subprocess.run(
         [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--data', scenes, '--model',
-         onnx_model, '--output', out], cwd=ROOT, capture_output=True, text=True)
+         toy, '--output', out], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     report = json.loads((out / 'report.json').read_text())
     assert report['frames sent'] == report['frames processed'] == 12
@@ -242,12 +242,12 @@ class Page(HTMLParser):
 
 
 def test_the_demo_draws_a_street_and_needs_no_torch(
-    domain: int, onnx_model: Path, tmp_path: Path,
+    domain: int, toy: Path, tmp_path: Path,
 ) -> None:
     code = ('import sys; sys.modules.update(dict.fromkeys("torch torchmetrics pydantic".split()));'
             ' from cgdet_ros.tools.demo import main; main()')
     result = subprocess.run(
-        [sys.executable, '-c', code, '--seconds', '0.3', '--model', onnx_model], cwd=tmp_path,
+        [sys.executable, '-c', code, '--seconds', '0.3', '--model', toy], cwd=tmp_path,
         capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
             [str(ROOT), os.environ.get('PYTHONPATH', '')])})
     assert result.returncode == 0, result.stderr
@@ -257,7 +257,7 @@ def test_the_demo_draws_a_street_and_needs_no_torch(
 
 
 def test_every_picture_of_a_folder_is_processed_and_a_broken_one_is_named(
-    domain: int, onnx_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    domain: int, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / 'pictures').mkdir()
     for i in range(6):
@@ -265,7 +265,7 @@ def test_every_picture_of_a_folder_is_processed_and_a_broken_one_is_named(
         cv2.imwrite(str(tmp_path / 'pictures' / f'{i}.png'), frame)
     (tmp_path / 'pictures' / '3_broken.png').write_bytes(b'no picture')
     with pytest.raises(SystemExit) as ended:
-        main(['--images', str(tmp_path / 'pictures'), '--model', str(onnx_model), '--output',
+        main(['--images', str(tmp_path / 'pictures'), '--model', str(toy), '--output',
               str(tmp_path / 'out')])
     assert ended.value.code == 1
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
@@ -315,10 +315,10 @@ def test_results_of_two_runs_are_never_mixed(
 
 
 def test_ctrl_c_ends_the_demo_and_leaves_nothing(
-    domain: int, bag: Path, onnx_model: Path, tmp_path: Path,
+    domain: int, bag: Path, toy: Path, tmp_path: Path,
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', onnx_model,
+        [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', toy,
          '--rate', '0.001', '--output', tmp_path / 'out'], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
@@ -340,10 +340,10 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing(
     (('--seconds', '-1'), 'seconds must be positive'),
     (('--model', 'no.onnx'), 'no.onnx does not exist')])
 def test_bad_input_of_the_demo_is_reported_in_one_sentence(
-    domain: int, onnx_model: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,
+    domain: int, toy: Path, tmp_path: Path, arguments: tuple[str, ...], words: str,
 ) -> None:
     if '--model' not in arguments:
-        arguments = (*arguments, '--model', str(onnx_model))
+        arguments = (*arguments, '--model', str(toy))
     result = subprocess.run(
         [sys.executable, '-m', 'cgdet_ros.tools.demo', *arguments, '--output', tmp_path / 'o'],
         cwd=ROOT, capture_output=True, text=True)
