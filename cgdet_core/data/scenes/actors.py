@@ -21,7 +21,16 @@ from math import cos, pi, sin
 from typing import Any
 
 from cgdet_core.data.scenes import cars, people
-from cgdet_core.data.scenes.drawing import Array, draw_parts, Image, noise, Part, Place, Sprite, View
+from cgdet_core.data.scenes.drawing import (
+    Array,
+    draw_parts,
+    Image,
+    noise,
+    Part,
+    Place,
+    Sprite,
+    View,
+)
 from cgdet_core.data.scenes.street import Street
 import cv2
 import numpy as np
@@ -115,7 +124,7 @@ def _actor(rng: np.random.Generator, ambient: float, kind: str, number: int, x: 
     return Actor(kind, float(x), float(z), float(heading), float(speed), number,
                  people.Dress.random(rng, ambient),
                  cars.Body.random(rng, ambient, speed > 0 or rng.random() < 0.3),
-                 float(rng.uniform(2, 6) if speed > 0 else rng.uniform(-1, 1)),
+                 float(rng.uniform(1, 4.5) if speed > 0 else rng.uniform(-1, 1)),
                  0.5 * noise(rng, (48, 32), 16, 3))
 
 

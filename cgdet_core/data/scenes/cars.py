@@ -103,7 +103,10 @@ class Body:
     def _face(self, points: list[Point], kelvin: float, layer: int = 0) -> Surface:
         """Return a polygon whose points run counterclockwise, seen from outside."""
         p = np.array(points) * self.size
-        return Surface(Part(p, kelvin, None, layer), np.cross(p, np.roll(p, -1, 0)).sum(0))
+        # The sum of the cross products of successive points.
+        m = p.T @ p[np.arange(1, len(p) + 1) % len(p)]
+        normal = np.array((m[1, 2] - m[2, 1], m[2, 0] - m[0, 2], m[0, 1] - m[1, 0]))
+        return Surface(Part(p, kelvin, None, layer), normal)
 
     def _window(self, side: int) -> Surface:
         cowl, roof, back = self.profile[3:6]
@@ -145,7 +148,7 @@ class Body:
                     (0.58, 0.48, tail[1] - 0.3, tail[1] - 0.22, 28 * self.warm))]
 
     def _wheel(self, x: float, side: int) -> list[Surface]:
-        """Return a tire, warm from rolling, and its rim; over the body on the side that is seen."""
+        """Return a tire, warm from rolling, and its rim; over the body on the near side."""
         outer = side * (self.profile[0][2] + 0.05)
         tire = self.ambient + 1 + 19 * self.warm
         turn = np.arange(16) * pi / 8
@@ -157,8 +160,9 @@ class Body:
 
         both = np.concatenate((ring(outer, TIRE), ring(outer - side * 0.2, TIRE)))
         thin = np.full(32, 0.01)
+        arch = ring(outer - side * 0.04, 1.2 * TIRE)
         return [Surface(Part(both, tire, thin, -1), -normal),
-                Surface(Part(ring(outer - side * 0.04, 1.2 * TIRE), self.ambient, None, 2), normal),
+                Surface(Part(arch, self.ambient, None, 2), normal),
                 Surface(Part(both, tire, thin, 3), normal),
                 Surface(Part(ring(outer, 0.97 * TIRE), tire - 3 * self.warm, None, 4), normal),
                 Surface(Part(ring(outer, 0.6 * TIRE), self.ambient + 1 + 8 * self.warm, None, 5),

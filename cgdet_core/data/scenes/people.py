@@ -144,7 +144,7 @@ def bicycle(ambient: float, warm: float, ridden: float = 0.0) -> list[Part]:
     rear, front, crank, seat, head = (
         (-0.5, WHEEL), (0.54, WHEEL), (-0.05, 0.29), (-0.2, 0.88), (0.36, 0.88))
     turn = np.linspace(0, 2 * pi, 25)
-    parts = [line([(x + WHEEL * cos(a), 0, y + WHEEL * sin(a)) for a in turn], 0.024, tire)
+    parts = [line([(x + WHEEL * cos(a), 0, y + WHEEL * sin(a)) for a in turn], 0.019, tire)
              for x, y in (rear, front)]
     tubes = ((rear, seat), (seat, head), (head, crank), (crank, seat), (rear, crank),
              (head, front))

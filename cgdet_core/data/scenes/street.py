@@ -22,6 +22,7 @@ sees much of it (roofs, grass) is colder than what does not; asphalt keeps the w
 
 from dataclasses import dataclass
 from functools import partial
+from math import hypot
 
 from cgdet_core.data.scenes.drawing import (
     Array,
@@ -69,7 +70,8 @@ class Street:
             ambient, half, crossing, sky, pyramid(ground, 5),
             _backdrop(rng, size, ambient, sky),
             [(float(rng.uniform(-1.6, 0.7)), _marks(half, crossing)),
-             (float(rng.uniform(-2.5, 1.0)), _covers(rng, half))], _buildings(rng, density, ambient, half, crossing),
+             (float(rng.uniform(-2.5, 1.0)), _covers(rng, half))],
+            _buildings(rng, density, ambient, half, crossing),
             plants(rng, density, ambient, half, crossing))
 
     def background(self, view: View) -> Image:
@@ -100,10 +102,11 @@ class Street:
         below = np.maximum(np.arange(first, height) + 0.5 - horizon, 0.5) / focal
         mirror = 0.26 * (1 - below / np.sqrt(1 + below ** 2)) ** 7
         image[first:] += (mirror * (self.sky - self.ambient)).astype(np.float32)[:, None]
-        eye = np.array((view.x, view.y, view.z))
-        walls = [(float(np.linalg.norm(wall.origin + wall.right / 2 - eye)), wall)
-                 for wall in self.buildings
-                 if np.cross(wall.right, wall.down) @ (eye - wall.origin) > 0]
+        walls: list[tuple[float, Panel]] = []
+        for wall in self.buildings:
+            (x, _, z), (right_x, _, right_z) = wall.origin.tolist(), wall.right.tolist()
+            if right_z * (view.x - x) > right_x * (view.z - z):  # it faces the camera
+                walls.append((hypot(x + right_x / 2 - view.x, z + right_z / 2 - view.z), wall))
         for _, wall in sorted(walls, key=lambda item: -item[0]):
             sprite = wall.draw(view)
             if sprite:
