@@ -1,7 +1,7 @@
 # Every target first updates .venv, which takes no time if it is up to date. The demo needs only a
 # part of it, without PyTorch.
 PYTHON ?= python3
-OUTPUT ?= demo
+OUTPUT ?=
 BAG ?=
 IMAGES ?=
 MODEL ?=
@@ -21,7 +21,7 @@ setup: ## Create or update .venv, with PyTorch for training and tests
 runtime: ## Create or update the part of .venv that the demo and the node need
 	@$(PYTHON) dev/setup_env.py --runtime
 
-demo: runtime ## Detect with the real node, draw the results; [BAG= | IMAGES=] [MODEL=] [RATE=] [OUTPUT=demo]
+demo: runtime ## Detect with the real node, draw the results; [BAG= | IMAGES=] [MODEL=] [RATE=] [OUTPUT=]
 	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') \
 	  $(if $(IMAGES),--images '$(IMAGES)') $(if $(MODEL),--model '$(MODEL)') \
 	  $(if $(RATE),--rate '$(RATE)') $(if $(OUTPUT),--output '$(OUTPUT)')

@@ -17,6 +17,7 @@
 
 from collections.abc import Callable, Iterator
 from html import escape
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, Ima
             write(picture)
             if stamp in chosen:
                 sheet.append(picture)
-    save_picture(output / SHEET, contact_sheet(sheet))
+    columns = min(4, isqrt(len(sheet) - 1) + 1)  # few are larger
+    save_picture(output / SHEET, contact_sheet(sheet, columns))
 
 
 def write_page(output: Path, source: str, model: str, sentences: list[str],
