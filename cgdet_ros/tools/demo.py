@@ -226,7 +226,8 @@ def show(report: dict[str, Any], sentences: list[str]) -> None:
     for key, value in report.items():
         table.add_row(key, as_text(value))
     Console().print(table)
-    print(*sentences, sep='\n')
+    for sentence in sentences:
+        print(sentence)
 
 
 if __name__ == '__main__':

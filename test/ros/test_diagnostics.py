@@ -98,19 +98,20 @@ def test_only_an_image_without_a_result_can_hang(monkeypatch: pytest.MonkeyPatch
     statistics = Statistics()
 
     def level() -> bytes:
-        return statistics.status('camera', 'front', '/image_raw', 3600.0).level
+        return statistics.status('camera', 'front', '/image_raw', 2.0).level
 
     statistics.frame_received('thermal', replaces=False)
     statistics.frame_received('thermal', replaces=False)  # waits while the first is processed
     statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), 0.0)
-    now += 3000.0
+    now += 4.0
+    statistics.frame_received('thermal', replaces=True)
     assert level() == OK
-    now += 1000.0  # the second one hangs
+    now += 1.5  # the second one hangs
     assert level() == ERROR
-    statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), 0.0)
+    statistics.frame_done('mono16', 5.5, (0.0, 5.5, 0.0), 0.0)
     now += 3000.0  # a pause
     statistics.frame_received('thermal', replaces=False)
-    now += 1000.0
+    now += 1.5
     assert level() == OK
 
 
