@@ -1,22 +1,30 @@
-# Every target first updates .venv, which takes no time if it is up to date.
+# Every target first updates .venv, which takes no time if it is up to date. The demo needs only a
+# part of it, without PyTorch.
 PYTHON ?= python3
-OUTPUT ?= demo
+OUTPUT ?=
 BAG ?=
 IMAGES ?=
+MODEL ?=
+RATE ?=
 VENV := .venv/bin
 ACTIVATE := . $(VENV)/ros_env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup runtime demo test lint clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-setup: ## Create or update .venv
+setup: ## Create or update .venv, with PyTorch for training and tests
 	@$(PYTHON) dev/setup_env.py
 
-demo: setup ## Detect with the real node and draw the results; [BAG=... | IMAGES=...] [OUTPUT=demo]
-	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') $(if $(IMAGES),--images '$(IMAGES)') --output '$(OUTPUT)'
+runtime: ## Create or update the part of .venv that the demo and the node need
+	@$(PYTHON) dev/setup_env.py --runtime
+
+demo: runtime ## Detect with the real node, draw the results; [BAG= | IMAGES=] [MODEL=] [RATE=] [OUTPUT=]
+	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') \
+	  $(if $(IMAGES),--images '$(IMAGES)') $(if $(MODEL),--model '$(MODEL)') \
+	  $(if $(RATE),--rate '$(RATE)') $(if $(OUTPUT),--output '$(OUTPUT)')
 
 test: lint ## Check style and types, then run all tests that this machine supports
 	@$(ACTIVATE) python -m pytest -q -n auto --maxprocesses 4 --dist loadfile

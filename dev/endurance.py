@@ -36,7 +36,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_ros.resources import use_transport_profile
-from cgdet_ros.tools.demo import detector_process
+from cgdet_ros.tools.session import detector_process
 from endurance_messages import create_camera, Listener, malformed, PATIENCE_S, picture
 import numpy as np
 import rclpy

@@ -13,11 +13,12 @@
 # limitations under the License.
 
 """
-Create the development environment .venv in the root of the repository.
+Create the environment .venv in the root of the repository.
 
-Runs with the system Python and its standard library only. Once set up, it only compares a stamp.
-If a ROS 2 distribution is sourced, the environment uses it. Otherwise ROS 2 is installed from
-PyPI, and the message packages in dev are generated.
+With --runtime: what the node and the demo need. Otherwise also PyTorch and the rest that training
+and the tests need, in addition to it. Runs with the system Python and its standard library only;
+once set up, it only compares a stamp. If a ROS 2 distribution is sourced, the environment uses it.
+Otherwise ROS 2 is installed from PyPI, and the message packages in dev are generated.
 """
 
 import sys
@@ -35,6 +36,7 @@ import json
 import os
 from pathlib import Path
 import re
+import select
 import shutil
 import subprocess
 import tempfile
@@ -44,12 +46,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / 'dev'
 VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
-STAMP = VENV / 'setup.stamp'
 LOG = VENV / 'setup.log'
-MESSAGES = sorted(path.parent for path in DEV.glob('*/package.xml'))  # packages to generate
+RUNTIME, FULL = 'runtime', 'setup'  # levels of the environment, each with a stamp in .venv
+# The message packages to generate, by level; only Foxglove's overlay needs its own.
+MESSAGES = {RUNTIME: [DEV / 'vision_msgs'], FULL: [DEV / 'foxglove_msgs']}
 UV = 'uv==0.13.8'
 WHEEL_PREFIX = re.compile(rb'/opt/python/cp3\d+-cp3\d+t?')  # of the machine that built the wheels
 LOG_TAIL = 15
+UV_LINES = [['Downloading'], ['Building'], ['Installed']]  # first words of lines to show
 
 
 class SetupError(Exception):
@@ -59,16 +63,19 @@ class SetupError(Exception):
 def main() -> int:
     """Update the environment; return 0, or 1 after printing one sentence if that failed."""
     started = time.monotonic()
+    levels = [RUNTIME] if '--runtime' in sys.argv[1:] else [RUNTIME, FULL]
     try:
         with _lock():
             distribution = sourced_distribution()
-            wanted = stamp(distribution)
-            if STAMP.is_file() and STAMP.read_text() == wanted:
+            wanted = {level: stamp(level, distribution) for level in levels}
+            if all(map(is_current, wanted, wanted.values())):
                 return 0
             print(f'Setting up .venv with Python {sys.version.split()[0]} and ROS 2 '
                   f'{distribution or "from PyPI"}; details are in .venv/{LOG.name}', flush=True)
-            set_up(distribution)
-            STAMP.write_text(wanted)
+            for level, value in wanted.items():
+                if not is_current(level, value):
+                    set_up(level, distribution)
+                    _stamp_file(level).write_text(value)
     except SetupError as error:
         _explain(str(error))
         return 1
@@ -79,29 +86,40 @@ def main() -> int:
     return 0
 
 
-def set_up(distribution: str | None) -> None:
-    """Run all steps; each can be repeated, so that an interrupted setup can be run again."""
-    STAMP.unlink(missing_ok=True)
-    with step('checking this machine'):
-        check_machine(distribution)
-    with step('creating the virtual environment'):
-        create_venv(distribution)
+def set_up(level: str, distribution: str | None) -> None:
+    """Run all steps of a level; each can be repeated, also after an interruption."""
+    _stamp_file(level).unlink(missing_ok=True)
+    if level == RUNTIME:
+        with step('checking this machine'):
+            check_machine(distribution)
+        with step('creating the virtual environment'):
+            create_venv(distribution)
     second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
-    with step('installing packages (several GB the first time, most of them PyTorch)'):
-        install('-r', str(DEV / 'requirements.txt'), '-r', str(DEV / second))
-    with step('installing OpenVINO, and TensorRT-RTX, which builds engines without a GPU'):
-        # Without dependencies: the type stubs require the full TensorRT, which has no wheel, and
-        # OpenVINO its telemetry.
-        install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
-        fix_tensorrt_stubs()
-    if not distribution:
-        for package in MESSAGES:
-            with step(f"generating {package.name}, comparing type hashes with the real package's"):
-                generate(package)
-                check_type_hashes(package)
-    with step('installing cgdet_ros itself, editable'):
-        install('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
+    first, what = {
+        RUNTIME: ('requirements-runtime.txt', 'ONNX Runtime, OpenCV, ROS 2'),
+        FULL: ('requirements.txt', 'PyTorch and tools, several GB the first time')}[level]
+    with step(f'installing {what}'):
+        install('-r', str(DEV / first), '-r', str(DEV / second))
+    if level == FULL:
+        with step('installing OpenVINO, and TensorRT-RTX, which builds engines without a GPU'):
+            # Without dependencies: the type stubs require the full TensorRT, which has no wheel,
+            # and OpenVINO its telemetry.
+            install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
+            fix_tensorrt_stubs()
+    for package in () if distribution else MESSAGES[level]:
+        with step(f"generating {package.name}, comparing type hashes with the real package's"):
+            generate(package)
+            check_type_hashes(package)
+    if level == RUNTIME:
+        with step('installing cgdet_ros itself, editable'):
+            install('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     write_ros_env(distribution)
+
+
+def is_current(level: str, wanted: str) -> bool:
+    """Return whether a level of the environment was set up from what it would be created from."""
+    path = _stamp_file(level)
+    return path.is_file() and path.read_text() == wanted
 
 
 def sourced_distribution() -> str | None:
@@ -113,11 +131,14 @@ def sourced_distribution() -> str | None:
     return os.environ['ROS_DISTRO']
 
 
-def stamp(distribution: str | None) -> str:
-    """Return a hash of everything that the environment is created from."""
+def stamp(level: str, distribution: str | None) -> str:
+    """Return a hash of everything that a level of the environment is created from."""
+    names = ['requirements-runtime.txt', 'requirements-ros.txt', 'requirements-distribution.txt']
+    if level == FULL:
+        names += ['requirements.txt', 'requirements-no-deps.txt']
     files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
-             *sorted(DEV.glob('requirements*.txt')),
-             *(path for package in MESSAGES for path in _files(package))]
+             *(DEV / name for name in names),
+             *(path for package in MESSAGES[level] for path in _files(package))]
     return _hash(files, ROOT, sys.version, sys.base_prefix, distribution)
 
 
@@ -247,28 +268,63 @@ def write_ros_env(distribution: str | None) -> None:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Print a step, and after it the seconds that it took."""
+    """Print a step, what it is doing meanwhile, and after it the seconds that it took."""
     started = time.monotonic()
-    print(f'  {what} ... ', end='', flush=True)
+    _say(f'  {what} ...', lasting=not sys.stdout.isatty())
     yield
-    print(f'{time.monotonic() - started:.1f} s', flush=True)
+    _say(f'  {what}: {time.monotonic() - started:.1f} s', lasting=True)
 
 
 def run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run a command with its output in the log; raise SetupError(failure) if it fails."""
+    """
+    Run a command with its output in the log; raise SetupError(failure) if it fails.
+
+    Its newest line is shown in a terminal; elsewhere each line about downloads is.
+    """
     inherited = {k: v for k, v in os.environ.items()
                  if k not in ('PYTHONPATH', 'PYTHONHOME', 'VIRTUAL_ENV')}
     inherited['PATH'] = f'{VENV / "bin"}{os.pathsep}{os.environ.get("PATH", os.defpath)}'
     with LOG.open('a') as log:
-        log.write(f'\n$ {" ".join(command)}\n')
-        log.flush()
+        print(f'\n$ {" ".join(command)}', file=log, flush=True)
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                  env={**inherited, **(environment or {})}, cwd=ROOT)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, env={**inherited, **(environment or {})}, cwd=ROOT)
         except OSError as error:
             raise SetupError(f'{failure}: {error}.') from None
-    if done.returncode:
+        with process:
+            for line in _lines(process):
+                print(line, file=log, flush=True)
+                if not sys.stdout.isatty() and line.split()[:1] in UV_LINES:
+                    _say(f'    {line.strip()}', lasting=True)
+    if process.returncode:
         raise SetupError(failure if failure.endswith('?') else f'{failure}.')
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield the lines of a process; in a terminal, show the newest and the seconds."""
+    started, rest, newest = time.monotonic(), b'', ''
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    while True:
+        if select.select([descriptor], [], [], 1.0)[0]:
+            data = os.read(descriptor, 1 << 16)
+            *lines, rest = (rest + data).split(b'\n')
+            for line in [*lines, rest] if not data and rest else lines:
+                newest = line.decode(errors='replace').rstrip()
+                yield newest
+            if not data:
+                return
+        if sys.stdout.isatty():
+            _say(f'    {time.monotonic() - started:.0f} s  {newest.strip()}', lasting=False)
+
+
+def _say(text: str, lasting: bool) -> None:
+    """Print a line; in a terminal over the one before it, which did not last."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        text = '\r\x1b[K' + (text if lasting else text[:width])
+    print(text, end='\n' if lasting else '', flush=True)
 
 
 @contextmanager
@@ -280,6 +336,10 @@ def _lock() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _stamp_file(level: str) -> Path:
+    return VENV / f'{level}.stamp'
 
 
 def _reusable(distribution: str | None) -> bool:

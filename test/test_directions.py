@@ -79,7 +79,8 @@ LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.
          'cgdet_core.data.inputs', 'cgdet_core.data.sources', 'cgdet_core.data.bags.io',
          'cgdet_core.data.bags.dataset',
          'cgdet_core.cli', 'cgdet_core.deployment.verify', 'cgdet_core.deployment.benchmark',
-         'cgdet_core.deployment.engines', 'cgdet_core.detection.predict',
+         'cgdet_core.deployment.engines', 'cgdet_core.detection.metrics',
+         'cgdet_core.detection.predict',
          'cgdet_core.detection.bag_detection', 'cgdet_core.doctor.machine',
          'cgdet_core.doctor.model')
 

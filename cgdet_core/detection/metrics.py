@@ -12,28 +12,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO box AP of detections, through torchmetrics; fractions, None without objects."""
+"""COCO box AP of detections, through faster-coco-eval; fractions, None without objects."""
 
 from typing import Any
-import warnings
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.runtime.detection.postprocess import Detections
-import torch
-from torch import Tensor
-from torchmetrics.detection import MeanAveragePrecision
+from faster_coco_eval import COCO, COCOeval_faster
+import numpy as np
+from numpy.typing import NDArray
 
 Report = dict[str, Any]
+Precision = NDArray[np.float64]  # (IoU 0.5:0.95, recall 0:0.01:1), -1 without objects
+OVERALL = ('AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large')  # order of COCO's values
 
 
 def average_precision(
     detections: list[Detections], records: list[ImageRecord], classes: tuple[str, ...],
 ) -> Report:
     """Return AP, AP50, AP75, AP_small/medium/large and per_class.<name>.{AP, AP50}."""
-    result, precision = _compute(detections, records, classes)
-    names = {'AP': 'map', 'AP50': 'map_50', 'AP75': 'map_75', 'AP_small': 'map_small',
-             'AP_medium': 'map_medium', 'AP_large': 'map_large'}
-    overall = {name: float(result[key]) for name, key in names.items()}
+    overall, precision = _compute(detections, records, classes)
     return {**{name: None if value < 0 else value for name, value in overall.items()},
             'per_class': {name: {'AP': _mean(p), 'AP50': _mean(p[0])}
                           for name, p in precision.items()}}
@@ -74,28 +72,45 @@ def _part(detections: list[Detections], coco: CocoSet, entry: str, value: str) -
 
 def _compute(
     detections: list[Detections], records: list[ImageRecord], classes: tuple[str, ...],
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return torchmetrics' values, and precision (IoU 0.5:0.95, recall) by class, -1 for none."""
-    metric = MeanAveragePrecision(
-        backend='faster_coco_eval', extended_summary=True, class_metrics=False,
-        sync_on_compute=False)
-    metric.warn_on_many_detections = False
-    for found, truth in zip(detections, records, strict=True):
-        metric.update(
-            [{'boxes': torch.from_numpy(found.boxes), 'scores': torch.from_numpy(found.scores),
-              'labels': torch.from_numpy(found.labels)}],
-            [{'boxes': torch.from_numpy(truth.boxes), 'labels': torch.from_numpy(truth.labels),
-              'area': torch.from_numpy(truth.areas), 'iscrowd': torch.from_numpy(truth.crowd)}])
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        result = metric.compute()
-    precision = dict.fromkeys(classes, -torch.ones(1, 1))
-    for i, label in enumerate(result['classes'].reshape(-1).tolist()):
+) -> tuple[dict[str, float], dict[str, Precision]]:
+    """Return the overall values, and each class's precision; -1 without objects."""
+    labels = np.unique(np.concatenate([d.labels for d in detections]
+                                      + [r.labels for r in records] or [[]])).astype(int)
+    evaluation = COCOeval_faster(
+        _coco([(r.boxes, r.labels, {'area': r.areas, 'iscrowd': r.crowd}) for r in records],
+              labels),
+        _coco([(d.boxes, d.labels, {'score': d.scores}) for d in detections], labels), 'bbox')
+    precision = dict.fromkeys(classes, -np.ones((1, 1)))
+    if not len(records):
+        return dict.fromkeys(OVERALL, -1.0), precision
+    evaluation.run()
+    for i, label in enumerate(labels):
         # The last two axes are area and max detections.
-        precision[classes[int(label)]] = result['precision'][:, :, i, 0, -1]
-    return result, precision
+        precision[classes[label]] = evaluation.eval['precision'][:, :, i, 0, -1]
+    return dict(zip(OVERALL, map(float, evaluation.stats))), precision
 
 
-def _mean(precision: Tensor) -> float | None:
+def _coco(frames: list[tuple[NDArray[np.float32], NDArray[np.int64], dict[str, NDArray[Any]]]],
+          labels: NDArray[np.int64]) -> Any:
+    """Return faster-coco-eval's set of the boxes, labels and other values of each frame."""
+    annotations: list[dict[str, Any]] = []
+    for number, (boxes, of, others) in enumerate(frames):
+        sizes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+        columns = {name: values.tolist() for name, values in others.items()}
+        for i, (box, label) in enumerate(zip(sizes.tolist(), of.tolist())):
+            values = {name: column[i] for name, column in columns.items()}
+            annotations.append({
+                'id': len(annotations) + 1, 'image_id': number, 'category_id': label,
+                'bbox': box, 'iscrowd': 0, **values,
+                'area': values.get('area', 0) or box[2] * box[3]})
+    coco = COCO()
+    coco.dataset = {'images': [{'id': number} for number in range(len(frames))],
+                    'annotations': annotations,
+                    'categories': [{'id': label, 'name': str(label)} for label in labels.tolist()]}
+    coco.createIndex()
+    return coco
+
+
+def _mean(precision: Precision) -> float | None:
     valid = precision[precision > -1]
-    return float(valid.mean()) if valid.numel() else None
+    return float(valid.mean()) if valid.size else None

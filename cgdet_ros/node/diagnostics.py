@@ -51,7 +51,7 @@ class Statistics:
         self.image_age = 0.0
         self.started = monotonic()
         self._last_received: float | None = None
-        self._last_done: float | None = None  # processed, failed or too old
+        self._waiting_since: float | None = None  # while an image is without a result
         self._last_result = ''  # failed, too old, or empty
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
@@ -65,6 +65,7 @@ class Statistics:
             self.replaced += replaces
             self.frame_id = frame_id
             self._last_received = monotonic()
+            self._waiting_since = self._waiting_since or self._last_received
             self._arrivals.append(self._last_received)
 
     def frame_too_old(self, image_age: float) -> None:
@@ -93,8 +94,10 @@ class Statistics:
             self._done('failed')
 
     def _done(self, result: str) -> float:
-        self._last_result, self._last_done = result, monotonic()
-        return self._last_done
+        now = monotonic()
+        results = self.processed + self.failed + self.too_old + self.replaced
+        self._last_result, self._waiting_since = result, now if self.received > results else None
+        return now
 
     def take_histogram(self) -> list[int]:
         """Return the frames per millisecond of latency since the last call."""
@@ -128,8 +131,8 @@ class Statistics:
         silent = monotonic() - (self._last_received or self.started)
         if silent > no_input_warn_s:
             return DiagnosticStatus.WARN, f'no image for {silent:.0f} s on {source}'
-        idle = monotonic() - (self._last_done or self.started)
-        if self._last_received and idle > max(no_input_warn_s, STUCK_S):
+        idle = monotonic() - (self._waiting_since or monotonic())
+        if idle > max(no_input_warn_s, STUCK_S):
             return DiagnosticStatus.ERROR, (
                 f'images are received, but none was processed for {idle:.0f} s: inference hangs '
                 'or is too slow')

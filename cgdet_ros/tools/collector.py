@@ -14,10 +14,13 @@
 
 """Collect what the node publishes for a bag."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 import struct
+from threading import Condition
 from time import monotonic
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_ros.node.topics import latched_qos
 from diagnostic_msgs.msg import DiagnosticArray
@@ -26,6 +29,8 @@ from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 STAMP = struct.Struct('<iI')  # seconds and nanoseconds of a serialized header
+LOST_S = 5.0  # an image that the node does not count by then was lost on its way
+STALLED_S = 120.0  # a node that needs longer for an image is not waited for
 
 
 @dataclass
@@ -48,6 +53,9 @@ class Collector(Node):
         self.run = Collected()
         self._detector = f'{self.get_namespace().rstrip("/")}/thermal_detector:'
         self.classes: dict[int, str] | None = None
+        self._news = Condition()  # notified of detections and of diagnostics
+        self._counted = 0.0  # time of the last diagnostics
+        self._before = 0, 0  # the node's counts before the first image
         self.create_subscription(Detection2DArray, 'detections', self._detections, 100)
         self.create_subscription(LabelInfo, 'label_info', self._label_info, latched_qos())
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
@@ -55,7 +63,47 @@ class Collector(Node):
     def sent(self, data: bytes) -> None:
         """Record when an image is published; `data` is the serialized message."""
         seconds, nanoseconds = STAMP.unpack_from(data, 4)
-        self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
+        with self._news:
+            if not self.run.sent:
+                self._before = self._counts()
+            self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
+
+    def wait_for_answer(self, check: Callable[[], None]) -> None:
+        """
+        Wait for the detections of the last image, until the node failed at it, or it was lost.
+
+        check: called while waiting; raises an error to end it. UserError if the node stalls.
+        """
+        stamp, start = next(reversed(self.run.sent.items()))
+        with self._news:
+            while stamp not in self.run.received and not self._is_settled(start):
+                check()
+                if monotonic() > start + STALLED_S:
+                    why = self.run.status.get('message', 'it reports nothing')
+                    raise UserError(f'The node did not answer an image within {STALLED_S:.0f} s: '
+                                    f'{why}.')
+                self._news.wait(0.2)
+
+    def wait_for_status(self, patience: float) -> None:
+        """Wait for diagnostics that are published after this call, at most `patience` seconds."""
+        start = monotonic()
+        with self._news:
+            self._news.wait_for(lambda: self._counted > start, patience)
+
+    def _is_settled(self, start: float) -> bool:
+        """Return whether the node cannot answer the image that was sent at `start` any more."""
+        if self._counted < start:
+            return False
+        arrived, unanswered = (now - before for now, before in zip(self._counts(), self._before))
+        if arrived >= len(self.run.sent):
+            return unanswered >= len(self.run.sent) - len(self.run.received)
+        return self._counted > start + LOST_S
+
+    def _counts(self) -> tuple[int, int]:
+        """Return the images that the node received, and those that it failed at or dropped."""
+        received, failed, dropped = (
+            int(self.run.status.get(key, 0)) for key in ('received', 'failed', 'dropped'))
+        return received, failed + dropped
 
     def _detections(self, message: Detection2DArray) -> None:
         now = monotonic()
@@ -63,9 +111,12 @@ class Collector(Node):
         run = self.run
         run.frame_ids.add(message.header.frame_id)
         run.headers_equal &= all(d.header == message.header for d in message.detections)
-        run.received[stamp] = from_message(message)
-        if stamp in run.sent:
-            run.latencies[stamp] = now - run.sent[stamp]
+        detections = from_message(message)
+        with self._news:
+            run.received[stamp] = detections
+            if stamp in run.sent:
+                run.latencies[stamp] = now - run.sent[stamp]
+            self._news.notify_all()
 
     def _label_info(self, message: LabelInfo) -> None:
         self.classes = {c.class_id: c.class_name for c in message.class_map}
@@ -75,7 +126,10 @@ class Collector(Node):
         statuses = [s for s in message.status if s.name.startswith(self._detector)]
         if statuses:
             values = {v.key: v.value for s in reversed(statuses) for v in s.values if v.value}
-            self.run.status = {'message': statuses[0].message, **values}
+            with self._news:
+                self.run.status = {'message': statuses[0].message, **values}
+                self._counted = monotonic()
+                self._news.notify_all()
 
 
 def from_message(message: Detection2DArray) -> Detections:

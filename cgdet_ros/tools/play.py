@@ -53,7 +53,7 @@ def message_class(name: str) -> Any:
 def play(
     node: Node, path: str | Path, rate: float = 1.0,
     on_publish: Callable[[bytes], None] | None = None, only_images: bool = False,
-    clock: bool = False,
+    clock: bool = False, answered: Callable[[], None] | None = None,
 ) -> int:
     """
     Publish every message of a bag once, at its time, and return their number.
@@ -63,12 +63,13 @@ def play(
     whose message package is not installed are skipped with a warning. on_publish is called with
     each serialized message. only_images: play only the image topic, as `image_raw` or
     `image_raw/compressed`. clock: publish the time of each message on /clock before it, in place
-    of a recorded clock, for nodes with use_sim_time.
+    of a recorded clock, for nodes with use_sim_time. answered: called after each message; it may
+    wait, and then the rest is played later by as much.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
     try:
-        return _play(node, path, rate, on_publish, only_images, clock)
+        return _play(node, path, rate, on_publish, only_images, clock, answered)
     except Exception:
         if rclpy.ok():
             raise
@@ -77,7 +78,7 @@ def play(
 
 def _play(
     node: Node, path: str | Path, rate: float, on_publish: Callable[[bytes], None] | None,
-    only_images: bool, clock: bool,
+    only_images: bool, clock: bool, answered: Callable[[], None] | None,
 ) -> int:
     with open_bag(path) as reader:
         connections = image_connections(reader, path) if only_images else [
@@ -92,7 +93,10 @@ def _play(
             start, first, count = monotonic(), None, 0
             for connection, recorded, raw in reader.messages(connections):
                 first = recorded if first is None else first
-                sleep(max(0.0, start + (recorded - first) * 1e-9 / rate - monotonic()))
+                early = start + (recorded - first) * 1e-9 / rate - monotonic()
+                sleep(max(0.0, early))
+                if answered is not None:
+                    start += max(0.0, -early)
                 if not rclpy.ok():
                     break
                 if time is not None:
@@ -102,6 +106,8 @@ def _play(
                     on_publish(data)
                 publishers[connection.topic].publish(data)
                 count += 1
+                if answered is not None:
+                    answered()
         finally:
             if time is not None:
                 node.destroy_publisher(time)

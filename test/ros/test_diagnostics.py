@@ -19,6 +19,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+from cgdet_ros.node import diagnostics
 from cgdet_ros.node.diagnostics import Statistics
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from toy_models import gray
 
 pytestmark = pytest.mark.ros
 Start = Callable[..., Any]
-OK, WARN = b'\0', b'\1'
+OK, WARN, ERROR = b'\0', b'\1', b'\2'
 
 
 def test_statuses_name_their_hardware(start: Start, toy: Path) -> None:
@@ -89,6 +90,29 @@ def test_dropped_frames_are_replaced_or_too_old() -> None:
     values = {v.key: v.value for v in status.values}
     assert (values['dropped'], values['replaced'], values['too old']) == ('3', '2', '1')
     assert status.hardware_id == 'thermal' and status.level == WARN
+
+
+def test_only_an_image_without_a_result_can_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(diagnostics, 'monotonic', lambda: now)
+    statistics = Statistics()
+
+    def level() -> bytes:
+        return statistics.status('camera', 'front', '/image_raw', 2.0).level
+
+    statistics.frame_received('thermal', replaces=False)
+    statistics.frame_received('thermal', replaces=False)  # waits while the first is processed
+    statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), 0.0)
+    now += 4.0
+    statistics.frame_received('thermal', replaces=True)
+    assert level() == OK
+    now += 1.5  # the second one hangs
+    assert level() == ERROR
+    statistics.frame_done('mono16', 5.5, (0.0, 5.5, 0.0), 0.0)
+    now += 3000.0  # a pause
+    statistics.frame_received('thermal', replaces=False)
+    now += 1.5
+    assert level() == OK
 
 
 def test_false_color_stays_in_the_status(start: Start, toy: Path) -> None:

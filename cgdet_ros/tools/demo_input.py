@@ -1,0 +1,142 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What the demo plays: a bag, pictures, or a drawn street; and the model that detects in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+import sys
+from typing import Any
+
+from cgdet_core.data.bags.io import truth_by_stamp, write_bag
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.sources import bag_frames, Frame, read_frames
+from cgdet_core.data.synthetic import CLASSES, record, SceneFrame, sequence
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.comparison import measure
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
+from cgdet_core.runtime.tensorrt.session import check_device
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
+SHIPPED, FOR_CPUS = 'models/thermal.onnx', 'models/thermal_int8.onnx'
+SEED = 424242  # of the drawn street; not used in training
+STREET_HZ, PICTURES_HZ = 20.0, 10.0
+
+
+@dataclass
+class Source:
+    """A bag to play, and what is known about it."""
+
+    bag: Path
+    name: str  # for people
+    truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp
+    unreadable: list[str] = field(default_factory=list)  # pictures that are left out
+
+    def frames(self) -> Iterator[Frame]:
+        """Return the frames of the bag."""
+        return bag_frames(self.bag)
+
+
+def open_source(bag: str | None, images: str | None, data: str | None, seconds: float,
+                folder: Path, card: DetectionCard) -> Source:
+    """Return the bag to play; pictures, or a street of some seconds, become one in `folder`."""
+    if bag:
+        truth = truth_by_stamp(bag, load_coco(data, None, card.classes)) if data else {}
+        return Source(Path(bag), str(bag), truth)
+    path = folder / BAG
+    if images:
+        source = Source(path, images)
+        truth = _write(path, _readable(read_frames(images), source.unreadable), PICTURES_HZ, card)
+        return replace(source, truth=truth)
+    total = round(seconds * STREET_HZ)
+    frames = track(street(seconds, card.classes), 'drawing a street', total, transient=True)
+    return Source(path, f'a street drawn for the demo, {total} frames',
+                  _write(path, frames, STREET_HZ, card))
+
+
+def street(seconds: float, classes: tuple[str, ...]) -> Iterator[Frame]:
+    """Yield the frames of a drawn street with 14-bit counts, and the boxes of these classes."""
+    for number, (scene, counts, _) in enumerate(record(sequence(SEED, seconds, STREET_HZ), SEED)):
+        name = f'street_{number:05d}.png'
+        yield Frame(name, partial(np.asarray, counts), truth=ImageRecord(
+            number, Path(name), *counts.shape[::-1], **_boxes(scene, classes)))
+
+
+def _boxes(scene: SceneFrame, classes: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Return the boxes of a drawn frame as those of a record; other classes are left out."""
+    known = np.array([CLASSES[label] in classes for label in scene.labels], bool)
+    boxes = scene.boxes[known]
+    return {'boxes': boxes, 'areas': (boxes[:, 2:] - boxes[:, :2]).prod(1),
+            'labels': np.array([classes.index(CLASSES[i]) for i in scene.labels[known]], np.int64),
+            'crowd': np.zeros(len(boxes), np.int64)}
+
+
+def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]:
+    """Yield the frames that can be read; name the others and add them to a list."""
+    any_good = False
+    for frame in frames:
+        try:
+            good = frame.pixels.size > 0
+        except UserError as error:
+            good = False
+            print(f'cgdet: {error}', file=sys.stderr)
+        if good:
+            any_good = True
+            yield frame
+        else:
+            unreadable.append(frame.name)
+    if not any_good:
+        raise UserError('None of the pictures can be read.')
+
+
+def _write(path: Path, frames: Iterator[Frame], rate: float, card: DetectionCard,
+           ) -> dict[int, ImageRecord]:
+    """Write frames as a bag, and return the truth of those that have one."""
+    records: list[ImageRecord] = []
+
+    def recorded() -> Iterator[Frame]:
+        for frame in frames:
+            if frame.truth is not None:
+                records.append(frame.truth)
+            yield frame
+
+    write_bag(path, recorded(), rate)
+    return truth_by_stamp(path, CocoSet(path, records, card.classes)) if records else {}
+
+
+def choose_model() -> tuple[Path, str]:
+    """Return the shipped file that is fastest here, and why, a sentence."""
+    shipped = share_file(SHIPPED)
+    for flavor in FLAVORS:
+        try:
+            tensorrt, _, gpu = check_device(flavor)
+        except Unavailable:
+            continue
+        return shipped, f'{shipped.name}, for {tensorrt.title} on {gpu.name}'
+    cards = {path: load_card(path, DetectionCard) for path in (shipped, share_file(FOR_CPUS))}
+    sessions = {path.name: OnnxRuntimeSession(path, card) for path, card in cards.items()}
+    times = measure(sessions, cards[shipped])
+    best = min(cards, key=lambda path: times[path.name])
+    listed = ', '.join(f'{name} {seconds * 1e3:.0f} ms' for name, seconds in times.items())
+    return best, f'{best.name}, the fastest here ({listed}); MODEL= selects another'
