@@ -76,8 +76,8 @@ ROS_ALLOWED = {
     'launching': ('resources',),
 }
 LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.data.coco',
-         'cgdet_core.data.inputs', 'cgdet_core.data.sources', 'cgdet_core.data.bags.io',
-         'cgdet_core.data.bags.dataset',
+         'cgdet_core.data.check', 'cgdet_core.data.split', 'cgdet_core.data.inputs',
+         'cgdet_core.data.sources', 'cgdet_core.data.bags.io', 'cgdet_core.data.bags.dataset',
          'cgdet_core.cli', 'cgdet_core.deployment.verify', 'cgdet_core.deployment.benchmark',
          'cgdet_core.deployment.engines', 'cgdet_core.detection.metrics',
          'cgdet_core.detection.predict',
