@@ -26,18 +26,18 @@ class StudentConfig(PyramidConfig):
 
     added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth')
 
-    head_channels: Width = 64
+    head_channels: Width = 64  # of the towers
     head_depth: int = Field(2, ge=1)  # convolutions of a tower
-    bins: int = Field(16, ge=2)
+    bins: int = Field(16, ge=2)  # of the distribution of a distance, in cells
 
 
 class AugmentConfig(Strict):
     """The settings of augmentation; probabilities in [0, 1]."""
 
-    mosaic: float = Field(0.8, ge=0, le=1)
+    mosaic: float = Field(0.8, ge=0, le=1)  # probability of a sample of four frames
     close_mosaic_epochs: int = Field(10, ge=0)  # the last epochs see single frames only
     scale: tuple[float, float] = (0.6, 1.6)  # relative to the frame fitted into the input
-    flip: float = Field(0.5, ge=0, le=1)
+    flip: float = Field(0.5, ge=0, le=1)  # probability of mirroring left and right
     contrast: float = Field(0.8, ge=0, le=1)  # probability of the thermal jitter below
     gain: float = Field(0.3, ge=0)  # contrast factor in [1 - gain, 1 + gain]
     offset: float = Field(0.12, ge=0)  # brightness shift, fraction of the range

@@ -63,10 +63,12 @@ class TeacherConfig(Strict):
     With a cache a teacher runs once per picture, without one on every sample.
     """
 
+    # our checkpoint, a torchvision detector, or an ONNX file
     kind: Literal['cgdet', 'torchvision', 'onnx'] = 'cgdet'
-    path: Path | None = None
-    model: str = 'fasterrcnn_resnet50_fpn_v2'
-    weights: str | None = 'DEFAULT'
+    path: Path | None = None  # checkpoint or ONNX file
+    model: str = 'fasterrcnn_resnet50_fpn_v2'  # of torchvision, with a feature pyramid
+    weights: str | None = 'DEFAULT'  # of torchvision; null: random
+    # of an ONNX teacher: its pyramid at strides 8, 16, 32
     tensors: tuple[str, str, str] | None = None
     bgr: bool = False  # channel order of an ONNX teacher's input
     full_range: bool = False  # its input goes to 255 instead of 1
@@ -93,10 +95,10 @@ class TeacherConfig(Strict):
 class GuidanceConfig(ScheduledLoss):
     """The settings of CMG. The paper states no weights, levels or objective; these are ours."""
 
-    teacher: TeacherConfig
+    teacher: TeacherConfig  # the RGB teacher
     weight: float = Field(5.0, ge=0)  # lambda_cms
     objective: str | dict[str, Any] = 'pearson'  # a name, or {name: ..., parameter: value}
-    over: Literal['pyramid', 'roi', 'both'] = 'pyramid'
+    over: Literal['pyramid', 'roi', 'both'] = 'pyramid'  # all cells, regions of objects, or both
     unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the thermal frame
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
 

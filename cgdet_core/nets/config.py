@@ -42,11 +42,11 @@ class PyramidConfig(BaseModel):
     added: ClassVar[tuple[str, ...]] = ('trunk', 'neck')  # keys that older runs lack
 
     in_channels: Literal[1, 3] = 1  # 3: RGB images, for a teacher
-    trunk: str = 'csp'
-    neck: str = 'pan'
+    trunk: str = 'csp'  # csp, shufflenet_v2, efficientnet_lite0, or one of torchvision's
+    neck: str = 'pan'  # pan or ghost
     channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 256)  # of csp
     depths: tuple[int, int, int, int] = (1, 2, 2, 2)  # of csp
-    neck_channels: Width = 96
+    neck_channels: Width = 96  # of every level
 
     @field_validator('trunk', 'neck')
     @classmethod

@@ -71,14 +71,14 @@ class ScheduledLoss(Strict):
 class OptimConfig(Strict):
     """The settings of the optimizer: AdamW, linear warm-up, cosine decay, averaged weights."""
 
-    epochs: int = Field(100, gt=0)
-    batch_size: int = Field(16, gt=0)
-    lr: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup_epochs: float = Field(3.0, ge=0)
+    epochs: int = Field(100, gt=0)  # passes over the training frames
+    batch_size: int = Field(16, gt=0)  # samples per step and process
+    lr: float = Field(2e-3, gt=0)  # learning rate after the warm-up
+    weight_decay: float = Field(0.05, ge=0)  # AdamW's; not of norms and biases
+    warmup_epochs: float = Field(3.0, ge=0)  # the learning rate grows linearly over these
     final_lr: float = Field(0.02, ge=0, le=1)  # fraction of lr at the end
-    clip_norm: float = Field(10.0, gt=0)
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    clip_norm: float = Field(10.0, gt=0)  # largest norm of the gradient
+    ema_decay: float = Field(0.999, ge=0, lt=1)  # of the averaged weights, which are evaluated
     # Starting weights: a checkpoint; an exported FP32 file with its card, or `shipped`, ours;
     # `imagenet`, those of the trunk; NanoDet-Plus-m's ONNX file.
     init: Literal['imagenet', 'shipped'] | Path | None = None
@@ -97,15 +97,15 @@ class OptimConfig(Strict):
 class RunConfig(Strict):
     """The settings of the run: folder, validation, workers and devices."""
 
-    output: Path = Path('runs')
+    output: Path = Path('runs')  # folder of all runs
     val_every: int = Field(5, gt=0)  # epochs from one validation to the next; and the last
-    workers: int = Field(2, ge=0)
-    accelerator: str = 'auto'
+    workers: int = Field(2, ge=0)  # processes that read samples, per process
+    accelerator: str = 'auto'  # Lightning's: auto, cpu, gpu
     devices: int = Field(1, gt=0)  # processes per machine; optim.batch_size is per process
     nodes: int = Field(1, gt=0)  # machines
     # auto: bf16-mixed on GPUs and CPUs that compute in bfloat16, otherwise 32-true
     precision: Literal['auto', '32-true', '16-mixed', 'bf16-mixed'] = 'auto'
-    deterministic: bool = False
+    deterministic: bool = False  # use deterministic algorithms only
     patience: int | None = Field(None, gt=0)  # validations without a better model; null: no stop
     report: bool = True  # pictures of samples before the run, of results after it
 
@@ -123,12 +123,12 @@ class Recipe(Strict):
     weightless: ClassVar[tuple[str, ...]] = ()
     presence: ClassVar[tuple[str, ...]] = ()
 
-    task: str
+    task: str  # detection
     name: str = Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')  # of the run's folder
-    seed: int = Field(0, ge=0, lt=2 ** 32)
-    model: Any
-    optim: OptimConfig = OptimConfig()
-    run: RunConfig = RunConfig()
+    seed: int = Field(0, ge=0, lt=2 ** 32)  # of weights, samples and augmentation
+    model: Any  # sizes of the network
+    optim: OptimConfig = OptimConfig()  # optimizer and starting weights
+    run: RunConfig = RunConfig()  # folder, validation and devices
 
     @property
     def folder(self) -> Path:
