@@ -111,14 +111,14 @@ def test_a_sequence_is_repeatable_and_its_truth_fits_the_image() -> None:
 def test_objects_move_enter_and_leave_and_keep_their_class() -> None:
     labels: dict[int, int] = {}
     seen = []
-    for frame in sequence(5, 20.0, 0.5, (320, 256)):
+    for frame in sequence(3, 20.0, 0.5, (320, 256)):
         for track, label in zip(frame.track_ids.tolist(), frame.labels.tolist()):
             assert labels.setdefault(track, label) == label
         seen.append(set(frame.track_ids.tolist()))
     assert seen[0] - seen[-1] and seen[-1] - seen[0]
     assert {CLASSES[label] for label in labels.values()} == set(CLASSES)
     # A rider's bicycle follows the rider's id; nobody on foot has one.
-    kinds = {a.number: a.kind for a in Scene.traffic(5, 20.0, 320, 256).actors}
+    kinds = {a.number: a.kind for a in Scene.traffic(3, 20.0, 320, 256).actors}
     expected = {'person': {0: 0}, 'rider': {0: 0, 1: 1}, 'bicycle': {0: 1}, 'car': {0: 2}}
     for track, label in labels.items():
         assert expected[kinds[track // 2]][track % 2] == label

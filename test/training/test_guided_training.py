@@ -203,7 +203,7 @@ def test_nothing_of_training_remains_in_the_deployed_model(
 @pytest.fixture(scope='module')
 def color_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a COCO file of RGB images, as used to train a teacher."""
-    path = write_coco(tmp_path_factory.mktemp('color'), 8, 7, 4, (160, 128), rgb=1)
+    path = write_coco(tmp_path_factory.mktemp('color'), 8, 5, 4, (160, 128), rgb=1)
     content = json.loads(path.read_text())
     for image in content['images']:
         image['file_name'] = image.pop('rgb_file_name')
