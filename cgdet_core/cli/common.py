@@ -52,8 +52,8 @@ Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing f
 Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
-TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'torchmetrics', 'faster_coco_eval',
-                    'pydantic', 'scipy', 'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
+                    'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
 
 def check_backend(model: Path, backend: str) -> None:

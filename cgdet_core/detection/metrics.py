@@ -74,8 +74,8 @@ def _compute(
     detections: list[Detections], records: list[ImageRecord], classes: tuple[str, ...],
 ) -> tuple[dict[str, float], dict[str, Precision]]:
     """Return the overall values, and each class's precision; -1 without objects."""
-    labels = np.unique(np.concatenate([d.labels for d in detections]
-                                      + [r.labels for r in records] or [[]])).astype(int)
+    labels = np.unique(np.concatenate([
+        np.zeros(0, np.int64), *(d.labels for d in detections), *(r.labels for r in records)]))
     evaluation = COCOeval_faster(
         _coco([(r.boxes, r.labels, {'area': r.areas, 'iscrowd': r.crowd}) for r in records],
               labels),

@@ -15,12 +15,11 @@
 
 """What the demo plays: a bag, pictures, or a drawn street; and the model that detects in it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 import sys
-from typing import Any
 
 from cgdet_core.data.bags.io import truth_by_stamp, write_bag
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
@@ -32,10 +31,10 @@ from cgdet_core.runtime.files import share_file
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.comparison import measure
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.inference.session import Session
 from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
 from cgdet_core.runtime.tensorrt.session import check_device
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
@@ -79,17 +78,18 @@ def street(seconds: float, classes: tuple[str, ...]) -> Iterator[Frame]:
     """Yield the frames of a drawn street with 14-bit counts, and the boxes of these classes."""
     for number, (scene, counts, _) in enumerate(record(sequence(SEED, seconds, STREET_HZ), SEED)):
         name = f'street_{number:05d}.png'
-        yield Frame(name, partial(np.asarray, counts), truth=ImageRecord(
-            number, Path(name), *counts.shape[::-1], **_boxes(scene, classes)))
+        yield Frame(name, partial(np.asarray, counts), truth=_truth(
+            scene, ImageRecord(number, Path(name), *counts.shape[::-1]), classes))
 
 
-def _boxes(scene: SceneFrame, classes: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Return the boxes of a drawn frame as those of a record; other classes are left out."""
+def _truth(scene: SceneFrame, record: ImageRecord, classes: tuple[str, ...]) -> ImageRecord:
+    """Return a record with the boxes of a drawn frame; other classes are left out."""
     known = np.array([CLASSES[label] in classes for label in scene.labels], bool)
     boxes = scene.boxes[known]
-    return {'boxes': boxes, 'areas': (boxes[:, 2:] - boxes[:, :2]).prod(1),
-            'labels': np.array([classes.index(CLASSES[i]) for i in scene.labels[known]], np.int64),
-            'crowd': np.zeros(len(boxes), np.int64)}
+    return replace(
+        record, boxes=boxes, areas=(boxes[:, 2:] - boxes[:, :2]).prod(1),
+        labels=np.array([classes.index(CLASSES[i]) for i in scene.labels[known]], np.int64),
+        crowd=np.zeros(len(boxes), np.int64))
 
 
 def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]:
@@ -110,7 +110,7 @@ def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]
         raise UserError('None of the pictures can be read.')
 
 
-def _write(path: Path, frames: Iterator[Frame], rate: float, card: DetectionCard,
+def _write(path: Path, frames: Iterable[Frame], rate: float, card: DetectionCard,
            ) -> dict[int, ImageRecord]:
     """Write frames as a bag, and return the truth of those that have one."""
     records: list[ImageRecord] = []
@@ -135,7 +135,8 @@ def choose_model() -> tuple[Path, str]:
             continue
         return shipped, f'{shipped.name}, for {tensorrt.title} on {gpu.name}'
     cards = {path: load_card(path, DetectionCard) for path in (shipped, share_file(FOR_CPUS))}
-    sessions = {path.name: OnnxRuntimeSession(path, card) for path, card in cards.items()}
+    sessions: dict[str, Session] = {
+        path.name: OnnxRuntimeSession(path, card) for path, card in cards.items()}
     times = measure(sessions, cards[shipped])
     best = min(cards, key=lambda path: times[path.name])
     listed = ', '.join(f'{name} {seconds * 1e3:.0f} ms' for name, seconds in times.items())
