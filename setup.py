@@ -22,8 +22,8 @@ PACKAGE = 'cgdet_ros'
 SHARE = f'share/{PACKAGE}'
 
 runtime = [
-    'faster-coco-eval>=1.6', 'numpy', 'onnxruntime', 'opencv-python-headless>=4.8', 'pyyaml', 'rich',
-    'typer>=0.12',
+    'faster-coco-eval>=1.6', 'numpy', 'onnxruntime', 'opencv-python-headless>=4.8', 'pyyaml',
+    'rich', 'typer>=0.12',
 ]
 video = ['av>=12']  # videos that browsers play
 bags = ['pyyaml', 'rosbags>=0.10']
