@@ -17,6 +17,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+import shlex
 import signal
 from typing import Annotated, Any
 
@@ -97,6 +98,7 @@ def _next(recipe: Any, best: Path) -> None:
                    if p.suffix in ('.csv', '.json', '.png', '.yaml'))
     say(f'In {best.parent}: {", ".join(files)}')
     say(f'The best checkpoint is {best}')
-    images = f' --images {recipe.data.images}' if recipe.data.images else ''
-    say(f'Next: cgdet evaluate {best} --data {recipe.data.val}{images}\n'
-        f'      cgdet export {best} --output {recipe.name}.onnx')
+    images = ['--images', recipe.data.images] if recipe.data.images else []
+    evaluate = ['cgdet', 'evaluate', best, '--data', recipe.data.val, *images]
+    export = ['cgdet', 'export', best, '--output', f'{recipe.name}.onnx']
+    say(f'Next: {shlex.join(map(str, evaluate))}\n      {shlex.join(map(str, export))}')

@@ -25,6 +25,7 @@ from cgdet_core.detection.config import ImitationConfig
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import file_sha256
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -64,6 +65,7 @@ class Imitation:
         self.config = config
         self.student, card = load_student(config.teacher)
         self.student.requires_grad_(False)
+        self.origin = {'sha256': file_sha256(config.teacher), **card.training}
         for name, own, other in (
                 ('classes', list(recipe.classes), list(card.classes)),
                 ('normalization', recipe.normalization.to_dict(), card.normalization.to_dict()),

@@ -39,7 +39,7 @@ from cgdet_core.detection.scores import (
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.runtime.imaging.normalization import normalize
+from cgdet_core.runtime.imaging.drawing import to_picture
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -196,8 +196,7 @@ def _round(box: NDArray[np.float32]) -> list[float]:
 
 def encode(frame: NDArray[Any], card: DetectionCard) -> str:
     """Return a frame as the network sees it, as JPEG in base 64, of limited size."""
-    picture = (normalize(frame, card.normalization) * 255).astype(np.uint8) if (
-        card.channels == 1) else cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    picture = to_picture(frame, card.normalization)
     scale = SIDE / max(picture.shape[:2])
     if scale < 1:
         size = [max(1, round(n * scale)) for n in picture.shape[1::-1]]

@@ -128,6 +128,8 @@ def load(path: Path, data: Path | None = None, images: Path | None = None) -> Ev
                         f'version {VERSION}; repeat the evaluation.')
     try:
         return _restore(values, path, data, images)
+    except UserError:  # a ValueError, but ours
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(f'{path} is damaged ({type(error).__name__}: {error}); repeat the '
                         'evaluation.') from None

@@ -119,9 +119,9 @@ def _load_exported(student: Student, path: Path, card: DetectionCard,
         raise UserError(f'{path} is in {card.precision}; start from the FP32 file.')
     weights = {i.name.removeprefix('student.'): torch.tensor(numpy_helper.to_array(i))
                for i in onnx.load(path).graph.initializer if i.name.startswith('student.')}
-    _take_classes(student, weights, card, recipe)
     names = {module: name for name, module in student.named_modules()}
     try:
+        _take_classes(student, weights, card, recipe)
         for _, _, conv, _, norm in normalized(student):
             weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
             set_folded(conv, norm, weight, bias)

@@ -86,7 +86,9 @@ class DetectionTraining(TaskModule):
         check_boxes(recipe, self.train_set, self.val_set)
         self.guide = None if recipe.cmg is None else Guide(
             recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
-        self.card = make_card(recipe, self.train_set.license)
+        self.imitation = (
+            Imitation(recipe.imitation, recipe) if recipe.imitation is not None else None)
+        self.card = make_card(recipe, self.train_set.license, self.imitation)
         self.student = Student(len(recipe.classes), recipe.model)
         width = recipe.model.neck_channels
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
@@ -94,8 +96,6 @@ class DetectionTraining(TaskModule):
                     if recipe.cmg and self.guide else None)
         loaded = [self.student.backbone] if recipe.optim.init == 'imagenet' else [
             self.student.backbone, self.student.neck]
-        self.imitation = (
-            Imitation(recipe.imitation, recipe) if recipe.imitation is not None else None)
         self.frozen = freeze(self.student.backbone, recipe.optim.frozen_stages,
                              loaded if recipe.optim.frozen_norms else [])
         self._session: TorchSession | None = None
@@ -155,7 +155,8 @@ class DetectionTraining(TaskModule):
             terms = {'det': details.pop('det'), **self._distillation(pyramid, batch)}
             if self.imitation is not None:
                 weight = self.imitation.config.weight_at(self.epoch())
-                terms['imitation'] = weight * self.imitation.loss(images, logits, distributions)
+                terms['imitation'] = weight * self.imitation.loss(
+                    images, logits, distributions) if weight > 0 else logits.new_zeros(())
         return Losses(terms, details, pyramid, len(images))
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -258,20 +259,22 @@ def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
                      counts_text(train.others))
 
 
-def make_card(recipe: DetectionRecipe, license: str) -> DetectionCard:
+def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None = None,
+              ) -> DetectionCard:
     """
     Return the card of a run.
 
-    license: what the training data state, unless the recipe names it; that of the starting
-    weights is added.
+    license: what the training data state, unless the recipe names it; those of the starting
+    weights and of a thermal teacher are added.
     """
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     init = origin_of(recipe, student.backbone)
+    taught = imitation.origin if imitation is not None else None
     license = recipe.data.license or license
-    theirs = license if init is None else init.get('license', UNKNOWN)
-    if theirs != license:
-        license = f'{license}; starting weights: {theirs}'
+    for what, training in (('starting weights', init), ('thermal teacher', taught)):
+        if training is not None and (theirs := training.get('license', UNKNOWN)) != license:
+            license = f'{license}; {what}: {theirs}'
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
     return detection_card(
@@ -282,7 +285,7 @@ def make_card(recipe: DetectionRecipe, license: str) -> DetectionCard:
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
-            'init': init,
+            'init': init, 'imitation': taught,
             'data': [recipe.data.train.name] + (
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),

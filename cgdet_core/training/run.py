@@ -120,9 +120,10 @@ def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
     epochs = int(old['recipe']['optim']['epochs'])
     if 'optim.epochs' in changed and module.recipe.optim.epochs > epochs:
         changed.remove('optim.epochs')
-    # The file of the teacher may have changed; the first runs did not record its key.
-    if not changed and old.get('teacher', new.get('teacher')) != new.get('teacher'):
-        changed = ['the content of cmg.teacher']
+    # The file of a teacher may have changed; the first runs did not record it.
+    for key, name in (('teacher', 'cmg.teacher'), ('imitation', 'imitation.teacher')):
+        if not changed and old.get(key, new.get(key)) != new.get(key):
+            changed = [f'the content of {name}']
     if changed:
         raise UserError(
             f'{last} was trained with another recipe: {", ".join(changed)} changed. Resume with '

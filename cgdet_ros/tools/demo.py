@@ -67,6 +67,8 @@ def main(args: list[str] | None = None) -> None:
     options, ros_args = parser.parse_known_args(args)
     if ros_args and not (options.running and ros_args[0] == '--ros-args'):
         parser.error(f'unrecognized arguments: {" ".join(ros_args)}')
+    if options.data and not options.bag:
+        parser.error('--data is the ground truth of a bag; name the bag with --bag')
     if not options.running:
         # A separate graph, so that no camera on the network publishes to the demo.
         os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
@@ -99,7 +101,7 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
                 source.bag, model,
                 float(np.min(evaluation_threshold(card))) if source.truth else -1.0,
                 options.rate, options.running, ros_args, progress)
-        if not run.received:
+        if not run.received.keys() & run.sent.keys():
             why = run.status.get('last error') or (
                 f'it received {run.status.get("received", 0)}; check input_transport and the log')
             raise UserError(f'The detector processed none of the {len(run.sent)} images: {why}')

@@ -66,7 +66,8 @@ def open_source(bag: str | None, images: str | None, data: str | None, seconds: 
     path = folder / BAG
     if images:
         source = Source(path, images)
-        truth = _write(path, _readable(read_frames(images), source.unreadable), PICTURES_HZ, card)
+        truth = _write(path, _readable(
+            read_frames(images, classes=card.classes), source.unreadable), PICTURES_HZ, card)
         return replace(source, truth=truth)
     total = round(seconds * STREET_HZ)
     frames = track(street(seconds, card.classes), 'drawing a street', total, transient=True)

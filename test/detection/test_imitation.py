@@ -21,6 +21,7 @@ from pathlib import Path
 from cgdet_core.detection.imitation import imitation_loss
 from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import file_sha256
 from cgdet_core.tasks import parse_recipe
 import pytest
 import torch
@@ -80,6 +81,9 @@ def test_a_run_learns_from_its_teacher(recipe_values: dict, trained: Path) -> No
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
     assert not teacher.training
     assert not any('imitation' in name for name in module.state_dict())
+    taught = module.card.training['imitation']
+    assert taught['sha256'] == file_sha256(trained / 'last.ckpt')
+    assert taught['data'] == ['annotations.json', '4 synthetic scenes per epoch']
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -247,7 +247,7 @@ def test_a_file_that_does_not_fit_is_an_error(
     save(plain, path)
     assert len(load(path).records) == 12
     moved.rename(tmp_path / 'other.json')
-    with pytest.raises(UserError, match='does not exist; name the file if it was moved'):
+    with pytest.raises(UserError, match='^The annotation .* does not exist; name the file if'):
         load(path)
     assert len(load(path, tmp_path / 'other.json').records) == 12
     (tmp_path / 'other.json').write_text(scenes.read_text() + ' ')

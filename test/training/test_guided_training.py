@@ -219,8 +219,10 @@ def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     values = {**recipe_values, 'model': {**recipe_values['model'], 'in_channels': 3},
               'data': {'train': str(pairs), 'val': str(color_set)},
               'optim': {'epochs': 1, 'batch_size': 4}}
-    result = subprocess.run(command(tmp_path, values), cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command(tmp_path, values, 'run.report=true'), cwd=ROOT,
+                            capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'tiny' / 'val_samples.png').is_file()
     checkpoint = tmp_path / 'tiny' / 'last.ckpt'
     result = run_cgdet('evaluate', checkpoint, '--data', color_set, '--json', tmp_path / 'r.json')
     assert result.returncode == 0, result.stderr

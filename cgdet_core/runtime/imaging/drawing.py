@@ -38,12 +38,19 @@ Color = tuple[int, int, int]
 Picture = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
+def to_picture(frame: NDArray[Any], normalization: Normalization) -> Picture:
+    """Return a thermal frame (H, W) as the network sees it, or an RGB frame (H, W, 3) as it is."""
+    if frame.ndim == 3:
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), np.uint8)
+    gray = (normalize(frame, normalization) * 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), np.uint8)
+
+
 def draw(frame: NDArray[Any], normalization: Normalization, boxes: NDArray[np.float32],
          texts: Sequence[str], colors: Sequence[Color],
          truth: NDArray[np.float32] | None = None) -> Picture:
-    """Return a frame (H, W) as an image with boxes (D, 4), and below them truth (M, 4), dashed."""
-    gray = (normalize(frame, normalization) * 255).astype(np.uint8)
-    picture = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
+    """Return a frame as an image with boxes (D, 4), and below them truth (M, 4), dashed."""
+    picture = to_picture(frame, normalization)
     if truth is not None:
         draw_truth(picture, truth)
     draw_boxes(picture, boxes, texts, colors)
