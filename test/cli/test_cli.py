@@ -240,7 +240,7 @@ def test_errors_name_the_options_that_the_command_has(
     data = json.loads(scenes.read_text())
     broken.write_text(json.dumps({**data, 'images': data['images'][:1], 'annotations': []}))
     recipe = tmp_path / 'recipe.yaml'
-    recipe.write_text(f'name: x\ninput_size: [160, 128]\n'
+    recipe.write_text(f'name: x\nclasses: [person]\ninput_size: [160, 128]\n'
                       f'data: {{train: {broken}, val: {broken}}}\n')
     result = run_cgdet('evaluate', onnx_model, '--data', broken)
     assert result.stderr.endswith('that the file names are relative to (--images).\n')
