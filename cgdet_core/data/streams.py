@@ -18,7 +18,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path, PurePosixPath
 from queue import Empty, Queue
 import re
@@ -127,6 +127,8 @@ def _download(url: str, where: str) -> bytes | None:
             if kind.startswith('image/') or (
                     suffix in IMAGE_SUFFIXES and not kind.startswith(('text/', 'multipart/'))):
                 data = answer.read(LARGEST + 1)
+                if len(data) <= LARGEST and answer.length:  # what was announced and is missing
+                    raise IncompleteRead(data, answer.length)
     except HTTPError as error:
         raise UserError(f'{where} cannot be read: {error.code} {error.reason}.') from None
     except URLError as error:
