@@ -33,6 +33,7 @@ from rich.table import Table
 from rich.text import Text
 import typer
 
+NAMED = 10  # unreadable files in a line
 data_app = typer.Typer(no_args_is_help=True, help=(
     'Convert data sets to COCO, check, show and split them, and replace their boxes.'))
 
@@ -219,14 +220,20 @@ def data_check(
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
         report, findings = check(sets, detector, progress)
     _show_sets(report['sets'])
+    write_report(report, json_path)
+    shown = [finding for finding in findings if finding.kind != 'unreadable']
     for finding in findings:
         frames = len(finding.places)
         where = '' if finding.count == frames else f' in {frames} frames'
-        say(f'{finding.count:>6} {finding.words}{where}: {finding.kind}.png', 'yellow')
-    if findings:
-        save_findings(output, findings, sets[0].classes)
-    say(f'The sheets are in {output}' if findings else 'Nothing stands out.')
-    write_report(report, json_path)
+        names = [str(record.path) for record, _, _ in finding.places]
+        files = f'{finding.kind}.png' if finding in shown else (
+            ', '.join(names[:NAMED]) + ', ...' * (frames > NAMED))
+        say(f'{finding.count:>6} {finding.words}{where}: {files}', 'yellow')
+    save_findings(output, shown, sets[0].classes)
+    if shown:
+        say(f'The sheets are in {output}')
+    elif not findings:
+        say('Nothing stands out.')
 
 
 def _show_sets(sets: list[dict[str, Any]]) -> None:

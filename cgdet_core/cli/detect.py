@@ -102,6 +102,7 @@ def detect(
                 report.add(outcome)
                 if window is not None and outcome.picture is not None and not window(
                         outcome.picture, outcome.source):
+                    report.end_of_source(stopped=True)
                     return
             report.end_of_source()
 
@@ -182,7 +183,7 @@ class _Report:
             say(f'{self._done}{of} {outcome.name}: {_objects(outcome.objects)}, '
                 f'{outcome.ms:.0f} ms')
         elif not common.console.is_terminal and monotonic() - self._said > PAUSE_S:
-            say(f'{self._done}{of} {source.where}: {self._frames} frames')
+            say(f'{self._done}{of} {source.where}: {_count(self._frames, "frame")}')
             self._said = monotonic()
         if source.colors.found and source.where not in self._colors:
             self._colors.add(source.where)
@@ -190,10 +191,10 @@ class _Report:
                 'The model was trained on gray thermal frames, so its boxes may be wrong.',
                 'yellow')
 
-    def end_of_source(self) -> None:
-        """Report a sequence that has ended."""
+    def end_of_source(self, stopped: bool = False) -> None:
+        """Report a sequence that has ended, or that was stopped."""
         if self._source is not None and self._source.rate:
-            ended = '' if self._source.total else '; the stream has ended'
+            ended = '' if self._source.total or stopped else '; the stream has ended'
             say(f'{self._source.where}: {_count(self._frames, "frame")}, '
                 f'{_objects(self._objects)}{ended}')
 

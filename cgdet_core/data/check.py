@@ -91,28 +91,36 @@ def check(
         depths.append(Counter())
         for record in coco.images:
             progress(1)
-            if not len(record.boxes):
-                empty.places.append((record, record.boxes, None))
-            _check_boxes(record, labels)
             try:
                 raw = read_thermal(record.path)
             except UserError:
                 damaged.places.append((record, record.boxes[:0], None))
-                raw = np.zeros((1, 1), np.uint8)
-            else:
-                depths[-1][f'{8 * raw.itemsize}-bit'] += 1
-                if detector is not None:
-                    _compare(record, coco.classes, detector.card.classes,
-                             detector.detect(raw, FAINT), doubts)
+                thumbnails[-1].append(thumbnail(np.zeros((1, 1), np.uint8)))
+                continue
             thumbnails[-1].append(thumbnail(raw))
+            depths[-1][f'{8 * raw.itemsize}-bit'] += 1
+            if not len(record.boxes):
+                empty.places.append((record, record.boxes, None))
+            _check_boxes(record, labels)
+            if detector is not None:
+                _compare(record, coco.classes, detector.card.classes,
+                         _detect(detector, record, raw), doubts)
     alike = _near_duplicates(sets, thumbnails)
     findings = [damaged, *alike, empty, *labels.values(), *(doubts.values() if detector else ())]
     report = {'sets': [_numbers(coco, depth) for coco, depth in zip(sets, depths)],
               'findings': {f.kind: {'what': f.words, 'count': f.count, 'frames': [
-                  {'file': record.path.name, 'boxes': boxes.round(1).tolist(),
-                   'like': other and other.path.name} for record, boxes, other in f.places]}
+                  {'file': record.file_name, 'boxes': boxes.round(1).tolist(),
+                   'like': other and other.file_name} for record, boxes, other in f.places]}
                   for f in findings}}
     return report, [f for f in findings if f.places]
+
+
+def _detect(detector: Detector, record: ImageRecord, raw: NDArray[Any]) -> Detections:
+    """Return the detections with any sign of an object; UserError names a frame."""
+    try:
+        return detector.detect(raw, FAINT)
+    except ValueError as error:
+        raise UserError(f'{record.path}: {error}.', 'model') from None
 
 
 def _numbers(coco: CocoSet, depth: Counter[str]) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _numbers(coco: CocoSet, depth: Counter[str]) -> dict[str, Any]:
         'file': str(coco.path), 'frames': len(coco.images), 'license': coco.license,
         'sizes': dict(Counter(f'{r.width}x{r.height}' for r in coco.images).most_common()),
         'depth': dict(depth), 'with_rgb': sum(r.rgb_path is not None for r in coco.images),
-        'color': sum(not is_gray(r.path) for r in sample if r.path.is_file()) > len(sample) / 2,
+        'color': sum(not is_gray(r.path) for r in sample) > len(sample) / 2,
         'classes': classes, 'others': coco.others,
         'ignored': sum(int(r.crowd.sum()) for r in coco.images)}
 
@@ -218,10 +226,15 @@ def sheets(folder: Path) -> list[Path]:
 
 
 def save_findings(folder: Path, findings: Sequence[Finding], classes: tuple[str, ...]) -> None:
-    """Write a sheet of each finding, <kind>.png: frames beside those like them, or boxes."""
+    """
+    Write a sheet of each finding, <kind>.png: frames beside those like them, or boxes.
+
+    Those of an earlier check are removed. There is none of images that cannot be read.
+    """
+    for path in sheets(folder):
+        path.unlink(missing_ok=True)
     for finding in findings:
-        places = [p for p in finding.places if p[0].path.is_file()]
-        path = folder / f'{finding.kind}.png'
+        places, path = finding.places, folder / f'{finding.kind}.png'
         if finding.kind in ('leak', 'alike'):
             pairs = [r for record, _, other in evenly(places, 12) for r in (record, other) if r]
             save_sheet(path, pairs, classes)

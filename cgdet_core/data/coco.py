@@ -47,6 +47,7 @@ class ImageRecord:
     source: str = 'unknown'  # data set or camera that the frame is from
     stamp_ns: int | None = None  # of the frame in a bag
     bag: str | None = None  # name of the bag
+    file_name: str = ''  # as the COCO file has it
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -264,7 +265,7 @@ def _record(
         rgb_path=root / rgb if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown',
         source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
-        bag=item.get('bag'), boxes=boxes,
+        bag=item.get('bag'), file_name=item['file_name'], boxes=boxes,
         labels=np.array([label_of.get(a['category_id'], NO_CLASS) for a in annotations],
                         np.int64),
         areas=np.array(areas, np.float32),

@@ -22,7 +22,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from cgdet_core.data.sources import open_path, pictures, Source
-from cgdet_core.data.streams import is_device, open_camera, open_url
+from cgdet_core.data.streams import check_url, is_device, open_camera, open_url
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
 
@@ -62,7 +62,9 @@ def _expand(text: str, standard_input: Iterable[str]) -> list[str]:
         if not found:
             raise UserError('There are no paths on standard input.')
         return found
-    if has_magic(text) and not _is_url(text) and not Path(text).exists():
+    if _is_url(text):
+        check_url(text)
+    elif has_magic(text) and not Path(text).exists():
         found = sorted(glob(text, recursive=True))
         if not found:
             raise UserError(f'No file matches {text}.')

@@ -14,10 +14,13 @@
 
 """Frames of image files, folders, videos, bags and COCO sets."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 import fnmatch
 from functools import cached_property, partial
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,10 @@ from numpy.typing import NDArray
 
 MODEL_SUFFIXES = ('.onnx', '.ckpt', '.pt', '.pth', '.engine')
 RATE = 25.0  # of a sequence that does not state its own, in Hz
+# What `cgdet detect` writes into its output folder.
+RESULTS = ('detections.json', 'detections.jsonl', 'detections.csv', 'classes.txt')
+DRAWN = ('pictures', 'normalized')  # folders of images
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ class Source:
 
     frames: to be read once. where: its origin, for messages. total: the number of frames, if it
     is known. name: of a sequence, without suffix. rate: of a sequence, in Hz; 0 for images.
-    names: those of the frames, if they are known. colors: of the frames read so far.
+    names: those of the frames, if they are known. files: what is read, as far as it is files.
+    colors: of the frames read so far.
     """
 
     frames: Iterator[Frame]
@@ -100,6 +108,7 @@ class Source:
     name: str = ''
     rate: float = 0.0
     names: Sequence[str] = ()
+    files: Sequence[Path] = ()
     colors: Colors = field(default_factory=Colors)
 
 
@@ -130,7 +139,8 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
                             f'{path.with_suffix(".onnx")} as the model.')
         coco = load_coco(path)
         return Source(coco_frames(coco), str(path), len(coco.images),
-                      names=[record.path.name for record in coco.images])
+                      names=[_name(record) for record in coco.images],
+                      files=[path, *(record.path for record in coco.images)])
     if suffix in MODEL_SUFFIXES:
         raise UserError(f'{path} is a model, not a source of frames; a model comes before the '
                         'sources.')
@@ -139,21 +149,35 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
     if frames.is_bag(path) or frames.lacks_metadata(path):
         return _open_bag(path, topic, name)
     if path.is_dir():
-        found = sorted(p for p in path.rglob('*') if p.suffix.lower() in frames.IMAGE_SUFFIXES)
+        found = _images_below(path)
         if not found:
             raise UserError(f'The folder {path} has no images '
                             f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag.')
-        return pictures(found, path, str(path))
+        return pictures(found, path)
     return pictures([path])
 
 
-def pictures(paths: Sequence[Path], folder: Path | None = None, where: str = '') -> Source:
-    """Return image files, named relative to a folder or by their last part."""
+def pictures(paths: Sequence[Path], folder: Path | None = None) -> Source:
+    """Return image files, named relative to a folder, by default the one that contains all."""
     colors = Colors()
-    names = [(p.relative_to(folder).as_posix() if folder else p.name) for p in paths]
+    places = [Path(os.path.abspath(path)) for path in paths]
+    root = os.path.abspath(folder) if folder else os.path.commonpath([p.parent for p in places])
+    names = [place.relative_to(root).as_posix() for place in places]
     found = (Frame(name, partial(_read_picture, path, colors), str(path))
              for name, path in zip(names, paths))
-    return Source(found, where or str(paths[0]), len(paths), names=names, colors=colors)
+    return Source(found, str(folder or paths[0]), len(paths), names=names, files=paths,
+                  colors=colors)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and below, without those that `cgdet detect` wrote."""
+    found = sorted(p for p in folder.rglob('*') if p.suffix.lower() in frames.IMAGE_SUFFIXES)
+    above = {part for path in found for part in path.relative_to(folder).parents}
+    written = {folder / part for part in above if part.name in DRAWN and any(
+        (folder / part.parent / name).is_file() for name in RESULTS)}
+    for place in sorted(written):
+        _log.info('%s is left out: its images are results of "cgdet detect".', place)
+    return [path for path in found if written.isdisjoint(path.parents)]
 
 
 def _read_picture(path: Path, colors: Colors) -> NDArray[Any]:
@@ -172,7 +196,7 @@ def _open_video(path: Path, name: str) -> Source:
         capture.release()
     colors = Colors()
     return Source(_video_frames(path, name, colors), str(path), int(total) if total > 0 else None,
-                  name, rate if 0 < rate <= 1000 else RATE, colors=colors)
+                  name, rate if 0 < rate <= 1000 else RATE, files=[path], colors=colors)
 
 
 def _video_frames(path: Path, name: str, colors: Colors) -> Iterator[Frame]:
@@ -194,7 +218,7 @@ def _open_bag(path: Path, topic: str | None, name: str) -> Source:
     rate = (total - 1) / seconds if total > 1 and seconds > 0 else 0.0
     colors = Colors()
     return Source(bag_frames(path, topic, name, colors), str(path), total or None, name,
-                  rate if 1 <= rate <= 1000 else RATE, colors=colors)
+                  rate if 1 <= rate <= 1000 else RATE, files=[path], colors=colors)
 
 
 def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
@@ -202,6 +226,7 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
     """
     Yield the images of a bag in order; UserError names a message that cannot be read.
 
+    Their names contain their stamps, and a number from the second with the same one on.
     topic: the image topic, raw or compressed, required if there are several. name: the start of
     the frames' names, by default the bag's. colors: remembers images in color.
     """
@@ -209,6 +234,7 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
     with open_bag(path) as reader:
         connections = image_connections(reader, path, topic)
         messages = enumerate(reader.messages(connections))
+        stamps = Counter[int]()
         while True:
             number: int | str = 'next'
             try:
@@ -219,7 +245,9 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
             except Exception as error:  # damaged files raise errors of the storage plugins
                 raise UserError(f'{path}, image {number}: {error}.') from None
             stamp, where = stamp_of(message), f'{path}, image {number}'
-            yield Frame(f'{name or path.stem}_{stamp}.png',
+            stamps[stamp] += 1
+            again = f'_{stamps[stamp]}' if stamps[stamp] > 1 else ''
+            yield Frame(f'{name or path.stem}_{stamp}{again}.png',
                         partial(_read_message, message, where, colors), where, stamp)
 
 
@@ -229,6 +257,10 @@ def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
     """Return the frames of a set whose file name matches the shell pattern `match`, in order."""
-    return (Frame(record.path.name, partial(frames.read_frame, record.path, channels),
+    return (Frame(_name(record), partial(frames.read_frame, record.path, channels),
                   str(record.path), record.stamp_ns, record)
             for record in coco.images if fnmatch.fnmatch(record.path.name, match))
+
+
+def _name(record: ImageRecord) -> str:
+    return record.file_name or record.path.name

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Split a COCO set into training and validation frames, so that no scene is in both."""
+"""Split a COCO set into training and validation frames, with few scenes in both, or none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCKS = 10  # of consecutive frames, if they are all of one scene
+ROWS = 256  # frames that are compared with all earlier ones at a time
 TRIES = 300  # random choices of groups, of which the most even one is taken
 
 
@@ -41,8 +42,9 @@ def split(
 
     Groups of frames stay together: those with the same part of the file name that matches
     `pattern`, by default those of one bag, otherwise near-duplicates and what is linked by them,
-    otherwise blocks of consecutive frames. Of many choices of groups for val, the one is taken
-    in which frames and boxes of all classes are nearest to `share`.
+    otherwise blocks of consecutive frames, whose borders have like frames on both sides. Of many
+    choices of groups for val, the one is taken in which frames and boxes of all classes are
+    nearest to `share`.
     """
     if not 0 < share < 1:
         raise UserError(f'The fraction for val must be between 0 and 1, not {share}', 'val')
@@ -88,7 +90,8 @@ def _groups(
         return 'by near-duplicates', groups
     blocks = np.zeros(len(order), np.int64)
     blocks[order] = np.arange(len(order)) * BLOCKS // len(order)
-    return 'by blocks of consecutive file names, as most frames are of one scene', blocks
+    return ('by blocks of consecutive file names, as most frames are of one scene, which is '
+            'then in both'), blocks
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -105,9 +108,14 @@ def _scenes(coco: CocoSet, progress: Callable[[int], None]) -> NDArray[np.int64]
         progress(1)
     stacked = np.array(values)
     scene = np.arange(len(values))
-    for i in range(1, len(values)):
-        for j in np.flatnonzero(stacked[:i] @ stacked[i] >= ALIKE):
-            scene[scene == scene[i]] = scene[j]
+    for start in range(0, len(values), ROWS):
+        alike = stacked[start:start + ROWS] @ stacked[:start + ROWS].T >= ALIKE
+        for i, near in enumerate(alike, start):
+            found = np.flatnonzero(np.bincount(scene[:i][near[:i]]))
+            if len(found):
+                scene[i] = found[0]
+            if len(found) > 1:
+                scene[:i][np.isin(scene[:i], found)] = found[0]
     return np.unique(scene, return_inverse=True)[1]
 
 

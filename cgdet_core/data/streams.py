@@ -18,14 +18,16 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path, PurePosixPath
 from queue import Empty, Queue
+import re
 import stat
 from threading import Event, Thread
 from time import time_ns
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from cgdet_core.data.sources import Colors, Frame, RATE, Source
@@ -39,20 +41,29 @@ from numpy.typing import NDArray
 SCHEMES = ('http', 'https', 'rtsp', 'rtsps', 'rtmp', 'udp', 'tcp')
 TIMEOUT_S = 10.0
 LARGEST = 2**28  # bytes of an image on the web
+SAFE = "%/:=&?~+!$,;'@()*[]"  # characters of a path and a query that need no quotation
 Y16 = cv2.VideoWriter.fourcc(*'Y16 ')  # raw counts, as many thermal cameras deliver over USB
+
+
+def check_url(url: str) -> None:
+    """Raise UserError for a URL that is not valid, or not of a scheme that can be read."""
+    try:
+        parts, _ = urlsplit(url), urlsplit(url).port
+    except ValueError:  # whose text may contain a part of the password
+        raise UserError(f'{re.sub("//.*@", "//", url)} is not a valid address; write special '
+                        'characters in a password as %2F and so on.') from None
+    if parts.scheme.lower() not in SCHEMES:
+        raise UserError(f'{shown(url)} has the scheme {parts.scheme}; choose one of '
+                        f'{", ".join(SCHEMES)}, or name a file.')
 
 
 def open_url(url: str, name: str) -> Source:
     """
     Return the image or the stream at a URL; UserError if it cannot be reached or read.
 
-    name: of its frames, without suffix.
+    url: as `check_url` accepts it. name: of its frames, without suffix.
     """
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in SCHEMES:
-        raise UserError(f'{url} has the scheme {parts.scheme}; choose one of '
-                        f'{", ".join(SCHEMES)}, or name a file.')
-    where = shown(url)
+    parts, where = urlsplit(url), shown(url)
     if parts.scheme.lower() in ('http', 'https'):
         data = _download(url, where)
         if data is not None:
@@ -95,35 +106,42 @@ def is_device(path: Path) -> bool:
 
 def shown(url: str) -> str:
     """Return a URL without user name and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
+    return re.sub(r'(?<=://)[^/?#]*@', '', url)
 
 
 def _download(url: str, where: str) -> bytes | None:
     """Return the image at a URL, or None for anything that may be a stream."""
     parts = urlsplit(url)
-    request = Request(where, headers={'User-Agent': 'cgdet'})
+    address = urlsplit(where)._replace(**{
+        part: quote(getattr(parts, part), SAFE) for part in ('path', 'query')}).geturl()
+    request = Request(address, headers={'User-Agent': 'cgdet'})
     if parts.username is not None:
         login = f'{unquote(parts.username)}:{unquote(parts.password or "")}'
-        request.add_header('Authorization', f'Basic {b64encode(login.encode()).decode()}')
+        request.add_unredirected_header(  # it is for this host only
+            'Authorization', f'Basic {b64encode(login.encode()).decode()}')
+    data: bytes | None = None
     try:
         with urlopen(request, timeout=TIMEOUT_S) as answer:
             kind = answer.headers.get_content_type()
             suffix = PurePosixPath(parts.path).suffix.lower()
             if kind.startswith('image/') or (
                     suffix in IMAGE_SUFFIXES and not kind.startswith(('text/', 'multipart/'))):
-                data: bytes = answer.read(LARGEST)
-                return data
+                data = answer.read(LARGEST + 1)
+                if len(data) <= LARGEST and answer.length:  # what was announced and is missing
+                    raise IncompleteRead(data, answer.length)
     except HTTPError as error:
         raise UserError(f'{where} cannot be read: {error.code} {error.reason}.') from None
     except URLError as error:
         reason = getattr(error.reason, 'strerror', None) or error.reason
         raise UserError(f'{where} cannot be reached: {reason}.') from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise UserError(f'{where} cannot be read: {error}.') from None
-    if kind.startswith('text/'):
+    if data is None and kind.startswith('text/'):
         raise UserError(f'{where} is a page ({kind}), neither an image nor a stream.')
-    return None
+    if data is not None and len(data) > LARGEST:
+        raise UserError(f'{where} is larger than {LARGEST >> 20} MiB; download it and name the '
+                        'file.')
+    return data
 
 
 def _picture(data: bytes, name: str, where: str) -> Source:
@@ -167,25 +185,25 @@ def _all(capture: Any, first: NDArray[Any]) -> Iterator[tuple[NDArray[Any], None
 
 def _newest(capture: Any, first: NDArray[Any]) -> Iterator[tuple[NDArray[Any], int]]:
     """Yield the newest image and its time, until the stream ends; slow users skip images."""
-    newest: Queue[tuple[NDArray[np.uint8], int] | None] = Queue(1)
+    newest: Queue[tuple[NDArray[np.uint8], int] | None] = Queue()  # an image, None at the end
     stopped = Event()
 
     def read() -> None:
-        while not stopped.is_set() and (found := capture.read())[0]:
-            with suppress(Empty):
-                newest.get_nowait()
-            newest.put((found[1], time_ns()))
-        capture.release()
-        if not stopped.is_set():
+        try:
+            while not stopped.is_set() and (found := capture.read())[0]:
+                with suppress(Empty):
+                    newest.get_nowait()
+                newest.put((found[1], time_ns()))
+        finally:
+            capture.release()
             newest.put(None)
 
     thread = Thread(target=read, daemon=True)  # a read may wait for the network
+    thread.start()
     try:
         yield first, time_ns()
-        thread.start()
         while (item := newest.get()) is not None:
             yield item
     finally:
         stopped.set()
-        if thread.is_alive():
-            thread.join(1.0)
+        thread.join(1.0)

@@ -19,14 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 import csv
 from io import StringIO
-from itertools import count
+from itertools import chain, count
 import json
 import math
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
-from cgdet_core.data.coco import annotations_of
-from cgdet_core.data.sources import Frame, Source
+from cgdet_core.data.coco import annotations_of, read_json
+from cgdet_core.data.sources import DRAWN, Frame, RESULTS, Source
 from cgdet_core.data.video import open_video, Write
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -51,7 +52,8 @@ class Outputs:
     So what was done remains, also after a crash.
 
     folder: None for a new one. formats: of FORMATS. normalized: also write the frames as the
-    network sees them, 8-bit. frames, objects: what was written. Use it as a context manager.
+    network sees them, 8-bit. frames, objects: what was written; names: of the frames. Use it as a
+    context manager.
     """
 
     def __init__(self, folder: Path | None, formats: Sequence[str] = ('coco',),
@@ -64,8 +66,9 @@ class Outputs:
         self.frames, self.objects = 0, Counter[str]()
         self.classes: tuple[str, ...] = ()
         self._files: dict[str, TextIO] = {}
-        self._names: set[str] = set()
+        self.names: set[str] = set()
         self._stems: set[str] = set()
+        self._overwrite = False
         self._videos = ExitStack()
         self._video = ''
         self._write_frame: Write | None = None
@@ -80,28 +83,30 @@ class Outputs:
         self.close()
 
     def check(self, sources: Sequence[Source], overwrite: bool) -> None:
-        """Raise UserError if something is in the way, or a source is in a folder of images."""
-        pictures = [self.folder / name for name in ('pictures', 'normalized')]
+        """
+        Raise UserError if something is in the way, or would be written over a file of a source.
+
+        overwrite: the results of an earlier run in the folder are removed with the first frame.
+        """
+        self._overwrite = overwrite
+        pictures = [self.folder / name for name in DRAWN]
+        written = [self.folder / name for name in RESULTS[:3]] + [
+            self.folder / f'{source.name}.mp4' for source in sources if source.rate]
+        ours = {Path(os.path.realpath(path)) for path in pictures + written}
         for source in sources:
-            path = Path(source.where).resolve()
-            for place in (p.resolve() for p in pictures):
-                if path in (place, *place.parents) or place in path.parents:
-                    raise UserError(f'Images would be written into {source.where}; choose '
-                                    'another output folder.', 'output')
-        videos = [self.folder / f'{source.name}.mp4' for source in sources if source.rate]
-        check_outputs([self.folder / f'detections.{end}' for end in ('json', 'jsonl', 'csv')]
-                      + videos, [*pictures, self.folder / 'labels'], overwrite)
+            for path in map(Path, map(os.path.realpath, source.files)):
+                if not ours.isdisjoint((path, *path.parents)):
+                    raise UserError(f'Results would be written into the source {source.where}; '
+                                    'choose another output folder.', 'output')
+        check_outputs(written, [*pictures, self.folder / 'labels'], overwrite)
 
     def write(self, source: Source, frame: Frame, found: Detections, card: DetectionCard,
               picture: NDArray[np.uint8], ms: float) -> None:
         """Write a frame's detections, and its image with boxes, `picture`, (H, W, 3) BGR."""
-        if frame.name in self._names:
-            raise UserError(f'Two frames have the name {frame.name}; detect in their sources '
-                            'separately, with an output folder for each.')
         if not self._files:
             self._open(card.classes)
-        self._names.add(frame.name)
-        stem = self._stem(frame.name)
+        self.names.add(frame.name)
+        stem = _stem(frame.name, self._stems)
         if source.rate:
             self._write_video(source, frame.stamp_ns, picture)
         else:
@@ -156,6 +161,8 @@ class Outputs:
                 break
             self.folder = next(_free_folders())
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._overwrite:
+            _remove_earlier(self.folder)
         self._files['detections.jsonl'] = _create(self.folder / 'detections.jsonl')
         if 'csv' in self.formats:
             self._files['detections.csv'] = _create(self.folder / 'detections.csv')
@@ -163,13 +170,6 @@ class Outputs:
         if 'yolo' in self.formats:
             write_atomically(self.folder / 'classes.txt',
                              ''.join(f'{name}\n' for name in classes).encode())
-
-    def _stem(self, name: str) -> str:
-        """Return the name of a frame's files, without suffix unless that belongs to another."""
-        stem = str(Path(name).with_suffix(''))
-        stem = name if stem in self._stems else stem
-        self._stems.add(stem)
-        return stem
 
     def _count(self, name: str) -> None:
         self.made[name] = self.made.get(name, 0) + 1
@@ -206,6 +206,38 @@ def _free_folders() -> Iterator[Path]:
     """Yield the default output folders that do not exist."""
     paths = (FOLDER if n == 1 else FOLDER.with_name(f'{FOLDER.name}_{n}') for n in count(1))
     return (path for path in paths if not path.exists())
+
+
+def _stem(name: str, taken: set[str]) -> str:
+    """Return a relative path for a frame's files, without suffix unless that is taken; add it."""
+    path = PurePath(*(part for part in PurePath(name).parts if part not in ('/', '..')))
+    stems = chain([str(path.with_suffix(''))], (f'{path}{"_" * n}' for n in count()))
+    stem = next(stem for stem in stems if stem not in taken)
+    taken.add(stem)
+    return stem
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the results of an earlier run, and the images and labels of the frames they list."""
+    names: dict[str, None] = {}
+    readers: dict[str, Callable[[Path], list[str]]] = {
+        'json': lambda path: [image['file_name'] for image in read_json(path)['images']],
+        'jsonl': lambda path: [line['file_name'] for line in _lines(path)],
+        'csv': lambda path: [row['file_name'] for row in csv.DictReader(
+            path.read_text(encoding='utf-8').splitlines())]}
+    for end, read in readers.items():
+        path = folder / f'detections.{end}'
+        with suppress(OSError, ValueError, KeyError, TypeError, csv.Error):  # none of ours
+            names.update(dict.fromkeys(map(str, read(path))))
+            path.unlink()
+    taken: set[str] = set()
+    for stem in [_stem(name, taken) for name in names]:
+        for place, end in (('labels', 'txt'), *((place, 'png') for place in DRAWN)):
+            (folder / place / f'{stem}.{end}').unlink(missing_ok=True)
+    for inner in (folder / 'labels', *(folder / name for name in DRAWN)):
+        for path in (*sorted(inner.rglob('*'), reverse=True), inner):
+            with suppress(OSError):  # it is a file, or not empty
+                path.rmdir()
 
 
 def _create(path: Path) -> TextIO:

@@ -65,6 +65,8 @@ def check_model(model: str | Path) -> None:
     if re.match(r'[a-z]+://', str(model)):
         raise UserError(f'{model} is a URL; download the model and name its ONNX file.')
     kind = 'a folder' if path.is_dir() else NOT_MODELS.get(path.suffix.lower())
+    if path.suffix.lower() == '.onnx' and not path.exists():
+        raise UserError(f'The model file {path} does not exist.')
     if kind is None and path.suffix.lower() != '.onnx':  # known before PyTorch is loaded
         if not path.is_file():
             raise UserError(f'The checkpoint {path} does not exist.')
@@ -137,7 +139,8 @@ def detect_sources(
     """
     Detect in all frames of sources, and yield each after it was written.
 
-    A frame that cannot be read, or the rest of a source that cannot, is yielded with its error.
+    A frame that cannot be read or has the name of an earlier one, or the rest of a source that
+    cannot be read, is yielded with its error.
     """
     for source in sources:
         results = attempt(detector, source.frames, score_threshold)
@@ -149,6 +152,9 @@ def detect_sources(
             except UserError as error:  # a damaged bag, after which there are no more frames
                 yield Outcome(source, source.where, error)
                 break
+            if not isinstance(found, UserError) and frame.name in outputs.names:
+                found = UserError(f'Two frames have the name {frame.name}; detect in their '
+                                  'sources separately, with an output folder for each.')
             if isinstance(found, UserError):
                 yield Outcome(source, frame.name, found)
                 continue

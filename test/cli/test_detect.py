@@ -121,6 +121,7 @@ def test_a_list_on_standard_input(scenes: Path, tmp_path: Path) -> None:
     ((MODEL,), 'Name what to detect in after the model'),
     (('a.png', MODEL), 'a model comes before the sources'),
     (('a.png', '--model', MODEL.with_suffix('.json')), 'a JSON file, not a model'),
+    (('/dev/video99', '--model', 'none.onnx'), 'none.onnx does not exist'),
     (('a.png', '--format', 'voc'), "no format 'voc'; choose from coco, jsonl, yolo, csv"),
     (('a.png', '--show'), '--show requires a display')])
 def test_a_mistake_is_one_sentence_before_the_model_is_loaded(

@@ -22,10 +22,10 @@ import subprocess
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.check import check, save_findings, thumbnail
+from cgdet_core.data.check import ALIKE, check, save_findings, thumbnail
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import show
-from cgdet_core.data.split import split
+from cgdet_core.data.split import _scenes, split
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 import cv2
@@ -109,7 +109,36 @@ def test_damaged_images_are_named(training: Path) -> None:
     report, findings = check([load_coco(training)])
     assert [r.path.name for r, _, _ in findings[0].places] == ['d.png']
     assert report['sets'][0]['depth'] == {'16-bit': 4}
+    assert not [f.kind for f in findings[1:] for r, _, _ in f.places if r.path.name == 'd.png']
     save_findings(training.parent / 'sheets', findings[:1], ('person', 'dog'))
+
+
+def test_an_unreadable_image_does_not_lose_the_check(
+    training: Path, run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
+    (training.parent / 'a.png').write_bytes(b'no picture')
+    sheets, report = training.parent / 'sheets', training.parent / 'report.json'
+    sheets.mkdir()
+    for name in ('tiny.png', 'mine.png'):
+        (sheets / name).touch()
+    result = run_cgdet('data', 'check', training, '--output', sheets, '--json', report,
+                       '--overwrite')
+    assert result.returncode == 0, result.stderr
+    assert f'1 images that cannot be read: {training.parent}/a.png' in result.stdout
+    findings = json.loads(report.read_text())['findings']
+    assert findings['unreadable']['count'] == 1 and not findings['tiny']['count']
+    assert {path.name for path in sheets.iterdir()} == {
+        'mine.png', 'alike.png', 'empty.png', 'cut.png', 'double.png', 'odd.png'}
+
+
+def test_a_frame_that_a_model_cannot_normalize_is_named(training: Path) -> None:
+    def detect(_: np.ndarray, threshold: float) -> Detections:
+        raise ValueError('the window is of 16-bit counts')
+
+    # Chosen: a model with a window that refuses the frames.
+    detector: Any = SimpleNamespace(card=SimpleNamespace(classes=('person',)), detect=detect)
+    with pytest.raises(UserError, match=r'a\.png: the window is of 16-bit counts\.$'):
+        check([load_coco(training)], detector)
 
 
 def test_frames_without_rgb_are_shown_alone(training: Path, tmp_path: Path) -> None:
@@ -173,6 +202,20 @@ def test_a_split_keeps_scenes_together(tmp_path: Path) -> None:
     assert split(path, 0.2, overwrite=True) == (how, numbers)  # the same seed, the same split
     how, numbers = split(path, 0.5, pattern=r'_\d', overwrite=True)
     assert how == "by '_\\\\d' in the file name" and numbers['all_val.json']['frames'] == 10
+
+
+def test_scenes_are_linked_by_their_frames(tmp_path: Path) -> None:
+    """Frames of a slow pan: only neighbors are alike, also across the rows of a block."""
+    wide = cv2.resize(np.random.default_rng(0).integers(20, 250, (10, 80)).astype(np.uint16),
+                      (640, 80), interpolation=cv2.INTER_CUBIC) * 60
+    order = np.random.default_rng(1).permutation(300).tolist()
+    frames = {f'{i:03d}.png': wide[:, k:k + SIZE[0]] if k < 299 else frame(7)
+              for i, k in enumerate(order)}
+    values = {k: thumbnail(frames[f'{i:03d}.png']) for i, k in enumerate(order)}
+    assert values[0] @ values[1] > ALIKE > values[0] @ values[100]
+    scenes = _scenes(load_coco(write(tmp_path, 'pan.json', frames, {})), lambda _: None)
+    assert sorted(np.bincount(scenes).tolist()) == [1, 299]
+    assert (scenes == scenes[order.index(299)]).sum() == 1
 
 
 def test_bags_and_single_scenes_are_split_too(tmp_path: Path) -> None:

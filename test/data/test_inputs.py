@@ -17,8 +17,10 @@
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import create_server
 from threading import Event, Thread
 
+from cgdet_core.data import streams
 from cgdet_core.data.inputs import find_sources
 from cgdet_core.data.video import open_video
 from cgdet_core.errors import UserError
@@ -47,14 +49,27 @@ def write_video(path: Path, levels: range) -> None:
 class Handler(BaseHTTPRequestHandler):
     """Serve an image, a stream that ends when the test says so, and a page."""
 
-    end = Event()
+    end, gone = Event(), Event()  # the test wants it to end; the reader has gone
+    elsewhere = ''
+    logins: list[str | None] = []  # of requests that were sent elsewhere
 
     def do_GET(self) -> None:  # noqa: N802
         good, encoded = cv2.imencode('.png', np.full((60, 80), 70, np.uint8))
         assert good
         if self.path == '/private/a.png' and 'Authorization' not in self.headers:
             self.send_error(401)
+        elif self.path == '/moved/a.png':
+            self.send_response(302)
+            self.send_header('Location', f'{self.elsewhere}/public/a.png')
+            self.end_headers()
+        elif self.path == '/broken/a.png':
+            self.send_response(200)
+            self.send_header('Content-Type', 'image/png')
+            self.send_header('Content-Length', '1000')
+            self.end_headers()
         elif self.path.endswith(('a.png', 'snapshot')):
+            if self.path.startswith('/public'):
+                self.logins.append(self.headers['Authorization'])
             self.answer('image/png', encoded.tobytes())
         elif self.path == '/page.png':
             self.answer('text/html', b'<html>')
@@ -66,8 +81,8 @@ class Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b'--b\r\nContent-Type: image/jpeg\r\nContent-Length: '
                                      b'%d\r\n\r\n%b\r\n' % (len(jpeg), jpeg))
                     self.end.wait(0.01)
-            except OSError:  # the reader has gone
-                pass
+            except OSError:
+                self.gone.set()
         else:
             self.send_error(404)
 
@@ -84,8 +99,11 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture()
 def web() -> Iterator[str]:
     Handler.end.clear()
+    Handler.gone.clear()
+    Handler.logins.clear()
     server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
+    Handler.elsewhere = f'http://localhost:{server.server_port}'
     yield f'http://127.0.0.1:{server.server_port}'
     Handler.end.set()
     server.shutdown()
@@ -98,6 +116,7 @@ def test_images_are_one_source_in_the_order_given(images: Path) -> None:
         [f'{images}/2.png', f'{images}/[01].png', f'{images}/clip.mp4', '-'],
         [f'{images}/photo.png\n', '\n'])
     assert list(first.names) == ['2.png', '0.png', '1.png'] and first.total == 3
+    assert [path.name for path in first.files] == list(first.names)
     assert [frame.pixels[0, 0] for frame in first.frames] == [20, 0, 10]
     assert (clip.name, clip.total, clip.rate) == ('clip', 5, 10.0) and not first.rate
     assert [frame.name for frame in clip.frames] == [f'clip_{i:06d}.png' for i in range(5)]
@@ -126,7 +145,10 @@ def test_sequences_of_one_name_are_numbered(tmp_path: Path) -> None:
     ('no*.png', r'No file matches .*no\*\.png'), ('-', 'no paths on standard input'),
     ('/dev/video99', 'There is no camera /dev/video99'),
     ('/dev/null', '/dev/null delivers no images'),
-    ('ftp://host/a.png', 'has the scheme ftp'),
+    ('ftp://me:secret@host/a.png', '^ftp://host/a.png has the scheme ftp'),
+    ('http://me:secret@host:port/a.png', '^http://host:port/a.png is not a valid address'),
+    ('http://me:se/secret@host/a.png', '^http://host/a.png is not a valid address'),
+    ('rtsp://[::1/live', 'is not a valid address'),
     ('http://127.0.0.1:9/a.png', 'http://127.0.0.1:9/a.png cannot be reached: '),
     ('rtsp://me:secret@127.0.0.1:9/live', 'rtsp://127.0.0.1:9/live cannot be opened'),
     ('none.mp4', 'has no frames|is not a video'), ('m.onnx', 'is a model, not a source'),
@@ -166,3 +188,57 @@ def test_a_stream_gives_its_newest_frame_until_it_ends(web: str) -> None:
         if len(stamps) == 3:
             Handler.end.set()
     assert len(stamps) >= 3 and stamps == sorted(stamps)
+
+
+def test_a_password_stays_with_its_host(web: str) -> None:
+    moved, = find_sources([f'{web.replace("//", "//me:secret@")}/moved/a.png'])
+    assert next(moved.frames).pixels[0, 0] == 70 and Handler.logins == [None]
+
+
+def test_addresses_with_spaces_and_servers_that_break_off(
+    web: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spaced, = find_sources([f'{web}/a folder/\u00fc a.png'])
+    assert next(spaced.frames).pixels[0, 0] == 70
+    with pytest.raises(UserError, match='broken/a.png cannot be read: IncompleteRead'):
+        find_sources([f'{web}/broken/a.png'])
+    with create_server(('127.0.0.1', 0)) as other:
+        def greet() -> None:
+            with other.accept()[0] as client:
+                client.sendall(b'SSH-2.0\r\n')
+                client.recv(4096)
+
+        Thread(target=greet, daemon=True).start()
+        with pytest.raises(UserError, match='cannot be read: .*SSH'):
+            find_sources([f'http://127.0.0.1:{other.getsockname()[1]}/a.png'])
+    monkeypatch.setattr(streams, 'LARGEST', 50)
+    with pytest.raises(UserError, match='a.png is larger than'):
+        find_sources([f'{web}/a.png'])
+
+
+def test_a_stream_that_is_left_is_closed(web: str) -> None:
+    source, = find_sources([f'{web}/live'])
+    assert next(source.frames).pixels.shape == (64, 80)
+    source.frames.close()  # type: ignore[attr-defined]
+    assert Handler.gone.wait(20)
+
+
+def test_images_of_several_folders_are_named_from_their_common_one(tmp_path: Path) -> None:
+    for folder in ('day', 'night'):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / '1.png'), np.zeros((60, 80), np.uint8))
+    several, = find_sources([f'{tmp_path}/*/1.png'])
+    assert list(several.names) == ['day/1.png', 'night/1.png']
+    assert [frame.name for frame in several.frames] == list(several.names)
+    with pytest.raises(UserError, match='Two frames have the name 1.png'):
+        find_sources([f'{tmp_path}/day/1.png', f'{tmp_path}/day/../day/1.png'])
+
+
+def test_results_in_a_folder_are_not_detected_in_again(images: Path) -> None:
+    for name in ('pictures', 'out/pictures/sub', 'out/normalized'):
+        (images / name).mkdir(parents=True)
+        cv2.imwrite(str(images / name / 'a.png'), np.zeros((60, 80), np.uint8))
+    (images / 'out' / 'detections.json').touch()
+    found, = find_sources([str(images)])
+    assert list(found.names) == ['0.png', '1.png', '2.png', 'photo.png', 'pictures/a.png']
+    assert find_sources([str(images / 'out' / 'normalized')])[0].total == 1

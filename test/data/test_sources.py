@@ -14,11 +14,12 @@
 
 """Reading frames: names, stamps, truth, and when pixels are read."""
 
+import json
 from pathlib import Path
 
 from cgdet_core.data.bags.io import write_bag
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.sources import coco_frames, Frame, read_frames
+from cgdet_core.data.sources import coco_frames, Frame, open_path, read_frames
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
@@ -39,6 +40,29 @@ def test_every_source_has_the_same_frames(scenes: Path, tmp_path: Path) -> None:
     assert [f.truth for f in coco_frames(coco)] == coco.images
     stamps = [f.stamp_ns for f in read_frames(tmp_path / 'bag')]
     assert len(stamps) == 3 and np.all(np.diff(stamps) == 10**8)
+
+
+def test_images_of_a_bag_with_one_stamp_have_their_own_names(tmp_path: Path) -> None:
+    """A driver that leaves the stamp 0."""
+    frames = (Frame(f'{i}.png', lambda i=i: np.full((4, 4), i, np.uint8)) for i in range(3))
+    write_bag(tmp_path / 'bag', frames, 1e12)  # stamps are nanoseconds
+    found = list(read_frames(tmp_path / 'bag'))
+    stamp = found[0].stamp_ns
+    assert [f.name for f in found] == [
+        f'bag_{stamp}.png', f'bag_{stamp}_2.png', f'bag_{stamp}_3.png']
+    assert [f.pixels[0, 0] for f in found] == [0, 1, 2]
+
+
+def test_frames_of_a_set_have_its_file_names(tmp_path: Path) -> None:
+    names = ['day/0.png', 'night/0.png']
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
+    (tmp_path / 'set.json').write_text(json.dumps({'images': [
+        {'id': i, 'file_name': name, 'width': 4, 'height': 4} for i, name in enumerate(names)]}))
+    assert [frame.name for frame in read_frames(tmp_path / 'set.json')] == names
+    source = open_path(tmp_path / 'set.json')
+    assert list(source.names) == names and source.files[1:] == [tmp_path / n for n in names]
 
 
 def test_a_video_is_gray(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.inputs import find_sources
 from cgdet_core.data.sources import coco_frames, Frame, Source
+from cgdet_core.data.video import open_video
 from cgdet_core.detection.outputs import Outputs
 from cgdet_core.detection.predict import check_model, detect, detect_sources, restrict
 from cgdet_core.errors import UserError
@@ -158,6 +159,66 @@ def test_images_are_never_written_into_a_source(tmp_path: Path) -> None:
         with pytest.raises(UserError, match='would be written into') as caught:
             Outputs(tmp_path).check(find_sources([str(source)]), overwrite=True)
         assert caught.value.fields == ('output',)
+    with open_video(tmp_path / 'clip.mp4', 10) as write:
+        write(np.zeros((60, 80, 3), np.uint8))
+    for source in ('clip.mp4', 'pictures/../clip.mp4'):
+        with pytest.raises(UserError, match='would be written into'):
+            Outputs(tmp_path).check(find_sources([f'{tmp_path}/{source}']), overwrite=True)
+
+
+def test_the_current_folder_is_a_source(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its results are not detected in again, also if they are written right into it."""
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('a.png', np.zeros((128, 160), np.uint8))
+    for folder in (None, None, Path(), Path()):
+        found = find_sources(['.'])
+        with Outputs(folder) as outputs:
+            outputs.check(found, overwrite=folder is not None)
+            assert [o.name for o in detect_sources(detector, found, outputs)] == ['a.png']
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'a.png', 'detections', 'detections_2', 'detections.json', 'pictures'}
+
+
+def test_overwriting_removes_earlier_results_and_no_other_files(
+    detector: Detector, tmp_path: Path,
+) -> None:
+    def run(names: list[str], *formats: str) -> set[str]:
+        frames = (Frame(name, lambda: np.zeros((128, 160), np.uint16)) for name in names)
+        with Outputs(tmp_path, formats, normalized='yolo' in formats) as outputs:
+            outputs.check([], overwrite=True)
+            list(detect_sources(detector, [Source(frames, 'folder')], outputs))
+        return {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*') if p.is_file()}
+
+    run(['a.png', 'a.bmp', 'day/b.png'], 'coco', 'jsonl', 'yolo')
+    for name in ('mine.txt', 'pictures/mine.png'):
+        (tmp_path / name).touch()
+    mine = {'mine.txt', 'pictures/mine.png', 'classes.txt'}
+    assert run(['c.png'], 'csv') == mine | {'detections.csv', 'pictures/c.png'}
+    assert not (tmp_path / 'labels').exists() and not (tmp_path / 'pictures' / 'day').exists()
+    assert run(['d.png'], 'coco') >= mine | {'detections.json', 'pictures/d.png'}
+
+
+def test_file_names_lead_nowhere_else(detector: Detector, tmp_path: Path) -> None:
+    """Those of a COCO set may be absolute, or begin with the folder above."""
+    names = ['../a.png', f'{tmp_path}/b.png', 'a.png', 'a.bmp']
+    frames = (Frame(name, lambda: np.zeros((128, 160), np.uint16)) for name in names)
+    with Outputs(tmp_path / 'out') as outputs:
+        list(detect_sources(detector, [Source(frames, 'set')], outputs))
+    assert [path.name for path in tmp_path.iterdir()] == ['out']
+    assert len(list((tmp_path / 'out' / 'pictures').rglob('*.png'))) == 4
+    data = json.loads((tmp_path / 'out' / 'detections.json').read_text())
+    assert [image['file_name'] for image in data['images']] == names
+
+
+def test_a_name_twice_does_not_end_the_other_sources(detector: Detector, tmp_path: Path) -> None:
+    sources = [Source(iter([Frame(name, lambda: np.zeros((128, 160), np.uint16))
+                            for name in names]), 'x') for names in (['a', 'a'], ['b'])]
+    with Outputs(tmp_path) as outputs:
+        found = list(detect_sources(detector, sources, outputs))
+    assert [isinstance(o.found, UserError) for o in found] == [False, True, False]
+    assert outputs.frames == 2
 
 
 def test_classes_restrict_the_detections(detector: Detector, scenes: Path) -> None:
@@ -178,7 +239,8 @@ def test_classes_restrict_the_detections(detector: Detector, scenes: Path) -> No
     ('thermal.json', 'a JSON file, not a model; .*, such as .*thermal.onnx'),
     ('', 'a folder, not a model; .*, such as .*thermal.onnx'), ('a.png', 'an image, not a model'),
     ('clip.mp4', 'a video'), ('junk.ckpt', 'neither an ONNX file nor a checkpoint'),
-    ('none.ckpt', 'none.ckpt does not exist'), ('https://host/a.onnx', 'is a URL; download')])
+    ('none.ckpt', 'none.ckpt does not exist'),
+    ('none.onnx', 'none.onnx does not exist'), ('https://host/a.onnx', 'is a URL; download')])
 def test_what_is_not_a_model_is_said(tmp_path: Path, name: str, words: str) -> None:
     for file in ('thermal.json', 'thermal.onnx', 'a.png', 'junk.ckpt'):
         (tmp_path / file).touch()
