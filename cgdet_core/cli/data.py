@@ -172,7 +172,7 @@ def data_show(
 
 @data_app.command('split')
 def data_split(
-    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
     val: Annotated[float, typer.Option(help='Fraction of the frames for validation.')] = 0.2,
     group: Annotated[str | None, typer.Option(
         metavar='PATTERN', help='Part of the file name (a regular expression) that frames of one '
@@ -195,7 +195,7 @@ def data_split(
 
 @data_app.command('check')
 def data_check(
-    path: Annotated[Path, typer.Argument(metavar='COCO.json')],
+    path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
     val: Annotated[Path | None, typer.Option(
         help='Validation set, to be compared with this training set.')] = None,
     images: Images = None,

@@ -15,6 +15,7 @@
 """Commands that compare, run and export models, and build and list their engines."""
 
 from datetime import datetime
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -116,6 +117,7 @@ def build_engine(
     from cgdet_core.runtime.tensorrt.building import FLAVORS
     from cgdet_core.runtime.tensorrt.engine_file import SUFFIX, write_engine
 
+    logging.getLogger('cgdet_core.runtime').setLevel(logging.INFO)  # what is built or found
     if output is not None:
         if output.suffix != SUFFIX:
             raise UserError(f'--output must end in {SUFFIX}, otherwise the engine is not found.')

@@ -135,6 +135,10 @@ class Recipe(Strict):
         """Return the folder of the run's checkpoints and logs."""
         return self.run.output / self.name
 
+    def resolved(self) -> 'Recipe':
+        """Return the recipe with what its data decide; a run keeps that one."""
+        return self
+
     def values(self) -> dict[str, Any]:
         """Return the whole recipe as plain values, which YAML keeps and a recipe accepts."""
         values: dict[str, Any] = _plain(self.model_dump(), str)

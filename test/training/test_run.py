@@ -58,7 +58,7 @@ def test_a_run_leaves_checkpoints_and_logs(trained: Path) -> None:
 def test_the_card_of_a_run_names_no_folder(trained: Path, recipe_values: dict) -> None:
     values = {**recipe_values, 'run': {'output': '/somewhere/runs'},
               'optim': {'init': str(trained / 'last.ckpt')}}
-    card = make_card(parse_recipe(values, 'test'))
+    card = make_card(parse_recipe(values, 'test').resolved(), 'CC0')
     text = json.dumps(card.to_dict())
     assert '"annotations.json"' in text and '/' not in text.replace('fp32/', '')
     assert card.training['init']['recipe']['name'] == 'tiny'
