@@ -46,9 +46,11 @@ def test_versions_are_printed_without_importing_the_modules() -> None:
 
 
 def test_the_backend_is_named_only_if_asked_for(tmp_path: Path) -> None:
-    # The command ends when the model is loaded, at a frame that does not exist.
+    # The command ends when the model is loaded, at an image that cannot be read.
+    bad = tmp_path / 'no.png'
+    bad.write_text('text')
     model = ROOT / 'models' / 'thermal.onnx'
-    command = ('detect', model, 'no.png', '--output', tmp_path / 'out')
+    command = ('detect', model, bad, '--output', tmp_path / 'out')
     for options, wanted in (((), False), (('--verbose',), True)):
         done = subprocess.run(
             [sys.executable, '-m', 'cgdet_core', *map(str, (*options, *command))],
