@@ -134,7 +134,7 @@ def test_a_pickle_that_executes_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     torch.save({'cgdet': Malicious(), 'state_dict': {}}, tmp_path / 'b.ckpt')
     for name in ('a.ckpt', 'b.ckpt'):
-        with pytest.raises(UserError, match='is not a checkpoint of "cgdet train", or it is damaged'):
+        with pytest.raises(UserError, match='is not a checkpoint of "cgdet train", or'):
             export(tmp_path / name, tmp_path / 'm.onnx')
     assert not mark.exists()
 
