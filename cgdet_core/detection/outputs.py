@@ -126,7 +126,8 @@ class Outputs:
         if 'csv' in self.formats:
             self._append('detections.csv', _rows(frame.name, found, card.classes))
             self._count('detections.csv')
-        line = {'file_name': frame.name, 'width': width, 'height': height, 'source': source.where,
+        line = {'file_name': frame.name, 'width': width, 'height': height,
+                'source': source.where if source.rate else frame.where or source.where,
                 'stamp_ns': frame.stamp_ns, 'ms': round(ms, 2), 'objects': objects}
         self._append('detections.jsonl', json.dumps(line) + '\n')
         self.frames += 1

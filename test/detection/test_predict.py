@@ -185,13 +185,17 @@ def test_overwriting_removes_earlier_results_and_no_other_files(
     detector: Detector, tmp_path: Path,
 ) -> None:
     def run(names: list[str], *formats: str) -> set[str]:
-        frames = (Frame(name, lambda: np.zeros((128, 160), np.uint16)) for name in names)
+        frames = (Frame(name, lambda: np.zeros((128, 160), np.uint16), f'in/{name}')
+                  for name in names)
         with Outputs(tmp_path, formats, normalized='yolo' in formats) as outputs:
             outputs.check([], overwrite=True)
             list(detect_sources(detector, [Source(frames, 'folder')], outputs))
         return {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*') if p.is_file()}
 
     run(['a.png', 'a.bmp', 'day/b.png'], 'coco', 'jsonl', 'yolo')
+    lines = (tmp_path / 'detections.jsonl').read_text().splitlines()
+    assert [json.loads(line)['source'] for line in lines] == [
+        'in/a.png', 'in/a.bmp', 'in/day/b.png']
     for name in ('mine.txt', 'pictures/mine.png'):
         (tmp_path / name).touch()
     mine = {'mine.txt', 'pictures/mine.png', 'classes.txt'}
