@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, recipe_values: dict) ->
 
 @pytest.mark.parametrize(('found', 'chosen'), [
     ({'avx2', 'avx512_bf16'}, 'bf16-mixed'), ({'amx_bf16'}, 'bf16-mixed'), ({'avx2'}, '32-true'),
-    (set(), '32-true')], ids=str)
+    (set(), '32-true')], ids=['avx512', 'amx', 'avx2', 'nothing'])
 def test_bfloat16_where_the_cpu_has_it(
     monkeypatch: pytest.MonkeyPatch, recipe_values: dict, found: set[str], chosen: str,
 ) -> None:
