@@ -98,7 +98,7 @@ def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = 
     for run in runs:
         file = run.recipe.folder / 'recipe.yaml'
         changed = file.is_file() and recipes.differences(
-            comparable(load_recipe(file)), comparable(run.recipe.resolved()))
+            comparable(load_recipe(file).resolved()), comparable(run.recipe.resolved()))
         if changed:
             raise UserError(
                 f'The run {run.recipe.folder} was trained with another recipe '
