@@ -97,7 +97,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture()
-def web() -> Iterator[str]:
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv('no_proxy', '*')  # other tests of this process may leave a proxy
+    monkeypatch.setenv('NO_PROXY', '*')
     Handler.end.clear()
     Handler.gone.clear()
     Handler.logins.clear()
