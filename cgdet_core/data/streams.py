@@ -198,10 +198,11 @@ def _newest(capture: Any, first: NDArray[Any]) -> Iterator[tuple[NDArray[Any], i
             capture.release()
             newest.put(None)
 
+    arrived = time_ns()  # before the next image can
     thread = Thread(target=read, daemon=True)  # a read may wait for the network
     thread.start()
     try:
-        yield first, time_ns()
+        yield first, arrived
         while (item := newest.get()) is not None:
             yield item
     finally:
