@@ -44,16 +44,11 @@ def load(model: str | PathLike[str] | None = None, *, backend: str = 'auto', thr
     from dataclasses import replace
     from pathlib import Path
 
-    from cgdet_core.runtime.detection.detector import Detector
-    from cgdet_core.runtime.files import share_file
+    from cgdet_core.detection.predict import open_detector
+    from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 
-    path = share_file('models/thermal.onnx') if model is None else Path(model)
-    if path.suffix.lower() == '.onnx':
-        detector = Detector.load(path, threads, backend)
-    else:
-        from cgdet_core.detection.predict import open_detector
-
-        detector = open_detector(path, threads=threads)
+    path = share_file(SHIPPED_MODEL) if model is None else Path(model)
+    detector = open_detector(path, backend, threads)
     if score_threshold is not None:
         detector.card = replace(detector.card, score_threshold=score_threshold,
                                 class_thresholds={})

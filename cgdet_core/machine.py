@@ -14,6 +14,7 @@
 
 """Description of the machine that a measurement was made on."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import metadata
@@ -43,9 +44,14 @@ def describe_machine() -> dict[str, Any]:
         'governor': _read(Path('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor')),
         'mhz': clock(), 'load': round(load, 2), 'busy': load > BUSY * cores,
         'niceness': os.nice(0), 'python': platform.python_version(),
-        'packages': {p: found.version for p in PACKAGES
-                     for found in islice(metadata.distributions(name=p), 1)},
+        'packages': installed(PACKAGES),
         'commit': commit()}
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed, without importing them."""
+    return {package: found.version for package in packages
+            for found in islice(metadata.distributions(name=package), 1)}
 
 
 def clock() -> int | None:

@@ -21,7 +21,7 @@ from typing import Any
 from cgdet_core.data.bags.io import is_compressed
 from cgdet_core.runtime import DetectionCard, load_card
 from cgdet_core.runtime.detection.detector import evaluation_threshold
-from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
 from cgdet_ros.resources import profile_environment
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -67,7 +67,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     bag, data = (existing(value(context, name), f'The {what}')
                  for name, what in (('bag', 'bag'), ('data', 'annotation file')))
     given = value(context, 'model_path')
-    model = existing(given, 'The model') if given else share_file('models/thermal.onnx')
+    model = existing(given, 'The model') if given else share_file(SHIPPED_MODEL)
     command = [
         sys.executable, '-m', 'cgdet_ros.tools.demo', '--running', '--bag', str(bag),
         '--data', str(data), '--model', str(model),

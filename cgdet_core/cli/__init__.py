@@ -19,7 +19,6 @@ Heavy modules are imported inside the commands, so that `cgdet --help` is fast a
 without torch can run `cgdet detect`, `verify`, `benchmark` and `bag`.
 """
 
-from importlib import metadata
 import logging
 import platform
 import sys
@@ -32,6 +31,7 @@ from cgdet_core.cli.data import data_app
 from cgdet_core.cli.detect import detect
 from cgdet_core.cli.report import report
 from cgdet_core.errors import UserError
+from cgdet_core.machine import installed
 import typer
 
 # What decides results, by the names of the distributions; onnxruntime has one for each processor.
@@ -55,11 +55,8 @@ def show_versions(asked: bool) -> None:
 
     say(f'cgdet {__version__}')
     say(f'Python {platform.python_version()}')
-    for name in VERSIONS:
-        try:
-            say(f'{name} {metadata.version(name)}')
-        except metadata.PackageNotFoundError:
-            continue
+    for name, number in installed(VERSIONS).items():
+        say(f'{name} {number}')
     raise typer.Exit
 
 

@@ -209,14 +209,14 @@ def data_check(
     from cgdet_core.data.check import check, save_findings, sheets
     from cgdet_core.data.coco import load_coco
     from cgdet_core.runtime.detection.detector import Detector
-    from cgdet_core.runtime.files import check_outputs, share_file
+    from cgdet_core.runtime.files import check_outputs, share_file, SHIPPED_MODEL
 
     check_outputs(sheets(output), overwrite=overwrite)
     sets = [load_coco(path, images)]
     if val is not None:
         sets.append(load_coco(val, images, sets[0].classes))
     detector = None if model is None else Detector.load(
-        share_file('models/thermal.onnx') if model == 'shipped' else Path(model))
+        share_file(SHIPPED_MODEL) if model == 'shipped' else Path(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
         report, findings = check(sets, detector, progress)
     _show_sets(report['sets'])
@@ -238,6 +238,8 @@ def data_check(
 
 def _show_sets(sets: list[dict[str, Any]]) -> None:
     """Print a line for each set, and a table of the boxes of each class."""
+    from cgdet_core.data.coco import counts_text
+
     for numbers in sets:
         sizes = list(numbers['sizes'].items())
         shown = ', '.join(f'{size} ({n})' if len(sizes) > 1 else size for size, n in sizes[:3])
@@ -249,7 +251,7 @@ def _show_sets(sets: list[dict[str, Any]]) -> None:
         say(f'{numbers["file"]}: ' + '; '.join(filter(None, facts)))
         if numbers['others']:
             say('    boxes of classes that the first set does not list: '
-                + ', '.join(f'{name} {n}' for name, n in numbers['others'].items()), 'yellow')
+                + counts_text(numbers['others']), 'yellow')
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column('class', overflow='fold')
     for head in ('boxes', 'in frames', 'median size', 'tiny'):

@@ -27,7 +27,8 @@ from typing import Annotated, TYPE_CHECKING
 from cgdet_core.cli import common
 from cgdet_core.cli.common import Backend, complain, Overwrite, say, sentence_of, Topic
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.detection.result import objects_text
+from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +145,7 @@ def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str
     if model is not None:
         return model, sources
     if Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES:
-        return share_file('models/thermal.onnx'), sources
+        return share_file(SHIPPED_MODEL), sources
     if len(sources) == 1:
         raise UserError(f'Name what to detect in after the model {sources[0]}: images, folders, '
                         'videos, bags, a camera or an address.')
@@ -180,7 +181,7 @@ class _Report:
         self._objects.update(outcome.objects)
         of = f'/{self.total}' if self.total else ''
         if not source.rate:
-            say(f'{self._done}{of} {outcome.name}: {_objects(outcome.objects)}, '
+            say(f'{self._done}{of} {outcome.name}: {objects_text(outcome.objects)}, '
                 f'{outcome.ms:.0f} ms')
         elif not common.console.is_terminal and monotonic() - self._said > PAUSE_S:
             say(f'{self._done}{of} {source.where}: {_count(self._frames, "frame")}')
@@ -196,13 +197,13 @@ class _Report:
         if self._source is not None and self._source.rate:
             ended = '' if self._source.total or stopped else '; the stream has ended'
             say(f'{self._source.where}: {_count(self._frames, "frame")}, '
-                f'{_objects(self._objects)}{ended}')
+                f'{objects_text(self._objects)}{ended}')
 
     def summarize(self, outputs: 'Outputs') -> None:
         """Report all frames, and what was written."""
         from cgdet_core.data.video import video_advice
 
-        say(f'{_count(outputs.frames, "frame")}: {_objects(outputs.objects)}; '
+        say(f'{_count(outputs.frames, "frame")}: {objects_text(outputs.objects)}; '
             f'median {median(self._ms or [0.0]):.0f} ms a frame')
         made = ', '.join(f'{name}/ ({_count(n, "image")})' if name in ('pictures', 'normalized')
                          else f'{name}/' if name == 'labels' else name
@@ -210,10 +211,6 @@ class _Report:
         say(f'Written to {outputs.folder}/: {made}')
         if any(name.endswith('.mp4') for name in outputs.made) and video_advice():
             say(video_advice(), 'yellow')
-
-
-def _objects(counts: Counter[str]) -> str:
-    return ', '.join(f'{n} {name}' for name, n in counts.items()) or 'no objects'
 
 
 def _count(number: int, one: str, many: str = '') -> str:

@@ -25,7 +25,6 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 import typer
 
-MODELS = ('.onnx', '.ckpt')
 Report = Annotated[Path | None, typer.Option(
     '--report', help='Write an HTML page with thresholds, curves and worst frames to this file.')]
 
@@ -43,10 +42,11 @@ def report(
     images: Images = None, overwrite: Overwrite = False,
 ) -> None:
     """Write a page to read an evaluation by and to choose thresholds with, in one HTML file."""
+    from cgdet_core.data.sources import MODEL_SUFFIXES
     from cgdet_core.detection.report import write_page
     from cgdet_core.detection.results import FILE, load
 
-    if source.suffix.lower() in MODELS:
+    if source.suffix.lower() in MODEL_SUFFIXES:
         raise UserError(f'{source} is a model; use "cgdet evaluate {source} --data FILE '
                         '--report FILE.html".')
     if not source.exists():

@@ -47,13 +47,11 @@ def evaluate(
 ) -> None:
     """Measure average precision, and the card's scores and thresholds, on annotated frames."""
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure
     from cgdet_core.detection.evaluation import detect_all, evaluation_of, suppressing
     from cgdet_core.detection.metrics import curves
     from cgdet_core.detection.predict import open_detector
     from cgdet_core.detection.report import write_page
     from cgdet_core.detection.results import FILE, save
-    from cgdet_core.detection.scores import judge_all
     from cgdet_core.runtime.inference.card import card_path, save_card
 
     common.check_backend(model, backend)
@@ -78,8 +76,11 @@ def evaluate(
     common.show_report(report, json_path)
     _show_scores(report['scores'], 'at the thresholds of the card')
     if output is not None:
+        # With matplotlib, which only the figures need.
+        from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure
+
         results = [{'variant': model.name, 'curves': curves(found, coco.images, card.classes)}]
-        judged = judge_all(found, coco.images, card)
+        judged = evaluation.judged
         for name, figure in zip(FIGURES, (draw_curves(results, [model.name], card.classes, judged),
                                           draw_reliability(judged, card.classes))):
             save_figure(figure, output / name)

@@ -27,11 +27,12 @@ from cgdet_core.runtime.imaging.drawing import (
     contact_sheet,
     draw_boxes,
     save_picture,
+    to_picture,
     WHITE,
 )
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
-from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+from cgdet_core.runtime.imaging.normalization import Normalization
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +56,9 @@ def draw_record(
 
     paired: false leaves out RGB, (H, W, 3).
     """
-    raw = read_thermal(record.path)
-    gray = (normalize(raw, Normalization('plateau')) * 255).astype(np.uint8)
-    views = [cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)]
+    views = [to_picture(read_thermal(record.path), Normalization('plateau'))]
     if paired:
-        views.append(_rgb_view(record, gray.shape))
+        views.append(_rgb_view(record, views[0].shape[:2]))
     names = [f'{"ignore " if crowd else ""}{classes[label]}'
              for label, crowd in zip(record.labels, record.crowd)]
     colors = [None if crowd else COLORS[label % len(COLORS)]
@@ -100,14 +99,13 @@ def save_crops(
 
 def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return (CROP, CROP, 3): four times the box, and its surroundings."""
-    gray = normalize(read_thermal(record.path), Normalization('plateau'))
+    thermal = to_picture(read_thermal(record.path), Normalization('plateau'))
     side = max(4 * float((box[2:] - box[:2]).max()), 64)
     corner = ((box[:2] + box[2:] - side) / 2).clip(
         0, [max(0, record.width - side), max(0, record.height - side)])
     zoom = CROP / side
     place = np.array([[zoom, 0, -corner[0] * zoom], [0, zoom, -corner[1] * zoom]], np.float32)
-    window = cv2.warpAffine((gray * 255).astype(np.uint8), place, (CROP, CROP))
-    picture = cv2.cvtColor(window, cv2.COLOR_GRAY2BGR)
+    picture = np.asarray(cv2.warpAffine(thermal, place, (CROP, CROP)), np.uint8)
     x1, y1, x2, y2 = np.rint((box - np.tile(corner, 2)) * zoom).astype(int).tolist()
     cv2.rectangle(picture, (x1, y1), (x2, y2), COLORS[0], 2)
     for color, thick in ((0, 3), (255, 1)):

@@ -19,6 +19,7 @@ The first two are the paper's claims about contrast and guidance (fewer duplicat
 class confusions), the third is how it explains them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 import math
 
@@ -37,6 +38,7 @@ RECALLS = tuple(i / 10 for i in range(1, 10))  # at which duplicates are compare
 MATCH_SCORE = 0.3  # minimum score of a detection, as in deployment (card.score_threshold)
 BAD_BOX = 0.1  # minimum overlap of a badly placed box (TIDE, Bolya et al., 2020, t_b)
 NEIGHBORS = 5  # whose classes are compared in the feature space
+APART = 5  # frames; neighbors in a sequence show the same
 MAX_OBJECTS = 2000  # for separability, whose memory grows with the square
 
 
@@ -195,6 +197,25 @@ def mistakes(found: Detections, truth: ImageRecord) -> Mistakes:
         if detections[i] == 'false' and near.max(initial=0) >= BAD_BOX:
             objects[near.argmax()] = detections[i] = 'bad box'
     return Mistakes(objects.tolist(), detections.tolist())
+
+
+def confusions(
+    found: Iterable[Detections], records: Iterable[ImageRecord], classes: int,
+) -> Ints:
+    """Return the sum of the frames' `confusion`."""
+    return sum((confusion(f, r, classes) for f, r in zip(found, records)),
+               np.zeros((classes + 1,) * 2, np.int64))
+
+
+def choose(values: NDArray[np.float64], count: int) -> list[int]:
+    """Return the indices of up to `count` largest positive values, at least 5 apart."""
+    chosen: list[int] = []
+    for i in np.argsort(-values, kind='stable').tolist():
+        if len(chosen) == count or values[i] <= 0:
+            break
+        if all(abs(i - c) >= APART for c in chosen):
+            chosen.append(i)
+    return chosen
 
 
 def confused(counts: Ints) -> float | None:

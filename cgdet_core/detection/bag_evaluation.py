@@ -24,16 +24,9 @@ from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection import bag_detection
-from cgdet_core.detection.analysis import match_by_class
+from cgdet_core.detection.analysis import APART, choose, match_by_class
 from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job, RayFailed
-from cgdet_core.detection.curves import (
-    APART,
-    choose,
-    draw_curves,
-    draw_reliability,
-    save_figure,
-    write_caption,
-)
+from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure, write_caption
 from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.results import Evaluation, hashes
 from cgdet_core.detection.scores import judge_all, Judged, summarize

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 # Distinguishable with color blindness (Okabe and Ito, 2008), as drawing.COLORS; then styles.
 COLORS = ('#000000', '#d55e00', '#009e73', '#56b4e9', '#e69f00', '#cc79a7', '#0072b2', '#999999')
 STYLES = ('-', '--', ':')
-APART = 5  # frames; neighbors in a sequence show the same
 
 
 def draw_curves(
@@ -140,17 +139,6 @@ def add_legend(figure: Figure) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize='small', markerscale=2)
             return
-
-
-def choose(values: NDArray[Any], count: int) -> list[int]:
-    """Return the indices of up to `count` largest positive values, at least 5 apart."""
-    chosen: list[int] = []
-    for i in np.argsort(-values, kind='stable').tolist():
-        if len(chosen) == count or values[i] <= 0:
-            break
-        if all(abs(i - c) >= APART for c in chosen):
-            chosen.append(i)
-    return chosen
 
 
 def write_caption(text: str, width: int) -> NDArray[np.uint8]:

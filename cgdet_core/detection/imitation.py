@@ -77,7 +77,6 @@ class Imitation:
 
     def loss(self, images: Tensor, logits: Tensor, distributions: Tensor) -> Tensor:
         """Return the imitation loss of a batch of samples (N, 1, H, W)."""
-        self.student.to(images.device)
         with torch.no_grad():
             outputs = self.student(images)
         return imitation_loss(logits, distributions, outputs, self.config.of_box,

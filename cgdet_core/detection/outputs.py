@@ -32,9 +32,8 @@ from cgdet_core.data.video import open_video, Write
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import check_outputs, write_atomically, write_json
-from cgdet_core.runtime.imaging.drawing import save_picture
-from cgdet_core.runtime.imaging.normalization import normalize
+from cgdet_core.runtime.files import check_outputs, free_folder, write_atomically, write_json
+from cgdet_core.runtime.imaging.drawing import as_seen, save_picture
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,7 +60,7 @@ class Outputs:
         wrong = [name for name in formats if name not in FORMATS]
         if wrong:
             raise UserError(f'There is no format {wrong[0]!r}; choose from {", ".join(FORMATS)}.')
-        self.folder, self._new = folder or next(_free_folders()), folder is None
+        self.folder, self._new = folder or free_folder(FOLDER), folder is None
         self.formats, self.normalized = formats, normalized
         self.frames, self.objects = 0, Counter[str]()
         self.classes: tuple[str, ...] = ()
@@ -113,8 +112,8 @@ class Outputs:
             save_picture(self.folder / 'pictures' / f'{stem}.png', picture)
             self._count('pictures')
         if self.normalized:
-            gray = normalize(frame.pixels, card.normalization) * 255
-            save_picture(self.folder / 'normalized' / f'{stem}.png', gray.astype(np.uint8))
+            gray = as_seen(frame.pixels, card.normalization)
+            save_picture(self.folder / 'normalized' / f'{stem}.png', gray)
             self._count('normalized')
         objects = [{'class': card.classes[a['category_id'] - 1], 'score': a['score'],
                     'bbox': a['bbox'], 'area': a['area']} for a in annotations_of(found, 0, 0)]
@@ -160,7 +159,7 @@ class Outputs:
             with suppress(FileExistsError):
                 self.folder.mkdir(parents=True)
                 break
-            self.folder = next(_free_folders())
+            self.folder = free_folder(FOLDER)
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             _remove_earlier(self.folder)
@@ -201,12 +200,6 @@ class Outputs:
         self._last = picture
         self._written += 1
         self._count(name)
-
-
-def _free_folders() -> Iterator[Path]:
-    """Yield the default output folders that do not exist."""
-    paths = (FOLDER if n == 1 else FOLDER.with_name(f'{FOLDER.name}_{n}') for n in count(1))
-    return (path for path in paths if not path.exists())
 
 
 def _stem(name: str, taken: set[str]) -> str:

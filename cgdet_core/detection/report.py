@@ -24,15 +24,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.detection.analysis import confusion, Mistakes, mistakes
-from cgdet_core.detection.curves import APART, choose
+from cgdet_core.detection.analysis import APART, choose, confusions, Mistakes, mistakes
 from cgdet_core.detection.metrics import Report
 from cgdet_core.detection.results import decimals, Evaluation
 from cgdet_core.detection.scores import (
     best_threshold,
     calibration_error,
     FLOOR,
-    judge_all,
     Judged,
     reliability,
 )
@@ -71,7 +69,7 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
 def page_data(evaluation: Evaluation) -> dict[str, Any]:
     """Return all that the page shows, ready for JSON."""
     card, records, found = evaluation.card, evaluation.records, evaluation.found
-    judged = judge_all(found, records, card)
+    judged = evaluation.judged
     # Without low scores, where there are too many for a page.
     floor = 0.0 if len(judged.scores) <= MAX_DETECTIONS else float(
         np.partition(judged.scores, -MAX_DETECTIONS)[-MAX_DETECTIONS])
@@ -84,9 +82,8 @@ def page_data(evaluation: Evaluation) -> dict[str, Any]:
         'date': f'{datetime.fromisoformat(evaluation.about["date"]):%Y-%m-%d %H:%M %Z}',
         'frames': len(records), 'floor': floor, 'classes': classes,
         'overall': {k: evaluation.report[k] for k in ('AP', 'AP50')},
-        'confusion': {key: sum((confusion(f.above(minimum), r, len(classes))
-                                for f, r in zip(found, records)),
-                               np.zeros((len(classes) + 1,) * 2, np.int64)).tolist()
+        'confusion': {key: confusions((f.above(minimum) for f in found), records,
+                                      len(classes)).tolist()
                       for key, minimum in settings.items()},
         'groups': _groups(evaluation), **_worst(evaluation),
         'notes': _notes(evaluation, judged, floor), 'about': _about(evaluation),

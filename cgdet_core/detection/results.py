@@ -17,6 +17,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cgdet_core.data.bags.io import bag_name, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, read_json
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.metrics import Report
+from cgdet_core.detection.scores import judge_all, Judged
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -58,6 +60,11 @@ class Evaluation:
     report: Report
     stamps: Sequence[tuple[Path, int]] = ()
     topic: str | None = None
+
+    @cached_property
+    def judged(self) -> Judged:
+        """Which detections are right."""
+        return judge_all(self.found, self.records, self.card)
 
     def name(self, index: int) -> str:
         """Return the name of a frame: of its file, or of its bag with the stamp."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet
 from cgdet_core.data.show import evenly
-from cgdet_core.detection.analysis import confusion
+from cgdet_core.detection.analysis import confusions
 from cgdet_core.detection.curves import draw_confusion, draw_curves, save_figure
 from cgdet_core.detection.evaluation import detect_all
 from cgdet_core.detection.loading import train_loader
@@ -99,8 +99,7 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
                 for i in evenly(range(len(val.images)), FRAMES)]
     save_picture(folder / 'val_samples.png', contact_sheet(pictures, min(3, len(pictures)), 560))
 
-    counts = sum((confusion(f, r, len(card.classes)) for f, r in zip(shown, val.images)),
-                 np.zeros(1, np.int64))
+    counts = confusions(shown, val.images, len(card.classes))
     size = 3 + 0.9 * len(counts)
     figure = Figure((size, size), layout='constrained')
     axes: Any = figure.subplots()

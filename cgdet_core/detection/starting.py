@@ -26,12 +26,11 @@ from cgdet_core.nets.nanodet import load_nanodet
 from cgdet_core.nets.nanodet import ORIGIN as NANODET
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path, load_card
 import torch
 from torch import nn, Tensor
 
-SHIPPED = 'models/thermal.onnx'
 _log = logging.getLogger(__name__)
 
 
@@ -82,7 +81,7 @@ def origin_of(recipe: DetectionRecipe, trunk: Trunk) -> dict[str, Any] | None:
 def weights_file(recipe: DetectionRecipe) -> Path:
     """Return the file of the starting weights."""
     assert recipe.optim.init is not None
-    return share_file(SHIPPED) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)
+    return share_file(SHIPPED_MODEL) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)
 
 
 def _check(path: Path, card: DetectionCard, recipe: DetectionRecipe) -> None:

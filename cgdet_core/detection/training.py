@@ -119,6 +119,8 @@ class DetectionTraining(TaskModule):
     def on_fit_start(self) -> None:
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
+        if self.imitation is not None:
+            self.imitation.student.to(self.device)
         # Here, as a resumed run has loaded the scales of its checkpoint.
         if (self.guide is not None and self.recipe.cmg is not None and self.guide.scales is None
                 and not standardizes(self.recipe.cmg.objective)):

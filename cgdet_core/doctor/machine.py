@@ -52,9 +52,9 @@ def checks(model: Path | None, seconds: float) -> Iterator[Check]:
     if sound:
         yield from accelerators()
         from cgdet_core.doctor.model import model_checks
-        from cgdet_core.runtime.files import share_file
+        from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 
-        yield from model_checks(model or share_file('models/thermal.onnx'))
+        yield from model_checks(model or share_file(SHIPPED_MODEL))
     else:
         yield Check('model', 'inference', 'FAIL', 'not checked, as modules above are missing')
     if importlib.util.find_spec('rclpy') is None:

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.detection import curves
-from cgdet_core.detection.analysis import match, project
-from cgdet_core.detection.curves import choose, COLORS, row_of
+from cgdet_core.detection.analysis import choose, match, project
+from cgdet_core.detection.curves import COLORS, row_of
 from cgdet_core.experiments.measure import Arrays, detections_of
 from cgdet_core.experiments.statistics import common_recall, metrics_of, Result
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging import drawing
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
-from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+from cgdet_core.runtime.imaging.normalization import Normalization
 import cv2
 from matplotlib.figure import Figure
 import numpy as np
@@ -176,7 +176,7 @@ def _picture(
     legend: tuple[str, ...] = (),
 ) -> Picture:
     """Draw boxes in the color of their class, and a caption in a strip below the frame."""
-    gray = (normalize(read_thermal(record.path), normalization) * 255).astype(np.uint8)
+    gray = drawing.as_seen(read_thermal(record.path), normalization)
     scale = WIDTH / gray.shape[1]
     fitted = np.empty((max(1, round(gray.shape[0] * scale)), WIDTH), np.uint8)
     resize(gray, fitted)

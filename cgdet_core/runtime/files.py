@@ -17,6 +17,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 import errno
+from itertools import count
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 
+SHIPPED_MODEL = 'models/thermal.onnx'  # see `share_file`
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of failed writes, whose OSError names no file
 
 
@@ -87,9 +89,15 @@ def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
             raise UserError(f'{path} cannot be written: no permission to write to {inside}.')
 
 
+def free_folder(path: Path) -> Path:
+    """Return a path at which there is nothing: `path`, or it with _2, _3 and so on."""
+    paths = (path if n == 1 else path.with_name(f'{path.name}_{n}') for n in count(1))
+    return next(free for free in paths if not free.exists())
+
+
 def share_file(pattern: str) -> Path:
     """
-    Return the first file of the package that matches, for example 'models/thermal.onnx'.
+    Return the first file of the package that matches, for example SHIPPED_MODEL.
 
     The share folders of sourced workspaces (colcon) are searched, then the source checkout or the
     prefix of the pip installation that this file is in. UserError if it is in none of them.

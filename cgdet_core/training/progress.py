@@ -67,18 +67,16 @@ class Show(ProgressBar):
             self._bar.start()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self._describe(trainer, f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}')
+        self._describe(trainer)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any,
                            batch: Any, batch_idx: int) -> None:
         if self._bar is not None and time.monotonic() - self._shown > REFRESH_S:
             loss = self.record.mean_losses().get('train/loss', 0.0)
-            self._describe(trainer, f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}',
-                           f'loss {loss:.3f}  {self._left(trainer)}')
+            self._describe(trainer, f'loss {loss:.3f}  {self._left(trainer)}')
 
     def on_validation_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self._describe(trainer, f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}',
-                       f'validation  {self._left(trainer)}')
+        self._describe(trainer, f'validation  {self._left(trainer)}')
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         if self._enabled and (self._bar is None or self.monitor in self.record.rows[-1]):
@@ -99,12 +97,14 @@ class Show(ProgressBar):
         self.console.print(what, soft_wrap=isinstance(what, str))
         self.console.file.flush()
 
-    def _describe(self, trainer: lightning.Trainer, what: str, words: str | None = None) -> None:
+    def _describe(self, trainer: lightning.Trainer, words: str | None = None) -> None:
         if self._bar is not None:
             self._shown = time.monotonic()
             task = self._bar.tasks[0]
-            self._bar.update(task.id, description=what, completed=_done(trainer),
-                             words=task.fields['words'] if words is None else words)
+            self._bar.update(
+                task.id, description=f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}',
+                completed=trainer.global_step,
+                words=task.fields['words'] if words is None else words)
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -114,7 +114,7 @@ class Show(ProgressBar):
     def _left(self, trainer: lightning.Trainer) -> str:
         """Return the time that is left if the steps to come take as long as those so far."""
         before = self.record.done * trainer.num_training_batches
-        steps = _done(trainer) - before
+        steps = trainer.global_step - before
         if steps <= 0 or steps + before >= _steps(trainer):
             return ''
         left = (time.monotonic() - self._start) / steps * (_steps(trainer) - before - steps)
@@ -142,16 +142,12 @@ def _steps(trainer: lightning.Trainer) -> int:
     return int((trainer.max_epochs or 0) * trainer.num_training_batches)
 
 
-def _done(trainer: lightning.Trainer) -> int:
-    return int(trainer.global_step)
-
-
 def duration(seconds: float) -> str:
     """Return a time in the two units that matter, for example 2 h 5 min."""
-    minutes, hours = round(seconds / 60), int(round(seconds / 60) // 60)
     if seconds < 100:
         return f'{seconds:.0f} s'
-    return f'{minutes} min' if hours == 0 else f'{hours} h {minutes % 60} min'
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min'
 
 
 def table_before(trainer: lightning.Trainer, module: TaskModule, resumed: str) -> Table:

@@ -14,13 +14,11 @@
 
 """The record of a run: its recipe and versions at the start, a row of results after each epoch."""
 
-from collections.abc import Iterable
-from importlib import metadata
 import platform
 import time
 from typing import Any
 
-from cgdet_core.machine import describe_machine
+from cgdet_core.machine import describe_machine, installed
 from cgdet_core.training.figures import draw_results, save_figure
 from cgdet_core.training.folder import read_facts, read_results, Row, write_results, write_start
 from cgdet_core.training.module import TaskModule
@@ -66,7 +64,7 @@ class Record(lightning.Callback):
             started = self.started or read_facts(folder).get('started', {})
             write_start(pl_module.recipe, {
                 'precision': self.recipe.run.precision, 'resumed_from_epoch': self.done,
-                'python': platform.python_version(), 'versions': versions(PACKAGES),
+                'python': platform.python_version(), 'versions': installed(PACKAGES),
                 'device': device_name(trainer), 'machine': describe_machine(),
                 'started': started})
             if self.recipe.run.report and not self.done:
@@ -100,17 +98,6 @@ class Record(lightning.Callback):
         """Draw results.png."""
         if self.rows:
             save_figure(draw_results(self.rows, monitor), self.recipe.folder / 'results.png')
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of packages."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def device_name(trainer: lightning.Trainer) -> str:

@@ -15,7 +15,7 @@
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
 from cgdet_core.runtime import Detector
-from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
@@ -138,7 +138,7 @@ class DetectorNode(ManagedNode):
 
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
-    path = settings.model_path or share_file('models/thermal.onnx')
+    path = settings.model_path or share_file(SHIPPED_MODEL)
     return Detector.load(path, settings.threads, settings.backend, progress)
 
 

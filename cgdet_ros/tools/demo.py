@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 Play thermal frames over DDS into the node and show the results: `make demo`.
 
@@ -22,7 +21,6 @@ The frames are of a bag, of pictures, or of a street that is drawn. The node is 
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 import json
 import os
 from pathlib import Path
@@ -34,7 +32,7 @@ from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import evaluation_threshold
-from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
+from cgdet_core.runtime.files import check_outputs, free_folder, temporary_for, write_json
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_ros.resources import use_transport_profile
 from cgdet_ros.tools.collector import Collected
@@ -120,8 +118,7 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
 @contextmanager
 def results(wanted: Path | None) -> Iterator[Path]:
     """Yield a temporary folder, which becomes the folder of the results if there is no error."""
-    free = (FOLDER if n == 1 else FOLDER.with_name(f'{FOLDER.name}_{n}') for n in count(1))
-    output = wanted or next(path for path in free if not path.exists())
+    output = wanted or free_folder(FOLDER)
     check_outputs(folders=[output])
     if output.is_dir() and any(output.iterdir()):
         raise UserError(f'{output} is not empty; choose another folder for the results.')

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """What the demo plays: a bag, pictures, or a drawn street; and the model that detects in it."""
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ from cgdet_core.data.sources import bag_frames, Frame, read_frames
 from cgdet_core.data.synthetic import CLASSES, record, SceneFrame, sequence
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.files import share_file
+from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.comparison import measure
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
@@ -38,7 +37,7 @@ import numpy as np
 from rich.progress import track
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
-SHIPPED, FOR_CPUS = 'models/thermal.onnx', 'models/thermal_int8.onnx'
+FOR_CPUS = 'models/thermal_int8.onnx'
 SEED = 424242  # of the drawn street; not used in training
 STREET_HZ, PICTURES_HZ = 20.0, 10.0
 
@@ -128,7 +127,7 @@ def _write(path: Path, frames: Iterable[Frame], rate: float, card: DetectionCard
 
 def choose_model() -> tuple[Path, str]:
     """Return the shipped file that is fastest here, and why, a sentence."""
-    shipped = share_file(SHIPPED)
+    shipped = share_file(SHIPPED_MODEL)
     for flavor in FLAVORS:
         try:
             tensorrt, _, gpu = check_device(flavor)

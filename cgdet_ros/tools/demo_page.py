@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The pictures of a demo: a video, a contact sheet, and a page that explains them."""
 
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.show import evenly
 from cgdet_core.data.sources import Frame
 from cgdet_core.data.video import open_video
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -88,7 +88,7 @@ def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, Ima
                    progress: Callable[[], None] = lambda: None) -> None:
     """Write a video of `rate` frames/s of all processed frames and a contact sheet of twelve."""
     stamps = [stamp for stamp in run.sent if stamp in run.received]
-    chosen = {stamps[i] for i in np.linspace(0, len(stamps) - 1, TILES).round().astype(int)}
+    chosen = set(evenly(stamps, TILES))
     sheet: list[NDArray[np.uint8]] = []
     with open_video(output / VIDEO, rate) as write:
         for frame in frames:

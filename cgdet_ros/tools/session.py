@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Start the detector node, play a bag into it, and collect what it publishes."""
 
 from collections.abc import Callable, Iterator

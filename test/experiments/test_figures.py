@@ -17,7 +17,8 @@
 from pathlib import Path
 
 from cgdet_core.data.coco import CocoSet, load_coco
-from cgdet_core.detection.curves import choose, draw_curves
+from cgdet_core.detection.analysis import choose
+from cgdet_core.detection.curves import draw_curves
 from cgdet_core.experiments.figures import (
     draw_claims,
     draw_confusions,

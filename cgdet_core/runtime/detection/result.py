@@ -14,7 +14,7 @@
 
 """The detections of one frame for Python programs and notebooks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 import os
 from pathlib import Path
@@ -70,8 +70,7 @@ class Result(Detections):
 
     def __str__(self) -> str:
         counts = np.bincount(self.labels, minlength=len(self.card.classes))
-        return ', '.join(f'{count} {name}' for count, name in zip(counts, self.card.classes)
-                         if count) or 'no objects'
+        return objects_text(dict(zip(self.card.classes, counts.tolist())))
 
     def __repr__(self) -> str:
         return f'<Result: {self}>'
@@ -107,6 +106,11 @@ class Result(Detections):
                             '"pip install supervision".') from None
         return Supervised(self.boxes, confidence=self.scores, class_id=self.labels,
                           data={'class_name': np.array(self.names, str)})
+
+
+def objects_text(counts: Mapping[str, int]) -> str:
+    """Return numbers of objects by class as text, for example 2 person, 1 car."""
+    return ', '.join(f'{count} {name}' for name, count in counts.items() if count) or 'no objects'
 
 
 def to_frame(image: str | os.PathLike[str] | NDArray[Any], channels: int) -> NDArray[Any]:

@@ -38,12 +38,16 @@ Color = tuple[int, int, int]
 Picture = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
+def as_seen(frame: NDArray[Any], normalization: Normalization) -> NDArray[np.uint8]:
+    """Return a thermal frame as the network sees it, (H, W) uint8."""
+    return (normalize(frame, normalization) * 255).astype(np.uint8)
+
+
 def to_picture(frame: NDArray[Any], normalization: Normalization) -> Picture:
     """Return a thermal frame (H, W) as the network sees it, or an RGB frame (H, W, 3) as it is."""
     if frame.ndim == 3:
         return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), np.uint8)
-    gray = (normalize(frame, normalization) * 255).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), np.uint8)
+    return np.asarray(cv2.cvtColor(as_seen(frame, normalization), cv2.COLOR_GRAY2BGR), np.uint8)
 
 
 def draw(frame: NDArray[Any], normalization: Normalization, boxes: NDArray[np.float32],
