@@ -99,6 +99,10 @@ def benchmark(
         metavar='WIDTHxHEIGHT', help="Size of the 16-bit frames; the model's by default.")] = None,
     yardstick: Annotated[bool, typer.Option(
         '--yardstick', help='Also time a stack of plain 3x3 convolutions.')] = False,
+    busy: Annotated[bool, typer.Option(
+        '--busy', help='Also time frames that arrive at --rate, on a quiet machine and beside '
+        'other programs that compute.')] = False,
+    rate: Annotated[float, typer.Option(help='Frames per second with --busy.')] = 10.0,
     json_path: Json = None,
     plot_path: Annotated[Path | None, typer.Option(
         '--plot', help='Write a plot to this file; an existing file is replaced.')] = None,
@@ -111,7 +115,7 @@ def benchmark(
         _check_plot(plot_path)
     plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
-                _size(source), yardstick)
+                _size(source), yardstick, rate if busy else None)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task('measuring', total=None)
         report = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
@@ -225,6 +229,7 @@ def _show_times(report: dict[str, Any]) -> None:
         table.add_row(result['label'], *_latency(result))
     console.print(table)
     _show_throughput(report)
+    _show_paced(report)
 
 
 def _latency(result: dict[str, Any]) -> list[str]:
@@ -234,6 +239,26 @@ def _latency(result: dict[str, Any]) -> list[str]:
     cells += [whole['p95'], whole['p99'], whole['max'], ms['cpu']['p50'],
               result.get('total_over_infer'), result['memory_mb']['resident']]
     return [cell(c, 2 if c is not None and c < 10 else 1) for c in cells]
+
+
+def _show_paced(report: dict[str, Any]) -> None:
+    """Print the latency of frames at a rate, on a quiet and on a busy machine."""
+    settings = report['settings']
+    if not settings['hertz']:
+        return
+    table = Table(f'{settings["hertz"]:g} Hz', box=SIMPLE, padding=0, caption=(
+        'ms from arrival to result; CPU: p50 of all threads. Busy: beside a program on each core '
+        f'that computes {settings["duty"]:.0%} of the time.'))
+    for column in ('p50', 'p95', 'p99', 'CPU', 'replaced', 'against quiet'):
+        table.add_column(column, justify='right')
+    for result in report['results']:
+        quiet = result['paced']['quiet']['ms']['p50']
+        for state, found in result['paced'].items():
+            ms = found['ms']
+            table.add_row(f'{result["label"]} {state}', *(
+                cell(v, 1) for v in (ms['p50'], ms['p95'], ms['p99'], found['cpu_ms'])),
+                str(found['replaced']), cell(ms['p50'] / quiet, 2))
+    console.print(table)
 
 
 def _show_throughput(report: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from time import sleep
 from typing import Any
 
 from cgdet_core.deployment.contestants import ask, Contestant, GFLOPS, Seconds, write_yardstick
+from cgdet_core.deployment.load import busy_machine, DUTY
 from cgdet_core.errors import UserError
 from cgdet_core.machine import clock, describe_machine
 from cgdet_core.processes import FreshProcess
@@ -52,6 +53,7 @@ class Plan:
     threads: int = 0  # 0: all cores of this process
     source: tuple[int, int] | None = None  # width, height; the model's input by default
     yardstick: bool = False  # also time a stack of plain convolutions
+    hertz: float | None = None  # also time frames at this rate, on a quiet and a busy machine
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -59,6 +61,8 @@ class Plan:
         if min((self.frames, self.rounds, *self.batches)) < 1 or self.threads < 0:
             raise UserError('Frames, rounds and batch sizes must be at least 1, and threads '
                             'must not be negative.')
+        if self.hertz is not None and not 0 < self.hertz <= 1000:
+            raise UserError('The rate must be above 0 and at most 1000 Hz.')
 
     @property
     def frames_a_round(self) -> int:
@@ -87,8 +91,9 @@ class Seat:
     memory: dict[str, Any] = field(default_factory=dict)
     frames: list[Seconds] = field(default_factory=list)
     batches: dict[int, list[Seconds]] = field(default_factory=dict)
+    paced: dict[str, list[Seconds]] = field(default_factory=lambda: {'quiet': [], 'busy': []})
 
-    def ask(self, method: str, *arguments: int) -> Any:
+    def ask(self, method: str, *arguments: float) -> Any:
         return self.process.call(ask, self.contestant, method, *arguments)
 
 
@@ -111,7 +116,8 @@ def benchmark(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
     machine['mhz_after'] = clock()
     return {'machine': machine,
             'settings': {'frames': plan.frames_a_round * plan.rounds, 'rounds': plan.rounds,
-                         'threads': seats[0].contestant.threads, 'batches': list(plan.batches)},
+                         'threads': seats[0].contestant.threads, 'batches': list(plan.batches),
+                         'hertz': plan.hertz, 'duty': DUTY if plan.hertz else None},
             'results': [{'label': name, **_result(seat, plan)}
                         for name, seat in zip(_labels(seats), seats)]}
 
@@ -128,6 +134,10 @@ def _play(seats: list[Seat], plan: Plan, progress: Progress | None) -> None:
                 if size <= seat.facts['max_batch']:
                     calls = max(MINIMUM_CALLS, count // size)
                     seat.batches.setdefault(size, []).append(seat.ask('batches', size, calls))
+            if plan.hertz:
+                seat.paced['quiet'].append(seat.ask('paced', count, plan.hertz))
+                with busy_machine():
+                    seat.paced['busy'].append(seat.ask('paced', count, plan.hertz))
             done += 1
             if progress:
                 progress(done, plan.rounds * len(seats))
@@ -167,7 +177,16 @@ def _result(seat: Seat, plan: Plan) -> dict[str, Any]:
         result['batches'][str(size)] = {
             'images_per_s': round(1e3 * size / ms['p50'], 2), 'ms': ms,
             'cpu_ms_per_image': round(float(np.median(values['cpu'])) * 1e3 / size, 3)}
+    if plan.hertz:
+        result['paced'] = {state: _paced(_joined(parts), plan)
+                           for state, parts in seat.paced.items()}
     return result
+
+
+def _paced(values: Seconds, plan: Plan) -> dict[str, Any]:
+    processed = len(values['total'])
+    return {'ms': percentiles(values['total']), 'cpu_ms': percentiles(values['cpu'])['p50'],
+            'replaced': plan.frames_a_round * plan.rounds - processed}
 
 
 def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 from cgdet_core.data.synthetic import Scene, to_counts
@@ -61,6 +61,7 @@ class Contestant:
 
 class _Runner:
     facts: dict[str, Any]
+    _turn: Callable[[int], object]  # processes the frame of a number
 
     def __init__(self) -> None:
         forget_peak()
@@ -72,6 +73,25 @@ class _Runner:
     def memory(self) -> dict[str, float | None]:
         return {'before': self._before, **memory()}
 
+    def paced(self, count: int, hertz: float) -> Seconds:
+        """
+        Time frames that arrive at a rate: `total`, from arrival to result, and `cpu`.
+
+        As in the node, a frame that arrives during another is replaced by a newer one.
+        """
+        rows: list[tuple[float, float]] = []
+        number = -WARM
+        begin = perf_counter() - number / hertz
+        while number < count:
+            sleep(max(0.0, begin + number / hertz - perf_counter()))
+            cpu = process_time()
+            self._turn(number)
+            now = perf_counter()
+            row = now - begin - number / hertz, process_time() - cpu
+            rows = [*rows, row] if number > 0 else [row]  # without those that warm up
+            number = max(number + 1, int((now - begin) * hertz))
+        return dict(zip(('total', 'cpu'), np.array(rows).T))
+
 
 class ModelRunner(_Runner):
     """Measure one of our models, with preprocessing and postprocessing."""
@@ -82,6 +102,7 @@ class ModelRunner(_Runner):
         super().__init__()
         self._detector = Detector.load(contestant.path, contestant.threads, contestant.backend)
         card, session = self._detector.card, self._detector.session
+        self._turn = lambda number: self._detector.detect(self._raw[number % SCENES])
         self.facts = {
             'name': card.name, 'precision': card.precision, 'source': list(size),
             'backend': session.describe(), 'input': list(card.input_size),
@@ -121,6 +142,8 @@ class PeerRunner(_Runner):
             if isinstance(images, int) and images > 1:
                 raise UserError(f'The peer {path} takes {images} images per call; export it '
                                 'for one, or with a dynamic batch.')
+        feed = self._feed(1)
+        self._turn = lambda number: self._session.run(None, feed)
         closed = any(not i.shape or isinstance(i.shape[0], int) for i in inputs)
         self.facts = {
             'name': path.stem, 'precision': None, 'max_batch': 1 if closed else OPEN_BATCH,
@@ -165,7 +188,7 @@ def _runner(contestant: Contestant) -> ModelRunner | PeerRunner:
     return (PeerRunner if contestant.peer else ModelRunner)(contestant)
 
 
-def ask(contestant: Contestant, method: str, *arguments: int) -> Any:
+def ask(contestant: Contestant, method: str, *arguments: float) -> Any:
     """Call a method of a contestant's runner, opened by the first call; UserError if it fails."""
     try:
         return getattr(_runner(contestant), method)(*arguments)

@@ -24,8 +24,9 @@ import sys
 import time
 
 from cgdet_core import machine
+from cgdet_core.deployment import contestants
 from cgdet_core.deployment.benchmark import benchmark, percentiles, Plan, plot, Seat
-from cgdet_core.deployment.contestants import Contestant
+from cgdet_core.deployment.contestants import Contestant, ModelRunner
 from cgdet_core.errors import UserError
 from cgdet_core.processes import FreshProcess
 from cgdet_core.runtime.inference.openvino import openvino_version
@@ -44,11 +45,13 @@ def test_command_line(
     result = run_cgdet(
         'benchmark', onnx_model, '--peer', peer, '--yardstick', '--batch', '1,2', '--frames', 5,
         '--rounds', 2, '--threads', 1, '--source', '320x200', '--json', tmp_path / 'b.json',
-        '--plot', tmp_path / 'b.png')
+        '--plot', tmp_path / 'b.png', '--busy', '--rate', '20')
     assert result.returncode == 0, result.stderr
+    assert 'tiny fp32 busy' in result.stdout
     assert 'batch 2 skipped' in result.stdout and 'images per second' in result.stdout
     report = json.loads((tmp_path / 'b.json').read_text())
-    assert report['settings'] == {'frames': 6, 'rounds': 2, 'threads': 1, 'batches': [1, 2]}
+    assert report['settings'] == {'frames': 6, 'rounds': 2, 'threads': 1, 'batches': [1, 2],
+                                  'hertz': 20.0, 'duty': 0.75}
     assert {'cpu', 'cores', 'governor', 'mhz', 'mhz_after', 'load', 'busy', 'packages', 'date',
             'commit'} <= set(report['machine'])
     ours, other, plain = report['results']
@@ -61,9 +64,36 @@ def test_command_line(
     assert other['input'] == {'picture': [1, 3, 128, 160]} and set(other['batches']) == {'1', '2'}
     assert set(other['ms']) == {'infer', 'cpu'} and 'total_over_infer' not in other
     assert plain['ms_per_gflop'] > 0 and plain['peer']
+    for result in report['results']:
+        for found in result['paced'].values():
+            assert 0 < found['ms']['p50'] <= found['ms']['max'] and 0 <= found['replaced'] < 6
     assert cv2.imread(str(tmp_path / 'b.png')) is not None
     plot({**report, 'results': [ours]}, tmp_path / 'one.png')
     assert (tmp_path / 'one.png').stat().st_size > 0
+
+
+def test_frames_that_arrive_during_another_are_replaced(
+    onnx_model: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = ModelRunner(Contestant(onnx_model, 'onnxruntime', 1))
+    turns: list[int] = []
+    now = [0.0]
+    monkeypatch.setattr(contestants, 'perf_counter', lambda: now[0])
+    monkeypatch.setattr(contestants, 'sleep', lambda s: now.__setitem__(0, now[0] + s))
+
+    def turn(number: int) -> None:
+        turns.append(number)
+        now[0] += 0.25  # 2.5 periods
+
+    runner._turn = turn
+    times = runner.paced(6, 10.0)
+    assert turns == [-3, 0, 2, 5]
+    assert times['total'] == pytest.approx([0.25, 0.3, 0.25])
+    now[0] = 0.0
+    turns.clear()
+    runner._turn = turns.append
+    assert runner.paced(6, 10.0)['total'] == pytest.approx([0.0] * 6)
+    assert turns == [-3, -2, -1, 0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
@@ -74,6 +104,7 @@ def test_command_line(
     (('MODEL', '--batch', '1,x'), "--batch requires integers, not 'x'"),
     (('MODEL', '--frames', '0'), 'must be at least 1'),
     (('MODEL', '--source', '640'), '--source requires'),
+    (('MODEL', '--busy', '--rate', '0'), 'rate must be above 0'),
     (('MODEL', '--backend', 'magic'), "no backend 'magic'"),
     (('MODEL', '--plot', 'times.txt'), 'requires a .png, .svg or .pdf file, not times.txt'),
 ])
