@@ -49,7 +49,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (SHARE, ['package.xml']),
-        (f'{SHARE}/config', sorted(glob('config/*.yaml') + glob('config/*.xml'))),
+        (f'{SHARE}/config', sorted(glob('config/*.*'))),
         (f'{SHARE}/config/train', sorted(glob('config/train/*.yaml'))),
         (f'{SHARE}/launch', sorted(glob('launch/*.py'))),
         (f'{SHARE}/models', sorted(glob('models/*.onnx') + glob('models/*.json'))),

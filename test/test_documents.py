@@ -15,8 +15,11 @@
 """Links and names of code in the documents exist."""
 
 import ast
+import json
 from pathlib import Path
 import re
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,3 +58,25 @@ def defined(path: Path) -> set[str]:
         return set()
     return {node.name for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
+def test_views_show_topics_of_the_node_by_their_types() -> None:
+    reference = (ROOT / 'docs/reference/ros.md').read_text()
+    topics = dict(re.findall(r'\| `/?([\w/]+)` \| (?:in|out) \| `([\w/]+)`', reference))
+    rviz = yaml.safe_load((ROOT / 'config/thermal.rviz').read_text())
+    shown = rviz['Visualization Manager']['Displays'][0]
+    assert shown['Class'] == 'rviz_default_plugins/Image'
+    assert topics[shown['Topic']['Value'][1:]] == 'sensor_msgs/Image'
+
+    layout = json.loads((ROOT / 'config/foxglove.json').read_text())
+    panels = layout['configById']
+    image = panels['Image!detections']['imageMode']
+    assert topics[image['imageTopic'][1:]] == 'sensor_msgs/Image'
+    drawn = [topics[name[1:]] for name in image['annotations']]
+    assert drawn == ['foxglove_msgs/ImageAnnotations']
+    state = panels['DiagnosticSummary!state']
+    assert topics[state['topicToRender'][1:]] == 'diagnostic_msgs/DiagnosticArray'
+    topic, _, field = panels['Plot!count']['paths'][0]['value'][1:].partition('.')
+    assert (topics[topic], field) == ('vision_msgs/Detection2DArray', 'detections.length')
+    right = layout['layout']['second']
+    assert {layout['layout']['first'], right['first'], right['second']} == set(panels)
