@@ -56,12 +56,6 @@ TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'py
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
 
-def check_backend(model: Path, backend: str) -> None:
-    """Raise UserError if a backend was chosen for a checkpoint."""
-    if backend not in ('auto', 'onnxruntime') and model.suffix.lower() != '.onnx':
-        raise UserError('--backend is for ONNX files; a checkpoint runs in PyTorch.')
-
-
 def say(text: str, style: str | None = None) -> None:
     """Print a line without wrapping it."""
     console.print(text, style=style, highlight=False, soft_wrap=True)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 WINDOW = 'cgdet detect (any key: next image, q: stop)'
 PAUSE_S = 10.0  # between lines about a sequence, without a terminal
+LOW = 0.1  # a threshold that shows almost all objects, and some boxes without one
 
 
 def detect(
@@ -82,8 +83,7 @@ def detect(
     with suppress(AttributeError):  # OpenCV before 4.6
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     path, sources = _model_first(model, sources)
-    check_model(path)
-    common.check_backend(path, backend)
+    check_model(path, backend)
     outputs = Outputs(output, formats or ('coco',), normalized)
     found = find_sources(sources, sys.stdin, topic)
     outputs.check(found, overwrite)
@@ -109,7 +109,8 @@ def detect(
 
     reason, status = _ending(run)
     if outputs.frames:
-        report.summarize(outputs)
+        report.summarize(outputs, float(np.min(
+            detector.card.thresholds if threshold is None else threshold)))
     elif not reason and not report.failed:
         raise UserError(f'There are no frames in {", ".join(sources)}.')
     if reason:
@@ -199,12 +200,14 @@ class _Report:
             say(f'{self._source.where}: {_count(self._frames, "frame")}, '
                 f'{objects_text(self._objects)}{ended}')
 
-    def summarize(self, outputs: 'Outputs') -> None:
-        """Report all frames, and what was written."""
+    def summarize(self, outputs: 'Outputs', minimum: float) -> None:
+        """Report all frames, and what was written; minimum: the lowest threshold."""
         from cgdet_core.data.video import video_advice
 
         say(f'{_count(outputs.frames, "frame")}: {objects_text(outputs.objects)}; '
             f'median {median(self._ms or [0.0]):.0f} ms a frame')
+        if not outputs.objects and minimum > LOW:
+            say(f'Boxes with lower scores are shown with --score-threshold {LOW:g}.')
         made = ', '.join(f'{name}/ ({_count(n, "image")})' if name in ('pictures', 'normalized')
                          else f'{name}/' if name == 'labels' else name
                          for name, n in outputs.made.items())

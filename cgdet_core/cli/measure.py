@@ -21,7 +21,6 @@ from typing import Annotated, Any
 from cgdet_core.cli.common import (
     Backend,
     cell,
-    check_backend,
     console,
     Images,
     Json,
@@ -65,7 +64,6 @@ def verify(
     from cgdet_core.detection.predict import open_detector
     from cgdet_core.runtime.detection.card import FITTED
 
-    check_backend(model, backend)
     first, second = open_detector(model, backend), open_detector(against, 'onnxruntime')
     card = first.card
     if against.suffix.lower() != '.onnx' and second.card.classes == card.classes:

@@ -54,7 +54,6 @@ def evaluate(
     from cgdet_core.detection.results import FILE, save
     from cgdet_core.runtime.inference.card import card_path, save_card
 
-    common.check_backend(model, backend)
     if update_card:
         if model.suffix.lower() != '.onnx':
             raise UserError('--update-card requires an ONNX file; export the checkpoint first.')

@@ -58,7 +58,7 @@ def train(
                 raise
             for number in (signal.SIGINT, signal.SIGTERM):  # a second one changes nothing
                 signal.signal(number, signal.SIG_IGN)
-            _interrupted(values.folder, stop[0])
+            report_interruption(values, stop[0])
     from lightning.pytorch.utilities import rank_zero_only
 
     rank_zero_only(_next)(values, best)
@@ -84,11 +84,20 @@ def _stopping() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _interrupted(folder: Path, number: int) -> None:
-    common.complain(
-        f'interrupted; continue with "cgdet train {folder} --resume".'
-        if (folder / 'last.ckpt').is_file() else
-        'interrupted before the end of the first epoch; nothing was saved.')
+def report_interruption(recipe: Any, number: int) -> None:
+    """Report what an interrupted run has, and exit as the signal asks for."""
+    from cgdet_core.training.folder import read_results
+
+    folder, epochs = recipe.folder, recipe.optim.epochs
+    rows = read_results(folder, epochs)
+    if rows and rows[-1]['epoch'] >= epochs:
+        what = (f'interrupted after the last epoch: the checkpoints are complete; "cgdet report '
+                f'{folder}" draws what was left out.')
+    elif (folder / 'last.ckpt').is_file():
+        what = f'interrupted; continue with "cgdet train {folder} --resume".'
+    else:
+        what = 'interrupted before the end of the first epoch; nothing was saved.'
+    common.complain(what)
     raise typer.Exit(128 + number) from None
 
 

@@ -19,7 +19,7 @@ import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
-from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.coco import CocoSet, ImageRecord, NO_CLASS
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.drawing import (
@@ -59,7 +59,7 @@ def draw_record(
     views = [to_picture(read_thermal(record.path), Normalization('plateau'))]
     if paired:
         views.append(_rgb_view(record, views[0].shape[:2]))
-    names = [f'{"ignore " if crowd else ""}{classes[label]}'
+    names = [f'{"ignore " if crowd else ""}{"" if label == NO_CLASS else classes[label]}'.strip()
              for label, crowd in zip(record.labels, record.crowd)]
     colors = [None if crowd else COLORS[label % len(COLORS)]
               for label, crowd in zip(record.labels, record.crowd)]

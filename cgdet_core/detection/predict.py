@@ -44,7 +44,7 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
 
     backend: of an ONNX file; a checkpoint runs in PyTorch. threads: of the CPU, 0 for all cores.
     """
-    check_model(model)
+    check_model(model, backend)
     model = Path(model)
     if model.suffix.lower() == '.onnx':
         return Detector.load(model, threads, backend)
@@ -59,8 +59,8 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
     return detector_of(*load_student(model))
 
 
-def check_model(model: str | Path) -> None:
-    """Raise UserError for a model that is something else; it states what is required."""
+def check_model(model: str | Path, backend: str = 'auto') -> None:
+    """Raise UserError for a model that is something else, or that the backend does not run."""
     path = Path(model)
     if re.match(r'[a-z]+://', str(model)):
         raise UserError(f'{model} is a URL; download the model and name its ONNX file.')
@@ -68,6 +68,9 @@ def check_model(model: str | Path) -> None:
     if path.suffix.lower() == '.onnx' and not path.exists():
         raise UserError(f'The model file {path} does not exist.')
     if kind is None and path.suffix.lower() != '.onnx':  # known before PyTorch is loaded
+        if backend not in ('auto', 'onnxruntime'):
+            raise UserError('A backend is for ONNX files; a checkpoint runs in PyTorch.',
+                            'backend')
         if not path.is_file():
             raise UserError(f'The checkpoint {path} does not exist.')
         with path.open('rb') as file:

@@ -93,7 +93,10 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
     student, card = load_student(best)
     detector = detector_of(student.to(device), card)
     found = detect_all(detector, val)
-    shown = [f.above(card.thresholds) for f in found]
+    judged = judge_all(found, val.images, card)
+    thresholds = [best_threshold(judged, label) if len(by_score(judged, label)[0]) else
+                  card.score_threshold for label in range(len(card.classes))]
+    shown = [f.above(np.array(thresholds, np.float32)) for f in found]
     pictures = [draw_detections(read_frame(val.images[i].path, card.channels), shown[i], card,
                                 val.images[i].boxes)
                 for i in evenly(range(len(val.images)), FRAMES)]
@@ -104,10 +107,9 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
     figure = Figure((size, size), layout='constrained')
     axes: Any = figure.subplots()
     draw_confusion(axes, counts, card.classes)
-    axes.set_title(f'{best.name}, {val.path.name}, scores from {card.score_threshold:g}')
+    axes.set_title(f'{best.name}, {val.path.name}, at the scores of the largest F1')
     save_figure(figure, folder / 'confusion.png')
 
-    judged = judge_all(found, val.images, card)
     results = [{'variant': best.name, 'curves': curves(found, val.images, card.classes)}]
     save_figure(draw_curves(results, [best.name], card.classes, judged), folder / 'pr_curve.png')
 
@@ -119,7 +121,7 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
         cells = ['-'] * 4
         if len(scores) and f1.max() > 0:
             at = int(f1.argmax())
-            cells = [f'{best_threshold(judged, label):.2f}', f'{f1[at]:.3f}',
+            cells = [f'{thresholds[label]:.2f}', f'{f1[at]:.3f}',
                      f'{precision[at]:.3f}', f'{recall[at]:.3f}']
         table.add_row(name, str(judged.objects[label]), '-' if ap is None else f'{ap:.3f}', *cells)
     return table

@@ -76,6 +76,16 @@ def test_the_shipped_model_and_a_new_folder_by_default(scenes: Path, tmp_path: P
     assert [image['file_name'] for image in images] == ['good.png', 'photo.png']
 
 
+def test_without_objects_it_says_how_lower_scores_are_shown(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / 'wall.png'), np.full((128, 160), 90, np.uint8))
+    run = start(tmp_path, 'wall.png', '--model', MODEL)
+    said, complaints = run.communicate()
+    assert (run.returncode, complaints) == (0, '')
+    assert 'Boxes with lower scores are shown with --score-threshold 0.1.' in said
+    run = start(tmp_path, 'wall.png', '--model', MODEL, '--score-threshold', '0.1')
+    assert 'lower scores' not in run.communicate()[0]
+
+
 @pytest.mark.parametrize(('number', 'status', 'word'), [
     (signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'stopped')])
 def test_after_a_signal_the_files_contain_what_was_done(

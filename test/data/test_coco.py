@@ -19,6 +19,7 @@ from pathlib import Path
 import shutil
 
 from cgdet_core.data.coco import classes_with_boxes, load_coco, NO_CLASS
+from cgdet_core.data.show import draw_record
 from cgdet_core.errors import UserError
 import cv2
 import numpy as np
@@ -159,7 +160,9 @@ def test_images_beside_the_annotations_are_found(coco: Path, folder: str) -> Non
             load_coco(coco)
 
 
-def test_other_categories_can_be_ignored(coco: Path) -> None:
+def test_other_categories_can_be_ignored(
+    coco: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     dropped, ignored = (load_coco(coco, classes=('car',), ignore_others=i) for i in (False, True))
     assert dropped.others == ignored.others == {'dog': 1}
     assert dropped.images[0].boxes.tolist() == [[1, 2, 11, 7]]
@@ -168,6 +171,11 @@ def test_other_categories_can_be_ignored(coco: Path) -> None:
     assert record.crowd.tolist() == [0, 1, 1]
     assert ignored.boxes() == dropped.boxes() == {'car': 1}
     assert classes_with_boxes(coco) == ('dog', 'car')  # all persons are ignore regions
+    captions: list[str] = []
+    monkeypatch.setattr('cgdet_core.data.show.draw_boxes',
+                        lambda view, boxes, names, colors: captions.extend(names))
+    draw_record(record, ignored.classes, paired=False)
+    assert captions == ['car', 'ignore', 'ignore']  # not the name of a class of ours
 
 
 @pytest.mark.parametrize(('entries', 'license'), [

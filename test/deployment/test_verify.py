@@ -213,7 +213,7 @@ def perturbed(model: Path, path: Path) -> Path:
     (('MODEL', '--against', 'no.ckpt', '--data', 'SCENES'), 'no.ckpt does not exist'),
     (('MODEL', '--against', 'MODEL', '--data', 'nowhere'), 'nowhere does not exist'),
     (('no.ckpt', '--against', 'MODEL', '--data', 'SCENES', '--backend', 'tensorrt'),
-     '--backend is for ONNX files'),
+     'a checkpoint runs in PyTorch (--backend)'),
     (('MODEL', '--against', 'MODEL', '--data', 'SCENES', '--off', '-1'), 'not be negative'),
 ])
 def test_invalid_input_is_one_sentence(

@@ -118,6 +118,8 @@ def test_a_threshold_is_of_the_detector_or_of_one_call(tmp_path: Path) -> None:
     assert isinstance(above, Result) and same(above, few)
     with pytest.raises(ValueError, match='score_threshold must be a number'):
         cg.load(path, score_threshold=2)
+    with pytest.raises(ValueError, match='a checkpoint runs in PyTorch'):
+        cg.load('best.ckpt', backend='tensorrt')
     with pytest.raises(UserError, match='no.onnx does not exist'):
         cg.load(tmp_path / 'no.onnx')
 

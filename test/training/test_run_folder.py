@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 
+from cgdet_core.cli.train import report_interruption
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import processor
 from cgdet_core.tasks import load_recipe, load_resumed, parse_recipe
@@ -33,6 +34,7 @@ from cgdet_core.training.progress import duration
 import cv2
 import pytest
 import torch
+import typer
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +139,26 @@ def test_results_keep_the_epochs_before_the_resumed_one(tmp_path: Path) -> None:
         {'epoch': 1, 'lr': 0.1}, {'epoch': 2, 'lr': 0.2, 'val/AP50': 0.5}]
     (tmp_path / 'results.csv').write_text('epoch,lr\n1,a\n')
     assert read_results(tmp_path, 2) == []
+
+
+@pytest.mark.parametrize(('epochs', 'words'), [
+    ([], 'before the end of the first epoch; nothing was saved'),
+    ([1], 'interrupted; continue with "cgdet train FOLDER --resume".'),
+    ([1, 2], 'after the last epoch: the checkpoints are complete; "cgdet report FOLDER"'),
+])
+def test_an_interruption_says_what_there_is(
+    tmp_path: Path, recipe_values: dict, capsys: pytest.CaptureFixture[str], epochs: list[int],
+    words: str,
+) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, recipe_values), ['optim.epochs=2'])
+    recipe.folder.mkdir(parents=True)
+    if epochs:
+        write_results(recipe.folder, [{'epoch': number} for number in epochs])
+        (recipe.folder / 'last.ckpt').touch()
+    with pytest.raises(typer.Exit) as ended:
+        report_interruption(recipe, signal.SIGINT)
+    assert ended.value.exit_code == 130
+    assert words.replace('FOLDER', str(recipe.folder)) in capsys.readouterr().err
 
 
 def test_sigterm_into_a_pipe_and_on_with_patience(tmp_path: Path, recipe_values: dict) -> None:
