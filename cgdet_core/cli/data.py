@@ -35,7 +35,7 @@ import typer
 
 NAMED = 10  # unreadable files in a line
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Convert data sets to COCO, check, show and split them, and replace their boxes.'))
+    'Convert data sets to COCO, check, show, merge and split them, and replace their boxes.'))
 
 
 @data_app.command('convert')
@@ -168,6 +168,24 @@ def data_show(
 
     shown = show(load_coco(path, images), output, count, match, overwrite)
     say(f'{output}: {shown} frames')
+
+
+@data_app.command('merge')
+def data_merge(
+    paths: Annotated[list[Path], typer.Argument(metavar='COCO.json...', help='The sets.')],
+    output: Annotated[Path, typer.Option(help='File to write.')] = Path('merged.json'),
+    overwrite: Overwrite = False,
+) -> None:
+    """Merge sets into one file, for a training on all of them; the images stay where they are."""
+    from cgdet_core.data.coco import counts_text
+    from cgdet_core.data.merge import merge
+
+    coco, lacking = merge(paths, output, overwrite=overwrite)
+    say(f'{output}: {len(coco.images)} frames; boxes: {counts_text(coco.boxes())}; license: '
+        f'{coco.license}')
+    for path, names in lacking.items():
+        say(f'{path} has no category {", ".join(names)}: objects of it in its frames are '
+            'background, unless they are labelled.', 'yellow')
 
 
 @data_app.command('split')
