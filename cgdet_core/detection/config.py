@@ -51,6 +51,6 @@ class AugmentConfig(Strict):
 class ImitationConfig(ScheduledLoss):
     """The settings of the imitation of a larger thermal detector's outputs."""
 
-    teacher: Path  # its checkpoint; it has the same classes, normalization and bins
+    teacher: Path  # checkpoint or FP32 ONNX file, of the same classes, normalization and bins
     of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
     temperature: float = Field(2.0, gt=0)  # T, softens the box distributions

@@ -15,15 +15,15 @@
 """
 Imitation of a larger thermal detector's outputs, a training-only loss.
 
-The teacher is a student as well (a checkpoint of "cgdet train"), usually with a larger trunk, and
-sees the sample that the student sees. The student learns its class scores and its box
+The teacher is a student as well (a checkpoint or an exported model), usually with a larger trunk,
+and sees the sample that the student sees. The student learns its class scores and its box
 distributions at every cell (localization distillation, LD, arXiv 2102.12252), weighted by the
 teacher's score, so that background teaches little. No labels are used.
 """
 
 from cgdet_core.detection.config import ImitationConfig
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.student import load_student
+from cgdet_core.detection.starting import load_trained
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import file_sha256
 import torch
@@ -63,7 +63,7 @@ class Imitation:
     def __init__(self, config: ImitationConfig, recipe: DetectionRecipe) -> None:
         """UserError if the teacher's outputs or inputs are not those of the student."""
         self.config = config
-        self.student, card = load_student(config.teacher)
+        self.student, card = load_trained(config.teacher)
         self.student.requires_grad_(False)
         self.origin = {'sha256': file_sha256(config.teacher), **card.training}
         for name, own, other in (

@@ -18,6 +18,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import load_student, Student
 from cgdet_core.errors import UserError
@@ -28,6 +29,7 @@ from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path, load_card
+from cgdet_core.training.recipe import check_values
 import torch
 from torch import nn, Tensor
 
@@ -61,7 +63,12 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
         return [student.backbone, student.neck]
     card = load_card(path, DetectionCard)
     _check(path, card, recipe)
-    _load_exported(student, path, card, recipe)
+    weights = _exported(path, card)
+    try:
+        _take_classes(student, weights, card, recipe)
+    except KeyError:
+        raise UserError(f'{path} has other layer sizes than the recipe.') from None
+    _set_exported(student, weights, path)
     return [student]
 
 
@@ -109,18 +116,34 @@ def _take_classes(student: Student, weights: dict[str, Tensor], card: DetectionC
         weights[name] = own
 
 
-def _load_exported(student: Student, path: Path, card: DetectionCard,
-                   recipe: DetectionRecipe) -> None:
-    """Load an FP32 file of "cgdet export", whose weights have their names in the network."""
+def load_trained(path: Path) -> tuple[Student, DetectionCard]:
+    """Return the student of a checkpoint or of an exported FP32 model, and its card."""
+    if path.suffix.lower() != '.onnx':
+        return load_student(path)
+    card = load_card(path, DetectionCard)
+    recipe = card.training.get('recipe')
+    if not isinstance(recipe, dict):
+        raise UserError(f'The card of {path} has no recipe; name the checkpoint instead.')
+    model = check_values(StudentConfig, recipe.get('model', {}), f'The card of {path}, model')
+    student = Student(len(card.classes), model)
+    _set_exported(student, _exported(path, card), path)
+    return student.eval(), card
+
+
+def _exported(path: Path, card: DetectionCard) -> dict[str, Tensor]:
+    """Return the weights of an FP32 file of "cgdet export", by their names in the network."""
     import onnx
     from onnx import numpy_helper
     if card.precision != 'fp32':
-        raise UserError(f'{path} is in {card.precision}; start from the FP32 file.')
-    weights = {i.name.removeprefix('student.'): torch.tensor(numpy_helper.to_array(i))
-               for i in onnx.load(path).graph.initializer if i.name.startswith('student.')}
+        raise UserError(f'{path} is in {card.precision}; name the FP32 file.')
+    return {i.name.removeprefix('student.'): torch.tensor(numpy_helper.to_array(i))
+            for i in onnx.load(path).graph.initializer if i.name.startswith('student.')}
+
+
+def _set_exported(student: Student, weights: dict[str, Tensor], path: Path) -> None:
+    """Load exported weights, with the normalization folded into the convolutions, in place."""
     names = {module: name for name, module in student.named_modules()}
     try:
-        _take_classes(student, weights, card, recipe)
         for _, _, conv, _, norm in normalized(student):
             weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
             set_folded(conv, norm, weight, bias)

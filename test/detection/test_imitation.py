@@ -15,10 +15,13 @@
 """Imitation of a thermal teacher's outputs: its formula, its effect, and unfit teachers."""
 
 import copy
+import json
 import math
 from pathlib import Path
+import shutil
 
 from cgdet_core.detection.imitation import imitation_loss
+from cgdet_core.detection.starting import load_trained
 from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import file_sha256
@@ -84,6 +87,22 @@ def test_a_run_learns_from_its_teacher(recipe_values: dict, trained: Path) -> No
     taught = module.card.training['imitation']
     assert taught['sha256'] == file_sha256(trained / 'last.ckpt')
     assert taught['data'] == ['annotations.json', '4 synthetic scenes per epoch']
+
+
+def test_an_exported_teacher_teaches_the_same(
+    trained: Path, onnx_model: Path, tmp_path: Path,
+) -> None:
+    images = torch.rand(1, 1, 128, 160)
+    expected = load_trained(trained / 'last.ckpt')[0](images)
+    student, card = load_trained(onnx_model)
+    assert not student.training and card.classes == ('person', 'bicycle', 'car')
+    for mine, other in zip(student(images), expected):
+        torch.testing.assert_close(mine, other, atol=1e-3, rtol=1e-3)
+    without = shutil.copy(onnx_model, tmp_path / 'a.onnx')
+    card = json.loads(onnx_model.with_suffix('.json').read_text())
+    (tmp_path / 'a.json').write_text(json.dumps(card | {'training': {}}))
+    with pytest.raises(UserError, match='has no recipe; name the checkpoint'):
+        load_trained(without)
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     half = tmp_path / 'half.onnx'
     export(onnx_model, half, 'fp16')
-    with pytest.raises(UserError, match='is in fp16; start from the FP32 file'):
+    with pytest.raises(UserError, match='is in fp16; name the FP32 file'):
         started(recipe(half))
     wide = {**recipe_values['model'], 'neck_channels': 32}
     for path in (trained / 'last.ckpt', onnx_model):
