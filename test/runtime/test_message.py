@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import struct
 from typing import Any
 
+from cgdet_core.runtime.imaging.decoding import MAX_PIXELS
 from cgdet_core.runtime.imaging.message import (
     decode_image,
     is_false_color,
-    MAX_PIXELS,
     view_image,
     view_message,
     view_pixels,
