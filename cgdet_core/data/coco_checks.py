@@ -97,8 +97,9 @@ def check_sizes(path: Path, listed: Sequence[tuple[Path, tuple[int, int]]]) -> N
     wrong = []
     for file, size in listed:
         with suppress(OSError), Image.open(file) as picture:  # a damaged one: error when read
-            if picture.size != size and picture.getexif().get(ORIENTATION, 1) < 5:
-                wrong.append((file, picture.size, size))
+            shown = picture.size[::-1 if picture.getexif().get(ORIENTATION, 1) >= 5 else 1]
+            if shown != size:
+                wrong.append((file, shown, size))
     if wrong:
         file, found, size = wrong[0]
         raise UserError(f'{len(wrong)} of the {len(listed)} images listed in {path} have another '

@@ -128,8 +128,9 @@ def _jpeg(data: Data) -> Claim:
     """
     Read the markers as libjpeg does, to the end of the image.
 
-    Several scans are collected as coefficients, twice the size of the pixels. OpenCV fills what is missing with gray and reports nothing. Other damage cannot be detected,
-    as a JPEG has no checksum.
+    Several scans are collected as coefficients, twice the size of the pixels. OpenCV fills what
+    is missing with gray and reports nothing. Other damage cannot be detected, as a JPEG has no
+    checksum.
     """
     width = height = bits = scans = 0
     position = 2

@@ -14,6 +14,7 @@
 
 """Read thermal frames from files without changing their depth."""
 
+from collections.abc import Collection
 from mmap import ACCESS_COPY, mmap
 from os import fstat
 from pathlib import Path
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
 LARGEST = 2 * MAX_BYTES  # bytes of a file
 STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # without alpha
 
@@ -45,8 +47,20 @@ def is_bag(path: Path) -> bool:
 
 def lacks_metadata(path: Path) -> bool:
     """Return whether a folder contains bag files but no metadata, as after a killed recorder."""
-    return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
-        p.suffix.lower() in BAG_SUFFIXES for p in path.iterdir())
+    return path.is_dir() and not (path / 'metadata.yaml').is_file() and bool(
+        files_below(path, BAG_SUFFIXES, '*'))
+
+
+def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') -> list[Path]:
+    """
+    Return the files with these suffixes in a folder and below, or only in it with pattern '*'.
+
+    They are in order. Hidden files are left out, and what archives and servers add: macOS writes
+    a "._name" for each file.
+    """
+    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
+                  and not any(part.startswith('.') or part in ADDED
+                              for part in path.relative_to(folder).parts))
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:

@@ -106,9 +106,8 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     if data.size < needed:
         raise ValueError(f'the image data is truncated, {data.size} bytes of {needed}')
     if data.size > height * step:
-        raise ValueError(f'the image data has {data.size} bytes, but {height} rows of {step} bytes '
-                         f'are {height * step}: its encoding {message.encoding}, width or step '
-                         'is wrong')
+        raise ValueError(f'the image data has {data.size} bytes, but height and step say '
+                         f'{height * step}; its encoding {message.encoding} or size is wrong')
     if channels > 1:
         pixels = np.ndarray((height, width, channels), dtype, data, strides=(step, channels, 1))
         code = TO_BGR.get(message.encoding)
