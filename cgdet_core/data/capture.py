@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import logging
 import os
 from pathlib import Path
+import re
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -25,9 +26,10 @@ import cv2
 from numpy.typing import NDArray
 
 Y16 = cv2.VideoWriter.fourcc(*'Y16 ')  # raw counts, as many thermal cameras deliver over USB
-# FFmpeg's codes for pixels of 16 bits; in those of other pixels the last byte is the depth.
-GRAY_16 = (b'Y1\0\x10', b'\x10\x001Y', b'Y16 ')
-DEPTHS = (9, 10, 12, 14, 16, 48, 64)
+# FFmpeg's codes of pixels: gray of 16 bits that OpenCV reads; others contain their depth.
+GRAY_16 = (b'Y1\0\x10', b'Y16 ')
+DEEP = re.compile(rb'[\x09\x0a\x0c\x0e\x10]...|...[\x09\x0a\x0c\x0e\x10]|(?:RGB|BGR|RBA|BRA)[0@]',
+                  re.DOTALL)
 # Their headers count frames; those of others state seconds, which sound may prolong.
 COUNTED = ('.avi', '.mp4', '.mov')
 _log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def open_capture(address: str | Path, where: str, backend: int = cv2.CAP_ANY,
     """
     Return OpenCV's capture of a video, a stream or a camera, opened or not, at its full depth.
 
-    where: its name for a warning in the log, if its depth is one that OpenCV reads as 8 bits.
+    where: its name for a warning in the log, if OpenCV reads its depth as 8 bits; '' for none.
     """
     # Bytes, as OpenCV ends the process for a text that is not UTF-8.
     capture = cv2.VideoCapture(os.fsencode(address), backend, settings)  # type: ignore[arg-type]
@@ -46,7 +48,7 @@ def open_capture(address: str | Path, where: str, backend: int = cv2.CAP_ANY,
     code = pixels.to_bytes(4, 'little')
     if code in GRAY_16 or int(capture.get(cv2.CAP_PROP_FOURCC)) == Y16:
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-    elif capture.isOpened() and pixels and {code[0], code[3]} & {*DEPTHS}:
+    elif where and DEEP.fullmatch(code):
         _log.warning('%s has more than 8 bits in a format of which OpenCV reads 8; convert it '
                      'with "ffmpeg -i IN -pix_fmt gray16le -c:v ffv1 OUT.mkv".', where)
     return capture
