@@ -59,20 +59,21 @@ def detect_all(
     if coco.others:
         _log.warning('%s has boxes of classes that the model does not know, which are not '
                      'measured: %s.', coco.path, counts_text(coco.others))
-    found, records = [], []
+    found, records, errors = [], [], []
     frames = coco_frames(coco, channels=detector.card.channels)
     for frame, detections in attempt(detector, frames, evaluation_threshold(detector.card)):
         progress(1)
-        if not isinstance(detections, UserError):
-            found.append(detections)
-            records.append(frame.truth)
-        elif len(coco.images) == 1:
-            raise detections
-        else:
-            _log.warning('%s The frame is left out.', detections)
+        if isinstance(detections, UserError):
+            errors.append(detections)
+            continue
+        assert frame.truth is not None
+        found.append(detections)
+        records.append(frame.truth)
     if not found:
-        raise UserError(f'None of the {len(coco.images)} frames of {coco.path} can be read.')
-    coco.images = [record for record in records if record is not None]
+        raise errors[0]
+    for error in errors:
+        _log.warning('%s The frame is left out.', error)
+    coco.images = records
     return found
 
 

@@ -72,7 +72,7 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     except RuntimeError as error:
-        reason = _reason_of(error)
+        reason = reason_of(error)
         if not reason:
             raise
         raise UserError(reason + (f', and continue with "cgdet train {recipe.folder} --resume".'
@@ -85,7 +85,7 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     return recipe.folder / 'best.ckpt'
 
 
-def _reason_of(error: RuntimeError) -> str:
+def reason_of(error: RuntimeError) -> str:
     """Return why a lack of memory ended a training, and what to do, or nothing."""
     if isinstance(error, torch.OutOfMemoryError):
         return 'The memory of the GPU is full; choose a smaller optim.batch_size or input_size'

@@ -313,7 +313,7 @@ def test_a_name_that_is_not_text_is_a_file_like_others(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'a.png')
-    with pytest.raises(UserError, match='a.png is not a file'):
+    with pytest.raises(UserError, match='a.png is not an image file'):
         read_image(tmp_path / 'a.png')
 
 

@@ -147,7 +147,7 @@ def _bytes(path: Path) -> bytes | mmap:
     Paths are opened here, by Python, as OpenCV ends the process for those that are not UTF-8.
     """
     if not path.is_file():  # opening a pipe would wait
-        raise ValueError('is not a file' if path.exists() else 'does not exist')
+        raise ValueError('is not an image file' if path.exists() else 'does not exist')
     with path.open('rb') as file:
         size = fstat(file.fileno()).st_size
         if format_of(file.read(8)) == 'TIFF':
