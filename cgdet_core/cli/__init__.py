@@ -77,9 +77,10 @@ def options(
 def main() -> None:
     """Run the command line; invalid input is reported in one sentence with exit status 1."""
     show_log()
-    for stream in (sys.stdout, sys.stderr):  # names of files may be no text
+    for stream in (sys.stdin, sys.stdout):  # names of files may be no text
         if isinstance(stream, TextIOWrapper) and stream.errors == 'strict':
-            stream.reconfigure(errors='backslashreplace')
+            stream.reconfigure(errors='surrogateescape' if stream is sys.stdin
+                               else 'backslashreplace')
     try:
         app(standalone_mode=True)
     except UserError as error:

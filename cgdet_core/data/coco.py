@@ -22,7 +22,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes
+from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes, shown_size
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import is_gray, read_frame
@@ -175,7 +175,7 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
     assert record.rgb_path is not None
     try:
         with Image.open(record.rgb_path) as picture:
-            width, height = picture.size
+            width, height = shown_size(picture)
     except OSError as error:
         reason = 'does not exist' if isinstance(error, FileNotFoundError) else 'cannot be read'
         raise UserError(f'The RGB image {record.rgb_path} {reason}.') from None

@@ -174,6 +174,16 @@ def test_pixels_up_to_the_limit_are_read(kind: str) -> None:
     assert MAX_PIXELS > 8000 * 6000  # of a drone's camera
 
 
+def test_scans_in_a_tiff_count_by_their_strip() -> None:
+    strips = saved(np.zeros((4000, 4000), np.uint8), 'TIFF', compression='jpeg',
+                   tiffinfo={278: 16})
+    assert strips.count(b'\xff\xda') >= 250 and claim_of(strips).scans <= 2
+    one = saved(np.zeros((4000, 4000), np.uint8), 'TIFF', compression='jpeg', tiffinfo={278: 4000})
+    claim_of(one)
+    with pytest.raises(ValueError, match='claims .* scans'):
+        claim_of(one + b'\xff\xda' * 50)
+
+
 def test_a_marker_without_length_hides_nothing() -> None:
     data = encoded('.jpg', counts(dtype=np.uint8))
     np.testing.assert_array_equal(decode_image('', data[:2] + b'\xff\x01\xff\xff' + data[2:]),

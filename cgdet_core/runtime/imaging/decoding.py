@@ -39,8 +39,8 @@ PNM = re.compile(rb'P([1-6])' + 2 * rb'(?:\s|#[^\n]*\n)+(\d{1,9})')
 PNM_LEVELS = re.compile(rb'(?:\s|#[^\n]*\n)+(\d{1,5})')
 # Tags of TIFF, and the struct codes of the types in which numbers are accepted.
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION = 254, 256, 257, 258, 259
-SAMPLES, TILE_WIDTH, TILE_HEIGHT = 277, 322, 323
-ONCE = (WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, TILE_WIDTH, TILE_HEIGHT)
+SAMPLES, ROWS, TILE_WIDTH, TILE_HEIGHT = 277, 278, 322, 323
+ONCE = (WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS, TILE_WIDTH, TILE_HEIGHT)
 JPEG_IN_TIFF = (6, 7)  # of COMPRESSION
 NOT_AN_IMAGE = 0b101  # bits of SUBFILE: a smaller copy of another image, or a mask
 CODES = {1: 'B', 3: 'H', 4: 'I'}
@@ -154,11 +154,13 @@ def _jpeg(data: Data) -> Claim:
 def _tiff(data: Data) -> Claim:
     """Read the first directory; libtiff reports what is missing."""
     _, tags = next(_directories(data))
-    tile = tags.get(TILE_WIDTH, 1) * tags.get(TILE_HEIGHT, 1)
-    # A progressive JPEG may be inside.
-    scans = len(re.findall(rb'\xff\xda', data)) if tags.get(COMPRESSION) in JPEG_IN_TIFF else 1
-    return Claim(tags[WIDTH], tags[HEIGHT], max(8, tags.get(BITS, 1)) * tags.get(SAMPLES, 1),
-                 max(scans, 1), buffer=tile)
+    width, height, scans = tags[WIDTH], tags[HEIGHT], 1
+    tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_HEIGHT, 0)
+    if tags.get(COMPRESSION) in JPEG_IN_TIFF:  # each scan visits a tile or a strip
+        part = tile or width * min(height, tags.get(ROWS, height))
+        scans = len(re.findall(rb'\xff\xda', data)) * part // max(1, width * height)
+    return Claim(width, height, max(8, tags.get(BITS, 1)) * tags.get(SAMPLES, 1), max(scans, 1),
+                 buffer=tile)
 
 
 def _directories(data: Data) -> Iterator[tuple[int, dict[int, int]]]:
