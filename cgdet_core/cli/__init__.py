@@ -19,6 +19,7 @@ Heavy modules are imported inside the commands, so that `cgdet --help` is fast a
 without torch can run `cgdet detect`, `verify`, `benchmark` and `bag`.
 """
 
+from io import TextIOWrapper
 import logging
 import platform
 import sys
@@ -76,6 +77,10 @@ def options(
 def main() -> None:
     """Run the command line; invalid input is reported in one sentence with exit status 1."""
     show_log()
+    for stream in (sys.stdin, sys.stdout):  # names of files may be no text
+        if isinstance(stream, TextIOWrapper) and stream.errors == 'strict':
+            stream.reconfigure(errors='surrogateescape' if stream is sys.stdin
+                               else 'backslashreplace')
     try:
         app(standalone_mode=True)
     except UserError as error:

@@ -227,12 +227,18 @@ def data_check(
     from cgdet_core.data.check import check, save_findings, sheets
     from cgdet_core.data.coco import load_coco
     from cgdet_core.runtime.detection.detector import Detector
-    from cgdet_core.runtime.files import check_outputs, share_file, SHIPPED_MODEL
+    from cgdet_core.runtime.files import (
+        check_not_inputs,
+        check_outputs,
+        share_file,
+        SHIPPED_MODEL,
+    )
 
     check_outputs(sheets(output), overwrite=overwrite)
     sets = [load_coco(path, images)]
     if val is not None:
         sets.append(load_coco(val, images, sets[0].classes))
+    check_not_inputs(sheets(output), [r.path for coco in sets for r in coco.images])
     detector = None if model is None else Detector.load(
         share_file(SHIPPED_MODEL) if model == 'shipped' else Path(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:

@@ -68,7 +68,8 @@ def evaluate(
     detector = open_detector(model, backend)
     card = detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, card.classes, card.channels)
-    with common.counting('evaluating', len(coco.images)) as progress:
+    listed = len(coco.images)
+    with common.counting('evaluating', listed) as progress:
         found = detect_all(detector, coco, progress)
     evaluation = evaluation_of(model, detector, found, coco, images, command())
     report = evaluation.report
@@ -89,7 +90,13 @@ def evaluate(
         write_page(evaluation, page)
         show_page(page)
     if update_card:
-        save_card(replace(card, accuracy={**card.accuracy, data.name: report}), model)
+        if len(coco.images) < listed:
+            say('The card is unchanged, as frames are missing.', 'yellow')
+        else:
+            save_card(replace(card, accuracy={**card.accuracy, data.name: report}), model)
+    if len(coco.images) < listed:
+        raise UserError(f'{listed - len(coco.images)} of {listed} frames could not be read; the '
+                        'numbers are those of the others.')
 
 
 def fit_scores(

@@ -22,10 +22,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes
+from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes, shown_size
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import is_gray
+from cgdet_core.runtime.imaging.frames import is_gray, read_frame
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +52,15 @@ class ImageRecord:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     crowd: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def read(self, channels: int = 1) -> NDArray[Any]:
+        """Return the frame for 1 (thermal) or 3 (RGB) channels; UserError if its size differs."""
+        pixels = read_frame(self.path, channels)
+        height, width = pixels.shape[:2]
+        if (width, height) != (self.width, self.height):
+            raise UserError(f'{self.path} has {width}x{height} pixels, but the annotation file '
+                            f'lists {self.width}x{self.height}, so its boxes are at other places.')
+        return pixels
 
 
 @dataclass
@@ -166,7 +175,7 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
     assert record.rgb_path is not None
     try:
         with Image.open(record.rgb_path) as picture:
-            width, height = picture.size
+            width, height = shown_size(picture)
     except OSError as error:
         reason = 'does not exist' if isinstance(error, FileNotFoundError) else 'cannot be read'
         raise UserError(f'The RGB image {record.rgb_path} {reason}.') from None
@@ -245,11 +254,17 @@ def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) 
     # Both the folder `thermal` itself and file names that start with `thermal/` are common.
     first = records[0]['file_name']
     places = [folder, folder.parent, folder / 'images', folder.parent / 'images']
-    found = next((place for place in places if (place / first).is_file()), None)
+    found = next((place for place in places if _place(place, first).is_file()), None)
     if found is None and images is None:
-        inner = [p for p in folder.iterdir() if (p / first).is_file()]
+        inner = [p for p in folder.iterdir() if _place(p, first).is_file()]
         found = inner[0] if len(inner) == 1 else None
     return found or folder
+
+
+def _place(root: Path, name: str) -> Path:
+    """Return the path of a file name, which Windows writes with backslashes."""
+    path = root / name
+    return path if '\\' not in name or path.is_file() else root / name.replace('\\', '/')
 
 
 def _record(
@@ -260,9 +275,9 @@ def _record(
     boxes[:, 2:] += boxes[:, :2]
     rgb = item.get('rgb_file_name')
     return ImageRecord(
-        image_id=item['id'], path=root / item['file_name'],
+        image_id=item['id'], path=_place(root, item['file_name']),
         width=int(item['width']), height=int(item['height']),
-        rgb_path=root / rgb if rgb else None,
+        rgb_path=_place(root, rgb) if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown',
         source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
         bag=item.get('bag'), file_name=item['file_name'], boxes=boxes,

@@ -88,6 +88,12 @@ def _clipped(box: list[float], width: int, height: int) -> list[float]:
     return [left, top, min(box[0] + box[2], width) - left, min(box[1] + box[3], height) - top]
 
 
+def shown_size(picture: Any) -> tuple[int, int]:
+    """Return width and height of Pillow's image in the orientation that its EXIF states."""
+    width, height = picture.size
+    return (height, width) if picture.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+
+
 def check_sizes(path: Path, listed: Sequence[tuple[Path, tuple[int, int]]]) -> None:
     """Raise UserError if images have other sizes than listed, where Pillow is installed."""
     try:
@@ -97,8 +103,8 @@ def check_sizes(path: Path, listed: Sequence[tuple[Path, tuple[int, int]]]) -> N
     wrong = []
     for file, size in listed:
         with suppress(OSError), Image.open(file) as picture:  # a damaged one: error when read
-            if picture.size != size and picture.getexif().get(ORIENTATION, 1) < 5:
-                wrong.append((file, picture.size, size))
+            if shown_size(picture) != size:
+                wrong.append((file, shown_size(picture), size))
     if wrong:
         file, found, size = wrong[0]
         raise UserError(f'{len(wrong)} of the {len(listed)} images listed in {path} have another '

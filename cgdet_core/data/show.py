@@ -21,8 +21,9 @@ from typing import TypeVar
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, NO_CLASS
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from cgdet_core.runtime.imaging.drawing import (
+    as_text,
     COLORS,
     contact_sheet,
     draw_boxes,
@@ -109,8 +110,8 @@ def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
     x1, y1, x2, y2 = np.rint((box - np.tile(corner, 2)) * zoom).astype(int).tolist()
     cv2.rectangle(picture, (x1, y1), (x2, y2), COLORS[0], 2)
     for color, thick in ((0, 3), (255, 1)):
-        cv2.putText(picture, record.path.name[-40:], (5, CROP - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.4,
-                    (color,) * 3, thick, cv2.LINE_AA)
+        cv2.putText(picture, as_text(record.path.name)[-40:], (5, CROP - 8),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.4, (color,) * 3, thick, cv2.LINE_AA)
     return picture
 
 
@@ -125,8 +126,10 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     records = evenly([r for r in coco.images if fnmatch.fnmatch(r.path.name, match)], count)
     if not records:
         raise UserError(f'No frame of {coco.path} matches {match!r}.')
+    files = [path for r in coco.images for path in (r.path, r.rgb_path) if path is not None]
     if output.suffix.lower() == '.png':
         check_outputs([output], overwrite=overwrite)
+        check_not_inputs([output], files)
         save_sheet(output, records, coco.classes)
         return len(records)
     if output.suffix:
@@ -134,6 +137,7 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
     paired = any(r.rgb_path is not None for r in coco.images)
     check_outputs(paths, overwrite=overwrite)
+    check_not_inputs(paths, files)
     for path, record in zip(paths, records):
         save_picture(path, draw_record(record, coco.classes, paired))
     return len(records)

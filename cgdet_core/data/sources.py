@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags.io import image_connections, open_bag, stamp_of
+from cgdet_core.data.capture import images, open_capture
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging import frames
@@ -158,20 +159,29 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
 
 
 def pictures(paths: Sequence[Path], folder: Path | None = None) -> Source:
-    """Return image files, named relative to a folder, by default the one that contains all."""
+    """
+    Return image files, named relative to a folder, by default the one that contains all.
+
+    Each page of a TIFF is a frame.
+    """
     colors = Colors()
     places = [Path(os.path.abspath(path)) for path in paths]
     root = os.path.abspath(folder) if folder else os.path.commonpath([p.parent for p in places])
-    names = [place.relative_to(root).as_posix() for place in places]
-    found = (Frame(name, partial(_read_picture, path, colors), str(path))
-             for name, path in zip(names, paths))
-    return Source(found, str(folder or paths[0]), len(paths), names=names, files=paths,
-                  colors=colors)
+    found: list[Frame] = []
+    for place, path in zip(places, paths):
+        name, pages = place.relative_to(root), frames.count_pages(path)
+        found += [Frame(name.as_posix(), partial(_read_picture, path, colors), str(path))] if (
+            pages <= 1) else [
+            Frame(name.with_stem(f'{name.stem}_{page:06d}').as_posix(),
+                  partial(_read_picture, path, colors, page), f'{path}, page {page}')
+            for page in range(pages)]
+    return Source(iter(found), str(folder or paths[0]), len(found),
+                  names=[frame.name for frame in found], files=paths, colors=colors)
 
 
 def _images_below(folder: Path) -> list[Path]:
     """Return the images in a folder and below, without those that `cgdet detect` wrote."""
-    found = sorted(p for p in folder.rglob('*') if p.suffix.lower() in frames.IMAGE_SUFFIXES)
+    found = frames.files_below(folder, frames.IMAGE_SUFFIXES)
     above = {part for path in found for part in path.relative_to(folder).parents}
     written = {folder / part for part in above if part.name in DRAWN and any(
         (folder / part.parent / name).is_file() for name in RESULTS)}
@@ -180,12 +190,12 @@ def _images_below(folder: Path) -> list[Path]:
     return [path for path in found if written.isdisjoint(path.parents)]
 
 
-def _read_picture(path: Path, colors: Colors) -> NDArray[Any]:
-    return colors.gray(frames.read_image(path), str(path))
+def _read_picture(path: Path, colors: Colors, page: int | None = None) -> NDArray[Any]:
+    return colors.gray(frames.read_image(path, page), str(path))
 
 
 def _open_video(path: Path, name: str) -> Source:
-    capture = cv2.VideoCapture(str(path))
+    capture = open_capture(path, str(path))
     try:
         if not capture.isOpened():
             raise UserError(f'{path} is not a video that OpenCV can read.')
@@ -200,15 +210,9 @@ def _open_video(path: Path, name: str) -> Source:
 
 
 def _video_frames(path: Path, name: str, colors: Colors) -> Iterator[Frame]:
-    capture = cv2.VideoCapture(str(path))
-    number = 0
-    try:
-        while (found := capture.read())[0]:
-            where = f'{path}, frame {number}'
-            yield Frame(f'{name}_{number:06d}.png', partial(colors.gray, found[1], where), where)
-            number += 1
-    finally:
-        capture.release()
+    for number, image in enumerate(images(open_capture(path, ''), str(path))):
+        where = f'{path}, frame {number}'
+        yield Frame(f'{name}_{number:06d}.png', partial(colors.gray, image, where), where)
 
 
 def _open_bag(path: Path, topic: str | None, name: str) -> Source:
@@ -224,9 +228,10 @@ def _open_bag(path: Path, topic: str | None, name: str) -> Source:
 def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
                colors: Colors | None = None) -> Iterator[Frame]:
     """
-    Yield the images of a bag in order; UserError names a message that cannot be read.
+    Yield the images of a bag in order; UserError if its file is damaged from there on.
 
-    Their names contain their stamps, and a number from the second with the same one on.
+    Their names contain their stamps, and a number from the second with the same one on. A message
+    that is damaged is a frame that cannot be read, with the time of its recording.
     topic: the image topic, raw or compressed, required if there are several. name: the start of
     the frames' names, by default the bag's. colors: remembers images in color.
     """
@@ -238,13 +243,17 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
         while True:
             number: int | str = 'next'
             try:
-                number, (connection, _, raw) = next(messages)
-                message = reader.deserialize(raw, connection.msgtype)
+                number, (connection, recorded, raw) = next(messages)
             except StopIteration:
                 return
             except Exception as error:  # damaged files raise errors of the storage plugins
                 raise UserError(f'{path}, image {number}: {error}.') from None
-            stamp, where = stamp_of(message), f'{path}, image {number}'
+            where = f'{path}, image {number}'
+            try:
+                message = reader.deserialize(raw, connection.msgtype)
+                stamp = stamp_of(message)
+            except Exception as error:  # those of rosbags
+                message, stamp = error, recorded
             stamps[stamp] += 1
             again = f'_{stamps[stamp]}' if stamps[stamp] > 1 else ''
             yield Frame(f'{name or path.stem}_{stamp}{again}.png',
@@ -252,12 +261,14 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
 
 
 def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
+    if isinstance(message, Exception):
+        raise ValueError(f'the message is damaged: {message}')
     return colors.gray(view_pixels(message), where)
 
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
     """Return the frames of a set whose file name matches the shell pattern `match`, in order."""
-    return (Frame(_name(record), partial(frames.read_frame, record.path, channels),
+    return (Frame(_name(record), partial(record.read, channels),
                   str(record.path), record.stamp_ns, record)
             for record in coco.images if fnmatch.fnmatch(record.path.name, match))
 

@@ -15,7 +15,7 @@
 """Frames of cameras, network streams and images on the web."""
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPException, IncompleteRead
@@ -30,6 +30,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from cgdet_core.data.capture import images, open_capture
 from cgdet_core.data.sources import Colors, Frame, RATE, Source
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
@@ -42,7 +43,6 @@ SCHEMES = ('http', 'https', 'rtsp', 'rtsps', 'rtmp', 'udp', 'tcp')
 TIMEOUT_S = 10.0
 LARGEST = 2**28  # bytes of an image on the web
 SAFE = "%/:=&?~+!$,;'@()*[]"  # characters of a path and a query that need no quotation
-Y16 = cv2.VideoWriter.fourcc(*'Y16 ')  # raw counts, as many thermal cameras deliver over USB
 
 
 def check_url(url: str) -> None:
@@ -69,8 +69,8 @@ def open_url(url: str, name: str) -> Source:
         if data is not None:
             return _picture(data, name + PurePosixPath(parts.path).suffix, where)
     timeout = int(TIMEOUT_S * 1000)
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout])
+    capture = open_capture(url, where, cv2.CAP_FFMPEG, cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout,
+                           cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout)
     if not capture.isOpened():
         raise UserError(f'{where} cannot be opened as a stream; check the address, and that a '
                         'player such as ffplay shows it.')
@@ -91,10 +91,7 @@ def open_camera(path: Path, name: str) -> Source:
                         'and log in again.') from None
     except OSError as error:
         raise UserError(f'{path} cannot be opened: {error.strerror}.') from None
-    capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2)
-    if int(capture.get(cv2.CAP_PROP_FOURCC)) == Y16:
-        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-    return _stream(capture, str(path), name, (
+    return _stream(open_capture(path, str(path), cv2.CAP_V4L2), str(path), name, (
         f'{path} delivers no images; if it is a camera, end the other program that uses it.'))
 
 
@@ -161,26 +158,17 @@ def _stream(capture: Any, where: str, name: str, silent: str) -> Source:
         raise UserError(silent)
     rate, total = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     colors = Colors()
-    images = _all(capture, first) if total > 0 else _newest(capture, first)
-    return Source(_frames(images, where, name, colors), where, total if total > 0 else None, name,
+    found = ((image, None) for image in images(capture, where, first)) if total > 0 else (
+        _newest(capture, first))
+    return Source(_frames(found, where, name, colors), where, total if total > 0 else None, name,
                   rate if 1 <= rate <= 240 else RATE, colors=colors)
 
 
-def _frames(images: Iterator[tuple[NDArray[Any], int | None]], where: str, name: str,
+def _frames(found: Iterable[tuple[NDArray[Any], int | None]], where: str, name: str,
             colors: Colors) -> Iterator[Frame]:
-    for number, (pixels, stamp) in enumerate(images):
+    for number, (pixels, stamp) in enumerate(found):
         place = f'{where}, frame {number}'
         yield Frame(f'{name}_{number:06d}.png', partial(colors.gray, pixels, place), place, stamp)
-
-
-def _all(capture: Any, first: NDArray[Any]) -> Iterator[tuple[NDArray[Any], None]]:
-    """Yield the images of a video file on the web."""
-    try:
-        yield first, None
-        while (found := capture.read())[0]:
-            yield found[1], None
-    finally:
-        capture.release()
 
 
 def _newest(capture: Any, first: NDArray[Any]) -> Iterator[tuple[NDArray[Any], int]]:

@@ -66,7 +66,8 @@ def open_video(path: Path, rate: float) -> Iterator[Write]:
         finally:
             if video is not None:
                 video.close()
-                if not cv2.VideoCapture(str(part)).isOpened():  # OpenCV's writer reports no error
+                # OpenCV's writer reports no error.
+                if not cv2.VideoCapture(os.fsencode(part)).isOpened():  # type: ignore[call-overload]
                     raise UserError(f'{path} cannot be written; is the disk full?')
                 os.replace(part, path)
 
@@ -80,7 +81,9 @@ class _Video:
         width, height = even = tuple(side + side % 2 for side in size)
         name = _encoder()
         if not name:
-            self.opencv = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), rate, even)
+            self.opencv = cv2.VideoWriter(  # a path in bytes may be of any encoding
+                os.fsencode(path), cv2.VideoWriter.fourcc(*'mp4v'),  # type: ignore[call-overload]
+                rate, even)
             if not self.opencv.isOpened():
                 raise UserError(f'OpenCV cannot write a video of {width}x{height} pixels.')
             return

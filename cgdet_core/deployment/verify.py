@@ -18,13 +18,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import tee
+import logging
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import Frame
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.detection.predict import detect
+from cgdet_core.detection.predict import attempt
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 
 IOU = 0.5  # minimum for two boxes of a class to show the same object
 WORST = 10  # frames listed in the report
+_log = logging.getLogger(__name__)
 
 
 class NothingFound(UserError):
@@ -107,10 +109,15 @@ def verify(
     tolerances = tolerances or TOLERANCES[model.card.precision]
     threshold = check_pair(model.card, against.card, score_threshold)
     minimum = model.card.shown_threshold if score_threshold is None else score_threshold
-    differences, scored = [], []
-    both = zip(*(detect(detector, shown, evaluation_threshold(detector.card))
-                 for detector, shown in zip((against, model), tee(frames))))
+    differences, scored, unreadable = [], [], 0
+    both = zip(*(attempt(detector, shown, evaluation_threshold(detector.card))
+                 for detector, shown in zip((against, model), tee(_all(frames)))))
     for (frame, first), (_, second) in both:
+        if isinstance(first, UserError) or isinstance(second, UserError):
+            unreadable += 1
+            _log.warning('%s The frame is left out.', first if isinstance(first, UserError)
+                         else second)
+            continue
         differences.append(difference(frame.name, first, second, threshold))
         if frame.truth is not None:
             scored.append((first, second, frame.truth))
@@ -121,6 +128,7 @@ def verify(
         'backend': model.session.describe(), 'against': against.card.name,
         'against_precision': against.card.precision,
         'against_backend': against.session.describe(), 'frames': len(differences),
+        'unreadable': unreadable,
         'score_threshold': minimum, 'tolerances': asdict(tolerances),
         **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
@@ -130,6 +138,14 @@ def verify(
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']
     return report
+
+
+def _all(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Yield frames to the end of their source, or to where it is damaged."""
+    try:
+        yield from frames
+    except UserError as error:
+        _log.warning('%s', error)
 
 
 def check_pair(

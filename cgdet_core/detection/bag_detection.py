@@ -17,7 +17,7 @@
 import atexit
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import functools
 import glob
 import logging
@@ -29,7 +29,7 @@ import tempfile
 from typing import Any
 
 from cgdet_core.data.sources import bag_frames, Frame
-from cgdet_core.detection.predict import detect, open_detector
+from cgdet_core.detection.predict import attempt, open_detector
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections
@@ -65,6 +65,7 @@ class BagDetections:
     found: list[tuple[int, Detections]]  # stamp in nanoseconds, scores of at least 0.001
     error: str | None = None
     unknown: int = 0  # frames without annotation
+    unreadable: list[str] = field(default_factory=list)  # an error of each annotated frame
 
 
 def find_bags(sources: Sequence[str]) -> list[Path]:
@@ -100,7 +101,11 @@ def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
 def detect_bag(
     detector: Detector, job: Job, progress: Callable[[int], None] = lambda frames: None,
 ) -> BagDetections:
-    """Detect in a bag's annotated frames, each once; an exception becomes the bag's error."""
+    """
+    Detect in a bag's annotated frames, each once; an exception becomes the bag's error.
+
+    A frame that cannot be read is left out.
+    """
     result = BagDetections([])
 
     def annotated() -> Iterator[Frame]:
@@ -113,15 +118,19 @@ def detect_bag(
                 result.unknown += 1
 
     try:
-        for frame, found in detect(
+        for frame, found in attempt(
                 detector, annotated(), evaluation_threshold(detector.card)):
             assert frame.stamp_ns is not None
-            result.found.append((frame.stamp_ns, found))
+            if isinstance(found, UserError):
+                result.unreadable.append(str(found))
+            else:
+                result.found.append((frame.stamp_ns, found))
             progress(1)
     except Exception as error:  # of storages and sessions; the other bags' results must be kept
         return _failed(job, error)
     if not result.found:
-        return BagDetections([], f'No frame of {job.bag} has annotations.')
+        return BagDetections([], next(iter(result.unreadable), (
+            f'No frame of {job.bag} has annotations.')))
     return result
 
 

@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+import logging
 from pathlib import Path
 import shutil
 from typing import Any
@@ -42,6 +43,7 @@ from numpy.typing import NDArray
 
 WORST = 12  # frames
 CURVES = 7  # bags next to the total, those of the lowest AP50
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -123,6 +125,8 @@ def detect_bags(
             bags[number].result = result
             if result.error:
                 failed(result.error)
+            for sentence in result.unreadable:
+                _log.warning('%s The frame is left out.', sentence)
 
     if address is not None or (len(jobs) > 1 and workers != 1):
         try:
@@ -146,10 +150,11 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
         raise UserError(f'None of the {len(bags)} bags could be evaluated.')
     pooled = CocoSet(path, [r for b in good for r in b.records], classes)
     total = evaluate([d for b in good for d in b.detections], pooled)
-    parts = [{'bag': b.name, **b.counts,
+    parts = [{'bag': b.name, **b.counts, 'unreadable': b.result.unreadable,
               **evaluate(b.detections, replace(pooled, images=b.records))} for b in good]
     counts = {name: sum(b.counts[name] for b in good) for name in good[0].counts}
-    return {**counts, **total, 'bags': parts,
+    return {**counts, 'unreadable': sum(len(b.result.unreadable) for b in good), **total,
+            'bags': parts,
             'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
 
 

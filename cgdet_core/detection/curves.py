@@ -24,6 +24,7 @@ from cgdet_core.detection.scores import (
     Judged,
     reliability,
 )
+from cgdet_core.runtime.imaging.drawing import as_text
 from cgdet_core.training.figures import save_figure as save_figure
 import cv2
 from matplotlib.axes import Axes
@@ -150,9 +151,10 @@ def write_caption(text: str, width: int) -> NDArray[np.uint8]:
 
 def write_text(strip: NDArray[np.uint8], text: str, x: int, color: tuple[int, int, int]) -> int:
     """Write at x into a strip and return where the text ends."""
-    cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
+    cv2.putText(strip, as_text(text), (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1,
+                cv2.LINE_AA)
     return x + text_width(text)
 
 
 def text_width(text: str) -> int:
-    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+    return cv2.getTextSize(as_text(text), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]

@@ -24,7 +24,7 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, counts_text
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.detection.metrics import evaluate, Report
-from cgdet_core.detection.predict import detect
+from cgdet_core.detection.predict import attempt
 from cgdet_core.detection.results import describe, Evaluation, hashes
 from cgdet_core.detection.scores import cross_fit, fit, judge_all, scaled, summarize
 from cgdet_core.errors import UserError
@@ -47,18 +47,33 @@ def suppressing(
 def detect_all(
     detector: Detector, coco: CocoSet, progress: Callable[[int], None] = lambda frames: None,
 ) -> list[Detections]:
-    """Return the detections of each frame that average precision needs; UserError if no boxes."""
+    """
+    Return the detections of each frame that average precision needs.
+
+    Frames that cannot be read are removed from the set, and named in the log. UserError if there
+    are no boxes, or no frame can be read.
+    """
     if not any(coco.boxes().values()):
         raise UserError(f'{coco.path} has no boxes of {", ".join(coco.classes)}; a measurement '
                         'requires labeled frames.')
     if coco.others:
         _log.warning('%s has boxes of classes that the model does not know, which are not '
                      'measured: %s.', coco.path, counts_text(coco.others))
-    found = []
+    found, records, errors = [], [], []
     frames = coco_frames(coco, channels=detector.card.channels)
-    for _, detections in detect(detector, frames, evaluation_threshold(detector.card)):
-        found.append(detections)
+    for frame, detections in attempt(detector, frames, evaluation_threshold(detector.card)):
         progress(1)
+        if isinstance(detections, UserError):
+            errors.append(detections)
+            continue
+        assert frame.truth is not None
+        found.append(detections)
+        records.append(frame.truth)
+    if not found:
+        raise errors[0]
+    for error in errors:
+        _log.warning('%s The frame is left out.', error)
+    coco.images = records
     return found
 
 

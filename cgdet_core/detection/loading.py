@@ -28,7 +28,6 @@ from cgdet_core.distillation.guide import batch_teacher, Guide, Reader
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import prepare
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.training.ranks import rank_and_ranks
 from cgdet_core.training.sampler import EpochSampler, Key, repeat_factors
 import numpy as np
@@ -174,7 +173,7 @@ class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
         width, height = self.card.input_size
         image = np.zeros((self.card.channels, height, width), np.float32)
         try:
-            box = prepare(read_frame(record.path, self.card.channels), self.card, image)
+            box = prepare(record.read(self.card.channels), self.card, image)
         except UserError:
             raise
         except ValueError as error:

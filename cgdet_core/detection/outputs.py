@@ -97,7 +97,13 @@ class Outputs:
                 if not ours.isdisjoint((path, *path.parents)):
                     raise UserError(f'Results would be written into the source {source.where}; '
                                     'choose another output folder.', 'output')
-        check_outputs(written, [*pictures, self.folder / 'labels'], overwrite)
+        folders = [*pictures, self.folder / 'labels']
+        check_outputs(written, folders, overwrite)
+        if not any((self.folder / name).is_file() for name in RESULTS[:3]):
+            for place in folders:
+                if place.is_dir() and any(place.iterdir()):
+                    raise UserError(f'{place} is not a result of "cgdet detect"; choose another '
+                                    'output folder.', 'output')
 
     def write(self, source: Source, frame: Frame, found: Detections, card: DetectionCard,
               picture: NDArray[np.uint8], ms: float) -> None:
@@ -218,7 +224,7 @@ def _remove_earlier(folder: Path) -> None:
         'json': lambda path: [image['file_name'] for image in read_json(path)['images']],
         'jsonl': lambda path: [line['file_name'] for line in _lines(path)],
         'csv': lambda path: [row['file_name'] for row in csv.DictReader(
-            path.read_text(encoding='utf-8').splitlines())]}
+            path.read_text(encoding='utf-8', errors='surrogateescape').splitlines())]}
     for end, read in readers.items():
         path = folder / f'detections.{end}'
         with suppress(OSError, ValueError, KeyError, TypeError, csv.Error):  # none of ours
@@ -235,7 +241,7 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _create(path: Path) -> TextIO:
-    return path.open('w', encoding='utf-8', newline='')
+    return path.open('w', encoding='utf-8', errors='surrogateescape', newline='')
 
 
 def _yolo(found: Detections, width: int, height: int) -> str:

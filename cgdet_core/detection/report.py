@@ -228,7 +228,8 @@ def _notes(evaluation: Evaluation, judged: Judged, floor: float) -> list[str]:
                      'figures say nothing about other frames.')
     report = evaluation.report
     for key, words in (('frames_without_annotation', 'frames have no annotation'),
-                       ('annotations_without_frame', 'annotated images have no frame')):
+                       ('annotations_without_frame', 'annotated images have no frame'),
+                       ('unreadable', 'frames could not be read')):
         if report.get(key):
             notes.append(f'{report[key]} {words} and are not part of the figures.')
     notes += [f'Not evaluated: {failed["error"]}' for failed in report.get('failed', ())]

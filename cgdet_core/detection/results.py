@@ -31,7 +31,6 @@ from cgdet_core.machine import commit
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_json
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.inference.card import file_sha256, read_card
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +76,7 @@ class Evaluation:
         """Yield the index and the raw pixels of each wanted frame; a bag is read once."""
         if not self.stamps:
             for index in sorted(wanted):
-                yield index, read_frame(self.records[index].path, self.card.channels)
+                yield index, self.records[index].read(self.card.channels)
         places = {self.stamps[i]: i for i in wanted} if self.stamps else {}
         for bag in dict.fromkeys(bag for bag, _ in places):
             for frame in bag_frames(bag, self.topic):

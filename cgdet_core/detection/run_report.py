@@ -31,7 +31,6 @@ from cgdet_core.detection.scores import best_threshold, by_score, judge_all
 from cgdet_core.detection.student import detector_of, load_student
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.imaging.drawing import COLORS, contact_sheet, draw, save_picture
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.imaging.normalization import Normalization
 import cv2
 from matplotlib.figure import Figure
@@ -97,7 +96,7 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
     thresholds = [best_threshold(judged, label) if len(by_score(judged, label)[0]) else
                   card.score_threshold for label in range(len(card.classes))]
     shown = [f.above(np.array(thresholds, np.float32)) for f in found]
-    pictures = [draw_detections(read_frame(val.images[i].path, card.channels), shown[i], card,
+    pictures = [draw_detections(val.images[i].read(card.channels), shown[i], card,
                                 val.images[i].boxes)
                 for i in evenly(range(len(val.images)), FRAMES)]
     save_picture(folder / 'val_samples.png', contact_sheet(pictures, min(3, len(pictures)), 560))

@@ -20,8 +20,6 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
 from cgdet_core.distillation.views import View
-from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.imaging.geometry import Letterbox, resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import numpy as np
@@ -95,10 +93,7 @@ class CocoFrames(Dataset[Sample]):
             View.of(record, self.view_thermal))
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
-        raw = read_frame(record.path, self.channels)
-        if raw.shape[:2] != (record.height, record.width):
-            raise UserError(f'{record.path} has {raw.shape[1]}x{raw.shape[0]} pixels, but '
-                            f'{record.width}x{record.height} in {self.coco.path}.')
+        raw = record.read(self.channels)
         image = (normalize(raw, self.normalization) if self.channels == 1
                  else raw.astype(np.float32) / np.float32(255))
         box = Letterbox((record.width, record.height), self.fit or (record.width, record.height))

@@ -89,6 +89,15 @@ def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
             raise UserError(f'{path} cannot be written: no permission to write to {inside}.')
 
 
+def check_not_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise UserError if an output would replace a file that is read."""
+    read = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise UserError(f'{path} is an input and would be replaced; choose another output.',
+                            'output')
+
+
 def free_folder(path: Path) -> Path:
     """Return a path at which there is nothing: `path`, or it with _2, _3 and so on."""
     paths = (path if n == 1 else path.with_name(f'{path.name}_{n}') for n in count(1))

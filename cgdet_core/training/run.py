@@ -71,12 +71,29 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
         trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        reason = reason_of(error)
+        if not reason:
+            raise
+        raise UserError(reason + (f', and continue with "cgdet train {recipe.folder} --resume".'
+                                  if last.is_file() else '.')) from None
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
     if trainer.is_global_zero:
         _report(trainer, module, record, show if progress else None)
     return recipe.folder / 'best.ckpt'
+
+
+def reason_of(error: RuntimeError) -> str:
+    """Return why a lack of memory ended a training, and what to do, or nothing."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return 'The memory of the GPU is full; choose a smaller optim.batch_size or input_size'
+    if any(words in str(error) for words in ('DataLoader worker', 'shared memory')):
+        return ('A loading worker was killed, as when memory or /dev/shm is full; choose fewer '
+                'run.workers or a smaller data.cache_gib, start a container with a larger '
+                '--shm-size')
+    return ''
 
 
 def _report(trainer: lightning.Trainer, module: TaskModule, record: Record,

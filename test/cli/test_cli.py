@@ -21,6 +21,7 @@ import resource
 import shutil
 import subprocess
 
+from cgdet_core.data.synthetic import write_coco
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
@@ -44,6 +45,18 @@ def test_evaluate_checkpoint_and_onnx_give_the_same_numbers(
     assert set(reports[0]['per_class']) == {'person', 'bicycle', 'car'}
     assert set(reports[0]['per_class']['car']) == {'AP', 'AP50'}
     assert reports[0]['images'] == 12
+
+
+def test_a_damaged_image_costs_itself_and_the_exit_status(
+    run_cgdet: Run, onnx_model: Path, tmp_path: Path,
+) -> None:
+    data = write_coco(tmp_path, 3, 1, 3, (160, 128))
+    (tmp_path / 'thermal' / 'scene_00001.png').write_bytes(b'damaged')
+    report = tmp_path / 'report.json'
+    result = run_cgdet('evaluate', onnx_model, '--data', data, '--json', report)
+    assert result.returncode == 1 and 'scene_00001.png is not an image' in result.stderr
+    assert '1 of 3 frames could not be read' in result.stderr
+    assert json.loads(report.read_text())['images'] == 2
 
 
 def test_update_card(run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path) -> None:

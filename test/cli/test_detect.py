@@ -65,7 +65,8 @@ def test_the_shipped_model_and_a_new_folder_by_default(scenes: Path, tmp_path: P
     said, complaints = run.communicate()
     assert run.returncode == 1
     assert complaints.splitlines() == [
-        'cgdet: bad.png is not an image OpenCV can read.',
+        'cgdet: bad.png is not an image in one of the formats PNG, JPEG, TIFF, BMP, PNM, it '
+        'begins with 6e 6f 20 70.',
         'cgdet: 1 frame or source could not be read.']
     assert '1/3 good.png: ' in said and 'photo.png is in color' in said and '2 frames: ' in said
     assert not list((tmp_path / 'detections').iterdir())

@@ -60,6 +60,34 @@ def test_reads_boxes_classes_and_folders(coco: Path) -> None:
     assert load_coco(coco, coco.parent.parent / 'pics').images[0].path.is_file()
 
 
+def test_paths_may_be_those_of_windows(coco: Path) -> None:
+    expected = [record.path for record in load_coco(coco).images]
+    coco.write_text(coco.read_text().replace('pics/', r'pics\\'))
+    found = load_coco(coco).images
+    assert [record.path for record in found] == expected
+    assert found[0].rgb_path == expected[1] and found[0].read().shape == (20, 30)
+
+
+@pytest.mark.parametrize(('size', 'good'), [((20, 30), True), ((30, 20), False)])
+def test_the_size_is_the_one_that_exif_shows(
+    coco: Path, size: tuple[int, int], good: bool,
+) -> None:
+    Image = pytest.importorskip('PIL.Image')  # noqa: N806
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ('a.png', 'b.png'):
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(
+            coco.parent.parent / 'pics' / name, exif=exif)
+    data = json.loads(coco.read_text())
+    data['images'] = [image | dict(zip(('width', 'height'), size)) for image in data['images']]
+    coco.write_text(json.dumps(data))
+    if good:
+        assert load_coco(coco).images[0].read().shape == size[::-1]
+    else:
+        with pytest.raises(UserError, match='a.png: 20x30, listed 30x20'):
+            load_coco(coco)
+
+
 def test_rgb_models_read_the_rgb_images_of_a_thermal_set(coco: Path) -> None:
     picture = np.zeros((40, 90, 3), np.uint8)
     picture[..., 0] = 9

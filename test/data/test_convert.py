@@ -28,6 +28,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.drawing import COLORS
 import cv2
 from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, voc, yolo
+import numpy as np
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess]
@@ -97,6 +98,33 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path: Path) -> None:
     assert boxes.tolist() == [[0, 0, 10, 20], [60, 40, 64, 48], [5, 5, 9, 9]]
     assert report['boxes'] == {'clipped to the picture': 2, 'degenerate or outside, dropped': 3,
                                'repeated, dropped': 1}
+
+
+def test_images_of_one_name_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    yolo(tmp_path)
+    cv2.imwrite(str(tmp_path / 'images/train/a.jpg'), np.zeros((20, 30), np.uint8))
+    before = run('yolo', tmp_path)['splits']['train']['images']
+    assert before == sum(1 for _ in (tmp_path / 'images/train').glob('*.png'))
+    assert '1 left out' in caplog.text and 'the first is a.jpg, for a.png' in caplog.text
+
+
+def test_text_that_is_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    expected = run('yolo', tmp_path)['splits']
+    for name, content in (('._a.txt', b'\0\5\x16\7\xff'), ('README.txt', b'Exported by a tool\n'),
+                          ('.DS_Store', b'\0'), ('__MACOSX/._a.txt', b'\0')):
+        path = tmp_path / 'labels/train' / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / 'images/train/._a.png').write_bytes(b'\0\5\x16\7')
+    report = run('yolo', tmp_path, overwrite=True)
+    assert report['splits'] == expected
+    assert report['left_out']['text files without an image that are not labels, left out'] == 1
+    (tmp_path / 'labels/train/a.txt').write_bytes(b'Exported by a tool\n')  # of an image
+    with pytest.raises(UserError, match=r'a\.txt, line 1'):
+        run('yolo', tmp_path, overwrite=True)
 
 
 def test_missing_and_damaged_images_are_left_out(tmp_path: Path) -> None:

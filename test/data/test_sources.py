@@ -17,8 +17,8 @@
 import json
 from pathlib import Path
 
-from cgdet_core.data.bags.io import write_bag
-from cgdet_core.data.coco import load_coco
+from cgdet_core.data.bags.io import IMAGE_TYPE, open_bag, TOPIC, write_bag
+from cgdet_core.data.coco import ImageRecord, load_coco
 from cgdet_core.data.sources import coco_frames, Frame, open_path, read_frames
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -75,6 +75,56 @@ def test_a_video_is_gray(tmp_path: Path) -> None:
     assert [f.name for f in found] == ['clip_000000.png', 'clip_000001.png']
     assert [f.pixels.shape for f in found] == [(128, 160)] * 2
     assert found[0].pixels.mean() < 10 and found[1].pixels.mean() > 190
+
+
+def test_each_page_of_a_tiff_is_a_frame_with_a_name(tmp_path: Path) -> None:
+    Image = pytest.importorskip('PIL.Image')  # noqa: N806
+    pages = [Image.fromarray(np.full((8, 8), 30_000 + i, np.uint16)) for i in range(3)]
+    (tmp_path / 'in').mkdir()
+    pages[0].save(tmp_path / 'in' / 'rec.tif', save_all=True, append_images=pages[1:])
+    pages[2].save(tmp_path / 'one.tif')
+    source = open_path(tmp_path)
+    assert source.total == 4 and list(source.names) == [
+        'in/rec_000000.tif', 'in/rec_000001.tif', 'in/rec_000002.tif', 'one.tif']
+    found = list(source.frames)
+    assert [int(frame.pixels[0, 0]) for frame in found] == [30_000, 30_001, 30_002, 30_002]
+    assert found[1].where == f'{tmp_path}/in/rec.tif, page 1'
+    assert open_path(tmp_path / 'in' / 'rec.tif').total == 3
+
+
+def test_files_of_other_systems_are_no_frames(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4), np.uint8))
+    for name in ('._a.png', '__MACOSX/a.png', '.trash/b.jpg', '._b.mcap'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'\0\5\x16\7')
+    assert list(open_path(tmp_path).names) == ['a.png']
+
+
+def test_a_damaged_message_costs_its_frame_only(tmp_path: Path) -> None:
+    rosbag2 = pytest.importorskip('rosbags.rosbag2', reason='rosbags is not installed')
+    frames = (Frame(f'{i}.png', lambda i=i: np.full((4, 4), i, np.uint8)) for i in range(4))
+    write_bag(tmp_path / 'whole', frames, 1.0)
+    with open_bag(tmp_path / 'whole') as reader, rosbag2.Writer(
+            tmp_path / 'bag', version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as bag:
+        connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=reader.typestore)
+        for number, (_, received, raw) in enumerate(reader.messages()):
+            bag.write(connection, received, raw[:30] if number == 1 else raw)
+    found = list(read_frames(tmp_path / 'bag'))
+    assert [int(frame.pixels[0, 0]) for frame in (found[0], *found[2:])] == [0, 2, 3]
+    assert len({frame.name for frame in found}) == 4
+    with pytest.raises(UserError, match='bag, image 1: the message is damaged: '):
+        found[1].pixels  # noqa: B018
+
+
+def test_a_frame_of_a_set_has_the_size_that_its_boxes_are_for(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 8), np.uint8))
+    for size, fits in (((8, 4), True), ((4, 8), False), ((16, 8), False)):
+        record = ImageRecord(1, tmp_path / 'a.png', *size)
+        if fits:
+            assert record.read().shape == (4, 8) and record.read(3).shape == (4, 8, 3)
+        else:
+            with pytest.raises(UserError, match=f'has 8x4 pixels, .* lists {size[0]}x{size[1]}'):
+                record.read()
 
 
 def test_pixels_are_read_once_on_first_access() -> None:

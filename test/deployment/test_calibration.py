@@ -20,6 +20,7 @@ from pathlib import Path
 from cgdet_core.data.bags.io import write_bag
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.sources import coco_frames
+from cgdet_core.data.synthetic import write_coco
 from cgdet_core.deployment.calibration import (
     best_limit,
     CalibrationFrames,
@@ -45,6 +46,15 @@ def test_frames_are_spaced_evenly_over_a_set_and_its_bag(tmp_path: Path, scenes:
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(one, every[i])
     assert len(load_frames(scenes, 99).frames) == len(every)
+
+
+def test_a_frame_that_cannot_be_read_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_coco(tmp_path, 4, 1, 4, (160, 128))
+    (tmp_path / 'thermal' / 'scene_00002.png').write_bytes(b'damaged')
+    assert len(load_frames(path, 4).frames) == 3
+    assert 'scene_00002.png is not an image' in caplog.text
 
 
 def test_sets_without_frames_are_explained(tmp_path: Path, detector: Detector) -> None:

@@ -148,6 +148,18 @@ def test_thresholds_may_be_given() -> None:
     assert report['passed'] and report['detections'] == 6
 
 
+def test_a_frame_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    def source() -> Iterator[Frame]:
+        yield from frames()
+        yield Frame('bad.png', lambda: np.zeros((0, 5), np.uint8), 'here/bad.png')
+        yield from frames(count=1)
+        raise UserError('The rest is missing.')
+
+    report = verify(stub(), stub(), source())
+    assert report['passed'] and (report['frames'], report['unreadable']) == (4, 1)
+    assert 'here/bad.png' in caplog.text and 'The rest is missing.' in caplog.text
+
+
 def test_nothing_to_compare_is_an_error() -> None:
     with pytest.raises(UserError, match='no frames'):
         verify(stub(), stub(), frames(count=0))

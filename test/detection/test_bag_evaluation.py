@@ -137,7 +137,7 @@ def test_every_stamp_counts_once(detector: Detector, scenes: Path, drives: Path,
         'frames_without_annotation': 2, 'annotations_without_frame': 1}
 
 
-def test_a_bad_frame_without_annotation_costs_nothing(
+def test_a_bad_frame_costs_itself(
     detector: Detector, tmp_path: Path,
 ) -> None:
     frames = {START + i * PERIOD: scene(i) for i in range(4)}
@@ -147,7 +147,11 @@ def test_a_bad_frame_without_annotation_costs_nothing(
     result = detect_bag(detector, Job(bag, good))
     assert (result.error, len(result.found), result.unknown) == (None, 4, 1)
     result = detect_bag(detector, Job(bag, frozenset(frames)))
-    assert result.error is not None and 'image 4: the image is empty' in result.error
+    assert (result.error, len(result.found)) == (None, 4)
+    sentence, = result.unreadable
+    assert 'image 4: the image is empty' in sentence
+    result = detect_bag(detector, Job(bag, frozenset([START + 4 * PERIOD])))
+    assert result.error == sentence
 
 
 def test_any_exception_of_a_session_is_the_error_of_that_bag(drives: Path, scenes: Path) -> None:

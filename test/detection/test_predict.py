@@ -17,13 +17,16 @@
 from collections.abc import Iterator
 import csv
 import json
+import os
 from pathlib import Path
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.inputs import find_sources
 from cgdet_core.data.sources import coco_frames, Frame, Source
+from cgdet_core.data.synthetic import write_coco
 from cgdet_core.data.video import open_video
-from cgdet_core.detection.outputs import Outputs
+from cgdet_core.detection.evaluation import detect_all
+from cgdet_core.detection.outputs import FORMATS, Outputs
 from cgdet_core.detection.predict import check_model, detect, detect_sources, restrict
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
@@ -66,6 +69,23 @@ def test_the_rest_is_done_without_a_bad_frame(detector: Detector, tmp_path: Path
     data = json.loads((tmp_path / 'out' / 'detections.json').read_text())
     assert [image['file_name'] for image in data['images']] == ['good.png', 'last.png']
     assert {p.name for p in (tmp_path / 'out' / 'pictures').iterdir()} == {'good.png', 'last.png'}
+
+
+def test_a_measurement_leaves_out_what_cannot_be_read(
+    detector: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_coco(tmp_path, 3, 1, 3, (160, 128))
+    coco = load_coco(path)
+    whole = detect_all(detector, load_coco(path))
+    coco.images[0].path.write_bytes(b'damaged')
+    cv2.imwrite(str(coco.images[2].path), np.zeros((64, 80), np.uint16))  # of another size
+    found = detect_all(detector, coco)
+    np.testing.assert_array_equal(found[0].boxes, whole[1].boxes)
+    assert len(found) == len(coco.images) == 1 and coco.images[0].image_id == 2
+    assert caplog.text.count('The frame is left out.') == 2 and 'scene_00000.png' in caplog.text
+    coco.images[0].path.write_bytes(b'damaged')
+    with pytest.raises(UserError, match='scene_00001.png is not an image'):
+        detect_all(detector, coco)
 
 
 def test_all_formats_have_the_same_detections(
@@ -164,6 +184,39 @@ def test_images_are_never_written_into_a_source(tmp_path: Path) -> None:
     for source in ('clip.mp4', 'pictures/../clip.mp4'):
         with pytest.raises(UserError, match='would be written into'):
             Outputs(tmp_path).check(find_sources([f'{tmp_path}/{source}']), overwrite=True)
+
+
+def test_labels_of_somebody_else_are_not_replaced(detector: Detector, tmp_path: Path) -> None:
+    """As in a YOLO set, whose images are detected in with its folder as the output."""
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / 'a.png'), np.zeros((128, 160), np.uint8))
+    (tmp_path / 'labels').mkdir()
+    (tmp_path / 'labels' / 'a.txt').write_text('0 .5 .5 .1 .1')
+    found = find_sources([str(tmp_path / 'images')])
+    with pytest.raises(UserError, match='labels is not a result of "cgdet detect"') as caught:
+        Outputs(tmp_path, ('yolo',)).check(found, overwrite=True)
+    assert caught.value.fields == ('output',)
+    with pytest.raises(UserError, match='already exists'):
+        Outputs(tmp_path, ('yolo',)).check(found, overwrite=False)
+
+
+def test_names_that_are_not_text_are_written(detector: Detector, tmp_path: Path) -> None:
+    name = os.fsdecode(b'caf\xe9')
+    for write in (0, 1):  # again, over the first
+        frames = (Frame(f'{name}{i}.png', lambda: np.zeros((128, 160), np.uint16))
+                  for i in range(2))
+        video = (Frame(f'{name}_{i}.png', lambda: np.zeros((128, 160), np.uint16))
+                 for i in range(2))
+        with Outputs(tmp_path, FORMATS) as outputs:
+            outputs.check([], overwrite=bool(write))
+            list(detect_sources(detector, [
+                Source(frames, 'folder'), Source(video, 'video', name=name, rate=10.0)], outputs,
+                0.0))
+    assert outputs.frames == 4
+    assert (tmp_path / f'{name}.mp4').is_file()
+    assert (tmp_path / 'labels' / f'{name}0.txt').is_file()
+    data = json.loads((tmp_path / 'detections.json').read_text())
+    assert data['images'][0]['file_name'] == f'{name}0.png'
 
 
 def test_the_current_folder_is_a_source(

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import struct
 from typing import Any
 
+from cgdet_core.runtime.imaging.decoding import MAX_PIXELS
 from cgdet_core.runtime.imaging.message import (
     decode_image,
     is_false_color,
-    MAX_PIXELS,
     view_image,
     view_message,
     view_pixels,
@@ -95,6 +95,22 @@ def test_bad_messages_are_refused_with_a_reason(change: dict, words: str) -> Non
         view_image(bad)
 
 
+@pytest.mark.parametrize(('encoding', 'change'), [
+    ('mono8', {'encoding': 'mono8', 'step': 5}), ('mono8', {'width': 2, 'step': 4}),
+    ('mono16', {'height': 6}), ('bgr8', {'step': 15, 'height': 6})])
+def test_more_data_than_rows_is_an_error(encoding: str, change: dict) -> None:
+    """Such as counts under mono8, which would be read as a picture of half the height."""
+    frame = np.ones((7, 5, 3) if encoding == 'bgr8' else (7, 5), np.uint16 if (
+        encoding == 'mono16' or 'encoding' in change) else np.uint8)
+    good = message(frame, encoding)
+    if 'encoding' not in change:
+        assert view_image(good).shape[:2] == (7, 5)
+    for key, value in change.items():
+        setattr(good, key, value)
+    with pytest.raises(ValueError, match='bytes, but height and step say'):
+        view_image(good)
+
+
 def counts(shape: tuple[int, ...] = (24, 32), top: int = 2**14) -> np.ndarray:
     return np.random.default_rng(0).integers(0, top, shape).astype(np.uint16)
 
@@ -146,6 +162,26 @@ def test_compressed_depth_survives(kind: str) -> None:
     header = struct.pack('<iff', 0, 0.0, 0.0)
     found = view_message(Compressed(kind, header + encoded('.png', counts())))
     np.testing.assert_array_equal(found, counts())
+
+
+@pytest.mark.parametrize(('kind', 'suffix', 'refused'), [
+    ('mono16; jpeg compressed ', '.jpg', True), ('16UC1; png compressed ', '.png', True),
+    ('16UC1; jpeg compressed bgr8', '.jpg', True), ('rgb16; jpeg compressed bgr8', '.jpg', True),
+    ('32FC1; tiff compressed ', '.tiff', True), ('bayer_rggb16; png compressed ', '.png', True),
+    ('16UC1; compressedDepth png', '.png', True), ('mono8; jpeg compressed ', '.jpg', False),
+    ('8UC1; png compressed ', '.png', False), ('bayer_rggb8; png compressed ', '.png', False),
+    ('yuv422; jpeg compressed bgr8', '.jpg', False), ('jpeg', '.jpg', False),
+    ('', '.png', False)])
+def test_an_image_with_less_depth_than_its_format_states_is_an_error(
+    kind: str, suffix: str, refused: bool,
+) -> None:
+    data = bytes(12 if 'compressedDepth' in kind else 0) + encoded(
+        suffix, (counts() >> 6).astype(np.uint8))
+    if refused:
+        with pytest.raises(ValueError, match='has 8-bit pixels, but its format is'):
+            decode_image(kind, data)
+    else:
+        assert decode_image(kind, data).dtype == np.uint8
 
 
 def test_jpeg_of_gray_and_of_color() -> None:

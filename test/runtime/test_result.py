@@ -93,8 +93,8 @@ def test_color_becomes_gray_as_in_the_node(toy: Detector) -> None:
 @pytest.mark.parametrize(('image', 'error', 'words'), [
     ('no.png', UserError, 'no.png does not exist'),
     ('http://host/x.png', UserError, 'http://host/x.png does not exist'),
-    (ROOT, UserError, 'is not an image OpenCV can read'),
-    (ROOT / 'README.md', UserError, 'is not an image OpenCV can read'),
+    (ROOT, UserError, 'is not an image file'),
+    (ROOT / 'README.md', UserError, 'is not an image in one of the formats PNG, JPEG'),
     ([RAMP], TypeError, 'a file or a numpy array, not list'),
     (None, TypeError, 'not NoneType'),
     (np.zeros((3, 60, 80), np.uint8), ValueError, r'has shape \(3, 60, 80\)'),

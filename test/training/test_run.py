@@ -15,6 +15,7 @@
 """Training runs: their files, exact resumption, and safe interruption by Ctrl-C."""
 
 import json
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from cgdet_core.detection.student import load_student
 from cgdet_core.detection.training import DetectionTraining, make_card
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe
-from cgdet_core.training.run import make_trainer
+from cgdet_core.training.run import make_trainer, reason_of
 import pytest
 import torch
 import yaml
@@ -140,6 +141,36 @@ def test_a_damaged_picture_is_named_although_a_worker_read_it(
         cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert 'scene_00003.png is not an image' in result.stderr
+
+
+def test_a_killed_worker_is_one_sentence(tmp_path: Path, recipe_values: dict) -> None:
+    """As the kernel does it when memory or /dev/shm is full."""
+    run = subprocess.Popen(
+        command(tmp_path, recipe_values, 'run.workers=1', 'optim.epochs=500'), cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    last = tmp_path / 'tiny' / 'last.ckpt'
+    children = Path(f'/proc/{run.pid}/task/{run.pid}/children')
+    workers: list[str] = []
+    end = time.monotonic() + 240
+    while not (last.is_file() and workers) and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+        workers = children.read_text().split()
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1 and 'Traceback' not in errors
+    assert 'cgdet: A loading worker was killed' in errors.splitlines()[-1]
+    assert f'continue with "cgdet train {tmp_path / "tiny"} --resume".' in errors
+
+
+@pytest.mark.parametrize(('error', 'words'), [
+    (torch.OutOfMemoryError('CUDA out of memory.'), 'memory of the GPU is full'),
+    (RuntimeError('DataLoader worker (pid 1) is killed by signal: Bus error.'), 'run.workers'),
+    (RuntimeError('unable to allocate shared memory(shm) for file </torch_1>'), '--shm-size'),
+    (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), '')])
+def test_only_a_lack_of_memory_is_explained(error: RuntimeError, words: str) -> None:
+    found = reason_of(error)
+    assert (words in found) if words else found == ''
 
 
 def test_a_run_learns_from_some_of_the_frames(recipe_values: dict) -> None:

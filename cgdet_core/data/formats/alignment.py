@@ -14,12 +14,14 @@
 
 """Shift of RGB against the thermal frame, by phase correlation of edges."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.show import evenly
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
@@ -93,5 +95,13 @@ def estimate_alignment(pairs: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]]) 
 def alignment_of(records: Sequence[ImageRecord]) -> dict[str, Any]:
     """Return the estimate of at most 50 of a set's pairs, evenly spaced."""
     paired = evenly([r for r in records if r.rgb_path is not None], PAIRS)
-    pairs = ((read_thermal(r.path), cv2.imread(str(r.rgb_path))) for r in paired)
-    return estimate_alignment(p for p in pairs if p[1] is not None)
+    return estimate_alignment(_pairs(paired))
+
+
+def _pairs(records: Sequence[ImageRecord]) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Yield thermal and BGR pixels of the records whose RGB image can be read."""
+    for record in records:
+        assert record.rgb_path is not None
+        with suppress(UserError):
+            picture = cv2.cvtColor(read_rgb(record.rgb_path), cv2.COLOR_RGB2BGR)
+            yield read_thermal(record.path), np.asarray(picture, np.uint8)

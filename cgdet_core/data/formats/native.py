@@ -17,12 +17,13 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+import logging
 from pathlib import Path
 import re
 from typing import NamedTuple
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
+from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES
 
 CLASSES = ('person', 'bicycle', 'car')
 # A native class may also be dropped, or (prefix IGNORE) become a region where evaluation neither
@@ -31,6 +32,7 @@ DROP, IGNORE = 'drop', 'ignore-'
 COMMON = {'person': 'person', 'people': 'person', 'pedestrian': 'person', 'bicycle': 'bicycle',
           'bike': 'bicycle', 'car': 'car'}
 UNLABELLED = 'frames without labels, left out'
+_log = logging.getLogger(__name__)
 
 
 class Item(NamedTuple):
@@ -109,17 +111,21 @@ def wrong_layout(folder: Path, name: str, expected: str) -> UserError:
 
 def files_in(folder: Path, *suffixes: str) -> dict[str, Path]:
     """Return the files of a folder with these suffixes by stem, in order."""
-    # Archives made on macOS contain a hidden "._name" for each file.
-    return {p.stem: p for p in sorted(folder.glob('*')) if p.suffix.lower() in suffixes
-            and not p.name.startswith('.') and p.name != 'classes.txt'}
+    return {p.stem: p for p in files_below(folder, suffixes, '*') if p.name != 'classes.txt'}
 
 
 class Pictures(dict[str, Path]):
     """The images of a folder by stem, in order; a missing one has its expected path."""
 
     def __init__(self, folder: Path, suffix: str = '.jpg') -> None:
-        super().__init__(files_in(folder, *IMAGE_SUFFIXES))
+        files = files_below(folder, IMAGE_SUFFIXES, '*')
+        super().__init__((path.stem, path) for path in files)
         self.folder = folder
+        over = [path for path in files if self[path.stem] != path]
+        if over:
+            _log.warning('%s: %d left out, as images of the same name with another suffix are '
+                         'used; the first is %s, for %s.', folder, len(over), over[0].name,
+                         self[over[0].stem].name)
         self.suffix = next(iter(self.values())).suffix if self else suffix
 
     def __missing__(self, stem: str) -> Path:

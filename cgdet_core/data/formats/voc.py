@@ -86,7 +86,7 @@ def read_voc(folder: Path, options: Options) -> Listing:
     options.allow('voc', 'rgb')
     labels = _first_folder(folder, 'Annotations', 'Annotation', 'annotations')
     images = _first_folder(folder, 'JPEGImages', 'images', 'Images')
-    if labels is None or images is None or not any(labels.glob('*.xml')):
+    if labels is None or images is None or not native.files_in(labels, '.xml'):
         raise native.wrong_layout(folder, 'VOC', 'Annotations/*.xml and JPEGImages/')
     rgb = Pictures(native.existing(folder, options.rgb, 'RGB')) if options.rgb else None
     counts = Counter[str]()
@@ -102,7 +102,7 @@ def read_m3fd(folder: Path, options: Options) -> Listing:
     labels = _first_folder(folder, 'Annotation', 'Annotations')
     ir = _first_folder(folder, 'Ir', 'ir', 'IR')
     vis = _first_folder(folder, 'Vis', 'vis', 'VIS', 'Vi') or folder / 'Vis'
-    if labels is None or ir is None or not any(labels.glob('*.xml')):
+    if labels is None or ir is None or not native.files_in(labels, '.xml'):
         raise native.wrong_layout(folder, 'M3FD', 'Ir/, Vis/ and Annotation/*.xml')
     counts = Counter[str]()
     frames = _frames(folder / 'meta', labels, Pictures(ir), Pictures(vis), counts)
@@ -119,7 +119,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
     """
     options.allow('llvip', 'labels')
     # The lower-case folder is our output, unless it contains the labels.
-    versions = sorted((p for p in folder.glob('[Aa]nnotation*') if any(p.glob('*.xml'))),
+    versions = sorted((p for p in folder.glob('[Aa]nnotation*') if native.files_in(p, '.xml')),
                       key=lambda p: re.sub(r'\d+', lambda n: n[0].zfill(9), p.name.lower()))
     if not (folder / 'infrared').is_dir() or not (versions or options.labels):
         raise native.wrong_layout(folder, 'LLVIP', 'infrared/{train,test}/, '

@@ -112,6 +112,12 @@ def read_yolo(folder: Path, options: Options) -> Listing:
             place = native.existing(folder, options.rgb, 'RGB')
             rgb = Pictures(place / name if (place / name).is_dir() else place)
         files = native.files_in(labels, '.txt')
+        for stem in files.keys() - thermal.keys():
+            try:
+                parse_yolo(files[stem], names)
+            except UserError:
+                del files[stem]
+                counts['text files without an image that are not labels, left out'] += 1
         if not files:
             raise UserError(f'{labels} has no label files (*.txt).')
         for stem in sorted(files.keys() | thermal.keys()):
@@ -141,7 +147,7 @@ def read_msrs(folder: Path, options: Options) -> Listing:
                       folder / 'labels']
     counts, frames, read = Counter[str](), [], []
     for split in ('train', 'test'):
-        place = next((p / split for p in candidates if any((p / split).glob('*.txt'))), None)
+        place = next((p / split for p in candidates if native.files_in(p / split, '.txt')), None)
         if place is not None:
             frames += _msrs_frames(split, folder / split, place, counts)
             read.append(str(place.relative_to(folder) if place.is_relative_to(folder) else place))

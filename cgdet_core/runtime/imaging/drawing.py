@@ -77,6 +77,7 @@ def draw_boxes(picture: Picture, boxes: NDArray[np.float32], texts: Sequence[str
             cv2.rectangle(picture, box[:2], box[2:], color, line_width(picture))
     scale, pad = _letters(picture)
     lines = max(1, round(scale))
+    texts = [as_text(text) for text in texts]
     extents = [cv2.getTextSize(texts[i], FONT, scale, lines) for i in shown]
     below = max((extent[1] for extent in extents), default=0)
     sizes = [(width + 2 * pad, height + below + pad) for (width, height), _ in extents]
@@ -88,6 +89,11 @@ def draw_boxes(picture: Picture, boxes: NDArray[np.float32], texts: Sequence[str
             cv2.rectangle(picture, place, corner, colors[i] or WHITE, cv2.FILLED)
             cv2.putText(picture, texts[i], (x + pad, y + height - below), FONT, scale, BLACK,
                         lines, cv2.LINE_AA)
+
+
+def as_text(name: str) -> str:
+    """Return a name for OpenCV, which ends the process for one that is not valid text."""
+    return name.encode('utf-8', 'replace').decode()
 
 
 def place_labels(boxes: NDArray[np.int64], sizes: Sequence[tuple[int, int]],
@@ -141,7 +147,7 @@ def draw_truth(picture: Picture, boxes: NDArray[np.float32], width: int = 0) -> 
 def draw_legend(picture: Picture, names: Sequence[str], truth: bool = False) -> None:
     """Draw the names of the classes 0, 1 ... in their colors at the bottom, and that of truth."""
     scale, pad = _letters(picture)
-    entries = [*names, *(['truth'] if truth else [])]
+    entries = [*map(as_text, names), *(['truth'] if truth else [])]
     extents = [cv2.getTextSize(text, FONT, scale, 1) for text in entries]
     below = max(extent[1] for extent in extents)
     height = max(extent[0][1] for extent in extents) + below + 2 * pad

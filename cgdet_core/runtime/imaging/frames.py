@@ -14,10 +14,20 @@
 
 """Read thermal frames from files without changing their depth."""
 
+from collections.abc import Collection
+from mmap import ACCESS_COPY, mmap
+from os import fstat
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.decoding import (
+    decode,
+    format_of,
+    MAX_BYTES,
+    tiff_pages,
+    tiff_start,
+)
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +35,9 @@ from numpy.typing import NDArray
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
+LARGEST = 2 * MAX_BYTES  # bytes of a file
+STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # without alpha
 
 
 def is_bag(path: Path) -> bool:
@@ -34,8 +47,20 @@ def is_bag(path: Path) -> bool:
 
 def lacks_metadata(path: Path) -> bool:
     """Return whether a folder contains bag files but no metadata, as after a killed recorder."""
-    return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
-        p.suffix.lower() in BAG_SUFFIXES for p in path.iterdir())
+    return path.is_dir() and not (path / 'metadata.yaml').is_file() and bool(
+        files_below(path, BAG_SUFFIXES, '*'))
+
+
+def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') -> list[Path]:
+    """
+    Return the files with these suffixes in a folder and below, or only in it with pattern '*'.
+
+    They are in order. Hidden files are left out, and what archives and servers add: macOS writes
+    a "._name" for each file.
+    """
+    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
+                  and not any(part.startswith('.') or part in ADDED
+                              for part in path.relative_to(folder).parts))
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
@@ -49,25 +74,27 @@ def to_gray(image: NDArray[Any]) -> NDArray[Any]:
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     """Read a color image as (H, W, 3) uint8, RGB; UserError if it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if Path(path).is_file() else None
-    if image is None:
-        reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
-        raise UserError(f'The RGB image {path} {reason}.')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = np.asarray(_read(path, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def is_gray(path: str | Path) -> bool:
     """Return whether an image file has one channel, or three equal ones."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    return image is not None and (image.ndim == 2 or not np.ptp(image[..., :3], axis=2).any())
+    try:
+        image = _read(path)
+    except UserError:
+        return False
+    return image.ndim == 2 or not np.ptp(image, axis=2).any()
 
 
-def read_image(path: str | Path) -> NDArray[Any]:
-    """Read an 8- or 16-bit image as it is stored, gray or BGR; UserError if it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
-    if image is None:
-        reason = 'is not an image OpenCV can read' if Path(path).exists() else 'does not exist'
-        raise UserError(f'{path} {reason}.')
+def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
+    """
+    Read an 8- or 16-bit image as it is stored, gray or BGR; UserError if it cannot be read.
+
+    page: of a TIFF with several; without, such a file is an error. The orientation that EXIF
+    states is applied, as in programs that show or annotate images.
+    """
+    image = _read(path, page=page)
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f'{path} has {image.dtype} pixels; '
                         'a thermal image must be 8- or 16-bit.')
@@ -82,3 +109,50 @@ def read_thermal(path: str | Path) -> NDArray[Any]:
 def read_frame(path: str | Path, channels: int) -> NDArray[Any]:
     """Read a frame for a model with 1 (thermal) or 3 (RGB) input channels."""
     return read_thermal(path) if channels == 1 else read_rgb(path)
+
+
+def count_pages(path: Path) -> int:
+    """Return the number of images in a file, more than 1 for a TIFF with pages; 1 if damaged."""
+    try:
+        data = _bytes(path)
+        return len(tiff_pages(data)) if isinstance(data, mmap) else 1
+    except (OSError, ValueError):
+        return 1  # reading it raises the error
+
+
+def _read(path: str | Path, flags: int = STORED, page: int | None = None) -> NDArray[Any]:
+    """Decode a file; UserError names it."""
+    try:
+        data = _bytes(Path(path))
+        if isinstance(data, mmap):
+            pages = tiff_pages(data)
+            if len(pages) > 1 and page is None:
+                raise ValueError(f'has {len(pages)} pages; save each as a file of its own')
+            start = tiff_start(data, pages[page or 0])
+            data[:len(start)] = start
+        return decode(data, flags)
+    except OSError as error:
+        reason = f'cannot be read: {error.strerror}'
+    except IndexError:
+        reason = 'has no images'
+    except ValueError as error:
+        reason = str(error)
+    raise UserError(f'{path} {reason}.')
+
+
+def _bytes(path: Path) -> bytes | mmap:
+    """
+    Return the content of an image file, of a TIFF as a map that is copied on write.
+
+    Paths are opened here, by Python, as OpenCV ends the process for those that are not UTF-8.
+    """
+    if not path.is_file():  # opening a pipe would wait
+        raise ValueError('is not an image file' if path.exists() else 'does not exist')
+    with path.open('rb') as file:
+        size = fstat(file.fileno()).st_size
+        if format_of(file.read(8)) == 'TIFF':
+            return mmap(file.fileno(), 0, access=ACCESS_COPY)
+        if size > LARGEST:
+            raise ValueError(f'has {size} bytes, the maximum is {LARGEST}')
+        file.seek(0)
+        return file.read()

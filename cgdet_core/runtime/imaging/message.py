@@ -14,9 +14,10 @@
 
 """Pixels of sensor_msgs/Image and CompressedImage messages of any library, without ROS."""
 
-import struct
+import re
 from typing import Any, Protocol
 
+from cgdet_core.runtime.imaging.decoding import decode, format_of
 from cgdet_core.runtime.imaging.frames import to_gray
 import cv2
 import numpy as np
@@ -28,11 +29,9 @@ ENCODINGS: dict[str, tuple[str, int]] = {
     '32FC1': ('f4', 1), 'bgr8': ('u1', 3), 'rgb8': ('u1', 3), 'bgra8': ('u1', 4),
     'rgba8': ('u1', 4), '8UC3': ('u1', 3)}
 TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.COLOR_BGRA2BGR}
-# A few kilobytes can unpack to gigabytes; OpenCV's own limit is 2^30 pixels.
-MAX_PIXELS = 2**25
-PNG, JPEG, TIFF = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff', (b'II*\0', b'MM\0*')
-JPEG_END, JPEG_SCAN = b'\xff\xd9', b'\xff\xda'
-TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
+COMPRESSED = ('PNG', 'JPEG', 'TIFF')
+# The bits of a channel that the format of a compressed image starts with.
+DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)')
 
 
 class ImageMessage(Protocol):
@@ -87,7 +86,8 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     Return the pixels of a raw image, rows unpadded.
 
     The result is a view of the message's data; big-endian data, rgb8 and alpha are copied.
-    ValueError for an unknown encoding, zero size, a step smaller than a row, or missing data.
+    ValueError for an unknown encoding, zero size, a step smaller than a row, missing data, or
+    more data than rows.
     """
     if message.encoding not in ENCODINGS:
         raise ValueError(f'image encoding {message.encoding[:40]!r} is not supported, a thermal '
@@ -105,6 +105,9 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     needed = (height - 1) * step + row
     if data.size < needed:
         raise ValueError(f'the image data is truncated, {data.size} bytes of {needed}')
+    if data.size > height * step:
+        raise ValueError(f'the image data has {data.size} bytes, but height and step say '
+                         f'{height * step}; its encoding {message.encoding} or size is wrong')
     if channels > 1:
         pixels = np.ndarray((height, width, channels), dtype, data, strides=(step, channels, 1))
         code = TO_BGR.get(message.encoding)
@@ -119,86 +122,34 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
     """
     Decode the PNG, JPEG or TIFF of a compressed image at its full depth.
 
-    kind: the message's format; only "compressedDepth" matters, whose PNG follows a header.
-    ValueError for another format, and for damaged, truncated or too large data.
+    kind: the message's format, whose encoding must not be deeper than the image;
+    "compressedDepth" is a PNG after a header. ValueError for another format, and for damaged,
+    truncated or too large data.
     """
-    buffer = np.frombuffer(data, np.uint8)
+    buffer = bytes(np.frombuffer(data, np.uint8))
     if 'compressedDepth' in kind:
         if kind.startswith('32FC1') or 'rvl' in kind.lower():
             raise ValueError(f'the image format {kind[:40]!r} is not supported, '
                              'compressedDepth must be 16-bit PNG; publish 16UC1, or use '
                              '"compressed"')
         buffer = buffer[12:]  # after image_transport's header
-    _check_header(buffer)
+    if buffer and format_of(buffer) not in COMPRESSED:
+        raise ValueError('the compressed image is not PNG, JPEG or TIFF, it begins with '
+                         f'{buffer[:4].hex(" ")}')
     try:
-        pixels = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ValueError(f'the compressed image cannot be decoded: {error.err}') from None
-    if pixels is None:
-        raise ValueError(f'the compressed image is damaged, its {buffer.size} bytes '
-                         'cannot be decoded')
+        pixels = decode(buffer)
+    except ValueError as error:
+        raise ValueError(f'the compressed image {error}') from None
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise ValueError(f'the compressed image has {pixels.dtype} pixels, a thermal image '
                          'must be 8- or 16-bit, or float32')
+    depth = DEPTH.match(kind)
+    if depth is not None and int(depth[1] or depth[2]) > 8 * pixels.itemsize:
+        raise ValueError(f'the compressed image has {8 * pixels.itemsize}-bit pixels, but its '
+                         f'format is {kind[:40]!r}: the depth was lost; let the driver send PNG')
     if pixels.ndim == 3:
         if pixels.shape[2] not in (3, 4):
             raise ValueError(f'the compressed image has {pixels.shape[2]} channels, '
                              'a thermal image must be gray or color')
         return pixels[:, :, :3]
     return pixels
-
-
-def _check_header(buffer: NDArray[np.uint8]) -> None:
-    """Raise ValueError before decoding if data is truncated or claims too many pixels."""
-    data = buffer.tobytes()
-    if not data:
-        raise ValueError('the compressed image is empty')
-    try:
-        if data.startswith(PNG):
-            width, height = struct.unpack_from('>II', data, 16)
-            whole = data.rfind(b'IEND') >= 0
-        elif data.startswith(JPEG):
-            width, height = _jpeg_size(data)
-            # OpenCV fills the missing part with gray and reports nothing. Other damage to a JPEG
-            # cannot be detected, as it has no checksum.
-            whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
-        elif data.startswith(TIFF):
-            width, height = _tiff_size(data)
-            whole = True  # libtiff reports what is missing
-        else:
-            raise ValueError('the compressed image is not PNG, JPEG or TIFF, it begins with '
-                             f'{data[:4].hex(" ")}')
-    except (struct.error, KeyError):
-        whole = False
-    if not whole:
-        raise ValueError(f'the compressed image is truncated after {len(data)} bytes')
-    if not 0 < width * height <= MAX_PIXELS:
-        raise ValueError(f'the compressed image claims {width}x{height} pixels, at most '
-                         f'{MAX_PIXELS} are accepted')
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from a JPEG's frame header; struct.error or KeyError if missing."""
-    position = 2
-    while True:
-        marker, length = struct.unpack_from('>HH', data, position)
-        if marker < 0xff00:
-            raise KeyError(marker)
-        if 0xffc0 <= marker <= 0xffcf and marker not in (0xffc4, 0xffc8, 0xffcc):
-            height, width = struct.unpack_from('>HH', data, position + 5)
-            return width, height
-        # Any number of fill bytes 0xff may precede a marker.
-        position += 1 if marker == 0xffff else 2 + length
-
-
-def _tiff_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from a TIFF's first directory; struct.error, KeyError if missing."""
-    order = '<' if data.startswith(b'II') else '>'
-    start, = struct.unpack_from(order + 'I', data, 4)
-    count, = struct.unpack_from(order + 'H', data, start)
-    tags = {}
-    for entry in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind = struct.unpack_from(order + 'HH', data, entry)
-        if tag in (TIFF_WIDTH, TIFF_HEIGHT):
-            tags[tag], = struct.unpack_from(order + ('H' if kind == 3 else 'I'), data, entry + 8)
-    return tags[TIFF_WIDTH], tags[TIFF_HEIGHT]

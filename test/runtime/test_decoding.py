@@ -1,0 +1,337 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Images of files and messages: what they claim, the depth they keep, and how they end."""
+
+from collections.abc import Iterator
+from io import BytesIO
+import os
+from pathlib import Path
+import re
+from resource import getrusage, RUSAGE_SELF
+import struct
+from time import process_time
+import zlib
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.decoding import claim_of, MAX_PIXELS
+from cgdet_core.runtime.imaging.frames import (
+    count_pages,
+    files_below,
+    is_gray,
+    read_image,
+    read_rgb,
+    read_thermal,
+)
+from cgdet_core.runtime.imaging.message import decode_image
+import cv2
+import numpy as np
+import pytest
+
+Image = pytest.importorskip('PIL.Image', reason='Pillow writes the images that OpenCV cannot')
+HUGE = 30_000  # pixels, each way
+
+
+def counts(shape: tuple[int, ...] = (24, 32), dtype: type = np.uint16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+
+
+def encoded(suffix: str, picture: np.ndarray) -> bytes:
+    good, data = cv2.imencode(suffix, picture)
+    assert good
+    return data.tobytes()
+
+
+def saved(picture: np.ndarray, kind: str, mode: str | None = None, **options: object) -> bytes:
+    file, image = BytesIO(), Image.fromarray(picture)
+    (image.convert(mode) if mode else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+# --- What an image claims, in tricky ways
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+
+def png(*chunks: bytes) -> bytes:
+    return (b'\x89PNG\r\n\x1a\n' + b''.join(chunks) + chunk(b'IDAT', zlib.compress(bytes(72)))
+            + chunk(b'IEND', b''))
+
+
+def ihdr(side: int) -> bytes:
+    return chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0))
+
+
+def jpeg_parts(side: int) -> tuple[bytes, bytes, bytes]:
+    """Return what is before the frame header of a JPEG, one that claims a side, and the rest."""
+    data = encoded('.jpg', np.zeros((8, 8), np.uint8))
+    at = data.index(b'\xff\xc0')
+    end = at + 2 + struct.unpack_from('>H', data, at + 2)[0]
+    size = struct.pack('>HH', side, side)
+    return data[2:at], data[at:at + 5] + size + data[at + 9:end], data[end:]
+
+
+def jpeg_behind(marker: int) -> bytes:
+    """
+    Return a huge JPEG after a marker without a length.
+
+    To a reader that expects one, the next header is of 8x8 pixels.
+    """
+    before, header, rest = jpeg_parts(HUGE)
+    huge = before + header + rest
+    return (bytes((0xff, 0xd8, 0xff, marker)) + struct.pack('>H', len(huge) + 2) + huge
+            + jpeg_parts(8)[1] + rest)
+
+
+def many_scans(repeated: int, side: int = 5000) -> bytes:
+    data = saved(np.zeros((side, side), np.uint8), 'JPEG', progressive=True)
+    last = [found.start() for found in re.finditer(b'\xff\xda', data)][-1]
+    return data[:-2] + data[last:-2] * repeated + b'\xff\xd9'
+
+
+def tiff(*tags: tuple[int, int, int], order: str = '<', more: bytes = b'') -> bytes:
+    """Return a TIFF of 8x8 pixels with other or repeated tags (tag, type, value)."""
+    own = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: 8, 279: 64}
+    listed = sorted([*tags, *((tag, 4, value) for tag, value in own.items()
+                              if tag not in {t[0] for t in tags})], key=lambda tag: tag[0])
+    entries = b''.join(struct.pack(f'{order}HHI', tag, kind, 1) + (
+        struct.pack(f'{order}HH', value, 0) if kind == 3 else struct.pack(f'{order}I', value))
+        for tag, kind, value in listed)
+    start = b'II*\0' if order == '<' else b'MM\0*'
+    data = start + struct.pack(f'{order}IH', 8, len(listed)) + entries + b'\0' * 4
+    return data.ljust(200, b'\0') + bytes(64) + more
+
+
+BOMBS = {
+    'png': png(ihdr(HUGE)), 'png with two headers': png(ihdr(8), ihdr(HUGE)),
+    'png of an iPhone': png(chunk(b'CgBI', bytes(4)), ihdr(HUGE)),
+    'animation': png(ihdr(8), chunk(b'acTL', struct.pack('>II', 9, 0))),
+    'jpeg': b'\xff\xd8' + b''.join(jpeg_parts(HUGE)), 'jpeg after TEM': jpeg_behind(0x01),
+    'jpeg after RST': jpeg_behind(0xd0),
+    'jpeg after garbage': b'\xff\xd8\xff\xe0\0\2garbage' + b''.join(jpeg_parts(HUGE)),
+    'jpeg of two sizes': b'\xff\xd8' + b''.join(jpeg_parts(8)[:2]) + b''.join(
+        jpeg_parts(HUGE)[1:]),
+    'tiff': tiff((256, 4, HUGE), (257, 4, HUGE)),
+    'tiff, large then small': tiff(*((t, 4, n) for t in (256, 257) for n in (HUGE, 8))),
+    'tiff, small then large': tiff(*((t, 4, n) for t in (256, 257) for n in (8, HUGE))),
+    'tiff with LONG8': tiff((256, 16, 264), (257, 16, 264), more=struct.pack('<Q', HUGE)),
+    'tiff with signed sizes': tiff((256, 9, HUGE), (257, 9, HUGE), order='>'),
+    'tiff with a huge tile': tiff((322, 4, HUGE), (323, 4, HUGE)),
+    'tiff of many samples': tiff((256, 4, 4000), (257, 4, 4000), (277, 3, 60_000)),
+    'tiff of deep samples': tiff((256, 4, 8000), (257, 4, 8000), (258, 3, 64)),
+    'tiff without an end': tiff()[:8] + struct.pack('<H', 2**16 - 1) + tiff()[10:]}
+
+
+@pytest.fixture()
+def bounded() -> Iterator[None]:
+    """Fail a test whose code takes 2 s of the processor or 300 MB of memory more than before."""
+    start, before = process_time(), getrusage(RUSAGE_SELF).ru_maxrss
+    yield
+    assert process_time() - start < 2
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.parametrize('name', BOMBS)
+@pytest.mark.usefixtures('bounded')
+def test_a_bomb_is_refused_from_a_message_and_from_a_file(name: str, tmp_path: Path) -> None:
+    words = 'claims .* pixels|is damaged|is truncated|is an animation'
+    with pytest.raises(ValueError, match=f'^the compressed image ({words})'):
+        decode_image('', BOMBS[name])
+    path = tmp_path / 'a.png'  # OpenCV goes by the content
+    path.write_bytes(BOMBS[name])
+    for read in (read_image, read_rgb):
+        with pytest.raises(UserError, match=rf'a\.png ({words})'):
+            read(path)
+
+
+def test_scans_without_end_are_not_decoded() -> None:
+    data = many_scans(400)
+    assert len(data) < 2**24
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    start = process_time()
+    with pytest.raises(ValueError, match='claims 406 scans of 5000x5000 pixels'):
+        decode_image('', data)
+    assert process_time() - start < 2 and getrusage(RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'TIFF', 'BMP', 'PPM'])
+def test_pixels_up_to_the_limit_are_read(kind: str) -> None:
+    claim = claim_of(saved(np.zeros((480, 640, 3), np.uint8), kind))
+    assert (claim.width, claim.height, claim.bits, claim.whole) == (640, 480, 24, True)
+    assert MAX_PIXELS > 8000 * 6000  # of a drone's camera
+
+
+def test_scans_in_a_tiff_count_by_their_strip() -> None:
+    strips = saved(np.zeros((4000, 4000), np.uint8), 'TIFF', compression='jpeg',
+                   tiffinfo={278: 16})
+    assert strips.count(b'\xff\xda') >= 250 and claim_of(strips).scans <= 2
+    one = saved(np.zeros((4000, 4000), np.uint8), 'TIFF', compression='jpeg', tiffinfo={278: 4000})
+    claim_of(one)
+    with pytest.raises(ValueError, match='claims .* scans'):
+        claim_of(one + b'\xff\xda' * 50)
+
+
+def test_a_marker_without_length_hides_nothing() -> None:
+    data = encoded('.jpg', counts(dtype=np.uint8))
+    np.testing.assert_array_equal(decode_image('', data[:2] + b'\xff\x01\xff\xff' + data[2:]),
+                                  decode_image('', data))
+
+
+# --- What is kept
+
+GRAY, PALETTE = counts(dtype=np.uint8), [v for i in range(256) for v in (i, 255 - i, 0)]
+FILES = {
+    'gray palette.png': saved(GRAY, 'PNG', 'P'), 'gray palette.bmp': saved(GRAY, 'BMP', 'P'),
+    'gray palette.tif': saved(GRAY, 'TIFF', 'P'), '16 bits.png': encoded('.png', counts()),
+    '16 bits.tif': saved(counts(), 'TIFF', compression='tiff_lzw'),
+    'big.tif': saved(counts(), 'TIFF', big_tiff=True),
+    'deflated.tif': saved(counts(), 'TIFF', compression='tiff_adobe_deflate'),
+    'jpeg.tif': saved(GRAY, 'TIFF', compression='jpeg'),
+    '12 bits.pgm': b'P5\n# camera\n32 24\n4095\n' + (counts() >> 4).astype('>u2').tobytes(),
+    'alpha.png': saved(np.dstack([GRAY, GRAY]), 'PNG'),
+    'alpha 16.png': encoded('.png', np.dstack([counts()] * 4)),
+    'mask.png': saved(GRAY > 99, 'PNG'), 'mask.tif': saved(GRAY > 99, 'TIFF'),
+    'mask.bmp': saved(GRAY > 99, 'BMP'), 'color.bmp': saved(np.dstack([GRAY] * 3), 'BMP'),
+    'color.jpg': saved(counts((24, 32, 3), np.uint8), 'JPEG', progressive=True),
+    'text.pgm': b'P2\n2 2\n255\n1 20 200 4\n'}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_depth_and_values_are_those_that_the_file_stores(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(FILES[name])
+    expected = cv2.imdecode(np.frombuffer(FILES[name], np.uint8), cv2.IMREAD_UNCHANGED)
+    found = read_image(path)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected[..., :3] if expected.ndim == 3 else expected)
+    gray = read_thermal(path)
+    if 'color.jpg' not in name:
+        assert is_gray(path)
+        np.testing.assert_array_equal(gray, expected if expected.ndim == 2 else expected[..., 0])
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_file_that_was_cut_is_refused_as_the_message_is(name: str, tmp_path: Path) -> None:
+    path, data = tmp_path / name, FILES[name]
+    path.write_bytes(data)
+    whole, refused, tried = read_image(path), 0, range(0, len(data) - 4, max(1, len(data) // 30))
+    for length in tried:
+        path.write_bytes(data[:length])
+        try:  # the end of a file may be what is not read
+            np.testing.assert_array_equal(read_image(path), whole)
+        except UserError as error:
+            refused += 1
+            assert name in str(error) and '\n' not in str(error)
+    assert refused > 0.85 * len(tried)
+
+
+def test_palette_of_colors_is_color(tmp_path: Path) -> None:
+    image = Image.fromarray(GRAY).convert('P')
+    image.putpalette(PALETTE)
+    for name in ('a.png', 'a.bmp', 'a.tif'):
+        image.save(tmp_path / name)
+        assert read_image(tmp_path / name).shape == (24, 32, 3) and not is_gray(tmp_path / name)
+
+
+@pytest.mark.parametrize('turned', [3, 6, 8])
+def test_a_file_is_read_as_its_exif_shows_it(turned: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    stored = cv2.GaussianBlur(GRAY, (0, 0), 3)
+    for name in ('a.jpg', 'a.png'):
+        Image.fromarray(stored).save(tmp_path / name, exif=exif, quality=100)
+        times = {3: 2, 6: 3, 8: 1}[turned]
+        for found in (read_thermal(tmp_path / name), read_rgb(tmp_path / name)[..., 0]):
+            assert np.abs(found.astype(int) - np.rot90(stored, times)).max() < 6
+        message = decode_image('', (tmp_path / name).read_bytes())
+        assert message.shape == stored.shape  # as the camera's calibration has it
+
+
+# --- Pages
+
+
+def pages(number: int, **options: object) -> bytes:
+    first, *more = (Image.fromarray(counts() // 8 + i) for i in range(number))
+    file = BytesIO()
+    first.save(file, 'TIFF', save_all=True, append_images=more, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('options', [{}, {'compression': 'tiff_lzw'}, {'big_tiff': True}])
+def test_each_page_of_a_tiff_is_an_image(options: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / 'recording.tif'
+    path.write_bytes(pages(3, **options))
+    assert count_pages(path) == 3
+    for i in range(3):
+        np.testing.assert_array_equal(read_image(path, i), counts() // 8 + i)
+    with pytest.raises(UserError, match='recording.tif has 3 pages'):
+        read_image(path)
+    assert path.read_bytes() == pages(3, **options)
+
+
+@pytest.mark.parametrize(('kind', 'found'), [(0, 2), (1, 1), (2, 2), (4, 1)])
+def test_a_thumbnail_is_not_a_page(kind: int, found: int, tmp_path: Path) -> None:
+    data = bytearray(tiff())
+    data[10 + 12 * 9:14 + 12 * 9] = struct.pack('<I', len(data))  # the place of the next
+    entries = [(254, kind), (256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 200), (277, 1),
+               (278, 4), (279, 16)]
+    data += struct.pack('<H', len(entries)) + b''.join(
+        struct.pack('<HHII', tag, 4, 1, value) for tag, value in entries) + b'\0' * 4
+    (tmp_path / 'a.tif').write_bytes(data)
+    assert count_pages(tmp_path / 'a.tif') == found
+    assert read_image(tmp_path / 'a.tif', 0).shape == (8, 8)
+    if found == 1:
+        assert read_image(tmp_path / 'a.tif').shape == (8, 8)
+
+
+def test_directories_that_form_a_loop_are_damage(tmp_path: Path) -> None:
+    data = bytearray(tiff())
+    data[10 + 12 * 9:14 + 12 * 9] = struct.pack('<I', 8)
+    (tmp_path / 'a.tif').write_bytes(data)
+    assert count_pages(tmp_path / 'a.tif') == 1
+    with pytest.raises(UserError, match='a.tif is truncated'):
+        read_image(tmp_path / 'a.tif')
+
+
+# --- Paths and folders
+
+
+def test_a_name_that_is_not_text_is_a_file_like_others(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9.png'))
+    with pytest.raises(UserError, match='does not exist'):
+        read_image(path)
+    path.write_bytes(encoded('.png', counts()))
+    np.testing.assert_array_equal(read_thermal(path), counts())
+    assert read_rgb(path).shape == (24, 32, 3) and is_gray(path)
+    path.write_bytes(b'')
+    with pytest.raises(UserError, match='is empty'):
+        read_image(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'a.png')
+    with pytest.raises(UserError, match='a.png is not an image file'):
+        read_image(tmp_path / 'a.png')
+
+
+def test_a_folder_has_no_files_of_other_systems(tmp_path: Path) -> None:
+    for name in ('b.PNG', 'a.png', 'in/c.png', '._a.png', '.DS_Store', '__MACOSX/._a.png',
+                 '__MACOSX/in/a.png', '.cache/a.png', 'in/@eaDir/c.png', 'Thumbs.db'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path, ('.png',))]
+    assert found == ['a.png', 'b.PNG', 'in/c.png']
+    assert [path.name for path in files_below(tmp_path / '.cache', ('.png',), '*')] == ['a.png']
