@@ -24,12 +24,14 @@ import sys
 from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, write_json
+from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 import typer
+from typer.core import TyperCommand
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(markup=False)  # names of files and models may contain brackets
@@ -52,8 +54,24 @@ Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing f
 Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
+OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+
+
+class KeepsInputs(TyperCommand):
+    """A command that refuses to write its output over a file that it reads."""
+
+    def invoke(self, ctx: Any) -> Any:
+        written: list[Path] = []
+        read: list[Path] = []
+        for name, value in ctx.params.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            paths = [Path(v) for v in values if isinstance(v, str | Path)]
+            (written if name in OUTPUTS else read).extend(paths)
+        cards = [card_path(path) for path in read if path.suffix.lower() == '.onnx']
+        check_not_inputs(written, [*read, *cards])
+        return super().invoke(ctx)
 
 
 def check_backend(model: Path, backend: str) -> None:

@@ -126,7 +126,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         if entry['count']:
             files = {'thermal': 'thermal images are missing, left out',
                      'rgb': 'RGB images are missing, their frames are thermal only',
-                     'unreadable': 'thermal images cannot be read, left out'}[what]
+                     'unreadable': 'thermal images cannot be read, left out',
+                     'resized': 'thermal images have another size than their labels state, left '
+                     'out',
+                     'turned': 'thermal images are stored turned (EXIF orientation), left out; '
+                     'save them upright'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
     if report['alignment']['pairs'] and not report['alignment']['believed']:
@@ -209,12 +213,18 @@ def data_check(
     from cgdet_core.data.check import check, save_findings, sheets
     from cgdet_core.data.coco import load_coco
     from cgdet_core.runtime.detection.detector import Detector
-    from cgdet_core.runtime.files import check_outputs, share_file, SHIPPED_MODEL
+    from cgdet_core.runtime.files import (
+        check_not_inputs,
+        check_outputs,
+        share_file,
+        SHIPPED_MODEL,
+    )
 
     check_outputs(sheets(output), overwrite=overwrite)
     sets = [load_coco(path, images)]
     if val is not None:
         sets.append(load_coco(val, images, sets[0].classes))
+    check_not_inputs(sheets(output), [record.path for coco in sets for record in coco.images])
     detector = None if model is None else Detector.load(
         share_file(SHIPPED_MODEL) if model == 'shipped' else Path(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from cgdet_core.runtime.imaging.drawing import (
     COLORS,
     contact_sheet,
@@ -125,8 +125,10 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     records = evenly([r for r in coco.images if fnmatch.fnmatch(r.path.name, match)], count)
     if not records:
         raise UserError(f'No frame of {coco.path} matches {match!r}.')
+    pictures = [path for r in coco.images for path in (r.path, r.rgb_path) if path is not None]
     if output.suffix.lower() == '.png':
         check_outputs([output], overwrite=overwrite)
+        check_not_inputs([output], pictures)
         save_sheet(output, records, coco.classes)
         return len(records)
     if output.suffix:
@@ -134,6 +136,7 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
     paired = any(r.rgb_path is not None for r in coco.images)
     check_outputs(paths, overwrite=overwrite)
+    check_not_inputs(paths, pictures)
     for path, record in zip(paths, records):
         save_picture(path, draw_record(record, coco.classes, paired))
     return len(records)

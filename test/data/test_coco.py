@@ -124,9 +124,9 @@ def test_wrong_files_are_explained(coco: Path, change, words: str) -> None:
 
 
 @pytest.mark.parametrize(('box', 'kept', 'words'), [
-    ([1, 2, 0, 4], [], '1 box of zero size or outside their image left out, the first in pics/a'),
-    ([40, 2, 5, 4], [], '1 box of zero size or outside their image left out'),
-    ([-5, -5, 4, 4], [], '1 box of zero size or outside their image left out'),
+    ([1, 2, 0, 4], [], '1 box smaller than a pixel or outside their image left out, the first in pics/a'),
+    ([40, 2, 5, 4], [], '1 box smaller than a pixel or outside their image left out'),
+    ([-5, -5, 4, 4], [], '1 box smaller than a pixel or outside their image left out'),
     ([20, 10, 500, 400], [[20, 10, 30, 20]], '1 box mostly outside their image clipped'),
     ([-2, 2, 10, 5], [[-2, 2, 8, 7]], ''),
 ])
