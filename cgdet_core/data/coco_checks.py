@@ -115,7 +115,8 @@ def _problem(entry: Any, fields: Iterable[Field]) -> str:
         value = entry.get(field.name)
         if value is None:
             if field.required:
-                return f'it has no "{field.name}"'
+                return f'it has no "{field.name}"' + (
+                    '; export boxes, not only outlines' if field.name == 'bbox' else '')
             entry.pop(field.name, None)
         elif not field.is_valid(value):
             if field.name == 'bbox' and isinstance(value, list) and len(value) in (5, 8):

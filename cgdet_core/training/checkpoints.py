@@ -49,11 +49,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path} is not a checkpoint of "cgdet train": '
                         f'{_what_it_is(path, error)}.') from None
     if not isinstance(data, dict) or not isinstance(
-            data.get(KEY), dict) or not isinstance(data.get('state_dict'), dict):
+            data.get(KEY), dict) or 'state_dict' not in data:
         raise UserError(f'{path} is not a checkpoint of "cgdet train": it holds the weights or '
                         'values of another program.')
-    bad = not_finite(data['state_dict'])
-    if bad:
+    if isinstance(data['state_dict'], dict) and (bad := not_finite(data['state_dict'])):
         raise UserError(f'The checkpoint {path} has weights that are not finite (in {bad}), so it '
                         'detects nothing; use another one, or train again with a lower optim.lr.')
     return data
