@@ -21,7 +21,7 @@ from typing import Any
 
 from cgdet_core.data.coco import read_coco
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, write_json
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
@@ -36,6 +36,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
         raise UserError(f'{output} must be in the folder of {path.name}, as image paths are '
                         'relative.')
     check_outputs([output], overwrite=overwrite)
+    check_not_inputs([output], [path, labels])
     ours, theirs = read_coco(path), read_coco(labels)
     by_stem: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for frame in ours['images']:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import re
 from typing import Any
+import warnings
 import zipfile
 
 from cgdet_core.errors import UserError
@@ -44,7 +45,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f'The checkpoint {path} does not exist.')
     try:
-        data = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of files that are something else
+            data = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # the unpickler raises any type for a file that is something else
         raise UserError(f'{path} is not a checkpoint of "cgdet train": '
                         f'{_what_it_is(path, error)}.') from None

@@ -245,17 +245,21 @@ def test_an_output_that_is_read_is_refused(
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     model = tmp_path / 'm.onnx'
     for arguments in (
-            ('evaluate', model, '--data', data, '--json', data),
-            ('evaluate', model, '--data', data, '--json', tmp_path / 'm.json'),
-            ('verify', model, '--against', model, '--data', data, '--json', data),
-            ('fit-scores', model, '--data', data, '--json', data),
-            ('data', 'check', data, '--json', data),
+            ('export', model, '--output', tmp_path / 'data.onnx', '--precision', 'int8',
+             '--calibration', data, '--overwrite'),
             ('data', 'relabel', data, data, '--output', data, '--overwrite'),
-            ('data', 'show', data, '--output', frame, '--overwrite'),
-            ('benchmark', model, '--json', tmp_path / 'm.json')):
+            ('data', 'show', data, '--output', frame, '--overwrite')):
         result = run_cgdet(*arguments)
         assert result.returncode == 1, arguments
         assert 'is read by this command and would be replaced' in result.stderr
+    for arguments in (
+            ('evaluate', model, '--data', data, '--json', data),
+            ('evaluate', model, '--data', scenes, '--json', tmp_path / 'm.json'),
+            ('verify', model, '--against', model, '--data', scenes, '--json', data),
+            ('benchmark', model, '--json', frame)):
+        result = run_cgdet(*arguments)
+        assert result.returncode == 1, arguments
+        assert 'exists and is not a report; choose another name (--json).' in result.stderr
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -79,6 +79,12 @@ def zipped(path: Path, source: Path) -> None:
         archive.write(source, 'best.ckpt')
 
 
+def scripted(path: Path, _: Path) -> None:
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name in ('data.pkl', 'constants.pkl', 'version', 'code/net.py'):
+            archive.writestr(f'net/{name}', b'3')
+
+
 @pytest.mark.parametrize(('write', 'words'), [
     (lambda path, _: path.write_bytes(b''), 'it is empty'),
     (lambda path, _: path.write_text('hello'), 'seems to be text or another format'),
@@ -92,7 +98,7 @@ def zipped(path: Path, source: Path) -> None:
     (zipped, 'it seems to be a ZIP archive'),
     (lambda path, _: torch.save({'w': torch.zeros(1)}, path), 'values of another program'),
     (lambda path, _: torch.save([1], path), 'values of another program'),
-    (lambda path, _: torch.jit.script(torch.nn.Linear(1, 1)).save(path), 'a TorchScript model'),
+    (scripted, 'a TorchScript model'),
     (lambda path, _: torch.save({KEY: torch.nn.Linear(1, 1)}, path),
      'contains torch.nn.modules.linear.Linear, which is code of another program'),
 ])

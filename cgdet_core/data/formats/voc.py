@@ -68,9 +68,8 @@ def parse_voc(path: Path, occlusion: int | None = None) -> Labels:
                             'fix or remove the file.') from None
         items.append(Item(name, corners, ignore))
     width, height = (root.findtext(f'size/{side}', '').strip() for side in ('width', 'height'))
-    # Some tools write 0.
-    known = width.isdecimal() and height.isdecimal() and int(width) * int(height) > 0
-    return Labels(items, (int(width), int(height)) if known else None)
+    known = all(re.fullmatch(r'0*[1-9]\d{,5}', side) for side in (width, height))
+    return Labels(items, (int(width), int(height)) if known else None)  # some tools write 0
 
 
 def frame_of(split: str, thermal: Path, rgb: Path | None, labels: Path,
