@@ -27,7 +27,15 @@ from typing import Annotated
 
 from cgdet_core.cli import measure, models, scores, train
 from cgdet_core.cli.bags import bag_app
-from cgdet_core.cli.common import app, complain, say, sentence_of, show_log, TRAINING_MODULES
+from cgdet_core.cli.common import (
+    app,
+    complain,
+    KeepsInputs,
+    say,
+    sentence_of,
+    show_log,
+    TRAINING_MODULES,
+)
 from cgdet_core.cli.data import data_app
 from cgdet_core.cli.detect import detect
 from cgdet_core.cli.report import report
@@ -46,6 +54,9 @@ for command in (train.train, models.ablate, scores.evaluate, report, scores.fit_
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')
+for program in (app, bag_app, data_app, models.engines_app):
+    for entry in program.registered_commands:
+        entry.cls = KeepsInputs
 
 
 def show_versions(asked: bool) -> None:

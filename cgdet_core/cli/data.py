@@ -126,7 +126,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         if entry['count']:
             files = {'thermal': 'thermal images are missing, left out',
                      'rgb': 'RGB images are missing, their frames are thermal only',
-                     'unreadable': 'thermal images cannot be read, left out'}[what]
+                     'unreadable': 'thermal images cannot be read, left out',
+                     'resized': 'thermal images have another size than their labels state, left '
+                     'out',
+                     'turned': 'thermal images are stored turned (EXIF orientation), left out; '
+                     'save them upright'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
     if report['alignment']['pairs'] and not report['alignment']['believed']:

@@ -22,7 +22,7 @@ from cgdet_core.cli import common
 from cgdet_core.cli.common import Backend, cell, console, Data, Images, Json, Overwrite, say
 from cgdet_core.cli.report import check_page, command, Report, show_page
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from rich.table import Table
 import typer
 
@@ -62,7 +62,9 @@ def evaluate(
                             'one with "cgdet fit-scores".')
         check_outputs([card_path(model)])
     if output is not None:
-        check_outputs([output / name for name in (*FIGURES, FILE)], overwrite=overwrite)
+        written = [output / name for name in (*FIGURES, FILE)]
+        check_outputs(written, overwrite=overwrite)
+        check_not_inputs(written, [data, model])
     if page is not None:
         check_page(page, overwrite)
     detector = open_detector(model, backend)

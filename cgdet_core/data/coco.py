@@ -16,15 +16,21 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-import json
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes, shown_size
+from cgdet_core.data.coco_checks import (
+    boxes_inside,
+    check_entries,
+    check_links,
+    check_names,
+    check_sizes,
+    image_size,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.imaging.frames import is_gray, read_frame
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +112,7 @@ def load_coco(
     names = {c['id']: c['name'] for c in data['categories']}
     if classes is None:
         classes = tuple(names[i] for i in sorted(names))
+    check_names(path, names.values(), classes)
     label_of = {i: classes.index(name) for i, name in names.items() if name in classes}
     if names and not label_of:
         raise UserError(f'{path} has the categories {", ".join(names.values())}; '
@@ -170,13 +177,10 @@ def _seen_in_rgb(coco: CocoSet) -> CocoSet:
 
 def _with_rgb(record: ImageRecord) -> ImageRecord:
     """Return a record of the frame's RGB image, with the boxes scaled to its pixels."""
-    from PIL import Image  # reads a size without the pixels; only installed for training
-
     assert record.rgb_path is not None
     try:
-        with Image.open(record.rgb_path) as picture:
-            width, height = shown_size(picture)
-    except OSError as error:
+        width, height = image_size(record.rgb_path, 3)
+    except Exception as error:  # Pillow raises any
         reason = 'does not exist' if isinstance(error, FileNotFoundError) else 'cannot be read'
         raise UserError(f'The RGB image {record.rgb_path} {reason}.') from None
     x, y = width / record.width, height / record.height
@@ -185,21 +189,12 @@ def _with_rgb(record: ImageRecord) -> ImageRecord:
                    areas=(record.areas * x * y).astype(np.float32))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; UserError if it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding='utf-8-sig'))
-    except UnicodeDecodeError:
-        raise UserError(f'{path} is not a readable JSON file: it is not text.') from None
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path} is not a readable JSON file: {error}.') from None
-
-
 def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     """
-    Read a COCO file unchanged; UserError if it is not one.
+    Read a COCO file; UserError if it is not one.
 
-    check: also check every entry; readers of third-party files handle invalid entries themselves.
+    check: also check every entry, see `check_entries`; readers of third-party files handle invalid
+    entries themselves.
     """
     if path.is_dir():
         files = [p for p in sorted(path.glob('**/*.json')) if p.name != 'report.json']
@@ -215,36 +210,11 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
         return data
     if not data['images']:
         raise UserError(f'{path} lists no images.')
-    for section, is_valid in (('images', _is_image), ('categories', _is_category),
-                              ('annotations', _is_annotation)):
-        entries = data.setdefault(section, [])
-        if not isinstance(entries, list):
-            raise UserError(f'{path} is not a COCO annotation file: "{section}" is not a list.')
-        for number, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not is_valid(entry):
-                raise UserError(f'{path}: entry {number} of "{section}" is not valid: '
-                                f'{json.dumps(entry)[:120]}')
+    check_entries(path, data)
     if data['annotations'] and not data['categories']:
         raise UserError(f'{path} has annotations but no "categories".')
     check_links(path, data)
     return data
-
-
-def _is_image(entry: dict[str, Any]) -> bool:
-    return (isinstance(entry.get('id'), int) and isinstance(entry.get('file_name'), str)
-            and all(isinstance(entry.get(k), int) and entry[k] > 0 for k in ('width', 'height')))
-
-
-def _is_category(entry: dict[str, Any]) -> bool:
-    return isinstance(entry.get('id'), int) and isinstance(entry.get('name'), str)
-
-
-def _is_annotation(entry: dict[str, Any]) -> bool:
-    box = entry.get('bbox')
-    return (isinstance(entry.get('image_id'), int) and isinstance(entry.get('category_id'), int)
-            and isinstance(box, list) and len(box) == 4
-            and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-            and box[2] >= 0 and box[3] >= 0 and entry.get('iscrowd', 0) in (0, 1))
 
 
 def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) -> Path:

@@ -63,6 +63,7 @@ def export(
                 model, record = quantize(model, detector, calibration)
                 card = replace(card, training={**card.training, 'calibration': record})
             onnx.save(model, temporary)
+        Detector(card, OnnxRuntimeSession(temporary, card)).try_out(output)
         card = replace(card, precision=precision, onnx_sha256=cards.file_sha256(temporary))
         # The old card is removed first: no crash can leave a mismatched pair that looks valid.
         cards.card_path(output).unlink(missing_ok=True)

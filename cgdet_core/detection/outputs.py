@@ -26,13 +26,19 @@ import os
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
-from cgdet_core.data.coco import annotations_of, read_json
+from cgdet_core.data.coco import annotations_of
 from cgdet_core.data.sources import DRAWN, Frame, RESULTS, Source
 from cgdet_core.data.video import open_video, Write
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import check_outputs, free_folder, write_atomically, write_json
+from cgdet_core.runtime.files import (
+    check_outputs,
+    free_folder,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from cgdet_core.runtime.imaging.drawing import as_seen, save_picture
 import numpy as np
 from numpy.typing import NDArray

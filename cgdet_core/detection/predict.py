@@ -26,6 +26,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +74,10 @@ def check_model(model: str | Path, backend: str = 'auto') -> None:
                             'backend')
         if not path.is_file():
             raise UserError(f'The checkpoint {path} does not exist.')
-        with path.open('rb') as file:
-            if file.read(2) != b'PK':  # torch.save writes a ZIP archive
-                raise UserError(f'{path} is neither an ONNX file nor a checkpoint of '
-                                '"cgdet train".')
+        found = file_kind(path)
+        if found != 'a ZIP archive':  # which torch.save writes
+            raise UserError(f'{path} is neither an ONNX file nor a checkpoint of "cgdet train"; '
+                            + (f'it seems to be {found}.' if found else 'it is something else.'))
     if kind is None:
         return
     near = [path.with_suffix('.onnx')] if path.is_file() else sorted(path.glob('*.onnx'))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags.io import bag_name, truth_by_stamp
-from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, read_json
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.metrics import Report
 from cgdet_core.detection.scores import judge_all, Judged
@@ -30,7 +30,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import write_json
+from cgdet_core.runtime.files import read_json, write_json
 from cgdet_core.runtime.inference.card import file_sha256, read_card
 import numpy as np
 from numpy.typing import NDArray

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Write files and folders atomically, whole or not at all; find the files of the package."""
+"""Read JSON, write files and folders atomically, and find the files of the package."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +28,18 @@ from typing import Any
 from cgdet_core.errors import UserError
 
 SHIPPED_MODEL = 'models/thermal.onnx'  # see `share_file`
+# What files start with, and what they seem to be.
+SIGNATURES = {
+    b'PK\x03\x04': 'a ZIP archive', b'\x1f\x8b': 'a gzip archive',
+    b'\x89PNG': 'a PNG image', b'\xff\xd8\xff': 'a JPEG image', b'BM': 'a BMP image',
+    b'II*\0': 'a TIFF image', b'MM\0*': 'a TIFF image', b'%PDF': 'a PDF document',
+    b'\x89MCAP': 'a ROS 2 bag', b'SQLite format 3': 'a ROS 2 bag or another SQLite database',
+    b'#ROSBAG': 'a ROS 1 bag', b'FFF\0': 'a radiometric file of FLIR (.seq, .fff)',
+    b'\x89HDF': 'an HDF5 file', b'\x80\x02': 'a Python pickle',
+    b'\x80\x03': 'a Python pickle', b'\x80\x04': 'a Python pickle', b'\x7fELF': 'a program',
+    b'ftrt': 'a TensorRT engine', b'ptrt': 'a TensorRT engine', b'CGDETENG': 'an engine',
+    b'version https://git-lfs': 'a pointer of Git LFS, whose file "git lfs pull" downloads',
+    b'<?xml': 'an XML file', b'<!doctype html': 'a web page', b'<html': 'a web page'}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of failed writes, whose OSError names no file
 
 
@@ -67,6 +79,62 @@ def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2)
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
 
 
+def read_json(path: Path) -> Any:
+    """
+    Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    UserError: it cannot be read, is something else or damaged, or has an entry twice.
+    """
+    try:
+        content = path.read_bytes()
+        return json.loads(content, object_pairs_hook=_different)
+    except OSError as error:
+        reason = str(error.strerror)
+    except UnicodeDecodeError:
+        reason = 'it is not text in UTF-8 or UTF-16; save it as UTF-8'
+    except RecursionError:
+        reason = 'its values are nested too deeply'
+    except ValueError as error:
+        reason = str(error) if content.strip() else 'it is empty'
+    kind = file_kind(path)
+    raise UserError(f'{path} is not a readable JSON file: '
+                    + (f'it seems to be {kind}.' if kind else f'{reason}.'))
+
+
+def _different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; ValueError if a name is there twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the entry {twice[:60]!r} is there twice in one object')
+    return values
+
+
+def file_kind(path: Path) -> str:
+    """Return what a file seems to be by its first bytes, for example "a PNG image", or ''."""
+    try:
+        with path.open('rb') as file:
+            start = file.read(64)
+    except OSError:
+        return ''
+    text = start.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
+    if start[:1] == b'\x08' and start[1:2] < b'\x20':  # the version of ONNX's format
+        return 'an ONNX file'
+    return next((kind for mark, kind in SIGNATURES.items()
+                 if start.startswith(mark) or mark.startswith(b'<') and text.startswith(mark)), '')
+
+
+def check_not_inputs(files: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise UserError if a file that will be written is also read, by any name."""
+    existing = [path for path in files if path.is_file()]
+    for other in inputs if existing else ():
+        for path in existing:
+            if os.path.isfile(other) and path.samefile(other):
+                raise UserError(f'{path} is read by this command and would be replaced; choose '
+                                'another name for the output.')
+
+
 def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
                   overwrite: bool = True) -> None:
     """Raise UserError for outputs that cannot be written, or exist and may not be replaced."""
@@ -87,15 +155,6 @@ def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
             raise UserError(f'{path} cannot be written: {inside} is not a folder.')
         if not os.access(inside, os.W_OK | os.X_OK):
             raise UserError(f'{path} cannot be written: no permission to write to {inside}.')
-
-
-def check_not_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise UserError if an output would replace a file that is read."""
-    read = {os.path.realpath(path) for path in inputs}
-    for path in outputs:
-        if os.path.realpath(path) in read:
-            raise UserError(f'{path} is an input and would be replaced; choose another output.',
-                            'output')
 
 
 def free_folder(path: Path) -> Path:

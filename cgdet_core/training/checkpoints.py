@@ -17,16 +17,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-import pickle
+import re
 from typing import Any
+import warnings
+import zipfile
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.inference.card import ModelCard
 from pydantic import BaseModel
 import torch
 from torch import Tensor
 
 KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
+ZIP = 'a ZIP archive'  # as torch.save writes; see `file_kind`
 STUDENT = 'student.'  # prefix of the names of the network's weights
 
 
@@ -41,14 +45,49 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f'The checkpoint {path} does not exist.')
     try:
-        data = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
-        raise UserError(
-            f'{path} is not a checkpoint of "cgdet train", or it is damaged.') from None
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of files that are something else
+            data = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # the unpickler raises any type for a file that is something else
+        raise UserError(f'{path} is not a checkpoint of "cgdet train": '
+                        f'{_what_it_is(path, error)}.') from None
     if not isinstance(data, dict) or not isinstance(
             data.get(KEY), dict) or 'state_dict' not in data:
-        raise UserError(f'{path} is not a checkpoint of "cgdet train".')
+        raise UserError(f'{path} is not a checkpoint of "cgdet train": it holds the weights or '
+                        'values of another program.')
+    if isinstance(data['state_dict'], dict) and (bad := not_finite(data['state_dict'])):
+        raise UserError(f'The checkpoint {path} has weights that are not finite (in {bad}), so it '
+                        'detects nothing; use another one, or train again with a lower optim.lr.')
     return data
+
+
+def not_finite(weights: dict[str, Any]) -> str:
+    """Return the name of the first tensor with NaN or infinite values, or nothing."""
+    return next((name for name, value in weights.items()
+                 if isinstance(value, Tensor) and not bool(value.isfinite().all())), '')
+
+
+def _what_it_is(path: Path, error: Exception) -> str:
+    """Return what a file seems to be that PyTorch could not load safely, a clause."""
+    kind = file_kind(path)
+    if isinstance(error, OSError):
+        return f'it cannot be read ({error.strerror or error})'
+    if not path.stat().st_size:
+        return 'it is empty'
+    if kind != ZIP:
+        return f'it seems to be {kind}' if kind else 'it seems to be text or another format'
+    if not zipfile.is_zipfile(path):
+        return ('it is cut off, as by a full disk or an interrupted copy; copy it again or use '
+                'another checkpoint of the run')
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if not any(name.endswith('data.pkl') for name in names):
+        return f'it seems to be {ZIP}'
+    if any(name.endswith('constants.pkl') for name in names):
+        return 'it seems to be a TorchScript model'
+    found = re.search(r'GLOBAL ([\w.]+)', str(error))
+    return (f'it contains {found[1]}, which is code of another program and is not executed'
+            if found else 'it is damaged; copy it again or use another checkpoint of the run')
 
 
 def student_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

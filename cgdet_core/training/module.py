@@ -19,8 +19,9 @@ import math
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard
-from cgdet_core.training.checkpoints import checkpoint_entry, KEY
+from cgdet_core.training.checkpoints import checkpoint_entry, KEY, not_finite
 from cgdet_core.training.recipe import Recipe
 import lightning
 from rich.table import Table
@@ -28,6 +29,7 @@ import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader
 
+FINITE_EVERY = 50  # steps between two checks of losses and weights, as reading waits for the GPU
 NORMS_EVERY = 50  # steps between two measurements of the terms' gradients; all of them are logged
 
 
@@ -61,6 +63,7 @@ class TaskModule(lightning.LightningModule, ABC):
         super().__init__()
         self.recipe = recipe
         self.frozen: list[nn.Module] = []  # layers that keep their statistics
+        self._finite: list[Tensor] = []  # of the losses since the last check
 
     @abstractmethod
     def train_dataloader(self) -> DataLoader[Any]:
@@ -110,11 +113,34 @@ class TaskModule(lightning.LightningModule, ABC):
         if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
             self._log_gradients(terms, shared)
         total = torch.stack(list(terms.values())).sum()
+        self._finite.append(total.detach().isfinite())
         self.log_dict({f'train/{k}': v.detach() for k, v in (details | terms).items()},
                       batch_size=size)
         self.log('train/loss', total.detach(), prog_bar=True, batch_size=size)
         self.log('train/lr', self.optimizers().param_groups[0]['lr'])  # type: ignore[union-attr]
         return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if len(self._finite) >= FINITE_EVERY or self.trainer.is_last_batch:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        """
+        Raise UserError on all ranks if losses since the last check, or weights, are not finite.
+
+        Before each validation, so that no best checkpoint has such weights. In 16-mixed single
+        losses may be infinite: their steps are skipped.
+        """
+        finite, self._finite = torch.stack(self._finite), []
+        good = finite.any() if self.trainer.precision == '16-mixed' else finite.all()
+        bad = not_finite(dict(self.named_parameters()) | dict(self.named_buffers()))
+        failed = torch.tensor(float(bool(bad) or not bool(good)), device=self.device)
+        if float(self.trainer.strategy.reduce(failed, reduce_op='sum')) > 0:
+            where = f'weights (in {bad})' if bad else 'loss'
+            raise UserError(
+                f'The {where} became NaN or infinite by step {self.global_step}, in epoch '
+                f'{self.current_epoch + 1}, and the training was stopped; start again with a '
+                f'lower optim.lr (it is {self.recipe.optim.lr:g}) or optim.clip_norm.')
 
     def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
         """Log the norm of each term's gradient at the shared tensors."""

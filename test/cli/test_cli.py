@@ -246,6 +246,36 @@ def test_an_output_that_cannot_be_written_is_one_sentence(
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_an_output_that_is_read_is_refused(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    data = tmp_path / 'data.json'
+    data.write_text(scenes.read_text())
+    for suffix in ('.onnx', '.json'):
+        shutil.copy(onnx_model.with_suffix(suffix), tmp_path / f'm{suffix}')
+    frame = tmp_path / 'thermal' / next((scenes.parent / 'thermal').iterdir()).name
+    shutil.copytree(scenes.parent / 'thermal', frame.parent)
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    model = tmp_path / 'm.onnx'
+    for arguments in (
+            ('export', model, '--output', tmp_path / 'data.onnx', '--precision', 'int8',
+             '--calibration', data, '--overwrite'),
+            ('data', 'relabel', data, data, '--output', data, '--overwrite'),
+            ('data', 'show', data, '--output', frame, '--overwrite')):
+        result = run_cgdet(*arguments)
+        assert result.returncode == 1, arguments
+        assert 'is read by this command and would be replaced' in result.stderr
+    for arguments in (
+            ('evaluate', model, '--data', data, '--json', data),
+            ('evaluate', model, '--data', scenes, '--json', tmp_path / 'm.json'),
+            ('verify', model, '--against', model, '--data', scenes, '--json', data),
+            ('benchmark', model, '--json', frame)):
+        result = run_cgdet(*arguments)
+        assert result.returncode == 1, arguments
+        assert 'exists and is not a report; choose another name (--json).' in result.stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_errors_name_the_options_that_the_command_has(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:

@@ -21,6 +21,7 @@ import shutil
 from cgdet_core.data.coco import classes_with_boxes, load_coco, NO_CLASS
 from cgdet_core.data.show import draw_record
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
 import numpy as np
 import pytest
@@ -146,6 +147,35 @@ def edited(path: Path, change) -> Path:
      'must be x, y, width, height in pixels'),
     (lambda d: [a.update(bbox=[100, 2, 130, 20]) for a in d['annotations']],
      'most of the 3 boxes have no area in their image'),
+    (lambda d: d['annotations'].extend(  # x1, y1, x2, y2
+        {'image_id': 2, 'category_id': 7, 'bbox': [x, 3, x + 9, 17]} for x in (1, 5, 12)) or
+     [a.update(bbox=[14, 9, 29, 19]) for a in d['annotations'][:3]],
+     'all of them could be x1, y1, x2, y2; "bbox" must be x, y, width, height'),
+    (lambda d: d['annotations'][0].pop('image_id'), 'is not valid: it has no "image_id"'),
+    (lambda d: d['annotations'][0].update(image_id='5'), '"image_id" must be a whole number'),
+    (lambda d: d['annotations'][0].update(bbox=[1, 2, 10**400, 4]), 'four finite numbers'),
+    (lambda d: d['annotations'][0].update(bbox=[1, 2, True, 4]), 'four finite numbers'),
+    (lambda d: d['annotations'][0].update(bbox=[1, 2, 3, 4, 30]), '"bbox" is rotated'),
+    (lambda d: d['annotations'][0].update(area=[50]), '"area" must be a number of at least 0'),
+    (lambda d: d['annotations'][0].update(area='50'), '"area" must be a number of at least 0'),
+    (lambda d: d['annotations'][0].update(area=-1), '"area" must be a number of at least 0'),
+    (lambda d: d['annotations'][0].update(area=float('nan')), '"area" must be a number'),
+    (lambda d: d['annotations'][0].update(iscrowd='no'), '"iscrowd" must be 0 or 1'),
+    (lambda d: d['annotations'][0].update(attributes={'rotation': 90.0}),
+     '1 of the 3 boxes are rotated, the first is that of image 5'),
+    (lambda d: d['annotations'].append([1]), 'it must be a JSON object'),
+    (lambda d: d['images'][0].update(width=30.5), '"width" must be a whole number above 0'),
+    (lambda d: d['images'][0].update(width=True), '"width" must be a whole number above 0'),
+    (lambda d: d['images'][0].update(id=None), 'it has no "id"'),
+    (lambda d: d['images'][0].update(file_name=' '), '"file_name" must be text'),
+    (lambda d: d['images'][0].update(rgb_file_name=3), '"rgb_file_name" must be text'),
+    (lambda d: d['images'][0].update(stamp_ns='now'), '"stamp_ns" must be a whole number'),
+    (lambda d: d['categories'][0].update(name='  '), '"name" must be text'),
+    (lambda d: d['categories'].append({'id': 9, 'name': 'Person '}),
+     "categories 'person' and 'Person ', which differ only in case or blanks"),
+    (lambda d: d['categories'][1].update(name='Person'),
+     "names a category 'Person', and the class is 'person'; write both in the same way"),
+    (lambda d: d['categories'][1].update(name='per_son\u00a0'), "and the class is 'person'"),
 ])
 def test_wrong_files_are_explained(coco: Path, change, words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -153,11 +183,15 @@ def test_wrong_files_are_explained(coco: Path, change, words: str) -> None:
 
 
 @pytest.mark.parametrize(('box', 'kept', 'words'), [
-    ([1, 2, 0, 4], [], '1 box of zero size or outside their image left out, the first in pics/a'),
-    ([40, 2, 5, 4], [], '1 box of zero size or outside their image left out'),
-    ([-5, -5, 4, 4], [], '1 box of zero size or outside their image left out'),
+    ([1, 2, 0, 4], [], '1 box smaller than a pixel or outside their image left out, the first'),
+    ([40, 2, 5, 4], [], '1 box smaller than a pixel or outside their image left out'),
+    ([-5, -5, 4, 4], [], '1 box smaller than a pixel or outside their image left out'),
     ([20, 10, 500, 400], [[20, 10, 30, 20]], '1 box mostly outside their image clipped'),
     ([-2, 2, 10, 5], [[-2, 2, 8, 7]], ''),
+    ([1, 2, 0.4, 4], [], '1 box smaller than a pixel or outside'),
+    ([29.5, 2, 20, 4], [], '1 box smaller than a pixel or outside'),
+    ([1, 2, 1e7, 4], [], '1 box larger than 100 images left out, the first in pics/a.png'),
+    ([1, 2, 1e300, 1e300], [], '1 box larger than 100 images left out'),
 ])
 def test_boxes_outside_are_counted(
     coco: Path, caplog: pytest.LogCaptureFixture, box: list, kept: list, words: str,
@@ -174,7 +208,58 @@ def test_boxes_of_images_that_are_not_listed_are_counted(
 ) -> None:
     edited(coco, lambda d: d['annotations'][0].update(image_id=77))
     assert load_coco(coco).boxes() == {'person': 0, 'dog': 1, 'car': 0}
-    assert '1 box of images that are not listed left out' in caplog.text
+    assert '1 box of images that are not listed left out, the first in 77' in caplog.text
+
+
+def test_boxes_that_are_listed_again_are_counted(
+    coco: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    edited(coco, lambda d: d['annotations'].extend(
+        {**a, 'id': 10 + a['id']} for a in d['annotations'][:2]))
+    assert load_coco(coco).boxes() == {'person': 0, 'dog': 1, 'car': 1}
+    assert '2 boxes listed again left out, the first in pics/a.png' in caplog.text
+
+
+def test_what_other_tools_write_is_read(
+    coco: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    def change(data: dict) -> None:
+        for image in data['images']:
+            image.update(width=30.0, height=20.0, file_name=image['file_name'].replace('/', '\\'),
+                         rgb_file_name=None, bag=None, stamp_ns=None)
+        for annotation in data['annotations']:
+            annotation.update(image_id=5.0, iscrowd=None, area=None,
+                              attributes={'rotation': 0.0, 'occluded': False})
+
+    plain = load_coco(coco).images[0]
+    found = load_coco(edited(coco, change)).images[0]
+    assert found.path == plain.path and found.file_name == 'pics/a.png'
+    assert (found.width, found.height) == (30, 20) and type(found.width) is int
+    np.testing.assert_array_equal(found.boxes, plain.boxes)
+    np.testing.assert_array_equal(found.areas, plain.areas)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_files_of_windows_editors_are_read(coco: Path, encoding: str) -> None:
+    coco.write_bytes(coco.read_text().encode(encoding))
+    assert len(load_coco(coco).images) == 2
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_sizes_are_those_of_the_images_as_they_are_read(coco: Path, orientation: int) -> None:
+    Image = pytest.importorskip('PIL.Image', reason='training is not installed')
+    path = coco.parent.parent / 'pics' / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(path, exif=exif)
+    height, width = read_thermal(path).shape
+    edited(coco, lambda d: d['images'][0].update(
+        file_name='pics/turned.jpg', width=width, height=height))
+    assert load_coco(coco).images[0].width == width
+    edited(coco, lambda d: d['images'][0].update(width=height, height=width))
+    with pytest.raises(UserError, match='list it as it is read, or save it turned'):
+        load_coco(coco)
 
 
 @pytest.mark.parametrize('folder', ['images', 'images_gray', '../images'])

@@ -26,8 +26,9 @@ from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.drawing import COLORS
+from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
-from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, voc, yolo
+from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, thermal, voc, yolo
 import numpy as np
 import pytest
 
@@ -188,6 +189,9 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
      '"name": "car"}]}', 'not a valid COCO'),
     ('yolo', 'labels/train/a.txt', '0 nan 0.5 0.5 0.5\n', 'line 1'),
     ('yolo', 'data.yaml', 'names: {a: b}\n', 'no list "names"'),
+    ('yolo', 'labels/train/a.txt', '0 .1 .1 .2 .1 .2 .2 .1 .2\n', 'polygons and rotated boxes'),
+    ('voc', 'Annotations/a.xml', '<a><object><name>car</name><robndbox><cx>1</cx></robndbox>'
+     '</object></a>', 'a.xml: object 0 has a rotated box'),
     ('yolo', 'data.yaml', 'names: [', 'not a readable YAML'),
 ])
 def test_damaged_labels_are_named(
@@ -201,11 +205,89 @@ def test_damaged_labels_are_named(
     assert not (folder / 'annotations').exists()
 
 
-def test_binary_labels_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(('content', 'kind'), [
+    (b'\xff\xfe\x00', 'UTF-16'), ('0 .5 .5 .2 .2\n'.encode('utf-16'), 'UTF-16'),
+    ('Fußgänger'.encode('latin-1'), 'another encoding'),
+    (b'\x89PNG\r\n\x1a\n', 'a PNG image')])
+def test_labels_in_another_encoding_are_named(tmp_path: Path, content: bytes, kind: str) -> None:
     yolo(tmp_path)
-    (tmp_path / 'labels/train/a.txt').write_bytes(b'\xff\xfe\x00')
-    with pytest.raises(UserError, match=r'a\.txt is not a text file'):
+    (tmp_path / 'labels/train/a.txt').write_bytes(content)
+    with pytest.raises(UserError, match=rf'a\.txt is not a text file in UTF-8 .*{kind}; save'):
         run('yolo', tmp_path)
+
+
+def declare(path: Path, width: object, height: object) -> None:
+    path.write_text(path.read_text().replace(
+        '</annotation>',
+        f'<size><width>{width}</width><height>{height}</height></size></annotation>'))
+
+
+def test_labels_of_resized_images_are_left_out_or_refused(tmp_path: Path) -> None:
+    folder = LAYOUTS['voc'](tmp_path)
+    labels = sorted((folder / 'Annotations').glob('*.xml'))
+    for path, size in zip(labels, ((64, 48), (0, 0), (32, 24))):
+        declare(path, *size)
+    report = run('voc', folder)
+    assert report['missing']['resized'] == {'count': 1, 'examples': ['JPEGImages/c.png']}
+    assert sum(split['images'] for split in report['splits'].values()) == 2
+    for path in labels[:2]:
+        path.write_text(path.read_text().replace('<size>', '<old>').replace('</size>', '</old>'))
+        declare(path, 128, 96)
+    with pytest.raises(UserError, match='3 of the 3 thermal images have another size than their'):
+        run('voc', folder, overwrite=True)
+
+
+def test_a_coco_file_that_declares_another_size_is_refused(tmp_path: Path) -> None:
+    folder = flir_v2(tmp_path)
+    for path in folder.glob('*/coco.json'):
+        path.write_text(path.read_text().replace('"width": 64', '"width": 640'))
+    with pytest.raises(UserError, match='3 of the 3 thermal images have another size'):
+        run('flir-adas-v2', folder)
+
+
+def test_the_reason_why_images_cannot_be_read_is_stated(tmp_path: Path) -> None:
+    Image = pytest.importorskip('PIL.Image', reason='training is not installed')
+    yolo(tmp_path)
+    for name in 'ab':
+        (tmp_path / f'images/train/{name}.png').unlink()
+    Image.fromarray(np.zeros((48, 64), np.float32)).save(tmp_path / 'images/train/a.tif')
+    report = run('yolo', tmp_path)
+    assert any('a.tif has float32 pixels' in note for note in report['notes'])
+    for path in [*(tmp_path / 'images').rglob('*.png'), *(tmp_path / 'images').rglob('*.jpg')]:
+        path.unlink()
+        Image.fromarray(np.zeros((48, 64), np.float32)).save(path.with_suffix('.tif'))
+    for path in (tmp_path / 'labels').rglob('b.txt'):
+        path.unlink()
+    with pytest.raises(UserError, match='None of the .* can be used: .*float32 pixels'):
+        run('yolo', tmp_path, overwrite=True)
+
+
+def test_images_that_are_stored_turned_are_left_out(tmp_path: Path) -> None:
+    Image = pytest.importorskip('PIL.Image', reason='training is not installed')
+    yolo(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / 'images/train/a.png').unlink()
+    path = tmp_path / 'images/train/a.jpg'
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, exif=exif)
+    report = run('yolo', tmp_path)
+    # Unless the reader turns them, as annotation tools do.
+    turned = 0 if read_thermal(path).shape == (64, 48) else 1
+    assert report['missing'].get('turned', {}).get('count', 0) == turned
+
+
+def test_labels_in_folders_of_cameras_are_read(tmp_path: Path) -> None:
+    for name in ('day/front', 'night'):
+        thermal(tmp_path / 'images' / name / 'a.png')
+        text(tmp_path / 'labels' / name / 'a.txt', '0 0.25 0.5 0.25 0.5\n')
+    thermal(tmp_path / 'images' / 'unlabeled' / 'a.png')
+    text(tmp_path / 'classes.txt', 'person\n')
+    report = run('yolo', tmp_path)
+    assert report['splits']['all'] == {
+        'images': 2, 'with_rgb': 0, 'empty': 0, 'person': 2, 'ignored': 0}
+    assert report['read'] == ('images/day/front/ with labels/day/front/, '
+                              'images/night/ with labels/night/')
+    assert report['left_out'] == {'frames without labels, left out': 1}
 
 
 @pytest.mark.parametrize(('name', 'options', 'words'), [

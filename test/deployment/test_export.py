@@ -14,6 +14,7 @@
 
 """Export: PyTorch and ONNX Runtime agree, and invalid input leaves no files."""
 
+from dataclasses import replace
 import json
 from pathlib import Path
 import pickle
@@ -26,11 +27,13 @@ from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
 from cgdet_core.nets.csp_trunk import CSPTrunk
 from cgdet_core.nets.pyramid import TRUNKS
-from cgdet_core.runtime import Detector
+from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.inference.card import file_sha256, save_card
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 import numpy as np
 import onnx
+from onnx import numpy_helper
 import pytest
 import torch
 from torch import Tensor
@@ -134,7 +137,7 @@ def test_a_pickle_that_executes_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     torch.save({'cgdet': Malicious(), 'state_dict': {}}, tmp_path / 'b.ckpt')
     for name in ('a.ckpt', 'b.ckpt'):
-        with pytest.raises(UserError, match='is not a checkpoint of "cgdet train", or'):
+        with pytest.raises(UserError, match='is not a checkpoint of "cgdet train": '):
             export(tmp_path / name, tmp_path / 'm.onnx')
     assert not mark.exists()
 
@@ -170,6 +173,33 @@ def test_invalid_input_is_explained_and_leaves_no_files(tmp_path: Path, trained:
             (tmp_path / 'no.onnx', 'm.onnx', 'does not exist')):
         with pytest.raises(UserError, match=words):
             export(source, tmp_path / output)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_not_exported(
+    tmp_path: Path, trained: Path, onnx_model: Path, value: float,
+) -> None:
+    data = torch.load(trained / 'last.ckpt', weights_only=True)
+    name = 'student.head.cls_out.bias'
+    data['state_dict'][name][0] = value
+    torch.save(data, tmp_path / 'bad.ckpt')
+    model = onnx.load(onnx_model)
+    weights = next(i for i in model.graph.initializer if len(i.dims) > 1)
+    values = numpy_helper.to_array(weights).copy()
+    values.flat[1] = value
+    weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+    onnx.save(model, tmp_path / 'bad.onnx')
+    card = load_card(onnx_model, DetectionCard)
+    save_card(replace(card, onnx_sha256=file_sha256(tmp_path / 'bad.onnx')),
+              tmp_path / 'bad.onnx')
+    before = sorted(tmp_path.iterdir())
+    for source, bad in ((tmp_path / 'bad.ckpt', name), (tmp_path / 'bad.onnx', weights.name)):
+        for precision in ('fp32', 'fp16'):
+            with pytest.raises(UserError, match=rf'weights that are not finite \(in {bad}\)'):
+                export(source, tmp_path / 'm.onnx', precision)
+    with pytest.raises(UserError, match='bad.onnx has weights that are not finite'):
+        Detector.load(tmp_path / 'bad.onnx')
     assert sorted(tmp_path.iterdir()) == before
 
 

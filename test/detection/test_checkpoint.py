@@ -14,13 +14,16 @@
 
 """Checkpoints: cards of earlier versions and other tasks, RGB teachers, PyTorch sessions."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+import zipfile
 
 from cgdet_core.detection.predict import open_detector
 from cgdet_core.detection.student import load_student
 from cgdet_core.errors import UserError
-from cgdet_core.training.checkpoints import KEY
+from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
 import pytest
 import torch
@@ -64,6 +67,68 @@ def test_a_checkpoint_of_something_else_is_an_error(
     card = torch.load(rgb_teacher, weights_only=True)[KEY]['card']
     with pytest.raises(UserError, match=f'other.ckpt {words}|card of .*other.ckpt .*{words}'):
         load_student(with_card(tmp_path / 'other.ckpt', rgb_teacher, card | change))
+
+
+def truncated(path: Path, source: Path) -> None:
+    content = source.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+
+
+def zipped(path: Path, source: Path) -> None:
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.write(source, 'best.ckpt')
+
+
+def scripted(path: Path, _: Path) -> None:
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name in ('data.pkl', 'constants.pkl', 'version', 'code/net.py'):
+            archive.writestr(f'net/{name}', b'3')
+
+
+@pytest.mark.parametrize(('write', 'words'), [
+    (lambda path, _: path.write_bytes(b''), 'it is empty'),
+    (lambda path, _: path.write_text('hello'), 'seems to be text or another format'),
+    (lambda path, _: path.write_text('<!DOCTYPE html>\n<html>'), 'seems to be a web page'),
+    (lambda path, _: path.write_text('version https://git-lfs.github.com/spec/v1\noid x'),
+     'Git LFS, whose file "git lfs pull" downloads'),
+    (lambda path, _: path.write_bytes(b'\x08\x0a\x12\x07pytorch' + bytes(90)), 'an ONNX file'),
+    (lambda path, _: path.write_bytes(b'\x89PNG\r\n\x1a\n' + bytes(90)), 'a PNG image'),
+    (lambda path, _: path.write_bytes(b'\x80\x02}q\x00ee.'), 'a Python pickle'),
+    (truncated, 'it is cut off, .*copy it again or use another checkpoint of the run'),
+    (zipped, 'it seems to be a ZIP archive'),
+    (lambda path, _: torch.save({'w': torch.zeros(1)}, path), 'values of another program'),
+    (lambda path, _: torch.save([1], path), 'values of another program'),
+    (scripted, 'a TorchScript model'),
+    (lambda path, _: torch.save({KEY: torch.nn.Linear(1, 1)}, path),
+     'contains torch.nn.modules.linear.Linear, which is code of another program'),
+])
+def test_a_file_that_is_something_else_is_named(
+    tmp_path: Path, rgb_teacher: Path, write: Callable[[Path, Path], object], words: str,
+) -> None:
+    path = tmp_path / 'other.ckpt'
+    write(path, rgb_teacher)
+    with pytest.raises(UserError, match=f'other.ckpt is not a checkpoint of .*{words}') as caught:
+        read_checkpoint(path)
+    assert '\n' not in str(caught.value)
+
+
+def test_any_damage_to_a_checkpoint_is_one_sentence(tmp_path: Path, rgb_teacher: Path) -> None:
+    content = rgb_teacher.read_bytes()
+    start = content.index(b'data.pkl') + 8
+    for place in range(start, start + 400, 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        (tmp_path / 'a.ckpt').write_bytes(damaged)
+        with suppress(UserError):  # a change of a name or a number may go unnoticed
+            read_checkpoint(tmp_path / 'a.ckpt')
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, rgb_teacher: Path) -> None:
+    data = torch.load(rgb_teacher, weights_only=True)
+    data['state_dict']['student.head.cls_out.bias'][1] = float('nan')
+    torch.save(data, tmp_path / 'nan.ckpt')
+    with pytest.raises(UserError, match=r'not finite \(in student.head.cls_out.bias\), so it'):
+        open_detector(tmp_path / 'nan.ckpt')
 
 
 def test_a_teacher_detects_only_in_rgb_images(rgb_teacher: Path) -> None:

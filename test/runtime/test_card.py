@@ -14,6 +14,7 @@
 
 """The model card: round trip, and every mismatch."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -22,6 +23,7 @@ import shutil
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard, Normalization
 from cgdet_core.runtime.detection.card import detection_card
+from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.inference.card import (
     card_path,
     file_sha256,
@@ -29,6 +31,7 @@ from cgdet_core.runtime.inference.card import (
     save_card,
     TensorSpec,
 )
+import numpy as np
 import pytest
 from toy_model import write_toy
 
@@ -100,6 +103,22 @@ def spec(*shape: object, dtype: str = 'float32', layout: str | None = None) -> d
     ({'parameters': -1}, 'parameters must be'),
     ({'gflops': float('inf')}, 'gflops must be'),
     ({'training': 'much'}, 'training must be a JSON object'),
+    ({'training': {'a': [{'b': float('nan')}]}}, 'training must not contain NaN'),
+    ({'accuracy': {'AP': float('inf')}}, 'accuracy must not contain NaN or infinity'),
+    ({'name': [1]}, 'name must be text'),
+    ({'max_detections': 2.5}, 'max_detections must be a positive whole number'),
+    ({'classes': ['person', 'car', 'car']}, 'must be a list of different names'),
+    ({'classes': ['person', ' ', 'car']}, 'must be a list of different names'),
+    ({'inputs': [1]}, 'inputs must be a JSON object'),
+    ({'inputs': {'images': 5}}, '5 must be a JSON object'),
+    ({'inputs': {'images': {'shape': 5, 'dtype': 'float32', 'layout': 'x'}}}, 'must be a list'),
+    ({'inputs': {'images': spec(1, 1, 2**20 * 32, 160)}}, 'is too large'),
+    ({'normalization': None}, 'normalization must be a JSON object'),
+    ({'normalization': {'low_kelvin': 10**400}}, 'low_kelvin must be a finite number'),
+    ({'gflops': 10**400}, 'gflops must be'),
+    ({'parameters': False}, 'parameters must be'),
+    ({'version': 2.5}, 'version must be 2'),
+    ({'score_scaling': {'car': {'slope': 1e300, 'offset': 0}}}, 'at most 1e'),
     ({'letterbox': 'center'}, 'letterbox'),
     ({'version': 99},
      'has version 99, but this package reads versions up to 2; update the package'),
@@ -111,6 +130,57 @@ def test_a_wrong_entry_is_named(pair: Path, values: dict, words: str) -> None:
     change(pair, **values)
     with pytest.raises(UserError, match=words):
         load_card(pair, DetectionCard)
+
+
+WRONG = (None, True, -1, 0, 2.5, float('nan'), float('inf'), 10**400, '', 'x', [], [1], {},
+         {'a': 1}, [[]], 'x' * 10)
+
+
+def entries(values: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the place of each entry of a card, except those of the free records."""
+    for key, value in values.items():
+        yield (*path, key)
+        if isinstance(value, dict) and key not in ('training', 'accuracy'):
+            yield from entries(value, (*path, key))
+
+
+@pytest.mark.parametrize('version', [1, 2])
+def test_a_card_with_any_wrong_entry_is_refused_or_usable(pair: Path, version: int) -> None:
+    values = json.loads(card_path(pair).read_text()) | {
+        'score_scaling': {'car': {'slope': 2.0, 'offset': 0.5}}, 'class_thresholds': {'car': 0.5}}
+    if version == 1:
+        values = json.loads((Path(__file__).parent / 'card_version_1.json').read_text())
+    for place in entries(values):
+        for wrong in WRONG:
+            changed = json.loads(json.dumps(values))
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = wrong
+            try:
+                card = read_card(changed, DetectionCard, 'm.onnx')
+            except UserError as error:
+                assert '\n' not in str(error) and 'object has no' not in str(error)
+                continue
+            # What is accepted can be used.
+            assert isinstance(card.name, str) and type(card.max_detections) is int
+            assert np.isfinite(card.thresholds).all()
+            assert card.scaling is None or np.isfinite(card.scaling).all()
+            json.dumps(card.to_dict(), allow_nan=False)
+            normalize(np.arange(64, dtype=np.float32).reshape(8, 8) + 290, card.normalization)
+
+
+@pytest.mark.parametrize('values', [None, [], 'card', 3, {}, {'version': [2]}])
+def test_what_is_not_a_card_is_named(values: object) -> None:
+    with pytest.raises(UserError, match='The card of m.onnx cannot be used: '):
+        read_card(values, DetectionCard, 'm.onnx')
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_card_of_a_windows_editor_is_read(pair: Path, encoding: str) -> None:
+    card = load_card(pair, DetectionCard)
+    card_path(pair).write_bytes(card_path(pair).read_text().encode(encoding))
+    assert load_card(pair, DetectionCard) == card
 
 
 def test_thresholds_and_scaling_by_class(pair: Path) -> None:
@@ -183,7 +253,7 @@ def test_a_card_of_version_1_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('values', 'words'), [
-    ({'input_sise': [64, 64]}, "did you mean 'input_size'"), ({'top_k': 'many'}, 'not supported'),
+    ({'input_sise': [64, 64]}, "did you mean 'input_size'"), ({'top_k': 'many'}, 'top_k must be'),
     ({'score_threshold': None}, 'score_threshold must be a number')])
 def test_a_wrong_entry_of_version_1_is_named(tmp_path: Path, values: dict, words: str) -> None:
     model = write_toy(tmp_path / 'm.onnx')
@@ -224,11 +294,16 @@ def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_card(tmp_path / 'no.onnx', DetectionCard)
     card_path(pair).write_text('{"name": ')
-    with pytest.raises(UserError, match='not valid'):
+    with pytest.raises(UserError, match='not a readable JSON file'):
         load_card(pair, DetectionCard)
     card_path(pair).write_text('[' * 200_000)
-    with pytest.raises(UserError, match='not valid'):
+    with pytest.raises(UserError, match='not a readable JSON file'):
         load_card(pair, DetectionCard)
+    content = pair.read_bytes()
+    pair.write_text('version https://git-lfs.github.com/spec/v1\n')
+    with pytest.raises(UserError, match='m.onnx is not an ONNX file; it seems to be a pointer of'):
+        load_card(pair, DetectionCard)
+    pair.write_bytes(content)
     card_path(pair).unlink()
     with pytest.raises(UserError, match='no card'):
         load_card(pair, DetectionCard)

@@ -15,15 +15,17 @@
 """The detector as a whole: odd sizes and depths, the source's pixels, repeatability."""
 
 from dataclasses import replace
+import json
 from pathlib import Path
 import shutil
 
 from cgdet_core.data.synthetic import Scene, to_counts
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, Normalization
-from cgdet_core.runtime.detection.detector import prepare
+from cgdet_core.runtime.detection.detector import NotFinite, prepare
 from cgdet_core.runtime.detection.postprocess import decode
 from cgdet_core.runtime.imaging.normalization import KINDS
-from cgdet_core.runtime.inference.card import save_card
+from cgdet_core.runtime.inference.card import card_path, file_sha256, read_card, save_card
 import numpy as np
 import pytest
 from toy_model import write_toy
@@ -103,6 +105,48 @@ def test_the_steps_are_functions_of_arrays(detector: Detector, size: tuple[int, 
     again = decode(detector.boxes[0], detector.scores[0], box, detector.card, 0.01)
     np.testing.assert_array_equal(again.boxes, found.boxes)
     np.testing.assert_array_equal(again.scores, found.scores)
+
+
+def test_outputs_that_are_not_finite_are_an_error_of_their_frame(tmp_path: Path) -> None:
+    detector = Detector.load(write_toy(tmp_path / 'toy.onnx', 'n'))
+    detector.reserve(2)
+    boxes = [detector.preprocess(ramp(64), row) for row in range(2)]
+    for output in (detector.boxes, detector.scores):
+        for value in (np.nan, np.inf, -np.inf):
+            detector.infer(2)
+            output[0, -1, 0] = value
+            with pytest.raises(NotFinite, match='not numbers .*export the model again'):
+                detector.postprocess(boxes[0], 0.1, 0)
+            assert len(detector.postprocess(boxes[1], 0.1, 1))
+    detector.input[0] = np.inf  # the mean of the toy, too
+    with pytest.raises(NotFinite):
+        detector.infer()
+        detector.postprocess(boxes[0], 0.1)
+
+
+@pytest.mark.parametrize('blind_for', ['dark', 'bright'])
+def test_a_model_whose_outputs_are_not_finite_does_not_load(
+    tmp_path: Path, blind_for: str,
+) -> None:
+    onnx = pytest.importorskip('onnx', reason='training is not installed')
+    path = write_toy(tmp_path / 'toy.onnx')
+    model = onnx.load(path)
+    # 0 / 0 is NaN for a dark frame, exp(x / 0) infinite for a bright one.
+    zero = onnx.helper.make_tensor('zero', 1, [], [0.0])
+    model.graph.initializer.append(zero)
+    source = {'dark': ['rows', 'rows'], 'bright': ['rows', 'zero']}[blind_for]
+    model.graph.node.insert(2, onnx.helper.make_node('Div', source, ['ratio']))
+    next(n for n in model.graph.node if n.op_type == 'Exp').input[0] = 'ratio'
+    onnx.save(model, path)
+    card = load_card_values(path)
+    save_card(replace(card, onnx_sha256=file_sha256(path), normalization=Normalization('none')),
+              path)
+    with pytest.raises(UserError, match='toy.onnx cannot be used: the network returned values'):
+        Detector.load(path)
+
+
+def load_card_values(path: Path) -> DetectionCard:
+    return read_card(json.loads(card_path(path).read_text()), DetectionCard, path)
 
 
 def test_a_threshold_for_each_class(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@
 """Training is independent of tasks: a toy task, fitting a line, trains and resumes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,6 +212,42 @@ def test_a_resumed_run_validates_its_last_epoch(tmp_path: Path) -> None:
     best = train(recipe(tmp_path, run=run, optim=optim), LineTraining, resume=True,
                  progress=False)
     assert validations(tmp_path)[-1] == 11 and read_checkpoint(best)['epoch'] == 2
+
+
+class Diverging(LineTraining):
+    """A run whose loss or weights are no longer finite in the third step of an epoch."""
+
+    epoch_of_fault, part, value = 1, 'loss', math.nan
+
+    def losses(self, batch: Any) -> Losses:
+        found = super().losses(batch)
+        if self.current_epoch == self.epoch_of_fault and self.global_step % 4 == 2:
+            if self.part == 'loss':
+                return found._replace(terms={'fit': found.terms['fit'] + self.value})
+            with torch.no_grad():
+                self.line.weight.fill_(self.value)
+        return found
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('part', ['loss', 'weights'])
+def test_a_run_that_diverges_stops_before_it_is_validated(
+    tmp_path: Path, part: str, value: float,
+) -> None:
+    kind = type('Kind', (Diverging,), {'part': part, 'value': value})
+    with pytest.raises(UserError, match=r'became NaN or infinite by step \d+, in epoch 2, .*lower '
+                                        r'optim.lr \(it is 0.2\)'):
+        train(recipe(tmp_path), kind, progress=False)
+    assert len(rates(tmp_path)) == 1
+    for name in ('best.ckpt', 'last.ckpt'):
+        assert read_checkpoint(tmp_path / 'line' / name)['epoch'] == 0, 'before it diverged'
+
+
+def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path: Path) -> None:
+    kind = type('Kind', (Diverging,), {'epoch_of_fault': 0})
+    with pytest.raises(UserError, match='in epoch 1, and the training was stopped'):
+        train(recipe(tmp_path), kind, progress=False)
+    assert not list(tmp_path.rglob('*.ckpt'))
 
 
 def test_a_second_task_starts_from_weights(tmp_path: Path) -> None:

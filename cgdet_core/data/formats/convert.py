@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import counts_text, load_coco
+from cgdet_core.data.coco_checks import is_turned
 from cgdet_core.data.formats import FORMATS, LICENSES
 from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
@@ -47,6 +48,7 @@ class Tally:
     emptied: int = 0  # frames whose objects were all dropped
     missing: dict[str, list[str]] = field(
         default_factory=lambda: {'thermal': [], 'rgb': [], 'unreadable': []})
+    reason: str = ''  # why the first unreadable image is
 
 
 def convert(
@@ -91,10 +93,7 @@ def convert(
         _add(sets[frame.split], frame, folder, name, classes, tally)
         progress(1)
     sets = {s: content for s, content in sets.items() if content['images']}
-    if not sets:
-        gone = (tally.missing['thermal'] or tally.missing['unreadable'])[0]
-        raise UserError(f'None of the {len(listing.frames)} thermal images of the labels can '
-                        f'be read, the first is {gone}; unpack the images there.')
+    _check_read(tally, len(listing.frames), bool(sets))
     for split, content in sets.items():
         write_json(targets[split], content, indent=None)
     records = [r for split in sets for r in load_coco(targets[split], folder).images]
@@ -105,6 +104,23 @@ def convert(
     save_sheet(sheet, evenly(shown, frames_shown), categories)
     write_json(report_file, report)
     return output, report
+
+
+def _check_read(tally: Tally, total: int, some: bool) -> None:
+    """Raise UserError if no image can be used, or most have another size than labels state."""
+    resized = tally.missing.get('resized', [])
+    if len(resized) * 2 > total:
+        raise UserError(f'{len(resized)} of the {total} thermal images have another size than '
+                        f'their labels state, the first is {resized[0]}; convert the images that '
+                        'were labeled.')
+    if some:
+        return
+    what = f'None of the {total} thermal images of the labels can be used'
+    if tally.missing['thermal']:
+        raise UserError(f'{what}, the first is missing: {tally.missing["thermal"][0]}; unpack the '
+                        'images there.')
+    raise UserError(f'{what}: ' + (tally.reason or 'they are stored turned (EXIF orientation); '
+                                   'save them upright.'))
 
 
 def _read(name: str, folder: Path, options: Options) -> Listing:
@@ -170,9 +186,15 @@ def _add(
     """Append a frame with its boxes, or count the reason why it is left out."""
     try:
         thermal = read_thermal(frame.thermal)
-    except UserError:
+        reason = 'turned' if is_turned(frame.thermal) else ''
+        if frame.declared is not None:
+            reason = '' if frame.declared == thermal.shape[::-1] else 'resized'
+    except UserError as error:
         reason = 'unreadable' if frame.thermal.is_file() else 'thermal'
-        tally.missing[reason].append(_relative(frame.thermal, folder))
+        if reason == 'unreadable':
+            tally.reason = tally.reason or str(error)
+    if reason:
+        tally.missing.setdefault(reason, []).append(_relative(frame.thermal, folder))
         return
     rgb = None if frame.rgb is None else _relative(frame.rgb, folder)
     if frame.rgb is not None and rgb is not None and not frame.rgb.is_file():
@@ -260,6 +282,8 @@ def _report(
     if len(tally.depth) > 1:
         notes.append(f'{tally.depth["uint8"]} of {tally.depth.total()} thermal images are '
                      '8-bit, stretched by the camera, unlike the 16-bit ones.')
+    if tally.reason:
+        notes.append(f'The first image that cannot be read: {tally.reason}')
     if list(sets) == ['all']:
         notes.append('The set has no split; "cgdet data split" makes one.')
     left_out = Counter[str]()

@@ -18,11 +18,13 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cgdet_core.data.coco import read_coco, read_json
+from cgdet_core.data.coco import read_coco
 from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
-from cgdet_core.data.formats.voc import parse_voc
+from cgdet_core.data.formats.voc import frame_of
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import read_json
+from cgdet_core.runtime.inference.card import is_count
 
 V1_NAMES = {1: 'person', 2: 'bicycle', 3: 'car', 18: 'dog', 91: 'other vehicle'}
 # In version 1 motorcycles are bicycles; version 2 distinguishes them.
@@ -43,6 +45,12 @@ class Entry(NamedTuple):
     file_name: str
     items: list[Item]
     image: dict[str, Any]
+
+    @property
+    def declared(self) -> tuple[int, int] | None:
+        """Return width and height of the image, if the file states them."""
+        width, height = (self.image.get(side) for side in ('width', 'height'))
+        return (width, height) if is_count(width) and is_count(height) else None
 
 
 def to_item(annotation: Any, names: dict[int, str], where: str) -> Item:
@@ -113,14 +121,16 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
         if (place / 'thermal_annotations.json').is_file():
             thermal = _twin(place, 'thermal_8_bit', 'thermal_16_bit', options.bits)
             entries = read_entries(place / 'thermal_annotations.json', V1_NAMES, listing.counts)
-            found = [(Path(entry.file_name).stem, entry.items) for entry in entries]
+            found = [(Path(entry.file_name).stem, entry.items, entry.declared)
+                     for entry in entries]
         elif any((place / 'Annotations').glob('*.json')):
             thermal = _twin(place, 'PreviewData', 'Data', options.bits)
             found = _v1_per_frame(place / 'Annotations')
         else:
             continue
         frames = [NativeFrame(split, thermal[stem], rgb[stem] if options.unregistered_rgb
-                              else None, items) for stem, items in found]
+                              else None, items, declared=declared)
+                  for stem, items, declared in found]
         listing.counts[native.UNLABELLED] += len(thermal.keys() - {f.thermal.stem for f in frames})
         listing.frames += frames
         read.append(f'{name}/{thermal.folder.name}')
@@ -137,8 +147,8 @@ def read_flir_v1(folder: Path, options: Options) -> Listing:
     return listing
 
 
-def _v1_per_frame(labels: Path) -> list[tuple[str, list[Item]]]:
-    frames = []
+def _v1_per_frame(labels: Path) -> list[tuple[str, list[Item], tuple[int, int] | None]]:
+    frames: list[tuple[str, list[Item], tuple[int, int] | None]] = []
     for stem, path in native.files_in(labels, '.json').items():
         data = read_json(path)
         found = data.get('annotation') if isinstance(data, dict) else None
@@ -146,7 +156,7 @@ def _v1_per_frame(labels: Path) -> list[tuple[str, list[Item]]]:
             raise UserError(f'{path} is not a FLIR ADAS v1 label file: it has no list '
                             '"annotation".')
         frames.append((stem, [to_item(a, V1_NAMES, f'{path}: annotation {i}')
-                              for i, a in enumerate(found)]))
+                              for i, a in enumerate(found)], None))
     return frames
 
 
@@ -173,7 +183,8 @@ def read_flir_v2(folder: Path, options: Options) -> Listing:
             listing.frames.append(NativeFrame(
                 split, thermal[file.stem],
                 folder / 'video_rgb_test' / 'data' / other if other else None, entry.items,
-                hours if hours in ('day', 'night') else 'unknown'))
+                hours if hours in ('day', 'night') else 'unknown',
+                declared=entry.declared))
     if not read:
         raise native.wrong_layout(folder, 'FLIR ADAS v2', 'images_thermal_train/coco.json, '
                            'images_thermal_val/coco.json or video_thermal_test/coco.json')
@@ -214,8 +225,8 @@ def read_flir_aligned(folder: Path, options: Options) -> Listing:
                 continue
             thermal = found.get(f'{name}_PreviewData', images / f'{name}_PreviewData.jpeg')
             rgb = found.get(f'{name}_RGB', images / f'{name}_RGB.jpg')
-            listing.frames.append(NativeFrame(
-                split, thermal, rgb, parse_voc(label), times.get(name, 'unknown')))
+            listing.frames.append(frame_of(
+                split, thermal, rgb, label, times.get(name, 'unknown')))
     return listing
 
 

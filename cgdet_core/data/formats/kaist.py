@@ -116,7 +116,7 @@ def _walk(root: Path) -> Iterator[Path]:
 def parse_kaist(path: Path) -> list[Item]:
     """Read a label file; heavily occluded people and those marked as ignored are ignored."""
     if path.suffix == '.xml':
-        return parse_voc(path, HEAVY)
+        return parse_voc(path, HEAVY).items
     items = []
     for number, line in enumerate(native.read_text(path).splitlines(), 1):
         words = line.split()

@@ -14,6 +14,7 @@
 
 """Types and file access shared by the readers of native layouts."""
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import re
 from typing import NamedTuple
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES
 
 CLASSES = ('person', 'bicycle', 'car')
@@ -53,6 +55,7 @@ class NativeFrame:
     items: list[Item] = field(default_factory=list)
     time_of_day: str = 'unknown'
     fractions: bool = False
+    declared: tuple[int, int] | None = None  # width and height of the image, if labels state them
 
 
 @dataclass
@@ -146,11 +149,15 @@ def existing(folder: Path, path: Path, kind: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file; UserError if it is not one."""
+    """Read a text file in UTF-8; UserError if it is not one."""
+    content = path.read_bytes()
     try:
-        return path.read_text(encoding='utf-8-sig')
+        return content.decode('utf-8-sig')
     except UnicodeDecodeError:
-        raise UserError(f'{path} is not a text file; download it again.') from None
+        kind = 'UTF-16' if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else (
+            file_kind(path) or 'another encoding')
+        raise UserError(f'{path} is not a text file in UTF-8 but seems to be {kind}; save or '
+                        'download it again, as UTF-8.') from None
 
 
 def read_names(path: Path) -> list[str]:

@@ -17,6 +17,7 @@
 from collections import Counter
 from pathlib import Path
 import re
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from cgdet_core.data.formats import native
@@ -29,9 +30,16 @@ M3FD_CLASSES = {'people': 'person', 'car': 'car', 'bus': 'ignore-car', 'truck': 
                 'motorcycle': 'ignore-bicycle'}
 
 
-def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
+class Labels(NamedTuple):
+    """The contents of a VOC file; declared: width and height of the image, if it states them."""
+
+    items: list[Item]
+    declared: tuple[int, int] | None
+
+
+def parse_voc(path: Path, occlusion: int | None = None) -> Labels:
     """
-    Read the objects of a VOC file, boxes as xmin, ymin, xmax, ymax or (KAIST) x, y, w, h.
+    Read a VOC file, boxes as xmin, ymin, xmax, ymax or (KAIST) x, y, w, h.
 
     "difficult" objects are ignored, as in the evaluation of VOC, and those with at least this
     occlusion, if it is set. UserError names a damaged file.
@@ -42,6 +50,9 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
         raise UserError(f'{path} is not a readable XML file: {error}.') from None
     items = []
     for number, node in enumerate(root.iter('object')):
+        if node.find('robndbox') is not None:
+            raise UserError(f'{path}: object {number} has a rotated box (robndbox); export '
+                            'upright boxes.')
         name, box = node.findtext('name', '').strip(), node.find('bndbox')
         try:
             if box is None or not name:
@@ -56,7 +67,16 @@ def parse_voc(path: Path, occlusion: int | None = None) -> list[Item]:
             raise UserError(f'{path}: object {number} has no valid name and box; '
                             'fix or remove the file.') from None
         items.append(Item(name, corners, ignore))
-    return items
+    width, height = (root.findtext(f'size/{side}', '').strip() for side in ('width', 'height'))
+    known = all(re.fullmatch(r'0*[1-9]\d{,5}', side) for side in (width, height))
+    return Labels(items, (int(width), int(height)) if known else None)  # some tools write 0
+
+
+def frame_of(split: str, thermal: Path, rgb: Path | None, labels: Path,
+             time_of_day: str = 'unknown') -> NativeFrame:
+    """Return a frame that a VOC file labels."""
+    found = parse_voc(labels)
+    return NativeFrame(split, thermal, rgb, found.items, time_of_day, declared=found.declared)
 
 
 def _first_folder(folder: Path, *names: str) -> Path | None:
@@ -74,8 +94,8 @@ def _frames(
     for split, stems in (splits or {'all': sorted(files.keys() | thermal.keys())}).items():
         for stem in native.unique(stems, counts):
             if stem in files:
-                frames.append(NativeFrame(split, thermal[stem], None if rgb is None else rgb[stem],
-                                          parse_voc(files[stem])))
+                frames.append(frame_of(split, thermal[stem], None if rgb is None else rgb[stem],
+                                       files[stem]))
             else:
                 counts[native.UNLABELLED] += 1
     return frames
@@ -136,7 +156,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
         pictured |= thermal.keys()
         listing.counts[native.UNLABELLED] += len(thermal.keys() - files.keys())
         listing.frames += [
-            NativeFrame(split, path, rgb[stem], parse_voc(files[stem]), 'night')
+            frame_of(split, path, rgb[stem], files[stem], 'night')
             for stem, path in thermal.items() if stem in files]
     # The first release had more images than the current one; their labels are still there.
     listing.counts['labels without a picture'] += len(files.keys() - pictured)
@@ -146,6 +166,6 @@ def read_llvip(folder: Path, options: Options) -> Listing:
 
 def _difference(other: Path, files: dict[str, Path]) -> str:
     theirs = native.files_in(other, '.xml')
-    differ = sum(stem not in theirs or parse_voc(theirs[stem]) != parse_voc(path)
+    differ = sum(stem not in theirs or parse_voc(theirs[stem]).items != parse_voc(path).items
                  for stem, path in files.items())
     return f'{other.name}/ has different labels for {differ} of {len(files)} frames; not read.'

@@ -39,6 +39,9 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
         words = line.split()
         if not words:
             continue
+        if len(words) > 6:
+            raise UserError(f'{path}, line {number} has {len(words)} values: polygons and rotated '
+                            'boxes are not supported; export "class x y width height".')
         try:
             label, x, y, w, h = int(float(words[0])), *(float(v) for v in words[1:5])
             # Boxes may be slightly outside at the borders; pixel values are another format.
@@ -80,7 +83,7 @@ def _yaml_names(path: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if isinstance(names, dict) and names and all(isinstance(k, int) for k in names):
-        return {k: str(n) for k, n in names.items()}
+        return {k: str(n).strip() for k, n in names.items()}
     raise UserError(f'{path} has no list "names"; write the class names in order of their '
                     'numbers.')
 
@@ -105,31 +108,48 @@ def read_yolo(folder: Path, options: Options) -> Listing:
     if not places:
         raise native.wrong_layout(folder, 'YOLO', 'images/ and labels/ (or images/train/ and '
                                   'labels/train/, or train/images/ and train/labels/)')
-    names, counts, frames = read_class_names(folder), Counter[str](), []
-    for split, (images, labels, name) in places.items():
-        thermal, rgb = Pictures(images), None
-        if options.rgb is not None:
-            place = native.existing(folder, options.rgb, 'RGB')
-            rgb = Pictures(place / name if (place / name).is_dir() else place)
-        files = native.files_in(labels, '.txt')
-        for stem in files.keys() - thermal.keys():
-            try:
-                parse_yolo(files[stem], names)
-            except UserError:
-                del files[stem]
-                counts['text files without an image that are not labels, left out'] += 1
-        if not files:
-            raise UserError(f'{labels} has no label files (*.txt).')
-        for stem in sorted(files.keys() | thermal.keys()):
-            # Many tools write no file for a frame without objects.
-            counts['frames without a label file, taken as empty'] += stem not in files
-            frames.append(NativeFrame(
-                split, thermal[stem], None if rgb is None else rgb[stem],
-                parse_yolo(files[stem], names) if stem in files else [], fractions=True))
-    layout = ', '.join(f'{images.relative_to(folder)}/ with {labels.relative_to(folder)}/'
-                       for images, labels, _ in places.values())
+    names, counts, frames, read = read_class_names(folder), Counter[str](), [], []
+    for split, place in places.items():
+        inner = [part for part in _below(*place) if native.files_in(part[1], '.txt')]
+        if not inner:
+            raise UserError(f'{place[1]} has no label files (*.txt).')
+        counts[native.UNLABELLED] += sum(
+            len(Pictures(part[0])) for part in _below(*place) if part not in inner)
+        for images, labels, name in inner:
+            rgb = None
+            if options.rgb is not None:
+                other = native.existing(folder, options.rgb, 'RGB')
+                rgb = Pictures(other / name if (other / name).is_dir() else other)
+            frames += _frames(split, Pictures(images), rgb, labels, names, counts)
+            read.append(f'{images.relative_to(folder)}/ with {labels.relative_to(folder)}/')
     classes = native.own_classes(names[i] for i in sorted(names))
-    return Listing(frames, classes, layout, counts, categories=())
+    return Listing(frames, classes, ', '.join(read), counts, categories=())
+
+
+def _below(images: Path, labels: Path, name: str) -> list[tuple[Path, Path, str]]:
+    """Return the folders of images and labels, and those in them, as of a camera or a day."""
+    inner = {p.relative_to(root) for root in (images, labels) for p in root.rglob('*')
+             if p.is_dir()}
+    return [(images / p, labels / p, str(name / p)) for p in (Path('.'), *sorted(inner))]
+
+
+def _frames(
+    split: str, thermal: Pictures, rgb: Pictures | None, labels: Path, names: dict[int, str],
+    counts: Counter[str],
+) -> list[NativeFrame]:
+    files = native.files_in(labels, '.txt')
+    for stem in files.keys() - thermal.keys():
+        try:
+            parse_yolo(files[stem], names)
+        except UserError:
+            del files[stem]
+            counts['text files without an image that are not labels, left out'] += 1
+    # Many tools write no file for a frame without objects.
+    counts['frames without a label file, taken as empty'] += len(thermal.keys() - files.keys())
+    return [NativeFrame(
+        split, thermal[stem], None if rgb is None else rgb[stem],
+        parse_yolo(files[stem], names) if stem in files else [], fractions=True)
+        for stem in sorted(files.keys() | thermal.keys())]
 
 
 def read_msrs(folder: Path, options: Options) -> Listing:

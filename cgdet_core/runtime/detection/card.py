@@ -16,7 +16,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-import math
 from typing import Any, ClassVar
 
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
@@ -30,6 +29,7 @@ IMAGES = {1: 'N, 1, H, W: thermal values in [0, 1] as normalization makes them',
 BOXES = 'N, K, (x1, y1, x2, y2) in input pixels'
 SCORES = 'N, K, the score in [0, 1] of each of the classes'
 STRIDES = (8, 16, 32)  # of the cells, in input pixels; the K best cells become boxes
+STEEPEST = 1e6  # of what scales scores
 # What "cgdet fit-scores" writes.
 FITTED = ('iou_threshold', 'voting_iou', 'score_scaling', 'class_thresholds')
 VERSION_1 = ('name', 'classes', 'input_size', 'normalization', 'channels', 'letterbox',
@@ -102,8 +102,9 @@ class DetectionCard(ModelCard):
         """Yield each condition with the error message for when it does not hold, in order."""
         yield from super().checks()
         yield (bool(self.classes) and isinstance(self.classes, tuple)
-               and all(isinstance(c, str) for c in self.classes),
-               'classes must be a list of names and not empty')
+               and all(isinstance(c, str) and c.strip() for c in self.classes)
+               and len({*self.classes}) == len(self.classes),
+               'classes must be a list of different names and not empty')
         yield self.letterbox == 'top-left', 'letterbox must be "top-left"'
         for name, low in (('score_threshold', True), ('iou_threshold', False)):
             value = getattr(self, name)
@@ -133,9 +134,10 @@ class DetectionCard(ModelCard):
                 yield False, f'{name} has an entry for {unknown!r}, which is not a class'
         for name, entry in self.score_scaling.items():
             yield (isinstance(entry, dict) and sorted(entry) == ['offset', 'slope']
-                   and all(is_number(v) and math.isfinite(v) for v in entry.values())
+                   and all(is_number(v) and abs(v) <= STEEPEST for v in entry.values())
                    and entry['slope'] > 0,
-                   f'score_scaling of {name} must be a slope above 0 and an offset')
+                   f'score_scaling of {name} must be a slope above 0 and an offset, '
+                   f'at most {STEEPEST:.0e}')
         for name, value in self.class_thresholds.items():
             yield (is_number(value) and 0 <= value <= 1,
                    f'class_thresholds of {name} must be a number in [0, 1]')
@@ -174,10 +176,21 @@ def _from_version_1(values: dict[str, Any]) -> DetectionCard:
     """Build from a card of version 1: size, channels and K as entries, no batch."""
     check_entries(values, DetectionCard, VERSION_1)
     data = {k: v for k, v in values.items() if k != 'version'}
-    width, height = map(int, data['input_size'])
+    size, lists = data.get('input_size'), (list, tuple)
+    for good, message in (
+            (isinstance(data.get('name'), str), 'name must be text'),
+            (isinstance(data.get('classes'), lists), 'classes must be a list of names'),
+            (isinstance(size, lists) and len(size) == 2 and all(map(is_count, size)),
+             'input_size must be two positive whole numbers'),
+            (isinstance(data.get('normalization'), dict), 'normalization must be a JSON object'),
+            (is_count(data.get('channels', 1)), 'channels must be 1 or 3'),
+            (is_count(data.get('top_k', 1)), 'top_k must be a positive whole number')):
+        if not good:
+            raise ValueError(message)
+    width, height = data['input_size']
     cells = sum((width // s) * (height // s) for s in STRIDES)
     return detection_card(**{
-        **data, 'classes': tuple(map(str, data['classes'])), 'input_size': (width, height),
+        **data, 'classes': tuple(data['classes']), 'input_size': (width, height),
         'normalization': Normalization.from_dict(data['normalization']),
         'top_k': min(data.get('top_k', 300), cells),
         'batch': 1 if data.get('onnx_sha256') else BATCH,  # a checkpoint accepts any

@@ -33,7 +33,13 @@ from cgdet_core.runtime.tensorrt.cache import Progress
 import numpy as np
 from numpy.typing import NDArray
 
+NOT_FINITE = ('the network returned values that are not numbers (NaN or infinite); if it does so '
+              'for every frame, export the model again from finite weights')
 EVALUATION_THRESHOLD = 0.001  # raw scores, for average precision
+
+
+class NotFinite(ValueError):
+    """The network's outputs are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Detector:
     def load(model: str | Path, threads: int = 0, backend: str = 'auto',
              progress: Progress | None = None) -> 'Detector':
         """
-        Load an ONNX file with its card and run it once; UserError states what is wrong.
+        Load an ONNX file with its card and run it on two frames; UserError states what is wrong.
 
         backend: one of `BACKENDS`. progress is called while an engine is built, which may take
         minutes; by default the progress is logged.
@@ -84,8 +90,18 @@ class Detector:
         if card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')
         detector = Detector(card, open_session(model, card, backend, threads, progress=progress))
-        detector.detect(np.zeros(card.input_size[::-1], np.uint16))
+        detector.try_out(model)
         return detector
+
+    def try_out(self, model: str | Path) -> None:
+        """Run on a flat frame and on a ramp; UserError if outputs of `model` are not finite."""
+        width, height = self.card.input_size
+        ramp = np.linspace(0, 65535, width * height).astype(np.uint16).reshape(height, width)
+        try:
+            for frame in (np.zeros_like(ramp), ramp):
+                self.detect(frame)
+        except NotFinite as error:
+            raise UserError(f'{model} cannot be used: {error}.') from None
 
     def __call__(self, image: str | PathLike[str] | NDArray[Any],
                  score_threshold: float | NDArray[np.float32] | None = None) -> Result:
@@ -113,7 +129,13 @@ class Detector:
 
     def postprocess(self, box: Letterbox, score_threshold: float | NDArray[np.float32],
                     row: int = 0) -> Detections:
-        """Return a row's detections in its frame; score_threshold: a number or (num_classes,)."""
+        """
+        Return a row's detections in its frame; score_threshold: a number or (num_classes,).
+
+        NotFinite if the network's outputs are not.
+        """
+        if not (np.isfinite(self.boxes[row]).all() and np.isfinite(self.scores[row]).all()):
+            raise NotFinite(NOT_FINITE)
         return decode(self.boxes[row], self.scores[row], box, self.card, score_threshold)
 
     def detect(self, frame: NDArray[Any],
@@ -122,7 +144,8 @@ class Detector:
         Detect objects in a raw frame (H, W), uint8, uint16 or float32 kelvin; RGB (H, W, 3) uint8.
 
         score_threshold: a number or (num_classes,), by default the card's. Boxes are
-        clipped to the frame. ValueError for a frame that cannot be normalized.
+        clipped to the frame. ValueError for a frame that cannot be normalized, and (NotFinite)
+        if the network's outputs are not finite.
         """
         start = perf_counter()
         box = self.preprocess(frame)

@@ -103,8 +103,11 @@ class Normalization:
 
 def is_number(value: object) -> bool:
     """Return whether a value is a finite number; True and False are not."""
-    return (isinstance(value, int | float) and not isinstance(value, bool)
-            and math.isfinite(value))
+    try:
+        return (isinstance(value, int | float) and not isinstance(value, bool)
+                and math.isfinite(value))
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def normalize(frame: NDArray[Any], spec: Normalization,

@@ -19,17 +19,20 @@ from dataclasses import asdict, dataclass, field, fields, MISSING, replace
 import difflib
 import hashlib
 import json
+import math
 from pathlib import Path
 import re
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import file_kind, read_json, write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
+from cgdet_core.runtime.inference.weights import not_finite
 
 VERSION = 2  # of the card
 BATCH = 'batch'  # the first axis of a tensor whose batch size is open
 PRECISIONS = ('fp32', 'fp16', 'int8')
+LARGEST = 2**31  # values of a tensor
 DTYPES = ('float32', 'float16', 'float64', 'uint8', 'int8', 'int32', 'int64', 'bool')
 Card = TypeVar('Card', bound='ModelCard')
 
@@ -47,6 +50,8 @@ class TensorSpec:
         if not self.shape or not all(is_count(n) for n in sizes):
             raise ValueError('a shape must be a list of positive integers, of which the first '
                              f'may be "{BATCH}", not {list(self.shape)}')
+        if math.prod(int(n) for n in sizes) > LARGEST:
+            raise ValueError(f'a tensor of shape {list(self.shape)} is too large')
         if self.dtype not in DTYPES:
             raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {self.dtype!r}')
         if not isinstance(self.layout, str) or not self.layout:
@@ -59,6 +64,8 @@ class TensorSpec:
     def from_dict(values: dict[str, Any]) -> 'TensorSpec':
         """Build from JSON values; ValueError or TypeError states what is wrong."""
         check_entries(values, TensorSpec)
+        if not isinstance(values['shape'], list | tuple):
+            raise ValueError(f'a shape must be a list, not {values["shape"]!r}')
         return TensorSpec(**{**values, 'shape': tuple(values['shape'])})
 
 
@@ -94,17 +101,19 @@ class ModelCard:
 
     def checks(self) -> Iterator[tuple[bool, str]]:
         """Yield each condition with the error message for when it does not hold, in order."""
-        yield self.version == VERSION, f'version must be {VERSION}'
+        yield (is_count(self.version) and self.version == VERSION,
+               f'version must be {VERSION}')
         for name in ('task', 'name', 'precision', 'onnx_sha256'):
             yield isinstance(getattr(self, name), str), f'{name} must be text'
         yield self.TASK in ('', self.task), f'task must be {self.TASK}'
         yield bool(self.inputs and self.outputs), 'inputs and outputs must not be empty'
         yield self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'
-        yield (is_count(self.parameters) or self.parameters == 0,
+        yield (is_count(self.parameters) or type(self.parameters) is int and self.parameters == 0,
                'parameters must be a whole number of at least 0')
         yield is_number(self.gflops) and self.gflops >= 0, 'gflops must be at least 0'
         for name in ('training', 'accuracy'):
             yield isinstance(getattr(self, name), dict), f'{name} must be a JSON object'
+            yield _is_finite(getattr(self, name)), f'{name} must not contain NaN or infinity'
 
     def with_batch(self: Card, batch: int) -> Card:
         """Return the card of the same model with its open batch size fixed."""
@@ -127,6 +136,9 @@ class ModelCard:
             raise ValueError(f'version must be {VERSION}')
         check_entries(values, cls)
         data = dict(values)
+        for side in ('inputs', 'outputs', 'normalization'):
+            if not isinstance(data[side], dict):
+                raise ValueError(f'{side} must be a JSON object')
         for side in ('inputs', 'outputs'):
             data[side] = {str(k): TensorSpec.from_dict(v) for k, v in data[side].items()}
         data['normalization'] = Normalization.from_dict(data['normalization'])
@@ -135,6 +147,8 @@ class ModelCard:
 
 def check_entries(values: Mapping[str, Any], kind: type, known: Sequence[str] = ()) -> None:
     """Raise ValueError for unknown and missing entries of a dataclass, or of `known`."""
+    if not isinstance(values, dict):
+        raise ValueError(f'{str(values)[:60]} must be a JSON object')
     names = known or [f.name for f in fields(kind)]
     for key in values:
         if key not in names:
@@ -161,16 +175,18 @@ def file_sha256(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def read_card(values: dict[str, Any], kind: type[Card], model: str | Path) -> Card:
+def read_card(values: Any, kind: type[Card], model: str | Path) -> Card:
     """Build the card of a model, an ONNX file or a checkpoint; UserError states what is wrong."""
     try:
+        if not isinstance(values, dict):
+            raise ValueError('it is not a JSON object')
         version, task = values.get('version'), values.get('task', 'detection')  # 1 had no other
         if is_count(version) and version > VERSION:
             raise ValueError(f'it has version {version}, but this package reads versions up to '
                              f'{VERSION}; update the package')
         if kind.TASK in ('', task):
             return kind.from_dict(values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f'The card of {model} cannot be used: {error}.') from None
     raise UserError(f'{model} is a {task} model, not a {kind.TASK} model.')
 
@@ -184,16 +200,19 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     if not path.is_file():
         raise UserError(f'The model {model} has no card {path.name} next to it; '
                         'write both with "cgdet export".')
-    try:
-        values = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'The model card {path} is not valid JSON: {error}.') from None
-    card = read_card(values, kind, model)
-    digest = file_sha256(model)
+    kind_found = file_kind(model)
+    if kind_found not in ('', 'an ONNX file'):
+        raise UserError(f'{model} is not an ONNX file; it seems to be {kind_found}.')
+    card = read_card(read_json(path), kind, model)
+    content = model.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     if card.onnx_sha256 != digest:
         raise UserError(
             f'The card {path} belongs to another file (sha256 {card.onnx_sha256[:12]}..., '
             f'{model.name} has {digest[:12]}...); copy the pair again or rerun "cgdet export".')
+    if bad := not_finite(content):
+        raise UserError(f'{model} has weights that are not finite (in {bad}), so it detects '
+                        'nothing; export another checkpoint.')
     return card
 
 
@@ -206,6 +225,15 @@ def save_card(card: ModelCard, model: str | Path) -> Path:
                   lambda m: '[' + re.sub(r'\n *', ' ', m[1]) + ']', text)
     write_atomically(path, text.encode())
     return path
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether JSON values have no NaN and no infinity at any depth."""
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def is_count(value: object) -> TypeGuard[int]:

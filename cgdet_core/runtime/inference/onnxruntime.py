@@ -16,6 +16,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+import re
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
+# In what ONNX Runtime says of files that a later one reads.
+NEWER = re.compile(r'Unsupported model IR version.*|Opset \d+ is under development')
 
 
 class OnnxRuntimeSession:
@@ -108,8 +111,13 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's own exception types share no base class
+        words = str(error).splitlines()[0]
+        if newer := NEWER.search(words):
+            raise UserError(f'{name} is newer than ONNX Runtime {onnxruntime.__version__} '
+                            f'({newer[0]}); update it with "pip install --upgrade onnxruntime", '
+                            'or export the model again.') from None
         raise UserError(f'{name} is not an ONNX file that ONNX Runtime can load: '
-                        f'{str(error).splitlines()[0]}') from None
+                        f'{words}') from None
 
 
 def describe_session(session: 'InferenceSession') -> str:
