@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 import sys
 
-from cgdet_core.data.bags.io import truth_by_stamp, write_bag
+from cgdet_core.data.bags.io import write_bag
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames, Frame, read_frames
 from cgdet_core.data.synthetic import CLASSES, record, SceneFrame, sequence

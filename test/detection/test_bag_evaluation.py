@@ -23,14 +23,8 @@ import signal
 import subprocess
 import tempfile
 
-from cgdet_core.data.bags.io import (
-    fingerprint,
-    IMAGE_TYPE,
-    open_bag,
-    TOPIC,
-    truth_by_stamp,
-    write_bag,
-)
+from cgdet_core.data.bags.io import IMAGE_TYPE, open_bag, TOPIC, write_bag
+from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco

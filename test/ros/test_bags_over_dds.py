@@ -26,7 +26,7 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags.io import truth_by_stamp
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.errors import UserError

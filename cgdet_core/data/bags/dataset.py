@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags import pairing
-from cgdet_core.data.bags.io import color_picture, open_bag, stamp_of, topic_messages
-from cgdet_core.data.bags.pairing import BagPlan, Choice
+from cgdet_core.data.bags.io import color_picture, image_messages, open_bag
+from cgdet_core.data.bags.pairing import BagPlan, Choice, UNITS
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.coco import annotations_of, load_coco
 from cgdet_core.data.formats.alignment import alignment_of
@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 12  # frames of the contact sheet
+COLDEST = 150.0  # kelvin of the median of a scene
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 
 
@@ -104,13 +105,13 @@ def _write_bag(
     """Write a bag's chosen frames, then the RGB images of the frames that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    first, duplicates, kelvin = len(made.images), 0, 0
+    first, duplicates, floats = len(made.images), 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
         try:
-            raw = view_message(message)
-            frame = _as_integers(raw)
+            raw = view_message(_whole(message))
+            frame = _as_integers(raw, choice.unit)
             small = _small(frame)
             if last is not None and last.shape == small.shape and (
                     change(last, small) < choice.min_change):
@@ -121,7 +122,7 @@ def _write_bag(
             unreadable.append(f'{plan.thermal_topic} at {stamp} ns: {error}')
             continue
         last = small
-        kelvin += raw.dtype == np.float32
+        floats += raw.dtype == np.float32
         image = _add_frame(made, plan.name, stamp, frame)
         if labels is not None:
             made.annotations += annotations_of(labels, image['id'], len(made.annotations) + 1)
@@ -132,7 +133,8 @@ def _write_bag(
     return plan.report | {
         'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
         'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
-        'kelvin_as_hundredths': kelvin, 'unreadable': unreadable}
+        'kelvin_as_hundredths': floats if choice.unit != 'fraction' else 0,
+        'unreadable': unreadable}
 
 
 def _write_rgb(
@@ -144,7 +146,7 @@ def _write_rgb(
     for stamp, message in _messages(plan.path, plan.rgb_topic, set(images)):
         progress(1)
         try:
-            picture = color_picture(message)
+            picture = color_picture(_whole(message))
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.rgb_topic} at {stamp} ns: {error}')
             continue
@@ -167,8 +169,7 @@ def _messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple
     if not stamps:
         return
     with open_bag(path) as reader:
-        for _, message in topic_messages(reader, topic):
-            stamp = stamp_of(message)
+        for _, stamp, message in image_messages(reader, path, topic):
             if stamp in stamps:
                 stamps.remove(stamp)
                 yield stamp, message
@@ -176,13 +177,31 @@ def _messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple
                 return
 
 
-def _as_integers(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return kelvin as hundredths, which PNG can store; other frames unchanged."""
+def _whole(message: Any) -> Any:
+    if isinstance(message, ValueError):
+        raise message
+    return message
+
+
+def _as_integers(frame: NDArray[Any], unit: str | None) -> NDArray[Any]:
+    """
+    Return float32 in a unit as 16-bit integers, which PNG can store; other frames unchanged.
+
+    Temperatures become hundredths of a kelvin, fractions 65535ths. unit: of UNITS; by default
+    kelvin, and UserError if the values cannot be that.
+    """
     if frame.dtype != np.float32:
         return frame
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
-    return np.rint(frame * 100).clip(0, 65535).astype(np.uint16)
+    if unit is None and (middle := float(np.median(frame))) < COLDEST:
+        guess = 'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius'
+        raise UserError(
+            f'The float images have values of about {middle:.3g} ({frame.min():.3g} to '
+            f'{frame.max():.3g}), which cannot be kelvin; state their unit, it is probably '
+            f'{guess}.', 'unit')
+    offset, scale = UNITS[unit or 'kelvin']
+    return np.rint((frame + np.float32(offset)) * scale).clip(0, 65535).astype(np.uint16)
 
 
 def _small(frame: NDArray[Any]) -> NDArray[np.float32]:

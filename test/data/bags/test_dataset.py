@@ -23,8 +23,9 @@ from typing import Any
 from cgdet_core.cli.bags import bag_to_dataset
 from cgdet_core.data.bags import dataset as bag_dataset
 from cgdet_core.data.bags.dataset import change, make_dataset
-from cgdet_core.data.bags.io import CAMERA_ENCODINGS, color_picture, truth_by_stamp
+from cgdet_core.data.bags.io import CAMERA_ENCODINGS, color_picture
 from cgdet_core.data.bags.pairing import Choice, info_topic, is_rectified, plan_bag, synchronize
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import show
 from cgdet_core.errors import UserError

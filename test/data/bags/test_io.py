@@ -17,13 +17,8 @@
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import (
-    COMPRESSED_TYPE,
-    fingerprint,
-    is_compressed,
-    truth_by_stamp,
-    write_bag,
-)
+from cgdet_core.data.bags.io import COMPRESSED_TYPE, is_compressed, write_bag
+from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames, Frame
 from cgdet_core.errors import UserError
