@@ -91,8 +91,8 @@ def verify_engine(
     """
     Compare an engine with its ONNX file on ONNX Runtime and return the report.
 
-    data: frames, by default synthetic scenes; topic: of a bag. NotVerified if this machine cannot run it;
-    UserError if the engine differs. It is then removed from the cache.
+    data: frames, by default synthetic scenes; topic: of a bag. NotVerified if this machine cannot
+    run it; UserError if the engine differs. It is then removed from the cache.
     """
     try:
         gpu = check_device(backend)[2]

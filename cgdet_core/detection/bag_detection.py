@@ -132,8 +132,8 @@ def detect_bag(
     except Exception as error:  # of storages and sessions; the other bags' results must be kept
         return _failed(job, error)
     if len(seen) == 1 and seen.total() > 1:
-        return BagDetections([], f'All {seen.total()} images of {job.bag} have the same stamp; the '
-                             'camera driver must set header.stamp.')
+        return BagDetections([], f'All {seen.total()} images of {job.bag} have the same stamp; '
+                             'the camera driver must set header.stamp.')
     if not result.found:
         return BagDetections([], result.unreadable[0] if result.unreadable else (
             f'No frame of {job.bag} has annotations.'))

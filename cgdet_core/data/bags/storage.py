@@ -200,7 +200,8 @@ def _provide(file: Path, folder: Path, compressed: bool) -> str:
     size = sum(part.stat().st_size for part in (file, *logs))
     if size > shutil.disk_usage(folder).free:
         raise UserError(f'{file} has messages in {logs[0].name}; merge them with "sqlite3 {file} '
-                        f'\'PRAGMA wal_checkpoint\'", as {folder.parent} has no space for {size >> 20} MiB.')
+                        f'\'PRAGMA wal_checkpoint\'", as {folder.parent} has no space for a copy '
+                        f'of {size >> 20} MiB.')
     for part in (file, *logs):
         shutil.copyfile(part, folder / URI.sub('_', part.name))
     with closing(sqlite3.connect(target)) as database:
