@@ -46,10 +46,10 @@ DETECTOR_ARGUMENTS: Arguments = {
     'autostart': ('', 'true: configure and activate at start; false: leave the transitions '
                   'to a lifecycle manager'),
     'respawn': ('false', 'true: start the node again when it has ended'),
-    'required': ('true', 'true: if the node dies and is not started again, end the launch with an '
-                 'error; false: go on without it'),
-    'log_level': ('info', 'Logger level: debug, info, warn, error or fatal; or of one logger, such '
-                  'as thermal_detector:=debug'),
+    'required': ('true', 'true: if the node dies and is not started again, the launch ends with '
+                 'an error; false: it goes on'),
+    'log_level': ('info', 'Logger level: debug, info, warn, error or fatal; or of one logger, '
+                  'such as thermal_detector:=debug'),
 }
 LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 TRANSPORTS = ('raw', 'compressed')

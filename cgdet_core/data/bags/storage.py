@@ -132,7 +132,7 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
 
 def bound_chunks() -> None:
     """Make rosbags decompress no chunk of an mcap file to more than it states."""
-    from lz4.frame import LZ4FrameDecompressor
+    from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
     from rosbags.rosbag2 import storage_mcap
 
     def lz4(data: bytes, size: int) -> bytes:
