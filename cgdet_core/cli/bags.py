@@ -238,6 +238,9 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
     for part in report['bags']:
         for sentence in part['unreadable'][:1]:
             say(f'{part["bag"]}, left out: {sentence}', 'yellow')
+        if part['not_kelvin']:
+            say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be kelvin; '
+                'state their unit (--unit).', 'yellow')
         if part['repeated_stamps']:
             say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
                 'earlier one; the camera driver must set header.stamp.', 'yellow')

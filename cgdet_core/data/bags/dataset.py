@@ -44,6 +44,10 @@ COLDEST = 150.0  # kelvin of the median of a scene
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 
 
+class NotKelvin(ValueError):
+    """The values of a float image cannot be kelvin."""
+
+
 @dataclass
 class _Set:
     """The part of the set that has been written."""
@@ -87,8 +91,9 @@ def make_dataset(
         made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES)
         parts = [_write_bag(made, plan, choice, detector, score, progress) for plan in plans]
         if not made.images:
-            raise UserError('No frame could be read: '
-                            + '; '.join(w for p in parts for w in p['unreadable']) + '.')
+            unreadable = [w for p in parts for w in p['unreadable']]
+            raise UserError(f'None of {len(unreadable)} frames could be read, first '
+                            f'{unreadable[0]}.', *['unit'] * any(p['not_kelvin'] for p in parts))
         report = _finish(made, parts)
         if detector is not None:
             counts = Counter(made.classes[a['category_id'] - 1] for a in made.annotations)
@@ -105,7 +110,7 @@ def _write_bag(
     """Write a bag's chosen frames, then the RGB images of the frames that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    first, duplicates, floats = len(made.images), 0, 0
+    first, duplicates, floats, not_kelvin = len(made.images), 0, 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
@@ -120,6 +125,7 @@ def _write_bag(
             labels = None if detector is None else detector.detect(frame, score)
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.thermal_topic} at {stamp} ns: {error}')
+            not_kelvin += isinstance(error, NotKelvin)
             continue
         last = small
         floats += raw.dtype == np.float32
@@ -134,6 +140,7 @@ def _write_bag(
         'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
         'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
         'kelvin_as_hundredths': floats if choice.unit != 'fraction' else 0,
+        'not_kelvin': not_kelvin,
         'unreadable': unreadable}
 
 
@@ -188,18 +195,16 @@ def _as_integers(frame: NDArray[Any], unit: str | None) -> NDArray[Any]:
     Return float32 in a unit as 16-bit integers, which PNG can store; other frames unchanged.
 
     Temperatures become hundredths of a kelvin, fractions 65535ths. unit: of UNITS; by default
-    kelvin, and UserError if the values cannot be that.
+    kelvin, and NotKelvin if the values cannot be that.
     """
     if frame.dtype != np.float32:
         return frame
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
-    if unit is None and (middle := float(np.median(frame))) < COLDEST:
+    if unit is None and np.median(frame) < COLDEST:
         guess = 'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius'
-        raise UserError(
-            f'The float images have values of about {middle:.3g} ({frame.min():.3g} to '
-            f'{frame.max():.3g}), which cannot be kelvin; state their unit, it is probably '
-            f'{guess}.', 'unit')
+        raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
+                        f'state their unit, which is probably {guess}')
     offset, scale = UNITS[unit or 'kelvin']
     return np.rint((frame + np.float32(offset)) * scale).clip(0, 65535).astype(np.uint16)
 

@@ -25,7 +25,7 @@ import struct
 from types import SimpleNamespace
 from typing import Any, TYPE_CHECKING
 
-from cgdet_core.data.bags.storage import bound_chunks, decompress, problem, readable
+from cgdet_core.data.bags.storage import bound_chunks, decompress, problem, readable, URI
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, temporary_for
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
@@ -100,6 +100,9 @@ def write_bag(
     plugins = {p.name.lower(): p for p in rosbags.rosbag2.StoragePlugin}
     if storage not in plugins:
         raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
+    if storage == 'sqlite3' and URI.search(str(path)):
+        raise UserError(f'{path} cannot be written as an SQLite file, because of ?, # or % in it; '
+                        'choose another name or mcap.', 'storage')
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     count, ids = 0, {}
     # The storage file is named after its folder, and "ros2 bag reindex" requires the number.

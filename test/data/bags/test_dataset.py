@@ -269,6 +269,11 @@ def test_kelvin_is_stored_in_hundredths_and_reported(make: Make, tmp_path: Path)
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
     stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
     assert np.abs(stored - (28000 + scene(0) / 10.0)).max() <= 0.51
+    shut = {s: scene(i).astype(np.float32) / 1000 + np.float32(300 * (i != 2))
+            for i, s in enumerate(STAMPS)}  # a camera that sends zeros once
+    bag = write_two_cameras(tmp_path / 'bags' / 'shut', shut, {})
+    part, = make_dataset([bag], tmp_path / 'shut', Choice(THERMAL))['bags']
+    assert (part['frames'], part['not_kelvin'], len(part['unreadable'])) == (7, 1, 1)
     report = make_dataset([make()], tmp_path / 'counts', Choice(THERMAL))
     assert report['bags'][0]['kelvin_as_hundredths'] == 0
 
@@ -283,11 +288,11 @@ def test_float_images_that_are_not_kelvin(
               for i, s in enumerate(STAMPS)}
     bag = write_two_cameras(tmp_path / 'bags' / 'float', {
         s: ((frame + np.float32(offset)) * np.float32(scale)) for s, frame in kelvin.items()}, {})
-    with pytest.raises(UserError, match=f'cannot be kelvin; .*it is probably {unit}') as error:
+    with pytest.raises(UserError, match=f'None of 8 .*cannot be kelvin; .*probably {unit}') as error:
         make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
     assert error.value.fields == ('unit',) and not (tmp_path / 'set').exists()
     report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
-    assert report['frames'] == 8
+    assert report['frames'] == 8 and report['bags'][0]['not_kelvin'] == 0
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
     stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
     expected = kelvin[STAMPS[0]] * 100 if unit == 'celsius' else (

@@ -152,7 +152,14 @@ def test_a_newer_format_and_another_system(tmp_path: Path) -> None:
 
 
 def test_a_path_is_not_a_uri(tmp_path: Path) -> None:
-    check(write(tmp_path / 'drive #1?%20' / 'bag'))
+    bag = tmp_path / 'drive #1?%20' / 'bag'
+    bag.parent.mkdir()
+    with pytest.raises(UserError, match='cannot be written as an SQLite file'):
+        write(bag)
+    shutil.move(write(tmp_path / 'bag'), bag)
+    check(bag)
+    check(next(bag.glob('*.db3')))
+    check(write(bag.parent / 'other', 'mcap'))
 
 
 def compress(bag: Path, target: Path, mode: str, kind: str = 'MCAP') -> Path:
