@@ -46,8 +46,8 @@ DETECTOR_ARGUMENTS: Arguments = {
     'autostart': ('', 'true: configure and activate at start; false: leave the transitions '
                   'to a lifecycle manager'),
     'respawn': ('false', 'true: start the node again when it has ended'),
-    'required': ('true', 'true: if the node dies and is not started again, the launch ends with '
-                 'an error; false: it goes on'),
+    'required': ('false', 'true: end the whole launch if the node dies and is not started again; '
+                 'false: the launch goes on, and ends with an error'),
     'log_level': ('info', 'Logger level: debug, info, warn, error or fatal; or of one logger, '
                   'such as thermal_detector:=debug'),
 }
@@ -154,8 +154,8 @@ def detector(
              for name, v in wanted.items() if v is not None} | (parameters or {})
     if flag(context, 'respawn'):
         options = {'respawn': True, 'respawn_delay': RESPAWN_DELAY_S, **options}
-    elif flag(context, 'required') is not False:
-        options = {'on_exit': fail_if_died, **options}
+    else:
+        options = {'on_exit': end_if_died if flag(context, 'required') else fail_if_died, **options}
     return LifecycleNode(
         package='cgdet_ros', executable='detector_node', name=node_name or NODE,
         namespace=namespace, output='screen', emulate_tty=True,
@@ -166,10 +166,18 @@ def detector(
         additional_env=profile_environment(), **options)
 
 
-def fail_if_died(event: ProcessExited, context: LaunchContext) -> None:
+def end_if_died(event: ProcessExited, context: LaunchContext) -> None:
     """Raise RuntimeError, which ends the launch with status 1, if a process has died."""
     if event.returncode and not context.is_shutdown:  # then it was asked to end
         raise RuntimeError(f'{event.process_name} died, exit status {event.returncode}.')
+
+
+def fail_if_died(event: ProcessExited, context: LaunchContext) -> None:
+    """Have the launch end with status 1, when its other processes have, if a process has died."""
+    try:
+        end_if_died(event, context)
+    except RuntimeError as error:  # launch handles what nobody has caught by its status alone
+        context.asyncio_loop.call_exception_handler({'message': str(error)})
 
 
 def _log_level(context: LaunchContext) -> str:

@@ -186,8 +186,6 @@ def _show_differences(report: dict[str, Any]) -> None:
         f'score {threshold_words(report["score_threshold"])}')
     say(f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
         f'missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
-    for sentence in report['unreadable']:
-        say(f'Left out: {sentence}', 'yellow')
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))

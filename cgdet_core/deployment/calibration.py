@@ -16,14 +16,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags.io import image_connections, open_bag
 from cgdet_core.data.show import evenly
-from cgdet_core.data.sources import bag_frames, Frame, read_frames
+from cgdet_core.data.sources import bag_frames, read_frames
 from cgdet_core.deployment.precisions import activations, layers, LEVELS, to_int8
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.errors import UserError
@@ -40,7 +39,6 @@ CLIPS = np.linspace(0.1, 1, 46)  # fractions of the largest value to try
 JUDGED = 8  # frames per trial
 MINIMUM_GAIN = 0.1  # fraction of the difference that leaving out a layer must save
 MAXIMUM_LEFT_OUT = 0.1  # fraction of the layers
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,29 +56,19 @@ def load_frames(
     Read up to `count` evenly spaced frames of a COCO file (.json) or a bag.
 
     images: folder of the COCO file's images. topic: the bag's image topic, if it has several.
-    Frames that cannot be read are reported in the log. UserError if no others are left.
+    UserError if there are no frames.
     """
     path = Path(path)
     if path.suffix.lower() == '.json':
-        frames = _readable(evenly(list(read_frames(path, images)), count))
+        frames = [f.pixels for f in evenly(list(read_frames(path, images)), count)]
     else:
         with open_bag(path) as reader:
             total = sum(c.msgcount for c in image_connections(reader, path, topic))
         chosen = set(evenly(range(total), count))
-        frames = _readable(f for i, f in enumerate(bag_frames(path, topic)) if i in chosen)
+        frames = [f.pixels.copy() for i, f in enumerate(bag_frames(path, topic)) if i in chosen]
     if not frames:
         raise UserError(f'{path} has no frames to calibrate with.')
     return CalibrationFrames(path.name, frames)
-
-
-def _readable(frames: Iterable[Frame]) -> list[NDArray[Any]]:
-    found = []
-    for frame in frames:
-        try:
-            found.append(frame.pixels.copy())
-        except UserError as error:
-            _log.warning('Not used for calibration: %s', error)
-    return found
 
 
 def network_inputs(

@@ -24,7 +24,7 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import Frame
 from cgdet_core.data.synthetic import Scene, to_counts
-from cgdet_core.detection.predict import attempt
+from cgdet_core.detection.predict import detect
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
@@ -102,33 +102,25 @@ def verify(
     must then agree); its counterpart may have any score. tolerances: by default those of the
     precision of the model's card. AP needs truth and torch; the report states why it is missing.
     The report's `passed` and `failures` (clauses) state whether the tolerances hold. UserError:
-    models of different classes, no frames, or no detections in them. Frames that cannot be read
-    are left out, and named in `unreadable`.
+    models of different classes, no frames, or no detections in them.
     """
     tolerances = tolerances or TOLERANCES[model.card.precision]
     threshold = check_pair(model.card, against.card, score_threshold)
     minimum = model.card.shown_threshold if score_threshold is None else score_threshold
     differences, scored = [], []
-    unreadable: list[UserError] = []
-    both = zip(*(attempt(detector, shown, evaluation_threshold(detector.card))
+    both = zip(*(detect(detector, shown, evaluation_threshold(detector.card))
                  for detector, shown in zip((against, model), tee(frames))))
     for (frame, first), (_, second) in both:
-        if isinstance(first, UserError) or isinstance(second, UserError):
-            unreadable += [found for found in (first, second) if isinstance(found, UserError)][:1]
-            continue
         differences.append(difference(frame.name, first, second, threshold))
         if frame.truth is not None:
             scored.append((first, second, frame.truth))
     if not differences:
-        if unreadable:
-            raise unreadable[0]
         raise UserError('There are no frames to compare the models on.')
     report: dict[str, Any] = {
         'model': model.card.name, 'precision': model.card.precision,
         'backend': model.session.describe(), 'against': against.card.name,
         'against_precision': against.card.precision,
         'against_backend': against.session.describe(), 'frames': len(differences),
-        'unreadable': [str(error) for error in unreadable],
         'score_threshold': minimum, 'tolerances': asdict(tolerances),
         **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:

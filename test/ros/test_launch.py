@@ -162,7 +162,7 @@ def test_wrong_arguments_are_one_sentence(
 INCLUDING = """
 from cgdet_core.runtime.files import share_file
 from launch import LaunchDescription
-from launch.actions import IncludeLaunchDescription
+from launch.actions import ExecuteProcess, IncludeLaunchDescription
 from launch_ros.actions import SetParameter
 
 
@@ -218,9 +218,20 @@ def test_a_node_that_died_fails_the_launch(domain: int, tmp_path: Path) -> None:
     process = launch('thermal_detect.launch.py', f'params_file:={params}')
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and 'died, exit status' in output, output
-    process = launch('thermal_detect.launch.py', f'params_file:={params}', 'required:=false')
+    # Another process of the launch goes on, if the node is not required.
+    file = tmp_path / 'system.launch.py'
+    file.write_text(INCLUDING.replace('LaunchDescription([\n', """LaunchDescription([
+        ExecuteProcess(cmd=['sleep', '1000'], name='camera', output='screen'),
+"""))
+    process = launch(file, f'params_file:={params}', 'required:=true')
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and 'process has died' in output
+    assert process.returncode == 1 and 'died, exit status' in output, output
+    process = launch(file, f'params_file:={params}')
+    assert process.stdout is not None
+    assert any('died, exit status' in line for line in process.stdout) and process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
 
 
 def test_a_killed_node_is_started_again(domain: int) -> None:

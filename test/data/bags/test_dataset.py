@@ -288,7 +288,8 @@ def test_float_images_that_are_not_kelvin(
               for i, s in enumerate(STAMPS)}
     bag = write_two_cameras(tmp_path / 'bags' / 'float', {
         s: ((frame + np.float32(offset)) * np.float32(scale)) for s, frame in kelvin.items()}, {})
-    with pytest.raises(UserError, match=f'None of 8 .*cannot be kelvin; .*probably {unit}') as error:
+    words = f'None of 8 .*cannot be kelvin; .*probably {unit}'
+    with pytest.raises(UserError, match=words) as error:
         make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
     assert error.value.fields == ('unit',) and not (tmp_path / 'set').exists()
     report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
