@@ -155,7 +155,8 @@ def detector(
     if flag(context, 'respawn'):
         options = {'respawn': True, 'respawn_delay': RESPAWN_DELAY_S, **options}
     else:
-        options = {'on_exit': end_if_died if flag(context, 'required') else fail_if_died, **options}
+        handler = end_if_died if flag(context, 'required') else fail_if_died
+        options = {'on_exit': handler, **options}
     return LifecycleNode(
         package='cgdet_ros', executable='detector_node', name=node_name or NODE,
         namespace=namespace, output='screen', emulate_tty=True,
