@@ -3,6 +3,7 @@
 PYTHON ?= python3
 OUTPUT ?=
 BAG ?=
+TOPIC ?=
 IMAGES ?=
 MODEL ?=
 RATE ?=
@@ -21,8 +22,8 @@ setup: ## Create or update .venv, with PyTorch for training and tests
 runtime: ## Create or update the part of .venv that the demo and the node need
 	@$(PYTHON) dev/setup_env.py --runtime
 
-demo: runtime ## Detect with the real node, draw the results; [BAG= | IMAGES=] [MODEL=] [RATE=] [OUTPUT=]
-	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') \
+demo: runtime ## Detect with the real node, draw the results; [BAG= [TOPIC=] | IMAGES=] [MODEL=] [RATE=] [OUTPUT=]
+	@$(ACTIVATE) python -m cgdet_ros.tools.demo $(if $(BAG),--bag '$(BAG)') $(if $(TOPIC),--topic '$(TOPIC)') \
 	  $(if $(IMAGES),--images '$(IMAGES)') $(if $(MODEL),--model '$(MODEL)') \
 	  $(if $(RATE),--rate '$(RATE)') $(if $(OUTPUT),--output '$(OUTPUT)')
 

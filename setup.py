@@ -26,7 +26,7 @@ runtime = [
     'rich', 'typer>=0.12',
 ]
 video = ['av>=12']  # videos that browsers play
-bags = ['pyyaml', 'rosbags>=0.10']
+bags = ['pyyaml', 'rosbags>=0.11.9']
 parallel = ['ray>=2.60']  # several bags at a time
 train = runtime + bags + [
     'lightning>=2.6', 'matplotlib>=3.8', 'onnx>=1.17', 'onnxruntime>=1.21', 'onnxscript', 'pillow',

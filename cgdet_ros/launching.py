@@ -14,28 +14,47 @@
 
 """Shared by the launch files: arguments, checks, and the node with the transport profile."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.runtime.files import share_file
 from cgdet_ros.resources import profile_environment
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
+from rclpy.exceptions import NameValidationException
+from rclpy.validate_namespace import validate_namespace
+from rclpy.validate_node_name import validate_node_name
+from rclpy.validate_topic_name import validate_topic_name
 
+NODE = 'thermal_detector'
 Arguments = dict[str, tuple[str | None, str]]  # name: (default or None if required, description)
-DETECTOR_ARGUMENTS: Arguments = {  # if empty, the parameter file applies
-    'model_path': ('', 'ONNX file with its card; empty: as in the parameter file, or shipped'),
+# What is not set is left to the parameter file, then to an including launch file (SetParameter),
+# then to the node.
+DETECTOR_ARGUMENTS: Arguments = {
+    'model_path': ('', 'ONNX file with its card; by default the shipped model'),
     'namespace': ('', 'Namespace of the node'),
-    'params_file': (str(share_file('config/thermal_detect.yaml')),
-                    'YAML file with the parameters'),
+    'node_name': (NODE, 'Name of the node'),
+    'params_file': ('', 'YAML file with parameters, as in config/thermal_detect.yaml'),
+    'backend': ('', 'Parameter of that name: auto, onnxruntime, tensorrt ...'),
+    'score_threshold': ('', 'Parameter of that name, from 0 to 1'),
+    'image_transport': ('', 'raw or compressed; by default as the image topic ends, or raw'),
+    'use_sim_time': ('', 'true: take the time of /clock'),
     'autostart': ('', 'true: configure and activate at start; false: leave the transitions '
                   'to a lifecycle manager'),
-    'log_level': ('info', 'Logger level'),
+    'respawn': ('false', 'true: start the node again when it has ended'),
+    'required': ('false', 'true: end the whole launch if the node dies and is not started again; '
+                 'false: the launch goes on, and ends with an error'),
+    'log_level': ('info', 'Logger level: debug, info, warn, error or fatal; or of one logger, '
+                  'such as thermal_detector:=debug'),
 }
+LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+TRANSPORTS = ('raw', 'compressed')
+COMPRESSED = '/compressed'
+RESPAWN_DELAY_S = 2.0
 
 
 def declare(arguments: Arguments) -> list[DeclareLaunchArgument]:
@@ -49,12 +68,61 @@ def value(context: LaunchContext, name: str) -> str:
     return str(LaunchConfiguration(name, default='').perform(context)).strip()
 
 
-def existing(path: str, what: str) -> Path:
-    """Return an absolute path; RuntimeError, which launch prints, if it does not exist."""
+def flag(context: LaunchContext, name: str) -> bool | None:
+    """Return a launch argument that is true or false, None if it is not set."""
+    text = value(context, name).lower()
+    if text not in ('', 'true', 'false'):
+        raise RuntimeError(f'{name}:={text} is neither true nor false.')
+    return text == 'true' if text else None
+
+
+def number(context: LaunchContext, name: str) -> float | None:
+    """Return a launch argument that is a number, None if it is not set."""
+    text = value(context, name)
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise RuntimeError(f'{name}:={text} is not a number.') from None
+
+
+def existing(path: str, what: str, folder: bool = False) -> Path:
+    """
+    Return an absolute path, with ~ expanded; RuntimeError, which launch prints, if it is wrong.
+
+    folder: it may also be a folder.
+    """
     found = Path(path).expanduser().absolute()
     if not found.exists():
         raise RuntimeError(f'{what} {path} does not exist.')
+    if found.is_dir() and not folder:
+        raise RuntimeError(f'{what} {path} is a folder; name a file.')
     return found
+
+
+def transport_of(topic: str, transport: str) -> tuple[str, str]:
+    """
+    Return the raw topic of an image topic, and the transport, empty if it is not known.
+
+    As in image_transport, compressed images are on the raw topic with /compressed.
+    """
+    if transport not in ('', *TRANSPORTS):
+        raise RuntimeError(
+            f'image_transport:={transport} is not one of {", ".join(TRANSPORTS)}.')
+    if not topic.endswith(COMPRESSED):
+        return topic, transport
+    if transport == 'raw':
+        raise RuntimeError(f'image_topic:={topic} has compressed images, but image_transport is '
+                           'raw; leave that out.')
+    return topic.removesuffix(COMPRESSED), 'compressed'
+
+
+def check_name(argument: str, name: str, validate: Callable[[str], object]) -> None:
+    """Raise RuntimeError, which states the argument, for a name that rclpy does not accept."""
+    try:
+        validate(name)
+    except NameValidationException as error:
+        reason = str(error).splitlines()[0].rpartition(': ')[2].rstrip(':.')
+        raise RuntimeError(f'{argument}:={name} is not valid: {reason}.') from None
 
 
 def detector(
@@ -68,15 +136,54 @@ def detector(
     file. options are passed to the action. It is a LifecycleNode so that launch's lifecycle events
     reach it; the action's own autostart (since Kilted) stays off, as the node has the parameter.
     """
-    params_file = existing(value(context, 'params_file'), 'The parameter file')
-    types = {'model_path': str, 'autostart': bool}
-    given: dict[str, Any] = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in types.items() if value(context, name)}
-    given |= parameters or {}
+    transport = value(context, 'image_transport')
+    topics = {}
+    for name, topic in remappings:
+        topics[name], transport = transport_of(topic, transport)
+        check_name('image_topic', topics[name], validate_topic_name)
+    node_name, namespace = value(context, 'node_name'), value(context, 'namespace')
+    check_name('node_name', node_name or NODE, validate_node_name)
+    check_name('namespace', '/' + namespace.lstrip('/'), validate_namespace)
+    model, params = value(context, 'model_path'), value(context, 'params_file')
+    wanted: dict[str, Any] = {
+        'model_path': str(existing(model, 'The model')) if model else None,
+        'backend': value(context, 'backend') or None, 'input_transport': transport or None,
+        'score_threshold': number(context, 'score_threshold'),
+        'use_sim_time': flag(context, 'use_sim_time'), 'autostart': flag(context, 'autostart')}
+    given = {name: ParameterValue(v, value_type=type(v))
+             for name, v in wanted.items() if v is not None} | (parameters or {})
+    if flag(context, 'respawn'):
+        options = {'respawn': True, 'respawn_delay': RESPAWN_DELAY_S, **options}
+    else:
+        handler = end_if_died if flag(context, 'required') else fail_if_died
+        options = {'on_exit': handler, **options}
     return LifecycleNode(
-        package='cgdet_ros', executable='detector_node', name='thermal_detector',
-        namespace=value(context, 'namespace'), output='screen', emulate_tty=True,
-        parameters=[str(params_file), *([given] if given else [])], remappings=list(remappings),
-        arguments=['--ros-args', '--log-level', value(context, 'log_level')],
+        package='cgdet_ros', executable='detector_node', name=node_name or NODE,
+        namespace=namespace, output='screen', emulate_tty=True,
+        parameters=[*([str(existing(params, 'The parameter file'))] if params else []),
+                    *([given] if given else [])],
+        remappings=list(topics.items()),
+        arguments=['--ros-args', '--log-level', _log_level(context)],
         additional_env=profile_environment(), **options)
+
+
+def end_if_died(event: ProcessExited, context: LaunchContext) -> None:
+    """Raise RuntimeError, which ends the launch with status 1, if a process has died."""
+    if event.returncode and not context.is_shutdown:  # then it was asked to end
+        raise RuntimeError(f'{event.process_name} died, exit status {event.returncode}.')
+
+
+def fail_if_died(event: ProcessExited, context: LaunchContext) -> None:
+    """Have the launch end with status 1, when its other processes have, if a process has died."""
+    try:
+        end_if_died(event, context)
+    except RuntimeError as error:  # launch handles what nobody has caught by its status alone
+        context.asyncio_loop.call_exception_handler({'message': str(error)})
+
+
+def _log_level(context: LaunchContext) -> str:
+    level = value(context, 'log_level') or 'info'
+    if level.rpartition(':=')[2].lower() not in LEVELS:
+        raise RuntimeError(f'log_level:={level} is not one of {", ".join(LEVELS)}, or such as '
+                           'thermal_detector:=debug.')
+    return level

@@ -19,6 +19,7 @@ import sys
 from typing import Any
 
 from cgdet_core.data.bags.io import is_compressed
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, load_card
 from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
@@ -31,9 +32,10 @@ import numpy as np
 
 ARGUMENTS = {
     **{name: DETECTOR_ARGUMENTS[name] for name in ('params_file', 'log_level')},
-    'model_path': ('', 'ONNX file with its card; empty: the shipped model'),
+    'model_path': ('', 'ONNX file with its card; by default the shipped model'),
     'namespace': ('evaluate_bag', 'Namespace of node and images, in which no camera publishes'),
     'bag': (None, 'Bag to play'),
+    'topic': ('', 'Image topic of the bag; required if it has several'),
     'data': (None, 'COCO file with the ground truth of its frames'),
     'rate': ('1.0', 'Speed relative to the recording'),
     'output': ('evaluation', 'Folder for report.json, images and video'),
@@ -49,13 +51,17 @@ def finish(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
     return Shutdown(reason=f'{event.process_name} is done')
 
 
-def parameters(bag: Path, model: Path) -> dict[str, Any]:
+def parameters(bag: Path, topic: str, model: Path) -> dict[str, Any]:
     """Return the parameters of an evaluation, which override those of the parameter file."""
     card = load_card(model, DetectionCard)
+    try:
+        compressed = is_compressed(bag, topic or None)
+    except UserError as error:
+        raise RuntimeError(f'{error} (topic:=)' if 'topic' in error.fields else error) from None
     minimums = np.broadcast_to(evaluation_threshold(card), len(card.classes)).tolist()
     return {
         'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
-        'input_transport': 'compressed' if is_compressed(bag) else 'raw',
+        'input_transport': 'compressed' if compressed else 'raw',
         'use_sim_time': True, 'max_image_age_s': 0.0,  # the time is that of the bag
         # Average precision requires all detections.
         'score_threshold': min(minimums),
@@ -64,17 +70,19 @@ def parameters(bag: Path, model: Path) -> dict[str, Any]:
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the node, and the player that evaluates it."""
-    bag, data = (existing(value(context, name), f'The {what}')
-                 for name, what in (('bag', 'bag'), ('data', 'annotation file')))
+    bag = existing(value(context, 'bag'), 'The bag', folder=True)
+    data = existing(value(context, 'data'), 'The annotation file')
+    topic = value(context, 'topic')
     given = value(context, 'model_path')
     model = existing(given, 'The model') if given else share_file(SHIPPED_MODEL)
     command = [
         sys.executable, '-m', 'cgdet_ros.tools.demo', '--running', '--bag', str(bag),
         '--data', str(data), '--model', str(model),
+        *(['--topic', topic] if topic else []),
         '--rate', value(context, 'rate'), '--output', value(context, 'output'),
         '--ros-args', '-r', f'__ns:=/{value(context, "namespace").strip("/")}']
     return [
-        detector(context, [], parameters(bag, model), on_exit=finish),
+        detector(context, [], parameters(bag, topic, model), on_exit=finish),
         ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=finish,
                        additional_env=profile_environment())]
 

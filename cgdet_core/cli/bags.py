@@ -18,7 +18,7 @@ import importlib.util
 import os
 from pathlib import Path
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
 from cgdet_core.cli.common import cell, console, Images, Json, Match, Overwrite, say, Topic
@@ -28,6 +28,9 @@ from cgdet_core.runtime.files import check_outputs
 from rich.table import Table
 from rich.text import Text
 import typer
+
+if TYPE_CHECKING:
+    from cgdet_core.detection.bag_evaluation import Bag
 
 bag_app = typer.Typer(
     no_args_is_help=True, help='Make, play and evaluate ROS 2 bags, and make data sets from them.')
@@ -44,16 +47,19 @@ def bag_from_coco(
     storage: Annotated[str, typer.Option(help='mcap or sqlite3.')] = 'mcap',
     match: Match = '*',
 ) -> None:
-    """Write the frames of a COCO set to a bag."""
-    from cgdet_core.data.bags.io import fingerprint, write_bag
+    """Write the frames of a COCO set to a bag, and their annotations by stamp next to it."""
+    from cgdet_core.data.bags.io import write_bag
+    from cgdet_core.data.bags.truth import fingerprint, truth_file, write_truth
     from cgdet_core.data.coco import load_coco
     from cgdet_core.data.sources import coco_frames
 
+    check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
     with common.exit_on_sigterm():
         count = write_bag(path, coco_frames(coco, match), rate, encoding, storage,
                           source=fingerprint(coco))
-    say(f'{path}: {count} frames, {count / rate:.1f} s')
+        truth = write_truth(path, coco)
+    say(f'{path}: {count} frames, {count / rate:.1f} s; its annotations by stamp: {truth}')
 
 
 @bag_app.command('play', context_settings={
@@ -126,6 +132,8 @@ def bag_evaluate(
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
               **evaluation.score_bags(bags, card.classes, sets[0].path)}
+    for bag in bags:
+        _show_left_out(bag)
     _show_bags(report, card.classes)
     common.show_report(report, json_path)
     results = evaluation.evaluation_of(
@@ -141,6 +149,16 @@ def bag_evaluate(
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the other bags.')
+
+
+def _show_left_out(bag: 'Bag') -> None:
+    """Report annotated frames of a bag that are not evaluated."""
+    if unreadable := bag.result.unreadable:
+        say(f'{bag.name}: {len(unreadable)} annotated frames cannot be read and are left out, '
+            f'first: {unreadable[0]}', 'yellow')
+    if bag.result.repeated:
+        say(f'{bag.name}: {bag.result.repeated} frames repeat the stamp of an earlier one and are '
+            'left out; the camera driver must set header.stamp.', 'yellow')
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
@@ -182,6 +200,9 @@ def bag_to_dataset(
         'their contrast.')] = 0.01,
     jpeg: Annotated[bool, typer.Option(
         '--jpeg', help='Write RGB as JPEG (quality 95) instead of PNG.')] = False,
+    unit: Annotated[str | None, typer.Option(
+        help='Unit of float images: kelvin, celsius (both stored as hundredths of a kelvin) or '
+        'fraction, 0 to 1; by default kelvin, if their values can be that.')] = None,
     prelabel: Annotated[Path | None, typer.Option(
         help='Model (ONNX file or checkpoint) that makes boxes to start from.')] = None,
     score: Annotated[float, typer.Option(
@@ -197,7 +218,7 @@ def bag_to_dataset(
     from cgdet_core.detection.predict import open_detector
 
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
-                    min_change, homography, rectify, plane_m, jpeg)
+                    min_change, homography, rectify, plane_m, jpeg, unit)
     detector = None if prelabel is None else open_detector(prelabel)
     with common.exit_on_sigterm(), common.counting('reading images') as progress:
         report = make_dataset(
@@ -217,6 +238,12 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
     for part in report['bags']:
         for sentence in part['unreadable'][:1]:
             say(f'{part["bag"]}, left out: {sentence}', 'yellow')
+        if part['not_kelvin']:
+            say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be kelvin; '
+                'state their unit (--unit).', 'yellow')
+        if part['repeated_stamps']:
+            say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
+                'earlier one; the camera driver must set header.stamp.', 'yellow')
     shift = report['alignment']
     if shift['believed']:
         say(f'RGB is off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')

@@ -25,6 +25,7 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     say,
+    Topic,
     write_report,
 )
 from cgdet_core.doctor import Check
@@ -45,7 +46,7 @@ def verify(
     against: Annotated[Path, typer.Option(help='ONNX file or checkpoint MODEL was made from.')],
     data: Annotated[Path, typer.Option(
         help='COCO annotation file; or a folder, bag or video, without AP.')],
-    images: Images = None, json_path: Json = None,
+    images: Images = None, topic: Topic = None, json_path: Json = None,
     backend: Backend = 'auto',
     score_threshold: Annotated[float | None, typer.Option(
         min=0, max=1, help="Minimum score of detections; the cards' by default.")] = None,
@@ -72,8 +73,8 @@ def verify(
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
-    frames = track(read_frames(data, images, card.classes, card.channels), 'comparing',
-                   console=console, transient=True, total=None)
+    frames = track(read_frames(data, images, card.classes, card.channels, topic),
+                   'comparing', console=console, transient=True, total=None)
     report = run(first, second, frames, tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)

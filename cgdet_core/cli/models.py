@@ -104,6 +104,7 @@ def build_engine(
     data: Annotated[Path | None, typer.Option(help=(
         'Frames to verify the engine on: COCO file, folder, bag or video; synthetic scenes '
         'by default.'))] = None,
+    topic: Topic = None,
     no_verify: Annotated[bool, typer.Option(
         '--no-verify', help='Do not compare the engine with the ONNX file.')] = False,
     overwrite: Overwrite = False,
@@ -132,7 +133,7 @@ def build_engine(
             raise typer.Exit(130) from None
     if not no_verify:
         try:
-            report = engines.verify_engine(model, key.backend, key.targets, path, data)
+            report = engines.verify_engine(model, key.backend, key.targets, path, data, topic)
             say(f'Verified on {report["frames"]} frames: {report["matched"]} of '
                 f'{report["detections"]} detections in both')
         except engines.NotVerified as why:

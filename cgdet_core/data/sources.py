@@ -24,7 +24,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import image_connections, open_bag, stamp_of
+from cgdet_core.data.bags.io import image_connections, image_messages, open_bag
 from cgdet_core.data.capture import images, open_capture
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
@@ -115,14 +115,18 @@ class Source:
 
 def read_frames(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
-    channels: int = 1,
+    channels: int = 1, topic: str | None = None,
 ) -> Iterator[Frame]:
-    """Yield the frames of an image, a folder, a video, a bag, or a COCO file (see `load_coco`)."""
+    """
+    Yield the frames of an image, a folder, a video, a bag, or a COCO file (see `load_coco`).
+
+    topic: see `bag_frames`.
+    """
     path = Path(path)
     if path.suffix.lower() == '.json':
         yield from coco_frames(load_coco(path, images, classes, channels), channels=channels)
     else:
-        yield from open_path(path).frames
+        yield from open_path(path, topic).frames
 
 
 def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
@@ -147,7 +151,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
                         'sources.')
     if suffix in frames.VIDEO_SUFFIXES:
         return _open_video(path, name)
-    if frames.is_bag(path) or frames.lacks_metadata(path):
+    if suffix == '.bag' or frames.is_bag(path) or frames.lacks_metadata(path):
         return _open_bag(path, topic, name)
     if path.is_dir():
         found = _images_below(path)
@@ -228,7 +232,7 @@ def _open_bag(path: Path, topic: str | None, name: str) -> Source:
 def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
                colors: Colors | None = None) -> Iterator[Frame]:
     """
-    Yield the images of a bag in order; UserError if its file is damaged from there on.
+    Yield the images of a bag in order; UserError if the rest of the bag is damaged.
 
     Their names contain their stamps, and a number from the second with the same one on. A message
     that is damaged is a frame that cannot be read, with the time of its recording.
@@ -237,23 +241,9 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
     """
     path, colors = Path(path), colors or Colors()
     with open_bag(path) as reader:
-        connections = image_connections(reader, path, topic)
-        messages = enumerate(reader.messages(connections))
         stamps = Counter[int]()
-        while True:
-            number: int | str = 'next'
-            try:
-                number, (connection, recorded, raw) = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:  # damaged files raise errors of the storage plugins
-                raise UserError(f'{path}, image {number}: {error}.') from None
+        for number, (_, stamp, message) in enumerate(image_messages(reader, path, topic)):
             where = f'{path}, image {number}'
-            try:
-                message = reader.deserialize(raw, connection.msgtype)
-                stamp = stamp_of(message)
-            except Exception as error:  # those of rosbags
-                message, stamp = error, recorded
             stamps[stamp] += 1
             again = f'_{stamps[stamp]}' if stamps[stamp] > 1 else ''
             yield Frame(f'{name or path.stem}_{stamp}{again}.png',
@@ -261,8 +251,8 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
 
 
 def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
-    if isinstance(message, Exception):
-        raise ValueError(f'the message is damaged: {message}')
+    if isinstance(message, ValueError):
+        raise message
     return colors.gray(view_pixels(message), where)
 
 

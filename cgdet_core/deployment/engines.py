@@ -86,13 +86,13 @@ def choose_device(
 
 def verify_engine(
     model: Path, backend: str, targets: tuple[str, ...], engine: Path | None,
-    data: Path | None = None,
+    data: Path | None = None, topic: str | None = None,
 ) -> dict[str, Any]:
     """
     Compare an engine with its ONNX file on ONNX Runtime and return the report.
 
-    data: frames, by default synthetic scenes. NotVerified if this machine cannot run it;
-    UserError if the engine differs. It is then removed from the cache.
+    data: frames, by default synthetic scenes; topic: of a bag. NotVerified if this machine cannot
+    run it; UserError if the engine differs. It is then removed from the cache.
     """
     try:
         gpu = check_device(backend)[2]
@@ -108,7 +108,8 @@ def verify_engine(
             f'Not verified, as {why}: run "cgdet verify" where the engine will run.')
     against = Detector.load(model, backend='onnxruntime')
     card = against.card
-    frames = scenes(card) if data is None else read_frames(data, None, card.classes)
+    frames = scenes(card) if data is None else read_frames(
+        data, None, card.classes, topic=topic)
     try:
         report = verify(Detector.load(model, backend=backend), against, frames)
     except NothingFound as error:

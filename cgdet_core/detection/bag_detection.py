@@ -15,6 +15,7 @@
 """Detect in the annotated frames of bags, also in parallel with Ray; torch only if needed."""
 
 import atexit
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -65,7 +66,8 @@ class BagDetections:
     found: list[tuple[int, Detections]]  # stamp in nanoseconds, scores of at least 0.001
     error: str | None = None
     unknown: int = 0  # frames without annotation
-    unreadable: list[str] = field(default_factory=list)  # an error of each annotated frame
+    repeated: int = 0  # frames with annotations and the stamp of an earlier one, not read
+    unreadable: list[str] = field(default_factory=list)  # why annotated frames cannot be read
 
 
 def find_bags(sources: Sequence[str]) -> list[Path]:
@@ -104,33 +106,37 @@ def detect_bag(
     """
     Detect in a bag's annotated frames, each once; an exception becomes the bag's error.
 
-    A frame that cannot be read is left out.
+    Frames that cannot be read are left out and named.
     """
-    result = BagDetections([])
+    result, seen = BagDetections([]), Counter[int | None]()
 
     def annotated() -> Iterator[Frame]:
-        left = set(job.stamps)
         for frame in bag_frames(job.bag, job.topic):
-            if frame.stamp_ns in left:
-                left.remove(frame.stamp_ns)
-                yield frame
-            elif frame.stamp_ns not in job.stamps:
+            seen[frame.stamp_ns] += 1
+            if frame.stamp_ns not in job.stamps:
                 result.unknown += 1
+            elif seen[frame.stamp_ns] == 1:
+                yield frame
+            else:
+                result.repeated += 1
 
     try:
         for frame, found in attempt(
                 detector, annotated(), evaluation_threshold(detector.card)):
             assert frame.stamp_ns is not None
+            progress(1)
             if isinstance(found, UserError):
                 result.unreadable.append(str(found))
             else:
                 result.found.append((frame.stamp_ns, found))
-            progress(1)
     except Exception as error:  # of storages and sessions; the other bags' results must be kept
         return _failed(job, error)
+    if len(seen) == 1 and seen.total() > 1:
+        return BagDetections([], f'All {seen.total()} images of {job.bag} have the same stamp; '
+                             'the camera driver must set header.stamp.')
     if not result.found:
-        return BagDetections([], next(iter(result.unreadable), (
-            f'No frame of {job.bag} has annotations.')))
+        return BagDetections([], result.unreadable[0] if result.unreadable else (
+            f'No frame of {job.bag} has annotations.'))
     return result
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, truth_by_stamp
+from cgdet_core.data.bags.io import bag_name
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection import bag_detection
@@ -66,8 +67,12 @@ class Bag:
     @property
     def counts(self) -> dict[str, int]:
         """The numbers of frames and annotated records of the bag that are not evaluated."""
-        return {'frames_without_annotation': self.result.unknown,
-                'annotations_without_frame': len(self.truth) - len(self.result.found)}
+        result = self.result
+        return {'frames_without_annotation': result.unknown,
+                'annotations_without_frame':
+                    len(self.truth) - len(result.found) - len(result.unreadable),
+                'frames_with_repeated_stamp': result.repeated,
+                'unreadable_frames': len(result.unreadable)}
 
     @property
     def detections(self) -> list[Detections]:

@@ -21,7 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, truth_by_stamp
+from cgdet_core.data.bags.io import bag_name
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.detection.metrics import Report

@@ -38,6 +38,7 @@ class Collected:
     """What the node published for a bag; keys are the images' stamps in nanoseconds."""
 
     sent: dict[int, float] = field(default_factory=dict)  # time of publication
+    repeated: int = 0  # images with the stamp of an earlier one, whose results are not kept
     received: dict[int, Detections] = field(default_factory=dict)
     latencies: dict[int, float] = field(default_factory=dict)  # s, publication to detections
     frame_ids: set[str] = field(default_factory=set)
@@ -66,7 +67,8 @@ class Collector(Node):
         with self._news:
             if not self.run.sent:
                 self._before = self._counts()
-            self.run.sent[seconds * 10**9 + nanoseconds] = monotonic()
+            self.run.repeated += seconds * 10**9 + nanoseconds in self.run.sent
+            self.run.sent.setdefault(seconds * 10**9 + nanoseconds, monotonic())
 
     def wait_for_answer(self, check: Callable[[], None]) -> None:
         """
@@ -113,9 +115,9 @@ class Collector(Node):
         run.headers_equal &= all(d.header == message.header for d in message.detections)
         detections = from_message(message)
         with self._news:
-            run.received[stamp] = detections
-            if stamp in run.sent:
+            if stamp in run.sent and stamp not in run.received:
                 run.latencies[stamp] = now - run.sent[stamp]
+            run.received.setdefault(stamp, detections)
             self._news.notify_all()
 
     def _label_info(self, message: LabelInfo) -> None:

@@ -52,6 +52,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the demo from the command line."""
     parser = argparse.ArgumentParser(prog='python -m cgdet_ros.tools.demo', description=__doc__)
     parser.add_argument('--bag', help='play this bag')
+    parser.add_argument('--topic', help='image topic of the bag, if it has several')
     parser.add_argument('--images', help='play the pictures of this folder, file or video, 10 Hz')
     parser.add_argument('--data', help='COCO file with the ground truth of the bag')
     parser.add_argument('--model', help='ONNX file; by default the shipped one that is fastest')
@@ -75,7 +76,8 @@ def main(args: list[str] | None = None) -> None:
         use_transport_profile()
         sys.exit(demo(options, ros_args))
     except UserError as error:
-        sys.exit(f'cgdet: {error}')
+        mine = ', '.join(f'--{field}' for field in error.fields if field in vars(options))
+        sys.exit(f'cgdet: {error}' + f' ({mine})' * bool(mine))
     except OSError as error:  # a full disk, no permission
         sys.exit(f'cgdet: {error.filename or "writing"}: {error.strerror or error}')
     except KeyboardInterrupt:
@@ -92,13 +94,13 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
         model, why = (Path(options.model), options.model) if options.model else choose_model()
         card = load_card(model, DetectionCard)
         source = open_source(options.bag, options.images, options.data, options.seconds, folder,
-                             card)
+                             card, options.topic)
         print(f'model: {why}', flush=True)
         with bar('playing', source) as progress:
             run = run_bag(
                 source.bag, model,
                 float(np.min(evaluation_threshold(card))) if source.truth else -1.0,
-                options.rate, options.running, ros_args, progress)
+                options.rate, options.running, ros_args, progress, source.topic)
         if not run.received.keys() & run.sent.keys():
             why = run.status.get('last error') or (
                 f'it received {run.status.get("received", 0)}; check input_transport and the log')
@@ -135,7 +137,8 @@ def results(wanted: Path | None) -> Iterator[Path]:
 def bar(what: str, source: Source) -> Iterator[Callable[[], None]]:
     """Print the number of frames, and yield a step; in a terminal, a bar starts with the first."""
     with open_bag(source.bag) as reader:
-        total = sum(c.msgcount for c in image_connections(reader, source.bag))
+        total = sum(c.msgcount for c in image_connections(
+            reader, source.bag, source.topic))
     print(f'{what} {total} frame{"s" * (total != 1)} ...', flush=True)
     console = Console()
     progress = Progress(console=console, transient=True, disable=not console.is_terminal)
@@ -176,6 +179,9 @@ def remarks(run: Collected, source: Source, rate: float) -> list[str]:
     if lost := len(run.sent.keys() - run.received.keys()):
         why = run.status.get('last error') or 'they did not reach the node'
         sentences.append(f'{lost} of {len(run.sent)} images have no result: {why}.')
+    if run.repeated:
+        sentences.append(f'{run.repeated} images repeat the stamp of an earlier one and have no '
+                         'result of their own; the camera driver must set header.stamp.')
     if source.unreadable:
         sentences.append(f'Left out, because they cannot be read: {", ".join(source.unreadable)}.')
     return sentences

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 import sys
 
-from cgdet_core.data.bags.io import truth_by_stamp, write_bag
+from cgdet_core.data.bags.io import write_bag
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames, Frame, read_frames
 from cgdet_core.data.synthetic import CLASSES, record, SceneFrame, sequence
@@ -50,23 +51,25 @@ class Source:
     name: str  # for people
     truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp
     unreadable: list[str] = field(default_factory=list)  # pictures that are left out
+    topic: str | None = None  # of the images, if the bag has several
 
     def frames(self) -> Iterator[Frame]:
         """Return the frames of the bag."""
-        return bag_frames(self.bag)
+        return bag_frames(self.bag, self.topic)
 
 
 def open_source(bag: str | None, images: str | None, data: str | None, seconds: float,
-                folder: Path, card: DetectionCard) -> Source:
+                folder: Path, card: DetectionCard, topic: str | None = None) -> Source:
     """Return the bag to play; pictures, or a street of some seconds, become one in `folder`."""
     if bag:
         truth = truth_by_stamp(bag, load_coco(data, None, card.classes)) if data else {}
-        return Source(Path(bag), str(bag), truth)
+        return Source(Path(bag), str(bag), truth, topic=topic)
     path = folder / BAG
     if images:
         source = Source(path, images)
         truth = _write(path, _readable(
-            read_frames(images, classes=card.classes), source.unreadable), PICTURES_HZ, card)
+            read_frames(images, classes=card.classes, topic=topic), source.unreadable),
+            PICTURES_HZ, card)
         return replace(source, truth=truth)
     total = round(seconds * STREET_HZ)
     frames = track(street(seconds, card.classes), 'drawing a street', total, transient=True)

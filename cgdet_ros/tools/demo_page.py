@@ -74,7 +74,8 @@ NEXT = (
     ('Your own pictures', 'make demo IMAGES=my_folder',
      'Image files of 8 or 16 bits, a video, or a COCO file. Without ROS: <code>cgdet detect '
      'my_folder</code>.'),
-    ('Your own recording', 'make demo BAG=my_bag', 'A ROS 2 bag with one thermal image topic.'),
+    ('Your own recording', 'make demo BAG=my_bag',
+     'A ROS 2 bag; with TOPIC= if it has several image topics.'),
     ('Your own robot',
      '. .venv/bin/ros_env.sh\npython -m cgdet_ros.detector_node --ros-args -r '
      'image_raw:=/thermal/image_raw',
@@ -88,14 +89,16 @@ def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, Ima
                    progress: Callable[[], None] = lambda: None) -> None:
     """Write a video of `rate` frames/s of all processed frames and a contact sheet of twelve."""
     stamps = [stamp for stamp in run.sent if stamp in run.received]
+    left = set(run.received)
     chosen = set(evenly(stamps, TILES))
     sheet: list[NDArray[np.uint8]] = []
     with open_video(output / VIDEO, rate) as write:
         for frame in frames:
             progress()
             stamp = frame.stamp_ns
-            if stamp is None or stamp not in run.received:
+            if stamp not in left or stamp is None:
                 continue
+            left.remove(stamp)  # the first of repeated stamps
             boxes = truth[stamp].boxes if stamp in truth else None
             picture = draw_detections(frame.pixels, run.received[stamp].above(card.thresholds),
                                       card, boxes)

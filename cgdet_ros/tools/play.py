@@ -53,7 +53,7 @@ def message_class(name: str) -> Any:
 def play(
     node: Node, path: str | Path, rate: float = 1.0,
     on_publish: Callable[[bytes], None] | None = None, only_images: bool = False,
-    clock: bool = False, answered: Callable[[], None] | None = None,
+    clock: bool = False, answered: Callable[[], None] | None = None, topic: str | None = None,
 ) -> int:
     """
     Publish every message of a bag once, at its time, and return their number.
@@ -62,14 +62,14 @@ def play(
     every topic has a subscriber, or after 10 s. rate: speed relative to the recording. Topics
     whose message package is not installed are skipped with a warning. on_publish is called with
     each serialized message. only_images: play only the image topic, as `image_raw` or
-    `image_raw/compressed`. clock: publish the time of each message on /clock before it, in place
-    of a recorded clock, for nodes with use_sim_time. answered: called after each message; it may
-    wait, and then the rest is played later by as much.
+    `image_raw/compressed`; topic: which, if there are several. clock: publish the time of each
+    message on /clock before it, in place of a recorded clock, for nodes with use_sim_time.
+    answered: called after each message; it may wait, and then the rest is played later by as much.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
     try:
-        return _play(node, path, rate, on_publish, only_images, clock, answered)
+        return _play(node, path, rate, on_publish, only_images, clock, answered, topic)
     except Exception:
         if rclpy.ok():
             raise
@@ -78,10 +78,10 @@ def play(
 
 def _play(
     node: Node, path: str | Path, rate: float, on_publish: Callable[[bytes], None] | None,
-    only_images: bool, clock: bool, answered: Callable[[], None] | None,
+    only_images: bool, clock: bool, answered: Callable[[], None] | None, topic: str | None,
 ) -> int:
     with open_bag(path) as reader:
-        connections = image_connections(reader, path) if only_images else [
+        connections = image_connections(reader, path, topic) if only_images else [
             c for c in reader.connections if not (clock and c.topic == '/clock')]
         publishers = _create_publishers(node, connections, only_images)
         if not publishers:

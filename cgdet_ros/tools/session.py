@@ -58,16 +58,18 @@ def check_running(process: 'subprocess.Popen[Any] | None') -> None:
 def run_bag(
     bag: str | Path, model: str | Path | None, score_threshold: float, rate: float = 1.0,
     running: bool = False, ros_args: list[str] | None = None,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], None] = lambda: None, topic: str | None = None,
 ) -> Collected:
     """
     Play a bag into a node, each image when the one before it was answered; collect the answers.
 
     rate: maximum speed, relative to the recording. running: use a node that is already running, in
     the namespace of ros_args, with the time of the bag; otherwise one is started, with model and
-    score_threshold. progress: called with each image. UserError if the node ends or stops.
+    score_threshold. progress: called with each image. topic: of the images. UserError if the node
+    ends or stops.
     """
-    transport, suffix = ('compressed', '/compressed') if is_compressed(bag) else ('raw', '')
+    transport, suffix = (
+        ('compressed', '/compressed') if is_compressed(bag, topic) else ('raw', ''))
     rclpy.init(args=ros_args or [])
     collector, executor = Collector(), SingleThreadedExecutor()
     executor.add_node(collector)
@@ -84,7 +86,7 @@ def run_bag(
                 progress()
 
             play(collector, bag, rate, collector.sent, only_images=True, clock=running,
-                 answered=answered)
+                 answered=answered, topic=topic)
             collector.wait_for_status(STATUS_TIMEOUT_S)
     finally:
         executor.shutdown()

@@ -66,6 +66,13 @@ def test_the_program_has_one_help() -> None:
         assert words in result.output
 
 
+@pytest.mark.parametrize('command', [
+    'detect', 'verify', 'build-engine', 'export', 'bag evaluate', 'bag to-dataset'])
+def test_the_topic_can_be_chosen_wherever_a_bag_is_read(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), '--help'], env={'COLUMNS': '200'})
+    assert result.exit_code == 0 and '-topic ' in result.output
+
+
 def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:
     bash = shutil.which('bash')
     if bash is None:

@@ -15,6 +15,7 @@
 """Evaluation over many bags: which bags, which truth, one pooled number, the worst frames."""
 
 from collections.abc import Callable
+from dataclasses import replace
 import importlib.util
 import json
 import os
@@ -23,14 +24,8 @@ import signal
 import subprocess
 import tempfile
 
-from cgdet_core.data.bags.io import (
-    fingerprint,
-    IMAGE_TYPE,
-    open_bag,
-    TOPIC,
-    truth_by_stamp,
-    write_bag,
-)
+from cgdet_core.data.bags.io import IMAGE_TYPE, open_bag, TOPIC, write_bag
+from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
@@ -134,7 +129,8 @@ def test_every_stamp_counts_once(detector: Detector, scenes: Path, drives: Path,
     result = detect_bag(detector, Job(path, frozenset(truth)))
     assert [stamp for stamp, _ in result.found] == sorted(truth)[1:]
     assert Bag(path, 'twice', truth, result).counts == {
-        'frames_without_annotation': 2, 'annotations_without_frame': 1}
+        'frames_without_annotation': 2, 'annotations_without_frame': 1,
+        'frames_with_repeated_stamp': 9, 'unreadable_frames': 0}
 
 
 def test_a_bad_frame_costs_itself(
@@ -148,10 +144,27 @@ def test_a_bad_frame_costs_itself(
     assert (result.error, len(result.found), result.unknown) == (None, 4, 1)
     result = detect_bag(detector, Job(bag, frozenset(frames)))
     assert (result.error, len(result.found)) == (None, 4)
-    sentence, = result.unreadable
-    assert 'image 4: the image is empty' in sentence
-    result = detect_bag(detector, Job(bag, frozenset([START + 4 * PERIOD])))
-    assert result.error == sentence
+    assert len(result.unreadable) == 1 and 'image 4: the image is empty' in result.unreadable[0]
+    bag = write_two_cameras(tmp_path / 'none', {START: np.zeros((0, 160), np.uint16)}, {})
+    result = detect_bag(detector, Job(bag, good))
+    assert result.error is not None and 'image 0: the image is empty' in result.error
+
+
+def test_images_without_stamps_cannot_be_evaluated(
+    detector: Detector, scenes: Path, drives: Path, tmp_path: Path,
+) -> None:
+    path = tmp_path / 'zero'
+    with open_bag(drives / 'day') as reader, rosbag2.Writer(
+            path, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as bag:
+        connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=reader.typestore)
+        for _, received, raw in reader.messages():
+            bag.write(connection, received, raw[:4] + bytes(8) + raw[12:])
+    result = detect_bag(detector, Job(path, frozenset({0})))
+    assert result.error == (f'All 10 images of {path} have the same stamp; the camera driver must '
+                            'set header.stamp.')
+    records = [replace(r, stamp_ns=0) for r in load_coco(scenes).images]
+    with pytest.raises(UserError, match='Two images match .* a camera driver that sets header'):
+        truth_by_stamp(path, CocoSet(scenes, records, ('person',)))
 
 
 def test_any_exception_of_a_session_is_the_error_of_that_bag(drives: Path, scenes: Path) -> None:

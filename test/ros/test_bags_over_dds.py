@@ -26,7 +26,7 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags.io import truth_by_stamp
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.sources import bag_frames
 from cgdet_core.errors import UserError
@@ -56,6 +56,7 @@ from rosbags.typesys import get_typestore, Stores
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
+from two_cameras import PERIOD, scene, START, THERMAL, write_two_cameras
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ros
@@ -239,6 +240,22 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_the_demo_plays_the_topic_that_is_chosen(
+    domain: int, toy: Path, tmp_path: Path,
+) -> None:
+    frames = {START + i * PERIOD: scene(i) for i in range(3)}
+    bag = write_two_cameras(tmp_path / 'two', frames, {START: np.zeros((96, 128, 3), np.uint8)})
+    command = [sys.executable, '-m', 'cgdet_ros.tools.demo', '--bag', bag, '--model', toy,
+               '--output', tmp_path / 'out']
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and 'several image topics' in result.stderr
+    assert result.stderr.strip().endswith('choose one. (--topic)')
+    result = subprocess.run([*command, '--topic', THERMAL], cwd=ROOT, capture_output=True,
+                            text=True)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / 'out' / 'report.json').read_text())['frames processed'] == 3
 
 
 def test_the_demo_draws_a_street_and_needs_no_torch(

@@ -17,7 +17,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import json
+import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
@@ -26,8 +28,10 @@ from typing import Any
 from ament_index_python.packages import get_package_prefix, PackageNotFoundError
 import numpy as np
 import pytest
+from rcl_interfaces.srv import GetParameters
 import rclpy
 from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 import yaml
@@ -133,6 +137,15 @@ def test_two_cameras_in_one_process(domain: int) -> None:
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     (('thermal_detect.launch.py', 'params_file:=/no.yaml'), 'file /no.yaml does not exist'),
+    (('thermal_detect.launch.py', 'params_file:=/tmp'), 'file /tmp is a folder; name a file'),
+    (('thermal_detect.launch.py', 'model_path:=~/no.onnx'), 'model ~/no.onnx does not exist'),
+    (('thermal_detect.launch.py', 'autostart:=banana'), 'autostart:=banana is neither true nor'),
+    (('thermal_detect.launch.py', 'image_topic:=/cam/'), 'image_topic:=/cam/ is not valid: topic'),
+    (('thermal_detect.launch.py', 'node_name:=a-b'), 'node_name:=a-b is not valid: node name'),
+    (('thermal_detect.launch.py', 'score_threshold:=low'), 'score_threshold:=low is not a number'),
+    (('thermal_detect.launch.py', 'log_level:=loud'), 'log_level:=loud is not one of debug'),
+    (('thermal_detect.launch.py', 'image_transport:=raw', 'image_topic:=/a/compressed'),
+     'image_topic:=/a/compressed has compressed images'),
     (('multi_camera.launch.py', 'cameras:=,'), 'list of cameras is empty'),
     (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is listed twice'),
     (('multi_camera.launch.py',), "missing required argument 'cameras'"),
@@ -143,6 +156,97 @@ def test_wrong_arguments_are_one_sentence(
     process = launch(*arguments)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and words in output and 'Traceback (' not in output
+
+
+# A system that sets parameters for all its nodes and includes our launch file.
+INCLUDING = """
+from cgdet_core.runtime.files import share_file
+from launch import LaunchDescription
+from launch.actions import ExecuteProcess, IncludeLaunchDescription
+from launch_ros.actions import SetParameter
+
+
+def generate_launch_description():
+    return LaunchDescription([
+        SetParameter('score_threshold', 0.75), SetParameter('crop_top', 4),
+        IncludeLaunchDescription(str(share_file('launch/thermal_detect.launch.py')))])
+"""
+
+
+def parameters_of(file: str | Path, node: str, names: list[str], *arguments: str) -> list[Any]:
+    """Return parameters of a node that is launched unconfigured, and stop it."""
+    process = launch(file, *arguments, 'autostart:=false')
+    rclpy.init()
+    client_node: Node = rclpy.create_node('test_client')
+    client = client_node.create_client(GetParameters, f'{node}/get_parameters')
+    try:
+        while not client.wait_for_service(1.0):
+            assert process.poll() is None, process.communicate()[0]
+        future = client.call_async(GetParameters.Request(names=names))
+        rclpy.spin_until_future_complete(client_node, future, timeout_sec=120)
+        return [parameter_value_to_python(v) for v in future.result().values]
+    finally:
+        client_node.destroy_node()
+        rclpy.try_shutdown()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def test_parameters_of_an_including_launch_file_win(domain: int, tmp_path: Path) -> None:
+    file, names = tmp_path / 'system.launch.py', ['score_threshold', 'crop_top', 'threads']
+    file.write_text(INCLUDING)
+    assert parameters_of(file, '/thermal_detector', names) == [0.75, 4, 0]
+    # What is typed wins over both.
+    params = tmp_path / 'robot.yaml'
+    params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
+        'score_threshold': 0.5, 'crop_top': 8, 'threads': 1}}}))
+    assert parameters_of(file, '/thermal_detector', names, f'params_file:={params}',
+                         'score_threshold:=1') == [1.0, 8, 1]
+
+
+def test_arguments_reach_the_node(domain: int) -> None:
+    names = ['use_sim_time', 'backend', 'input_transport', 'autostart']
+    assert parameters_of(
+        'thermal_detect.launch.py', '/eyes/night', names, 'namespace:=eyes', 'node_name:=night',
+        'use_sim_time:=true', 'backend:=onnxruntime', 'image_topic:=/cam/image_raw/compressed',
+    ) == [True, 'onnxruntime', 'compressed', False]
+
+
+def test_a_node_that_died_fails_the_launch(domain: int, tmp_path: Path) -> None:
+    params = tmp_path / 'wrong.yaml'
+    params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {'threads': 'many'}}}))
+    process = launch('thermal_detect.launch.py', f'params_file:={params}')
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and 'died, exit status' in output, output
+    # Another process of the launch goes on, if the node is not required.
+    file = tmp_path / 'system.launch.py'
+    file.write_text(INCLUDING.replace('LaunchDescription([\n', """LaunchDescription([
+        ExecuteProcess(cmd=['sleep', '1000'], name='camera', output='screen'),
+"""))
+    process = launch(file, f'params_file:={params}', 'required:=true')
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and 'died, exit status' in output, output
+    process = launch(file, f'params_file:={params}')
+    assert process.stdout is not None
+    assert any('died, exit status' in line for line in process.stdout) and process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+
+
+def test_a_killed_node_is_started_again(domain: int) -> None:
+    process = launch('thermal_detect.launch.py', 'respawn:=true', 'autostart:=false')
+    assert process.stdout is not None
+    pids: list[int] = []
+    for line in process.stdout:
+        if found := re.search(r'process started with pid .(\d+)', line):
+            pids.append(int(found[1]))
+            if len(pids) == 2:
+                break
+            os.kill(pids[0], signal.SIGKILL)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert len(set(pids)) == 2
 
 
 def score(bag: Path, scenes: Path, out: Path, *arguments: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags import pairing
-from cgdet_core.data.bags.io import color_picture, open_bag, stamp_of, topic_messages
-from cgdet_core.data.bags.pairing import BagPlan, Choice
+from cgdet_core.data.bags.io import color_picture, image_messages, open_bag
+from cgdet_core.data.bags.pairing import BagPlan, Choice, UNITS
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.coco import annotations_of, load_coco
 from cgdet_core.data.formats.alignment import alignment_of
@@ -40,7 +40,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 12  # frames of the contact sheet
+COLDEST = 150.0  # kelvin of the median of a scene
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
+
+
+class NotKelvin(ValueError):
+    """The values of a float image cannot be kelvin."""
 
 
 @dataclass
@@ -86,8 +91,9 @@ def make_dataset(
         made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES)
         parts = [_write_bag(made, plan, choice, detector, score, progress) for plan in plans]
         if not made.images:
-            raise UserError('No frame could be read: '
-                            + '; '.join(w for p in parts for w in p['unreadable']) + '.')
+            unreadable = [w for p in parts for w in p['unreadable']]
+            raise UserError(f'None of {len(unreadable)} frames could be read, first '
+                            f'{unreadable[0]}.', *['unit'] * any(p['not_kelvin'] for p in parts))
         report = _finish(made, parts)
         if detector is not None:
             counts = Counter(made.classes[a['category_id'] - 1] for a in made.annotations)
@@ -104,13 +110,13 @@ def _write_bag(
     """Write a bag's chosen frames, then the RGB images of the frames that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    first, duplicates, kelvin = len(made.images), 0, 0
+    first, duplicates, floats, not_kelvin = len(made.images), 0, 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
         try:
-            raw = view_message(message)
-            frame = _as_integers(raw)
+            raw = view_message(_whole(message))
+            frame = _as_integers(raw, choice.unit)
             small = _small(frame)
             if last is not None and last.shape == small.shape and (
                     change(last, small) < choice.min_change):
@@ -119,9 +125,10 @@ def _write_bag(
             labels = None if detector is None else detector.detect(frame, score)
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.thermal_topic} at {stamp} ns: {error}')
+            not_kelvin += isinstance(error, NotKelvin)
             continue
         last = small
-        kelvin += raw.dtype == np.float32
+        floats += raw.dtype == np.float32
         image = _add_frame(made, plan.name, stamp, frame)
         if labels is not None:
             made.annotations += annotations_of(labels, image['id'], len(made.annotations) + 1)
@@ -132,7 +139,9 @@ def _write_bag(
     return plan.report | {
         'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
         'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
-        'kelvin_as_hundredths': kelvin, 'unreadable': unreadable}
+        'kelvin_as_hundredths': floats if choice.unit != 'fraction' else 0,
+        'not_kelvin': not_kelvin,
+        'unreadable': unreadable}
 
 
 def _write_rgb(
@@ -144,7 +153,7 @@ def _write_rgb(
     for stamp, message in _messages(plan.path, plan.rgb_topic, set(images)):
         progress(1)
         try:
-            picture = color_picture(message)
+            picture = color_picture(_whole(message))
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.rgb_topic} at {stamp} ns: {error}')
             continue
@@ -167,8 +176,7 @@ def _messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple
     if not stamps:
         return
     with open_bag(path) as reader:
-        for _, message in topic_messages(reader, topic):
-            stamp = stamp_of(message)
+        for _, stamp, message in image_messages(reader, path, topic):
             if stamp in stamps:
                 stamps.remove(stamp)
                 yield stamp, message
@@ -176,13 +184,29 @@ def _messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple
                 return
 
 
-def _as_integers(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return kelvin as hundredths, which PNG can store; other frames unchanged."""
+def _whole(message: Any) -> Any:
+    if isinstance(message, ValueError):
+        raise message
+    return message
+
+
+def _as_integers(frame: NDArray[Any], unit: str | None) -> NDArray[Any]:
+    """
+    Return float32 in a unit as 16-bit integers, which PNG can store; other frames unchanged.
+
+    Temperatures become hundredths of a kelvin, fractions 65535ths. unit: of UNITS; by default
+    kelvin, and NotKelvin if the values cannot be that.
+    """
     if frame.dtype != np.float32:
         return frame
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
-    return np.rint(frame * 100).clip(0, 65535).astype(np.uint16)
+    if unit is None and np.median(frame) < COLDEST:
+        guess = 'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius'
+        raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
+                        f'state their unit, which is probably {guess}')
+    offset, scale = UNITS[unit or 'kelvin']
+    return np.rint((frame + np.float32(offset)) * scale).clip(0, 65535).astype(np.uint16)
 
 
 def _small(frame: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,28 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ROS 2 bags (mcap and sqlite3) without ROS: write frames, read them, find their truth."""
+"""ROS 2 bags (mcap and sqlite3) without ROS: write frames, and read them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-import hashlib
+from contextlib import contextmanager, ExitStack
 import json
 import os
 from pathlib import Path
+import re
+import struct
 from types import SimpleNamespace
 from typing import Any, TYPE_CHECKING
 
-from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.bags.storage import bound_chunks, decompress, problem, readable, URI
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, temporary_for
-from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, lacks_metadata
+from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
 from cgdet_core.runtime.imaging.message import view_image, view_pixels
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-import yaml
 
 if TYPE_CHECKING:
     from cgdet_core.data.sources import Frame
@@ -44,6 +44,8 @@ TOPIC = '/image_raw'
 START_NS = 1_700_000_000_000_000_000  # any date; a fixed one makes bags repeatable
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
 SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set, as ids are not unique
+# The pictures of our node, also as image_transport publishes them again.
+DRAWN = re.compile(r'(.*/)?debug_image(/(compressed|compressedDepth|theora|ffmpeg|zstd))?')
 # Converts 8-bit images to 14-bit counts, as most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
 # Other encodings of color cameras -> bytes per pixel and conversion to BGR.
@@ -98,12 +100,16 @@ def write_bag(
     plugins = {p.name.lower(): p for p in rosbags.rosbag2.StoragePlugin}
     if storage not in plugins:
         raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
+    if storage == 'sqlite3' and URI.search(str(path)):
+        raise UserError(f'{path} cannot be written as an SQLite file, because of ?, # or % in it; '
+                        'choose another name or mcap.', 'storage')
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     count, ids = 0, {}
-    # The storage file is named after its folder, so the temporary folder needs the final name.
+    # The storage file is named after its folder, and "ros2 bag reindex" requires the number.
     with temporary_for(path) as work:
+        folder = work / f'{path.name}_0'
         with rosbags.rosbag2.Writer(
-                work / path.name, version=9, storage_plugin=plugins[storage]) as bag:
+                folder, version=9, storage_plugin=plugins[storage]) as bag:
             connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=types)
             for frame in frames:
                 stamp = START_NS + round(count * 1e9 / rate)
@@ -118,7 +124,7 @@ def write_bag(
                 bag.set_custom_data(SOURCE_KEY, source)
         if count == 0:
             raise UserError(f'There are no frames for {path}; no bag was written.')
-        os.replace(work / path.name, path)
+        os.replace(folder, path)
     return count
 
 
@@ -133,27 +139,31 @@ def _image(types: dict[str, Any], frame: NDArray[Any], stamp: int) -> Any:
 
 @contextmanager
 def open_bag(path: str | Path) -> Iterator[Any]:
-    """Open a bag as rosbags' AnyReader; UserError if it cannot be read."""
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f'The bag {path} does not exist.')
-    if lacks_metadata(path):
-        raise UserError(f'{path} has no metadata.yaml, as if its recorder was killed: run '
-                        f'"ros2 bag reindex {path}", or pass its .mcap or .db3 file.')
-    rosbags = _rosbags()
+    """Open a bag as rosbags' AnyReader; UserError if it, or later a message, cannot be read."""
+    path, rosbags = Path(path), _rosbags()
+    bound_chunks()
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
-    try:
-        reader = rosbags.highlevel.AnyReader([path], default_typestore=types)
-        reader.open()
-    except Exception as error:  # rosbags raises its own errors and those of the storage plugins
-        hint = ('; if the recording was interrupted, repair it with "mcap recover"'
-                if 'magic' in str(error) else '')
-        reason = str(error).rstrip('.')
-        raise UserError(f'{path} cannot be read as a ROS 2 bag: {reason}{hint}.') from None
-    try:
+    with ExitStack() as stack:
+        place = path
+        try:
+            place, compressed = stack.enter_context(readable(path))
+            reader = rosbags.highlevel.AnyReader([place], default_typestore=types)
+            stack.enter_context(reader)
+        except UserError:
+            raise
+        except Exception as error:  # rosbags raises its own errors and those of the storages
+            raise problem(path, error, place) from None
+        messages = reader.messages
+
+        def read(*arguments: Any, **options: Any) -> Iterator[tuple[Any, int, bytes]]:
+            try:
+                for connection, received, raw in messages(*arguments, **options):
+                    yield connection, received, decompress(raw) if compressed else raw
+            except Exception as error:
+                raise problem(path, error, place) from None
+
+        reader.messages = read
         yield reader
-    finally:
-        reader.close()
 
 
 def image_connections(
@@ -164,8 +174,8 @@ def image_connections(
     Return the connections of an image topic, raw or compressed, by default the only one.
 
     other: a topic to exclude. The compressed topic of a raw one has the same images and is not
-    counted as another choice. UserError lists the topics with their numbers of messages; `field`
-    is the parameter that selects one.
+    counted as another choice; neither are the pictures that our node draws. UserError lists the
+    topics with their numbers of messages; `field` is the parameter that selects one.
     """
     images = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
     counts: Counter[str] = Counter()
@@ -173,11 +183,12 @@ def image_connections(
         counts[connection.topic] += connection.msgcount
     raw = {c.topic for c in images if c.msgtype == IMAGE_TYPE}
     choice = [topic] if topic is not None else [
-        t for t in counts if t != other and (t in raw or t.rpartition('/')[0] not in raw)]
+        t for t in counts if t != other and not DRAWN.fullmatch(t)
+        and (t in raw or t.rpartition('/')[0] not in raw)]
     if len(choice) == 1 and choice[0] in counts:  # whatever the metadata counts
         return [c for c in images if c.topic == choice[0]]
     wrong = f'no images on {topic}' if topic is not None else (
-        'several image topics' if len(choice) > 1 else 'no images')
+        'several image topics' if len(choice) > 1 else 'no images of a camera')
     if not counts:
         raise UserError(f'{path} has {wrong}: it has no image topic.')
     listed = ', '.join(f'{t} ({n})' for t, n in sorted(counts.items()))
@@ -191,6 +202,28 @@ def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
     # An empty list would select every topic.
     for connection, received, raw in reader.messages(connections) if connections else ():
         yield received, reader.deserialize(raw, connection.msgtype)
+
+
+def image_messages(
+    reader: Any, path: str | Path, topic: str | None = None,
+) -> Iterator[tuple[int, int, Any]]:
+    """
+    Yield the recorder's time, the stamp, and the message of each image, see `image_connections`.
+
+    Times in nanoseconds. In place of a damaged message, a ValueError that states why.
+    """
+    for connection, received, raw in reader.messages(image_connections(reader, path, topic)):
+        message: Any
+        try:
+            message = reader.deserialize(raw, connection.msgtype)
+            stamp = stamp_of(message)
+        except Exception as error:  # of rosbags, or whatever damaged bytes lead to
+            message = ValueError(f'the message is damaged ({error or type(error).__name__})')
+            stamp = received
+            if len(raw) >= 12:  # of CDR: its kind in 4 bytes, then the header's stamp
+                seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] else '>iI', raw, 4)
+                stamp = seconds * 10**9 + nanoseconds
+        yield received, stamp, message
 
 
 def stamp_of(message: Any) -> int:
@@ -223,53 +256,3 @@ def bag_name(path: str | Path) -> str:
     """Return the name of a bag: that of its folder or single file."""
     path = Path(path)
     return path.stem if path.suffix in BAG_SUFFIXES else path.name
-
-
-def fingerprint(coco: CocoSet) -> str:
-    """Return a hash of a set's list of images; a renamed copy of the file has the same hash."""
-    images = sorted((r.image_id, r.path.name, r.width, r.height) for r in coco.images)
-    return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
-
-
-def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
-    """
-    Return the annotated record of each stamp of a bag, from any of the sets.
-
-    Records are found by the bag's own table (bags of "cgdet bag from-coco") in the set that it
-    was made from, otherwise by their `stamp_ns`. Only records with the bag's name or none are
-    used, as several bags may have the same (simulated) clock; if all are of one bag, it may have
-    been renamed. UserError if there is no record, or two for one stamp.
-    """
-    with open_bag(path):
-        pass  # raises UserError if it is not a bag
-    metadata = Path(path) / 'metadata.yaml'
-    data: dict[str, str] = {}
-    if metadata.is_file():
-        information = yaml.safe_load(metadata.read_text(encoding='utf-8'))
-        data = information['rosbag2_bagfile_information'].get('custom_data') or {}
-    source = data.get(SOURCE_KEY)
-    table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
-    found: list[tuple[int, ImageRecord, CocoSet]] = []
-    for coco in sets:
-        if source is None or source == fingerprint(coco):
-            by_id = {r.image_id: r for r in coco.images}
-            found += [(stamp, by_id[i], coco) for stamp, i in table.items() if i in by_id]
-    if not found:
-        stamped = [(r.stamp_ns, r, c) for c in sets for r in c.images if r.stamp_ns is not None]
-        found = [f for f in stamped if f[1].bag in (None, bag_name(path))]
-        if not found and len({r.bag for _, r, _ in stamped}) == 1:
-            found = stamped
-    truth: dict[int, tuple[ImageRecord, CocoSet]] = {}
-    for stamp, record, coco in found:
-        other, its = truth.setdefault(stamp, (record, coco))
-        if other is not record:
-            raise UserError(
-                f'Two images match {path} at {stamp} ns: {other.path.name} of {its.path} and '
-                f'{record.path.name} of {coco.path}; remove one of them.')
-    if not truth:
-        names = ', '.join(str(c.path) for c in sets)
-        reason = 'it was made from other images' if source else (
-            'make the bag with "cgdet bag from-coco", or add "stamp_ns" to each image record, and '
-            f'{bag_name(path)!r} as its "bag"')
-        raise UserError(f'No frame of {path} can be matched to {names}: {reason}.')
-    return {stamp: record for stamp, (record, _) in truth.items()}

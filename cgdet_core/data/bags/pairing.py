@@ -22,7 +22,13 @@ import re
 from typing import Any
 
 from cgdet_core.data.bags import registration
-from cgdet_core.data.bags.io import bag_name, image_connections, open_bag, stamp_of, topic_messages
+from cgdet_core.data.bags.io import (
+    bag_name,
+    image_connections,
+    image_messages,
+    open_bag,
+    topic_messages,
+)
 from cgdet_core.data.bags.registration import CalibratedCamera, Pose, Registration
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
@@ -30,6 +36,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Stamps = NDArray[np.int64]  # nanoseconds
+# Units of float images: what is added and then multiplied for 16-bit integers.
+UNITS = {'kelvin': (0.0, 100), 'celsius': (273.15, 100), 'fraction': (0.0, 65535)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Choice:
     first. every_s: minimum time between frames. max_frames: of all bags, evenly spaced. Both
     prefer frames with an RGB image. min_change: fraction of the contrast by which a frame must
     differ from the previous one. rectify: register by CameraInfo and /tf_static, with the scene
-    at infinity or at plane_m meters.
+    at infinity or at plane_m meters. unit: of float images, one of UNITS; by default kelvin, if
+    that is plausible.
     """
 
     thermal_topic: str | None = None
@@ -55,12 +64,16 @@ class Choice:
     rectify: bool = False
     plane_m: float | None = None
     jpeg: bool = False
+    unit: str | None = None
 
     @property
     def rgb_offset_ns(self) -> int:
         return round(self.rgb_offset_ms * 1e6)
 
     def __post_init__(self) -> None:
+        if self.unit not in (None, *UNITS):
+            raise UserError(f'There is no unit {self.unit!r}; choose from {", ".join(UNITS)}.',
+                            'unit')
         if self.homography is not None and self.rectify:
             raise UserError('Register RGB either by a homography or by calibration, not both.',
                             'homography', 'rectify')
@@ -98,14 +111,14 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
             image_connections(reader, path, rgb_topic, field='rgb_topic')
         if topic == rgb_topic:
             raise UserError(f'{topic} cannot be both the thermal and the RGB topic.')
-        thermal = _stamps(reader, path, topic)
-        rgb = _stamps(reader, path, rgb_topic) if rgb_topic else None
+        thermal, repeated = _stamps(reader, path, topic)
+        rgb = _stamps(reader, path, rgb_topic)[0] if rgb_topic else None
         calibration = _calibration(reader, path, topic, rgb_topic) if (
             choice.rectify and rgb_topic) else None
     plan = BagPlan(path, bag_name(path), topic, rgb_topic, np.sort(thermal[0]),
                    calibration=calibration)
     plan.report = {'bag': plan.name, 'thermal_topic': topic, 'rgb_topic': rgb_topic,
-                   'thermal_images': len(thermal[0])}
+                   'thermal_images': len(thermal[0]) + repeated, 'repeated_stamps': repeated}
     if rgb is not None:
         plan.rgb_stamps = rgb[0]
         plan.report['rgb_images'] = len(rgb[0])
@@ -210,22 +223,24 @@ def _camera(reader: Any, path: Path, topic: str) -> CalibratedCamera:
                     'homography')
 
 
-def _stamps(reader: Any, path: Path, topic: str) -> tuple[Stamps, Stamps]:
-    """Return a topic's unique stamps and the recorder's times, in the order of recording."""
+def _stamps(reader: Any, path: Path, topic: str) -> tuple[tuple[Stamps, Stamps], int]:
+    """
+    Return a topic's unique stamps and the recorder's times, in the order of recording.
+
+    Also returns the number of images with the stamp of an earlier one.
+    """
     found: dict[int, int] = {}
     count = 0
-    try:
-        for received, message in topic_messages(reader, topic):
-            found.setdefault(stamp_of(message), received)
-            count += 1
-    except Exception as error:  # damaged files raise errors of the storage plugins
-        raise UserError(f'{path}, image {count} of {topic}: {error}.') from None
+    for received, stamp, _ in image_messages(reader, path, topic):
+        found.setdefault(stamp, received)
+        count += 1
     if not found:
         raise UserError(f'{path} has no images on {topic}.')
     if len(found) == 1 and count > 1:
         raise UserError(f'All {count} images of {topic} in {path} have the same stamp; the camera '
                         'driver must set header.stamp.')
-    return np.array(list(found), np.int64), np.array(list(found.values()), np.int64)
+    times = np.array(list(found), np.int64), np.array(list(found.values()), np.int64)
+    return times, count - len(found)
 
 
 def _apart(stamps: Stamps, minimum_s: float, first: Iterable[int]) -> Stamps:

@@ -23,17 +23,18 @@ from typing import Any
 from cgdet_core.cli.bags import bag_to_dataset
 from cgdet_core.data.bags import dataset as bag_dataset
 from cgdet_core.data.bags.dataset import change, make_dataset
-from cgdet_core.data.bags.io import CAMERA_ENCODINGS, color_picture, truth_by_stamp
+from cgdet_core.data.bags.io import CAMERA_ENCODINGS, color_picture, IMAGE_TYPE, open_bag
 from cgdet_core.data.bags.pairing import Choice, info_topic, is_rectified, plan_bag, synchronize
+from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import show
 from cgdet_core.errors import UserError
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 from two_cameras import center, PERIOD, RGB, scene, START, THERMAL, write_two_cameras
 
-pytest.importorskip('rosbags', reason='rosbags is not installed')
 MS = 1_000_000
 YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')
 STAMPS = [START + i * PERIOD for i in range(8)]
@@ -268,8 +269,55 @@ def test_kelvin_is_stored_in_hundredths_and_reported(make: Make, tmp_path: Path)
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
     stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
     assert np.abs(stored - (28000 + scene(0) / 10.0)).max() <= 0.51
+    shut = {s: scene(i).astype(np.float32) / 1000 + np.float32(300 * (i != 2))
+            for i, s in enumerate(STAMPS)}  # a camera that sends zeros once
+    bag = write_two_cameras(tmp_path / 'bags' / 'shut', shut, {})
+    part, = make_dataset([bag], tmp_path / 'shut', Choice(THERMAL))['bags']
+    assert (part['frames'], part['not_kelvin'], len(part['unreadable'])) == (7, 1, 1)
     report = make_dataset([make()], tmp_path / 'counts', Choice(THERMAL))
     assert report['bags'][0]['kelvin_as_hundredths'] == 0
+
+
+@pytest.mark.parametrize(('unit', 'offset', 'scale'), [
+    ('celsius', -273.15, 1.0), ('fraction', -250.0, 0.01)])
+def test_float_images_that_are_not_kelvin(
+    make: Make, tmp_path: Path, unit: str, offset: float, scale: float,
+) -> None:
+    """Of a cold night in degrees Celsius, most pixels would be 0 as kelvin."""
+    kelvin = {s: np.float32(258) + scene(i).astype(np.float32) / 1000
+              for i, s in enumerate(STAMPS)}
+    bag = write_two_cameras(tmp_path / 'bags' / 'float', {
+        s: ((frame + np.float32(offset)) * np.float32(scale)) for s, frame in kelvin.items()}, {})
+    words = f'None of 8 .*cannot be kelvin; .*probably {unit}'
+    with pytest.raises(UserError, match=words) as error:
+        make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
+    assert error.value.fields == ('unit',) and not (tmp_path / 'set').exists()
+    report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
+    assert report['frames'] == 8 and report['bags'][0]['not_kelvin'] == 0
+    record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
+    stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
+    expected = kelvin[STAMPS[0]] * 100 if unit == 'celsius' else (
+        (kelvin[STAMPS[0]] - 250) * 655.35)
+    assert np.abs(stored - expected).max() <= 0.6
+    with pytest.raises(UserError, match='no unit .furlong.; choose from kelvin, celsius, frac'):
+        Choice(unit='furlong')
+
+
+def test_images_with_the_stamp_of_another_are_counted(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    bag, twice = make(), tmp_path / 'bags' / 'twice'
+    with open_bag(bag) as reader, Writer(
+            twice, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(THERMAL, IMAGE_TYPE, typestore=reader.typestore)
+        for c, received, raw in reader.messages():
+            for later in (0, 1) if c.topic == THERMAL else ():
+                writer.write(connection, received + later, raw)
+    bag_to_dataset([str(twice)], tmp_path / 'set')
+    report = json.loads((tmp_path / 'set' / 'report.json').read_text())['bags'][0]
+    assert (report['thermal_images'], report['repeated_stamps'], report['frames']) == (16, 8, 8)
+    assert '8 images with the stamp of an earlier one; the camera driver' in (
+        capsys.readouterr().out)
 
 
 def test_images_that_opencv_refuses_are_left_out(make: Make, tmp_path: Path) -> None:

@@ -14,17 +14,14 @@
 
 """Reading bags: raw and compressed topics, and the choice of several."""
 
+import json
 from pathlib import Path
+import shutil
 from typing import Any
 
-from cgdet_core.data.bags.io import (
-    COMPRESSED_TYPE,
-    fingerprint,
-    is_compressed,
-    truth_by_stamp,
-    write_bag,
-)
-from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.bags.io import COMPRESSED_TYPE, is_compressed, write_bag
+from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames, Frame
 from cgdet_core.errors import UserError
 import cv2
@@ -33,6 +30,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 from two_cameras import RGB, THERMAL, write_two_cameras
+import yaml
 
 FRAMES = [np.random.default_rng(i).integers(0, 2**14, (24, 32)).astype(np.uint16)
           for i in range(3)]
@@ -86,6 +84,23 @@ def test_several_topics_require_a_choice(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.pixels, FRAMES[1])
     with pytest.raises(UserError, match=r'no images on /c; .*: /a \(1\), /b \(1\)'):
         list(bag_frames(bag, '/c'))
+
+
+@pytest.mark.parametrize('picture', [
+    '/debug_image', '/front/debug_image', '/debug_image/compressed'])
+def test_the_pictures_of_our_node_are_no_input(tmp_path: Path, picture: str) -> None:
+    """A bag of "ros2 bag record -a" beside the node has them too, as recording subscribes."""
+    drawn = [png(np.zeros((9, 9, 3), np.uint8))]
+    bag = write_compressed(tmp_path / 'b', {'/t': [png(FRAMES[0])], picture: drawn})
+    frame, = bag_frames(bag)
+    np.testing.assert_array_equal(frame.pixels, FRAMES[0])
+    frame, = bag_frames(bag, picture)  # if somebody wants them
+    assert frame.pixels.shape == (9, 9)
+    bag = write_compressed(tmp_path / 'c', {picture: drawn})
+    with pytest.raises(UserError, match=f'no images of a camera; .*: {picture} .1.; choose'):
+        list(bag_frames(bag))
+    bag = write_compressed(tmp_path / 'd', {'/debug_image_raw': [png(FRAMES[1])]})
+    assert len(list(bag_frames(bag))) == 1
 
 
 def test_a_compressed_topic_is_only_a_copy_of_its_own_raw_topic(tmp_path: Path) -> None:
@@ -147,6 +162,39 @@ def test_a_bag_identifies_the_images_it_was_made_from(tmp_path: Path) -> None:
         assert {id(r) for r in truth.values()} == {id(r) for r in sets[-1].images}
     with pytest.raises(UserError, match='test.json: it was made from other images'):
         truth_by_stamp(tmp_path / 'drive', test)
+
+
+def test_annotations_outlive_a_conversion(run_cgdet: Any, tmp_path: Path) -> None:
+    """`ros2 bag convert` writes the messages under another name, without our custom data."""
+    for i, pixels in enumerate(FRAMES):
+        (tmp_path / 'set').mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / 'set' / f'{i}.png'), pixels)
+    data = {
+        'images': [{'id': i + 5, 'file_name': f'{i}.png', 'width': 32, 'height': 24}
+                   for i in range(3)],
+        'annotations': [{'id': i, 'image_id': i + 5, 'category_id': 1, 'bbox': [i, 1, 9, 9]}
+                        for i in range(3)],
+        'categories': [{'id': 1, 'name': 'person'}], 'licenses': [{'id': 1, 'name': 'CC0'}]}
+    source = tmp_path / 'set' / 'val.json'
+    source.write_text(json.dumps(data))
+    result = run_cgdet('bag', 'from-coco', source, tmp_path / 'drive', '--match', '[02].png')
+    assert result.returncode == 0, result.stderr
+    bag, converted = tmp_path / 'drive', tmp_path / 'other' / 'converted'
+    coco = load_coco(tmp_path / 'drive_truth.json')
+    assert [r.path.resolve().name for r in coco.images] == ['0.png', '2.png']
+    assert coco.license == 'CC0' and {r.bag for r in coco.images} == {'drive'}
+    shutil.copytree(bag, converted)
+    metadata = yaml.safe_load((bag / 'metadata.yaml').read_text())
+    metadata['rosbag2_bagfile_information']['custom_data'] = None
+    (converted / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
+    stamps = [frame.stamp_ns for frame in bag_frames(bag)]
+    for made in (bag, converted, next(converted.glob('*.mcap'))):
+        truth = truth_by_stamp(made, coco)
+        assert [(s, r.boxes[0, 0]) for s, r in truth.items()] == list(zip(stamps, (0, 2)))
+    with pytest.raises(UserError, match='use the _truth.json that "cgdet bag from-coco" wrote'):
+        truth_by_stamp(converted, load_coco(source))
+    again = run_cgdet('bag', 'from-coco', source, tmp_path / 'drive')
+    assert again.returncode == 1 and 'drive_truth.json already exists' in again.stderr
 
 
 def test_the_bag_of_a_killed_recorder_is_an_error_with_the_fix(tmp_path: Path) -> None:

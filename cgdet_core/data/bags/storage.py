@@ -1,0 +1,209 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Bags as rosbags can read them: what a crash left is completed, and what expands is bounded."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+import logging
+from pathlib import Path, PurePath
+import re
+import shutil
+import sqlite3
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cgdet_core.errors import UserError
+import yaml
+
+METADATA = 'metadata.yaml'
+# What metadata must have. A recorder writes them when it ends, and `files`, since version 5, last.
+KEYS = ('version', 'storage_identifier', 'duration', 'starting_time', 'message_count',
+        'topics_with_message_count', 'relative_file_paths')
+STORAGES = {'.mcap': 'mcap', '.db3': 'sqlite3'}
+LOGS = ('-wal', '-journal')  # what SQLite has not merged yet, in a file next to its own
+REPAIRS = {'.mcap': '"mcap recover"', '.db3': '"sqlite3 FILE .recover | sqlite3 REPAIRED"'}
+LARGEST_PART = 2**29  # bytes of a message, or of a chunk of several, after decompression
+# A compressed file may expand by this factor, and always to this size.
+LARGEST_RATIO, ALWAYS_FINE = 100, 2**30
+BLOCK = 2**20
+URI = re.compile('[?#%]')  # characters of a path that SQLite takes for parts of a URI
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[tuple[Path, bool]]:
+    """
+    Yield a path that rosbags can read, and whether its messages are still compressed.
+
+    This is the bag, or a temporary folder if something must be completed: an empty storage
+    identifier, logs that SQLite has not merged, compressed files. The bag remains as it is.
+    UserError if that is not possible, or metadata are missing or incomplete.
+    """
+    if not path.exists():
+        raise UserError(f'The bag {path} does not exist.')
+    if path.suffix.lower() == '.bag':
+        raise UserError(f'{path} is a ROS 1 bag; convert it with "rosbags-convert --src {path} '
+                        f'--dst {path.with_suffix("")}".')
+    if not path.is_dir():
+        if not _needs_copy(path):
+            yield path, False
+            return
+        with TemporaryDirectory(prefix='cgdet_bag_') as folder:
+            yield Path(folder) / _provide(path, Path(folder), False), False
+        return
+    metadata = read_metadata(path)
+    files = [path / PurePath(name).name for name in metadata['relative_file_paths']]
+    storage = metadata['storage_identifier'] or STORAGES.get(_suffix(files[0]), '')
+    mode = str(metadata.get('compression_mode') or '').lower()
+    if storage == metadata['storage_identifier'] and mode not in ('file', 'message') and not any(
+            map(_needs_copy, files)):
+        yield path, False
+        return
+    with TemporaryDirectory(prefix='cgdet_bag_') as folder:
+        names = [_provide(file, Path(folder), mode == 'file') for file in files]
+        completed = {**metadata, 'storage_identifier': storage, 'relative_file_paths': names,
+                     'compression_mode': '', 'compression_format': ''}
+        (Path(folder) / METADATA).write_text(yaml.safe_dump(
+            {'rosbag2_bagfile_information': completed}), encoding='utf-8')
+        yield Path(folder), mode == 'message'
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata of a bag's folder; UserError states what its recorder did not write."""
+    advice = f'run "ros2 bag reindex {path}", or pass its .mcap or .db3 file'
+    if not (path / METADATA).is_file():
+        raise UserError(f'{path} has no {METADATA}, as if its recorder was killed: {advice}.')
+    try:
+        found = yaml.safe_load((path / METADATA).read_text(encoding='utf-8'))
+        metadata: Any = found['rosbag2_bagfile_information']
+        whole = all(key in metadata for key in KEYS) and (
+            int(metadata['version']) < 5 or 'files' in metadata)
+        files = [path / PurePath(name).name for name in metadata['relative_file_paths']]
+    except OSError as error:
+        raise UserError(f'{path / METADATA} cannot be read: {error.strerror}.') from None
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole or not files:
+        raise UserError(f'The {METADATA} of {path} is incomplete, as if its recorder was killed: '
+                        f'{advice}.')
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(f'{path} lacks {", ".join(missing)}, which its {METADATA} lists; copy '
+                        f'the files into it, or {advice}.')
+    ends = {_suffix(file) for file in files}
+    if more := sorted(file.name for file in path.iterdir()
+                      if _suffix(file) in ends and file not in files):
+        _log.warning('%s has files that its %s does not list and that are not read: %s; run "ros2 '
+                     'bag reindex %s".', path, METADATA, ', '.join(more), path)
+    mode = str(metadata.get('compression_mode') or '').lower()
+    kind = metadata.get('compression_format')
+    if mode in ('file', 'message') and kind != 'zstd':
+        raise UserError(f'{path} is compressed as {kind}, which cannot be read; decompress it '
+                        'with "ros2 bag convert".')
+    return dict(metadata)
+
+
+def problem(path: Path, error: Exception, place: Path) -> UserError:
+    """Return an error of rosbags as a sentence with what to do; place: what it has read."""
+    reason = ' '.join(str(error).replace(str(place), str(path)).split()).rstrip('.')
+    reason = reason.removesuffix('; please report issue') or type(error).__name__
+    if 'ermission' in reason or 'plugin' in reason:
+        advice = ''
+    elif 'ersion' in reason and 'supported' in reason:
+        advice = '; a newer rosbags may read it: "pip install --upgrade rosbags"'
+    else:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        repair = next((REPAIRS[_suffix(f)] for f in files if _suffix(f) in REPAIRS), '')
+        advice = f'; if the recording was interrupted, repair its file with {repair}' * bool(
+            repair)
+    return UserError(f'{path} cannot be read as a ROS 2 bag: {reason}{advice}.')
+
+
+def bound_chunks() -> None:
+    """Make rosbags decompress no chunk of an mcap file to more than it states."""
+    from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
+    from rosbags.rosbag2 import storage_mcap
+
+    def lz4(data: bytes, size: int) -> bytes:
+        return _within(size, lambda most: LZ4FrameDecompressor().decompress(data, most))
+
+    storage_mcap.DECOMPRESSORS.update(
+        lz4=lz4, zstd=lambda data, size: decompress(data, size))
+
+
+def decompress(data: bytes, size: int = LARGEST_PART) -> bytes:
+    """Return Zstandard data of at most `size` bytes; ValueError if there are more."""
+    return _within(size, lambda most: bytes(_zstd().ZstdDecompressor().decompress(data, most)))
+
+
+def _within(size: int, decompressed: Callable[[int], bytes]) -> bytes:
+    data = decompressed(min(size, LARGEST_PART) + 1)
+    if len(data) > min(size, LARGEST_PART):
+        raise ValueError(f'a part of it expands to more than {min(size, LARGEST_PART)} bytes')
+    return data
+
+
+def _zstd() -> Any:
+    """Return the module that rosbags uses."""
+    from rosbags.rosbag2 import reader
+
+    return vars(reader)['zstd']
+
+
+def _suffix(file: Path) -> str:
+    return PurePath(file.name.removesuffix('.zstd')).suffix.lower()
+
+
+def _needs_copy(file: Path) -> bool:
+    """Return whether an SQLite file has unmerged logs, or a path that is no URI for rosbags."""
+    return file.suffix.lower() == '.db3' and (
+        URI.search(str(file)) is not None or any(map(_has_messages, _logs(file))))
+
+
+def _logs(file: Path) -> list[Path]:
+    return [file.with_name(file.name + end) for end in LOGS]
+
+
+def _has_messages(log: Path) -> bool:
+    return log.is_file() and log.stat().st_size > 0
+
+
+def _provide(file: Path, folder: Path, compressed: bool) -> str:
+    """Link a bag's file into a folder, or write it there complete; return its name."""
+    name = URI.sub('_', file.name.removesuffix('.zstd') if compressed else file.name)
+    target = folder / name
+    if compressed:
+        with _zstd().open(file, 'rb') as source, target.open('wb') as out:
+            most = min(max(LARGEST_RATIO * file.stat().st_size, ALWAYS_FINE),
+                       shutil.disk_usage(folder).free // 2)
+            while block := source.read(BLOCK):
+                if out.tell() + len(block) > most:
+                    raise UserError(f'{file} expands to more than {most >> 20} MiB; decompress '
+                                    'it with "zstd -d", and run "ros2 bag reindex".')
+                out.write(block)
+        return name
+    logs = [log for log in _logs(file) if file.suffix.lower() == '.db3' and _has_messages(log)]
+    if not logs:
+        target.symlink_to(file.absolute())
+        return name
+    size = sum(part.stat().st_size for part in (file, *logs))
+    if size > shutil.disk_usage(folder).free:
+        raise UserError(f'{file} has messages in {logs[0].name}; merge them with "sqlite3 {file} '
+                        f'\'PRAGMA wal_checkpoint\'", as {folder.parent} has no space for a copy '
+                        f'of {size >> 20} MiB.')
+    for part in (file, *logs):
+        shutil.copyfile(part, folder / URI.sub('_', part.name))
+    with closing(sqlite3.connect(target)) as database:
+        database.execute('PRAGMA journal_mode=DELETE').fetchall()  # merges the log
+    return name

@@ -1,0 +1,235 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Bags that a crash or a tool left: what is completed, what is refused, and what expands."""
+
+from collections.abc import Callable
+from contextlib import closing
+import logging
+from pathlib import Path
+import re
+import shutil
+import sqlite3
+
+from cgdet_core.data.bags import storage
+from cgdet_core.data.bags.io import image_messages, IMAGE_TYPE, open_bag, write_bag
+from cgdet_core.data.sources import bag_frames, Frame, open_path
+from cgdet_core.errors import UserError
+import numpy as np
+import pytest
+import yaml
+
+rosbag2 = pytest.importorskip('rosbags.rosbag2', reason='rosbags is not installed')
+FRAMES = [np.random.default_rng(i).integers(0, 2**14, (24, 32)).astype(np.uint16)
+          for i in range(4)]
+
+
+def write(path: Path, kind: str = 'sqlite3') -> Path:
+    write_bag(path, (Frame(f'{i}.png', lambda frame=frame: frame)  # type: ignore[misc]
+                     for i, frame in enumerate(FRAMES)), 10.0, storage=kind)
+    return path
+
+
+def edit(bag: Path, **values: object) -> None:
+    """Change entries of a bag's metadata."""
+    path = bag / 'metadata.yaml'
+    metadata = yaml.safe_load(path.read_text())
+    metadata['rosbag2_bagfile_information'].update(values)
+    path.write_text(yaml.safe_dump(metadata))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def check(bag: Path, frames: list[np.ndarray] = FRAMES) -> None:
+    for found, frame in zip(bag_frames(bag), frames, strict=True):
+        np.testing.assert_array_equal(found.pixels, frame)
+
+
+@pytest.mark.parametrize('mode', ['wal', 'delete'])
+@pytest.mark.parametrize('alone', [False, True])
+def test_messages_that_sqlite_has_not_merged_are_read(
+    tmp_path: Path, mode: str, alone: bool,
+) -> None:
+    """A recorder that is killed leaves x.db3-wal (profile "resilient") or x.db3-journal."""
+    whole, killed = write(tmp_path / 'whole'), tmp_path / 'killed'
+    file = next(whole.glob('*.db3'))
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute(f'PRAGMA journal_mode={mode}')
+        database.execute('PRAGMA cache_size=1')  # pages are written before the end
+        rows = database.execute('SELECT topic_id, timestamp, data FROM messages').fetchall()
+        database.execute('BEGIN')
+        if mode == 'wal':  # the last two frames are in the log only
+            database.execute('DELETE FROM messages WHERE id > 2')
+            database.execute('COMMIT')
+            database.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+            database.executemany(
+                'INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)', rows[2:])
+        else:  # an unfinished transaction has damaged the file
+            database.execute('UPDATE messages SET data = zeroblob(1600)')
+        shutil.copytree(whole, killed)
+    assert (killed / f'{file.name}-{"wal" if mode == "wal" else "journal"}').stat().st_size
+    before = content(killed)
+    check(killed / file.name if alone else killed)
+    assert content(killed) == before
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'sqlite3'])
+def test_an_empty_storage_identifier_is_that_of_the_files(tmp_path: Path, kind: str) -> None:
+    """As "ros2 bag reindex" of Humble writes it."""
+    bag = write(tmp_path / 'bag', kind)
+    edit(bag, storage_identifier='')
+    check(bag)
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def without_files(path: Path) -> None:
+    """Cut in front of the list of files, where the text is valid."""
+    path.write_text(path.read_text().partition('  files:')[0])
+
+
+@pytest.mark.parametrize('damage', [
+    Path.unlink, half, without_files, lambda path: path.write_bytes(b''),
+    lambda path: path.write_text('[1, 2]'), lambda path: path.write_bytes(b'\xff\xfe\0')])
+def test_missing_or_incomplete_metadata_are_an_error_with_the_fix(
+    tmp_path: Path, damage: Callable[[Path], object],
+) -> None:
+    bag = write(tmp_path / 'bag', 'mcap')
+    damage(bag / 'metadata.yaml')
+    with pytest.raises(UserError, match=f'killed: run "ros2 bag reindex {bag}", or pass its'):
+        open_path(bag)
+    check(bag / 'bag_0.mcap')
+
+
+def test_files_and_metadata_that_disagree(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    bag = write(tmp_path / 'bag', 'mcap')
+    shutil.copy(bag / 'bag_0.mcap', bag / 'bag_1.mcap')
+    with caplog.at_level(logging.WARNING, 'cgdet_core'):
+        check(bag)
+    assert 'are not read: bag_1.mcap; run "ros2 bag reindex' in caplog.text
+    edit(bag, relative_file_paths=['bag_2.mcap'])
+    with pytest.raises(UserError, match='lacks bag_2.mcap, which its metadata.yaml lists'):
+        open_path(bag)
+
+
+@pytest.mark.parametrize(('kind', 'repair'), [('mcap', 'mcap recover'), ('sqlite3', '.recover')])
+def test_a_cut_file_is_an_error_with_the_fix(tmp_path: Path, kind: str, repair: str) -> None:
+    bag = write(tmp_path / 'bag', kind)
+    file = next(bag.glob('*_0.*'))
+    whole = file.read_bytes()
+    for size in (len(whole) * 9 // 10, len(whole) // 2, 1000, 0):
+        file.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=re.escape(repair)) as error:
+            list(bag_frames(bag))
+        assert '\n' not in str(error.value) and 'report issue' not in str(error.value)
+
+
+def test_a_newer_format_and_another_system(tmp_path: Path) -> None:
+    bag = write(tmp_path / 'bag', 'mcap')
+    edit(bag, version=99)
+    with pytest.raises(UserError, match='pip install --upgrade rosbags'):
+        open_path(bag)
+    (tmp_path / 'x.bag').write_bytes(b'#ROSBAG V2.0\n')
+    with pytest.raises(UserError, match='x.bag is a ROS 1 bag; convert it with "rosbags-convert'):
+        open_path(tmp_path / 'x.bag')
+
+
+def test_a_path_is_not_a_uri(tmp_path: Path) -> None:
+    bag = tmp_path / 'drive #1?%20' / 'bag'
+    bag.parent.mkdir()
+    with pytest.raises(UserError, match='cannot be written as an SQLite file'):
+        write(bag)
+    shutil.move(write(tmp_path / 'bag'), bag)
+    check(bag)
+    check(next(bag.glob('*.db3')))
+    check(write(bag.parent / 'other', 'mcap'))
+
+
+def compress(bag: Path, target: Path, mode: str, kind: str = 'MCAP') -> Path:
+    """Copy a bag, compressed by file, message or storage (chunk)."""
+    writer = rosbag2.Writer(target, version=9, storage_plugin=rosbag2.StoragePlugin[kind])
+    writer.set_compression(rosbag2.CompressionMode[mode], rosbag2.CompressionFormat.ZSTD)
+    with open_bag(bag) as reader, writer:
+        connection = writer.add_connection(
+            '/image_raw', IMAGE_TYPE, typestore=reader.typestore)
+        for _, received, raw in reader.messages():
+            writer.write(connection, received, raw)
+    return target
+
+
+@pytest.mark.parametrize(('mode', 'kind'), [
+    ('FILE', 'MCAP'), ('MESSAGE', 'MCAP'), ('STORAGE', 'MCAP'), ('FILE', 'SQLITE3'),
+    ('MESSAGE', 'SQLITE3')])
+def test_compressed_bags_are_read(tmp_path: Path, mode: str, kind: str) -> None:
+    check(compress(write(tmp_path / 'bag'), tmp_path / 'small', mode, kind))
+
+
+@pytest.mark.parametrize(('mode', 'limit'), [
+    ('FILE', 'ALWAYS_FINE'), ('MESSAGE', 'LARGEST_PART'), ('STORAGE', 'LARGEST_PART')])
+def test_what_expands_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, limit: str,
+) -> None:
+    bag = compress(write(tmp_path / 'bag'), tmp_path / 'small', mode)
+    monkeypatch.setattr(storage, limit, 1000)
+    monkeypatch.setattr(storage, 'LARGEST_RATIO', 0)
+    with pytest.raises(UserError, match='expands to more than'):
+        list(bag_frames(bag))
+
+
+def test_a_chunk_expands_to_what_it_states_only() -> None:
+    """Otherwise a few kilobytes fill the memory before rosbags compares the sizes."""
+    import lz4.frame
+    from rosbags.rosbag2 import storage_mcap
+
+    storage.bound_chunks()
+    zeros = bytes(2**24)
+    for kind, small in (('lz4', lz4.frame.compress(zeros)),
+                        ('zstd', storage_mcap.zstd.compress(zeros))):
+        assert storage_mcap.decompress(small, kind, len(zeros), 0) == zeros
+        with pytest.raises(ValueError, match='expands to more than 100 bytes'):
+            storage_mcap.decompress(small, kind, 100, 0)
+
+
+def test_a_damaged_message_costs_itself(tmp_path: Path) -> None:
+    bag, torn = write(tmp_path / 'bag'), tmp_path / 'torn'
+    with open_bag(bag) as reader, rosbag2.Writer(
+            torn, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/image_raw', IMAGE_TYPE, typestore=reader.typestore)
+        for number, (_, received, raw) in enumerate(reader.messages()):
+            writer.write(connection, received, raw[:[len(raw), 40, 5, len(raw)][number]])
+    good, bad, worse, last = bag_frames(torn)
+    stamps = [frame.stamp_ns for frame in bag_frames(bag)]
+    assert [frame.stamp_ns for frame in (good, bad, worse, last)] == stamps
+    np.testing.assert_array_equal(last.pixels, FRAMES[3])
+    for number, frame in ((1, bad), (2, worse)):
+        with pytest.raises(UserError, match=f'image {number}: the message is damaged'):
+            assert frame.pixels.size
+    with open_bag(torn) as reader:
+        assert sum(isinstance(m, ValueError) for _, _, m in image_messages(reader, torn)) == 2
+
+
+def test_reindex_finds_our_files(tmp_path: Path) -> None:
+    """rosbag2's reindexer ignores files without a number (its `regex_bag_pattern_`)."""
+    for kind in ('mcap', 'sqlite3'):
+        bag = write(tmp_path / kind, kind)
+        files = [path.name for path in bag.iterdir() if path.name != 'metadata.yaml']
+        assert len(files) == 1 and re.fullmatch(r'.+_(\d+)\.([a-zA-Z0-9])+', files[0])
+        assert yaml.safe_load((bag / 'metadata.yaml').read_text())[
+            'rosbag2_bagfile_information']['relative_file_paths'] == files
