@@ -15,6 +15,7 @@
 """Shared fixtures: synthetic scenes, a tiny trained model, an isolated ROS graph."""
 
 from collections.abc import Callable, Iterator
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -120,6 +121,35 @@ def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({KEY: checkpoint_entry(card, config), 'state_dict': {
         f'student.{name}': value for name, value in student.state_dict().items()}}, path)
     return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder for downloads, behind a proxy that refuses."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
+        monkeypatch.setenv(name, 'http://127.0.0.1:9')
+    for name in ('no_proxy', 'NO_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / 'hub' / 'checkpoints'
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def publish(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], Path]:
+    """Return a function that writes a network's downloaded weights, with their hash in the name."""
+    import torch
+    from torchvision.models import get_model_weights
+
+    def write(network: str, content: Any) -> Path:
+        torch.save(content, path := hub / 'weights')
+        name = f'weights-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth'
+        weights = get_model_weights(network).DEFAULT
+        monkeypatch.setattr(weights.value, 'url', f'http://127.0.0.1:9/{name}')
+        return path.rename(hub / name)
+
+    return write
 
 
 @pytest.fixture(scope='session')

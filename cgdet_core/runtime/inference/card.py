@@ -15,6 +15,7 @@
 """The model card, the only contract between training and robot; independent of the task."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, MISSING, replace
 import difflib
 import hashlib
@@ -24,7 +25,7 @@ import re
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import finish, write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
 
 VERSION = 2  # of the card
@@ -179,6 +180,8 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     """Read and check the card of an ONNX file; UserError states what does not fit."""
     model = Path(model)
     path = card_path(model)
+    with suppress(OSError):  # a folder that this user cannot write
+        finish(model, (model.name, path.name))
     if not model.is_file():
         raise UserError(f'The model file {model} does not exist.')
     if not path.is_file():
