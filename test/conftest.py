@@ -138,7 +138,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def publish(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], Path]:
-    """Return a function that writes a network's downloaded weights, with their hash in the name."""
+    """Return a function that writes the weights of a network as torchvision downloads them."""
     import torch
     from torchvision.models import get_model_weights
 
@@ -209,6 +209,23 @@ def cgdet(*arguments: object, **options: object) -> subprocess.CompletedProcess:
 def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
     """Return the command line as a function."""
     return cgdet
+
+
+@pytest.fixture(scope='session')
+def killed() -> Callable[[Callable[[], object], int], bool]:
+    """Return a function that calls another in a process, which a signal ends at its n-th rename."""
+    def run(function: Callable[[], object], renames: int) -> bool:
+        if child := os.fork():
+            return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        real, left = os.replace, iter([True] * renames)
+        os.replace = lambda *paths: (  # type: ignore[assignment]
+            real(*paths) if next(left, False) else os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            function()
+        finally:
+            os._exit(0)
+
+    return run
 
 
 @pytest.fixture(scope='session')

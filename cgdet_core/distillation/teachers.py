@@ -23,6 +23,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.nets.config import PyramidConfig
 from cgdet_core.nets.published import published
 from cgdet_core.nets.pyramid import FeaturePyramid, STRIDES
+from cgdet_core.runtime.inference.graph import check_terminates
 from cgdet_core.training import checkpoints
 from cgdet_core.training.checkpoints import input_size_of, KEY, read_checkpoint, student_weights
 import numpy as np
@@ -171,8 +172,10 @@ class OnnxTeacher:
         # Idle threads that spin would slow down training on the same cores.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         width, height = self.input_size
+        content = cut.SerializeToString()
+        check_terminates(content, f'The pyramid of the teacher {config.path}')
         try:
-            self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
+            self._session = onnxruntime.InferenceSession(content, options)
             found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
         except Exception as error:  # ONNX Runtime's own error classes
             raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '

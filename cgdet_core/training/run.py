@@ -196,7 +196,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(path, content.getvalue())
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove nothing: the files are replaced, and other paths are from a resumed checkpoint."""
+        """Remove nothing: our files are replaced; any other path is from a resumed checkpoint."""
 
 
 def quiet() -> None:

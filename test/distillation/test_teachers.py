@@ -33,7 +33,8 @@ from torch import nn
 from torchvision.models import get_model
 
 # The smallest of torchvision's detectors with strides of 8, 16 and 32.
-SMALL: dict[str, Any] = {'kind': 'torchvision', 'model': 'retinanet_resnet50_fpn', 'input_size': (96, 64)}
+SMALL: dict[str, Any] = {
+    'kind': 'torchvision', 'model': 'retinanet_resnet50_fpn', 'input_size': (96, 64)}
 
 
 def pictures(count: int, width: int = 160, height: int = 128) -> torch.Tensor:

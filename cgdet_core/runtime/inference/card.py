@@ -27,6 +27,7 @@ from typing import Any, ClassVar, TypeGuard, TypeVar
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import finish, write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
+from cgdet_core.runtime.inference.graph import check_terminates
 
 VERSION = 2  # of the card
 BATCH = 'batch'  # the first axis of a tensor whose batch size is open
@@ -192,11 +193,13 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     except (ValueError, RecursionError) as error:
         raise UserError(f'The model card {path} is not valid JSON: {error}.') from None
     card = read_card(values, kind, model)
-    digest = file_sha256(model)
+    content = model.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     if card.onnx_sha256 != digest:
         raise UserError(
             f'The card {path} belongs to another file (sha256 {card.onnx_sha256[:12]}..., '
             f'{model.name} has {digest[:12]}...); copy the pair again or rerun "cgdet export".')
+    check_terminates(content, str(model))
     return card
 
 
