@@ -213,7 +213,7 @@ def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(scope='session')
 def killed() -> Callable[[Callable[[], object], int], bool]:
-    """Return a function that calls another in a process, which a signal ends at its n-th rename."""
+    """Return a function that calls another in a process that is killed at its n-th rename."""
     def run(function: Callable[[], object], renames: int) -> bool:
         if child := os.fork():
             return os.WIFSIGNALED(os.waitpid(child, 0)[1])
