@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 
-from setup_env import DEV, LOCKS, UV
+from setup_env import DEV, FULL, LOCKS, RUNTIME, UV
 
 VENV_UV = Path(sys.executable).parent / 'uv'
 OPTIONS = ['--universal', '--python-version', '3.10', '--generate-hashes', '--no-header',
@@ -45,9 +45,7 @@ def compile_lock(name: str, sources: list[Path], *options: str) -> None:
 def main(options: list[str]) -> None:
     """Write all locks; options are uv's."""
     LOCKS.mkdir(exist_ok=True)
-    everything = DEV / 'requirements.txt'
     with tempfile.TemporaryDirectory() as folder:
-        compile_lock('ros', [everything, DEV / 'requirements-ros.txt'], *options)
         # No distribution has a later Python, for which some of these pins have no release.
         pins = [line for line in (DEV / 'requirements-distribution.txt').read_text().splitlines()
                 if not line.startswith('#')]
@@ -55,7 +53,14 @@ def main(options: list[str]) -> None:
         part.write_text(''.join(
             f"{pin}; python_version < '3.13'\n{pin.partition('==')[0]}; python_version >= '3.13'\n"
             for pin in pins))
-        compile_lock('distribution', [everything, part], *options)
+        for kind, more in (('ros', DEV / 'requirements-ros.txt'), ('distribution', part)):
+            whole = LOCKS / f'{FULL}-{kind}.txt'
+            compile_lock(whole.stem, [DEV / 'requirements.txt', more], *options)
+            # The part of it that the node and the demo need.
+            compile_lock(f'{RUNTIME}-{kind}', [DEV / 'requirements-runtime.txt', more],
+                         '--constraints', str(whole))
+        compile_lock('docker', [DEV.parent / 'docker' / 'requirements.txt'],
+                     '--constraints', str(LOCKS / f'{RUNTIME}-distribution.txt'))
         compile_lock('no-deps', [DEV / 'requirements-no-deps.txt'], '--no-deps', *options)
         part = Path(folder) / 'uv.txt'
         part.write_text(UV)

@@ -149,8 +149,9 @@ def try_each(count: int, attempt: Callable[[np.random.Generator], object]) -> di
             codes[current.value] = CODES.index(CRASHED)
             start = current.value + 1
     found = Counter(CODES[code] for code in codes)
-    return {**{name: found[name] for name in CODES[1:]}, 'slowest (CPU s)': round(slowest.value, 2),
-            'memory (MB)': round(peak.value), 'example': example.value.decode(errors='replace')}
+    return {**{name: found[name] for name in CODES[1:]},
+            'slowest (CPU s)': round(slowest.value, 2), 'memory (MB)': round(peak.value),
+            'example': example.value.decode(errors='replace')}
 
 
 @dataclass

@@ -96,17 +96,15 @@ def set_up(level: str, distribution: str | None) -> None:
         with step('creating the virtual environment'):
             create_venv(distribution)
     kind = 'distribution' if distribution else 'ros'
-    first, what = {
-        RUNTIME: ('requirements-runtime.txt', 'ONNX Runtime, OpenCV, ROS 2'),
-        FULL: ('requirements.txt', 'PyTorch and tools, several GB the first time')}[level]
+    what = {RUNTIME: 'ONNX Runtime, OpenCV, ROS 2',
+            FULL: 'PyTorch and tools, several GB the first time'}[level]
     with step(f'installing {what}'):
-        install('-r', str(DEV / first), '-r', str(DEV / f'requirements-{kind}.txt'),
-                '-c', str(LOCKS / f'{kind}.txt'), '--require-hashes')
+        install('-r', str(LOCKS / f'{level}-{kind}.txt'))
     if level == FULL:
         with step('installing OpenVINO, and TensorRT-RTX, which builds engines without a GPU'):
             # Without dependencies: the type stubs require the full TensorRT, which has no wheel,
             # and OpenVINO its telemetry.
-            install('--no-deps', '-r', str(LOCKS / 'no-deps.txt'), '--require-hashes')
+            install('--no-deps', '-r', str(LOCKS / 'no-deps.txt'))
             fix_tensorrt_stubs()
     for package in () if distribution else MESSAGES[level]:
         with step(f"generating {package.name}, comparing type hashes with the real package's"):
@@ -135,12 +133,11 @@ def sourced_distribution() -> str | None:
 
 def stamp(level: str, distribution: str | None) -> str:
     """Return a hash of everything that a level of the environment is created from."""
-    names = ['requirements-runtime.txt', 'requirements-ros.txt', 'requirements-distribution.txt']
+    names = [f'{level}-{"distribution" if distribution else "ros"}.txt']
     if level == FULL:
-        names += ['requirements.txt', 'requirements-no-deps.txt', 'locks/no-deps.txt']
-    names.append(f'locks/{"distribution" if distribution else "ros"}.txt')
+        names.append('no-deps.txt')
     files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
-             *(DEV / name for name in names),
+             *(LOCKS / name for name in names),
              *(path for package in MESSAGES[level] for path in _files(package))]
     return _hash(files, ROOT, sys.version, sys.base_prefix, distribution)
 

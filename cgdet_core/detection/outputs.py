@@ -32,7 +32,13 @@ from cgdet_core.data.video import open_video, Write
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import check_outputs, free_folder, write_atomically, write_json
+from cgdet_core.runtime.files import (
+    check_outputs,
+    free_folder,
+    remove_leftovers,
+    write_atomically,
+    write_json,
+)
 from cgdet_core.runtime.imaging.drawing import as_seen, save_picture
 import numpy as np
 from numpy.typing import NDArray
@@ -229,6 +235,7 @@ def _remove_earlier(folder: Path) -> None:
         for place, end in (('labels', 'txt'), *((place, 'png') for place in DRAWN)):
             (folder / place / f'{stem}.{end}').unlink(missing_ok=True)
     for inner in (folder / 'labels', *(folder / name for name in DRAWN)):
+        remove_leftovers(path for path in inner.rglob('.*.0.tmp') if path.is_dir())
         for path in (*sorted(inner.rglob('*'), reverse=True), inner):
             with suppress(OSError):  # it is a file, or not empty
                 path.rmdir()
