@@ -21,7 +21,9 @@ models and NOTICE, the packages from dev/locks and the metadata that each has in
 
 from importlib.metadata import distribution, PackageNotFoundError
 import json
+from pathlib import Path
 import re
+import sys
 
 from setup_env import FULL, LOCKS, ROOT, RUNTIME
 
@@ -57,9 +59,19 @@ def license_of(package: str) -> tuple[str, str] | None:
     classes = [c.rpartition(' :: ')[2] for c in data.get_all('Classifier', [])
                if c.startswith(CLASSIFIER) and not c.endswith('OSI Approved')]
     text = (data.get('License') or '').strip()
-    brief = text if text and text != 'UNKNOWN' and len(text) < 60 and '\n' not in text else ''
-    words = data.get('License-Expression') or ', '.join(classes) or brief or 'see its files'
+    brief = text if re.fullmatch(r'(?!UNKNOWN)\w.{0,60}', text) else ''
+    words = (data.get('License-Expression') or ', '.join(classes) or brief
+             or license_of_ros(package) or 'see its files')
     return found.version, words.replace('|', '/')
+
+
+def license_of_ros(package: str) -> str:
+    """Return the license in the package.xml of a ROS wheel, whose metadata have none."""
+    name = re.sub('^ros-(jazzy-)?', '', package).replace('-', '_')
+    path = Path(sys.prefix) / 'share' / name / 'package.xml'
+    if not path.is_file():
+        return ''
+    return ', '.join(re.findall(r'<license[^>]*>([^<]+)</license>', path.read_text()))
 
 
 def models() -> list[str]:
