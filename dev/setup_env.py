@@ -44,6 +44,7 @@ import time
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / 'dev'
+LOCKS = DEV / 'locks'  # by dev/lock.py: the version and the hashes of every package
 VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 LOG = VENV / 'setup.log'
@@ -94,17 +95,16 @@ def set_up(level: str, distribution: str | None) -> None:
             check_machine(distribution)
         with step('creating the virtual environment'):
             create_venv(distribution)
-    second = 'requirements-distribution.txt' if distribution else 'requirements-ros.txt'
-    first, what = {
-        RUNTIME: ('requirements-runtime.txt', 'ONNX Runtime, OpenCV, ROS 2'),
-        FULL: ('requirements.txt', 'PyTorch and tools, several GB the first time')}[level]
+    kind = 'distribution' if distribution else 'ros'
+    what = {RUNTIME: 'ONNX Runtime, OpenCV, ROS 2',
+            FULL: 'PyTorch and tools, several GB the first time'}[level]
     with step(f'installing {what}'):
-        install('-r', str(DEV / first), '-r', str(DEV / second))
+        install('-r', str(LOCKS / f'{level}-{kind}.txt'))
     if level == FULL:
         with step('installing OpenVINO, and TensorRT-RTX, which builds engines without a GPU'):
             # Without dependencies: the type stubs require the full TensorRT, which has no wheel,
             # and OpenVINO its telemetry.
-            install('--no-deps', '-r', str(DEV / 'requirements-no-deps.txt'))
+            install('--no-deps', '-r', str(LOCKS / 'no-deps.txt'))
             fix_tensorrt_stubs()
     for package in () if distribution else MESSAGES[level]:
         with step(f"generating {package.name}, comparing type hashes with the real package's"):
@@ -133,11 +133,11 @@ def sourced_distribution() -> str | None:
 
 def stamp(level: str, distribution: str | None) -> str:
     """Return a hash of everything that a level of the environment is created from."""
-    names = ['requirements-runtime.txt', 'requirements-ros.txt', 'requirements-distribution.txt']
+    names = [f'{level}-{"distribution" if distribution else "ros"}.txt']
     if level == FULL:
-        names += ['requirements.txt', 'requirements-no-deps.txt']
+        names.append('no-deps.txt')
     files = [Path(__file__).resolve(), ROOT / 'setup.py', ROOT / 'setup.cfg',
-             *(DEV / name for name in names),
+             *(LOCKS / name for name in names),
              *(path for package in MESSAGES[level] for path in _files(package))]
     return _hash(files, ROOT, sys.version, sys.base_prefix, distribution)
 
@@ -179,7 +179,8 @@ def install(*arguments: str) -> None:
     uv = VENV / 'bin' / 'uv'
     with suppress(SetupError):
         if not uv.exists():
-            run([str(PYTHON), '-m', 'pip', 'install', '-q', UV], 'uv could not be installed')
+            run([str(PYTHON), '-m', 'pip', 'install', '-q', '-r', str(LOCKS / 'uv.txt')],
+                'uv could not be installed')
         # uv does not read pip's configuration, which may name a private index. Without the
         # option, bytecode is compiled at import, with PYTHONDONTWRITEBYTECODE at every one.
         return run([str(uv), 'pip', 'install', '--python', str(PYTHON), '--compile-bytecode',

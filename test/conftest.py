@@ -15,6 +15,7 @@
 """Shared fixtures: synthetic scenes, a tiny trained model, an isolated ROS graph."""
 
 from collections.abc import Callable, Iterator
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -122,6 +123,35 @@ def rgb_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder for downloads, behind a proxy that refuses."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
+        monkeypatch.setenv(name, 'http://127.0.0.1:9')
+    for name in ('no_proxy', 'NO_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / 'hub' / 'checkpoints'
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def publish(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], Path]:
+    """Return a function that writes the weights of a network as torchvision downloads them."""
+    import torch
+    from torchvision.models import get_model_weights
+
+    def write(network: str, content: Any) -> Path:
+        torch.save(content, path := hub / 'weights')
+        name = f'weights-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth'
+        weights = get_model_weights(network).DEFAULT
+        monkeypatch.setattr(weights.value, 'url', f'http://127.0.0.1:9/{name}')
+        return path.rename(hub / name)
+
+    return write
+
+
 @pytest.fixture(scope='session')
 def recipe_values(scenes: Path) -> dict:
     """Return a recipe that trains a tiny student in seconds."""
@@ -179,6 +209,23 @@ def cgdet(*arguments: object, **options: object) -> subprocess.CompletedProcess:
 def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
     """Return the command line as a function."""
     return cgdet
+
+
+@pytest.fixture(scope='session')
+def killed() -> Callable[[Callable[[], object], int], bool]:
+    """Return a function that calls another in a process that is killed at its n-th rename."""
+    def run(function: Callable[[], object], renames: int) -> bool:
+        if child := os.fork():
+            return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        real, left = os.replace, iter([True] * renames)
+        os.replace = lambda *paths: (  # type: ignore[assignment]
+            real(*paths) if next(left, False) else os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            function()
+        finally:
+            os._exit(0)
+
+    return run
 
 
 @pytest.fixture(scope='session')

@@ -62,28 +62,26 @@ def test_the_demo_needs_a_part_of_the_environment_and_setup_adds_the_rest(
 def test_a_level_is_set_up_again_if_what_it_is_made_of_changes(
     setup: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:
-    before = {level: setup.stamp(level, None) for level in ('runtime', 'setup')}
-    dev = tmp_path / 'dev'
-    dev.mkdir()
-    for path in (ROOT / 'dev').glob('requirements*.txt'):
-        (dev / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(setup, 'DEV', dev)
+    locks = tmp_path / 'locks'
+    locks.mkdir()
+    for path in (ROOT / 'dev' / 'locks').glob('*.txt'):
+        (locks / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(setup, 'LOCKS', locks)
     monkeypatch.setattr(setup, '_hash', lambda files, root, *values: tuple(
         path.read_bytes() for path in files))
-    before = {level: setup.stamp(level, None) for level in before}
-    (dev / 'requirements.txt').write_text('torch==1')
+    before = {level: setup.stamp(level, None) for level in ('runtime', 'setup')}
+    (locks / 'setup-ros.txt').write_text('torch==1')
     assert setup.stamp('runtime', None) == before['runtime']
     assert setup.stamp('setup', None) != before['setup']
-    (dev / 'requirements-runtime.txt').write_text('av==1')
+    (locks / 'runtime-ros.txt').write_text('av==1')
     assert setup.stamp('runtime', None) != before['runtime']
 
 
 def test_the_part_for_the_demo_names_no_large_package() -> None:
-    for name in ('runtime', 'ros', 'distribution'):
-        text = (ROOT / 'dev' / f'requirements-{name}.txt').read_text()
+    for name in ('runtime-ros', 'runtime-distribution'):
+        text = (ROOT / 'dev' / 'locks' / f'{name}.txt').read_text()
         names = re.findall(r'^([A-Za-z][\w-]*)', text, re.MULTILINE)
         assert names and not [n for n in names if n.lower().startswith(LARGE)]
-    assert '-r requirements-runtime.txt' in (ROOT / 'dev' / 'requirements.txt').read_text()
 
 
 def test_downloads_are_shown_and_everything_is_logged(

@@ -24,6 +24,7 @@ from cgdet_core.deployment.verify import failure, NothingFound, scenes, verify
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.files import remove
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.tensorrt import building
 from cgdet_core.runtime.tensorrt.building import FLAVORS, TensorRT, Unavailable
@@ -153,7 +154,7 @@ def clean(
     for path, status, found in inspect(cache.files() + cache.leftovers()):
         if everything or isinstance(found, Damaged) or (
                 model and isinstance(found, EngineFile) and found.model == Path(model).stem):
-            path.unlink(missing_ok=True)
+            remove(path)
             removed, freed = removed + 1, freed + status.st_size
         else:
             left += 1

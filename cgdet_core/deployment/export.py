@@ -16,7 +16,6 @@
 
 from dataclasses import replace
 import logging
-import os
 from pathlib import Path
 import shutil
 import warnings
@@ -27,7 +26,7 @@ from cgdet_core.detection.student import DeployedStudent, load_student
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
-from cgdet_core.runtime.files import temporary_for
+from cgdet_core.runtime.files import together
 from cgdet_core.runtime.inference import card as cards
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 from cgdet_core.runtime.inference.session import OPEN_BATCH
@@ -51,7 +50,9 @@ def export(
     """
     source, output = Path(source), Path(output)
     check_request(source, output, precision, calibration is not None, dynamic_batch)
-    with temporary_for(output) as temporary:
+    files = (output.name, cards.card_path(output).name)
+    with together(output, files) as folder:
+        temporary = folder / output.name
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
             card = replace(card, accuracy={})  # which is FP32's
@@ -65,10 +66,7 @@ def export(
             onnx.save(model, temporary)
         Detector(card, OnnxRuntimeSession(temporary, card)).try_out(output)
         card = replace(card, precision=precision, onnx_sha256=cards.file_sha256(temporary))
-        # The old card is removed first: no crash can leave a mismatched pair that looks valid.
-        cards.card_path(output).unlink(missing_ok=True)
-        os.replace(temporary, output)
-        cards.save_card(card, output)
+        cards.save_card(card, temporary)
     return card
 
 

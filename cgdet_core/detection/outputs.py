@@ -36,6 +36,7 @@ from cgdet_core.runtime.files import (
     check_outputs,
     free_folder,
     read_json,
+    remove_leftovers,
     write_atomically,
     write_json,
 )
@@ -241,6 +242,7 @@ def _remove_earlier(folder: Path) -> None:
         for place, end in (('labels', 'txt'), *((place, 'png') for place in DRAWN)):
             (folder / place / f'{stem}.{end}').unlink(missing_ok=True)
     for inner in (folder / 'labels', *(folder / name for name in DRAWN)):
+        remove_leftovers(path for path in inner.rglob('.*.0.tmp') if path.is_dir())
         for path in (*sorted(inner.rglob('*'), reverse=True), inner):
             with suppress(OSError):  # it is a file, or not empty
                 path.rmdir()

@@ -14,8 +14,10 @@
 
 """Guide: the teacher's features of a training batch, and the cache of those of whole pictures."""
 
+from collections import Counter
 from collections.abc import Callable
 import hashlib
+import logging
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +42,8 @@ HALF_MAX = 6e4  # about the largest value of half precision
 # features and masks from the cache.
 Reader = Callable[[list[View], tuple[int, int]], Any]
 
+_log = logging.getLogger(__name__)
+
 
 class TeacherPyramid(NamedTuple):
     """The teacher's features of a batch, on the student's cells."""
@@ -49,30 +53,50 @@ class TeacherPyramid(NamedTuple):
 
 
 class FeatureCache:
-    """Store the features of whole pictures in a folder, one float16 file per picture."""
+    """Store the features of whole pictures in a folder: a file of float16 and its checksum."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self.folder = folder
         self.layout = layout
         self._sizes = [math.prod(shape) for shape in layout.shapes]
 
-    def has(self, view: View) -> bool:
-        """Return whether the features of a view's picture are stored, without reading them."""
+    def check(self, view: View) -> str:
+        """
+        Return whether the features of a view's picture are stored: missing, changed, old or good.
+
+        Changed since they were written: they are removed. Old: by a release without checksums;
+        they are given one.
+        """
         path = self._path(view)
-        return path.is_file() and path.stat().st_size == 2 * sum(self._sizes)
+        if not path.is_file():
+            return 'missing'
+        if path.stat().st_size == 2 * sum(self._sizes):
+            content = path.read_bytes()
+            write_atomically(path, content + _checksum(path, content))
+            return 'old'
+        if self.read(view) is None:
+            path.unlink()
+            return 'changed'
+        return 'good'
 
     def read(self, view: View) -> list[Tensor] | None:
-        """Return a picture's features P3, P4, P5 (C, h, w), float16, or None if not stored."""
-        if not self.has(view):
+        """Return P3, P4, P5 (C, h, w), float16, of a picture; None if not stored or damaged."""
+        path, size = self._path(view), 2 * sum(self._sizes)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
             return None
-        flat = np.fromfile(self._path(view), np.float16)
+        if content[size:] != _checksum(path, content[:size]):
+            return None
+        flat = np.frombuffer(bytearray(content[:size]), np.float16)
         parts = np.split(flat, np.cumsum(self._sizes)[:-1])
         return [torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self.layout.shapes)]
 
     def write(self, view: View, features: list[Tensor]) -> None:
         """Store the features (C, h, w), float16, of a view's picture."""
-        flat = torch.cat([x.cpu().flatten() for x in features])
-        write_atomically(self._path(view), flat.numpy().tobytes())
+        path = self._path(view)
+        content = torch.cat([x.cpu().flatten() for x in features]).numpy().tobytes()
+        write_atomically(path, content + _checksum(path, content))
 
     def show(self, views: list[View], size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
         """Return `Layout.empty` filled with features (a Reader); UserError if any are missing."""
@@ -80,8 +104,8 @@ class FeatureCache:
         for view in views:
             found = self.read(view)
             if found is None:
-                raise UserError(f'The features of {view.picture} were removed from {self.folder}; '
-                                'resume the run to compute them again.')
+                raise UserError(f'The features of {view.picture} were removed from {self.folder} '
+                                'or changed there; resume the run to compute them again.')
             self.layout.lay_out(view, found, features, masks)
         return features, masks
 
@@ -91,6 +115,10 @@ class FeatureCache:
         if view.thermal:
             name += f' {AS_A_PICTURE.to_dict()}'
         return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
+
+
+def _checksum(path: Path, content: bytes) -> bytes:
+    return hashlib.blake2b(content, key=path.name.encode(), digest_size=16).digest()
 
 
 class Guide:
@@ -118,14 +146,22 @@ class Guide:
         return self.layout.show if self.cache is None else self.cache.show
 
     def fill_cache(self, records: list[ImageRecord], device: torch.device, progress: bool) -> None:
-        """Compute missing features, each rank its share; one by one, so none affects another."""
+        """
+        Check the cache and compute missing features, each rank its share.
+
+        The teacher sees the pictures one by one, so that none affects another.
+        """
         self.teacher.to(device)
         if self.cache is None:
             return
         rank, ranks = rank_and_ranks()
         views = [View.of(record, self.thermal) for record in records[rank::ranks]]
-        missing = [v for v in views if v is not None and not self.cache.has(v)]
-        for view in track(missing, 'teacher', disable=not progress or rank > 0, transient=True):
+        found = Counter[str]()
+        for view in track(views, 'teacher', disable=not progress or rank > 0, transient=True):
+            state = 'good' if view is None else self.cache.check(view)
+            found[state] += 1
+            if view is None or state in ('good', 'old'):
+                continue
             features = self._see(self.layout.pixels([view], view.size)[None].to(device))
             try:
                 self.cache.write(view, [level[0].half() for level in features])
@@ -134,6 +170,13 @@ class Guide:
                     f'The cache of teacher features {self.cache.folder} cannot be written '
                     f'({error.strerror}); set cmg.teacher.cache to another folder.'
                 ) from None
+        if found['changed']:
+            _log.warning('%d files of the teacher features in %s were changed since they were '
+                         'written; they were computed again.', found['changed'], self.cache.folder)
+        if found['old']:
+            _log.warning('%d files of the teacher features in %s had no checksum, as earlier '
+                         'releases wrote none; they have one now.', found['old'],
+                         self.cache.folder)
 
     def measure_scales(self, records: list[ImageRecord], device: torch.device,
                        progress: bool) -> None:

@@ -16,14 +16,14 @@
 
 from collections.abc import Callable
 import hashlib
-import pickle
 from typing import Any, Protocol
-from urllib.error import URLError
 
 from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.errors import UserError
 from cgdet_core.nets.config import PyramidConfig
+from cgdet_core.nets.published import published
 from cgdet_core.nets.pyramid import FeaturePyramid, STRIDES
+from cgdet_core.runtime.inference.graph import check_terminates
 from cgdet_core.training import checkpoints
 from cgdet_core.training.checkpoints import input_size_of, KEY, read_checkpoint, student_weights
 import numpy as np
@@ -99,18 +99,15 @@ class TorchvisionTeacher(nn.Module):
         if config.weights not in names:
             raise UserError(f'{config.model} has no weights {config.weights!r}; it has '
                             f'{", ".join(names[1:])}.')
-        try:
-            detector = get_model(config.model, weights=config.weights, weights_backbone=None)
-        except (URLError, OSError) as error:
-            raise UserError(
-                f'torchvision could not download the weights {config.weights} of {config.model} '
-                f'({error}); connect to the network once, or put the file into '
-                '$TORCH_HOME/hub/checkpoints.') from None
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f'torchvision cannot read the weights {config.weights} of {config.model} '
-                f'({type(error).__name__}); delete their file in $TORCH_HOME/hub/checkpoints.'
-            ) from None
+        def build(weights: Any) -> Any:
+            return get_model(config.model, weights=weights, weights_backbone=None)
+
+        if config.weights is None:
+            detector = build(None)
+        else:
+            with published(known[config.weights],
+                           f'The weights {config.weights} of {config.model}') as weights:
+                detector = build(weights)
         self.backbone = detector.backbone.eval().requires_grad_(False)
         self.input_size = config.input_size or (640, 512)
         self.register_buffer('mean', torch.tensor(detector.transform.image_mean)[:, None, None])
@@ -175,8 +172,10 @@ class OnnxTeacher:
         # Idle threads that spin would slow down training on the same cores.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         width, height = self.input_size
+        content = cut.SerializeToString()
+        check_terminates(content, f'The pyramid of the teacher {config.path}')
         try:
-            self._session = onnxruntime.InferenceSession(cut.SerializeToString(), options)
+            self._session = onnxruntime.InferenceSession(content, options)
             found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
         except Exception as error:  # ONNX Runtime's own error classes
             raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '

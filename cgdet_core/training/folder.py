@@ -14,11 +14,15 @@
 
 """The folder of a run: the recipe as it ran, what started it, and a row of results an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 import csv
+import fcntl
 import io
 import json
+import os
 from pathlib import Path
+import time
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -29,6 +33,7 @@ import yaml
 RECIPE = 'recipe.yaml'
 RUN = 'run.json'
 RESULTS = 'results.csv'
+PATIENCE_S = 10.0  # for the loading workers of a run that was killed
 Row = dict[str, float]  # epoch, seconds, lr, train/..., val/...
 
 
@@ -42,6 +47,41 @@ def check_folder(recipe: Recipe, resume: bool) -> None:
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already contains a run; resume it, or choose another '
                         'name or run.output.', 'resume')
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """
+    Lock the folder of a run; UserError if another process trains in it.
+
+    The kernel releases the lock of a dead process, but its loading workers may live some seconds.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    due = time.monotonic() + PATIENCE_S
+    try:
+        while _in_use(descriptor):
+            if time.monotonic() > due:
+                raise UserError(f'Another process trains in {folder}; wait until it is finished, '
+                                'or choose another name or run.output.')
+            time.sleep(0.1)
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        os.close(descriptor)
+
+
+def _in_use(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    return False
 
 
 def write_start(recipe: Recipe, facts: dict[str, Any]) -> None:

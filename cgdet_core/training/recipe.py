@@ -26,6 +26,7 @@ import re
 from typing import Any, ClassVar, get_args, Literal, TypeVar
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.bounded_yaml import load_yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 import yaml
 
@@ -176,7 +177,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path} is not a recipe: it has {path.stat().st_size / 1e6:.1f} MB; name '
                         'a YAML file like those in config/train.')
     try:
-        values = yaml.safe_load(path.read_bytes())  # UTF-8 or UTF-16
+        values = load_yaml(path.read_bytes())  # UTF-8 or UTF-16
     except (UnicodeDecodeError, yaml.reader.ReaderError):
         raise UserError(f'{path} is not a recipe: it is not a text file; name a YAML file like '
                         'those in config/train.') from None
@@ -202,7 +203,7 @@ def apply_overrides(
         if not equals or not key:
             raise UserError(f'The override {override!r} is not of the form key=value.')
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError:
             raise UserError(f'The value of the override {override!r} is not valid YAML.') from None
         set_value(values, renamed.get(key, key), value)

@@ -15,6 +15,7 @@
 """A training run: trainer, averaged weights, checkpoints, resuming."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 import io
 import logging
 import os
@@ -25,7 +26,7 @@ import warnings
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
-from cgdet_core.training.folder import check_folder, read_facts
+from cgdet_core.training.folder import alone_in, check_folder, read_facts
 from cgdet_core.training.module import TaskModule
 from cgdet_core.training.precision import resolve_precision
 from cgdet_core.training.progress import Show
@@ -36,6 +37,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 import torch
 from torch import Tensor
 
@@ -48,9 +50,16 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     last.ckpt is written atomically after every epoch; with `resume` the run continues from it
     and ends with the weights that an uninterrupted run would have. started: what the command line
     was asked for, for run.json. UserError if there is already a run and resume is false, or none
-    and it is true.
+    and it is true, or another process trains in the folder.
     """
     check_folder(recipe, resume)
+    with nullcontext() if getattr(rank_zero_only, 'rank', 0) else alone_in(recipe.folder):
+        return _train(recipe, open_task, resume, progress, started)
+
+
+def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool, progress: bool,
+           started: dict[str, Any] | None) -> Path:
+    check_folder(recipe, resume)  # again: another process may have trained meanwhile
     last = recipe.folder / 'last.ckpt'
     quiet()
     if resume and recipe.run.precision == 'auto':
@@ -202,6 +211,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_atomically(path, content.getvalue())
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove nothing: our files are replaced; any other path is from a resumed checkpoint."""
 
 
 def quiet() -> None:

@@ -392,3 +392,31 @@ def test_bad_input_is_one_sentence(
     assert result.returncode == 1 and words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_a_killed_conversion_can_be_repeated(
+    tmp_path: Path, killed: Callable[..., bool],
+) -> None:
+    """Whenever it is killed: before its files are complete, while they are moved, or after it."""
+    folder = yolo(tmp_path)
+    expected = run('yolo', folder)
+    out = folder / 'annotations'
+    names = sorted(p.name for p in out.iterdir())
+    for renames in range(50):
+        shutil.rmtree(out)
+        if not killed(lambda: run('yolo', folder), renames):
+            break
+        assert run('yolo', folder) == expected
+        assert sorted(p.name for p in out.iterdir()) == names
+    assert renames > len(names)
+
+
+def test_files_of_others_are_not_replaced_after_a_kill(tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    (folder / 'annotations').mkdir()
+    mine = folder / 'annotations' / 'report.json'
+    mine.write_text('mine')
+    (folder / 'annotations' / '.report.json.0.tmp').mkdir()
+    with pytest.raises(UserError, match='already exists'):
+        run('yolo', folder)
+    assert mine.read_text() == 'mine'

@@ -14,10 +14,12 @@
 
 """Export: PyTorch and ONNX Runtime agree, and invalid input leaves no files."""
 
+from collections.abc import Callable
 from dataclasses import replace
 import json
 from pathlib import Path
 import pickle
+import shutil
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.deployment.calibration import CalibrationFrames
@@ -223,3 +225,30 @@ def test_impossible_precisions_are_explained(
     with pytest.raises(UserError, match='export the checkpoint'):
         export(onnx_model, tmp_path / 'm.onnx', dynamic_batch=True)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_a_killed_export_leaves_the_old_pair_or_the_new_one(
+    tmp_path: Path, onnx_model: Path, killed: Callable[..., bool], there: bool,
+) -> None:
+    new, output = tmp_path / 'new.onnx', tmp_path / 'out' / 'model.onnx'
+    model = onnx.load(onnx_model)
+    model.doc_string = 'another'
+    onnx.save(model, new)
+    old_card = load_card(onnx_model, DetectionCard)
+    new_card = replace(old_card, name='new', onnx_sha256=file_sha256(new))
+    save_card(new_card, new)
+    for renames in range(4):  # of the card into the folder, of the folder, of both files
+        if there:
+            export(onnx_model, output)
+        assert killed(lambda: export(new, output), renames)
+        if renames < 2 and not there:
+            with pytest.raises(UserError, match='does not exist'):
+                load_card(output, DetectionCard)
+        else:
+            assert load_card(output, DetectionCard) == (new_card if renames > 1 else old_card)
+        export(new, output)
+        assert load_card(output, DetectionCard) == new_card
+        assert sorted(p.name for p in output.parent.iterdir()) == ['model.json', 'model.onnx']
+        shutil.rmtree(output.parent)
+    assert not killed(lambda: export(new, output), 4)

@@ -87,8 +87,35 @@ def test_a_damaged_file_of_the_cache_is_recomputed(
     [path] = (picture.parent / 'cache').iterdir()
     path.write_bytes(path.read_bytes()[:-2] if damage is None else damage)
     assert cache.read(view(picture)) is None
+    assert cache.check(view(picture)) == 'changed' and cache.check(view(picture)) == 'missing'
     cache.write(view(picture), pyramid())
-    assert cache.read(view(picture)) is not None
+    assert cache.read(view(picture)) is not None and cache.check(view(picture)) == 'good'
+
+
+def test_a_changed_value_and_the_features_of_another_picture_are_noticed(
+    cache: FeatureCache, picture: Path, tmp_path: Path,
+) -> None:
+    cache.write(view(picture), pyramid())
+    [path] = (picture.parent / 'cache').iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(UserError, match='picture.png were removed from .* or changed .*resume'):
+        cache.show([view(picture)], (64, 32))
+    cv2.imwrite(str(other := tmp_path / 'other.png'), np.zeros((32, 64, 3), np.uint8))
+    cache.write(view(other), pyramid())
+    [another] = {*(picture.parent / 'cache').iterdir()} - {path}
+    path.write_bytes(another.read_bytes())
+    assert cache.read(view(picture)) is None
+
+
+def test_files_without_a_checksum_are_kept(cache: FeatureCache, picture: Path) -> None:
+    """As above: they may have taken hours."""
+    cache.write(view(picture), pyramid())
+    [path] = (picture.parent / 'cache').iterdir()
+    path.write_bytes(path.read_bytes()[:2 * sum(x.numel() for x in pyramid())])
+    assert cache.check(view(picture)) == 'old' and cache.check(view(picture)) == 'good'
+    found = cache.read(view(picture))
+    assert found is not None and all(torch.equal(*pair) for pair in zip(found, pyramid()))
 
 
 def test_removed_features_are_named(cache: FeatureCache, picture: Path) -> None:

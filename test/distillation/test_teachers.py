@@ -15,6 +15,7 @@
 """Teachers: a frozen pyramid of the right strides, or an error that states what is wrong."""
 
 from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from torch import nn
 from torchvision.models import get_model
 
 # The smallest of torchvision's detectors with strides of 8, 16 and 32.
-SMALL = {'kind': 'torchvision', 'model': 'retinanet_resnet50_fpn', 'input_size': (96, 64)}
+SMALL: dict[str, Any] = {
+    'kind': 'torchvision', 'model': 'retinanet_resnet50_fpn', 'input_size': (96, 64)}
 
 
 def pictures(count: int, width: int = 160, height: int = 128) -> torch.Tensor:
@@ -238,38 +240,54 @@ def test_unknown_weights_of_a_torchvision_model_are_named() -> None:
         open_teacher(TeacherConfig(**SMALL, weights='COCO'))
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder for downloads, behind a proxy that refuses."""
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
-        monkeypatch.setenv(name, 'http://127.0.0.1:9')
-    for name in ('no_proxy', 'NO_PROXY'):
-        monkeypatch.delenv(name, raising=False)
-    folder = tmp_path / 'hub' / 'checkpoints'
-    folder.mkdir(parents=True)
-    return folder
-
-
 def test_a_failed_download_states_what_to_do(hub: Path) -> None:
-    with pytest.raises(UserError, match=r'could not download .*\$TORCH_HOME/hub/checkpoints'):
+    with pytest.raises(UserError, match=r'cannot be downloaded .*\$TORCH_HOME/hub/checkpoints'):
         open_teacher(TeacherConfig(**SMALL))
     assert not list(hub.iterdir())
 
 
-def test_weights_in_torch_home_are_loaded_without_a_network(hub: Path) -> None:
-    name = 'retinanet_resnet50_fpn_coco-eeacb38b.pth'
+def test_weights_in_torch_home_are_loaded_without_a_network(
+    publish: Callable[[str, Any], Path],
+) -> None:
     torch.manual_seed(11)
     weights = get_model(SMALL['model'], weights=None, weights_backbone=None,
                         num_classes=91).state_dict()
     # Frozen normalization, which the COCO weights are for, has one entry less.
-    torch.save({k: v for k, v in weights.items() if 'num_batches_tracked' not in k}, hub / name)
+    path = publish(SMALL['model'], {
+        k: v for k, v in weights.items() if 'num_batches_tracked' not in k})
     teacher = open_teacher(TeacherConfig(**SMALL))
     own = teacher.backbone.state_dict()
     assert torch.equal(own['body.conv1.weight'], weights['backbone.body.conv1.weight'])
-    (hub / name).write_bytes(b'damaged')
-    with pytest.raises(UserError, match='cannot read the weights'):
+    content = path.read_bytes()
+    for damaged in (b'damaged', b'', content[:-1], content[:-1] + b'?'):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match='not those that torchvision publishes; delete'):
+            open_teacher(TeacherConfig(**SMALL))
+
+
+class Harmful:
+    """An object that creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize('forced', ['', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'])
+def test_code_in_the_weights_is_not_executed_even_if_the_hash_matches(
+    publish: Callable[[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    forced: str,
+) -> None:
+    """The name carries 32 bits of the hash, which a file can be made to match."""
+    if forced:
+        monkeypatch.setenv(forced, '1')
+    before = dict(os.environ)
+    publish(SMALL['model'], Harmful(tmp_path / 'executed'))
+    with pytest.raises(UserError, match='not those that torchvision publishes'):
         open_teacher(TeacherConfig(**SMALL))
+    assert not (tmp_path / 'executed').exists() and dict(os.environ) == before
 
 
 def test_another_teacher_or_input_has_another_key(tmp_path: Path) -> None:

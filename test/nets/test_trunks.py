@@ -14,8 +14,10 @@
 
 """Pretrained trunks: levels, starting weights, folded inputs and layers, and what goes wrong."""
 
+from collections.abc import Callable
 from pathlib import Path
 import sys
+from typing import Any
 
 from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.student import DeployedStudent, load_student
@@ -129,12 +131,11 @@ def test_a_package_without_its_weights_file_is_named(
 
 @torch.no_grad()
 def test_torchvisions_weights_begin_a_trunk_that_sees_gray(
-    monkeypatch: pytest.MonkeyPatch,
+    publish: Callable[[str, Any], Path],
 ) -> None:
-    from torchvision.models import get_model, get_model_weights
-    weights = get_model_weights('mobilenet_v3_small').DEFAULT  # not downloaded
-    monkeypatch.setattr(type(weights), 'get_state_dict', lambda self, **_: network.state_dict())
+    from torchvision.models import get_model
     network = settled(get_model('mobilenet_v3_small', weights=None))
+    path = publish('mobilenet_v3_small', network.state_dict())
     ours = TorchvisionTrunk(1, 'mobilenet_v3_small').eval()
     ours.load_pretrained()
     gray = torch.rand(1, 1, 96, 96)
@@ -143,6 +144,9 @@ def test_torchvisions_weights_begin_a_trunk_that_sees_gray(
     found = ours(gray)[0]
     # The first convolutions pad with black instead of the mean color.
     same([expected[..., 3:-3, 3:-3]], [found[..., 3:-3, 3:-3]])
+    path.write_bytes(path.read_bytes() + b'more')
+    with pytest.raises(UserError, match='not those that torchvision publishes'):
+        ours.load_pretrained()
 
 
 def test_a_download_that_fails_says_where_the_file_belongs(

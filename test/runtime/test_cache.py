@@ -156,8 +156,8 @@ def test_a_full_disk_is_a_warning(
         return real('/dev/full', os.O_WRONLY)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, 'open', lambda path, *arguments: (
-            full if str(path).endswith('.tmp') else real)(path, *arguments))
+        patch.setattr(files.os, 'open', lambda path, flags, *mode, **folder: (
+            full if flags & os.O_EXCL else real)(path, flags, *mode, **folder))
         assert robot.start() == (b'engine 1', None)
     assert len(warnings(caplog)) == 1 and 'No space left' in caplog.text
     assert [p.name for p in robot.cache.folder.iterdir()] == [LOCK]

@@ -315,3 +315,23 @@ def test_a_file_that_is_not_onnx_does_not_open(pair: Path) -> None:
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
     with pytest.raises(UserError, match='cannot|can load'):
         Detector.load(pair)
+
+
+def test_a_model_that_may_never_end_is_refused(tmp_path: Path) -> None:
+    """Before any backend compiles or runs it."""
+    onnx = pytest.importorskip('onnx', reason='onnx is not installed')
+    path = write_toy(tmp_path / 'toy.onnx')
+    model = onnx.load(path)
+    value = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node('Identity', [a], [b]) for a, b in (('go', 'on'), ('x', 'y'))], 'b',
+        [value('i', 7, []), value('go', 9, []), value('x', 1, None)],
+        [value('on', 9, []), value('y', 1, None)])
+    model.graph.initializer.append(onnx.helper.make_tensor('true', 9, [], [True]))
+    model.graph.node.insert(0, onnx.helper.make_node(
+        'Loop', ['', 'true', 'images'], ['again'], body=body))
+    model.graph.node[1].input[0] = 'again'
+    onnx.save(model, path)
+    change(path, onnx_sha256=file_sha256(path))
+    with pytest.raises(UserError, match='toy.onnx contains a Loop, which may never end'):
+        Detector.load(path)

@@ -16,9 +16,19 @@
 
 import os
 from pathlib import Path
+import signal
+import subprocess
+import sys
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, temporary_for, write_atomically
+from cgdet_core.runtime.files import (
+    check_outputs,
+    finish,
+    remove_leftovers,
+    temporary_for,
+    together,
+    write_atomically,
+)
 import pytest
 
 
@@ -64,3 +74,80 @@ def test_a_failure_names_the_output_and_leaves_nothing(tmp_path: Path) -> None:
         (tmp_path / 'another').read_bytes()
     assert failed.value.filename.endswith('another')
     assert not list(tmp_path.iterdir())
+
+
+def killed(code: str, folder: Path) -> None:
+    """Run code in a new process that a signal ends where it says `die()`."""
+    code = f'import os, signal\nfrom pathlib import Path\nfolder = Path({str(folder)!r})\n' \
+        'from cgdet_core.runtime import files\n' \
+        'def die(*_, **__):\n    os.kill(os.getpid(), signal.SIGKILL)\n' + code
+    assert subprocess.run([sys.executable, '-c', code]).returncode == -signal.SIGKILL
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    write_atomically(path, b'old')
+    killed('os.replace = die\nfiles.write_atomically(folder / "a.json", b"half")', tmp_path)
+    assert path.read_bytes() == b'old' and len(list(tmp_path.iterdir())) == 2
+    write_atomically(path, b'new')
+    assert path.read_bytes() == b'new' and list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    with temporary_for(path) as temporary:
+        temporary.write_bytes(b'slow')
+        write_atomically(path, b'quick')
+        remove_leftovers(tmp_path.glob('.*.tmp'))
+        assert temporary.read_bytes() == b'slow'
+        os.replace(temporary, path)
+    assert path.read_bytes() == b'slow' and list(tmp_path.iterdir()) == [path]
+
+
+def test_hidden_folders_of_others_are_not_written_to(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / 'a.json', tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    (elsewhere / 'kept').touch()
+    (tmp_path / '.a.json.0.tmp').symlink_to(elsewhere)
+    (tmp_path / '.a.json.1.tmp').mkdir()
+    (tmp_path / '.a.json.1.tmp').chmod(0o777)
+    (tmp_path / '.a.json.2.tmp').touch()
+    write_atomically(path, b'new')
+    assert path.read_bytes() == b'new'
+    assert [p.name for p in elsewhere.iterdir()] == ['kept']
+
+
+@pytest.mark.parametrize('moved', range(-1, 3))
+def test_files_are_replaced_together_also_if_the_process_is_killed(
+    tmp_path: Path, moved: int,
+) -> None:
+    """moved: how many renames succeed, of the folder and of its files."""
+    names = ('a', 'b')
+    for name in names:
+        (tmp_path / name).write_text('old')
+    (tmp_path / 'c').write_text('another')
+    killed(f"""real, left = os.replace, iter([True] * ({moved} + 1))
+os.replace = lambda *a: real(*a) if next(left, False) else die()
+with files.together(folder / 'a', ['a', 'b']) as made:
+    (made / 'a').write_text('new')
+    (made / 'b').write_text('new')
+die()
+""", tmp_path)
+    complete = finish(tmp_path / 'a', names)
+    assert complete == (0 <= moved < 2)
+    expected = 'new' if moved >= 0 else 'old'
+    assert [(tmp_path / name).read_text() for name in names] == [expected] * 2
+    with together(tmp_path / 'a', names) as made:
+        (made / 'a').write_text('newest')
+    assert (tmp_path / 'a').read_text() == 'newest' and (tmp_path / 'b').read_text() == expected
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a', 'b', 'c']
+
+
+def test_only_the_named_files_are_moved_and_no_link_is_followed(tmp_path: Path) -> None:
+    private = tmp_path / 'private'
+    private.mkdir()
+    (private / 'a').write_text('kept')
+    (tmp_path / 'models').mkdir()
+    (tmp_path / 'models' / '.a.complete').symlink_to(private)
+    assert not finish(tmp_path / 'models' / 'a', ['a'])
+    assert (private / 'a').read_text() == 'kept'

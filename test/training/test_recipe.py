@@ -73,6 +73,8 @@ def test_overrides(recipe: Path) -> None:
     ('rcs={weigth: 1}', "did you mean 'rcs.weight'"),
     ('augment.noise=.inf', 'augment'),
     ('epochs', 'key=value'),
+    ('seed=2026-99-99', 'not valid YAML'),
+    ('classes=&a [*a]', 'not valid YAML'),
     ('name.x=1', 'does not name a section'),
     ('input_size=640', r'input_size: must be a list, \[a, b\], not 640'),
     ('optim.epochs=1.5', 'optim.epochs: must be a whole number, not 1.5'),
@@ -103,7 +105,12 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, words: str) -> None
 @pytest.mark.parametrize(('content', 'words'), [
     (b'\x89PNG\r\n\x1a\n\xff\x00', 'is not a text file'), (b'name: \x00', 'is not a text file'),
     (b'{"images": [], "annotations": []}', 'is a COCO annotation file'),
-    (b'# ' + b'x' * 1_100_000, 'it has 1.1 MB'), (b'a: 1\nb: [\n', 'line 3: ')], ids=str)
+    (b'# ' + b'x' * 1_100_000, 'it has 1.1 MB'), (b'a: 1\nb: [\n', 'line 3: '),
+    (b'a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n' + b''.join(
+        b'%c: &%c [%s]\n' % (n, n, b', '.join([b'*%c' % (n - 1)] * 9))
+        for n in b'bcdefghijk'), 'is not valid YAML: its aliases expand to too many values'),
+    (b'a: &a [*a]', 'is not valid YAML: it refers to itself'),
+    (b'seed: ' + b'9' * 5000, 'is not valid YAML: a value cannot be read')], ids=str)
 def test_other_files_are_named(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / 'r.yaml'
     path.write_bytes(content)

@@ -26,7 +26,8 @@ from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.student import load_student
 from cgdet_core.detection.training import DetectionTraining, make_card
 from cgdet_core.errors import UserError
-from cgdet_core.tasks import parse_recipe
+from cgdet_core.tasks import parse_recipe, train
+from cgdet_core.training.folder import alone_in
 from cgdet_core.training.run import make_trainer, reason_of
 import pytest
 import torch
@@ -179,3 +180,51 @@ def test_a_run_learns_from_some_of_the_frames(recipe_values: dict) -> None:
     names = [record.path.name for record in module.val_set.images]
     chosen = [record.path.name for record in module.train_set.images]
     assert chosen == [names[i] for i in (0, 2, 5, 8, 11)]
+
+
+def test_nothing_that_a_checkpoint_says_is_deleted(
+    tmp_path: Path, trained: Path, recipe_values: dict,
+) -> None:
+    run = tmp_path / 'runs' / 'tiny'
+    others = [tmp_path / 'precious', run / 'kept']
+    for folder in others:
+        folder.mkdir(parents=True)
+        (folder / 'file').touch()
+    data = torch.load(trained / 'last.ckpt', weights_only=True)
+    states = [s for s in data['callbacks'].values() if 'best_model_path' in s]
+    assert len(states) == 2
+    for state, named in zip(states, (f'{run}/../../precious', str(run / 'kept'))):
+        worst = torch.tensor(-1.0)
+        state.update(
+            dirpath=str(run.resolve()), best_model_path=named, last_model_path=named,
+            kth_best_model_path=named, best_k_models={named: worst}, kth_value=worst,
+            best_model_score=worst)
+    torch.save(data, run / 'last.ckpt')
+    values = {**recipe_values, 'optim': {**recipe_values['optim'], 'epochs': 4},
+              'run': {**recipe_values['run'], 'output': str(tmp_path / 'runs')}}
+    best = train(parse_recipe(values, 'test'), resume=True, progress=False)
+    assert torch.load(best, weights_only=True)['epoch'] == 3
+    assert all((folder / 'file').is_file() for folder in others)
+
+
+def test_only_one_process_trains_in_a_folder(
+    tmp_path: Path, recipe_values: dict, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = parse_recipe({**recipe_values, 'run': {'output': str(tmp_path)}}, 'test')
+    with alone_in(recipe.folder):
+        monkeypatch.setattr('cgdet_core.training.folder.PATIENCE_S', 0.0)
+        with pytest.raises(UserError, match='Another process trains in .*/tiny; wait'):
+            train(recipe, progress=False)
+        assert recipe.folder.is_dir()
+    assert not recipe.folder.exists(), 'nothing was written'
+
+
+def test_it_waits_for_the_workers_of_a_killed_run(tmp_path: Path) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, '-c', 'import fcntl, os, sys, time\n'
+         'fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n'
+         'print(flush=True)\ntime.sleep(1)', str(tmp_path)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None and worker.stdout.readline()
+    with alone_in(tmp_path):
+        assert worker.wait(5) == 0
+    assert tmp_path.is_dir()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.bounded_yaml import load_yaml
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def read_homography(path: Path) -> Floats:
     if not path.is_file():
         raise UserError(f'The homography file {path} does not exist.')
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = load_yaml(path.read_text(encoding='utf-8'))
         if isinstance(content, dict):
             content = content['homography']
         matrix = np.array(content, np.float64)

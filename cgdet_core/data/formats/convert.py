@@ -29,7 +29,7 @@ from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.files import check_outputs, finish, together, write_json
 from cgdet_core.runtime.imaging.frames import read_thermal
 
 NO_OPTIONS = Options()
@@ -83,7 +83,9 @@ def convert(
     splits = list(dict.fromkeys(f.split for f in listing.frames))
     targets = {s: output / f'{s}_thermal.json' for s in splits}
     sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
-    check_outputs([*targets.values(), sheet, report_file], overwrite=overwrite)
+    files = [path.name for path in (*targets.values(), sheet, report_file)]
+    finished = finish(report_file, files)  # what this replaces is of a run that was killed
+    check_outputs([output / name for name in files], overwrite=overwrite or finished)
     tally, sets = Tally(), {split: {
         'info': {'description': f'{name}, converted by cgdet'} | (
             {'license': LICENSES[name]} if name in LICENSES else {}),
@@ -94,15 +96,17 @@ def convert(
         progress(1)
     sets = {s: content for s, content in sets.items() if content['images']}
     _check_read(tally, len(listing.frames), bool(sets))
-    for split, content in sets.items():
-        write_json(targets[split], content, indent=None)
-    records = [r for split in sets for r in load_coco(targets[split], folder).images]
-    report = _report(name, folder, listing, sets, tally, chosen or categories)
-    report['alignment'] = alignment_of(records)
-    # Frames of both modalities are preferred.
-    shown = [r for r in records if r.rgb_path is not None] or records
-    save_sheet(sheet, evenly(shown, frames_shown), categories)
-    write_json(report_file, report)
+    with together(report_file, files) as made:
+        for split, content in sets.items():
+            write_json(made / targets[split].name, content, indent=None)
+        records = [r for split in sets
+                   for r in load_coco(made / targets[split].name, folder).images]
+        report = _report(name, folder, listing, sets, tally, chosen or categories)
+        report['alignment'] = alignment_of(records)
+        # Frames of both modalities are preferred.
+        shown = [r for r in records if r.rgb_path is not None] or records
+        save_sheet(made / sheet.name, evenly(shown, frames_shown), categories)
+        write_json(made / report_file.name, report)
     return output, report
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.bounded_yaml import load_yaml
 import yaml
 
 SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
@@ -75,7 +76,7 @@ def read_class_names(folder: Path) -> dict[int, str]:
 
 def _yaml_names(path: Path) -> dict[int, str]:
     try:
-        content: Any = yaml.safe_load(native.read_text(path))
+        content: Any = load_yaml(native.read_text(path))
     except yaml.YAMLError as error:
         reason = ' '.join(str(error).split())
         raise UserError(f'{path} is not a readable YAML file: {reason}.') from None

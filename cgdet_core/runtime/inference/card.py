@@ -15,6 +15,7 @@
 """The model card, the only contract between training and robot; independent of the task."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, MISSING, replace
 import difflib
 import hashlib
@@ -25,9 +26,9 @@ import re
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import file_kind, read_json, write_atomically
+from cgdet_core.runtime.files import file_kind, finish, read_json, write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
-from cgdet_core.runtime.inference.weights import not_finite
+from cgdet_core.runtime.inference.graph import check_terminates, not_finite
 
 VERSION = 2  # of the card
 BATCH = 'batch'  # the first axis of a tensor whose batch size is open
@@ -195,6 +196,8 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     """Read and check the card of an ONNX file; UserError states what does not fit."""
     model = Path(model)
     path = card_path(model)
+    with suppress(OSError):  # a folder that this user cannot write
+        finish(model, (model.name, path.name))
     if not model.is_file():
         raise UserError(f'The model file {model} does not exist.')
     if not path.is_file():
@@ -213,6 +216,7 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     if bad := not_finite(content):
         raise UserError(f'{model} has weights that are not finite (in {bad}), so it detects '
                         'nothing; export another checkpoint.')
+    check_terminates(content, str(model))
     return card
 
 

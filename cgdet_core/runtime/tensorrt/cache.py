@@ -25,6 +25,7 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import remove_leftovers
 from cgdet_core.runtime.tensorrt import engine_file
 from cgdet_core.runtime.tensorrt.engine_file import Damaged, EngineFile, EngineKey, Foreign, SUFFIX
 
@@ -85,7 +86,7 @@ class EngineCache:
         return [path for path in _engines_in(self.folder) if OWN_NAME.search(path.name)]
 
     def leftovers(self) -> list[Path]:
-        """Return the partial files of processes that were killed while writing."""
+        """Return the hidden folders of processes that write, or were killed while writing."""
         return sorted(self.folder.glob(f'.*{SUFFIX}.*.tmp'))
 
     def matching(self, key: EngineKey, model: Path) -> Iterator[EngineFile]:
@@ -155,6 +156,7 @@ class EngineCache:
             except OSError as error:  # a network folder without locks
                 _log.warning('The engine cache %s cannot be locked (%s); another process may '
                              'build the same engine.', self.folder, error.strerror)
+            remove_leftovers(self.leftovers())
             yield True
         finally:
             os.close(descriptor)
