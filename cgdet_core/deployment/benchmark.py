@@ -17,7 +17,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep

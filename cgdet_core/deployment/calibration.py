@@ -16,7 +16,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-import os
 from pathlib import Path
 from typing import Any
 

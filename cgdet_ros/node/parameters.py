@@ -26,6 +26,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -91,6 +92,19 @@ def find(specs: Iterable[Spec], name: str) -> Spec | None:
     """Return the Spec of a parameter or of its family."""
     return next((spec for spec in specs if name == spec.name or (
         spec.name.endswith(ANY) and name.startswith(spec.name.removesuffix('NAME')))), None)
+
+
+def is_same(change: Parameter, present: Parameter) -> bool:
+    """Return whether a parameter would stay as it is; a list may arrive as an array."""
+    values = [list(p.value) if p.type_.name.endswith('ARRAY') else p.value
+              for p in (change, present)]
+    return change.type_ == present.type_ != Parameter.Type.NOT_SET and values[0] == values[1]
+
+
+def hint(error: BaseException) -> str:
+    """Return what to write instead of an integer, empty for another error."""
+    return (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
+            and "expecting type 'DOUBLE'" in str(error) else '')
 
 
 def _refusal(change: Parameter, spec: Spec, state: str) -> str:

@@ -54,7 +54,7 @@ def test_parameters_change_while_running(
             result = client.set_parameter(name, value)
             assert not result.successful and result.reason
         assert client.set_parameter('max_image_age_s', 1.0).successful
-        client.images.publish(client.image(gray(0.5), 'mono8'))  # a stamp of 1970
+        client.images.publish(client.image(gray(0.5), 'mono8'))  # days old
         client.wait(lambda: any(
             s.get('dropped') == '1' and s['level'] == b'\x01' and 'too old' in s['message']
             for s in client.statuses))
