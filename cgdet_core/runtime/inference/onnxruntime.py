@@ -16,6 +16,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+import re
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
@@ -32,6 +33,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
+NEWER = re.compile(r'Unsupported model IR version|[Oo]pset \d+ is under development|'
+                   r'official support for domain')
 DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
 
 
@@ -108,8 +111,14 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's own exception types share no base class
+        text = str(error).splitlines()[0]
+        if NEWER.search(text):
+            raise UserError(
+                f'{name} was written in a newer version of ONNX than ONNX Runtime '
+                f'{onnxruntime.__version__} reads; update it with "pip install -U onnxruntime", '
+                'or export the model with older versions of torch and onnx.') from None
         raise UserError(f'{name} is not an ONNX file that ONNX Runtime can load: '
-                        f'{str(error).splitlines()[0]}') from None
+                        f'{text}') from None
 
 
 def describe_session(session: 'InferenceSession') -> str:
