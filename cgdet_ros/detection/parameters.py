@@ -60,6 +60,8 @@ SPECS = (
     Spec('input_transport', 'raw', 'raw: sensor_msgs/Image on image_raw; compressed: '
          'sensor_msgs/CompressedImage (PNG, JPEG, TIFF) on image_raw/compressed',
          effect='static', choices=('raw', 'compressed')),
+    Spec('image_transport', '', 'The same under the name that image_pipeline uses; empty: '
+         'input_transport', effect='static', choices=('', 'raw', 'compressed')),
     Spec('track', False, 'Set the id of detections to track ids', effect='static'),
     Spec('track_max_age_s', 1.0, 'End a track that was not detected for this many seconds',
          0.1, 60.0, effect='static'),
@@ -147,7 +149,9 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
 def read_model_settings(node: Node) -> ModelSettings:
     """Return the parameters that configure reads."""
     values = {f.name: node.get_parameter(f.name).value for f in fields(ModelSettings)}
-    return ModelSettings(**values | {'cameras': tuple(values['cameras'])})
+    transport = node.get_parameter('image_transport').value or values['input_transport']
+    return ModelSettings(
+        **values | {'cameras': tuple(values['cameras']), 'input_transport': transport})
 
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:

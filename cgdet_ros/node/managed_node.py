@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.node import parameters
+from cgdet_ros.node.bond import Bond
 from cgdet_ros.node.diagnostics import node_status, STUCK_S
 from cgdet_ros.node.image_input import Hangs, ImageWorker
 from cgdet_ros.node.loading import Loading, Recovery, return_memory, Stopped
@@ -72,6 +73,7 @@ class ManagedNode(LifecycleNode, ABC):
         parameters.declare(self, specs)
         for sentence in parameters.unknown(self, specs):
             self.get_logger().warning(sentence)
+        self.bond = Bond(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Not the node's clock: with use_sim_time, a paused bag would stop the diagnostics.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -133,7 +135,10 @@ class ManagedNode(LifecycleNode, ABC):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker: SUCCESS."""
-        return self._try(self.activate, self.stop)
+        result = self._try(self.activate, self.stop)
+        if result == SUCCESS:
+            self.bond.start()
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop the worker: SUCCESS, or ERROR if inference hangs."""
@@ -154,6 +159,7 @@ class ManagedNode(LifecycleNode, ABC):
 
     def destroy_node(self) -> None:
         """Stop the worker before the publishers are destroyed."""
+        self.bond.stop()
         self._free()
         self._log.close()
         super().destroy_node()

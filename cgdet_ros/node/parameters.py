@@ -53,7 +53,7 @@ class Spec:
     def limits(self) -> str:
         """Return the range as text, empty if any value of the type is valid."""
         if self.choices:
-            return ', '.join(self.choices)
+            return ', '.join(filter(None, self.choices))
         return '' if self.low is None else f'{self.low:g} to {self.high:g}'
 
     def descriptor(self) -> ParameterDescriptor:
@@ -112,7 +112,7 @@ def _refusal(change: Parameter, spec: Spec, state: str) -> str:
     if change.type_ == Parameter.Type.NOT_SET and not isinstance(spec.default, list):
         return 'cannot be deleted'
     if spec.choices and change.value not in spec.choices:
-        return f'must be one of {", ".join(spec.choices)}'
+        return f'must be one of {spec.limits()}'
     if spec.effect == 'static' and state != 'unconfigured':
         return (f'takes effect on configure and the node is {state}: clean the node up first '
                 '(ros2 lifecycle set NODE deactivate, then cleanup), then set it')

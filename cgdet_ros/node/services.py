@@ -78,12 +78,18 @@ class Services:
             if not node.context.ok():
                 raise
             response.success = False
+        self._follow()
         if response.success or node.state() != before:
             node.recovery.give_up()  # the requester is now responsible for the state
         else:
             wanted = request.transition.label or request.transition.id
             node.get_logger().warning(f'the transition {wanted} failed: the node is {before}')
         return response
+
+    def _follow(self) -> None:
+        """Break the bond after a requested transition; a reload of the model keeps it."""
+        if self._node.state() != 'active':
+            self._node.bond.stop()
 
     def _enable(self, request: Any, response: Any) -> Any:
         """Serve enable: true leads to active from any state, false from active to inactive."""
@@ -94,6 +100,7 @@ class Services:
         for state, trigger in steps:
             if node.state() == state and trigger() != SUCCESS:
                 break
+        self._follow()
         after = node.state()
         response.success = (after == 'active') == request.data
         why = f': {node.error}' if node.error and not response.success else ''

@@ -57,6 +57,8 @@ TOPICS = (
           'Foxglove, if foxglove_msgs is installed', optional=True),
     Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, if the parameter of '
           'that name is true'),
+    Topic('bond', 'bond/msg/Status', 'out', 'the heartbeat of the active node for '
+          "nav2's lifecycle manager, if the package bond is installed", optional=True),
     Topic('/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', 'out', '1 Hz: state, rates, '
           'dropped frames, latency percentiles, last error'),
 )

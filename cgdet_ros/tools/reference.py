@@ -63,7 +63,8 @@ def parameter_table() -> str:
     """Return the parameters as a Markdown table."""
     return table(('parameter', 'default', 'range', ''), [
         (f'`{s.name}`', f'`{plain(s.default)}`',
-         ', '.join(f'`{c}`' for c in s.choices) or s.limits(), s.description + EFFECTS[s.effect])
+         ', '.join(f'`{c}`' for c in s.choices if c) or s.limits(),
+         s.description + EFFECTS[s.effect])
         for s in (*SPECS, CLASS_SPEC)])
 
 

@@ -170,9 +170,10 @@ def test_false_color_stays_in_the_status(start: Start, toy: Path) -> None:
         client.status('running', of='camera', processed='2', false_colour='yes')
 
 
-def test_activation_logs_its_topics(start: Start, toy: Path) -> None:
+@pytest.mark.parametrize('name', ['input_transport', 'image_transport'])
+def test_activation_logs_its_topics(start: Start, toy: Path, name: str) -> None:
     with start(cameras=('front', 'rear'), model_path=toy, autostart=False,
-               input_transport='compressed') as client:
+               **{name: 'compressed'}) as client:
         assert client.change_state('configure')
         assert ' -> ' not in client.log.read_text()
         assert client.change_state('activate')

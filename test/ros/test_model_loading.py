@@ -23,9 +23,11 @@ from time import sleep
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.inference import onnxruntime
 from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK, Progress
 from cgdet_ros.node.loading import Loading, Stopped
 import pytest
+from toy_models import write_model
 
 HOLD = """
 import fcntl, sys, time
@@ -87,3 +89,12 @@ def test_a_model_that_was_stopped_is_not_used(toy: Path) -> None:
         loading.run()
     with pytest.raises(UserError, match='does not exist'):
         loading_of('no.onnx').run()
+
+
+def test_a_loop_that_never_ends_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = write_model(tmp_path / 'model.onnx', slow=10**15)
+    monkeypatch.setattr(onnxruntime, 'FIRST_RUN_S', 0.5)
+    with pytest.raises(UserError, match='did not process its first frame within 0.5 s'):
+        loading_of(model).run()

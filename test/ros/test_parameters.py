@@ -116,6 +116,13 @@ def classes(client: object) -> list[str]:
     return [d.results[0].hypothesis.class_id for d in found.detections]
 
 
+def test_class_ids_may_be_names(start: Start, toy: Path) -> None:
+    with start(model_path=toy, class_names='true', score_threshold=0.4) as client:
+        client.wait_active()
+        assert classes(client) == ['person', 'bicycle', 'car']
+        assert not client.set_parameter('class_names', False).successful, 'only on configure'
+
+
 def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
     values = {'score_threshold': 0.4, 'class_thresholds.person': 0.95,
               'class_thresholds.bike': 0.5}

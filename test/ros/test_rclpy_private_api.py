@@ -23,8 +23,8 @@ from threading import get_ident
 from typing import Any
 
 from cgdet_ros.node.executor import NodeExecutor
-from cgdet_ros.node.services import RCLError
 from cgdet_ros.node.parameters import given_at_start
+from cgdet_ros.node.services import RCLError
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
 from rcl_interfaces.srv import SetParameters

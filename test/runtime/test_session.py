@@ -20,7 +20,7 @@ from pathlib import Path
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard
 from cgdet_core.runtime.inference.choice import open_session
-from cgdet_core.runtime.inference.onnxruntime import open_onnx, OnnxRuntimeSession
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession, open_onnx
 from cgdet_core.runtime.inference.openvino import openvino_version
 from cgdet_core.runtime.inference.session import Session
 import numpy as np

@@ -17,6 +17,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 import re
+from threading import Timer
 from typing import Any, TYPE_CHECKING
 
 from cgdet_core.errors import UserError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 NEWER = re.compile(r'Unsupported model IR version|[Oo]pset \d+ is under development|'
                    r'official support for domain')
+FIRST_RUN_S = 120.0  # maximum of the first inference, which an endless loop would exceed
 DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
 
 
@@ -49,11 +51,17 @@ class OnnxRuntimeSession:
         batches = [shape[0] for shape, _ in self._inputs.values()]
         self.max_batch = OPEN_BATCH if -1 in batches else batches[0]
         self._binding = self._session.io_binding()
+        self._name = str(model)
+        self._options = load_onnxruntime().RunOptions()
+        self._ran = False
 
     def run(self, inputs: Mapping[str, NDArray[Any]],
             out: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
+        if not self._ran:
+            return self._first_run(inputs, out)
         if out is None:
-            return dict(zip(self._outputs, self._session.run([*self._outputs], dict(inputs))))
+            return dict(zip(self._outputs, self._session.run(
+                [*self._outputs], dict(inputs), self._options)))
         binding = self._binding
         for name in self._inputs:
             binding.bind_cpu_input(name, inputs[name])
@@ -62,8 +70,30 @@ class OnnxRuntimeSession:
             if not array.flags.c_contiguous:  # it is written to by its address
                 raise ValueError(f'the array for {name} must be C-contiguous')
             binding.bind_output(name, 'cpu', 0, array.dtype, array.shape, array.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._options)
         return out
+
+    def _first_run(self, inputs: Mapping[str, NDArray[Any]],
+                   out: dict[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
+        """Run with a limit: a loop in the file that never ends must not block its loading."""
+        def stop() -> None:
+            self._options.terminate = True
+
+        timer = Timer(FIRST_RUN_S, stop)
+        timer.daemon = True
+        timer.start()
+        self._ran = True
+        try:
+            return self.run(inputs, out)
+        except Exception:
+            self._ran = False
+            if not self._options.terminate:
+                raise
+            raise UserError(f'{self._name} did not process its first frame within '
+                            f'{FIRST_RUN_S:g} s; use a smaller model, or another file if this '
+                            'one contains a loop.') from None
+        finally:
+            timer.cancel()
 
     def describe(self) -> str:
         return describe_session(self._session)
