@@ -223,6 +223,7 @@ def test_ctrl_c_while_loading_is_quiet(start: Start, toy: Path, gate: Path) -> N
         client.process.send_signal(signal.SIGINT)
         gate.touch()
         client.process.wait(120)
+        assert 'ERROR' not in client.log.read_text()
 
 
 def test_cleanup_frees_the_model_and_its_topics(start: Start, tmp_path: Path) -> None:

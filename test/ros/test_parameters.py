@@ -209,6 +209,7 @@ def test_a_class_threshold_of_the_wrong_type_is_reported(
         status = client.wait(lambda: next(
             (s for s in client.statuses if s['level'] == b'\x02'), None))
         assert 'class_thresholds.person' in status['message']
+        assert 'write 1.0, not 1' in status['message']
         client.wait_for_state('unconfigured')
 
 
