@@ -26,7 +26,7 @@ import re
 import subprocess
 from typing import Any
 
-from cgdet_core.runtime.processor import processor
+from cgdet_core.runtime.processor import available_cores, processor
 
 PACKAGES = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime', 'onnxruntime-gpu',
             'openvino', 'tensorrt', 'tensorrt-rtx')
@@ -36,7 +36,7 @@ BUSY = 0.25  # load per core above which a machine is reported as busy
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, governor, clock, load, versions, date and commit."""
     load = os.getloadavg()[0]
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return {
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'system': f'{platform.system()} {platform.release()} {platform.machine()}',

@@ -14,7 +14,12 @@
 
 """The program `detector_node`: `ros2 run cgdet_ros detector_node`, or run this module."""
 
-from cgdet_ros.detection.node import main
+import sys
+
+try:
+    from cgdet_ros.detection.node import main
+except KeyboardInterrupt:  # Ctrl-C before the node exists
+    sys.exit(130)
 
 if __name__ == '__main__':
     main()

@@ -49,8 +49,8 @@ VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 LOG = VENV / 'setup.log'
 RUNTIME, FULL = 'runtime', 'setup'  # levels of the environment, each with a stamp in .venv
-# The message packages to generate, by level; only Foxglove's overlay needs its own.
-MESSAGES = {RUNTIME: [DEV / 'vision_msgs'], FULL: [DEV / 'foxglove_msgs']}
+# The message packages to generate, by level; Foxglove's overlay and nav2's bond are optional.
+MESSAGES = {RUNTIME: [DEV / 'vision_msgs'], FULL: [DEV / 'foxglove_msgs', DEV / 'bond']}
 UV = 'uv==0.13.8'
 WHEEL_PREFIX = re.compile(rb'/opt/python/cp3\d+-cp3\d+t?')  # of the machine that built the wheels
 LOG_TAIL = 15

@@ -17,7 +17,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
@@ -30,6 +29,7 @@ from cgdet_core.machine import clock, describe_machine
 from cgdet_core.processes import FreshProcess
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.session import cpu_threads
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +70,7 @@ class Plan:
 
     def contestants(self, folder: Path) -> list[Contestant]:
         """Return each model on each backend, the peers, and the yardstick (written to folder)."""
-        threads = self.threads or len(os.sched_getaffinity(0))
+        threads = cpu_threads(self.threads)
         size = load_card(self.models[0], DetectionCard).input_size
         chosen = [Contestant(m, b, threads, size=self.source)
                   for m in self.models for b in self.backends]

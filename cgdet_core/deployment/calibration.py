@@ -17,7 +17,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.postprocess import iou
+from cgdet_core.runtime.inference.session import cpu_threads
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
@@ -109,7 +109,7 @@ def open_session(model: ModelProto, outputs: Iterable[str]) -> onnxruntime.Infer
     shown.graph.output.extend(ValueInfoProto(name=name) for name in outputs if name not in known)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = cpu_threads(0)
     options.add_session_config_entry('session.disable_quant_qdq', '1')
     return onnxruntime.InferenceSession(
         shown.SerializeToString(), options, providers=['CPUExecutionProvider'])

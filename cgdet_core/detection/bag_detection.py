@@ -35,6 +35,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import is_bag
+from cgdet_core.runtime.processor import available_cores
 
 # Ray's socket paths are about 70 characters longer than its folder's, and Linux allows 107.
 LONGEST_FOLDER = 24
@@ -193,7 +194,7 @@ def detect_in_parallel(
             place = tempfile.gettempdir()
             temporary = Path(tempfile.mkdtemp(
                 prefix='ray_', dir=place if len(place) <= LONGEST_FOLDER else '/tmp'))
-            cores = len(os.sched_getaffinity(0))
+            cores = available_cores()
             workers = min(workers or cores, len(jobs))
             # Again at exit, as Ray's processes may outlive a failed start.
             atexit.register(shutil.rmtree, temporary, ignore_errors=True)

@@ -12,11 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The processor, which measurements and cached choices are made for."""
+"""The processor, which measurements and cached choices are made for, and the share of it."""
 
+from collections.abc import Iterator
+import os
 from pathlib import Path
 import platform
 import re
+
+CGROUPS = Path('/sys/fs/cgroup')
 
 
 def processor() -> str:
@@ -32,7 +36,41 @@ def features() -> set[str]:
     return set(found[1].split()) if found else set()
 
 
-def _read(path: str) -> str:
+def available_cores(memberships: str | None = None, root: Path = CGROUPS) -> int:
+    """
+    Return the cores this process may use: of its affinity mask, at most its CPU quota.
+
+    A container's quota (docker --cpus) leaves the mask as it is; more threads than the quota are
+    stopped while others wait for them. A fraction of a core is not counted, but at least one is.
+    memberships: the text of /proc/self/cgroup, by default this process's; root: where control
+    groups are mounted.
+    """
+    cores = len(os.sched_getaffinity(0))
+    quotas = _quotas(_read('/proc/self/cgroup') if memberships is None else memberships, root)
+    return max(1, min([cores, *(int(quota + 1e-6) for quota in quotas)]))
+
+
+def _quotas(memberships: str, root: Path) -> Iterator[float]:
+    """Yield the CPU quotas, in cores, of this process's control groups and those above them."""
+    for line in memberships.splitlines():
+        _, controllers, name = line.split(':', 2)
+        if controllers and 'cpu' not in controllers.split(','):
+            continue
+        # Version 1 has a mount for each set of controllers, version 2 one for all.
+        for mount in {root / controllers, root / 'cpu'} if controllers else {root}:
+            group = mount / name.strip('/')
+            # A container sees its own group at the mount, also where it has the host's name.
+            for folder in {mount, group, *(p for p in group.parents if mount in p.parents)}:
+                if controllers:
+                    words = [_read(folder / f'cpu.cfs_{key}_us') for key in ('quota', 'period')]
+                else:
+                    words = _read(folder / 'cpu.max').split()
+                # Without a limit: "max" in version 2, -1 in version 1.
+                if len(words) == 2 and words[0].isdecimal() and int(words[1] or 0):
+                    yield int(words[0]) / int(words[1])
+
+
+def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text(errors='replace').strip('\0\n ')
     except OSError:

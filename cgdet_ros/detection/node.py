@@ -20,7 +20,7 @@ from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.detection.stream import Stream
-from cgdet_ros.detection.worker import DetectionWorker
+from cgdet_ros.detection.worker import check_outputs, DetectionWorker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
@@ -28,6 +28,7 @@ from cgdet_ros.node.parameters import unknown_overrides
 from diagnostic_msgs.msg import DiagnosticStatus
 
 NAME = 'thermal_detector'
+SPECS = (*parameters.SPECS, parameters.CLASS_SPEC)
 
 
 class DetectorNode(ManagedNode):
@@ -35,7 +36,7 @@ class DetectorNode(ManagedNode):
 
     def __init__(self, **node_options: object) -> None:
         super().__init__(
-            NAME, 'detector', (*parameters.SPECS, parameters.CLASS_SPEC), **node_options)
+            NAME, 'detector', SPECS, **node_options)
         self._detector: Detector | None = None
         self._backend = ''
         self._streams: list[Stream] = []
@@ -123,7 +124,7 @@ class DetectorNode(ManagedNode):
 
     def statuses(self) -> list[DiagnosticStatus]:
         """Return the status of each camera, and publish its histogram if that is enabled."""
-        name = self.get_fully_qualified_name()
+        name = self.status_name()
         statuses = [stream.input.status(name, self._settings.no_input_warn_s)
                     for stream in self._streams]
         for stream in self._streams:
@@ -139,9 +140,11 @@ class DetectorNode(ManagedNode):
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
     path = settings.model_path or share_file(SHIPPED_MODEL)
-    return Detector.load(path, settings.threads, settings.backend, progress)
+    detector = Detector.load(path, settings.threads, settings.backend, progress)
+    check_outputs(detector)  # of the empty frame that it was loaded with
+    return detector
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is shut down."""
-    run(DetectorNode, NAME, args)
+    run(DetectorNode, NAME, SPECS, args)

@@ -22,10 +22,12 @@ from typing import Any
 
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.drawing import captions, colors, draw_detections
-from cgdet_ros.node.diagnostics import ErrorLog
+from cgdet_ros.node.logs import CameraLog, reason
+from cgdet_ros.node.services import RCLError
 from cgdet_ros.node.topics import Publishers, reliable_qos
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -36,13 +38,16 @@ FONT_SIZE = 12.0  # pixels
 class Overlay:
     """Publish overlays if there is a subscriber; an error is logged, its image does not fail."""
 
-    def __init__(self, publishers: Publishers, card: DetectionCard, errors: ErrorLog) -> None:
+    def __init__(self, publishers: Publishers, card: DetectionCard, log: CameraLog) -> None:
         self._card = card
-        self._errors = errors
+        self._log = log
         self._debug_image = publishers.create(Image, 'debug_image', reliable_qos(1))
-        kind = annotations_type()
-        self._annotations = (
-            publishers.create(kind, 'annotations', reliable_qos(10)) if kind else None)
+        self._annotations: Publisher | None = None
+        if (kind := annotations_type()) is not None:
+            try:
+                self._annotations = publishers.create(kind, 'annotations', reliable_qos(10))
+            except RCLError as error:  # a security policy may lack this optional topic
+                log.warning(f'no annotations: {reason(error)}')
 
     def annotate(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
         """Publish annotations; boxes are in pixels of the received image."""
@@ -51,7 +56,7 @@ class Overlay:
                 self._annotations.publish(
                     to_annotations(detections, self._card.classes, header, ids))
         except Exception as error:
-            self._errors.log('no annotations{}', error)
+            self._log.error('no annotations{}', error)
 
     def draw(
         self, detections: Detections, frame: NDArray[Any], header: Header, ids: Sequence[str],
@@ -62,7 +67,7 @@ class Overlay:
                 picture = draw_detections(frame, detections, self._card, ids=ids)
                 self._debug_image.publish(to_debug_image(picture, header))
         except Exception as error:
-            self._errors.log('no debug_image{}', error)
+            self._log.error('no debug_image{}', error)
 
 
 def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:

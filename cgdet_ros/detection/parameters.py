@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from cgdet_core.runtime import DetectionCard
+from cgdet_core.runtime.imaging.dead_pixels import MAX_SHARE
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_ros.node.parameters import given_at_start, Spec
@@ -50,7 +51,8 @@ SPECS = (
     Spec('backend', 'auto', 'Inference backend; auto: TensorRT or TensorRT-RTX if usable, else '
          'the faster of ONNX Runtime and, if installed, OpenVINO, measured once', effect='static',
          choices=BACKENDS),
-    Spec('threads', 0, 'CPU threads for inference; 0: all cores available to the process',
+    Spec('threads', 0, 'CPU threads for inference; 0: the cores that affinity and the CPU quota '
+         'of a container leave to the process',
          0, 256, effect='static'),
     Spec('cameras', [''], 'Names of the cameras, which prefix their topics, such as '
          'front/image_raw and front/detections; an empty name: image_raw and detections',
@@ -58,9 +60,13 @@ SPECS = (
     Spec('input_transport', 'raw', 'raw: sensor_msgs/Image on image_raw; compressed: '
          'sensor_msgs/CompressedImage (PNG, JPEG, TIFF) on image_raw/compressed',
          effect='static', choices=('raw', 'compressed')),
+    Spec('image_transport', '', 'The same under the name that image_pipeline uses; empty: '
+         'input_transport', effect='static', choices=('', 'raw', 'compressed')),
     Spec('track', False, 'Set the id of detections to track ids', effect='static'),
     Spec('track_max_age_s', 1.0, 'End a track that was not detected for this many seconds',
          0.1, 60.0, effect='static'),
+    Spec('class_names', False, 'Set the class_id of detections to the name of the class, for '
+         'viewers that do not read label_info; false: to its number', effect='static'),
     Spec('autostart', True, 'Configure and activate at start, without a lifecycle manager',
          effect='read_only'),
     Spec('score_threshold', -1.0, 'Minimum score of a published detection, 0 to 1; -1: the model '
@@ -70,6 +76,8 @@ SPECS = (
     *(Spec(f'crop_{side}', 0, f'Pixels to crop at the {side} of every received image, '
            'for example telemetry rows', 0, 65535)
       for side in SIDES),
+    Spec('max_dead_share', MAX_SHARE, 'Maximum share of NaN and infinite pixels in a 32FC1 image, '
+         'which are filled from their neighbors; an image with more is skipped', 0.0, 0.5),
     Spec('debug_image', True, 'Publish debug_image, which is drawn only if there is a subscriber'),
     Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has sent no image '
          'for this many seconds', 0.1, 3600.0),
@@ -92,6 +100,7 @@ class ModelSettings:
     input_transport: str
     track: bool
     track_max_age_s: float
+    class_names: bool
     cameras: tuple[str, ...]
 
 
@@ -104,6 +113,7 @@ class Settings:
     max_failures: int
     latency_histogram: bool
     debug_image: bool
+    max_dead_share: float
     crop: Crop
     thresholds: NDArray[np.float32]  # (num_classes,), empty without a model
 
@@ -139,13 +149,15 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
 def read_model_settings(node: Node) -> ModelSettings:
     """Return the parameters that configure reads."""
     values = {f.name: node.get_parameter(f.name).value for f in fields(ModelSettings)}
-    return ModelSettings(**values | {'cameras': tuple(values['cameras'])})
+    transport = node.get_parameter('image_transport').value or values['input_transport']
+    return ModelSettings(
+        **values | {'cameras': tuple(values['cameras']), 'input_transport': transport})
 
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:
     """Return the parameters that may change; -1 is replaced by the threshold it stands for."""
     names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
-             'debug_image')
+             'debug_image', 'max_dead_share')
     values = {name: node.get_parameter(name).value for name in names}
     crop = Crop(**{side: node.get_parameter(f'crop_{side}').value for side in SIDES})
     thresholds: list[float] = []

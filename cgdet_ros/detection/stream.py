@@ -46,8 +46,8 @@ class Stream:
         self._tracker = MultiObjectTracker(settings.track_max_age_s) if settings.track else None
         self._publishers = Publishers(node, name)
         try:
-            self.outputs = Outputs(self._publishers, card)
-            self.overlay = Overlay(self._publishers, card, self.input.errors)
+            self.outputs = Outputs(self._publishers, card, settings.class_names)
+            self.overlay = Overlay(self._publishers, card, self.input.log)
         except Exception:  # a bad qos_overrides entry
             self.destroy()
             raise
@@ -74,8 +74,11 @@ class Stream:
 class Outputs:
     """Publish detections, the latched class map, and the latency histogram."""
 
-    def __init__(self, publishers: Publishers, card: DetectionCard) -> None:
+    def __init__(
+        self, publishers: Publishers, card: DetectionCard, class_names: bool = False,
+    ) -> None:
         self._card = card
+        self._names = card.classes if class_names else ()
         self._clock = publishers.node.get_clock()
         self._pool: list[Detection2D] = []
         create = publishers.create
@@ -91,7 +94,8 @@ class Outputs:
 
     def publish(self, detections: Detections, header: Header, ids: Sequence[str]) -> None:
         """Publish the detections of an image, in pixels of the received image."""
-        self._detections.publish(to_detection_array(detections, header, ids, self._pool))
+        self._detections.publish(to_detection_array(
+            detections, header, ids, self._pool, self._names))
 
     def publish_infos(self, threshold: float, version: int) -> None:
         """Publish the latched class map with the current threshold, and its topic."""
@@ -107,12 +111,13 @@ class Outputs:
 
 def to_detection_array(
     detections: Detections, header: Header, ids: Sequence[str] = (),
-    pool: list[Detection2D] | None = None,
+    pool: list[Detection2D] | None = None, names: Sequence[str] = (),
 ) -> Detection2DArray:
     """
     Return a message whose headers are the image's; boxes are in pixels of the received image.
 
-    ids: track ids, empty without a tracker. pool: messages to reuse, extended as necessary,
+    ids: track ids, empty without a tracker. names: of the classes, by default class ids are
+    numbers. pool: messages to reuse, extended as necessary,
     because constructing them is the most expensive part. Each call overwrites the messages of the
     previous result, which is safe after publishing, as publishing copies them.
     """
@@ -126,7 +131,8 @@ def to_detection_array(
         box, hypothesis = message.bbox, message.results[0].hypothesis
         box.center.position.x, box.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
         box.size_x, box.size_y = x2 - x1, y2 - y1
-        hypothesis.class_id, hypothesis.score = str(label), score
+        hypothesis.class_id = names[label] if names else str(label)
+        hypothesis.score = score
     return Detection2DArray(header=header, detections=pool[:len(detections)])
 
 

@@ -102,7 +102,7 @@ def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
         except RuntimeError:  # the node has ended in the meantime
             continue
         if f'{full}/get_state' in services and (
-                f'{full}: detector' in statuses
+                f'{full}: detector'.lstrip('/') in statuses
                 or any(DETECTIONS in kinds for kinds in published.values())):
             inputs = {topic: kind for topic, kinds in subscribed.items() for kind in kinds
                       if kind in IMAGES}
@@ -125,7 +125,7 @@ def _detector_checks(
 ) -> Iterator[Check]:
     yield state_check(detector.name, get_state(node, detector.name))
     for name, status in statuses.items():
-        if name.startswith(f'{detector.name}:'):
+        if name.startswith(f'{detector.name}:'.lstrip('/')):
             yield Check('graph', 'diagnostics', LEVELS.get(status.level, 'FAIL'),
                         f'{name}: {status.message}')
     for topic, kind in detector.inputs.items():

@@ -12,24 +12,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a node reports: its log, its statistics and its diagnostic status (REP-107)."""
+"""What a node reports: its statistics and its diagnostic status (REP-107)."""
 
 from collections import deque
-import logging
 from socket import gethostname
 from threading import Lock
 from time import monotonic
 from typing import Any
 
 from cgdet_ros.node.loading import Loading, Recovery
+from cgdet_ros.node.logs import time_text
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
-from rclpy.node import Node
 
-PERIOD_S = 5.0  # minimum between two logged errors of one kind
+TEXT = 256  # characters of an image's frame_id and encoding that are reported
 WINDOW = 1000  # frames that the percentiles are computed over
 FUTURE_S = 1.0  # maximum of a stamp in the future: more than synchronized clocks differ
 STUCK_S = 5.0  # with images and without a result: longer than any useful inference
+YEAR_S = 365.25 * 86400.0
+OLD_S = 10 * YEAR_S  # older than any bag that is played: such stamps do not mean a date
+BEHIND_S, BEHIND_IMAGES, BEHIND_SHARE = 10.0, 10, 0.25  # replaced of the images of that time
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 HISTOGRAM_BINS = 101  # milliseconds of latency; the last bin counts 100 ms and more
 
@@ -44,10 +46,14 @@ class Statistics:
         self.replaced = 0  # in the slot, by a newer frame
         self.too_old = 0
         self.failed = 0
+        self.lost: int | None = None  # before this node; None if the middleware does not count
+        self.dead_pixels = 0  # of the latest image
         self.false_color = False
         self.frame_id = ''
         self.encoding = ''
-        self.last_error = ''
+        self.last_error = ''  # empty when images are processed again
+        self.last_error_time = ''
+        self.stamped = True
         self.image_age = 0.0
         self.started = monotonic()
         self._last_received: float | None = None
@@ -55,18 +61,28 @@ class Statistics:
         self._last_result = ''  # failed, too old, or empty
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._outputs: deque[float] = deque(maxlen=WINDOW)
+        self._replacements: deque[float] = deque(maxlen=WINDOW)
+        self._behind = False  # was reported
         self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
         self._histogram = [0] * HISTOGRAM_BINS
 
-    def frame_received(self, frame_id: str, replaces: bool) -> None:
-        """Count a frame, and a replaced one if another was waiting."""
+    def frame_received(self, frame_id: str, replaces: bool, stamped: bool = True) -> None:
+        """Count a frame, and a replaced one if another was waiting; stamped: not with 0."""
         with self._lock:
             self.received += 1
             self.replaced += replaces
-            self.frame_id = frame_id
+            self.frame_id = frame_id[:TEXT]
+            self.stamped = stamped
             self._last_received = monotonic()
+            if replaces:
+                self._replacements.append(self._last_received)
             self._waiting_since = self._waiting_since or self._last_received
             self._arrivals.append(self._last_received)
+
+    def frames_lost(self, count: int) -> None:
+        """Count frames that were published and did not reach the node."""
+        with self._lock:
+            self.lost = (self.lost or 0) + count
 
     def frame_too_old(self, image_age: float) -> None:
         with self._lock:
@@ -80,7 +96,8 @@ class Statistics:
         """Record a published frame: s in total from reception, and before, in, after inference."""
         with self._lock:
             self.processed += 1
-            self.encoding = encoding
+            self.encoding = encoding[:TEXT]
+            self.last_error = ''
             self.image_age = image_age
             self._outputs.append(self._done(''))
             self._latencies.append((total, *steps, image_age))
@@ -89,8 +106,8 @@ class Statistics:
     def frame_failed(self, encoding: str, error: str) -> None:
         with self._lock:
             self.failed += 1
-            self.encoding = encoding
-            self.last_error = error
+            self.encoding = encoding[:TEXT]
+            self.last_error, self.last_error_time = error, time_text()
             self._done('failed')
 
     def _done(self, result: str) -> float:
@@ -104,6 +121,21 @@ class Statistics:
         with self._lock:
             counts, self._histogram = self._histogram, [0] * HISTOGRAM_BINS
             return counts
+
+    def falls_behind(self) -> str:
+        """Return once, when many images are replaced before their turn, what to do about it."""
+        with self._lock:
+            images, replaced = (_recent(times, BEHIND_S)
+                                for times in (self._arrivals, self._replacements))
+            if self._behind or len(images) < BEHIND_IMAGES or (
+                    len(replaced) < BEHIND_SHARE * len(images)):
+                return ''
+            self._behind = True
+            infer = np.median([latency[2] for latency in self._latencies] or [np.nan]) * 1e3
+            return (f'the node cannot keep up: {len(replaced)} of {len(images)} images were '
+                    f'replaced by newer ones before their turn (inference takes {infer:.0f} ms); '
+                    'use the INT8 model, another backend or more threads, or lower the rate of '
+                    'the camera')
 
     def status(
         self, name: str, hardware: str, source: str | None, no_input_warn_s: float,
@@ -123,7 +155,10 @@ class Statistics:
                 'received': self.received, 'processed': self.processed,
                 'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
                 'too old': self.too_old, 'failed': self.failed,
-                'last error': self.last_error, 'input rate Hz': f'{_rate(self._arrivals):.1f}',
+                'lost': 'unknown' if self.lost is None else self.lost,
+                'dead pixels': self.dead_pixels, 'last error': self.last_error,
+                'last error time': self.last_error_time,
+                'input rate Hz': f'{_rate(self._arrivals):.1f}',
                 'output rate Hz': f'{_rate(self._outputs):.1f}',
                 'image age s': f'{self.image_age:.3f}', **self._percentiles()})
 
@@ -140,6 +175,14 @@ class Statistics:
             return DiagnosticStatus.ERROR, self.last_error
         if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
+        if not self.stamped and self.image_age > FUTURE_S:
+            return DiagnosticStatus.WARN, (
+                'the stamps of the images are 0: set them in the driver, as nothing can be '
+                'matched with these detections by time')
+        if self.image_age > OLD_S:
+            return DiagnosticStatus.WARN, (
+                f'stamps are {self.image_age / YEAR_S:.0f} years old: the driver stamps with '
+                'another clock, for example with the time since boot')
         if self.image_age < -FUTURE_S:
             return DiagnosticStatus.WARN, (
                 f'stamps are {-self.image_age:.1f} s in the future: check that camera and node '
@@ -163,7 +206,8 @@ def node_status(
 ) -> DiagnosticStatus:
     """Return the status of the node; error: why the latest transition failed."""
     values = {'state': state, 'failures': recovery.failures, 'restarts': recovery.restarts,
-              'last error': error or recovery.error, **values}
+              'last error': error or recovery.error, 'last error time': recovery.error_time,
+              **values}
     level, text = DiagnosticStatus.OK, state
     if loading is not None:
         if loading.state != 'loading':  # an engine build may take minutes
@@ -192,52 +236,11 @@ def to_status(
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
 
 
+def _recent(times: deque[float], seconds: float) -> list[float]:
+    start = monotonic() - seconds
+    return [t for t in times if t > start]
+
+
 def _rate(times: deque[float]) -> float:
-    recent = [t for t in times if t > monotonic() - 5]
+    recent = _recent(times, 5.0)
     return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
-
-
-class RosLog(logging.Handler):
-    """Pass the runtime's log messages to ROS, at least INFO, until closed."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__(logging.INFO)
-        self._logger = node.get_logger()
-        self._runtime = logging.getLogger('cgdet_core.runtime')
-        self._level = self._runtime.level
-        self._runtime.setLevel(logging.INFO)
-        self._runtime.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log a record; rclpy requires one line of code per severity."""
-        if record.levelno >= logging.ERROR:
-            self._logger.error(record.getMessage())
-        elif record.levelno >= logging.WARNING:
-            self._logger.warning(record.getMessage())
-        else:
-            self._logger.info(record.getMessage())
-
-    def close(self) -> None:
-        self._runtime.removeHandler(self)
-        self._runtime.setLevel(self._level)
-        super().close()
-
-
-class ErrorLog:
-    """Log the errors of a camera, each kind once per PERIOD_S (rclpy throttles per line)."""
-
-    def __init__(self, node: Node, camera: str) -> None:
-        self.of_camera = f' of {camera}' if camera else ''
-        self._node = node
-        self._quiet_until: dict[str, float] = {}
-
-    def log(self, what: str, error: Exception) -> None:
-        """Log an error; `what` is its kind, with {} in place of the camera's name."""
-        if self._node.context.ok() and monotonic() >= self._quiet_until.get(what, 0.0):
-            self._quiet_until[what] = monotonic() + PERIOD_S
-            self._node.get_logger().error(f'{what.format(self.of_camera)}: {reason(error)}')
-
-
-def reason(error: Exception) -> str:
-    """Return the message of an error, or its class name if it has none."""
-    return str(error) or type(error).__name__

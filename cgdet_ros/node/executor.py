@@ -14,17 +14,21 @@
 
 """Run a node in its own process; a transition that takes minutes does not block callbacks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 import os
+import re
 import signal
 import sys
 from typing import Any
 
-from cgdet_ros.node.managed_node import ManagedNode, RCLError
+from cgdet_ros.node.logs import ERROR_PERIOD_S, reason
+from cgdet_ros.node.managed_node import ManagedNode
+from cgdet_ros.node.parameters import hint, Spec
+from cgdet_ros.node.services import RCLError
 import rclpy
 from rclpy.callback_groups import CallbackGroup
-from rclpy.exceptions import InvalidHandle, InvalidParameterTypeException, ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import (
     ConditionReachedException,
     ExternalShutdownException,
@@ -32,12 +36,16 @@ from rclpy.executors import (
     SingleThreadedExecutor,
     TimeoutException,
 )
+from rclpy.logging import get_logger
 from rclpy.signals import uninstall_signal_handlers
+from rclpy.subscription import Subscription
 from rclpy.task import Task
+from rclpy.utilities import remove_ros_args
 
 # The worker receives the interpreter lock from the executor sooner than after the default 5 ms:
 # 0.1 ms of overhead, about the spread of the measurement (docs/decisions/0009).
 SWITCH_INTERVAL_S = 1e-4
+SOURCE = re.compile(r',? at [^ ,]+:\d+')  # where in rcl an error occurred
 
 
 class NodeExecutor(SingleThreadedExecutor):
@@ -47,9 +55,10 @@ class NodeExecutor(SingleThreadedExecutor):
     A MultiThreadedExecutor would pass every image between threads, with two wait sets for each.
     """
 
-    def __init__(self, slow: CallbackGroup) -> None:
+    def __init__(self, slow: CallbackGroup, name: str = 'executor') -> None:
         super().__init__()
         self._slow = slow
+        self._name = name  # of its logger
         self._thread = ThreadPoolExecutor(1, 'transitions')
         self._error: BaseException | None = None  # of a callback in that thread
 
@@ -70,8 +79,15 @@ class NodeExecutor(SingleThreadedExecutor):
             self._thread.submit(self._run_slow, handler)
         else:
             handler()
-            if handler.exception() is not None:
-                raise handler.exception()
+            error = handler.exception()
+            if isinstance(entity, Subscription) and isinstance(error, Exception) and (
+                    self.context.ok()):
+                # Nothing that another program sends ends the node, such as a negative /clock.
+                get_logger(self._name).error(
+                    f'a message on {entity.topic_name} is ignored: {reason(error)}',
+                    throttle_duration_sec=ERROR_PERIOD_S)
+            elif error is not None:
+                raise error
 
     # A transition may destroy an entity after it became ready and before it is executed. Some
     # releases of rclpy do not handle that, and the callback group would then be blocked forever.
@@ -100,22 +116,51 @@ class NodeExecutor(SingleThreadedExecutor):
             self.wake()
 
 
-def run(create: Callable[[], ManagedNode], name: str, args: list[str] | None = None) -> None:
+def sentence(error: RCLError) -> str:
+    """Return an error of rcl as one line, and what to do if security is enabled."""
+    text = ' '.join(SOURCE.sub('', str(error)).split())
+    if 'security libraries' in text:
+        return ('ROS_SECURITY_ENABLE is true, but this build of the middleware has no security; '
+                'use that of a ROS 2 distribution, or unset the variable (docs/sros2.md)')
+    return text if os.environ.get('ROS_SECURITY_ENABLE') != 'true' else (
+        f'{text}; ROS_SECURITY_ENABLE is true: check keystore, enclave and policy '
+        '(docs/sros2.md)')
+
+
+def check_arguments(name: str, specs: Iterable[Spec], args: list[str]) -> None:
+    """Print the usage for --help, and end the process for another argument that is not ROS's."""
+    own = remove_ros_args(args)[1:]
+    if {'-h', '--help'} & {*own}:
+        print(f'usage: {name} [--ros-args -p PARAMETER:=VALUE -r FROM:=TO ...]\n\nparameters:')
+        for spec in specs:
+            print(f'  {spec.name} ({spec.default!r}): {spec.description}')
+        sys.exit(0)
+    if own:
+        sys.exit(f'{name}: unknown argument {own[0]!r}; parameters and remappings follow '
+                 '--ros-args, and --help lists the parameters')
+
+
+def run(
+    create: Callable[[], ManagedNode], name: str, specs: Iterable[Spec],
+    args: list[str] | None = None,
+) -> None:
     """Run the node that `create` returns; `name` is the prefix of error messages."""
+    check_arguments(name, specs, sys.argv if args is None else args)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         rclpy.init(args=args)
     except RCLError as error:
-        hint = '; set ROS_LOG_DIR to a writable folder' if 'log directory' in str(error) else ''
-        sys.exit(f'{name}: {error}{hint}')
+        todo = '; set ROS_LOG_DIR to a writable folder' if 'log directory' in str(error) else ''
+        sys.exit(f'{name}: {sentence(error)}{todo}')
     try:
         node = create()
     except ParameterException as error:
         rclpy.try_shutdown()
-        hint = (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
-                and "expecting type 'DOUBLE'" in str(error) else '')
-        sys.exit(f'{name}: {error}{hint}')
-    executor = NodeExecutor(node.transitions)
+        sys.exit(f'{name}: {error}{hint(error)}')
+    except RCLError as error:
+        rclpy.try_shutdown()
+        sys.exit(f'{name}: the node cannot be created: {sentence(error)}')
+    executor = NodeExecutor(node.transitions, name)
     executor.add_node(node)
     try:
         executor.spin()

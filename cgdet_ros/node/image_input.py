@@ -19,21 +19,26 @@ from threading import Condition, Thread
 from time import perf_counter
 from typing import Any
 
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, view_pixels
-from cgdet_ros.node.diagnostics import ErrorLog, reason, Statistics
+from cgdet_ros.node.diagnostics import Statistics
+from cgdet_ros.node.logs import CameraLog, reason
 from cgdet_ros.node.topics import input_qos
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.qos import qos_check_compatible, QoSCompatibility
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
 # Maximum wait of the executor while the worker prepares an image. Without this wait the overhead
 # per image is 4.0 ms instead of 3.1 ms (docs/decisions/0009).
 PREPARATION_S = 0.005
+FRAME_ID = 256  # characters; every detection repeats it
 
 
 class Handover(Condition):
@@ -61,23 +66,25 @@ class ImageInput:
     def __init__(self, node: Node, camera: str, transport: str, wake: Handover) -> None:
         self.camera = camera
         self.statistics = Statistics()
-        self.errors = ErrorLog(node, camera)
+        self.log = CameraLog(node, camera)
         self._node = node
         self._wake = wake
         self._source: tuple[type, str] = Image, f'{camera}/image_raw' if camera else 'image_raw'
         if transport == 'compressed':
             # As in image_transport: "/compressed" is appended to the remapped raw topic.
-            raw = node.resolve_topic_name(self._source[1])
+            raw = node.resolve_topic_name(self._source[1]).removesuffix('/compressed')
             self._source = CompressedImage, f'{raw}/compressed'
         self.topic = node.resolve_topic_name(self._source[1])
         self._slot: Received | None = None
+        self._number: int | None = None  # that the publisher gave the latest image
+        self._alone = False  # there is one publisher, whose numbers can be followed
         self._subscription: Subscription | None = None
 
     def subscribe(self) -> None:
         """Subscribe with new statistics; raise rclpy's error for a bad qos_overrides entry."""
         self.statistics = Statistics()
         self._subscription = self._node.create_subscription(
-            *self._source, self._receive, input_qos(),
+            *self._source, self._take, input_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def unsubscribe(self) -> None:
@@ -88,13 +95,29 @@ class ImageInput:
         if subscription is not None:
             self._node.destroy_subscription(subscription)
 
+    def _take(self, message: Image | CompressedImage, info: Any) -> None:
+        """
+        Receive an image, and count those before it that did not arrive.
+
+        The publisher numbers its messages: with depth 1 the middleware overwrites an image that
+        waits for the executor, and reports it nowhere. Not all middleware passes the number on.
+        """
+        number = dict(info).get('publication_sequence_number')
+        if number is not None:
+            before, self._number = self._number, number
+            self.statistics.frames_lost(
+                number - before - 1 if self._alone and before and number > before else 0)
+        self._receive(message)
+
     def _receive(self, message: Image | CompressedImage) -> None:
         received = Received(message, perf_counter())
         with self._wake:
             if self._subscription is None:
                 return  # received while the subscription was destroyed
+            stamp = message.header.stamp
             self.statistics.frame_received(
-                message.header.frame_id, replaces=self._slot is not None)
+                message.header.frame_id, replaces=self._slot is not None,
+                stamped=bool(stamp.sec or stamp.nanosec))
             self._slot = received
             self._wake.notify_all()
             if self._wake.idle:
@@ -117,37 +140,69 @@ class ImageInput:
         now = self._node.get_clock().now().nanoseconds
         return float(now - stamp.sec * 10**9 - stamp.nanosec) * 1e-9
 
-    def to_frame(self, message: Image | CompressedImage, crop: Crop) -> NDArray[Any]:
-        """Return the cropped gray frame (H, W); ValueError if the image is invalid."""
+    def to_frame(
+        self, message: Image | CompressedImage, crop: Crop, max_dead_share: float,
+    ) -> NDArray[Any]:
+        """
+        Return the cropped gray frame (H, W); ValueError if the image is invalid.
+
+        max_dead_share: of NaN and infinite pixels, which are filled.
+        """
+        if (length := len(message.header.frame_id)) > FRAME_ID:
+            raise ValueError(f'the frame_id has {length} characters, at most {FRAME_ID} are '
+                             'accepted')
         pixels = crop.apply(view_pixels(message))
         statistics = self.statistics
         if pixels.ndim == 3 and not statistics.false_color and is_false_color(pixels):
             statistics.false_color = True
             self._node.get_logger().warning(
-                f'the image{self.errors.of_camera} is in color ({encoding_of(message)}); its '
+                f'the image{self.log.of_camera} is in color ({encoding_of(message)}); its '
                 'luminance is used, in which a palette does not preserve the order of '
                 'temperatures; set the camera to white hot, or preferably to 16 bit')
-        return to_gray(pixels)
+        frame, statistics.dead_pixels = fill_dead_pixels(to_gray(pixels), max_dead_share)
+        return frame
 
     def skip(self, message: Image | CompressedImage, error: Exception) -> None:
         """Count an image as failed and log the reason."""
         if self._node.context.ok():  # else Ctrl-C has destroyed the publishers
             self.statistics.frame_failed(encoding_of(message), reason(error))
-            self.errors.log('image{} skipped', error)
+            self.log.error('image{} skipped', error)
 
     def status(self, prefix: str, no_input_warn_s: float) -> DiagnosticStatus:
-        """Return the status for /diagnostics; its name starts with prefix."""
+        """Return the status for /diagnostics, and log a new problem; its name has the prefix."""
         source = None if self._subscription is None else self._publishers()
-        return self.statistics.status(f'{prefix}: camera {self.camera}'.rstrip(),
-                                      self.camera or 'none', source, no_input_warn_s)
+        status = self.statistics.status(f'{prefix}: camera {self.camera}'.rstrip(),
+                                        self.camera or 'none', source, no_input_warn_s)
+        if source is not None:
+            if status.message != self.statistics.last_error:  # which was logged with its image
+                self.log.follow(status)
+            if behind := self.statistics.falls_behind():
+                self.log.warning(behind)
+        return status
 
     def _publishers(self) -> str:
         """Return the topic and its publishers, and why images may not be received."""
-        count = self._node.count_publishers(self.topic)
-        text = f'{self.topic}: {count} publisher{"" if count == 1 else "s"}'
-        if not count or self.statistics.received:
-            return text
-        return f'{text}: {"does its" if count == 1 else "do their"} type or QoS differ?'
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        self._alone = len(found) == 1
+        text = f'{self.topic}: {len(found)} publisher{"" if len(found) == 1 else "s"}'
+        return text if not found or self.statistics.received else f'{text}, {self._why(found)}'
+
+    def _why(self, publishers: list[TopicEndpointInfo]) -> str:
+        """Return why nothing is received from these publishers, as far as the graph shows it."""
+        kind = self._source[0]
+        wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+        kinds = {p.topic_type for p in publishers}
+        if wanted not in kinds:
+            return f'of {" and ".join(sorted(kinds))}, not {wanted}'
+        assert self._subscription is not None
+        own = self._subscription.qos_profile
+        checks = [qos_check_compatible(p.qos_profile, own) for p in publishers
+                  if p.topic_type == wanted]
+        if all(result == QoSCompatibility.ERROR for result, _ in checks):
+            reasons = sorted({text.removeprefix('ERROR: ').rstrip(';') for _, text in checks})
+            return f'whose QoS does not match: {"; ".join(reasons)}'
+        return ('of the right type and QoS: check that the camera sends, and the transport, with '
+                '"cgdet doctor"')
 
 
 class Hangs(Exception):

@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from cgdet_core.runtime.tensorrt.cache import log_progress, Progress
+from cgdet_ros.node.logs import time_text
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a model is reloaded
 Model = TypeVar('Model')
@@ -84,18 +85,19 @@ class Recovery:
         self._due: float | None = None
         self.failures = 0  # in a row
         self.restarts = 0
-        self.error = ''  # of the latest failure
+        self.error = ''  # of the latest failure, empty after a successful inference
+        self.error_time = ''  # of the latest failure
 
     def inferred(self) -> None:
         """Record a successful inference."""
         with self._lock:
-            self.failures, self._wait, self._due = 0, FIRST_WAIT_S, None
+            self.failures, self._wait, self._due, self.error = 0, FIRST_WAIT_S, None, ''
 
     def failed(self, error: str, limit: int) -> None:
         """Record a failed inference; `limit` of them in a row schedule a reload, 0: never."""
         with self._lock:
             self.failures += 1
-            self.error = error
+            self.error, self.error_time = error, time_text()
             if limit and self.failures >= limit:
                 self._schedule()
 
@@ -112,7 +114,7 @@ class Recovery:
     def again(self, error: str) -> None:
         """Record a failed reload and schedule the next one."""
         with self._lock:
-            self.error = error
+            self.error, self.error_time = error, time_text()
             self._schedule()
 
     def reloaded(self) -> None:
@@ -122,7 +124,8 @@ class Recovery:
 
     def give_up(self) -> None:
         """Cancel scheduled reloads, for example after a requested transition."""
-        self.inferred()
+        with self._lock:
+            self.failures, self._wait, self._due = 0, FIRST_WAIT_S, None
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the next reload, None if none is scheduled."""

@@ -16,30 +16,27 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.node import parameters
-from cgdet_ros.node.diagnostics import node_status, RosLog, STUCK_S
+from cgdet_ros.node.bond import Bond
+from cgdet_ros.node.diagnostics import node_status, STUCK_S
 from cgdet_ros.node.image_input import Hangs, ImageWorker
 from cgdet_ros.node.loading import Loading, Recovery, return_memory, Stopped
+from cgdet_ros.node.logs import reason, RosLog
 from cgdet_ros.node.parameters import Spec
+from cgdet_ros.node.services import logger_service, Services, SUCCESS
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
-from rcl_interfaces.srv import SetParameters
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-RCLError = rclpy_implementation.RCLError
-SUCCESS = TransitionCallbackReturn.SUCCESS
 RECOVERY_PERIOD_S = 0.25  # between checks whether a reload is due
 EXIT_S = 4.0  # for the batch in progress when the process ends; launch sends SIGTERM after 5 s
 Model = TypeVar('Model')
@@ -60,22 +57,23 @@ class ManagedNode(LifecycleNode, ABC):
     def __init__(
         self, name: str, role: str, specs: Sequence[Spec], **node_options: object,
     ) -> None:
-        super().__init__(name, **node_options)
+        super().__init__(name, **logger_service(), **node_options)
         self.lock = RLock()
         self.transitions = MutuallyExclusiveCallbackGroup()
-        self._take_over_services()
+        Services(self)
         self.recovery = Recovery()
         self.hangs = False  # a worker did not stop; it ends with the process
         self._log = RosLog(self)
         self._role = role
         self._specs = specs
         self._loading: Loading[Any] | None = None
-        self._error = ''  # why the latest transition failed
+        self.error = ''  # why the latest transition failed
         self.add_on_set_parameters_callback(
             lambda changes: parameters.check(changes, specs, self.state()))
         parameters.declare(self, specs)
         for sentence in parameters.unknown(self, specs):
             self.get_logger().warning(sentence)
+        self.bond = Bond(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Not the node's clock: with use_sim_time, a paused bag would stop the diagnostics.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -83,6 +81,10 @@ class ManagedNode(LifecycleNode, ABC):
         self.create_timer(RECOVERY_PERIOD_S, self._recover, self.transitions, clock)
         if self.get_parameter('autostart').value:
             self._start = self.create_timer(0.0, self._autostart, self.transitions, clock)
+        else:
+            self.get_logger().info(
+                'unconfigured: waits for a lifecycle manager, or for '
+                f'"ros2 lifecycle set {self.get_fully_qualified_name()} configure"')
 
     # Implemented by a derived node
 
@@ -117,6 +119,10 @@ class ManagedNode(LifecycleNode, ABC):
         """Return why the node has no parameter of this name."""
         return f'there is no parameter {name}{parameters.meant(name, self._specs)}'
 
+    def status_name(self) -> str:
+        """Return the name before the colon in /diagnostics, as diagnostic_updater forms it."""
+        return self.get_fully_qualified_name().lstrip('/')
+
     # Transitions
 
     def state(self) -> str:
@@ -129,7 +135,10 @@ class ManagedNode(LifecycleNode, ABC):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker: SUCCESS."""
-        return self._try(self.activate, self.stop)
+        result = self._try(self.activate, self.stop)
+        if result == SUCCESS:
+            self.bond.start()
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop the worker: SUCCESS, or ERROR if inference hangs."""
@@ -150,6 +159,7 @@ class ManagedNode(LifecycleNode, ABC):
 
     def destroy_node(self) -> None:
         """Stop the worker before the publishers are destroyed."""
+        self.bond.stop()
         self._free()
         self._log.close()
         super().destroy_node()
@@ -190,17 +200,18 @@ class ManagedNode(LifecycleNode, ABC):
             work()
         except (UserError, ParameterException, Stopped) as error:
             result = TransitionCallbackReturn.FAILURE
-            self._error = str(error) or type(error).__name__
+            self.error = reason(error) + parameters.hint(error)
         except Hangs as error:
             result = TransitionCallbackReturn.ERROR
-            self._error = str(error)
+            self.error = str(error)
         except Exception as error:  # rclpy would not report it
             result = TransitionCallbackReturn.ERROR
-            self._error = f'{type(error).__name__}: {error}'
+            self.error = f'{type(error).__name__}: {error}'
         else:
-            self._error = ''
+            self.error = ''
             return SUCCESS
-        self.get_logger().error(self._error)
+        if self.context.ok():  # else Ctrl-C has stopped the loading
+            self.get_logger().error(self.error)
         undo()
         return result
 
@@ -227,7 +238,7 @@ class ManagedNode(LifecycleNode, ABC):
                 ('active', self.trigger_deactivate), ('inactive', self.trigger_cleanup),
                 ('unconfigured', self.trigger_configure), ('inactive', self.trigger_activate)):
             if self.state() == state and trigger() != SUCCESS:
-                self.recovery.again(self._error)
+                self.recovery.again(self.error)
                 return
         self.recovery.reloaded()
 
@@ -235,68 +246,35 @@ class ManagedNode(LifecycleNode, ABC):
 
     def _report(self) -> None:
         """Publish the diagnostics."""
-        name = self.get_fully_qualified_name()
+        name = self.status_name()
         with self.lock:
             facts = self.facts()
             if self.hangs:
                 facts['left behind'] = 'an inference that hangs; restart the node'
-            statuses = [node_status(f'{name}: {self._role}', self.state(), self._error,
+            statuses = [node_status(f'{name}: {self._role}', self.state(), self.error,
                                     self.recovery, self._loading, facts), *self.statuses()]
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Set parameters, and use the new values for the next image."""
+        """
+        Set parameters, and use the new values for the next image.
+
+        The value that a parameter has is accepted in any state, so that a node can load its dump.
+        """
         with self.lock:
             for parameter in parameter_list:
                 if not self.has_parameter(parameter.name):
                     return SetParametersResult(
                         successful=False, reason=self.missing(parameter.name))
-            result = super().set_parameters_atomically(parameter_list)
-            self.parameters_changed()
+            changed = [p for p in parameter_list
+                       if not parameters.is_same(p, self.get_parameter(p.name))]
+            if not changed:
+                return SetParametersResult(successful=True)
+            result = super().set_parameters_atomically(changed)
+            try:
+                self.parameters_changed()
+            except Exception as error:  # they are set: the result must say so
+                self.get_logger().error(f'parameters were set, but {reason(error)}')
             return result
-
-    def _take_over_services(self) -> None:
-        """Serve change_state in the group `transitions`, and the other services under `lock`."""
-        # LifecycleNode has no callback group argument for its services (Humble, Jazzy).
-        for service in self.services:
-            if service.srv_type is ChangeState:
-                self.transitions.add_entity(service)
-                service.callback_group = self.transitions
-                service.callback = partial(self._change_state, service.callback)
-            else:
-                service.callback = partial(self._answer, service.callback)
-
-    def _change_state(
-        self, answer: Callable[..., Any], request: ChangeState.Request,
-        response: ChangeState.Response,
-    ) -> ChangeState.Response:
-        """Serve a transition; refuse an invalid one, for which rclpy raises RCLError."""
-        before = self.state()
-        try:
-            response = answer(request, response)
-        except RCLError:
-            if not self.context.ok():
-                raise
-            response.success = False
-        if response.success or self.state() != before:
-            self.recovery.give_up()  # the requester is now responsible for the state
-        else:
-            wanted = request.transition.label or request.transition.id
-            self.get_logger().warning(f'the transition {wanted} failed: the node is {before}')
-        return response
-
-    def _answer(self, answer: Callable[..., Any], request: Any, response: Any) -> Any:
-        try:
-            with self.lock:
-                return answer(request, response)
-        except Exception as error:  # an invalid request must not end the node
-            if not self.context.ok():
-                raise
-            text = f'{type(error).__name__}: {error}'
-            self.get_logger().error(f'a service request failed: {text}')
-            if isinstance(request, SetParameters.Request):
-                refusal = SetParametersResult(successful=False, reason=text)
-                response.results = [refusal] * len(request.parameters)
-            return response

@@ -26,6 +26,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -52,7 +53,7 @@ class Spec:
     def limits(self) -> str:
         """Return the range as text, empty if any value of the type is valid."""
         if self.choices:
-            return ', '.join(self.choices)
+            return ', '.join(filter(None, self.choices))
         return '' if self.low is None else f'{self.low:g} to {self.high:g}'
 
     def descriptor(self) -> ParameterDescriptor:
@@ -93,12 +94,25 @@ def find(specs: Iterable[Spec], name: str) -> Spec | None:
         spec.name.endswith(ANY) and name.startswith(spec.name.removesuffix('NAME')))), None)
 
 
+def is_same(change: Parameter, present: Parameter) -> bool:
+    """Return whether a parameter would stay as it is; a list may arrive as an array."""
+    values = [list(p.value) if p.type_.name.endswith('ARRAY') else p.value
+              for p in (change, present)]
+    return change.type_ == present.type_ != Parameter.Type.NOT_SET and values[0] == values[1]
+
+
+def hint(error: BaseException) -> str:
+    """Return what to write instead of an integer, empty for another error."""
+    return (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
+            and "expecting type 'DOUBLE'" in str(error) else '')
+
+
 def _refusal(change: Parameter, spec: Spec, state: str) -> str:
     # An empty list arrives without a type.
     if change.type_ == Parameter.Type.NOT_SET and not isinstance(spec.default, list):
         return 'cannot be deleted'
     if spec.choices and change.value not in spec.choices:
-        return f'must be one of {", ".join(spec.choices)}'
+        return f'must be one of {spec.limits()}'
     if spec.effect == 'static' and state != 'unconfigured':
         return (f'takes effect on configure and the node is {state}: clean the node up first '
                 '(ros2 lifecycle set NODE deactivate, then cleanup), then set it')

@@ -52,7 +52,7 @@ class Collector(Node):
     def __init__(self) -> None:
         super().__init__('cgdet_collector')
         self.run = Collected()
-        self._detector = f'{self.get_namespace().rstrip("/")}/thermal_detector:'
+        self._detector = f'{self.get_namespace()}/thermal_detector:'.lstrip('/')
         self.classes: dict[int, str] | None = None
         self._news = Condition()  # notified of detections and of diagnostics
         self._counted = 0.0  # time of the last diagnostics

@@ -15,13 +15,13 @@
 """
 Generate the reference pages from the code.
 
-`python -m cgdet_ros.tools.reference` writes the tables of docs/reference between their markers.
+`python -m cgdet_ros.tools.reference` writes the tables of docs/reference, and the policy of
+docs/sros2.md, between their markers.
 Tests compare them with the code, and TOPICS with a running node. Tables whose modules are not
 installed here (launch, or those of training) stay as they are.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 import re
 import runpy
@@ -32,43 +32,12 @@ from cgdet_core.cli.reference import commands, grids, plain, recipes, table
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import share_file
 from cgdet_ros.detection.parameters import CLASS_SPEC, SPECS
+from cgdet_ros.tools.interfaces import policy, SERVICES, TOPICS
 
-PAGES = Path(__file__).resolve().parents[2] / 'docs' / 'reference'
+DOCS = Path(__file__).resolve().parents[2] / 'docs'
+PAGES = [*sorted((DOCS / 'reference').glob('*.md')), DOCS / 'sros2.md']
 BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 EFFECTS = {'dynamic': '', 'static': '; takes effect on configure', 'read_only': '; only at start'}
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic of the node, relative to its namespace and to the camera's name, if there is one."""
-
-    name: str
-    type: str
-    direction: str  # in, out
-    description: str
-    optional: bool = False  # depends on a parameter or an installed package
-
-
-TOPICS = (
-    Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, '
-          '`32FC1` in kelvin; `bgr8` and similar are converted to gray; best effort, depth 1'),
-    Topic('image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 'in', 'instead, with '
-          '`input_transport: compressed`: PNG (8 or 16 bit), JPEG, TIFF', optional=True),
-    Topic('detections', 'vision_msgs/msg/Detection2DArray', 'out', 'one per processed image, also '
-          "when empty; the image's header; boxes in its pixels"),
-    Topic('label_info', 'vision_msgs/msg/LabelInfo', 'out', 'latched: class ids, names, '
-          'threshold'),
-    Topic('vision_info', 'vision_msgs/msg/VisionInfo', 'out', 'latched: model, and topic of the '
-          'class map'),
-    Topic('debug_image', 'sensor_msgs/msg/Image', 'out', 'the image with its detections, drawn '
-          'only if there is a subscriber'),
-    Topic('annotations', 'foxglove_msgs/msg/ImageAnnotations', 'out', 'the same as an overlay for '
-          'Foxglove, if foxglove_msgs is installed', optional=True),
-    Topic('latency_histogram', 'std_msgs/msg/UInt32MultiArray', 'out', '1 Hz, if the parameter of '
-          'that name is true'),
-    Topic('/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', 'out', '1 Hz: state, rates, '
-          'dropped frames, latency percentiles, last error'),
-)
 
 
 def topic_table() -> str:
@@ -78,11 +47,24 @@ def topic_table() -> str:
         for t in TOPICS])
 
 
+def service_table() -> str:
+    """Return the services as a Markdown table."""
+    return table(('service', 'package of the type', ''), [
+        (', '.join(f'`~/{name}`' for name in s.names), f'`{s.package}`', s.description)
+        for s in SERVICES])
+
+
+def policy_block() -> str:
+    """Return the SROS 2 policy as a Markdown block."""
+    return f'```xml\n{policy()}```\n'
+
+
 def parameter_table() -> str:
     """Return the parameters as a Markdown table."""
     return table(('parameter', 'default', 'range', ''), [
         (f'`{s.name}`', f'`{plain(s.default)}`',
-         ', '.join(f'`{c}`' for c in s.choices) or s.limits(), s.description + EFFECTS[s.effect])
+         ', '.join(f'`{c}`' for c in s.choices if c) or s.limits(),
+         s.description + EFFECTS[s.effect])
         for s in (*SPECS, CLASS_SPEC)])
 
 
@@ -101,7 +83,8 @@ def launch_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    'topics': topic_table, 'parameters': parameter_table, 'launch': launch_table,
+    'topics': topic_table, 'services': service_table, 'policy': policy_block,
+    'parameters': parameter_table, 'launch': launch_table,
     'recipes': recipes, 'grids': grids, 'commands': commands}
 
 
@@ -130,7 +113,7 @@ def _launch_default(substitutions: Any) -> str:
 
 def main(paths: list[str]) -> None:
     """Update the generated blocks of Markdown files, by default of the reference pages."""
-    for path in [Path(path) for path in paths] or sorted(PAGES.glob('*.md')):
+    for path in [Path(path) for path in paths] or PAGES:
         path.write_text(rewrite(path.read_text()))
 
 

@@ -83,7 +83,12 @@ class Client:
     def __init__(self, process: subprocess.Popen, log: Path, cameras: Sequence[str]) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from lifecycle_msgs.srv import ChangeState, GetState
-        from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
+        from rcl_interfaces.srv import (
+            DescribeParameters,
+            GetParameters,
+            SetParameters,
+            SetParametersAtomically,
+        )
         import rclpy
 
         self.process, self.log = process, log
@@ -96,12 +101,13 @@ class Client:
         self._clients = {
             name: self.node.create_client(kind, f'/thermal_detector/{name}') for name, kind in (
                 ('change_state', ChangeState), ('set_parameters', SetParameters),
+                ('get_parameters', GetParameters),
                 ('set_parameters_atomically', SetParametersAtomically),
                 ('describe_parameters', DescribeParameters), ('get_state', GetState))}
         self._services_ready = False
         self.statuses: list[dict[str, Any]] = []
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._status, 10)
-        self._stamps = itertools.count(1)
+        self._stamps = itertools.count(int(time.time()) - 10**6)
 
     def _status(self, message: Any) -> None:
         for status in message.status:

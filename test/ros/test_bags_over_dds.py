@@ -298,7 +298,7 @@ def test_an_image_that_the_node_never_received_is_not_waited_for(
     node = collector.Collector()
     try:
         node.sent(bytes(4) + collector.STAMP.pack(7, 0))
-        status = DiagnosticStatus(name='/thermal_detector: camera', message='running', values=[
+        status = DiagnosticStatus(name='thermal_detector: camera', message='running', values=[
             KeyValue(key='received', value='0')])
         monkeypatch.setattr(collector, 'LOST_S', 0.0)
         node.wait_for_answer(lambda: node._diagnostics(DiagnosticArray(status=[status])))

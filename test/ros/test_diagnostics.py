@@ -15,6 +15,7 @@
 """The content of /diagnostics: the source, the error, and what to check."""
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -51,14 +52,16 @@ def test_silence_is_reported_with_topic_and_publishers(start: Start, toy: Path) 
     from std_msgs.msg import Empty
     with start(cameras=('front',), model_path=toy, no_input_warn_s=0.5) as client:
         client.wait_active()
-        assert client.status('no image for', of='front')['message'].endswith(
-            'on /front/image_raw: 1 publisher: does its type or QoS differ?')
+        assert 'on /front/image_raw: 1 publisher, of the right type and QoS' in (
+            client.status('no image for', of='front')['message'])
+        assert 'camera front: no image for' in client.log.read_text()
         client.send(client.image(gray(0.5), 'mono8'))
         assert client.status('no image for', of='front', processed='1')['message'].endswith(
             'on /front/image_raw: 1 publisher')
         client.node.destroy_publisher(client.images)
         client.status('/front/image_raw: 0 publishers', of='front')
         client.node.create_publisher(Empty, 'front/image_raw', 10)
+        assert 'camera front: running' in client.log.read_text()
         client.status('/front/image_raw: 1 publisher', of='front', received='1')
 
 
@@ -79,6 +82,46 @@ def test_clocks_may_differ_a_little(age: float, level: bytes) -> None:
     statistics.frame_received('thermal', replaces=False)
     statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), age)
     assert statistics.status('camera', 'front', '/image_raw', 2.0).level == level
+
+
+@pytest.mark.parametrize(('age', 'stamped', 'words'), [
+    (1.7e9, False, 'the stamps of the images are 0'), (1.7e9, True, '54 years old'),
+    (5e8, True, '16 years old'), (1e8, True, ''), (0.5, False, '')])
+def test_stamps_that_mean_no_date_are_a_warning(age: float, stamped: bool, words: str) -> None:
+    statistics = Statistics()
+    statistics.frame_received('thermal', replaces=False, stamped=stamped)
+    statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), age)
+    status = statistics.status('camera', 'front', '/image_raw', 2.0)
+    assert status.level == (WARN if words else OK) and words in status.message
+
+
+def test_the_last_error_ends_with_a_good_image_and_its_time_stays() -> None:
+    statistics = Statistics()
+    for _ in range(2):
+        statistics.frame_received('thermal', replaces=False)
+    statistics.frame_failed('mono16', 'the image is empty')
+    status = statistics.status('camera', 'front', '/image_raw', 2.0)
+    values = {v.key: v.value for v in status.values}
+    assert values['last error'] == status.message == 'the image is empty'
+    time = datetime.fromisoformat(values['last error time'])
+    assert abs((datetime.now(timezone.utc) - time).total_seconds()) < 120
+    statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), 0.1)
+    values = {v.key: v.value
+              for v in statistics.status('camera', 'front', '/image_raw', 2.0).values}
+    assert values['last error'] == ''
+    assert datetime.fromisoformat(values['last error time']) == time
+
+
+def test_a_node_that_cannot_keep_up_is_reported_once() -> None:
+    slow, fast = Statistics(), Statistics()
+    for number in range(40):
+        slow.frame_received('thermal', replaces=number % 2 == 1)
+        fast.frame_received('thermal', replaces=number % 10 == 1)
+        if number % 2 == 0:
+            slow.frame_done('mono16', 0.2, (0.0, 0.18, 0.0), 0.2)
+    assert '20 of 40 images were replaced' in (words := slow.falls_behind())
+    assert 'inference takes 180 ms' in words and 'INT8' in words
+    assert not slow.falls_behind() and not fast.falls_behind()
 
 
 def test_dropped_frames_are_replaced_or_too_old() -> None:
@@ -127,9 +170,10 @@ def test_false_color_stays_in_the_status(start: Start, toy: Path) -> None:
         client.status('running', of='camera', processed='2', false_colour='yes')
 
 
-def test_activation_logs_its_topics(start: Start, toy: Path) -> None:
+@pytest.mark.parametrize('name', ['input_transport', 'image_transport'])
+def test_activation_logs_its_topics(start: Start, toy: Path, name: str) -> None:
     with start(cameras=('front', 'rear'), model_path=toy, autostart=False,
-               input_transport='compressed') as client:
+               **{name: 'compressed'}) as client:
         assert client.change_state('configure')
         assert ' -> ' not in client.log.read_text()
         assert client.change_state('activate')

@@ -53,6 +53,43 @@ def test_all_transitions_of_the_lifecycle(start: Start, toy: Path) -> None:
         assert client.change_state('shutdown') and client.state() == 'finalized'
 
 
+def test_the_node_is_enabled_and_disabled_by_one_service(start: Start, toy: Path) -> None:
+    SetBool = pytest.importorskip('std_srvs.srv').SetBool
+    with start(model_path=toy, autostart=False) as client:
+        client.wait(lambda: 'waits for a lifecycle manager' in client.log.read_text())
+        enable = client.node.create_client(SetBool, '/thermal_detector/enable')
+        client.wait(enable.service_is_ready)
+        assert client.state() == 'unconfigured'
+
+        def request(data: bool) -> tuple[bool, str]:
+            future = enable.call_async(SetBool.Request(data=data))
+            client.wait(future.done)
+            return future.result().success, future.result().message
+
+        assert request(False) == (True, 'the node is unconfigured')
+        for _ in range(2):
+            assert request(True) == (True, 'the node is active')
+            client.wait_active()
+            client.send(client.image(gray(0.5), 'mono8'))
+            assert request(True) == (True, 'the node is active'), 'it is already'
+            assert request(False) == (True, 'the node is inactive')
+            client.wait(lambda: not client.images.get_subscription_count())
+            assert 'toy' in client.status('inactive', of='detector')['model'], 'still loaded'
+        assert client.change_state('shutdown')
+        assert request(True) == (False, 'the node is finalized')
+
+
+def test_enabling_a_node_whose_model_is_missing_says_why(start: Start, tmp_path: Path) -> None:
+    SetBool = pytest.importorskip('std_srvs.srv').SetBool
+    with start(model_path=tmp_path / 'missing.onnx', autostart=False) as client:
+        enable = client.node.create_client(SetBool, '/thermal_detector/enable')
+        client.wait(enable.service_is_ready)
+        assert client.state() == 'unconfigured'
+        future = enable.call_async(SetBool.Request(data=True))
+        client.wait(future.done)
+        assert not future.result().success and 'missing.onnx' in future.result().message
+
+
 def test_shutdown_from_unconfigured(start: Start, toy: Path) -> None:
     with start(model_path=toy, autostart=False) as client:
         assert client.change_state('shutdown')
@@ -186,6 +223,7 @@ def test_ctrl_c_while_loading_is_quiet(start: Start, toy: Path, gate: Path) -> N
         client.process.send_signal(signal.SIGINT)
         gate.touch()
         client.process.wait(120)
+        assert 'ERROR' not in client.log.read_text()
 
 
 def test_cleanup_frees_the_model_and_its_topics(start: Start, tmp_path: Path) -> None:

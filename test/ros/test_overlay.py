@@ -23,9 +23,20 @@ from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.imaging.drawing import COLORS
 from cgdet_core.runtime.imaging.message import view_pixels
-from cgdet_ros.detection.overlay import annotations_type, to_annotations, to_debug_image
+from cgdet_ros.detection.overlay import (
+    annotations_type,
+    Overlay,
+    to_annotations,
+    to_debug_image,
+)
+from cgdet_ros.node.logs import CameraLog
+from cgdet_ros.node.services import RCLError
+from cgdet_ros.node.topics import Publishers
 import numpy as np
 import pytest
+import rclpy
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -104,3 +115,27 @@ def test_generated_foxglove_msgs_have_the_real_type_hashes() -> None:
     for name, expected in json.loads(file.read_text()).items():
         entries = json.loads((folder / f'{name.split("/")[-1]}.json').read_text())['type_hashes']
         assert {e['type_name']: e['hash_string'] for e in entries}[name] == expected
+
+
+def test_a_policy_without_annotations_leaves_the_rest(
+    needs_foxglove: None, domain: int, capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Denied(Publishers):
+        """Publishers under a security policy that lacks one topic."""
+
+        def create(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+            if topic == 'annotations':
+                raise RCLError('the topic is not allowed')
+            return super().create(kind, topic, qos)
+
+    rclpy.init()
+    node = rclpy.create_node('denied')
+    try:
+        card = detection_card('m', CLASSES, (64, 64), Normalization('none'))
+        overlay = Overlay(Denied(node, ''), card, CameraLog(node, ''))
+        overlay.annotate(FOUND, Header(), ('', ''))
+        assert node.count_publishers('debug_image') and not node.count_publishers('annotations')
+        assert 'no annotations: the topic is not allowed' in ''.join(capfd.readouterr())
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()

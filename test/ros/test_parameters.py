@@ -54,7 +54,7 @@ def test_parameters_change_while_running(
             result = client.set_parameter(name, value)
             assert not result.successful and result.reason
         assert client.set_parameter('max_image_age_s', 1.0).successful
-        client.images.publish(client.image(gray(0.5), 'mono8'))  # a stamp of 1970
+        client.images.publish(client.image(gray(0.5), 'mono8'))  # days old
         client.wait(lambda: any(
             s.get('dropped') == '1' and s['level'] == b'\x01' and 'too old' in s['message']
             for s in client.statuses))
@@ -114,6 +114,13 @@ def test_a_wrong_parameter_at_start_is_one_sentence(domain: int, name: str, valu
 def classes(client: object) -> list[str]:
     found = client.send(client.image(gray(0.5), 'mono8'))
     return [d.results[0].hypothesis.class_id for d in found.detections]
+
+
+def test_class_ids_may_be_names(start: Start, toy: Path) -> None:
+    with start(model_path=toy, class_names='true', score_threshold=0.4) as client:
+        client.wait_active()
+        assert classes(client) == ['person', 'bicycle', 'car']
+        assert not client.set_parameter('class_names', False).successful, 'only on configure'
 
 
 def test_every_class_has_a_threshold(start: Start, toy: Path) -> None:
@@ -202,6 +209,7 @@ def test_a_class_threshold_of_the_wrong_type_is_reported(
         status = client.wait(lambda: next(
             (s for s in client.statuses if s['level'] == b'\x02'), None))
         assert 'class_thresholds.person' in status['message']
+        assert 'write 1.0, not 1' in status['message']
         client.wait_for_state('unconfigured')
 
 

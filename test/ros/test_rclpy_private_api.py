@@ -23,8 +23,8 @@ from threading import get_ident
 from typing import Any
 
 from cgdet_ros.node.executor import NodeExecutor
-from cgdet_ros.node.managed_node import RCLError
 from cgdet_ros.node.parameters import given_at_start
+from cgdet_ros.node.services import RCLError
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
 from rcl_interfaces.srv import SetParameters
@@ -37,6 +37,7 @@ from std_msgs.msg import Empty
 
 pytestmark = pytest.mark.ros
 MANAGED, EXECUTOR = 'cgdet_ros/node/managed_node.py', 'cgdet_ros/node/executor.py'
+SERVICES = 'cgdet_ros/node/services.py'
 
 
 def changed(what: str, where: str) -> str:
@@ -77,10 +78,10 @@ def test_an_impossible_transition_raises_the_error_we_catch(node: LifecycleNode)
         assert isinstance(error, RCLError), changed(
             'what an impossible transition raises, '
             f'{type(error).__name__} instead of rclpy_implementation.RCLError',
-            f'ManagedNode._change_state in {MANAGED}')
+            f'Services._change_state in {SERVICES}')
     else:
         pytest.fail(changed('impossible transitions, which raise no more',
-                            f'ManagedNode._change_state in {MANAGED}'))
+                            f'Services._change_state in {SERVICES}'))
 
 
 def test_parameters_given_at_start_are_known_before_they_are_declared(
@@ -92,7 +93,7 @@ def test_parameters_given_at_start_are_known_before_they_are_declared(
 
 
 def test_services_are_listed_and_can_be_served_by_us(node: LifecycleNode) -> None:
-    where = f'ManagedNode._take_over_services in {MANAGED}'
+    where = f'Services in {SERVICES}'
     services = {service.srv_type: service for service in node.services}
     assert {ChangeState, GetState, SetParameters} <= services.keys(), changed(
         'Node.services, which lacks those of lifecycle or parameters', where)

@@ -32,8 +32,9 @@ def test_only_consecutive_failures_schedule_a_reload() -> None:
     assert item.seconds_left() is None and item.failures == 2
     fail(item, 1)
     assert item.seconds_left() == pytest.approx(1.0, abs=0.5) and not item.begin()
+    assert item.error and item.error_time
     item.inferred()
-    assert item.seconds_left() is None
+    assert item.seconds_left() is None and not item.error and item.error_time
     fail(item, 1000, limit=0)
     assert item.seconds_left() is None and item.failures == 1000
 

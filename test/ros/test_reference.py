@@ -16,26 +16,33 @@
 
 from collections.abc import Callable
 from pathlib import Path
+import re
 from typing import Any
+from xml.etree import ElementTree
 
 from cgdet_core.errors import UserError
 from cgdet_ros.detection.parameters import SPECS
-from cgdet_ros.tools.reference import BLOCK, PAGES, rewrite, TABLES, TOPICS
+from cgdet_ros.tools.interfaces import policy, SERVICES, STANDARD_TOPICS, TOPICS
+from cgdet_ros.tools.reference import BLOCK, PAGES, rewrite, TABLES
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 STANDARD = {'/rosout', '/parameter_events', '/clock', '/thermal_detector/transition_event'}
+LISTED = {f'/thermal_detector/{name}' for s in SERVICES for name in s.names}
+# Not on Humble, or without std_srvs.
+NEWER = {f'/thermal_detector/{name}' for name in (
+    'get_logger_levels', 'set_logger_levels', 'get_type_description', 'enable')}
 
 
 def blocks() -> dict[str, str]:
     """Return the generated blocks of all reference pages by name."""
-    return {match[2]: match[0] for path in PAGES.glob('*.md')
+    return {match[2]: match[0] for path in PAGES
             for match in BLOCK.finditer(path.read_text())}
 
 
 def test_the_pages_have_every_table() -> None:
-    assert PAGES == ROOT / 'docs' / 'reference' and blocks().keys() == TABLES.keys()
+    assert blocks().keys() == TABLES.keys()
 
 
 @pytest.mark.parametrize('name', TABLES)
@@ -78,16 +85,51 @@ def test_topics_are_those_of_the_running_node(start: Callable) -> None:
         named, always = ({(t.name.removeprefix('/'), t.type, t.direction) for t in TOPICS
                           if some or not t.optional} for some in (True, False))
 
+        def services() -> set[str]:
+            return {name for name, _ in client.node.get_service_names_and_types_by_node(
+                'thermal_detector', '/')}
+
         def found_all() -> bool:
             from rclpy.node import NodeNameNonExistentError
             try:
-                return always <= topics_of(client.node)
+                return always <= topics_of(client.node) and LISTED - services() <= NEWER
             except NodeNameNonExistentError:  # not discovered yet
                 return False
 
         client.wait(found_all)
         found = topics_of(client.node)
-    assert found <= named, 'TOPICS in cgdet_ros/tools/reference.py differ from the node.'
+        served = services()
+        subscribed, published = (
+            {name for name, _ in get('thermal_detector', '/')} for get in (
+                client.node.get_subscriber_names_and_types_by_node,
+                client.node.get_publisher_names_and_types_by_node))
+    assert found <= named, 'TOPICS in cgdet_ros/tools/interfaces.py differ from the node.'
+    assert served <= LISTED, 'SERVICES in cgdet_ros/tools/interfaces.py differ from the node.'
+    assert served <= allowed('services', 'reply')
+    assert subscribed <= allowed('topics', 'subscribe')
+    assert published <= allowed('topics', 'publish')
+
+
+def allowed(kind: str, rule: str) -> set[str]:
+    """Return the full names that the policy allows for a rule."""
+    profile, = ElementTree.fromstring(policy()).findall('enclaves/enclave/profiles/profile')
+    names = [(e.text or '').replace('~', f'/{profile.get("node")}')
+             for e in profile.findall(f'{kind}[@{rule}="ALLOW"]/{kind[:-1]}')]
+    return {name if name.startswith('/') else f'{profile.get("ns")}{name}' for name in names}
+
+
+def test_the_policy_allows_what_the_node_has_and_nothing_else() -> None:
+    root = ElementTree.fromstring(policy())
+    assert root.tag == 'policy' and root.get('version') == '0.2.0'
+    enclave, = root.findall('enclaves/enclave')
+    assert enclave.get('path') == '/thermal_detector'
+    rules = [(e.tag, *e.attrib.items()) for e in enclave.findall('profiles/profile/*')]
+    assert rules == [('topics', ('subscribe', 'ALLOW')), ('topics', ('publish', 'ALLOW')),
+                     ('services', ('reply', 'ALLOW'))]
+    texts = [e.text for e in enclave.findall('profiles/profile/*/*')]
+    assert all(re.fullmatch(r'(/|~/)?[a-z_]+(/[a-z_]+)*', text or '') for text in texts)
+    ways = [t.direction for t in TOPICS] + [way for _, way in STANDARD_TOPICS]
+    assert len(texts) == len(ways) + sum(len(s.names) for s in SERVICES)
 
 
 def test_rewriting_changes_only_generated_blocks() -> None:

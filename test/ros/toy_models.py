@@ -31,6 +31,7 @@ SHIFT = 20.0  # pixels by which the boxes of a white frame are moved right and d
 def write_model(
     path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0, hangs: bool = False,
     classes: tuple[str, ...] = ('person', 'bicycle', 'car'), ballast: int = 0,
+    nan_above: float | None = None,
 ) -> Path:
     """
     Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
@@ -38,6 +39,7 @@ def write_model(
     fails: inference fails for frames with a pixel above 0.9. slow: multiplications of matrices
     that it does for a black frame, such as the one it is loaded with. hangs: it does so many for
     frames with a pixel above 0.9 that inference does not end. ballast: bytes of weights.
+    nan_above: the boxes are NaN for frames with a pixel above this.
     """
     pytest.importorskip('onnx', reason='training is not installed')
     from onnx import checker, helper, numpy_helper, save, TensorProto
@@ -57,6 +59,11 @@ def write_model(
         node('Reshape', ['mean', 'shape'], ['means']), node('Mul', ['means', 'shift'], ['moved']),
         node('ReduceMax', ['images'], ['top'], keepdims=0)]
     extra = 'zero'
+    if nan_above is not None:
+        constants['bound'] = np.float32(nan_above)
+        nodes += [node('Sub', ['bound', 'top'], ['left']), node('Sqrt', ['left'], ['root']),
+                  node('Mul', ['root', 'zero'], ['extra'])]
+        extra = 'extra'
     if fails or hangs:
         nodes += [node('Greater', ['top', 'limit'], ['bright'])]
     if fails:

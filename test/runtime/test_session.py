@@ -20,7 +20,7 @@ from pathlib import Path
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard
 from cgdet_core.runtime.inference.choice import open_session
-from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession, open_onnx
 from cgdet_core.runtime.inference.openvino import openvino_version
 from cgdet_core.runtime.inference.session import Session
 import numpy as np
@@ -148,3 +148,15 @@ def test_a_card_of_another_task_is_an_error(tmp_path: Path) -> None:
     model = write_tracker(tmp_path / 'tracker.onnx')
     with pytest.raises(UserError, match='is a tracking model, not a detection model'):
         Detector.load(model)
+
+
+@pytest.mark.parametrize('newer', ['ir_version', 'opset'])
+def test_a_file_of_a_newer_onnx_is_refused_with_what_to_do(tmp_path: Path, newer: str) -> None:
+    onnx = pytest.importorskip('onnx', reason='training is not installed')
+    model = onnx.load(write_toy(tmp_path / 'toy.onnx'))
+    if newer == 'opset':
+        model.opset_import[0].version = 99
+    else:
+        model.ir_version = 99
+    with pytest.raises(UserError, match='newer version of ONNX.*pip install -U onnxruntime'):
+        open_onnx(model.SerializeToString(), 'toy.onnx')

@@ -24,6 +24,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import decode, Detections, scale
 from cgdet_core.runtime.detection.result import Result, to_frame
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.inference.card import load_card
@@ -173,8 +174,8 @@ def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
     Normalize and letterbox a raw frame into `out` (C, H, W).
 
     frame: (H, W) thermal, or (H, W, 3) RGB uint8 if the card has three channels. scratch: a
-    buffer (H, W) of the frame's size, as allocating a large array is slower. ValueError for a
-    frame that cannot be normalized.
+    buffer (H, W) of the frame's size, as allocating a large array is slower. A few dead pixels
+    are filled. ValueError for a frame that cannot be normalized.
     """
     if card.channels == 3:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
@@ -183,6 +184,7 @@ def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
         raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
                          f'this one has shape {frame.shape}')
     box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
+    frame, _ = fill_dead_pixels(frame)
     if card.channels == 3:
         for channel in range(3):
             box.apply(frame[..., channel].astype(np.float32) / np.float32(255), out[channel])

@@ -40,7 +40,10 @@ class Crop:
         height, width = image.shape[:2]
         rest = image[self.top:max(0, height - self.bottom), self.left:max(0, width - self.right)]
         if rest.size == 0:
-            raise ValueError(f'{self} leaves nothing of the image of {width}x{height} pixels')
+            raise ValueError(
+                f'a crop of {self.top} pixels at the top, {self.bottom} at the bottom, '
+                f'{self.left} at the left and {self.right} at the right leaves nothing of the '
+                f'image of {width}x{height} pixels')
         return rest
 
     def to_received(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
-DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
 # In what ONNX Runtime says of files that a later one reads.
-NEWER = re.compile(r'Unsupported model IR version.*|Opset \d+ is under development')
+NEWER = re.compile(r'Unsupported model IR version|[Oo]pset \d+ is under development|'
+                   r'official support for domain')
+DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
 
 
 class OnnxRuntimeSession:
@@ -111,13 +112,14 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's own exception types share no base class
-        words = str(error).splitlines()[0]
-        if newer := NEWER.search(words):
-            raise UserError(f'{name} is newer than ONNX Runtime {onnxruntime.__version__} '
-                            f'({newer[0]}); update it with "pip install --upgrade onnxruntime", '
-                            'or export the model again.') from None
+        text = str(error).splitlines()[0]
+        if NEWER.search(text):
+            raise UserError(
+                f'{name} was written in a newer version of ONNX than ONNX Runtime '
+                f'{onnxruntime.__version__} reads; update it with "pip install -U onnxruntime", '
+                'or export the model with older versions of torch and onnx.') from None
         raise UserError(f'{name} is not an ONNX file that ONNX Runtime can load: '
-                        f'{words}') from None
+                        f'{text}') from None
 
 
 def describe_session(session: 'InferenceSession') -> str:

@@ -15,12 +15,12 @@
 """The protocol of inference sessions: named tensors in, named tensors out."""
 
 from collections.abc import Mapping
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import ModelCard, TensorSpec, words
+from cgdet_core.runtime.processor import available_cores
 from numpy.typing import NDArray
 
 OPEN_BATCH = 64  # maximum batch of a file or network whose batch size is open
@@ -54,7 +54,7 @@ class Session(Protocol):
 
 def cpu_threads(threads: int) -> int:
     """Return the number of threads; for 0 that of the cores available to this process."""
-    return threads or len(os.sched_getaffinity(0))  # in a container fewer than the machine has
+    return threads or available_cores()
 
 
 def check_tensors(model: Path, card: ModelCard, inputs: FileTensors, outputs: FileTensors) -> None:
