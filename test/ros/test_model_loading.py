@@ -26,7 +26,6 @@ from cgdet_core.runtime import Detector
 from cgdet_core.runtime.tensorrt.cache import EngineCache, LOCK, Progress
 from cgdet_ros.node.loading import Loading, Stopped
 import pytest
-from toy_models import write_model
 
 HOLD = """
 import fcntl, sys, time
@@ -88,9 +87,3 @@ def test_a_model_that_was_stopped_is_not_used(toy: Path) -> None:
         loading.run()
     with pytest.raises(UserError, match='does not exist'):
         loading_of('no.onnx').run()
-
-
-def test_a_loop_is_refused(tmp_path: Path) -> None:
-    model = write_model(tmp_path / 'model.onnx', slow=10**15)
-    with pytest.raises(UserError, match='contains a Loop, which may never end'):
-        loading_of(model).run()

@@ -25,20 +25,20 @@ import pytest
 SIZE = 64  # of the input; frames are not scaled
 BOXES = np.array([[2, 2, 20, 20], [22, 2, 40, 20], [2, 22, 20, 40], [22, 22, 40, 40]], np.float32)
 SCORES = np.array([[.9, .1, .1], [.1, .7, .1], [.1, .1, .5], [.1, .1, .3]], np.float32)
+MANY = 1e6
 SHIFT = 20.0  # pixels by which the boxes of a white frame are moved right and down
 
 
 def write_model(
-    path: Path, batch: int | str = 1, fails: bool = False, slow: int = 0, hangs: bool = False,
+    path: Path, batch: int | str = 1, fails: bool = False, hangs: bool = False,
     classes: tuple[str, ...] = ('person', 'bicycle', 'car'), ballast: int = 0,
     nan_above: float | None = None,
 ) -> Path:
     """
     Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
 
-    fails: inference fails for frames with a pixel above 0.9. slow: multiplications of matrices
-    that it does for a black frame, such as the one it is loaded with. hangs: it does so many for
-    frames with a pixel above 0.9 that inference does not end. ballast: bytes of weights.
+    fails: inference fails for frames with a pixel above 0.9. hangs: inference does not end for
+    them: it adds MANY numbers MANY times. ballast: bytes of weights.
     nan_above: the boxes are NaN for frames with a pixel above this.
     """
     pytest.importorskip('onnx', reason='training is not installed')
@@ -51,8 +51,7 @@ def write_model(
         'axes': np.array([1, 2, 3]), 'shape': np.array([-1, 1, 1]), 'base': BOXES[None],
         'shift': np.float32(SHIFT), 'zero': np.float32(0), 'known': SCORES[None],
         'limit': np.float32(0.9), 'five': np.int64(5), 'vector': np.zeros(1, np.float32),
-        'many': np.float32(slow or 1e15), 'one': np.float32(1), 'thousand': np.float32(1000),
-        'yes': np.array(True), 'matrix': np.eye(256, dtype=np.float32)}
+        'many': np.float32(MANY), 'one': np.float32(1), 'first': np.array([0])}
     node = helper.make_node
     nodes = [
         node('ReduceMean', ['images', 'axes'], ['mean'], keepdims=0),
@@ -71,17 +70,14 @@ def write_model(
                   node('Mul', ['number', 'five'], ['index']),
                   node('Gather', ['vector', 'index'], ['extra'])]
         extra = 'extra'
-    elif slow or hangs:
-        if hangs:
-            nodes += [node('Cast', ['bright'], ['when'], to=TensorProto.FLOAT)]
-        else:
-            nodes += [node('Mul', ['top', 'thousand'], ['far']),
-                      node('Min', ['far', 'one'], ['lit']), node('Sub', ['one', 'lit'], ['when'])]
-        nodes += [node('Mul', ['when', 'many'], ['times']),
-                  node('Cast', ['times'], ['trips'], to=TensorProto.INT64),
-                  node('Loop', ['trips', 'yes', 'matrix'], ['product'], body=_multiply()),
-                  node('ReduceMax', ['product'], ['maximum'], keepdims=0),
-                  node('Mul', ['maximum', 'zero'], ['extra'])]
+    elif hangs:
+        nodes += [node('Cast', ['bright'], ['when'], to=TensorProto.FLOAT),
+                  node('Mul', ['when', 'many'], ['more']), node('Add', ['more', 'one'], ['steps']),
+                  node('Cast', ['steps'], ['length'], to=TensorProto.INT64),
+                  node('Unsqueeze', ['length', 'first'], ['lengths']),
+                  node('ConstantOfShape', ['lengths'], ['line']),
+                  node('Scan', ['vector', 'line'], ['extra'], num_scan_inputs=1,
+                       body=_scanned('line'))]
         extra = 'extra'
     looked_up = 'means'
     if ballast:  # indexed at run time, else ONNX Runtime would fold it
@@ -105,18 +101,20 @@ def write_model(
     return path
 
 
-def _multiply() -> object:
+def _scanned(line: str = '') -> object:
+    """Return the body of a Scan that adds a number; or all of `line`, for each number."""
     from onnx import helper, TensorProto
 
-    def info(name: str, kind: int, shape: list[int]) -> object:
-        return helper.make_tensor_value_info(name, kind, shape)
+    def info(name: str, *shape: int) -> object:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    return helper.make_graph(
-        [helper.make_node('Identity', ['go'], ['on']),
-         helper.make_node('MatMul', ['now', 'now'], ['next'])], 'multiply',
-        [info('i', TensorProto.INT64, []), info('go', TensorProto.BOOL, []),
-         info('now', TensorProto.FLOAT, [256, 256])],
-        [info('on', TensorProto.BOOL, []), info('next', TensorProto.FLOAT, [256, 256])])
+    part = 'outer' if line else 'inner'
+    names = f'{part}_sum', f'{part}_item', f'{part}_next'
+    last = helper.make_node('Scan', [names[0], line], [names[2]], num_scan_inputs=1,
+                            body=_scanned()) if line else (
+        helper.make_node('Add', names[:2], names[2:]))
+    return helper.make_graph([last], part, [info(names[0], 1), info(names[1])],
+                             [info(names[2], 1)])
 
 
 def gray(level: float) -> np.ndarray:
