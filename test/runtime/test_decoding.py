@@ -333,6 +333,7 @@ def test_a_folder_has_no_files_of_other_systems(tmp_path: Path) -> None:
                  '__MACOSX/in/a.png', '.cache/a.png', 'in/@eaDir/c.png', 'Thumbs.db'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / 'folder.png').mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path, ('.png',))]
     assert found == ['a.png', 'b.PNG', 'in/c.png']
     assert [path.name for path in files_below(tmp_path / '.cache', ('.png',), '*')] == ['a.png']

@@ -61,7 +61,7 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
     """
     return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
                   and not any(part.startswith('.') or part in ADDED
-                              for part in path.relative_to(folder).parts))
+                              for part in path.relative_to(folder).parts) and not path.is_dir())
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
