@@ -16,6 +16,7 @@
 
 from collections.abc import Sequence
 import fnmatch
+import logging
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ from numpy.typing import NDArray
 
 Item = TypeVar('Item')
 CROP = 320  # pixels of a window, each way
+_log = logging.getLogger(__name__)
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
@@ -57,7 +59,7 @@ def draw_record(
 
     paired: false leaves out RGB, (H, W, 3).
     """
-    views = [to_picture(read_thermal(record.path), Normalization('plateau'))]
+    views = [_thermal_view(record)]
     if paired:
         views.append(_rgb_view(record, views[0].shape[:2]))
     names = [f'{"ignore " if crowd else ""}{"" if label == NO_CLASS else classes[label]}'.strip()
@@ -67,6 +69,17 @@ def draw_record(
     for view in views if record.rgb_path else views[:1]:
         draw_boxes(view, record.boxes, names, colors)
     return np.hstack(views)
+
+
+def _thermal_view(record: ImageRecord) -> NDArray[np.uint8]:
+    """Return the frame as BGR; a black one that says so if it cannot be read."""
+    try:
+        return to_picture(read_thermal(record.path), Normalization('plateau'))
+    except UserError as error:
+        _log.warning('%s', error)
+        view = np.zeros((480, 640, 3), np.uint8)
+        cv2.putText(view, 'cannot be read', (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, WHITE, 1)
+        return view
 
 
 def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -100,7 +113,7 @@ def save_crops(
 
 def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return (CROP, CROP, 3): four times the box, and its surroundings."""
-    thermal = to_picture(read_thermal(record.path), Normalization('plateau'))
+    thermal = _thermal_view(record)
     side = max(4 * float((box[2:] - box[:2]).max()), 64)
     corner = ((box[:2] + box[2:] - side) / 2).clip(
         0, [max(0, record.width - side), max(0, record.height - side)])

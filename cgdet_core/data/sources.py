@@ -173,12 +173,12 @@ def pictures(paths: Sequence[Path], folder: Path | None = None) -> Source:
     root = os.path.abspath(folder) if folder else os.path.commonpath([p.parent for p in places])
     found: list[Frame] = []
     for place, path in zip(places, paths):
-        name, pages = place.relative_to(root), frames.count_pages(path)
+        name, pages = place.relative_to(root), frames.find_pages(path)
         found += [Frame(name.as_posix(), partial(_read_picture, path, colors), str(path))] if (
-            pages <= 1) else [
-            Frame(name.with_stem(f'{name.stem}_{page:06d}').as_posix(),
-                  partial(_read_picture, path, colors, page), f'{path}, page {page}')
-            for page in range(pages)]
+            len(pages) <= 1) else [
+            Frame(name.with_stem(f'{name.stem}_{number:06d}').as_posix(),
+                  partial(_read_picture, path, colors, page), f'{path}, page {number}')
+            for number, page in enumerate(pages)]
     return Source(iter(found), str(folder or paths[0]), len(found),
                   names=[frame.name for frame in found], files=paths, colors=colors)
 

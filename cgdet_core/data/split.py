@@ -15,6 +15,7 @@
 """Split a COCO set into training and validation frames, with few scenes in both, or none."""
 
 from collections.abc import Callable
+import logging
 from pathlib import Path
 import re
 from typing import Any
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 BLOCKS = 10  # of consecutive frames, if they are all of one scene
 ROWS = 256  # frames that are compared with all earlier ones at a time
 TRIES = 300  # random choices of groups, of which the most even one is taken
+_log = logging.getLogger(__name__)
 
 
 def split(
@@ -104,7 +106,11 @@ def _scenes(coco: CocoSet, progress: Callable[[int], None]) -> NDArray[np.int64]
     """Return the scene of each frame (N,): near-duplicates, and theirs, are of one."""
     values = []
     for record in coco.images:
-        values.append(thumbnail(read_thermal(record.path)))
+        try:
+            values.append(thumbnail(read_thermal(record.path)))
+        except UserError as error:
+            _log.warning('%s The frame is taken for a scene of its own.', error)
+            values.append(np.zeros_like(thumbnail(np.zeros((1, 1), np.uint8))))
         progress(1)
     stacked = np.array(values)
     scene = np.arange(len(values))

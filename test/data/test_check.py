@@ -204,6 +204,27 @@ def test_a_split_keeps_scenes_together(tmp_path: Path) -> None:
     assert how == "by '_\\\\d' in the file name" and numbers['all_val.json']['frames'] == 10
 
 
+def test_a_damaged_image_does_not_end_a_split_or_a_sheet(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write(tmp_path, 'set.json', {f'{i}.png': frame(i) for i in range(6)},
+                 {f'{i}.png': [(1, [5, 5, 20, 20])] for i in range(6)})
+    (tmp_path / '3.png').write_bytes(b'damaged')
+    _, numbers = split(path, 0.5)
+    assert sum(part['frames'] for part in numbers.values()) == 6
+    assert show(load_coco(path), tmp_path / 'sheet.png', 6, '*', False) == 6
+    assert caplog.text.count('3.png is not an image') == 2
+
+
+def test_a_sheet_never_replaces_an_image_of_the_set(tmp_path: Path) -> None:
+    path = write(tmp_path, 'set.json', {'0.png': frame(0)}, {})
+    before = (tmp_path / '0.png').read_bytes()
+    for name in ('0.png', f'../{tmp_path.name}/0.png'):
+        with pytest.raises(UserError, match='is an input and would be replaced'):
+            show(load_coco(path), tmp_path / name, 1, '*', True)
+    assert (tmp_path / '0.png').read_bytes() == before
+
+
 def test_scenes_are_linked_by_their_frames(tmp_path: Path) -> None:
     """Frames of a slow pan: only neighbors are alike, also across the rows of a block."""
     wide = cv2.resize(np.random.default_rng(0).integers(20, 250, (10, 80)).astype(np.uint16),

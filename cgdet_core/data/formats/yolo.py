@@ -102,6 +102,20 @@ def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
     return found
 
 
+def _labels(
+    folder: Path, images: Pictures, names: dict[int, str], counts: Counter[str],
+) -> dict[str, Path]:
+    """Return the label files by stem, without other text such as a README, which is counted."""
+    files = native.files_in(folder, '.txt')
+    for stem in files.keys() - images.keys():
+        try:
+            parse_yolo(files[stem], names)
+        except UserError:
+            del files[stem]
+            counts['text files without an image that are not labels, left out'] += 1
+    return files
+
+
 def read_yolo(folder: Path, options: Options) -> Listing:
     """Read images/ and labels/, with or without folders for train, val and test."""
     options.allow('yolo', 'rgb')
@@ -138,13 +152,7 @@ def _frames(
     split: str, thermal: Pictures, rgb: Pictures | None, labels: Path, names: dict[int, str],
     counts: Counter[str],
 ) -> list[NativeFrame]:
-    files = native.files_in(labels, '.txt')
-    for stem in files.keys() - thermal.keys():
-        try:
-            parse_yolo(files[stem], names)
-        except UserError:
-            del files[stem]
-            counts['text files without an image that are not labels, left out'] += 1
+    files = _labels(labels, thermal, names, counts)
     # Many tools write no file for a frame without objects.
     counts['frames without a label file, taken as empty'] += len(thermal.keys() - files.keys())
     return [NativeFrame(
@@ -185,7 +193,7 @@ def read_msrs(folder: Path, options: Options) -> Listing:
 
 def _msrs_frames(split: str, place: Path, labels: Path, counts: Counter[str]) -> list[NativeFrame]:
     thermal, rgb = Pictures(place / 'ir', '.png'), Pictures(place / 'vi', '.png')
-    files = native.files_in(labels, '.txt')
+    files = _labels(labels, thermal, MSRS_NAMES, counts)
     counts[native.UNLABELLED] += len(thermal.keys() - files.keys())
     return [NativeFrame(split, thermal[stem], rgb[stem], parse_yolo(path, MSRS_NAMES),
                         MSRS_TIMES.get(stem[-1], 'unknown'), fractions=True)

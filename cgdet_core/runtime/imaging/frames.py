@@ -36,6 +36,7 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
+TIFF_SUFFIXES = ('.tif', '.tiff')
 LARGEST = 2 * MAX_BYTES  # bytes of a file
 STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # without alpha
 
@@ -60,7 +61,7 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
     """
     return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
                   and not any(part.startswith('.') or part in ADDED
-                              for part in path.relative_to(folder).parts))
+                              for part in path.relative_to(folder).parts) and not path.is_dir())
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
@@ -87,14 +88,14 @@ def is_gray(path: str | Path) -> bool:
     return image.ndim == 2 or not np.ptp(image, axis=2).any()
 
 
-def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
+def read_image(path: str | Path, place: int | None = None) -> NDArray[Any]:
     """
     Read an 8- or 16-bit image as it is stored, gray or BGR; UserError if it cannot be read.
 
-    page: of a TIFF with several; without, such a file is an error. The orientation that EXIF
-    states is applied, as in programs that show or annotate images.
+    place: of a page of a TIFF (`find_pages`); without, one with several is an error. The
+    orientation that EXIF states is applied, as in programs that show or annotate images.
     """
-    image = _read(path, page=page)
+    image = _read(path, place=place)
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f'{path} has {image.dtype} pixels; '
                         'a thermal image must be 8- or 16-bit.')
@@ -111,24 +112,24 @@ def read_frame(path: str | Path, channels: int) -> NDArray[Any]:
     return read_thermal(path) if channels == 1 else read_rgb(path)
 
 
-def count_pages(path: Path) -> int:
-    """Return the number of images in a file, more than 1 for a TIFF with pages; 1 if damaged."""
+def find_pages(path: Path) -> list[int]:
+    """Return the places of a TIFF's images, for `read_image`; none of another or a damaged one."""
     try:
-        data = _bytes(path)
-        return len(tiff_pages(data)) if isinstance(data, mmap) else 1
+        data = _bytes(path) if path.suffix.lower() in TIFF_SUFFIXES else b''
+        return tiff_pages(data) if isinstance(data, mmap) else []
     except (OSError, ValueError):
-        return 1  # reading it raises the error
+        return []  # reading it raises the error
 
 
-def _read(path: str | Path, flags: int = STORED, page: int | None = None) -> NDArray[Any]:
+def _read(path: str | Path, flags: int = STORED, place: int | None = None) -> NDArray[Any]:
     """Decode a file; UserError names it."""
     try:
         data = _bytes(Path(path))
         if isinstance(data, mmap):
-            pages = tiff_pages(data)
-            if len(pages) > 1 and page is None:
+            pages = tiff_pages(data) if place is None else [place]
+            if len(pages) > 1:
                 raise ValueError(f'has {len(pages)} pages; save each as a file of its own')
-            start = tiff_start(data, pages[page or 0])
+            start = tiff_start(data, pages[0])
             data[:len(start)] = start
         return decode(data, flags)
     except OSError as error:
