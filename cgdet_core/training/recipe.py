@@ -176,7 +176,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path} is not a recipe: it has {path.stat().st_size / 1e6:.1f} MB; name '
                         'a YAML file like those in config/train.')
     try:
-        values = yaml.safe_load(path.read_bytes())  # UTF-8 or UTF-16
+        values = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (UnicodeDecodeError, yaml.reader.ReaderError):
         raise UserError(f'{path} is not a recipe: it is not a text file; name a YAML file like '
                         'those in config/train.') from None
