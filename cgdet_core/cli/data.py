@@ -128,9 +128,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
                      'rgb': 'RGB images are missing, their frames are thermal only',
                      'unreadable': 'thermal images cannot be read, left out',
                      'resized': 'thermal images have another size than their labels state, left '
-                     'out',
-                     'turned': 'thermal images are stored turned (EXIF orientation), left out; '
-                     'save them upright'}[what]
+                     'out'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
     if report['alignment']['pairs'] and not report['alignment']['believed']:

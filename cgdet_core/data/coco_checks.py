@@ -244,24 +244,18 @@ def image_size(path: Path, channels: int = 1) -> tuple[int, int]:
     return width, height
 
 
-def is_turned(path: Path) -> bool:
-    """Return whether an image is read as it is stored, but shown turned by its EXIF entry."""
-    try:
-        from PIL import Image  # only installed for training
+def check_sizes(
+    path: Path, listed: Sequence[tuple[Path, tuple[int, int]]], channels: int = 1,
+) -> None:
+    """
+    Raise UserError if images have other sizes than listed, where Pillow is installed.
 
-        with Image.open(path) as picture:
-            stored, orientation = picture.size, picture.getexif().get(ORIENTATION, 1)
-        return orientation != 1 and image_size(path) == stored
-    except Exception:  # without Pillow, or a damaged image: an error when it is read
-        return False
-
-
-def check_sizes(path: Path, listed: Sequence[tuple[Path, tuple[int, int]]]) -> None:
-    """Raise UserError if images have other sizes than listed, where Pillow is installed."""
+    channels: as for `read_frame`.
+    """
     wrong = []
     for file, size in listed:
         try:
-            found = image_size(file)
+            found = image_size(file, channels)
         except ModuleNotFoundError:
             return
         except Exception:  # Pillow raises any; a damaged image is an error when it is read
@@ -270,7 +264,8 @@ def check_sizes(path: Path, listed: Sequence[tuple[Path, tuple[int, int]]]) -> N
             wrong.append((file, found, size))
     if wrong:
         file, found, size = wrong[0]
-        turned = '; list it as it is read, or save it turned' if found == size[::-1] else ''
+        turned = ('; if it is turned by an EXIF orientation, save it upright'
+                  if found == size[::-1] else '')
         raise UserError(f'{len(wrong)} of the {len(listed)} images listed in {path} have another '
                         f'size than listed, the first is {file}: {found[0]}x{found[1]}, listed '
                         f'{size[0]}x{size[1]}{turned}.')

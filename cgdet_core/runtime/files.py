@@ -214,14 +214,14 @@ def file_kind(path: Path) -> str:
                  if start.startswith(mark) or mark.startswith(b'<') and text.startswith(mark)), '')
 
 
-def check_not_inputs(files: Iterable[Path], inputs: Iterable[Path]) -> None:
+def check_not_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise UserError if a file that will be written is also read, by any name."""
-    existing = [path for path in files if path.is_file()]
+    existing = [path for path in outputs if path.is_file()]
     for other in inputs if existing else ():
         for path in existing:
             if os.path.isfile(other) and path.samefile(other):
-                raise UserError(f'{path} is read by this command and would be replaced; choose '
-                                'another name for the output.')
+                raise UserError(f'{path} is an input and would be replaced; choose another '
+                                'output.', 'output')
 
 
 def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),

@@ -264,7 +264,7 @@ def test_an_output_that_is_read_is_refused(
             ('data', 'show', data, '--output', frame, '--overwrite')):
         result = run_cgdet(*arguments)
         assert result.returncode == 1, arguments
-        assert 'is read by this command and would be replaced' in result.stderr
+        assert 'is an input and would be replaced' in result.stderr
     for arguments in (
             ('evaluate', model, '--data', data, '--json', data),
             ('evaluate', model, '--data', scenes, '--json', tmp_path / 'm.json'),

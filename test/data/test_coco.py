@@ -21,7 +21,7 @@ import shutil
 from cgdet_core.data.coco import classes_with_boxes, load_coco, NO_CLASS
 from cgdet_core.data.show import draw_record
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 import cv2
 import numpy as np
 import pytest
@@ -258,8 +258,16 @@ def test_sizes_are_those_of_the_images_as_they_are_read(coco: Path, orientation:
         file_name='pics/turned.jpg', width=width, height=height))
     assert load_coco(coco).images[0].width == width
     edited(coco, lambda d: d['images'][0].update(width=height, height=width))
-    with pytest.raises(UserError, match='list it as it is read, or save it turned'):
+    with pytest.raises(UserError, match='is turned by an EXIF orientation, save it upright'):
         load_coco(coco)
+    # A model for color images reads them upright.
+    color = np.zeros((20, 30, 3), np.uint8)
+    color[..., 0] = 200
+    Image.fromarray(color).save(path, exif=exif)
+    height, width = read_rgb(path).shape[:2]
+    edited(coco, lambda d: d.update(images=[{
+        'id': 5, 'file_name': 'pics/turned.jpg', 'width': width, 'height': height}]))
+    assert load_coco(coco, channels=3).images[0].width == width
 
 
 @pytest.mark.parametrize('folder', ['images', 'images_gray', '../images'])

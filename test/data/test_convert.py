@@ -26,7 +26,6 @@ from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.drawing import COLORS
-from cgdet_core.runtime.imaging.frames import read_thermal
 import cv2
 from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, thermal, voc, yolo
 import numpy as np
@@ -262,32 +261,25 @@ def test_the_reason_why_images_cannot_be_read_is_stated(tmp_path: Path) -> None:
         run('yolo', tmp_path, overwrite=True)
 
 
-def test_images_that_are_stored_turned_are_left_out(tmp_path: Path) -> None:
-    Image = pytest.importorskip('PIL.Image', reason='training is not installed')
-    yolo(tmp_path)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    (tmp_path / 'images/train/a.png').unlink()
-    path = tmp_path / 'images/train/a.jpg'
-    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, exif=exif)
-    report = run('yolo', tmp_path)
-    # Unless the reader turns them, as annotation tools do.
-    turned = 0 if read_thermal(path).shape == (64, 48) else 1
-    assert report['missing'].get('turned', {}).get('count', 0) == turned
-
-
 def test_labels_in_folders_of_cameras_are_read(tmp_path: Path) -> None:
     for name in ('day/front', 'night'):
         thermal(tmp_path / 'images' / name / 'a.png')
         text(tmp_path / 'labels' / name / 'a.txt', '0 0.25 0.5 0.25 0.5\n')
     thermal(tmp_path / 'images' / 'unlabeled' / 'a.png')
     text(tmp_path / 'classes.txt', 'person\n')
+    text(tmp_path / 'labels' / 'README.txt', 'labels of day and night\n')
     report = run('yolo', tmp_path)
     assert report['splits']['all'] == {
         'images': 2, 'with_rgb': 0, 'empty': 0, 'person': 2, 'ignored': 0}
     assert report['read'] == ('images/day/front/ with labels/day/front/, '
                               'images/night/ with labels/night/')
-    assert report['left_out'] == {'frames without labels, left out': 1}
+    assert report['left_out'] == {
+        'frames without labels, left out': 1,
+        'text files without an image that are not labels, left out': 1}
+    for path in (tmp_path / 'labels').rglob('a.txt'):
+        path.unlink()
+    with pytest.raises(UserError, match='labels has no label files'):
+        run('yolo', tmp_path, overwrite=True)
 
 
 @pytest.mark.parametrize(('name', 'options', 'words'), [

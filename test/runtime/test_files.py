@@ -68,6 +68,6 @@ def test_a_file_that_is_read_is_not_written_by_any_of_its_names(tmp_path: Path) 
     os.symlink(labels, tmp_path / 'link.json')
     os.link(labels, tmp_path / 'hard.json')
     for name in ('labels.json', 'link.json', 'hard.json', '../' + tmp_path.name + '/labels.json'):
-        with pytest.raises(UserError, match='is read by this command and would be replaced'):
+        with pytest.raises(UserError, match='is an input and would be replaced'):
             check_not_inputs([tmp_path / 'new.json', tmp_path / name], [other, labels])
     check_not_inputs([tmp_path / 'new.json', other], [labels, tmp_path, Path('x' * 5000)])

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import counts_text, load_coco
-from cgdet_core.data.coco_checks import is_turned
 from cgdet_core.data.formats import FORMATS, LICENSES
 from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
@@ -123,8 +122,7 @@ def _check_read(tally: Tally, total: int, some: bool) -> None:
     if tally.missing['thermal']:
         raise UserError(f'{what}, the first is missing: {tally.missing["thermal"][0]}; unpack the '
                         'images there.')
-    raise UserError(f'{what}: ' + (tally.reason or 'they are stored turned (EXIF orientation); '
-                                   'save them upright.'))
+    raise UserError(f'{what}: {tally.reason}')
 
 
 def _read(name: str, folder: Path, options: Options) -> Listing:
@@ -190,9 +188,7 @@ def _add(
     """Append a frame with its boxes, or count the reason why it is left out."""
     try:
         thermal = read_thermal(frame.thermal)
-        reason = 'turned' if is_turned(frame.thermal) else ''
-        if frame.declared is not None:
-            reason = '' if frame.declared == thermal.shape[::-1] else 'resized'
+        reason = '' if frame.declared in (None, thermal.shape[::-1]) else 'resized'
     except UserError as error:
         reason = 'unreadable' if frame.thermal.is_file() else 'thermal'
         if reason == 'unreadable':

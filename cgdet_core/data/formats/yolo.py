@@ -125,18 +125,19 @@ def read_yolo(folder: Path, options: Options) -> Listing:
                                   'labels/train/, or train/images/ and train/labels/)')
     names, counts, frames, read = read_class_names(folder), Counter[str](), [], []
     for split, place in places.items():
-        inner = [part for part in _below(*place) if native.files_in(part[1], '.txt')]
-        if not inner:
-            raise UserError(f'{place[1]} has no label files (*.txt).')
-        counts[native.UNLABELLED] += sum(
-            len(Pictures(part[0])) for part in _below(*place) if part not in inner)
-        for images, labels, name in inner:
+        found: list[NativeFrame] = []
+        for images, labels, name in _below(*place):
             rgb = None
             if options.rgb is not None:
                 other = native.existing(folder, options.rgb, 'RGB')
                 rgb = Pictures(other / name if (other / name).is_dir() else other)
-            frames += _frames(split, Pictures(images), rgb, labels, names, counts)
-            read.append(f'{images.relative_to(folder)}/ with {labels.relative_to(folder)}/')
+            inner = _frames(split, Pictures(images), rgb, labels, names, counts)
+            if inner:
+                read.append(f'{images.relative_to(folder)}/ with {labels.relative_to(folder)}/')
+            found += inner
+        if not found:
+            raise UserError(f'{place[1]} has no label files (*.txt).')
+        frames += found
     classes = native.own_classes(names[i] for i in sorted(names))
     return Listing(frames, classes, ', '.join(read), counts, categories=())
 
@@ -153,6 +154,9 @@ def _frames(
     counts: Counter[str],
 ) -> list[NativeFrame]:
     files = _labels(labels, thermal, names, counts)
+    if not files:
+        counts[native.UNLABELLED] += len(thermal)
+        return []
     # Many tools write no file for a frame without objects.
     counts['frames without a label file, taken as empty'] += len(thermal.keys() - files.keys())
     return [NativeFrame(
