@@ -165,7 +165,7 @@ class Guide:
                     features = self._see(self.layout.pixels([view], view.size)[None].to(device))
                     self.cache.write(view, [level[0].half() for level in features])
             except OSError as error:
-                if not str(error.filename).startswith(str(self.cache.folder)):
+                if view is not None and str(error.filename) == str(view.picture):
                     raise
                 raise UserError(
                     f'The cache of teacher features {self.cache.folder} cannot be written '
