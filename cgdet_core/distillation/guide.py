@@ -158,14 +158,15 @@ class Guide:
         views = [View.of(record, self.thermal) for record in records[rank::ranks]]
         found = Counter[str]()
         for view in track(views, 'teacher', disable=not progress or rank > 0, transient=True):
-            state = 'good' if view is None else self.cache.check(view)
-            found[state] += 1
-            if view is None or state in ('good', 'old'):
-                continue
-            features = self._see(self.layout.pixels([view], view.size)[None].to(device))
             try:
-                self.cache.write(view, [level[0].half() for level in features])
+                state = 'good' if view is None else self.cache.check(view)
+                found[state] += 1
+                if view is not None and state in ('missing', 'changed'):
+                    features = self._see(self.layout.pixels([view], view.size)[None].to(device))
+                    self.cache.write(view, [level[0].half() for level in features])
             except OSError as error:
+                if view is not None and str(error.filename) == str(view.picture):
+                    raise
                 raise UserError(
                     f'The cache of teacher features {self.cache.folder} cannot be written '
                     f'({error.strerror}); set cmg.teacher.cache to another folder.'

@@ -134,6 +134,7 @@ def together(target: Path, names: Sequence[str]) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         finish(target, names)
+        remove(_complete(target))  # with files of other names
         os.replace(folder, _complete(target))
     finish(target, names)
 
@@ -146,7 +147,8 @@ def finish(target: Path, names: Sequence[str]) -> bool:
     for name in names:
         with suppress(FileNotFoundError):  # it was moved
             os.replace(folder / name, target.with_name(name))
-    remove(folder)
+    with suppress(OSError):  # another process has removed it, or there are other files in it
+        folder.rmdir()
     return True
 
 

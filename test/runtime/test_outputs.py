@@ -137,6 +137,8 @@ die()
     assert complete == (0 <= moved < 2)
     expected = 'new' if moved >= 0 else 'old'
     assert [(tmp_path / name).read_text() for name in names] == [expected] * 2
+    (tmp_path / '.a.complete').mkdir()
+    (tmp_path / '.a.complete' / 'd').touch()  # of a run with other names
     with together(tmp_path / 'a', names) as made:
         (made / 'a').write_text('newest')
     assert (tmp_path / 'a').read_text() == 'newest' and (tmp_path / 'b').read_text() == expected
