@@ -30,6 +30,7 @@ PERIOD_S = 5.0  # minimum between two logged errors of one kind
 WINDOW = 1000  # frames that the percentiles are computed over
 FUTURE_S = 1.0  # maximum of a stamp in the future: more than synchronized clocks differ
 STUCK_S = 5.0  # with images and without a result: longer than any useful inference
+LONGEST_FFC_S = 5.0  # that a shutter is closed
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 HISTOGRAM_BINS = 101  # milliseconds of latency; the last bin counts 100 ms and more
 
@@ -45,7 +46,13 @@ class Statistics:
         self.too_old = 0
         self.failed = 0
         self.false_color = False
+        self.closed = 0  # frames of a closed shutter, and how often it closed
+        self.closings = 0
+        self._unpublished = 0  # of the frames of a closed shutter
+        self._shutter = ''  # why it is closed
+        self._closed_since = 0.0
         self.frame_id = ''
+        self._counts_frames = False  # the frame_id changes
         self.encoding = ''
         self.last_error = ''
         self.image_age = 0.0
@@ -63,6 +70,8 @@ class Statistics:
         with self._lock:
             self.received += 1
             self.replaced += replaces
+            # Some drivers count frames in it: then it does not name the camera.
+            self._counts_frames |= self.received > 1 and frame_id != self.frame_id
             self.frame_id = frame_id
             self._last_received = monotonic()
             self._waiting_since = self._waiting_since or self._last_received
@@ -86,6 +95,19 @@ class Statistics:
             self._latencies.append((total, *steps, image_age))
             self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
 
+    def frame_closed(self, encoding: str, why: str, published: bool) -> None:
+        """Count a frame of a closed shutter, which no time or rate includes."""
+        with self._lock:
+            self.closed += 1
+            self.processed += published
+            self._unpublished += not published
+            self.encoding = encoding
+            now = self._done('closed')
+            if not self._shutter:
+                self.closings += 1
+                self._closed_since = now
+            self._shutter = why
+
     def frame_failed(self, encoding: str, error: str) -> None:
         with self._lock:
             self.failed += 1
@@ -95,7 +117,10 @@ class Statistics:
 
     def _done(self, result: str) -> float:
         now = monotonic()
-        results = self.processed + self.failed + self.too_old + self.replaced
+        results = (self.processed + self.failed + self.too_old + self.replaced
+                   + self._unpublished)
+        if result != 'closed':
+            self._shutter = ''
         self._last_result, self._waiting_since = result, now if self.received > results else None
         return now
 
@@ -117,12 +142,15 @@ class Statistics:
         with self._lock:
             level, message = (DiagnosticStatus.OK, 'not active') if source is None else (
                 self._level(source, no_input_warn_s))
-            return to_status(name, self.frame_id or hardware, level, message, {
+            named = '' if self._counts_frames else self.frame_id
+            return to_status(name, named or hardware, level, message, {
                 'encoding': self.encoding,
                 'false colour': 'yes' if self.false_color else 'no',
                 'received': self.received, 'processed': self.processed,
                 'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
                 'too old': self.too_old, 'failed': self.failed,
+                'shutter': f'closed: {self._shutter}' if self._shutter else 'open',
+                'shutter closed': self.closings, 'images of a closed shutter': self.closed,
                 'last error': self.last_error, 'input rate Hz': f'{_rate(self._arrivals):.1f}',
                 'output rate Hz': f'{_rate(self._outputs):.1f}',
                 'image age s': f'{self.image_age:.3f}', **self._percentiles()})
@@ -138,6 +166,13 @@ class Statistics:
                 'or is too slow')
         if self._last_result == 'failed':
             return DiagnosticStatus.ERROR, self.last_error
+        if self._last_result == 'closed':
+            seconds = monotonic() - self._closed_since
+            if seconds < LONGEST_FFC_S:
+                return DiagnosticStatus.OK, f'shutter closed ({self._shutter})'
+            return DiagnosticStatus.WARN, (
+                f'the images have shown nothing new for {seconds:.0f} s ({self._shutter}): the '
+                'camera or its driver hangs, or its shutter is stuck')
         if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         if self.image_age < -FUTURE_S:

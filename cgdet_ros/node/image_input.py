@@ -21,7 +21,8 @@ from typing import Any
 
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, view_pixels
+from cgdet_core.runtime.imaging.message import encoding_of, is_false_color
+from cgdet_ros.node.bridge import read_pixels
 from cgdet_ros.node.diagnostics import ErrorLog, reason, Statistics
 from cgdet_ros.node.topics import input_qos
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -119,7 +120,7 @@ class ImageInput:
 
     def to_frame(self, message: Image | CompressedImage, crop: Crop) -> NDArray[Any]:
         """Return the cropped gray frame (H, W); ValueError if the image is invalid."""
-        pixels = crop.apply(view_pixels(message))
+        pixels = crop.apply(read_pixels(message))
         statistics = self.statistics
         if pixels.ndim == 3 and not statistics.false_color and is_false_color(pixels):
             statistics.false_color = True

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, TypeGuard, TypeVar
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
+from cgdet_core.runtime.imaging.signal import POLARITIES
 
 VERSION = 2  # of the card
 BATCH = 'batch'  # the first axis of a tensor whose batch size is open
@@ -80,6 +81,7 @@ class ModelCard:
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
     normalization: Normalization
+    polarity: str = POLARITIES[0]  # of the frames that it expects
     precision: str = 'fp32'
     onnx_sha256: str = ''
     parameters: int = 0
@@ -99,6 +101,7 @@ class ModelCard:
             yield isinstance(getattr(self, name), str), f'{name} must be text'
         yield self.TASK in ('', self.task), f'task must be {self.TASK}'
         yield bool(self.inputs and self.outputs), 'inputs and outputs must not be empty'
+        yield self.polarity in POLARITIES, f'polarity must be one of {", ".join(POLARITIES)}'
         yield self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'
         yield (is_count(self.parameters) or self.parameters == 0,
                'parameters must be a whole number of at least 0')
