@@ -26,6 +26,7 @@ from cgdet_core.data.coco_checks import boxes_inside, check_links, check_sizes
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import is_gray
+from cgdet_core.runtime.imaging.signal import CARD, check_unit
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +68,7 @@ class CocoSet:
     classes: tuple[str, ...]
     others: dict[str, int] = field(default_factory=dict)
     license: str = UNKNOWN
+    unit: str = CARD  # of 16-bit frames, see `signal.UNITS`
 
     def boxes(self) -> dict[str, int]:
         """Return the number of boxes of each class, without ignore regions."""
@@ -116,7 +118,8 @@ def load_coco(
                         f'missing, the first is {missing[0]}; set the folder that the file names '
                         'are relative to.', 'images')
     check_sizes(path, [(r.path, (r.width, r.height)) for r in records])
-    coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data))
+    coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data),
+                   _unit(path, data))
     return _seen_in_rgb(coco) if channels == 3 else coco
 
 
@@ -146,6 +149,12 @@ def _license(data: dict[str, Any]) -> str:
     if not any(found) and isinstance(info, dict):
         found = [info.get('license')]
     return ', '.join(str(name) for name in dict.fromkeys(found) if name) or UNKNOWN
+
+
+def _unit(path: Path, data: dict[str, Any]) -> str:
+    """Return the unit of the frames that a COCO file states in `info`; UserError if unknown."""
+    info = data.get('info')
+    return check_unit(info.get('unit', CARD), str(path)) if isinstance(info, dict) else CARD
 
 
 def _seen_in_rgb(coco: CocoSet) -> CocoSet:

@@ -72,7 +72,7 @@ def _relative(values: list[dict[str, float | None]], clean: dict[str, float | No
 
 
 def rows(report: dict[str, Any]) -> Iterator[tuple[str, list[float | None], float | None]]:
-    """Yield name, AP of strengths 0 (none) to 5, and the mean as a fraction, of each corruption."""
+    """Yield name, AP of strengths 0 (none) to 5, and the relative mean of each corruption."""
     for name, values in report['corruptions'].items():
         yield (name, [report['clean']['AP'], *(value['AP'] for value in values)],
                report['mean'][name])

@@ -24,6 +24,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_frame
 from cgdet_core.runtime.imaging.geometry import Letterbox, resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+from cgdet_core.runtime.imaging.signal import to_kelvin
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -99,7 +100,8 @@ class CocoFrames(Dataset[Sample]):
         if raw.shape[:2] != (record.height, record.width):
             raise UserError(f'{record.path} has {raw.shape[1]}x{raw.shape[0]} pixels, but '
                             f'{record.width}x{record.height} in {self.coco.path}.')
-        image = (normalize(raw, self.normalization) if self.channels == 1
+        image = (normalize(to_kelvin(raw, self.coco.unit), self.normalization)
+                 if self.channels == 1
                  else raw.astype(np.float32) / np.float32(255))
         box = Letterbox((record.width, record.height), self.fit or (record.width, record.height))
         if box.scale < 1:

@@ -35,6 +35,7 @@ from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
+from cgdet_core.runtime.imaging.signal import to_kelvin
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def _write_bag(
     for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
         try:
-            raw = view_message(message)
+            raw = to_kelvin(view_message(message), choice.unit)
             frame = _as_integers(raw)
             small = _small(frame)
             if last is not None and last.shape == small.shape and (

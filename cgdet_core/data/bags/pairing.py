@@ -26,6 +26,7 @@ from cgdet_core.data.bags.io import bag_name, image_connections, open_bag, stamp
 from cgdet_core.data.bags.registration import CalibratedCamera, Pose, Registration
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.signal import CARD
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,7 +42,8 @@ class Choice:
     first. every_s: minimum time between frames. max_frames: of all bags, evenly spaced. Both
     prefer frames with an RGB image. min_change: fraction of the contrast by which a frame must
     differ from the previous one. rectify: register by CameraInfo and /tf_static, with the scene
-    at infinity or at plane_m meters.
+    at infinity or at plane_m meters. unit: of the thermal frames, see `signal.UNITS`; those with a
+    temperature are stored as hundredths of a kelvin.
     """
 
     thermal_topic: str | None = None
@@ -55,6 +57,7 @@ class Choice:
     rectify: bool = False
     plane_m: float | None = None
     jpeg: bool = False
+    unit: str = CARD
 
     @property
     def rgb_offset_ns(self) -> int:

@@ -16,8 +16,8 @@
 Recognize the frames of a closed shutter.
 
 An uncooled camera closes its shutter for 0.3 to 2 s every few minutes, to measure its fixed
-pattern (flat-field correction, FFC, NUC). Meanwhile it repeats the last frame, or shows the shutter,
-which is flat; afterwards the level of all pixels may have changed.
+pattern (flat-field correction, FFC, NUC). Meanwhile it repeats the last frame, or shows the
+shutter, which is flat; afterwards the level of all pixels may have changed.
 """
 
 from collections import deque

@@ -16,6 +16,7 @@
 
 from typing import Any
 
+from cgdet_core.errors import UserError
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +45,13 @@ def to_kelvin(frame: NDArray[Any], unit: str) -> NDArray[Any]:
         return frame
     step, zero = scale
     return np.asarray(frame * np.float32(step) + np.float32(zero), np.float32)
+
+
+def check_unit(unit: object, where: str) -> str:
+    """Return a unit that is known; UserError names where another one was found."""
+    if not isinstance(unit, str) or unit not in (CARD, *UNITS):
+        raise UserError(f'{where}: the unit must be one of {", ".join(UNITS)}, not {unit!r}.')
+    return unit
 
 
 def inverted(frame: NDArray[Any]) -> NDArray[Any]:
