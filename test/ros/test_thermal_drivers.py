@@ -145,6 +145,7 @@ def test_lepton(start: Start, toy: Path, cv_bridge: None) -> None:
         client.wait_active()
         ids = set()
         for number in range(6):
+            sent[0, 0] = number  # no frame of a sensor equals another one
             message = client.image(sent, 'rgb8')
             message.header.frame_id = str(number)
             found = client.send(message)
@@ -157,7 +158,7 @@ def test_lepton(start: Start, toy: Path, cv_bridge: None) -> None:
 
 def test_the_other_drivers(start: Start, toy: Path, cv_bridge: None) -> None:
     gray = np.rint((scene(640, 480) - 280) * 10).astype(np.uint8)
-    band = (30000 + gray).astype(np.uint16)
+    band = 30000 + gray.astype(np.uint16)
     tyrian = cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_HSV), cv2.COLOR_BGR2RGB)
     yuv = np.full((*gray.shape, 2), 128, np.uint8)
     yuv[..., 1] = 16 + gray * (219 / 255)
