@@ -20,6 +20,7 @@ and 99.9th percentile, so that 8-bit frames and counts of any camera are treated
 """
 
 from collections.abc import Callable
+from typing import Any
 import zlib
 
 import cv2
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float32]  # (H, W), 0 and 1 at the ends of the span
-Raw = NDArray[np.uint8] | NDArray[np.uint16]
+Raw = NDArray[Any]  # (H, W) uint8, uint16 or float32
 
 
 def gain(x: Values, contrast: float, rng: np.random.Generator, fixed: np.random.Generator,
@@ -119,7 +120,7 @@ STRENGTHS = (1, 2, 3, 4, 5)
 
 def corrupt(frame: Raw, name: str, strength: int, number: int = 0, seed: int = 0) -> Raw:
     """
-    Return a corrupted copy of a raw frame (H, W), of the same type.
+    Return a corrupted copy of a raw frame, of the same type.
 
     name: one of CORRUPTIONS; strength: one of STRENGTHS; number: of the frame, which with the seed
     decides the random numbers. Fixed patterns are those of the seed.
@@ -131,6 +132,8 @@ def corrupt(frame: Raw, name: str, strength: int, number: int = 0, seed: int = 0
     values = (frame.astype(np.float32) - np.float32(low)) / np.float32(span)
     changed = function(values, amounts[strength - 1], np.random.default_rng((*key, number)),
                        np.random.default_rng(key))
+    if frame.dtype == np.float32:  # dead pixels have a value as well
+        return (low + span * np.clip(changed, -9, 9)).astype(np.float32)
     top = np.iinfo(frame.dtype).max
-    # In float64, as float32 has no 65535.5.
+    # In float64, which has all integers of the type.
     return np.rint(np.clip(low + span * changed.astype(np.float64), 0, top)).astype(frame.dtype)

@@ -41,6 +41,11 @@ def _refuse_cameras(names: list[str] | None) -> str:
     return '' if len(set(names)) == len(names) else 'must not list a camera twice'
 
 
+def _refuse_topic(name: str) -> str:
+    return '' if not name or CAMERA_NAME.fullmatch(name.removeprefix('/')) else (
+        'must be a topic name: letters, digits and _ between slashes, with a letter first')
+
+
 def _refuse_threshold(value: float) -> str:
     return 'must be in [0, 1], or -1' if -1.0 < value < 0.0 else ''
 
@@ -85,7 +90,7 @@ SPECS = (
          effect='static', choices=POLARITIES),
     Spec('ffc_topic', '', 'std_msgs/Bool topic of the camera driver, true while the shutter is '
          "closed, relative to the camera's name; empty: frozen and flat images are recognized",
-         effect='static'),
+         effect='static', refusal=_refuse_topic),
     Spec('while_shutter_closed', 'publish', 'Publish the detections of images of a closed '
          'shutter, without track ids, or skip these images', choices=('publish', 'skip')),
 )

@@ -37,7 +37,7 @@ class Shutter:
 
     def __init__(self, node: Node, camera: str, topic: str) -> None:
         self._node = node
-        self._topic = topic if topic.startswith(('/', '~')) or not camera else f'{camera}/{topic}'
+        self._topic = topic if topic.startswith('/') or not camera else f'{camera}/{topic}'
         self._watch = not topic
         self._subscription: Subscription | None = None
         self.reset()

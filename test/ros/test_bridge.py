@@ -54,7 +54,7 @@ def with_alpha(gray: np.ndarray) -> np.ndarray:
 def yuv(gray: np.ndarray, luminance: int) -> np.ndarray:
     """Return packed 4:2:2 without color; luminance: the byte of a pixel that has it."""
     packed = np.full((*gray.shape, 2), 128, np.uint8)
-    packed[..., luminance] = 16 + gray * (219 / 255)
+    packed[..., luminance] = np.rint(16 + gray * (219 / 255))
     return packed
 
 

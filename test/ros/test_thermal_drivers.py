@@ -161,7 +161,7 @@ def test_the_other_drivers(start: Start, toy: Path, cv_bridge: None) -> None:
     band = 30000 + gray.astype(np.uint16)
     tyrian = cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_HSV), cv2.COLOR_BGR2RGB)
     yuv = np.full((*gray.shape, 2), 128, np.uint8)
-    yuv[..., 1] = 16 + gray * (219 / 255)
+    yuv[..., 1] = np.rint(16 + gray * (219 / 255))
     with start(model_path=toy) as client:
         client.wait_active()
         for pixels, encoding, frame in (
