@@ -14,6 +14,7 @@
 
 """`cgdet bag`."""
 
+from dataclasses import replace
 import importlib.util
 import os
 from pathlib import Path
@@ -21,10 +22,21 @@ import sys
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import cell, console, Images, Json, Match, Overwrite, say, Topic
+from cgdet_core.cli.common import (
+    cell,
+    console,
+    Images,
+    Json,
+    Match,
+    Overwrite,
+    say,
+    Topic,
+    Unit,
+)
 from cgdet_core.cli.report import check_page, command, Report, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.imaging.signal import CARD
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -56,7 +68,9 @@ def bag_from_coco(
     check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
     with common.exit_on_sigterm():
-        count = write_bag(path, coco_frames(coco, match), rate, encoding, storage,
+        # As they are stored, not in kelvin.
+        frames = coco_frames(replace(coco, unit=CARD), match)
+        count = write_bag(path, frames, rate, encoding, storage,
                           source=fingerprint(coco))
         truth = write_truth(path, coco)
     say(f'{path}: {count} frames, {count / rate:.1f} s; its annotations by stamp: {truth}')
@@ -200,9 +214,6 @@ def bag_to_dataset(
         'their contrast.')] = 0.01,
     jpeg: Annotated[bool, typer.Option(
         '--jpeg', help='Write RGB as JPEG (quality 95) instead of PNG.')] = False,
-    unit: Annotated[str | None, typer.Option(
-        help='Unit of float images: kelvin, celsius (both stored as hundredths of a kelvin) or '
-        'fraction, 0 to 1; by default kelvin, if their values can be that.')] = None,
     prelabel: Annotated[Path | None, typer.Option(
         help='Model (ONNX file or checkpoint) that makes boxes to start from.')] = None,
     score: Annotated[float, typer.Option(
@@ -210,6 +221,7 @@ def bag_to_dataset(
     classes: Annotated[list[str] | None, typer.Option(
         '--class', help="Class to annotate, after the model's; may be repeated; person, bicycle "
         'and car by default.')] = None,
+    unit: Unit = None,
 ) -> None:
     """Make a COCO set from bags: thermal frames, registered RGB of the same time, pre-labels."""
     from cgdet_core.data.bags.dataset import make_dataset
@@ -218,7 +230,7 @@ def bag_to_dataset(
     from cgdet_core.detection.predict import open_detector
 
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
-                    min_change, homography, rectify, plane_m, jpeg, unit)
+                    min_change, homography, rectify, plane_m, jpeg, unit or CARD)
     detector = None if prelabel is None else open_detector(prelabel)
     with common.exit_on_sigterm(), common.counting('reading images') as progress:
         report = make_dataset(

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json, write_json
+from cgdet_core.runtime.imaging.signal import check_unit, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
 from rich.console import Console
@@ -58,6 +59,9 @@ Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(help='Only images whose name matches this shell pattern.')]
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
 Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag has several.')]
+Unit = Annotated[str | None, typer.Option(
+    callback=lambda unit: unit and check_unit(unit, '--unit'),
+    help=f'Unit of 16-bit and float frames: {", ".join(UNITS)}.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
 NOT_REPORTS = {'images', 'onnx_sha256'}  # in COCO files and cards

@@ -25,6 +25,7 @@ from cgdet_core.cli.common import (
     Match,
     Overwrite,
     say,
+    Unit,
     write_report,
 )
 from cgdet_core.errors import UserError
@@ -62,6 +63,7 @@ def data_convert(
     hold_out: Annotated[float | None, typer.Option(
         help='Fraction of frames for val, taken from the end, if a set has no split.')] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
+    unit: Unit = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a data set's labels as COCO, with a report and a contact sheet."""
@@ -78,7 +80,8 @@ def data_convert(
     chosen = None if classes is None else tuple(c.strip() for c in classes.split(','))
     with counting('reading') as progress:
         place, report = convert(
-            name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress)
+            name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress,
+            unit)
     _show(report, place)
 
 

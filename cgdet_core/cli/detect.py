@@ -25,10 +25,11 @@ from time import monotonic
 from typing import Annotated, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import Backend, complain, Overwrite, say, sentence_of, Topic
+from cgdet_core.cli.common import Backend, complain, Overwrite, say, sentence_of, Topic, Unit
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.result import objects_text
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,10 @@ def detect(
     normalized: Annotated[bool, typer.Option(
         '--normalized-8bit', help='Also write the frames as the network sees them, as 8-bit '
         'images without boxes in their own size: for annotation tools.')] = False,
+    unit: Unit = None,
+    polarity: Annotated[str | None, typer.Option(
+        help=f'{" or ".join(POLARITIES)}: what the frames show bright; by default as the model '
+        'expects.')] = None,
     show: Annotated[bool, typer.Option('--show', help='Show the frames in a window.')] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -76,6 +81,7 @@ def detect(
     the files contain what was done.
     """
     from cgdet_core.data.inputs import find_sources
+    from cgdet_core.data.sources import viewed
     from cgdet_core.detection.outputs import Outputs
     from cgdet_core.detection.predict import check_model, detect_sources, open_detector, restrict
 
@@ -85,6 +91,8 @@ def detect(
     path, sources = _model_first(model, sources)
     check_model(path, backend)
     outputs = Outputs(output, formats or ('coco',), normalized)
+    if polarity not in (None, *POLARITIES):
+        raise UserError(f'--polarity requires {" or ".join(POLARITIES)}, not {polarity!r}.')
     found = find_sources(sources, sys.stdin, topic)
     outputs.check(found, overwrite)
     window = _window() if show else None
@@ -94,6 +102,8 @@ def detect(
     threshold = score_threshold if classes is None else restrict(
         detector.card.classes, [name.strip() for name in classes.split(',')],
         detector.card.thresholds if score_threshold is None else score_threshold)
+    invert = polarity not in (None, detector.card.polarity)
+    found = [viewed(source, unit or CARD, invert) for source in found]
     report = _Report(found)
 
     def run() -> None:

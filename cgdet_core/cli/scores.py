@@ -16,7 +16,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
 from cgdet_core.cli.common import Backend, cell, console, Data, Images, Json, Overwrite, say
@@ -27,6 +27,10 @@ from rich.table import Table
 import typer
 
 FIGURES = ('pr_curve.png', 'reliability.png')
+CORRUPTED = 'corruptions.png'
+if TYPE_CHECKING:
+    from cgdet_core.data.coco import CocoSet
+    from cgdet_core.runtime.detection.detector import Detector
 Iou = Annotated[float | None, typer.Option(
     min=0.01, max=1, help="Overlap above which a box is suppressed; the card's by default.")]
 Voting = Annotated[float | None, typer.Option(
@@ -44,6 +48,13 @@ def evaluate(
         'report".')] = None,
     page: Report = None,
     iou_threshold: Iou = None, voting_iou: Voting = None, overwrite: Overwrite = False,
+    corruptions: Annotated[bool, typer.Option(
+        '--corruptions', help='Also measure AP on corrupted frames: gain, offset, noise, blur, '
+        'fog, dead pixels, polarity, JPEG, in five strengths; with --output, draw '
+        'corruptions.png.')] = False,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of the corruptions.')] = 0,
+    every: Annotated[int, typer.Option(
+        min=1, metavar='N', help='Measure every N-th frame only.')] = 1,
 ) -> None:
     """Measure average precision, and the card's scores and thresholds, on annotated frames."""
     from cgdet_core.data.coco import load_coco
@@ -60,9 +71,12 @@ def evaluate(
         if iou_threshold is not None or voting_iou is not None:
             raise UserError('--update-card measures the suppression of the card; write another '
                             'one with "cgdet fit-scores".')
+        if every > 1:
+            raise UserError('--update-card requires all frames; leave out --every.')
         check_outputs([card_path(model)])
     if output is not None:
-        written = [output / name for name in (*FIGURES, FILE)]
+        names = (*FIGURES, *([CORRUPTED] if corruptions else []), FILE)
+        written = [output / name for name in names]
         check_outputs(written, overwrite=overwrite)
         check_not_inputs(written, [data, model])
     if page is not None:
@@ -70,13 +84,18 @@ def evaluate(
     detector = open_detector(model, backend)
     card = detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, card.classes, card.channels)
+    coco = replace(coco, images=coco.images[::every])
     listed = len(coco.images)
     with common.counting('evaluating', listed) as progress:
         found = detect_all(detector, coco, progress)
     evaluation = evaluation_of(model, detector, found, coco, images, command())
     report = evaluation.report
+    if corruptions:
+        report = {**report, 'robustness': _corrupted(detector, coco, seed)}
     common.show_report(report, json_path)
     _show_scores(report['scores'], 'at the thresholds of the card')
+    if corruptions:
+        _show_corruptions(report['robustness'])
     if output is not None:
         # With matplotlib, which only the figures need.
         from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure
@@ -86,8 +105,13 @@ def evaluate(
         for name, figure in zip(FIGURES, (draw_curves(results, [model.name], card.classes, judged),
                                           draw_reliability(judged, card.classes))):
             save_figure(figure, output / name)
+        if corruptions:
+            from cgdet_core.detection.curves import draw_corruptions
+            from cgdet_core.detection.robustness import rows
+
+            save_figure(draw_corruptions([*rows(report['robustness'])]), output / CORRUPTED)
         save(evaluation, output / FILE)
-        say(f'{output}: {", ".join((*FIGURES, FILE))}')
+        say(f'{output}: {", ".join(names)}')
     if page is not None:
         write_page(evaluation, page)
         show_page(page)
@@ -95,10 +119,26 @@ def evaluate(
         if len(coco.images) < listed:
             say('The card is unchanged, as frames are missing.', 'yellow')
         else:
-            save_card(replace(card, accuracy={**card.accuracy, data.name: report}), model)
+            save_card(replace(card, accuracy={**card.accuracy, data.name: evaluation.report}), model)
     if len(coco.images) < listed:
         raise UserError(f'{listed - len(coco.images)} of {listed} frames could not be read; the '
                         'numbers are those of the others.')
+
+
+def _corrupted(detector: 'Detector', coco: 'CocoSet', seed: int) -> dict[str, Any]:
+    from cgdet_core.detection.robustness import measure_corruptions, VARIANTS
+
+    with common.counting('corrupting', len(coco.images) * len(VARIANTS)) as progress:
+        return measure_corruptions(detector, coco, seed, progress)
+
+
+def _show_corruptions(report: dict[str, Any]) -> None:
+    from cgdet_core.detection.robustness import rows
+
+    table = Table('', 'none', *'12345', 'mean, relative', title='AP on corrupted frames')
+    for name, values, mean in rows(report):
+        table.add_row(name, *map(cell, values), cell(mean, 2))
+    console.print(table)
 
 
 def fit_scores(

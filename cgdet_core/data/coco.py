@@ -32,6 +32,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.imaging.frames import is_gray, read_frame
+from cgdet_core.runtime.imaging.signal import CARD, check_unit
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,6 +83,7 @@ class CocoSet:
     classes: tuple[str, ...]
     others: dict[str, int] = field(default_factory=dict)
     license: str = UNKNOWN
+    unit: str = CARD  # of 16-bit frames, see `signal.UNITS`
 
     def boxes(self) -> dict[str, int]:
         """Return the number of boxes of each class, without ignore regions."""
@@ -133,7 +135,8 @@ def load_coco(
                         'are relative to.', 'images')
     color = channels == 3 and not any(r.rgb_path for r in records)
     check_sizes(path, [(r.path, (r.width, r.height)) for r in records], 3 if color else 1)
-    coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data))
+    coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data),
+                   _unit(path, data))
     return _seen_in_rgb(coco) if channels == 3 else coco
 
 
@@ -163,6 +166,12 @@ def _license(data: dict[str, Any]) -> str:
     if not any(found) and isinstance(info, dict):
         found = [info.get('license')]
     return ', '.join(str(name) for name in dict.fromkeys(found) if name) or UNKNOWN
+
+
+def _unit(path: Path, data: dict[str, Any]) -> str:
+    """Return the unit of the frames that a COCO file states in `info`; UserError if unknown."""
+    info = data.get('info')
+    return check_unit(info.get('unit', CARD), str(path)) if isinstance(info, dict) else CARD
 
 
 def _seen_in_rgb(coco: CocoSet) -> CocoSet:

@@ -16,7 +16,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import fnmatch
 from functools import cached_property, partial
 import logging
@@ -30,6 +30,7 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging import frames
 from cgdet_core.runtime.imaging.message import view_pixels
+from cgdet_core.runtime.imaging.signal import CARD, inverted, to_kelvin
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -258,9 +259,26 @@ def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
 
 def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
     """Return the frames of a set whose file name matches the shell pattern `match`, in order."""
-    return (Frame(_name(record), partial(record.read, channels),
+    unit = coco.unit if channels == 1 else CARD
+    return (Frame(_name(record), partial(_read_record, record, channels, unit),
                   str(record.path), record.stamp_ns, record)
             for record in coco.images if fnmatch.fnmatch(record.path.name, match))
+
+
+def _read_record(record: ImageRecord, channels: int, unit: str) -> NDArray[Any]:
+    return to_kelvin(record.read(channels), unit)
+
+
+def viewed(source: Source, unit: str, invert: bool) -> Source:
+    """Return a source with frames of a unit in kelvin, and inverted if that is wanted."""
+    return replace(source, frames=(
+        replace(frame, read=partial(_viewed, frame.read, unit, invert))
+        for frame in source.frames))
+
+
+def _viewed(read: Callable[[], NDArray[Any]], unit: str, invert: bool) -> NDArray[Any]:
+    pixels = to_kelvin(read(), unit)
+    return inverted(pixels) if invert else pixels
 
 
 def _name(record: ImageRecord) -> str:

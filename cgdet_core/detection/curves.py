@@ -158,3 +158,16 @@ def write_text(strip: NDArray[np.uint8], text: str, x: int, color: tuple[int, in
 
 def text_width(text: str) -> int:
     return cv2.getTextSize(as_text(text), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+
+
+def draw_corruptions(rows: Sequence[tuple[str, list[float | None], float | None]]) -> Figure:
+    """Draw the AP over the strength of each corruption; rows: see `robustness.rows`."""
+    figure = Figure((7, 4.5), layout='constrained')
+    axes = figure.subplots()
+    for number, (name, values, _) in enumerate(rows):
+        axes.plot(range(len(values)), np.array(values, float), STYLES[number // len(COLORS)], marker='o',
+                  markersize=3, color=COLORS[number % len(COLORS)], label=name)
+    axes.set(xlabel='strength (0: as recorded)', ylabel='AP', ylim=(0, None))
+    axes.grid(alpha=0.3)
+    figure.legend(loc='outside right upper', fontsize='small')
+    return figure

@@ -14,8 +14,10 @@
 
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
-from cgdet_core.runtime import Detector
+from cgdet_core.errors import UserError
+from cgdet_core.runtime import DetectionCard, Detector
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
@@ -45,14 +47,17 @@ class DetectorNode(ManagedNode):
         self._classes: tuple[str, ...] = ()  # of the latest model, kept after a cleanup
         self._version = 0  # of the class map: increases when the classes change
         self._settings = parameters.read_settings(self, None)
+        self._signal = CARD, POLARITIES[0]  # unit and polarity of the cameras
 
     def configure(self) -> None:
         with self.lock:
             settings = parameters.read_model_settings(self)
         detector = self.load(lambda progress: _load(settings, progress))
         card = detector.card
+        _check_signal(settings, card)
         with self.lock:
             self._detector = detector
+            self._signal = settings.unit, settings.polarity
             self._backend = detector.session.describe()
             for name in settings.cameras:
                 self._streams.append(Stream(self, name, self._wake, card, settings))
@@ -74,7 +79,8 @@ class DetectorNode(ManagedNode):
             for stream in self._streams:
                 stream.subscribe()
             self._worker = DetectionWorker(self._detector, self._streams, self._wake,
-                                           lambda: self._settings, self.recovery)
+                                           lambda: self._settings, self.recovery,
+                                           *self._signal)
         self.get_logger().info('active: ' + ', '.join(
             f'{stream.input.topic} -> {stream.outputs.topic}' for stream in self._streams))
         for name in unknown_overrides(self):
@@ -143,6 +149,16 @@ def _load(settings: ModelSettings, progress: Progress) -> Detector:
     detector = Detector.load(path, settings.threads, settings.backend, progress)
     check_outputs(detector)  # of the empty frame that it was loaded with
     return detector
+
+
+def _check_signal(settings: ModelSettings, card: DetectionCard) -> None:
+    """Raise UserError for a camera whose pixels are no temperatures, if the model needs them."""
+    if card.normalization.kind != 'window':
+        return
+    for name, value in (('unit', 'counts'), ('polarity', 'black_hot')):
+        if getattr(settings, name) == value:
+            raise UserError(f'{name} is {value}, but {card.name} is normalized by temperature '
+                            '("window"); choose a model with plateau normalization.')
 
 
 def main(args: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 from cgdet_core.runtime import DetectionCard
 from cgdet_core.runtime.imaging.dead_pixels import MAX_SHARE
 from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, UNITS
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_ros.node.parameters import given_at_start, Spec
 from cgdet_ros.node.topics import CAMERA_NAME
@@ -39,6 +40,11 @@ def _refuse_cameras(names: list[str] | None) -> str:
             return (f'contains {name!r}, which is not a topic name: use letters, digits and _ '
                     'between slashes, with a letter first')
     return '' if len(set(names)) == len(names) else 'must not list a camera twice'
+
+
+def _refuse_topic(name: str) -> str:
+    return '' if not name or CAMERA_NAME.fullmatch(name.removeprefix('/')) else (
+        'must be a topic name: letters, digits and _ between slashes, with a letter first')
 
 
 def _refuse_threshold(value: float) -> str:
@@ -85,6 +91,16 @@ SPECS = (
          'with waits of 1, 2, 4 ... 60 s between attempts; 0: never', 0, 100000),
     Spec('latency_histogram', False, 'Publish latency_histogram at 1 Hz: the frames of the last '
          'second per millisecond from reception to publication'),
+    Spec('unit', CARD, 'Unit of 16-bit and float images, for a model that is normalized by '
+         "temperature; card: the card's kelvin_per_count and kelvin_offset, and kelvin",
+         effect='static', choices=(CARD, *UNITS)),
+    Spec('polarity', POLARITIES[0], 'What the camera shows bright (white_hot: warm objects)',
+         effect='static', choices=POLARITIES),
+    Spec('ffc_topic', '', 'std_msgs/Bool topic of the camera driver, true while the shutter is '
+         "closed, relative to the camera's name; empty: frozen and flat images are recognized",
+         effect='static', refusal=_refuse_topic),
+    Spec('while_shutter_closed', 'publish', 'Publish the detections of images of a closed '
+         'shutter, without track ids, or skip these images', choices=('publish', 'skip')),
 )
 CLASS_SPEC = Spec(f'{CLASS_PREFIX}NAME', -1.0, 'Minimum score of a published detection of this '
                   'class, 0 to 1; -1: score_threshold', -1.0, 1.0, refusal=_refuse_threshold)
@@ -102,6 +118,9 @@ class ModelSettings:
     track_max_age_s: float
     class_names: bool
     cameras: tuple[str, ...]
+    unit: str
+    polarity: str
+    ffc_topic: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +133,7 @@ class Settings:
     latency_histogram: bool
     debug_image: bool
     max_dead_share: float
+    while_shutter_closed: str
     crop: Crop
     thresholds: NDArray[np.float32]  # (num_classes,), empty without a model
 
@@ -157,7 +177,7 @@ def read_model_settings(node: Node) -> ModelSettings:
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:
     """Return the parameters that may change; -1 is replaced by the threshold it stands for."""
     names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
-             'debug_image', 'max_dead_share')
+             'debug_image', 'max_dead_share', 'while_shutter_closed')
     values = {name: node.get_parameter(name).value for name in names}
     crop = Crop(**{side: node.get_parameter(f'crop_{side}').value for side in SIDES})
     thresholds: list[float] = []

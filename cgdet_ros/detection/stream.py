@@ -21,6 +21,7 @@ from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.node.image_input import Handover, ImageInput
+from cgdet_ros.node.shutter import Shutter
 from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
 from rclpy.node import Node
 from std_msgs.msg import Header, MultiArrayDimension, MultiArrayLayout, UInt32MultiArray
@@ -44,6 +45,7 @@ class Stream:
     ) -> None:
         self.input = ImageInput(node, name, settings.input_transport, wake)
         self._tracker = MultiObjectTracker(settings.track_max_age_s) if settings.track else None
+        self.shutter = Shutter(node, name, settings.ffc_topic)
         self._publishers = Publishers(node, name)
         try:
             self.outputs = Outputs(self._publishers, card, settings.class_names)
@@ -56,19 +58,37 @@ class Stream:
         """Subscribe and reset the tracker."""
         if self._tracker is not None:
             self._tracker.reset()
+        self.shutter.subscribe()
         self.input.subscribe()
 
     def destroy(self) -> None:
         """Destroy all topics."""
         self.input.unsubscribe()
+        self.shutter.unsubscribe()
         self._publishers.destroy()
 
-    def publish(self, detections: Detections, header: Header) -> list[str]:
-        """Publish the detections of an image; return their track ids, empty without a tracker."""
-        ids = [] if self._tracker is None else self._tracker.update(
-            detections, header.stamp.sec + header.stamp.nanosec * 1e-9)
+    def publish(self, detections: Detections, header: Header, closed: str = '') -> list[str]:
+        """
+        Publish the detections of an image; return their track ids.
+
+        They are empty without a tracker, and if the shutter was closed: tracks coast.
+        """
+        ids: list[str] = []
+        if closed:
+            self.coast(header)
+        elif self._tracker is not None:
+            ids = self._tracker.update(detections, _seconds(header))
         self.outputs.publish(detections, header, ids)
         return ids
+
+    def coast(self, header: Header) -> None:
+        """Predict the tracks at the time of an image that shows the closed shutter."""
+        if self._tracker is not None:
+            self._tracker.coast(_seconds(header))
+
+
+def _seconds(header: Header) -> float:
+    return float(header.stamp.sec + header.stamp.nanosec * 1e-9)
 
 
 class Outputs:

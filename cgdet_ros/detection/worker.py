@@ -23,6 +23,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detections, Detector
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.message import encoding_of
+from cgdet_core.runtime.imaging.signal import CARD, inverted, POLARITIES, to_kelvin
 from cgdet_ros.detection.parameters import Settings
 from cgdet_ros.detection.stream import Stream
 from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
@@ -49,6 +50,7 @@ class Prepared:
     letterbox: Letterbox
     age: float  # s, of the image
     pre: float  # s, spent before the network
+    closed: str  # why the shutter is, '' if it is open
 
 
 class DetectionWorker(ImageWorker):
@@ -62,12 +64,14 @@ class DetectionWorker(ImageWorker):
 
     def __init__(
         self, detector: Detector, streams: list[Stream], wake: Handover,
-        settings: Callable[[], Settings], recovery: Recovery,
+        settings: Callable[[], Settings], recovery: Recovery, unit: str = CARD,
+        polarity: str = POLARITIES[0],
     ) -> None:
         self._detector = detector
         self._streams = {stream.input: stream for stream in streams}
         self._settings = settings
         self._recovery = recovery
+        self._unit, self._polarity = unit, polarity
         at_once = min(detector.session.max_batch, len(streams))
         detector.reserve(at_once)
         super().__init__(list(self._streams), at_once, wake)
@@ -111,15 +115,26 @@ class DetectionWorker(ImageWorker):
     def _prepare(
         self, stream: Stream, received: Received, settings: Settings, row: int,
     ) -> Prepared | None:
-        """Add an image to the batch; None if it is too old."""
+        """Add an image to the batch; None if it is skipped: too old, or of a closed shutter."""
         age = stream.input.age(received.message)
         if settings.max_image_age_s and age > settings.max_image_age_s:
             stream.input.statistics.frame_too_old(age)
             return None
         start = perf_counter()
         frame = stream.input.to_frame(received.message, settings.crop, settings.max_dead_share)
+        closed = stream.shutter.closed(frame, received.time)
+        if closed and settings.while_shutter_closed == 'skip':
+            stream.coast(received.message.header)
+            stream.input.statistics.frame_closed(encoding_of(received.message), closed, False)
+            return None
+        frame = self._view(frame)
         letterbox = self._detector.preprocess(frame, row)
-        return Prepared(stream, received, frame, letterbox, age, perf_counter() - start)
+        return Prepared(stream, received, frame, letterbox, age, perf_counter() - start, closed)
+
+    def _view(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Return a frame in the unit and the polarity that the model expects."""
+        frame = to_kelvin(frame, self._unit)
+        return frame if self._polarity == self._detector.card.polarity else inverted(frame)
 
     def _finish(self, prepared: Prepared, settings: Settings, row: int, infer: float) -> None:
         """Publish the detections of a row of the batch."""
@@ -129,10 +144,13 @@ class DetectionWorker(ImageWorker):
         post = perf_counter() - start
         detections = Detections(settings.crop.to_received(found.boxes), found.scores, found.labels)
         stream, message = prepared.stream, prepared.received.message
-        ids = stream.publish(detections, message.header)
-        stream.input.statistics.frame_done(
-            encoding_of(message), perf_counter() - prepared.received.time,
-            (prepared.pre, infer, post), prepared.age)
+        ids = stream.publish(detections, message.header, prepared.closed)
+        if prepared.closed:
+            stream.input.statistics.frame_closed(encoding_of(message), prepared.closed, True)
+        else:
+            stream.input.statistics.frame_done(
+                encoding_of(message), perf_counter() - prepared.received.time,
+                (prepared.pre, infer, post), prepared.age)
         stream.overlay.annotate(detections, message.header, ids)
         if settings.debug_image:
             stream.overlay.draw(found, prepared.frame, message.header, ids)

@@ -32,6 +32,7 @@ STUCK_S = 5.0  # with images and without a result: longer than any useful infere
 YEAR_S = 365.25 * 86400.0
 OLD_S = 10 * YEAR_S  # older than any bag that is played: such stamps do not mean a date
 BEHIND_S, BEHIND_IMAGES, BEHIND_SHARE = 10.0, 10, 0.25  # replaced of the images of that time
+LONGEST_FFC_S = 5.0  # that a shutter is closed
 SHARES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 HISTOGRAM_BINS = 101  # milliseconds of latency; the last bin counts 100 ms and more
 
@@ -49,7 +50,13 @@ class Statistics:
         self.lost: int | None = None  # before this node; None if the middleware does not count
         self.dead_pixels = 0  # of the latest image
         self.false_color = False
+        self.closed = 0  # frames of a closed shutter, and how often it closed
+        self.closings = 0
+        self._unpublished = 0  # of the frames of a closed shutter
+        self._shutter = ''  # why it is closed
+        self._closed_since = 0.0
         self.frame_id = ''
+        self._counts_frames = False  # the frame_id changes
         self.encoding = ''
         self.last_error = ''  # empty when images are processed again
         self.last_error_time = ''
@@ -71,6 +78,8 @@ class Statistics:
         with self._lock:
             self.received += 1
             self.replaced += replaces
+            # Some drivers count frames in it: then it does not name the camera.
+            self._counts_frames |= self.received > 1 and frame_id[:TEXT] != self.frame_id
             self.frame_id = frame_id[:TEXT]
             self.stamped = stamped
             self._last_received = monotonic()
@@ -103,6 +112,19 @@ class Statistics:
             self._latencies.append((total, *steps, image_age))
             self._histogram[min(int(total * 1e3), HISTOGRAM_BINS - 1)] += 1
 
+    def frame_closed(self, encoding: str, why: str, published: bool) -> None:
+        """Count a frame of a closed shutter, which no time or rate includes."""
+        with self._lock:
+            self.closed += 1
+            self.processed += published
+            self._unpublished += not published
+            self.encoding = encoding
+            now = self._done('closed')
+            if not self._shutter:
+                self.closings += 1
+                self._closed_since = now
+            self._shutter = why
+
     def frame_failed(self, encoding: str, error: str) -> None:
         with self._lock:
             self.failed += 1
@@ -112,7 +134,10 @@ class Statistics:
 
     def _done(self, result: str) -> float:
         now = monotonic()
-        results = self.processed + self.failed + self.too_old + self.replaced
+        results = (self.processed + self.failed + self.too_old + self.replaced
+                   + self._unpublished)
+        if result != 'closed':
+            self._shutter = ''
         self._last_result, self._waiting_since = result, now if self.received > results else None
         return now
 
@@ -149,14 +174,18 @@ class Statistics:
         with self._lock:
             level, message = (DiagnosticStatus.OK, 'not active') if source is None else (
                 self._level(source, no_input_warn_s))
-            return to_status(name, self.frame_id or hardware, level, message, {
+            named = '' if self._counts_frames else self.frame_id
+            return to_status(name, named or hardware, level, message, {
                 'encoding': self.encoding,
                 'false colour': 'yes' if self.false_color else 'no',
                 'received': self.received, 'processed': self.processed,
                 'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
                 'too old': self.too_old, 'failed': self.failed,
                 'lost': 'unknown' if self.lost is None else self.lost,
-                'dead pixels': self.dead_pixels, 'last error': self.last_error,
+                'dead pixels': self.dead_pixels,
+                'shutter': f'closed: {self._shutter}' if self._shutter else 'open',
+                'shutter closed': self.closings, 'images of a closed shutter': self.closed,
+                'last error': self.last_error,
                 'last error time': self.last_error_time,
                 'input rate Hz': f'{_rate(self._arrivals):.1f}',
                 'output rate Hz': f'{_rate(self._outputs):.1f}',
@@ -173,6 +202,13 @@ class Statistics:
                 'or is too slow')
         if self._last_result == 'failed':
             return DiagnosticStatus.ERROR, self.last_error
+        if self._last_result == 'closed':
+            seconds = monotonic() - self._closed_since
+            if seconds < LONGEST_FFC_S:
+                return DiagnosticStatus.OK, f'shutter closed ({self._shutter})'
+            return DiagnosticStatus.WARN, (
+                f'the images have shown nothing new for {seconds:.0f} s ({self._shutter}): the '
+                'camera or its driver hangs, or its shutter is stuck')
         if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
         if not self.stamped and self.image_age > FUTURE_S:

@@ -22,7 +22,8 @@ from typing import Any
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, view_pixels
+from cgdet_core.runtime.imaging.message import encoding_of, is_false_color
+from cgdet_ros.node.bridge import read_pixels
 from cgdet_ros.node.diagnostics import Statistics
 from cgdet_ros.node.logs import CameraLog, reason
 from cgdet_ros.node.topics import input_qos
@@ -151,7 +152,7 @@ class ImageInput:
         if (length := len(message.header.frame_id)) > FRAME_ID:
             raise ValueError(f'the frame_id has {length} characters, at most {FRAME_ID} are '
                              'accepted')
-        pixels = crop.apply(view_pixels(message))
+        pixels = crop.apply(read_pixels(message))
         statistics = self.statistics
         if pixels.ndim == 3 and not statistics.false_color and is_false_color(pixels):
             statistics.false_color = True

@@ -42,7 +42,9 @@ class Service:
 
 TOPICS = (
     Topic('image_raw', 'sensor_msgs/msg/Image', 'in', '`mono8`, `8UC1`, `mono16`, `16UC1`, '
-          '`32FC1` in kelvin; `bgr8` and similar are converted to gray; best effort, depth 1'),
+          '`32FC1`; all other encodings through cv_bridge, color as gray; best effort, depth 1'),
+    Topic('ffc_status', 'std_msgs/msg/Bool', 'in', 'if `ffc_topic` is this name: true while the '
+          'shutter of the camera is closed; best effort, depth 1', optional=True),
     Topic('image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 'in', 'instead, with '
           '`input_transport: compressed`: PNG (8 or 16 bit), JPEG, TIFF', optional=True),
     Topic('detections', 'vision_msgs/msg/Detection2DArray', 'out', 'one per processed image, also '

@@ -288,6 +288,15 @@ def write_compressed(bag: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nodes find cv_bridge: the installed one, or its documented conversions."""
+    if importlib.util.find_spec('cv_bridge') is None:
+        paths = str(Path(__file__).parent / 'documented'), os.environ.get('PYTHONPATH', '')
+        monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, paths)))
+        monkeypatch.syspath_prepend(paths[0])
+
+
+@pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     """Isolate the test's ROS graph and use the shipped transport profile."""
     number = next(_domains)

@@ -158,7 +158,7 @@ def test_only_an_image_without_a_result_can_hang(monkeypatch: pytest.MonkeyPatch
     assert level() == OK
 
 
-def test_false_color_stays_in_the_status(start: Start, toy: Path) -> None:
+def test_false_color_stays_in_the_status(start: Start, toy: Path, cv_bridge: None) -> None:
     with start(model_path=toy) as client:
         client.wait_active()
         plain = np.repeat(gray(0.5)[..., None], 3, 2)

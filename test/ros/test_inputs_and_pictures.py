@@ -74,7 +74,7 @@ def test_compressed_images(start: Start, toy: Path) -> None:
         assert not refused.successful and 'clean the node up' in refused.reason
 
 
-def test_a_palette_is_reported_once(start: Start, toy: Path) -> None:
+def test_a_palette_is_reported_once(start: Start, toy: Path, cv_bridge: None) -> None:
     frame = gray(0.4)
     with start(model_path=toy) as client:
         client.wait_active()

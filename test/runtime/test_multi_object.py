@@ -261,3 +261,21 @@ def test_overlap_of_boxes() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [3, 3, 3, 3]], float)
     np.testing.assert_allclose(
         iou(boxes, boxes[:2]), [[1, 1 / 3], [1 / 3, 1], [0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize('closed_s', [0.3, 0.9, 2.0])
+def test_tracks_coast_while_the_shutter_is_closed(
+    tracker: MultiObjectTracker, closed_s: float,
+) -> None:
+    """The object moves on behind the shutter and keeps its id; what was frozen is not learnt."""
+    def seen(stamp: float) -> Detections:
+        x = 100 + 60 * stamp
+        return Detections(np.array([[x, 80, x + 30, 160]], np.float32),
+                          np.ones(1, np.float32), np.zeros(1, np.int64))
+
+    before = [tracker.update(seen(n / 20), n / 20)[0] for n in range(40)][-1]
+    assert before
+    frames = round(closed_s * 20)
+    for number in range(40, 40 + frames):
+        tracker.coast(number / 20)
+    assert tracker.update(seen((40 + frames) / 20), (40 + frames) / 20) == [before]

@@ -23,7 +23,7 @@ from typing import Any
 
 from cgdet_core.data.bags import pairing
 from cgdet_core.data.bags.io import color_picture, image_messages, open_bag
-from cgdet_core.data.bags.pairing import BagPlan, Choice, UNITS
+from cgdet_core.data.bags.pairing import BagPlan, Choice
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.coco import annotations_of, load_coco
 from cgdet_core.data.formats.alignment import alignment_of
@@ -35,6 +35,7 @@ from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
+from cgdet_core.runtime.imaging.signal import CARD, to_kelvin
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def _write_bag(
     """Write a bag's chosen frames, then the RGB images of the frames that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    first, duplicates, floats, not_kelvin = len(made.images), 0, 0, 0
+    first, duplicates, kelvin, not_kelvin = len(made.images), 0, 0, 0
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
@@ -128,7 +129,8 @@ def _write_bag(
             not_kelvin += isinstance(error, NotKelvin)
             continue
         last = small
-        floats += raw.dtype == np.float32
+        kelvin += choice.unit not in ('fraction', 'counts') and (
+            raw.dtype == np.float32 or choice.unit != CARD and raw.dtype == np.uint16)
         image = _add_frame(made, plan.name, stamp, frame)
         if labels is not None:
             made.annotations += annotations_of(labels, image['id'], len(made.annotations) + 1)
@@ -139,9 +141,7 @@ def _write_bag(
     return plan.report | {
         'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
         'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
-        'kelvin_as_hundredths': floats if choice.unit != 'fraction' else 0,
-        'not_kelvin': not_kelvin,
-        'unreadable': unreadable}
+        'kelvin_as_hundredths': int(kelvin), 'not_kelvin': not_kelvin, 'unreadable': unreadable}
 
 
 def _write_rgb(
@@ -190,23 +190,24 @@ def _whole(message: Any) -> Any:
     return message
 
 
-def _as_integers(frame: NDArray[Any], unit: str | None) -> NDArray[Any]:
+def _as_integers(raw: NDArray[Any], unit: str) -> NDArray[Any]:
     """
-    Return float32 in a unit as 16-bit integers, which PNG can store; other frames unchanged.
+    Return a frame of a unit, one of `signal.UNITS`, as integers, which PNG can store.
 
-    Temperatures become hundredths of a kelvin, fractions 65535ths. unit: of UNITS; by default
-    kelvin, and NotKelvin if the values cannot be that.
+    Temperatures become hundredths of a kelvin, fractions 65535ths. Float images of the unit CARD
+    are in kelvin; NotKelvin if the values cannot be that.
     """
+    frame = to_kelvin(raw, unit)
     if frame.dtype != np.float32:
         return frame
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
-    if unit is None and np.median(frame) < COLDEST:
+    if unit == CARD and np.median(frame) < COLDEST:
         guess = 'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius'
         raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
                         f'state their unit, which is probably {guess}')
-    offset, scale = UNITS[unit or 'kelvin']
-    return np.rint((frame + np.float32(offset)) * scale).clip(0, 65535).astype(np.uint16)
+    scale = {'fraction': 65535, 'counts': 1}.get(unit, 100)
+    return np.rint(frame * scale).clip(0, 65535).astype(np.uint16)
 
 
 def _small(frame: NDArray[Any]) -> NDArray[np.float32]:

@@ -32,12 +32,11 @@ from cgdet_core.data.bags.io import (
 from cgdet_core.data.bags.registration import CalibratedCamera, Pose, Registration
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.signal import CARD, check_unit
 import numpy as np
 from numpy.typing import NDArray
 
 Stamps = NDArray[np.int64]  # nanoseconds
-# Units of float images: what is added and then multiplied for 16-bit integers.
-UNITS = {'kelvin': (0.0, 100), 'celsius': (273.15, 100), 'fraction': (0.0, 65535)}
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Choice:
     first. every_s: minimum time between frames. max_frames: of all bags, evenly spaced. Both
     prefer frames with an RGB image. min_change: fraction of the contrast by which a frame must
     differ from the previous one. rectify: register by CameraInfo and /tf_static, with the scene
-    at infinity or at plane_m meters. unit: of float images, one of UNITS; by default kelvin, if
-    that is plausible.
+    at infinity or at plane_m meters. unit: of the thermal frames, see `signal.UNITS`; those with a
+    temperature are stored as hundredths of a kelvin.
     """
 
     thermal_topic: str | None = None
@@ -64,16 +63,14 @@ class Choice:
     rectify: bool = False
     plane_m: float | None = None
     jpeg: bool = False
-    unit: str | None = None
+    unit: str = CARD
 
     @property
     def rgb_offset_ns(self) -> int:
         return round(self.rgb_offset_ms * 1e6)
 
     def __post_init__(self) -> None:
-        if self.unit not in (None, *UNITS):
-            raise UserError(f'There is no unit {self.unit!r}; choose from {", ".join(UNITS)}.',
-                            'unit')
+        check_unit(self.unit, 'unit')
         if self.homography is not None and self.rectify:
             raise UserError('Register RGB either by a homography or by calibration, not both.',
                             'homography', 'rectify')

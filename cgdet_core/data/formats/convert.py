@@ -54,7 +54,7 @@ def convert(
     name: str, folder: Path, output: Path | None = None, options: Options = NO_OPTIONS,
     mapping: dict[str, str] | None = None, hold_out: float | None = None,
     frames_shown: int = 12, overwrite: bool = False, chosen: tuple[str, ...] | None = None,
-    progress: Callable[[int], None] = lambda frames: None,
+    progress: Callable[[int], None] = lambda frames: None, unit: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """
     Write <split>_thermal.json, report.json and contact_sheet.png; return folder and report.
@@ -63,7 +63,8 @@ def convert(
     mapping: native class name -> class, IGNORE and a class, or DROP; replaces the format's own.
     chosen: the classes of the set; objects of others become ignore regions; by default all.
     hold_out: fraction of frames, from the end, for val if a set has no split. progress: called
-    with the number of frames more that were read. UserError if the layout is a different one,
+    with the number of frames more that were read. unit: of 16-bit frames, which the files state
+    for training and evaluation. UserError if the layout is a different one,
     nothing can be read, or an output file exists.
     """
     listing = _read(name, folder, options)
@@ -87,7 +88,8 @@ def convert(
     check_outputs([output / name for name in files], overwrite=overwrite or finished)
     tally, sets = Tally(), {split: {
         'info': {'description': f'{name}, converted by cgdet'} | (
-            {'license': LICENSES[name]} if name in LICENSES else {}),
+            {'license': LICENSES[name]} if name in LICENSES else {}) | (
+            {'unit': unit} if unit else {}),
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
         'images': [], 'annotations': []} for split in splits}
     for frame in listing.frames:

@@ -139,6 +139,12 @@ class MultiObjectTracker:
         self._tracks += [Track(ConstantVelocity(boxes[i]), int(detections.labels[i])) for i in new]
         return ids
 
+    def coast(self, stamp_s: float) -> None:
+        """Predict all tracks at a frame that shows nothing new; they do not age."""
+        passed = self._advance(stamp_s)
+        for track in self._tracks:
+            track.motion.predict(passed)
+
     def _advance(self, stamp_s: float) -> float:
         """Return the seconds since the previous frame, 0 if tracking starts with this one."""
         passed = 0.0 if self._last is None else stamp_s - self._last

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, fields
 import math
 from typing import Any
 
+from cgdet_core.runtime.imaging.signal import UNITS
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Normalization:
     to [0, 1], so that a flat frame stays flat instead of showing its noise; float frames
     (kelvin) use min_span_16bit * kelvin_per_count.
     kelvin_per_count, kelvin_offset: temperature = count * kelvin_per_count + kelvin_offset;
-    the default is hundredths of a kelvin.
+    the default is hundredths of a kelvin. In a recipe, `unit` names both (see `signal.UNITS`).
     """
 
     kind: str = 'plateau'  # none, window, percentile or plateau
@@ -90,7 +91,8 @@ class Normalization:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> 'Normalization':
-        """Build from a model card's or recipe's entry; ValueError for an unknown key."""
+        """Build from a model card's or recipe's entry; ValueError names a wrong key."""
+        values = _with_unit(values)
         unknown = set(values) - {f.name for f in fields(Normalization)}
         if unknown:
             raise ValueError(f'normalization has no setting {sorted(unknown)[0]!r}')
@@ -99,6 +101,25 @@ class Normalization:
     def to_dict(self) -> dict[str, Any]:
         """Return the values for a model card."""
         return asdict(self)
+
+
+def _with_unit(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings whose `unit`, of 16-bit frames, is replaced by its scale."""
+    if 'unit' not in values:
+        return values
+    values = dict(values)
+    unit = values.pop('unit')
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise ValueError(f'normalization: unit must be one of {", ".join(UNITS)}, not {unit!r}')
+    if not values.keys().isdisjoint(('kelvin_per_count', 'kelvin_offset')):
+        raise ValueError('normalization: set unit or kelvin_per_count and kelvin_offset, not both')
+    scale = UNITS[unit]
+    if scale is None:
+        if values.get('kind') == 'window':
+            raise ValueError('normalization "window" needs temperatures, and counts have no '
+                             'temperature; use "percentile", "plateau" or "none"')
+        return values
+    return {**values, 'kelvin_per_count': scale[0], 'kelvin_offset': scale[1]}
 
 
 def is_number(value: object) -> bool:

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, TypeGuard, TypeVar
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind, finish, read_json, write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
+from cgdet_core.runtime.imaging.signal import POLARITIES
 from cgdet_core.runtime.inference.graph import check_terminates, not_finite
 
 VERSION = 2  # of the card
@@ -88,6 +89,7 @@ class ModelCard:
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
     normalization: Normalization
+    polarity: str = POLARITIES[0]  # of the frames that it expects
     precision: str = 'fp32'
     onnx_sha256: str = ''
     parameters: int = 0
@@ -108,6 +110,7 @@ class ModelCard:
             yield isinstance(getattr(self, name), str), f'{name} must be text'
         yield self.TASK in ('', self.task), f'task must be {self.TASK}'
         yield bool(self.inputs and self.outputs), 'inputs and outputs must not be empty'
+        yield self.polarity in POLARITIES, f'polarity must be one of {", ".join(POLARITIES)}'
         yield self.precision in PRECISIONS, f'precision must be one of {", ".join(PRECISIONS)}'
         yield (is_count(self.parameters) or type(self.parameters) is int and self.parameters == 0,
                'parameters must be a whole number of at least 0')

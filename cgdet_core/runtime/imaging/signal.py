@@ -1,0 +1,60 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the pixels of a thermal camera mean: their unit, and whether hot is white or black."""
+
+from typing import Any
+
+from cgdet_core.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
+CARD = 'card'  # the unit of the model's card
+# Kelvin per step, and the temperature of 0 in kelvin; None: no temperature.
+UNITS: dict[str, tuple[float, float] | None] = {
+    'counts': None,
+    'fraction': None,  # 0 to 1 in float images
+    'centikelvin': (0.01, 0.0),
+    'decikelvin': (0.1, 0.0),
+    'u10.6': (1 / 64, 273.15),  # Seek: 1/64 degree Celsius
+    'optris': (0.1, 173.15),  # 0.1 degree Celsius above -100
+    'kelvin': (1.0, 0.0),
+    'celsius': (1.0, 273.15)}
+POLARITIES = ('white_hot', 'black_hot')
+
+
+def to_kelvin(frame: NDArray[Any], unit: str) -> NDArray[Any]:
+    """
+    Return a thermal frame (H, W) of a unit, one of UNITS, as float32 kelvin.
+
+    Counts, fractions, 8-bit frames (which have no unit after a camera's gain control) and frames of the
+    unit CARD are returned as they are.
+    """
+    scale = None if unit == CARD else UNITS[unit]
+    if scale is None or frame.dtype == np.uint8:
+        return frame
+    step, zero = scale
+    return np.asarray(frame * np.float32(step) + np.float32(zero), np.float32)
+
+
+def check_unit(unit: object, where: str) -> str:
+    """Return a unit that is known; UserError names where another one was found."""
+    if not isinstance(unit, str) or unit not in (CARD, *UNITS):
+        raise UserError(f'{where}: the unit must be one of {", ".join(UNITS)}, not {unit!r}.')
+    return unit
+
+
+def inverted(frame: NDArray[Any]) -> NDArray[Any]:
+    """Return a frame with the other polarity: black hot of white hot and vice versa."""
+    return -frame if frame.dtype == np.float32 else np.invert(frame)

@@ -1,0 +1,95 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pixels of image messages: our own view of five encodings, cv_bridge for all others."""
+
+from functools import cache
+import importlib
+from typing import Any
+
+from cgdet_core.runtime.imaging.message import encoding_of, view_pixels
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+
+# Viewed without a copy and checked; cv_bridge would scale 16 bits to 8.
+OWN = ('mono8', '8UC1', 'mono16', '16UC1', '32FC1')
+GENERIC = ('UC', 'SC', 'FC')  # OpenCV's types, which have no color order
+
+
+def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
+    """
+    Return the pixels of a message: (H, W) uint8, uint16 or float32, or BGR (H, W, 3).
+
+    ValueError if the message is not a valid image, or has an encoding that requires cv_bridge,
+    which is missing or cannot convert it.
+    """
+    if hasattr(message, 'format') or message.encoding in OWN:
+        return view_pixels(message)
+    encoding = encoding_of(message)[:40]
+    _check_size(message)
+    generic = any(kind in encoding for kind in GENERIC)
+    wanted = 'passthrough' if generic else 'bgr16' if encoding.endswith('16') else 'bgr8'
+    convert = _converter(encoding)
+    try:
+        pixels = np.asarray(convert(message, wanted))
+    except (ImportError, AttributeError, SystemError) as error:  # of its compiled part
+        raise ValueError(_required(encoding, f'cannot be loaded with numpy {np.__version__} '
+                                   f'({error})')) from None
+    except Exception as error:  # CvBridgeError, and those of numpy
+        raise ValueError(
+            f'cv_bridge cannot convert the image encoding {encoding!r}: {error}') from None
+    return _thermal(pixels, encoding)
+
+
+def _check_size(message: Image) -> None:
+    """Raise ValueError for an empty image or missing data, on which cv_bridge fails variously."""
+    if not message.height or not message.width:
+        raise ValueError(f'the image is empty, {message.width}x{message.height} pixels')
+    if (size := len(message.data)) < message.height * message.step:
+        raise ValueError(f'the image data is truncated, {size} bytes of '
+                         f'{message.height * message.step}')
+
+
+def _converter(encoding: str) -> Any:
+    try:
+        return _bridge().imgmsg_to_cv2
+    except ImportError:
+        raise ValueError(_required(encoding, 'is missing')) from None
+    except Exception as error:  # a build for another numpy raises several kinds
+        raise ValueError(_required(encoding, f'cannot be loaded ({error})')) from None
+
+
+@cache
+def _bridge() -> Any:
+    return importlib.import_module('cv_bridge').CvBridge()
+
+
+def _required(encoding: str, why: str) -> str:
+    return (f'the image encoding {encoding!r} requires cv_bridge, which {why}: install it '
+            f'(ros-$ROS_DISTRO-cv-bridge), or set the driver to one of {", ".join(OWN)}')
+
+
+def _thermal(pixels: NDArray[Any], encoding: str) -> NDArray[Any]:
+    """Return pixels of any type as one that a thermal frame can have; color is BGR."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3:
+        if pixels.shape[2] < 3:
+            raise ValueError(f'the image encoding {encoding!r} has {pixels.shape[2]} channels, '
+                             'a thermal image must be gray or color')
+        pixels = pixels[..., :3]
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        pixels = pixels.astype(np.float32)  # values are kept, unlike those of a scaled type
+    return np.ascontiguousarray(pixels)

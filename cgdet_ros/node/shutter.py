@@ -1,0 +1,70 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The shutter of a camera: closed according to its driver, or to its frames."""
+
+from time import monotonic
+from typing import Any
+
+from cgdet_core.runtime.imaging.shutter import ShutterDetector
+from cgdet_ros.node.topics import input_qos
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from std_msgs.msg import Bool
+
+STALE_S = 10.0  # a driver that has been silent for so long no longer holds the shutter closed
+
+
+class Shutter:
+    """
+    Tell whether a camera's shutter is closed.
+
+    topic: std_msgs/Bool, true while it is closed; a relative name is prefixed with the camera's.
+    Empty: the frames are watched, see `ShutterDetector`.
+    """
+
+    def __init__(self, node: Node, camera: str, topic: str) -> None:
+        self._node = node
+        self._topic = topic if topic.startswith('/') or not camera else f'{camera}/{topic}'
+        self._watch = not topic
+        self._subscription: Subscription | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget frames and messages."""
+        self._detector = ShutterDetector()
+        self._reported = False, 0.0  # the driver's last message, and when it came
+
+    def subscribe(self) -> None:
+        """Subscribe to the driver's topic, if there is one."""
+        self.reset()
+        if not self._watch:
+            self._subscription = self._node.create_subscription(
+                Bool, self._topic, self._receive, input_qos())
+
+    def unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
+
+    def _receive(self, message: Bool) -> None:
+        self._reported = bool(message.data), monotonic()
+
+    def closed(self, frame: NDArray[Any], seconds: float) -> str:
+        """Return why the shutter is closed, '' if it is open; seconds: the time of reception."""
+        if self._watch:
+            return self._detector.update(frame, seconds)
+        closed, when = self._reported
+        return self._topic if closed and monotonic() - when < STALE_S else ''

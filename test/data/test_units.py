@@ -1,0 +1,138 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The unit of a set: told once, in `info`, read by everything that normalizes its frames."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.bags.dataset import make_dataset
+from cgdet_core.data.bags.pairing import Choice
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.formats.convert import convert
+from cgdet_core.data.sources import coco_frames, open_path, read_frames, viewed
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.signal import CARD, to_kelvin
+import cv2
+from native_layouts import yolo
+import numpy as np
+import pytest
+from two_cameras import PERIOD, START, THERMAL, write_two_cameras
+
+RUN = [('celsius', lambda k: (k - 273.15).astype(np.float32)),
+       ('kelvin', lambda k: k.astype(np.float32)),
+       ('decikelvin', lambda k: np.rint(10 * k).astype(np.uint16)),
+       ('u10.6', lambda k: np.rint(64 * (k - 273.15)).astype(np.uint16)),
+       ('optris', lambda k: np.rint(10 * (k - 273.15) + 1000).astype(np.uint16)),
+       ('centikelvin', lambda k: np.rint(100 * k).astype(np.uint16))]
+
+
+@pytest.fixture
+def decikelvin(scenes: Path, tmp_path: Path) -> Path:
+    """Return the same frames in tenths of a kelvin, in a set that says so."""
+    content = json.loads(scenes.read_text())
+    (tmp_path / 'thermal').mkdir()
+    for image in content['images']:
+        counts = read_thermal(scenes.parent / image['file_name'])
+        cv2.imwrite(str(tmp_path / image['file_name']), np.rint(counts / 10).astype(np.uint16))
+    path = tmp_path / 'set.json'
+    path.write_text(json.dumps({**content, 'info': {'unit': 'decikelvin'}}))
+    return path
+
+
+def kelvin(number: int) -> np.ndarray:
+    y, x = np.mgrid[:120, :160]
+    return 276 + 25 * (((x + 9 * number) % 160) / 160) + y / 120
+
+
+@pytest.mark.parametrize(('unit', 'encode'), RUN)
+def test_temperatures_of_bags_become_hundredths_of_a_kelvin(
+    unit: str, encode: Any, tmp_path: Path,
+) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    bag = write_two_cameras(tmp_path / 'bag', {
+        START + i * PERIOD: encode(kelvin(i)) for i in range(3)}, {})
+    make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
+    records = load_coco(tmp_path / 'set' / 'annotations.json').images
+    assert len(records) == 3
+    step = {'decikelvin': 10, 'optris': 10, 'u10.6': 100 / 64}.get(unit, 1)
+    for number, record in enumerate(records):
+        stored = read_thermal(record.path)
+        assert stored.dtype == np.uint16
+        np.testing.assert_allclose(stored, 100 * kelvin(number), atol=step / 2 + 0.6)
+
+
+def test_a_set_states_its_unit(decikelvin: Path, scenes: Path) -> None:
+    coco = load_coco(decikelvin)
+    assert (coco.unit, load_coco(scenes).unit) == ('decikelvin', CARD)
+    frames = list(coco_frames(coco))
+    for frame, plain in zip(frames, read_frames(scenes), strict=True):
+        assert frame.pixels.dtype == np.float32
+        np.testing.assert_allclose(frame.pixels, to_kelvin(plain.pixels, 'centikelvin'), atol=0.06)
+
+
+def test_training_sees_the_same_temperatures(decikelvin: Path, scenes: Path) -> None:
+    pytest.importorskip('lightning', reason='training is not installed')
+    from cgdet_core.detection.samples import CocoFrames
+    from cgdet_core.runtime.imaging.normalization import Normalization
+
+    spec = Normalization('window')
+    pairs = [CocoFrames(load_coco(path), spec)[0]['image'] for path in (decikelvin, scenes)]
+    np.testing.assert_allclose(pairs[0], pairs[1], atol=0.003)
+
+
+def test_an_unknown_unit_of_a_set_is_named(decikelvin: Path) -> None:
+    content = json.loads(decikelvin.read_text())
+    decikelvin.write_text(json.dumps({**content, 'info': {'unit': 'degrees'}}))
+    with pytest.raises(UserError, match=r"set.json: the unit must be one of .*, not 'degrees'"):
+        load_coco(decikelvin)
+
+
+def test_convert_writes_the_unit(tmp_path: Path) -> None:
+    out, _ = convert('yolo', yolo(tmp_path), unit='centikelvin')
+    files = sorted(out.glob('*_thermal.json'))
+    assert files and {load_coco(path).unit for path in files} == {'centikelvin'}
+
+
+def test_a_bag_of_a_set_has_the_stored_values(
+    run_cgdet: Any, decikelvin: Path, tmp_path: Path,
+) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    result = run_cgdet('bag', 'from-coco', decikelvin, tmp_path / 'bag')
+    assert result.returncode == 0, result.stderr
+    for frame, record in zip(read_frames(tmp_path / 'bag'), load_coco(decikelvin).images,
+                             strict=True):
+        np.testing.assert_array_equal(frame.pixels, read_thermal(record.path))
+
+
+def test_frames_of_a_camera_are_seen_in_kelvin_and_white_hot(scenes: Path) -> None:
+    folder = scenes.parent / 'thermal'
+    plain = [frame.pixels for frame in open_path(folder).frames]
+    warm = [frame.pixels for frame in viewed(open_path(folder), 'centikelvin', False).frames]
+    dark = [frame.pixels for frame in viewed(open_path(folder), CARD, True).frames]
+    for a, b, c in zip(plain, warm, dark, strict=True):
+        np.testing.assert_allclose(b, a / 100.0, atol=1e-4)
+        np.testing.assert_array_equal(c, 65535 - a)
+
+
+@pytest.mark.parametrize('arguments', [
+    ('detect', 'x.png', '--unit', 'rankine'),
+    ('bag', 'to-dataset', 'x', '--output', 'y', '--unit', 'rankine'),
+    ('data', 'convert', 'yolo', 'x', '--unit', 'rankine')])
+def test_commands_name_the_units(run_cgdet: Any, arguments: tuple[str, ...]) -> None:
+    result = run_cgdet(*arguments)
+    assert result.returncode == 1
+    assert '--unit: the unit must be one of counts, centikelvin' in result.stderr
