@@ -30,7 +30,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-
 MOST = 100
 
 
