@@ -14,12 +14,15 @@
 
 """Feature cache: features are computed once and read back, and never for another picture."""
 
+from collections.abc import Callable
 import hashlib
 import os
 from pathlib import Path
+import re
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.distillation.guide import FeatureCache
+from cgdet_core.distillation.config import TeacherConfig
+from cgdet_core.distillation.guide import FeatureCache, Guide
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
@@ -133,3 +136,23 @@ def test_a_thermal_picture_has_separate_features(cache: FeatureCache, picture: P
     assert cache.read(seen) is not None
     # The same file has other features as an RGB image.
     assert cache.read(seen._replace(thermal=False)) is None
+
+
+def test_changed_features_are_reported_and_computed_again_when_a_run_starts(
+    tmp_path: Path, picture: Path, pooling_teacher: Callable[..., Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    guide = Guide(TeacherConfig(
+        kind='onnx', path=pooling_teacher(tmp_path / 'teacher.onnx'), tensors=('p8', 'p16', 'p32'),
+        input_size=(64, 64), cache=tmp_path / 'features'), thermal=True)
+    records, device = [ImageRecord(1, picture, 64, 32)], torch.device('cpu')
+    guide.fill_cache(records, device, progress=False)
+    [path] = (tmp_path / 'features').rglob('*.f16')
+    whole = path.read_bytes()
+    for content, words in ((bytes([whole[0] ^ 1]) + whole[1:], '1 files .* were changed'),
+                           (whole[:-16], '1 files .* had no checksum'), (whole, '')):
+        path.write_bytes(content)
+        caplog.clear()
+        guide.fill_cache(records, device, progress=False)
+        assert path.read_bytes() == whole
+        assert re.search(words, caplog.text) if words else not caplog.text
