@@ -119,7 +119,8 @@ def evaluate(
         if len(coco.images) < listed:
             say('The card is unchanged, as frames are missing.', 'yellow')
         else:
-            save_card(replace(card, accuracy={**card.accuracy, data.name: evaluation.report}), model)
+            accuracy = {**card.accuracy, data.name: evaluation.report}
+            save_card(replace(card, accuracy=accuracy), model)
     if len(coco.images) < listed:
         raise UserError(f'{listed - len(coco.images)} of {listed} frames could not be read; the '
                         'numbers are those of the others.')

@@ -38,8 +38,8 @@ def to_kelvin(frame: NDArray[Any], unit: str) -> NDArray[Any]:
     """
     Return a thermal frame (H, W) of a unit, one of UNITS, as float32 kelvin.
 
-    Counts, fractions, 8-bit frames (which have no unit after a camera's gain control) and frames of the
-    unit CARD are returned as they are.
+    Counts, fractions, 8-bit frames (which have no unit after a camera's gain control) and frames
+    of the unit CARD are returned as they are.
     """
     scale = None if unit == CARD else UNITS[unit]
     if scale is None or frame.dtype == np.uint8:
