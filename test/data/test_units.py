@@ -135,4 +135,4 @@ def test_frames_of_a_camera_are_seen_in_kelvin_and_white_hot(scenes: Path) -> No
 def test_commands_name_the_units(run_cgdet: Any, arguments: tuple[str, ...]) -> None:
     result = run_cgdet(*arguments)
     assert result.returncode == 1
-    assert '--unit: the unit must be one of counts, centikelvin' in result.stderr
+    assert '--unit: the unit must be one of counts, fraction, centi' in result.stderr

@@ -129,19 +129,16 @@ def test_a_missing_device_is_one_sentence(cache: EngineCache, toy: Path) -> None
 
 
 @needs_openvino
-@pytest.mark.parametrize('name', ['junk', 'truncated', 'Det'])
 def test_a_file_that_openvino_cannot_read_is_one_sentence(
-    cache: EngineCache, toy: Path, tmp_path: Path, name: str,
+    cache: EngineCache, toy: Path, tmp_path: Path,
 ) -> None:
-    content = {'junk': b'junk' * 100, 'truncated': toy.read_bytes()[:-20],
-               'Det': with_unsupported(toy)}[name]
-    model = write_pair(tmp_path / 'other.onnx', content, toy)
+    model = write_pair(tmp_path / 'other.onnx', with_unsupported(toy), toy)
     with pytest.raises(UserError) as error:
         open_in(cache, model, 'openvino')
     words = f'{model} is not an ONNX file that OpenVINO can load: '
     assert str(error.value).startswith(words) and len(str(error.value)) > len(words)
     assert '\n' not in str(error.value) and '/src/' not in str(error.value)
-    assert name != 'Det' or str(error.value).endswith('operations: Det-18')
+    assert str(error.value).endswith('operations: Det-18')
     assert not cache.files()
 
 
@@ -340,7 +337,7 @@ def test_auto_reports_an_unreadable_file_once(
     cache: EngineCache, toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = write_pair(tmp_path / 'other.onnx', b'junk', toy)
-    with pytest.raises(UserError, match='is not an ONNX file that ONNX Runtime can load'):
+    with pytest.raises(UserError, match='is not an ONNX file, or it is damaged'):
         open_in(cache, model, 'auto')
     assert not caplog.messages
 

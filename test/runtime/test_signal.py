@@ -49,7 +49,7 @@ def test_a_window_sees_the_same_in_every_unit(kelvin: np.ndarray, unit: str) -> 
 
 
 def test_every_unit_of_a_temperature_is_tested() -> None:
-    assert {*ENCODED, 'counts'} == set(UNITS)
+    assert {*ENCODED, 'counts', 'fraction'} == set(UNITS)
 
 
 def test_counts_and_8_bit_frames_have_no_temperature(kelvin: np.ndarray) -> None:
@@ -69,7 +69,7 @@ def test_a_recipe_names_the_unit_of_16_bit_frames(kelvin: np.ndarray, unit: str)
 
 
 @pytest.mark.parametrize(('values', 'words'), [
-    ({'unit': 'fahrenheit'}, 'unit must be one of counts, centikelvin'),
+    ({'unit': 'fahrenheit'}, 'unit must be one of counts, fraction, centi'),
     ({'unit': 'centikelvin', 'kelvin_per_count': 0.1}, 'unit or kelvin_per_count'),
     ({'unit': ['kelvin']}, 'unit must be one of'),
     ({'unit': 'counts', 'kind': 'window'}, 'counts have no temperature')])

@@ -55,7 +55,7 @@ def write_compressed(path: Path, topics: dict[str, list[np.ndarray]]) -> Path:
                 stamp = t['builtin_interfaces/msg/Time'](sec=7, nanosec=i * 10**8)
                 message = t[COMPRESSED_TYPE](
                     header=t['std_msgs/msg/Header'](stamp=stamp, frame_id='cam'),
-                    format='mono16; png compressed ', data=data)
+                    format='mono8; png compressed ', data=data)
                 bag.write(connection, 7 * 10**9 + i * 10**8,
                           store.serialize_cdr(message, COMPRESSED_TYPE))
     return path
