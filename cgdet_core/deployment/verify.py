@@ -141,10 +141,15 @@ def verify(
 
 
 def _all(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Yield frames to the end of their source, or to where it is damaged."""
+    """Yield frames to the end of their source, or to where it is damaged, except its start."""
+    some = False
     try:
-        yield from frames
+        for frame in frames:
+            yield frame
+            some = True
     except UserError as error:
+        if not some:
+            raise
         _log.warning('%s', error)
 
 

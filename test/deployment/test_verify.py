@@ -24,7 +24,7 @@ import sys
 from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.data.sources import Frame
+from cgdet_core.data.sources import Frame, read_frames
 from cgdet_core.deployment.verify import failure, match, Tolerances, verify
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detections, Detector, load_card, Normalization
@@ -158,6 +158,8 @@ def test_a_frame_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixtur
     report = verify(stub(), stub(), source())
     assert report['passed'] and (report['frames'], report['unreadable']) == (4, 1)
     assert 'here/bad.png' in caplog.text and 'The rest is missing.' in caplog.text
+    with pytest.raises(UserError, match='The source nothing does not exist'):
+        verify(stub(), stub(), read_frames('nothing'))
 
 
 def test_nothing_to_compare_is_an_error() -> None:
