@@ -201,8 +201,8 @@ def bag_to_dataset(
     jpeg: Annotated[bool, typer.Option(
         '--jpeg', help='Write RGB as JPEG (quality 95) instead of PNG.')] = False,
     unit: Annotated[str | None, typer.Option(
-        help='Unit of float images: kelvin, celsius (both stored as hundredths of a kelvin) or '
-        'fraction, 0 to 1; by default kelvin, if their values can be that.')] = None,
+        help='Unit of float images: kelvin, celsius (both stored as hundredths of a kelvin), '
+        'fraction (0 to 1) or counts; by default kelvin, if their values can be that.')] = None,
     prelabel: Annotated[Path | None, typer.Option(
         help='Model (ONNX file or checkpoint) that makes boxes to start from.')] = None,
     score: Annotated[float, typer.Option(

@@ -40,7 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 12  # frames of the contact sheet
-COLDEST = 150.0  # kelvin of the median of a scene
+COLDEST, HOTTEST = 150.0, 655.35  # kelvin of the median of a scene; 16 bits hold no more
+TEMPERATURES = (None, 'kelvin', 'celsius')  # units of float images
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 
 
@@ -139,7 +140,7 @@ def _write_bag(
     return plan.report | {
         'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
         'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
-        'kelvin_as_hundredths': floats if choice.unit != 'fraction' else 0,
+        'kelvin_as_hundredths': floats if choice.unit in TEMPERATURES else 0,
         'not_kelvin': not_kelvin,
         'unreadable': unreadable}
 
@@ -201,8 +202,10 @@ def _as_integers(frame: NDArray[Any], unit: str | None) -> NDArray[Any]:
         return frame
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
-    if unit is None and np.median(frame) < COLDEST:
-        guess = 'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius'
+    middle = float(np.median(frame))
+    if unit is None and not COLDEST <= middle <= HOTTEST:
+        guess = 'counts' if middle > HOTTEST else (
+            'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius')
         raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
                         f'state their unit, which is probably {guess}')
     offset, scale = UNITS[unit or 'kelvin']

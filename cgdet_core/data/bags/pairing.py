@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 
 Stamps = NDArray[np.int64]  # nanoseconds
 # Units of float images: what is added and then multiplied for 16-bit integers.
-UNITS = {'kelvin': (0.0, 100), 'celsius': (273.15, 100), 'fraction': (0.0, 65535)}
+UNITS = {'kelvin': (0.0, 100), 'celsius': (273.15, 100), 'fraction': (0.0, 65535),
+         'counts': (0.0, 1)}
 
 
 @dataclass(frozen=True)
