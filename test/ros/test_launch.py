@@ -33,6 +33,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import Image
+from two_cameras import scene, START, THERMAL, write_two_cameras
 from vision_msgs.msg import Detection2DArray
 import yaml
 
@@ -277,6 +278,19 @@ def test_a_compressed_bag_is_scored_whatever_a_robots_parameters_are(
         'track': True, 'class_thresholds': {'person': 1.0, 'bicycle': 1.0, 'car': 1.0}}}}))
     report = score(compressed, scenes, tmp_path / 'out', 'rate:=0.5', f'params_file:={params}')
     assert report['frames processed'] > 0 and report['AP'] > 0
+
+
+def test_a_bag_of_two_cameras_requires_a_topic(
+    domain: int, scenes: Path, tmp_path: Path,
+) -> None:
+    bag = write_two_cameras(tmp_path / 'two', {START: scene(0)}, {START: scene(1)})
+    process = launch('evaluate_bag.launch.py', f'bag:={bag}', f'data:={scenes}')
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and 'choose one. (topic:=)' in output
+    process = launch('evaluate_bag.launch.py', f'bag:={bag}', f'data:={scenes}',
+                     f'topic:={THERMAL}')
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and 'can be matched to' in output  # the topic is accepted
 
 
 def test_an_evaluation_that_fails_fails_the_launch(

@@ -41,7 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 12  # frames of the contact sheet
-COLDEST = 150.0  # kelvin of the median of a scene
+COLDEST, HOTTEST = 150.0, 655.35  # kelvin of the median of a scene; 16 bits hold no more
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 
 
@@ -202,8 +202,10 @@ def _as_integers(raw: NDArray[Any], unit: str) -> NDArray[Any]:
         return frame
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
-    if unit == CARD and np.median(frame) < COLDEST:
-        guess = 'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius'
+    middle = float(np.median(frame))
+    if unit == CARD and not COLDEST <= middle <= HOTTEST:
+        guess = 'counts' if middle > HOTTEST else (
+            'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius')
         raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
                         f'state their unit, which is probably {guess}')
     scale = {'fraction': 65535, 'counts': 1}.get(unit, 100)

@@ -118,10 +118,10 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
     """Return an error of rosbags as a sentence with what to do; place: what it has read."""
     reason = ' '.join(str(error).replace(str(place), str(path)).split()).rstrip('.')
     reason = reason.removesuffix('; please report issue') or type(error).__name__
-    if 'ermission' in reason or 'plugin' in reason:
-        advice = ''
-    elif 'ersion' in reason and 'supported' in reason:
+    if 'ersion' in reason and 'supported' in reason:
         advice = '; a newer rosbags may read it: "pip install --upgrade rosbags"'
+    elif any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
+        advice = ''
     else:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         repair = next((REPAIRS[_suffix(f)] for f in files if _suffix(f) in REPAIRS), '')

@@ -75,7 +75,11 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
         pass  # raises UserError if it is not a bag
     data = read_metadata(path).get('custom_data') or {} if path.is_dir() else {}
     source = data.get(SOURCE_KEY)
-    table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
+    try:
+        table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise UserError(f'The table of image ids in the metadata of {path} is damaged; make the '
+                        'bag again with "cgdet bag from-coco".') from None
     found: list[tuple[int, ImageRecord, CocoSet]] = []
     for coco in sets:
         if source is None or source == fingerprint(coco):

@@ -279,7 +279,7 @@ def test_kelvin_is_stored_in_hundredths_and_reported(make: Make, tmp_path: Path)
 
 
 @pytest.mark.parametrize(('unit', 'offset', 'scale'), [
-    ('celsius', -273.15, 1.0), ('fraction', -250.0, 0.01)])
+    ('celsius', -273.15, 1.0), ('fraction', -250.0, 0.01), ('counts', 0.0, 100.0)])
 def test_float_images_that_are_not_kelvin(
     make: Make, tmp_path: Path, unit: str, offset: float, scale: float,
 ) -> None:
@@ -296,8 +296,8 @@ def test_float_images_that_are_not_kelvin(
     assert report['frames'] == 8 and report['bags'][0]['not_kelvin'] == 0
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
     stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
-    expected = kelvin[STAMPS[0]] * 100 if unit == 'celsius' else (
-        (kelvin[STAMPS[0]] - 250) * 655.35)
+    expected = (kelvin[STAMPS[0]] - 250) * 655.35 if unit == 'fraction' else (
+        kelvin[STAMPS[0]] * 100)
     assert np.abs(stored - expected).max() <= 0.6
     with pytest.raises(UserError, match='the unit must be one of .*, not .furlong.'):
         Choice(unit='furlong')

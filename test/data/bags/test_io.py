@@ -99,7 +99,7 @@ def test_the_pictures_of_our_node_are_no_input(tmp_path: Path, picture: str) -> 
     bag = write_compressed(tmp_path / 'c', {picture: drawn})
     with pytest.raises(UserError, match=f'no images of a camera; .*: {picture} .1.; choose'):
         list(bag_frames(bag))
-    bag = write_compressed(tmp_path / 'd', {'/debug_image_raw': [png(FRAMES[1])]})
+    bag = write_compressed(tmp_path / 'd', {'/debug_image_raw': [png(FRAMES[1])], '/empty': []})
     assert len(list(bag_frames(bag))) == 1
 
 
