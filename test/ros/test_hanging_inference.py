@@ -135,7 +135,7 @@ def test_a_worker_that_returns_late_publishes_nothing(
     with monkeypatch.context() as impatient:
         impatient.setattr(managed_node, 'STUCK_S', 0.5)
         assert node.trigger_deactivate() == ERROR and node.state() == 'unconfigured'
-    assert 'inference hangs' in node._error and node.hangs
+    assert 'inference hangs' in node.error and node.hangs
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     assert node._detector is not old and node._worker is not worker
     node.recovery.failed('the new worker fails', 0)

@@ -94,7 +94,7 @@ def node(domain: int) -> Iterator[Minimal]:
 def test_transitions_call_the_methods_of_the_node(node: Minimal) -> None:
     assert node.trigger_configure() == SUCCESS and node.model == 'good'
     assert node.trigger_activate() == SUCCESS and node.status()['state'] == 'active'
-    assert node.status()['name'] == '/minimal: counter' and node.status()['model'] == 'good'
+    assert node.status()['name'] == 'minimal: counter' and node.status()['model'] == 'good'
     assert node.trigger_deactivate() == SUCCESS and node.trigger_cleanup() == SUCCESS
     assert node.calls == ['activate', 'stop', 'stop', 'free'] and node.state() == 'unconfigured'
     loading = [r.status[0] for r in node.reports if r.status[0].message.startswith('loading')]

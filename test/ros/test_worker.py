@@ -31,7 +31,7 @@ import rclpy
 from sensor_msgs.msg import Image
 from toy_models import gray
 
-SETTINGS = Settings(0.0, 2.0, 10, False, False, Crop(), np.full(3, 0.3, np.float32))
+SETTINGS = Settings(0.0, 2.0, 10, False, False, 0.01, Crop(), np.full(3, 0.3, np.float32))
 LONG_S = 20.0  # in place of PREPARATION_S, so that an unnecessary wait fails the test
 
 
@@ -63,7 +63,7 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     try:
         node, wake = rclpy.create_node('worker'), Handover()
         stream = Stream(node, '', wake, detector.card, ModelSettings(
-            str(toy), 'onnxruntime', 1, 'raw', False, 1.0, ('',)))
+            str(toy), 'onnxruntime', 1, 'raw', False, 1.0, False, ('',)))
         worker = DetectionWorker(detector, [stream], wake, lambda: SETTINGS, Recovery())
         stream.subscribe()
         start = monotonic()
