@@ -53,7 +53,7 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     and it is true, or another process trains in the folder.
     """
     check_folder(recipe, resume)
-    with nullcontext() if rank_zero_only.rank else alone_in(recipe.folder):
+    with nullcontext() if getattr(rank_zero_only, 'rank', 0) else alone_in(recipe.folder):
         return _train(recipe, open_task, resume, progress, started)
 
 
