@@ -41,8 +41,8 @@ def check_terminates(content: bytes, name: str) -> None:
     try:
         found = b'Loop' in operators(memoryview(content), 'model')
     except (ValueError, IndexError):
-        raise UserError(f'{name} is not an ONNX file, or it is damaged; copy it again or rerun '
-                        '"cgdet export".') from None
+        raise UserError(f'{name} is not an ONNX file that a backend can load; copy it again or '
+                        'rerun "cgdet export".') from None
     if found:
         raise UserError(f'{name} contains a Loop, which may never end; export the network without '
                         'loops.')
