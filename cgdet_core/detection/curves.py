@@ -165,8 +165,9 @@ def draw_corruptions(rows: Sequence[tuple[str, list[float | None], float | None]
     figure = Figure((7, 4.5), layout='constrained')
     axes = figure.subplots()
     for number, (name, values, _) in enumerate(rows):
-        axes.plot(range(len(values)), np.array(values, float), STYLES[number // len(COLORS)],
-                  marker='o', markersize=3, color=COLORS[number % len(COLORS)], label=name)
+        known = [np.nan if value is None else value for value in values]
+        axes.plot(range(len(known)), known, STYLES[number // len(COLORS)], marker='o',
+                  markersize=3, color=COLORS[number % len(COLORS)], label=name)
     axes.set(xlabel='strength (0: as recorded)', ylabel='AP', ylim=(0, None))
     axes.grid(alpha=0.3)
     figure.legend(loc='outside right upper', fontsize='small')
