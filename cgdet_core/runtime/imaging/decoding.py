@@ -115,13 +115,21 @@ def claim_of(data: Data) -> Claim:
 
 
 def _png(data: Data) -> Claim:
-    if data[12:16] != b'IHDR' or data.find(b'IHDR', 16, data.find(b'IDAT')) >= 0:
+    """Read the chunks up to the end; a decoder allocates what they claim to contain."""
+    at = len(PNG)
+    kinds: list[bytes] = []
+    while kinds[-1:] != [b'IEND']:
+        length, kind = struct.unpack_from('>I4s', data, at)
+        kinds.append(kind)
+        at += 12 + length
+        if at > len(data):
+            raise KeyError(kind)
+    if kinds[0] != b'IHDR' or kinds.count(b'IHDR') > 1:
         raise ValueError('is damaged, its header is not at its start')
-    width, height, depth, color = struct.unpack_from('>IIBB', data, 16)
-    if data.find(b'acTL', 33, data.find(b'IDAT')) >= 0:
+    if b'acTL' in kinds:
         raise ValueError('is an animation; save its frames as single images')
-    return Claim(width, height, max(depth, 8) * PNG_CHANNELS.get(color, 4),
-                 whole=data.rfind(b'IEND') >= 0)
+    width, height, depth, color = struct.unpack_from('>IIBB', data, 16)
+    return Claim(width, height, max(depth, 8) * PNG_CHANNELS.get(color, 4))
 
 
 def _jpeg(data: Data) -> Claim:
