@@ -134,6 +134,7 @@ def test_torchvisions_weights_begin_a_trunk_that_sees_gray(
     publish: Callable[[str, Any], Path],
 ) -> None:
     from torchvision.models import get_model
+    torch.manual_seed(0)
     network = settled(get_model('mobilenet_v3_small', weights=None))
     path = publish('mobilenet_v3_small', network.state_dict())
     ours = TorchvisionTrunk(1, 'mobilenet_v3_small').eval()
