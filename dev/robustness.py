@@ -279,7 +279,7 @@ def caching(folder: Path, scenes: Path, model: Path) -> Writer:
 
 def collecting(folder: Path, scenes: Path, model: Path) -> Writer:
     bag, output = folder / 'drive', folder / 'set'
-    write_bag(bag, coco_frames(load_coco(scenes)))
+    write_bag(bag, coco_frames(load_coco(scenes)), 10.0)
 
     def whole() -> None:
         assert not output.exists() or (
