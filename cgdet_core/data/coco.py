@@ -234,17 +234,11 @@ def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) 
     # Both the folder `thermal` itself and file names that start with `thermal/` are common.
     first = records[0]['file_name']
     places = [folder, folder.parent, folder / 'images', folder.parent / 'images']
-    found = next((place for place in places if _place(place, first).is_file()), None)
+    found = next((place for place in places if (place / first).is_file()), None)
     if found is None and images is None:
-        inner = [p for p in folder.iterdir() if _place(p, first).is_file()]
+        inner = [p for p in folder.iterdir() if (p / first).is_file()]
         found = inner[0] if len(inner) == 1 else None
     return found or folder
-
-
-def _place(root: Path, name: str) -> Path:
-    """Return the path of a file name, which Windows writes with backslashes."""
-    path = root / name
-    return path if '\\' not in name or path.is_file() else root / name.replace('\\', '/')
 
 
 def _record(
@@ -255,9 +249,9 @@ def _record(
     boxes[:, 2:] += boxes[:, :2]
     rgb = item.get('rgb_file_name')
     return ImageRecord(
-        image_id=item['id'], path=_place(root, item['file_name']),
+        image_id=item['id'], path=root / item['file_name'],
         width=int(item['width']), height=int(item['height']),
-        rgb_path=_place(root, rgb) if rgb else None,
+        rgb_path=root / rgb if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown',
         source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
         bag=item.get('bag'), file_name=item['file_name'], boxes=boxes,

@@ -22,7 +22,7 @@ from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.detection.stream import Stream
-from cgdet_ros.detection.worker import check_outputs, DetectionWorker
+from cgdet_ros.detection.worker import DetectionWorker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
@@ -146,9 +146,7 @@ class DetectorNode(ManagedNode):
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
     path = settings.model_path or share_file(SHIPPED_MODEL)
-    detector = Detector.load(path, settings.threads, settings.backend, progress)
-    check_outputs(detector)  # of the empty frame that it was loaded with
-    return detector
+    return Detector.load(path, settings.threads, settings.backend, progress)
 
 
 def _check_signal(settings: ModelSettings, card: DetectionCard) -> None:

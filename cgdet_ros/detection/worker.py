@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detections, Detector
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.message import encoding_of
@@ -29,15 +28,7 @@ from cgdet_ros.detection.stream import Stream
 from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
 from cgdet_ros.node.loading import Recovery
 from cgdet_ros.node.logs import reason
-import numpy as np
 from numpy.typing import NDArray
-
-
-def check_outputs(detector: Detector, row: int = 0) -> None:
-    """Raise UserError if the network's outputs in a row of the batch are not numbers."""
-    if not (np.isfinite(detector.boxes[row]).all() and np.isfinite(detector.scores[row]).all()):
-        raise UserError('the model returns NaN or infinite values: export it again, with '
-                        '"cgdet verify" afterwards, or choose another backend')
 
 
 @dataclass(frozen=True)
@@ -139,7 +130,6 @@ class DetectionWorker(ImageWorker):
     def _finish(self, prepared: Prepared, settings: Settings, row: int, infer: float) -> None:
         """Publish the detections of a row of the batch."""
         start = perf_counter()
-        check_outputs(self._detector, row)
         found = self._detector.postprocess(prepared.letterbox, settings.thresholds, row)
         post = perf_counter() - start
         detections = Detections(settings.crop.to_received(found.boxes), found.scores, found.labels)

@@ -90,7 +90,7 @@ def test_a_model_that_returns_nan_is_an_error(start: Start, tmp_path: Path) -> N
         client.wait_active()
         client.send(client.image(gray(0.5), 'mono8'))
         client.images.publish(client.image(gray(1.0), 'mono8'))
-        status = client.status('the model returns NaN', of='camera', failed='1')
+        status = client.status('values that are not numbers', of='camera', failed='1')
         assert status['level'] == ERROR
         client.send(client.image(gray(0.5), 'mono8'))
         assert client.status('running', of='camera', processed='2')['level'] == OK

@@ -37,9 +37,9 @@ def write_model(
     """
     Write a model of 64x64 pixels whose boxes move by SHIFT times the frame's mean.
 
-    fails: inference fails for frames with a pixel above 0.9. hangs: inference does not end for
+    fails: inference fails for frames of a mean above 0.9. hangs: inference does not end for
     them: it adds MANY numbers MANY times. ballast: bytes of weights.
-    nan_above: the boxes are NaN for frames with a pixel above this.
+    nan_above: the boxes are NaN for frames of a mean above this.
     """
     pytest.importorskip('onnx', reason='training is not installed')
     from onnx import checker, helper, numpy_helper, save, TensorProto
@@ -56,7 +56,7 @@ def write_model(
     nodes = [
         node('ReduceMean', ['images', 'axes'], ['mean'], keepdims=0),
         node('Reshape', ['mean', 'shape'], ['means']), node('Mul', ['means', 'shift'], ['moved']),
-        node('ReduceMax', ['images'], ['top'], keepdims=0)]
+        node('ReduceMean', ['images'], ['top'], keepdims=0)]
     extra = 'zero'
     if nan_above is not None:
         constants['bound'] = np.float32(nan_above)
