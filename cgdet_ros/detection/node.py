@@ -153,8 +153,8 @@ def _check_signal(settings: ModelSettings, card: DetectionCard) -> None:
     """Raise UserError for a camera whose pixels are no temperatures, if the model needs them."""
     if card.normalization.kind != 'window':
         return
-    for name, value in (('unit', 'counts'), ('polarity', 'black_hot')):
-        if getattr(settings, name) == value:
+    for name, values in (('unit', ('counts', 'fraction')), ('polarity', ('black_hot',))):
+        if (value := getattr(settings, name)) in values:
             raise UserError(f'{name} is {value}, but {card.name} is normalized by temperature '
                             '("window"); choose a model with plateau normalization.')
 
