@@ -222,7 +222,8 @@ def test_a_frozen_camera_is_seen_without_a_topic(start: Start, toy: Path) -> Non
         assert not any(d.header.stamp == skipped.header.stamp for d in client.detections)
 
 
-@pytest.mark.parametrize(('parameter', 'value'), [('unit', 'counts'), ('polarity', 'black_hot')])
+@pytest.mark.parametrize(('parameter', 'value'), [
+    ('unit', 'counts'), ('unit', 'fraction'), ('polarity', 'black_hot')])
 def test_a_model_of_temperatures_refuses_other_pixels(
     start: Start, model: Callable[[Normalization], Path], parameter: str, value: str,
 ) -> None:
