@@ -22,7 +22,7 @@ from cgdet_core.data.bags.io import is_compressed
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, load_card
 from cgdet_core.runtime.detection.detector import evaluation_threshold
-from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
+from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_ros.launching import declare, detector, DETECTOR_ARGUMENTS, existing, value
 from cgdet_ros.resources import profile_environment
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -74,7 +74,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     data = existing(value(context, 'data'), 'The annotation file')
     topic = value(context, 'topic')
     given = value(context, 'model_path')
-    model = existing(given, 'The model') if given else share_file(SHIPPED_MODEL)
+    model = existing(given, 'The model') if given else shipped_model()
     command = [
         sys.executable, '-m', 'cgdet_ros.tools.demo', '--running', '--bag', str(bag),
         '--data', str(data), '--model', str(model),

@@ -16,8 +16,8 @@
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector
-from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
+from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
 from cgdet_ros.detection.parameters import ModelSettings
@@ -145,7 +145,7 @@ class DetectorNode(ManagedNode):
 
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
-    path = settings.model_path or share_file(SHIPPED_MODEL)
+    path = settings.model_path or shipped_model(settings.backend)
     return Detector.load(path, settings.threads, settings.backend, progress)
 
 

@@ -52,8 +52,8 @@ def _refuse_threshold(value: float) -> str:
 
 
 SPECS = (
-    Spec('model_path', '', 'ONNX file with its model card next to it; empty: the shipped model',
-         effect='static'),
+    Spec('model_path', '', 'ONNX file with its model card next to it; empty: the shipped model, '
+         'thermal.onnx on a GPU and thermal_int8.onnx on a CPU', effect='static'),
     Spec('backend', 'auto', 'Inference backend; auto: TensorRT or TensorRT-RTX if usable, else '
          'the faster of ONNX Runtime and, if installed, OpenVINO, measured once', effect='static',
          choices=BACKENDS),

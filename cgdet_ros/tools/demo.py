@@ -34,9 +34,10 @@ from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_core.runtime.files import check_outputs, free_folder, temporary_for, write_json
 from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_ros.resources import use_transport_profile
 from cgdet_ros.tools.collector import Collected
-from cgdet_ros.tools.demo_input import choose_model, open_source, Source
+from cgdet_ros.tools.demo_input import open_source, Source
 from cgdet_ros.tools.demo_page import as_text, PAGE, write_page, write_pictures
 from cgdet_ros.tools.session import run_bag
 import numpy as np
@@ -91,11 +92,12 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
         if not value > 0:
             raise UserError(f'--{name} must be positive, not {value}.')
     with results(options.output) as folder:
-        model, why = (Path(options.model), options.model) if options.model else choose_model()
+        model = Path(options.model) if options.model else shipped_model()
         card = load_card(model, DetectionCard)
         source = open_source(options.bag, options.images, options.data, options.seconds, folder,
                              card, options.topic)
-        print(f'model: {why}', flush=True)
+        print(f'model: {model}' + (
+            '' if options.model else ', as is best here; MODEL= selects another'), flush=True)
         with bar('playing', source) as progress:
             run = run_bag(
                 source.bag, model,

@@ -27,18 +27,10 @@ from cgdet_core.data.sources import bag_frames, Frame, read_frames
 from cgdet_core.data.synthetic import CLASSES, record, SceneFrame, sequence
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
-from cgdet_core.runtime.inference.card import load_card
-from cgdet_core.runtime.inference.comparison import measure
-from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
-from cgdet_core.runtime.inference.session import Session
-from cgdet_core.runtime.tensorrt.building import FLAVORS, Unavailable
-from cgdet_core.runtime.tensorrt.session import check_device
 import numpy as np
 from rich.progress import track
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
-FOR_CPUS = 'models/thermal_int8.onnx'
 SEED = 424242  # of the drawn street; not used in training
 STREET_HZ, PICTURES_HZ = 20.0, 10.0
 
@@ -126,21 +118,3 @@ def _write(path: Path, frames: Iterable[Frame], rate: float, card: DetectionCard
 
     write_bag(path, recorded(), rate)
     return truth_by_stamp(path, CocoSet(path, records, card.classes)) if records else {}
-
-
-def choose_model() -> tuple[Path, str]:
-    """Return the shipped file that is fastest here, and why, a sentence."""
-    shipped = share_file(SHIPPED_MODEL)
-    for flavor in FLAVORS:
-        try:
-            tensorrt, _, gpu = check_device(flavor)
-        except Unavailable:
-            continue
-        return shipped, f'{shipped.name}, for {tensorrt.title} on {gpu.name}'
-    cards = {path: load_card(path, DetectionCard) for path in (shipped, share_file(FOR_CPUS))}
-    sessions: dict[str, Session] = {
-        path.name: OnnxRuntimeSession(path, card) for path, card in cards.items()}
-    times = measure(sessions, cards[shipped])
-    best = min(cards, key=lambda path: times[path.name])
-    listed = ', '.join(f'{name} {seconds * 1e3:.0f} ms' for name, seconds in times.items())
-    return best, f'{best.name}, the fastest here ({listed}); MODEL= selects another'

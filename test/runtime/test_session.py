@@ -19,11 +19,14 @@ from pathlib import Path
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, ModelCard
-from cgdet_core.runtime.inference.choice import open_session
+from cgdet_core.runtime.inference import choice
+from cgdet_core.runtime.inference.choice import open_session, shipped_model
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession, open_onnx
 from cgdet_core.runtime.inference.openvino import openvino_version
 from cgdet_core.runtime.inference.session import Session
+from cgdet_core.runtime.tensorrt.building import Unavailable
 import numpy as np
+import onnxruntime
 import pytest
 from toy_model import write_toy, write_tracker
 
@@ -160,3 +163,30 @@ def test_a_file_of_a_newer_onnx_is_refused_with_what_to_do(tmp_path: Path, newer
         model.ir_version = 99
     with pytest.raises(UserError, match='newer version of ONNX.*pip install -U onnxruntime'):
         open_onnx(model.SerializeToString(), 'toy.onnx')
+
+
+@pytest.mark.parametrize(('backend', 'providers', 'name'), [
+    ('auto', ['CPUExecutionProvider'], 'thermal_int8.onnx'),
+    ('openvino', ['CPUExecutionProvider'], 'thermal_int8.onnx'),
+    ('auto', ['CUDAExecutionProvider', 'CPUExecutionProvider'], 'thermal.onnx'),
+    ('openvino', ['CUDAExecutionProvider', 'CPUExecutionProvider'], 'thermal_int8.onnx'),
+    ('openvino_gpu', ['CPUExecutionProvider'], 'thermal.onnx')])
+def test_the_shipped_model_for_a_camera_depends_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, backend: str, providers: list[str], name: str,
+) -> None:
+    def unavailable(flavor: str) -> None:
+        raise Unavailable('no GPU', 'buy one')
+
+    monkeypatch.setattr(choice, 'check_device', unavailable)
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: providers)
+    assert shipped_model(backend).name == name
+
+
+def test_a_gpu_of_tensorrt_gets_the_fp32_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_rtx(flavor: str) -> None:
+        if flavor != 'tensorrt_rtx':
+            raise Unavailable('another GPU', 'use the other')
+
+    monkeypatch.setattr(choice, 'check_device', only_rtx)
+    assert shipped_model().name == shipped_model('tensorrt_rtx').name == 'thermal.onnx'
+    assert shipped_model('onnxruntime').name == 'thermal_int8.onnx'
