@@ -224,8 +224,9 @@ def data_check(
     images: Images = None,
     model: Annotated[str | None, typer.Option(
         help='ONNX file, or "shipped": compare its confident detections with the boxes.')] = None,
-    output: Annotated[Path, typer.Option(
-        help='Folder for a contact sheet of each kind of finding.')] = Path('data_check'),
+    output: Annotated[Path | None, typer.Option(
+        help='Folder for a contact sheet of each kind of finding; by default a new one, '
+        'data_check or data_check_2 and so on.')] = None,
     json_path: Json = None, overwrite: Overwrite = False,
 ) -> None:
     """Look at a set before training: sizes, boxes, near-duplicates, doubtful labels."""
@@ -235,10 +236,12 @@ def data_check(
     from cgdet_core.runtime.files import (
         check_not_inputs,
         check_outputs,
+        free_folder,
         share_file,
         SHIPPED_MODEL,
     )
 
+    output = output or free_folder(Path('data_check'))
     check_outputs(sheets(output), overwrite=overwrite)
     sets = [load_coco(path, images)]
     if val is not None:
