@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cgdet_core.data.coco import classes_with_boxes, CocoSet, load_coco
+from cgdet_core.data.coco_checks import folded
+from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.detection.config import AugmentConfig, ImitationConfig, StudentConfig
 from cgdet_core.distillation.config import ContrastiveConfig, GuidanceConfig
 from cgdet_core.errors import UserError
@@ -122,6 +124,12 @@ class DetectionRecipe(Recipe):
         classes = classes_with_boxes(self.data.train)
         if not classes:
             raise UserError(f'{self.data.train} has no boxes; label objects before training.')
+        for name in classes:
+            if name not in CLASSES and folded(name) in CLASSES:  # another class to our weights
+                raise UserError(
+                    f'{self.data.train} has the category {name!r}, which the weights of this '
+                    f'package know as {folded(name)}; rename it in both files, or keep it with '
+                    f'classes: [{", ".join(classes)}].')
         if self.rcs is not None and len(classes) == 1:
             raise UserError(f'{self.data.train} has one class, {classes[0]}, and rcs needs at '
                             'least two; set rcs to null.')

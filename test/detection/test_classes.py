@@ -67,6 +67,10 @@ def renamed(data: dict[str, Any]) -> None:
         category['name'] = {'bicycle': 'dog'}.get(category['name'], category['name'])
 
 
+def capital(data: dict[str, Any]) -> None:
+    data['categories'][0]['name'] = 'Person'
+
+
 def nothing(data: dict[str, Any]) -> None:
     data['annotations'] = []
 
@@ -93,6 +97,7 @@ def test_a_recipe_without_classes_takes_those_of_its_training_data(
 
 @pytest.mark.parametrize(('train', 'val', 'values', 'words'), [
     (nothing, nothing, {}, 'train.json has no boxes; label objects before training'),
+    (capital, capital, {}, r"the category 'Person', .* know as person; .* classes: \[Person, bi"),
     (nothing, nothing, {'classes': ROAD}, 'train.json has no boxes of person, bicycle, car'),
     (renamed, renamed, {'classes': ['person', 'bicycle']},
      r'has no box of bicycle; .* name those of the data: person \d+, car \d+, dog \d+'),
