@@ -28,7 +28,9 @@ from cgdet_core.data.bags.io import image_connections, image_messages, open_bag
 from cgdet_core.data.capture import images, open_capture
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging import frames
+from cgdet_core.runtime.imaging.decoding import format_of
 from cgdet_core.runtime.imaging.message import view_pixels
 from cgdet_core.runtime.imaging.signal import CARD, inverted, to_kelvin
 import cv2
@@ -160,7 +162,18 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
             raise UserError(f'The folder {path} has no images '
                             f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag.')
         return pictures(found, path)
+    if suffix not in frames.IMAGE_SUFFIXES and path.is_file() and not _is_image(path):
+        kind = file_kind(path)
+        raise UserError(
+            f'{path} is no source of frames' + (f', it seems to be {kind}' if kind else '')
+            + f'; convert it to images ({", ".join(frames.IMAGE_SUFFIXES)}; 16-bit PNG or TIFF '
+            f'keep the counts), a video ({", ".join(frames.VIDEO_SUFFIXES)}) or a ROS 2 bag.')
     return pictures([path])
+
+
+def _is_image(path: Path) -> bool:
+    with path.open('rb') as file:
+        return bool(format_of(file.read(8)))
 
 
 def pictures(paths: Sequence[Path], folder: Path | None = None) -> Source:

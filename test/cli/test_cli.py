@@ -197,7 +197,7 @@ def test_bags_are_never_overwritten_and_written_completely(
     (('evaluate', 'MODEL', '--data', 'no.json'), 'no.json does not exist'),
     (('evaluate', 'MODEL', '--data', 'SCENES', '--images', 'nowhere'), 'folder nowhere'),
     (('detect', 'MODEL', 'nothing.png', '--output', 'OUT'), 'nothing.png does not exist'),
-    (('detect', 'MODEL', 'README.md', '--output', 'OUT'), 'not an image'),
+    (('detect', 'MODEL', 'README.md', '--output', 'OUT'), 'is no source of frames'),
     (('detect', 'MODEL', 'cgdet_core', '--output', 'OUT'), 'has no images'),
     (('train', 'no.yaml'), 'recipe no.yaml does not exist'),
     (('export', 'no.ckpt', '--output', 'OUT/m.onnx'), 'no.ckpt does not exist'),

@@ -157,3 +157,22 @@ def test_an_error_names_the_origin_of_the_frame() -> None:
 
     with pytest.raises(UserError, match=r'^bag, image 3: it is torn\.$'):
         Frame('bag_7.png', read, 'bag, image 3').pixels  # noqa: B018
+
+
+@pytest.mark.parametrize(('name', 'content', 'words'), [
+    ('x.seq', b'FFF\0' + bytes(99), r'a radiometric file of FLIR .*; convert it to images'),
+    ('a.m4v', bytes(99), r'is no source of frames; convert it .* a video \(\.mp4, '),
+    ('notes.txt', b'hello', 'is no source of frames; convert')])
+def test_a_file_of_another_kind_is_named(
+    tmp_path: Path, name: str, content: bytes, words: str,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        open_path(tmp_path / name)
+
+
+def test_an_image_with_another_suffix_is_read(tmp_path: Path) -> None:
+    path = tmp_path / 'frame.raw'
+    path.write_bytes(cv2.imencode('.png', np.full((4, 5), 7, np.uint16))[1].tobytes())
+    frame, = open_path(path).frames
+    assert frame.pixels.dtype == np.uint16 and frame.pixels.shape == (4, 5)
