@@ -46,7 +46,8 @@ def _writable(path: Path | None) -> Path | None:
     if path is not None and path.is_file() and path.stat().st_size:
         with suppress(UserError):
             earlier = read_json(path)
-            if isinstance(earlier, dict) and not NOT_REPORTS & earlier.keys():
+            if isinstance(earlier, dict) and 'onnx_sha256' not in earlier and (
+                    not isinstance(earlier.get('images'), list)):  # no card, no COCO file
                 return path
         raise UserError(f'{path} exists and is not a report; choose another name.', 'json')
     return path
@@ -64,7 +65,6 @@ Unit = Annotated[str | None, typer.Option(
     help=f'Unit of 16-bit and float frames: {", ".join(UNITS)}.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
-NOT_REPORTS = {'images', 'onnx_sha256'}  # in COCO files and cards
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')

@@ -188,7 +188,7 @@ def test_bags_are_never_overwritten_and_written_completely(
     assert again.returncode == 1 and 'already exists' in again.stderr
     none = run_cgdet('bag', 'from-coco', scenes, tmp_path / 'b', '--match', 'nothing*')
     assert none.returncode == 1 and 'no frames for' in none.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ['bag']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['bag', 'bag_truth.json']
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
@@ -205,7 +205,7 @@ def test_bags_are_never_overwritten_and_written_completely(
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--encoding', 'rgb8'), "'rgb8'"),
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--storage', 'tar'), "'tar'"),
     (('bag', 'evaluate', 'MODEL', 'nobag', '--data', 'SCENES'), 'nobag does not exist'),
-    (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'cannot be read as a ROS 2 bag'),
+    (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'has no metadata.yaml'),
     (('bag', 'to-dataset', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
     (('bag', 'to-dataset', 'nobag', '--output', 'config'), 'config already exists'),
 ])

@@ -43,7 +43,8 @@ def test_a_checkpoint_with_a_card_of_version_1_still_opens(
     tmp_path: Path, rgb_teacher: Path,
 ) -> None:
     card = torch.load(rgb_teacher, weights_only=True)[KEY]['card']
-    newer = ('task', 'inputs', 'outputs', 'voting_iou', 'score_scaling', 'class_thresholds')
+    newer = ('task', 'inputs', 'outputs', 'voting_iou', 'score_scaling', 'class_thresholds',
+             'polarity')
     old = {k: v for k, v in card.items() if k not in newer}
     old |= {'version': 1, 'input_size': (160, 128), 'channels': 3, 'top_k': 300,
             'training': {'licence': 'ours'}}

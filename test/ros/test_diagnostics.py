@@ -61,7 +61,7 @@ def test_silence_is_reported_with_topic_and_publishers(start: Start, toy: Path) 
         client.node.destroy_publisher(client.images)
         client.status('/front/image_raw: 0 publishers', of='front')
         client.node.create_publisher(Empty, 'front/image_raw', 10)
-        assert 'camera front: running' in client.log.read_text()
+        client.wait(lambda: 'camera front: running' in client.log.read_text() or None)
         client.status('/front/image_raw: 1 publisher', of='front', received='1')
 
 

@@ -185,7 +185,7 @@ def test_a_debug_image_that_fails_does_not_fail_its_image(domain: int, toy: Path
         node = rclpy.create_node('picture')
         card = load_card(toy, DetectionCard)
         stream = Stream(node, '', Handover(), card, ModelSettings(
-            str(toy), 'auto', 1, 'raw', False, 1.0, False, ('',)))
+            str(toy), 'auto', 1, 'raw', False, 1.0, False, ('',), 'card', 'white_hot', ''))
         node.create_subscription(Image, 'debug_image', lambda _: None, 10)
         end = monotonic() + 120
         while not stream.overlay._debug_image.get_subscription_count():

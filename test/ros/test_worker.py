@@ -19,6 +19,7 @@ from time import monotonic, sleep
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_core.runtime.imaging.signal import CARD
 from cgdet_ros.detection.parameters import ModelSettings, Settings
 from cgdet_ros.detection.stream import Stream
 from cgdet_ros.detection.worker import DetectionWorker
@@ -31,7 +32,8 @@ import rclpy
 from sensor_msgs.msg import Image
 from toy_models import gray
 
-SETTINGS = Settings(0.0, 2.0, 10, False, False, 0.01, Crop(), np.full(3, 0.3, np.float32))
+SETTINGS = Settings(
+    0.0, 2.0, 10, False, False, 0.01, 'publish', Crop(), np.full(3, 0.3, np.float32))
 LONG_S = 20.0  # in place of PREPARATION_S, so that an unnecessary wait fails the test
 
 
@@ -63,7 +65,7 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     try:
         node, wake = rclpy.create_node('worker'), Handover()
         stream = Stream(node, '', wake, detector.card, ModelSettings(
-            str(toy), 'onnxruntime', 1, 'raw', False, 1.0, False, ('',)))
+            str(toy), 'onnxruntime', 1, 'raw', False, 1.0, False, ('',), CARD, 'white_hot', ''))
         worker = DetectionWorker(detector, [stream], wake, lambda: SETTINGS, Recovery())
         stream.subscribe()
         start = monotonic()

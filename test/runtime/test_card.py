@@ -313,7 +313,7 @@ def test_a_file_that_is_not_onnx_does_not_open(pair: Path) -> None:
     card = load_card(pair, DetectionCard)
     pair.write_bytes(b'not a network')
     save_card(replace(card, onnx_sha256=file_sha256(pair)), pair)
-    with pytest.raises(UserError, match='is not an ONNX file, or it is damaged'):
+    with pytest.raises(UserError, match='is not an ONNX file that a backend can load'):
         Detector.load(pair)
 
 

@@ -337,7 +337,7 @@ def test_auto_reports_an_unreadable_file_once(
     cache: EngineCache, toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = write_pair(tmp_path / 'other.onnx', b'junk', toy)
-    with pytest.raises(UserError, match='is not an ONNX file, or it is damaged'):
+    with pytest.raises(UserError, match='is not an ONNX file that a backend can load'):
         open_in(cache, model, 'auto')
     assert not caplog.messages
 
