@@ -16,7 +16,7 @@
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector
-from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
+from cgdet_core.runtime.imaging.signal import CARD, NO_TEMPERATURE, POLARITIES
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
@@ -153,7 +153,7 @@ def _check_signal(settings: ModelSettings, card: DetectionCard) -> None:
     """Raise UserError for a camera whose pixels are no temperatures, if the model needs them."""
     if card.normalization.kind != 'window':
         return
-    for name, values in (('unit', ('counts', 'fraction')), ('polarity', ('black_hot',))):
+    for name, values in (('unit', NO_TEMPERATURE), ('polarity', ('black_hot',))):
         if (value := getattr(settings, name)) in values:
             raise UserError(f'{name} is {value}, but {card.name} is normalized by temperature '
                             '("window"); choose a model with plateau normalization.')

@@ -35,7 +35,7 @@ from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
-from cgdet_core.runtime.imaging.signal import CARD, to_kelvin
+from cgdet_core.runtime.imaging.signal import CARD, NO_TEMPERATURE, to_kelvin
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +129,7 @@ def _write_bag(
             not_kelvin += isinstance(error, NotKelvin)
             continue
         last = small
-        kelvin += choice.unit not in ('fraction', 'counts') and (
+        kelvin += choice.unit not in NO_TEMPERATURE and (
             raw.dtype == np.float32 or choice.unit != CARD and raw.dtype == np.uint16)
         image = _add_frame(made, plan.name, stamp, frame)
         if labels is not None:

@@ -31,6 +31,7 @@ UNITS: dict[str, tuple[float, float] | None] = {
     'optris': (0.1, 173.15),  # 0.1 degree Celsius above -100
     'kelvin': (1.0, 0.0),
     'celsius': (1.0, 273.15)}
+NO_TEMPERATURE = tuple(unit for unit, scale in UNITS.items() if scale is None)
 POLARITIES = ('white_hot', 'black_hot')
 
 
