@@ -118,7 +118,7 @@ class Statistics:
             self.closed += 1
             self.processed += published
             self._unpublished += not published
-            self.encoding = encoding
+            self.encoding = encoding[:TEXT]
             now = self._done('closed')
             if not self._shutter:
                 self.closings += 1
