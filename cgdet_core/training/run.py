@@ -20,6 +20,7 @@ import io
 import logging
 import os
 from pathlib import Path
+import sys
 from typing import Any
 import warnings
 
@@ -221,6 +222,13 @@ def quiet() -> None:
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings('ignore', module='lightning|torch')
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable: 'sys.UnraisableHookArgs') -> None:
+    """A killed worker may also raise where its loader is deleted; the run reports it once."""
+    if not (isinstance(unraisable.exc_value, RuntimeError) and reason_of(unraisable.exc_value)):
+        sys.__unraisablehook__(unraisable)
 
 
 def processes(recipe: Recipe) -> tuple[int, int]:

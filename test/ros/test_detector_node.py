@@ -15,15 +15,14 @@
 """Images sent to the node in a separate process, over real DDS."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_ros.tools.collector import from_message
 import numpy as np
 import pytest
 
-SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
 pytestmark = pytest.mark.ros
 Start = Callable[..., object]
 
@@ -35,9 +34,10 @@ def frame() -> np.ndarray:
 
 
 def test_detects_in_every_encoding(start: Start, frame: np.ndarray) -> None:
-    expected = Detector.load(SHIPPED).detect(frame, 0.01)
+    detector = Detector.load(shipped_model())
+    expected = detector.detect(frame, 0.01)
     gray = np.clip((frame.astype(int) - 26000) // 20, 0, 255).astype(np.uint8)
-    expected_gray = Detector.load(SHIPPED).detect(gray, 0.01)
+    expected_gray = detector.detect(gray, 0.01)
     assert len(expected) and len(expected_gray)
     padded = np.zeros((150, 220), np.uint16)
     padded[:, :200] = frame
