@@ -15,6 +15,7 @@
 """ONNX Runtime, the default session: on the CPU and, if installed, CUDA."""
 
 from collections.abc import Mapping
+import os
 from pathlib import Path
 import re
 from typing import Any, TYPE_CHECKING
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 # In what ONNX Runtime says of files that a later one reads.
 NEWER = re.compile(r'Unsupported model IR version|[Oo]pset \d+ is under development|'
                    r'official support for domain')
+SPIN_VARIABLE = 'CGDET_SPIN_US'
+SPIN_US = 20
+MAXIMUM_SPIN_US = 1_000_000
 DTYPES = {'float': 'float32', 'double': 'float64'}  # the other names are numpy's
 
 
@@ -103,9 +107,7 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads(threads)
-    # Waiting threads spin during a run, which is faster, but not between runs, where spinning
-    # doubles the CPU time at 10 Hz.
-    options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.add_session_config_entry('session.intra_op.spin_duration_us', _spin_us())
     options.log_severity_level = 3
     providers = [p for p in ('CUDAExecutionProvider', 'CPUExecutionProvider')
                  if p in onnxruntime.get_available_providers()]
@@ -120,6 +122,20 @@ def open_onnx(content: str | bytes, name: str, threads: int = 0) -> 'InferenceSe
                 'or export the model with older versions of torch and onnx.') from None
         raise UserError(f'{name} is not an ONNX file that ONNX Runtime can load: '
                         f'{text}') from None
+
+
+def _spin_us() -> str:
+    """
+    Return how long a waiting thread of ONNX Runtime keeps its core before it sleeps.
+
+    Threads that spin without a limit, as is its default, take the cores from other programs and so
+    from the other threads of the same frame: docs/benchmarks.md, "A busy machine".
+    """
+    value = os.environ.get(SPIN_VARIABLE, str(SPIN_US))
+    if not (value.isascii() and value.isdigit() and int(value) <= MAXIMUM_SPIN_US):
+        raise UserError(f'{SPIN_VARIABLE} must be an integer from 0 to {MAXIMUM_SPIN_US}, in '
+                        f'microseconds, not {value!r}.')
+    return value
 
 
 def describe_session(session: 'InferenceSession') -> str:
