@@ -190,3 +190,23 @@ def test_a_gpu_of_tensorrt_gets_the_fp32_file(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(choice, 'check_device', only_rtx)
     assert shipped_model().name == shipped_model('tensorrt_rtx').name == 'thermal.onnx'
     assert shipped_model('onnxruntime').name == 'thermal_int8.onnx'
+
+
+@pytest.mark.parametrize(('value', 'used'), [(None, '20'), ('0', '0'), ('1000000', '1000000')])
+def test_threads_wait_as_long_as_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, used: str,
+) -> None:
+    if value is not None:
+        monkeypatch.setenv('CGDET_SPIN_US', value)
+    session = open_onnx(str(write_toy(tmp_path / 'toy.onnx')), 'toy')
+    options = session.get_session_options()
+    assert options.get_session_config_entry('session.intra_op.spin_duration_us') == used
+
+
+@pytest.mark.parametrize('value', ['', 'long', '-1', '1e3', '1000001'])
+def test_a_wrong_time_to_wait_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str,
+) -> None:
+    monkeypatch.setenv('CGDET_SPIN_US', value)
+    with pytest.raises(UserError, match='CGDET_SPIN_US must be an integer from 0 to 1000000'):
+        open_onnx(str(write_toy(tmp_path / 'toy.onnx')), 'toy')
