@@ -47,7 +47,7 @@ import typer
 VERSIONS = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino', 'opencv-python-headless',
             'opencv-python', 'tensorrt', 'tensorrt-rtx', 'torch', 'torchvision', 'lightning')
 
-for command in (train.train, models.ablate, scores.evaluate, report, scores.fit_scores, detect,
+for command in (train.train, train.distill, models.ablate, scores.evaluate, report, scores.fit_scores, detect,
                 models.export, models.build_engine, measure.verify, measure.benchmark,
                 measure.doctor):
     app.command()(command)

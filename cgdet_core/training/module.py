@@ -15,6 +15,7 @@
 """The interface between a training run and a task."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 import math
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -63,6 +64,7 @@ class TaskModule(lightning.LightningModule, ABC):
         super().__init__()
         self.recipe = recipe
         self.frozen: list[nn.Module] = []  # layers that keep their statistics
+        self.average: Callable[[], Any] | None = None  # returns this module with averaged weights
         self._finite: list[Tensor] = []  # of the losses since the last check
 
     @abstractmethod

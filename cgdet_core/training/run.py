@@ -186,9 +186,11 @@ class Averaging(WeightAveraging):
 
     def on_fit_start(self, trainer: lightning.Trainer,
                      pl_module: lightning.LightningModule) -> None:
-        """Move the average to the module's device: it was created before the module was moved."""
-        if self._average_model is not None:
-            self._average_model.to(pl_module.device)
+        """Move the average to the module's device, as it was created before, and show it."""
+        average = self._average_model
+        if average is not None:
+            average.to(pl_module.device)
+            pl_module.average = lambda: average.module
 
 
 class ValidationEpochs(lightning.Callback):
@@ -226,7 +228,7 @@ def quiet() -> None:
 
 
 def _report_unraisable(unraisable: 'sys.UnraisableHookArgs') -> None:
-    """A killed worker may also raise where its loader is deleted; the run reports it once."""
+    """Report as Python does, but not a killed worker's loader: the run reports it."""
     if not (isinstance(unraisable.exc_value, RuntimeError) and reason_of(unraisable.exc_value)):
         sys.__unraisablehook__(unraisable)
 
