@@ -26,7 +26,6 @@ from cgdet_core.cli.common import say
 from cgdet_core.errors import UserError
 import typer
 
-
 RecipeArgument = Annotated[Path, typer.Argument(
     help='Recipe, a YAML file; with --resume also the folder of a run.')]
 Overrides = Annotated[list[str] | None, typer.Argument(

@@ -298,7 +298,7 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | No
 
 def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
     """Raise UserError for classes that cannot be learned, and log which boxes are not used."""
-    drawn = SCENE_CLASSES if recipe.data.synthetic else ()
+    drawn: tuple[str, ...] = SCENE_CLASSES if recipe.data.synthetic else ()
     if recipe.data.train is None:
         drawn = recipe.classes  # the teacher finds them
     counts = train.boxes()

@@ -33,7 +33,8 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.detection.config import UnlabeledConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.student import Student
+from cgdet_core.detection.student import DeployedStudent, load_student, Student
+from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.distillation.predictions import Predictions, TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
 from cgdet_core.distillation.views import View
@@ -53,7 +54,9 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     config = recipe.unlabeled
     assert config is not None
     coco = load_coco(config.frames, recipe.data.images)
-    records = [replace(record, **_no_boxes()) for record in coco.images]
+    none = ImageRecord(0, config.frames, 0, 0)
+    records = [replace(record, boxes=none.boxes, labels=none.labels, areas=none.areas,
+                       crowd=none.crowd) for record in coco.images]
     if not recipe.data.rgb:
         records = [replace(record, rgb_path=None) for record in records]
     pictures = [record.rgb_path for record in records if record.rgb_path is not None]
@@ -68,19 +71,13 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     return replace(coco, images=records, classes=recipe.classes, others={})
 
 
-def _no_boxes() -> dict[str, Any]:
-    fields = ImageRecord.__dataclass_fields__
-    return {name: fields[name].default_factory()  # type: ignore[misc]
-            for name in ('boxes', 'labels', 'areas', 'crowd')}
-
-
 def predict(coco: CocoSet, recipe: DetectionRecipe, progress: bool) -> CocoSet:
     """Return the frames with the boxes that the teacher finds in them, and their scores."""
     config = recipe.unlabeled
     assert config is not None
     if config.teacher is None:
         return coco
-    teacher = TeacherPredictions(config.teacher)
+    teacher = TeacherPredictions(config.teacher, {'cgdet': StudentPredictor})
     label_of = labels_of(teacher.predictor.classes, config, recipe.classes)
     found: list[list[Predictions]] = [[] for _ in coco.images]
     for source, thermal in (('rgb', False), ('thermal', True)):
@@ -94,6 +91,27 @@ def predict(coco: CocoSet, recipe: DetectionRecipe, progress: bool) -> CocoSet:
     return replace(coco, images=[
         _with_boxes(record, parts, label_of, config.ignore_score)
         for record, parts in zip(coco.images, found)])
+
+
+class StudentPredictor:
+    """A detector of this package that was trained on RGB."""
+
+    pad = 0
+
+    def __init__(self, config: TeacherConfig) -> None:
+        assert config.path is not None
+        student, card = load_student(config.path)
+        if card.channels != 3:
+            raise UserError(f'{config.path} was trained on thermal frames; a teacher needs a '
+                            'checkpoint trained with model.in_channels=3.')
+        self.classes = card.classes
+        self.input_size = config.input_size or card.input_size
+        self._network = DeployedStudent(student, self.input_size)
+
+    @torch.no_grad()
+    def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        boxes, scores = self._network(pixels.float() / 255)
+        return boxes[0], scores[0]
 
 
 def labels_of(
@@ -136,7 +154,8 @@ def _with_boxes(record: ImageRecord, parts: list[Predictions], label_of: dict[in
 def find_objects(student: Student, images: Tensor, least: float) -> list[dict[str, Tensor]]:
     """Return boxes (M, 4), scores (M,) and labels (M,) of each image (N, 1, H, W)."""
     logits, distributions = student.eval()(images)
-    centers, strides = cell_centers(*images.shape[2:], images.device)
+    height, width = images.shape[2:]
+    centers, strides = cell_centers(height, width, images.device)
     every = decode_boxes(distributions.float(), centers, strides)
     found = []
     for boxes, scores in zip(every, logits.float().sigmoid()):
@@ -163,9 +182,9 @@ def pseudo_labels(
             parts.append(own)
         else:
             ignored.append(own['boxes'])
-        boxes, scores, classes = fuse(
-            *(torch.cat([part[key] for part in parts]) for key in ('boxes', 'scores', 'labels')),
-            config.fuse_iou)
+        every = {key: torch.cat([part[key] for part in parts])
+                 for key in ('boxes', 'scores', 'labels')}
+        boxes, scores, classes = fuse(**every, iou=config.fuse_iou)
         certain = scores >= config.object_score
         labels.append({'boxes': boxes[certain], 'labels': classes[certain],
                        'scores': scores[certain],

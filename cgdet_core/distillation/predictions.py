@@ -39,7 +39,7 @@ VERSION = 1  # changes when predictions are computed differently
 FLOOR = 0.05  # score below which nothing is stored
 IOU = 0.6  # of non-maximum suppression
 MOST = 100  # per picture
-COCO = (
+COCO: tuple[str, ...] = (
     'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
     'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
     'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella',
@@ -67,7 +67,7 @@ class Predictor(Protocol):
     pad: int  # gray level of the letterbox's padding
     classes: tuple[str, ...]
 
-    def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, pixels: Tensor, /) -> tuple[Tensor, Tensor]:
         """Return boxes (A, 4) in input pixels and scores (A, C) for RGB uint8 (1, 3, H, W)."""
 
 
@@ -160,7 +160,8 @@ class TorchvisionPredictor:
         return found['boxes'], scores
 
 
-KINDS: dict[str, Callable[[TeacherConfig], Predictor]] = {
+Kinds = dict[str, Callable[[TeacherConfig], Predictor]]
+KINDS: Kinds = {
     'onnx': OnnxPredictor, 'torchvision': TorchvisionPredictor}
 
 
@@ -175,11 +176,9 @@ def suppress(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class TeacherPredictions:
     """Predictions of a teacher in whole pictures, stored beside its features."""
 
-    def __init__(self, config: TeacherConfig) -> None:
-        if config.kind not in KINDS:
-            raise UserError(f'A teacher of kind {config.kind} has no predictions; use one of '
-                            f'kind {" or ".join(KINDS)}.')
-        self.predictor = KINDS[config.kind](config)
+    def __init__(self, config: TeacherConfig, more: Kinds | None = None) -> None:
+        """more: kinds of predictors in addition to KINDS."""
+        self.predictor = (KINDS | (more or {}))[config.kind](config)
         self._layout = Layout(self.predictor.input_size, self.predictor.pad, (1, 1, 1))
         self._store = None if config.cache is None else PictureStore(
             config.cache / teacher_key(config), f'.{config.decoder or "boxes"}{VERSION}')
@@ -195,8 +194,8 @@ class TeacherPredictions:
             content = self._store.read(path := self._store.path(view, fitted))
         if content is None:
             pixels = self._layout.pixels([view], view.size)[None]
-            boxes, scores, labels = suppress(*self.predictor.predict(pixels))
-            table = torch.cat([boxes, scores[:, None], labels[:, None].float()], 1)
+            found, certain, kinds = suppress(*self.predictor.predict(pixels))
+            table = torch.cat([found, certain[:, None], kinds[:, None].float()], 1)
             content = table.numpy().astype(np.float32).tobytes()
             if self._store is not None:
                 self._store.write(path, content)

@@ -59,12 +59,13 @@ class TaskModule(lightning.LightningModule, ABC):
 
     monitor: ClassVar[str]  # logged by `validation_metrics`; the best checkpoint has the largest
     card: ModelCard
+    average: Callable[[], Any] | None  # during training: this module with averaged weights
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
         self.frozen: list[nn.Module] = []  # layers that keep their statistics
-        self.average: Callable[[], Any] | None = None  # returns this module with averaged weights
+        self.average = None
         self._finite: list[Tensor] = []  # of the losses since the last check
 
     @abstractmethod

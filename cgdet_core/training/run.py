@@ -190,6 +190,7 @@ class Averaging(WeightAveraging):
         average = self._average_model
         if average is not None:
             average.to(pl_module.device)
+            assert isinstance(pl_module, TaskModule)
             pl_module.average = lambda: average.module
 
 
