@@ -47,9 +47,9 @@ import typer
 VERSIONS = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino', 'opencv-python-headless',
             'opencv-python', 'tensorrt', 'tensorrt-rtx', 'torch', 'torchvision', 'lightning')
 
-for command in (train.train, models.ablate, scores.evaluate, report, scores.fit_scores, detect,
-                models.export, models.build_engine, measure.verify, measure.benchmark,
-                measure.doctor):
+for command in (train.train, train.distill, models.ablate, scores.evaluate, report,
+                scores.fit_scores, detect, models.export, models.build_engine, measure.verify,
+                measure.benchmark, measure.doctor):
     app.command()(command)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')

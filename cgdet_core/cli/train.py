@@ -26,16 +26,26 @@ from cgdet_core.cli.common import say
 from cgdet_core.errors import UserError
 import typer
 
+RecipeArgument = Annotated[Path, typer.Argument(
+    help='Recipe, a YAML file; with --resume also the folder of a run.')]
+Overrides = Annotated[list[str] | None, typer.Argument(
+    metavar='[KEY=VALUE]...', help='Changes to the recipe.')]
+Resume = Annotated[bool, typer.Option(
+    '--resume', help='Continue from last.ckpt, with the recipe of the run.')]
 
-def train(
-    recipe: Annotated[Path, typer.Argument(
-        help='Recipe, a YAML file; with --resume also the folder of a run.')],
-    overrides: Annotated[list[str] | None, typer.Argument(
-        metavar='[KEY=VALUE]...', help='Changes to the recipe.')] = None,
-    resume: Annotated[bool, typer.Option(
-        '--resume', help='Continue from last.ckpt, with the recipe of the run.')] = False,
-) -> None:
+
+def train(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train a detector from a recipe."""
+    _train(recipe, overrides, resume)
+
+
+def distill(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume = False) -> None:
+    """Train a detector also, or only, on frames without labels, with the help of RGB."""
+    _train(recipe, overrides, resume, 'unlabeled')
+
+
+def _train(recipe: Path, overrides: list[str] | None, resume: bool, needs: str = '') -> None:
+    """Train; needs: a section that the recipe must have."""
     # Without torch: what is wrong with a recipe or its folder is reported at once.
     from cgdet_core.tasks import load_recipe, load_resumed
     from cgdet_core.tasks import train as run
@@ -46,6 +56,9 @@ def train(
         raise UserError(f'{recipe} is a folder; name a recipe, or continue the run in it.',
                         'resume')
     values = load_resumed(recipe, overrides) if resume else load_recipe(recipe, overrides)
+    if needs and getattr(values, needs, None) is None:
+        raise UserError(f'The recipe {recipe} has no section {needs}, the frames without labels; '
+                        'add it, as in config/train/distill.yaml, or use "cgdet train".')
     check_folder(values, resume)
     own = (values.folder, values.folder / RECIPE)  # has no more to say than the run knows
     started: dict[str, Any] = {} if recipe.resolve() in [p.resolve() for p in own] else {

@@ -59,6 +59,7 @@ class ImageRecord:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     crowd: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    scores: NDArray[np.float32] | None = None  # of boxes that a detector found
 
     def read(self, channels: int = 1) -> NDArray[Any]:
         """Return the frame for 1 (thermal) or 3 (RGB) channels; UserError if its size differs."""

@@ -62,7 +62,7 @@ def random_window(
         'image': functional.crop(image, top, left, size[1], size[0]),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             boxes[keep], format='XYXY', canvas_size=(size[1], size[0])),
-        'labels': labels[keep],
+        'labels': labels[keep], 'scores': sample['scores'][keep],
         'views': [view.moved(scales, shift, size) for view in sample['views']]}
 
 
@@ -77,7 +77,7 @@ def mosaic(
     width, height = size
     cx, cy = round(width * uniform(0.25, 0.75)), round(height * uniform(0.25, 0.75))
     canvas = torch.empty(samples[0]['image'].shape[0], height, width)
-    boxes, labels, views = [], [], []
+    boxes, labels, scores, views = [], [], [], []
     quadrants = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
     for sample, (x1, y1, x2, y2) in zip(samples, quadrants):
         tile = random_window(sample, (x2 - x1, y2 - y1), scale, size, min_visible)
@@ -85,11 +85,12 @@ def mosaic(
         views += [view.placed(x1, y1) for view in tile['views']]
         boxes.append(tile['boxes'].as_subclass(Tensor) + torch.tensor([x1, y1, x1, y1]))
         labels.append(tile['labels'])
+        scores.append(tile['scores'])
     return {
         'image': tv_tensors.Image(canvas),
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             torch.cat(boxes), format='XYXY', canvas_size=(height, width)),
-        'labels': torch.cat(labels), 'views': views}
+        'labels': torch.cat(labels), 'scores': torch.cat(scores), 'views': views}
 
 
 def flip(sample: Sample) -> Sample:

@@ -15,11 +15,12 @@
 """Settings of student, augmentation and imitation; without torch, so that recipes load at once."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.nets.config import PyramidConfig, Width
 from cgdet_core.training.recipe import ScheduledLoss, Strict
-from pydantic import Field
+from pydantic import Field, model_validator
 
 
 class StudentConfig(PyramidConfig):
@@ -54,3 +55,50 @@ class ImitationConfig(ScheduledLoss):
     teacher: Path  # checkpoint or FP32 ONNX file, of the same classes, normalization and bins
     of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
     temperature: float = Field(2.0, gt=0)  # T, softens the box distributions
+
+
+class UnlabeledConfig(ScheduledLoss):
+    """
+    The settings of learning from frames without labels; `cgdet distill` trains with them.
+
+    The averaged weights of the student (mean teacher, arXiv 1703.01780) and an RGB teacher find
+    objects in these frames; they are the pseudo-labels. weight is u, that of their loss.
+    """
+
+    frames: Path  # COCO file; its boxes, if there are any, are not used
+    share: float = Field(0.5, gt=0, le=1)  # of a batch; 1: no labels at all
+    burn_in_epochs: float = Field(2.0, ge=0)  # labels only; then the warm-up of u begins
+    teacher: TeacherConfig | None = None  # RGB detector; null: only the student finds objects
+    # Who finds objects: the student in thermal frames, the teacher in RGB and in thermal frames.
+    sources: tuple[Literal['student', 'rgb', 'thermal'], ...] = ('student', 'rgb')
+    names: dict[str, str] = {}  # the teacher's name of an object: the class; others keep theirs
+    # What the teacher finds of these is neither object nor background.
+    ignored: tuple[str, ...] = ('bus', 'truck', 'train', 'motorcycle')
+    object_score: float = Field(0.5, gt=0, lt=1)  # from here on an object, with its score's weight
+    ignore_score: float = Field(0.2, gt=0, lt=1)  # from here on neither object nor background
+    fuse_iou: float = Field(0.5, gt=0, le=1)  # of boxes that are fused to one; CMD has 0.8
+    # With cmg.over roi or both: the regions of these frames whose features are compared.
+    regions: tuple[Literal['center', 'random', 'detected'], ...] = ('center', 'random', 'detected')
+    random_regions: int = Field(5, ge=1)  # per sample
+    random_side: int = Field(100, ge=8)  # of a random region, input pixels
+    weak_guidance: bool = True  # cmg also guides the student on the samples without jitter
+
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'UnlabeledConfig':
+        if self.ignore_score > self.object_score:
+            raise ValueError('ignore_score must not be above object_score')
+        if not self.sources:
+            raise ValueError('sources must name who finds objects: student, rgb, thermal')
+        if self.teacher is None and set(self.sources) - {'student'}:
+            raise ValueError('sources rgb and thermal need a teacher; set unlabeled.teacher, or '
+                             'sources to [student]')
+        if self.teacher is not None and self.teacher.kind == 'onnx' and not self.teacher.decoder:
+            raise ValueError('the teacher finds objects only with a decoder; set teacher.decoder')
+        return self
+
+    def weight_at(self, epoch: float) -> float:
+        """Return u: 0 during the burn-in, then a linear warm-up."""
+        since = epoch - self.burn_in_epochs
+        if since < 0 or (self.stop_epoch is not None and epoch >= self.stop_epoch):
+            return 0.0
+        return self.weight * (min(1.0, since / self.warmup_epochs) if self.warmup_epochs else 1)

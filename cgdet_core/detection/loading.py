@@ -41,8 +41,10 @@ class AugmentedFrames(Dataset[Sample]):
     """
     Training samples of `size` = (width, height), drawn by (epoch, place, index).
 
-    paired: a flag per index; a mosaic then joins frames of one kind, so that the share of pairs
-    in a batch stays as the sampler chose it. teacher is called before epoch `teacher_until`.
+    kinds: a flag per index; a mosaic then joins frames of one kind, so that the share of each in
+    a batch stays as the sampler chose it. teacher is called before epoch `teacher_until`.
+    unlabeled: frames from this index on have no labels; their samples also have `weak`, the image
+    before its contrast is jittered.
     """
 
     sources: Sequence[Dataset[Sample]]
@@ -50,9 +52,10 @@ class AugmentedFrames(Dataset[Sample]):
     config: AugmentConfig
     seed: int
     epochs: int
-    paired: Tensor | None = None
+    kinds: Tensor | None = None
     teacher: Reader | None = None
     teacher_until: int | None = None  # by default to the end
+    unlabeled: int | None = None
 
     def __post_init__(self) -> None:
         self._frames: ConcatDataset[Sample] = ConcatDataset(self.sources)
@@ -82,6 +85,8 @@ class AugmentedFrames(Dataset[Sample]):
                 sample, self.size, c.scale, self.size, c.min_visible)
         if uniform(0, 1) < c.flip:
             sample = augmentation.flip(sample)
+        if self.unlabeled is not None and index >= self.unlabeled:
+            sample['weak'] = sample['image'].as_subclass(Tensor)
         if uniform(0, 1) < c.contrast:
             sample['image'] = augmentation.jitter_contrast(sample['image'].as_subclass(Tensor), c)
         until = self.epochs if self.teacher_until is None else self.teacher_until
@@ -90,9 +95,9 @@ class AugmentedFrames(Dataset[Sample]):
         return sample
 
     def _partners(self, index: int) -> list[int]:
-        if self.paired is None:
+        if self.kinds is None:
             return torch.randint(len(self), (3,)).tolist()
-        alike = (self.paired == self.paired[index]).nonzero()[:, 0]
+        alike = (self.kinds == self.kinds[index]).nonzero()[:, 0]
         return alike[torch.randint(len(alike), (3,))].tolist()
 
 
@@ -100,21 +105,36 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """
     Stack samples into a batch.
 
-    images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,) and ignored (I, 4), regions
-    that are neither object nor background; and the entries of `batch_teacher`.
+    images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,), scores (M,) and ignored
+    (I, 4), regions that are neither object nor background; and the entries of `batch_teacher`. If
+    there are samples without labels: unlabeled (N,), and weak (U, C, H, W), their images before
+    the jitter.
     """
     targets = []
     for sample in samples:
         boxes, real = sample['boxes'].as_subclass(Tensor), sample['labels'] != IGNORED
         targets.append({'boxes': boxes[real], 'labels': sample['labels'][real],
-                        'ignored': boxes[~real]})
+                        'scores': sample['scores'][real], 'ignored': boxes[~real]})
     images = torch.stack([s['image'].as_subclass(Tensor) for s in samples])
-    return {'images': images, 'targets': targets, **batch_teacher(samples)}
+    batch = {'images': images, 'targets': targets, **batch_teacher(samples)}
+    if weak := [s['weak'] for s in samples if 'weak' in s]:
+        batch |= {'unlabeled': torch.tensor(['weak' in s for s in samples]),
+                  'weak': torch.stack(weak)}
+    return batch
 
 
-def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet) -> EpochSampler:
-    """Return the order of the training frames; UserError if it cannot have the share of pairs."""
+def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet, unlabeled: int = 0) -> EpochSampler:
+    """
+    Return the order of the training frames; UserError if it cannot have the share of pairs.
+
+    unlabeled: the number of frames without labels, which come last and have a share of their own.
+    """
     synthetic, repeats = recipe.data.synthetic, None
+    if recipe.unlabeled is not None:
+        labeled = len(coco.images) + synthetic
+        kinds = torch.arange(labeled + unlabeled) >= labeled
+        return EpochSampler(len(kinds), recipe.seed, recipe.optim.batch_size, None, kinds,
+                            recipe.unlabeled.share, ('unlabeled.share', 'without labels'))
     paired = torch.tensor([r.rgb_path is not None for r in coco.images] + [False] * synthetic)
     if recipe.data.repeat_threshold:
         labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
@@ -126,24 +146,32 @@ def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet) -> EpochSampler:
 
 def train_loader(
     recipe: DetectionRecipe, coco: CocoSet, guide: Guide | None = None,
+    unlabeled: CocoSet | None = None,
 ) -> DataLoader[Any]:
-    synthetic = recipe.data.synthetic
-    cache = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers)
-    share = synthetic / (len(coco.images) + synthetic)  # of the scenes
+    """Return the training batches; unlabeled: further frames, with the boxes a teacher found."""
+    synthetic, more = recipe.data.synthetic, len(unlabeled.images) if unlabeled else 0
+    labeled = len(coco.images) + synthetic
+    cache = recipe.data.cache_gib * 2 ** 30 / max(1, recipe.run.workers) / (labeled + more)
     (width, height), scale = recipe.input_size, recipe.augment.scale[1]
     largest = (round(width * scale), round(height * scale))
-    sources: list[Dataset[Sample]] = [
-        CocoFrames(coco, recipe.normalization, recipe.model.in_channels, largest,
-                   cache * (1 - share),
-                   guide is not None and guide.thermal)]
+
+    def read(frames: CocoSet) -> CocoFrames:
+        return CocoFrames(
+            frames, recipe.normalization, recipe.model.in_channels, largest,
+            cache * len(frames.images), guide is not None and guide.thermal)
+
+    sources: list[Dataset[Sample]] = [read(coco)]
     if synthetic:
         sources.append(SyntheticFrames(
-            synthetic, recipe.normalization, recipe.classes, recipe.seed, cache * share))
-    sampler = epoch_sampler(recipe, coco)
+            synthetic, recipe.normalization, recipe.classes, recipe.seed, cache * synthetic))
+    if unlabeled is not None:
+        sources.append(read(unlabeled))
+    sampler = epoch_sampler(recipe, coco, more)
     frames = AugmentedFrames(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
-        sampler.paired if recipe.data.pair_share is not None else None,
-        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None)
+        sampler.kinds if sampler.share is not None else None,
+        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None,
+        None if unlabeled is None else labeled)
     return DataLoader(
         frames, recipe.optim.batch_size, sampler=sampler, collate_fn=collate,
         num_workers=recipe.run.workers, drop_last=True,

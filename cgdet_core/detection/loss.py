@@ -31,17 +31,19 @@ WEIGHTS = {'cls': 1.0, 'box': 2.5, 'dfl': 0.5}
 
 def varifocal_loss(
     logits: Tensor, targets: Tensor, alpha: float = 0.75, negative: Tensor | None = None,
+    positive: Tensor | None = None,
 ) -> Tensor:
     """
     Sum the varifocal classification loss (arXiv 2008.13367, eq. 2 with gamma = 2).
 
     Positives (target q > 0) have the weight q, negatives alpha * p^2; shapes equal, float32.
     negative, of a shape that expands to theirs: false where a cell is not a negative either.
+    positive: other weights of the positives.
     """
     weight = alpha * logits.detach().sigmoid().square()
     if negative is not None:
         weight = weight * negative
-    weight = torch.where(targets > 0, targets, weight)
+    weight = torch.where(targets > 0, targets if positive is None else positive, weight)
     return (functional.binary_cross_entropy_with_logits(
         logits, targets, reduction='none') * weight).sum()
 
@@ -88,8 +90,9 @@ def detection_loss(
     logits (N, A, C) and distributions (N, A, 4, bins) of the head; targets: one dict per image
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
     `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
-    augmentation has cut); image_size (height, width). All terms are normalized by the sum of the
-    soft targets, averaged over the ranks.
+    augmentation has cut), and `scores` (M,), weights of objects in all terms (pseudo-labels);
+    image_size (height, width). All terms are normalized by the weighted sum of the soft targets,
+    averaged over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
@@ -102,12 +105,18 @@ def detection_loss(
     at, gt, quality = (found.images, found.cells), gt_boxes[found.objects], found.quality
 
     soft = torch.zeros_like(logits)
-    soft[found.images, found.cells, gt_labels[found.objects]] = quality
+    where = found.images, found.cells, gt_labels[found.objects]
+    soft[where] = quality
+    certain = torch.cat([t.get('scores', t['boxes'].new_ones(len(t['boxes']))) for t in targets])
+    quality = quality * certain.float()[found.objects]
+    weights = torch.zeros_like(logits)
+    weights[where] = quality
     xy, stride = centers[found.cells], strides[found.cells]
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     total = mean_over_ranks(quality.sum(), 1.0)
     terms = {
-        'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides)),
+        'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides),
+                              positive=weights),
         'box': (generalized_box_iou_loss(boxes[at], gt) * quality).sum(),
         'dfl': (distribution_focal_loss(distributions[at], distances) * quality).sum()}
     terms = {name: WEIGHTS[name] * value / total for name, value in terms.items()}

@@ -21,7 +21,12 @@ from typing import Any, ClassVar, Literal
 from cgdet_core.data.coco import classes_with_boxes, CocoSet, load_coco
 from cgdet_core.data.coco_checks import folded
 from cgdet_core.data.formats.native import CLASSES
-from cgdet_core.detection.config import AugmentConfig, ImitationConfig, StudentConfig
+from cgdet_core.detection.config import (
+    AugmentConfig,
+    ImitationConfig,
+    StudentConfig,
+    UnlabeledConfig,
+)
 from cgdet_core.distillation.config import ContrastiveConfig, GuidanceConfig
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.normalization import Normalization
@@ -32,7 +37,8 @@ from pydantic import Field, field_validator, model_validator
 class DataConfig(Strict):
     """The frames of a run; paths are relative to the working directory."""
 
-    train: Path  # COCO file of the training frames
+    # COCO file of the training frames; none if unlabeled.share is 1
+    train: Path | None = None
     val: Path  # COCO file of the validation frames, which choose the best checkpoint
     images: Path | None = None  # folder of the file names in both, by default theirs
     license: str | None = None  # of the training data, for the card; null: what its file states
@@ -65,6 +71,7 @@ class DetectionRecipe(Recipe):
     rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
     cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
     imitation: ImitationConfig | None = None  # of a larger thermal detector; null: off
+    unlabeled: UnlabeledConfig | None = None  # frames without labels; null: none
 
     @field_validator('normalization', mode='before')
     @classmethod
@@ -109,17 +116,47 @@ class DetectionRecipe(Recipe):
         for name, teacher in (('cmg', self.cmg), ('imitation', self.imitation)):
             if teacher is not None and self.model.in_channels != 1:
                 raise ValueError(f'{name} teaches a thermal student; set model.in_channels to 1')
+        self._check_unlabeled()
         if self.cmg is not None and not self.data.rgb and self.cmg.unpaired == 'skip':
             raise ValueError('cmg sees nothing without data.rgb; set cmg.unpaired to thermal')
-        for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('imitation', self.imitation)):
+        for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('imitation', self.imitation),
+                           ('unlabeled', self.unlabeled)):
             if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
                 raise ValueError(f'{name} stops before its warm-up ends; lower '
                                  f'{name}.warmup_epochs or raise {name}.stop_epoch')
         return self
 
+    def _check_unlabeled(self) -> None:
+        """Raise ValueError if labeled and unlabeled frames do not fit together."""
+        unlabeled, data = self.unlabeled, self.data
+        alone = unlabeled is not None and unlabeled.share == 1
+        if data.train is None and not alone:
+            raise ValueError('data.train is missing; add it to the file or to the command '
+                             '(data.train=...)')
+        if unlabeled is None:
+            return
+        if alone and (data.train is not None or data.synthetic):
+            raise ValueError('unlabeled.share is 1, so that no batch has labels; lower it, or '
+                             'remove data.train and data.synthetic')
+        if alone and not self.classes:
+            raise ValueError('classes is missing; without labels it must name them')
+        if alone and unlabeled.sources == ('student',):
+            raise ValueError('without labels the student alone finds nothing; set '
+                             'unlabeled.teacher and unlabeled.sources')
+        if unlabeled.share * self.optim.batch_size < 1:
+            raise ValueError(f'unlabeled.share={unlabeled.share:g} is less than a frame of a '
+                             f'batch of {self.optim.batch_size}; raise it or optim.batch_size')
+        if self.model.in_channels != 1:
+            raise ValueError('unlabeled frames teach a thermal student; set model.in_channels '
+                             'to 1')
+        for key, value in (('pair_share', data.pair_share),
+                           ('repeat_threshold', data.repeat_threshold or None)):
+            if value is not None:
+                raise ValueError(f'data.{key} orders labeled frames only; remove it, or unlabeled')
+
     def resolved(self) -> 'DetectionRecipe':
         """Return the recipe with the classes of its training data, unless it names its own."""
-        if self.classes:
+        if self.classes or self.data.train is None:
             return self
         classes = classes_with_boxes(self.data.train)
         if not classes:
@@ -134,6 +171,13 @@ class DetectionRecipe(Recipe):
             raise UserError(f'{self.data.train} has one class, {classes[0]}, and rcs needs at '
                             'least two; set rcs to null.')
         return self.model_copy(update={'classes': classes})
+
+    def labeled(self) -> CocoSet:
+        """Return the labeled training frames, none if all are unlabeled."""
+        if self.data.train is not None:
+            return self.frames(self.data.train, training=True)
+        assert self.unlabeled is not None
+        return CocoSet(self.unlabeled.frames, [], self.classes)
 
     def frames(self, path: Path, training: bool = False) -> CocoSet:
         """

@@ -44,7 +44,8 @@ WIDTH = 480  # pixels of a sample
 FRAMES = 12  # of validation, in rows of three
 
 
-def describe(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> dict[str, str]:
+def describe(recipe: DetectionRecipe, train: CocoSet, val: CocoSet,
+             unlabeled: CocoSet | None = None) -> dict[str, str]:
     """Return what a detector is trained on, for the table before the first step."""
     paired = sum(r.rgb_path is not None for r in train.images)
     synthetic = recipe.data.synthetic
@@ -57,6 +58,9 @@ def describe(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> dict[str,
         'frames': f'train {len(train.images)}' + (f' ({paired} with RGB)' if paired else '')
         + (f' + {synthetic} synthetic per epoch' if synthetic else '')
         + f', val {len(val.images)}'}
+    if unlabeled is not None:
+        paired = sum(r.rgb_path is not None for r in unlabeled.images)
+        found['unlabeled frames'] = f'{len(unlabeled.images)} ({paired} with RGB)'
     for label, name in enumerate(recipe.classes):
         found[f'boxes: {name}'] = f'train {boxes[0][label]}, val {boxes[1][label]}'
     if any(ignored):

@@ -36,14 +36,14 @@ IGNORED = -1  # label of a region that is neither object nor background (COCO's 
 
 def make_sample(
     image: NDArray[np.float32], boxes: NDArray[np.float32], labels: NDArray[np.int64],
-    view: View | None = None,
+    view: View | None = None, scores: NDArray[np.float32] | None = None,
 ) -> Sample:
     """
     Pack one frame.
 
     image (H, W) or (H, W, 3) in [0, 1] -> tv Image (C, H, W); boxes (M, 4) x1, y1, x2, y2 -> tv
     BoundingBoxes, labels (M,) among them IGNORED; view, which fills the frame -> one view of the
-    image.
+    image; scores (M,) of boxes that a detector found, by default 1.
     """
     height, width = image.shape[:2]
     tensor = torch.from_numpy(image)
@@ -52,6 +52,7 @@ def make_sample(
         'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
             torch.from_numpy(boxes), format='XYXY', canvas_size=(height, width)),
         'labels': torch.from_numpy(labels),
+        'scores': torch.ones(len(labels)) if scores is None else torch.from_numpy(scores),
         'views': [] if view is None else [view.moved(
             (width / view.size[0], height / view.size[1]), (0, 0), (width, height))],
     }
@@ -91,7 +92,7 @@ class CocoFrames(Dataset[Sample]):
         return make_sample(
             image.astype(np.float32), (record.boxes * factor).astype(np.float32),
             np.where(record.crowd == 0, record.labels, IGNORED),
-            View.of(record, self.view_thermal))
+            View.of(record, self.view_thermal), record.scores)
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
         raw = record.read(self.channels)

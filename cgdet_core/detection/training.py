@@ -19,7 +19,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, counts_text, UNKNOWN
+from cgdet_core.data.coco import CocoSet, counts_text, ImageRecord, UNKNOWN
 from cgdet_core.data.show import evenly
 from cgdet_core.data.synthetic import CLASSES as SCENE_CLASSES
 from cgdet_core.detection.imitation import Imitation
@@ -30,6 +30,14 @@ from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.run_report import describe, draw_samples, write_report
 from cgdet_core.detection.starting import origin_of, start
 from cgdet_core.detection.student import DeployedStudent, Student, TorchSession
+from cgdet_core.detection.unlabeled import (
+    blank,
+    find_objects,
+    load_unlabeled,
+    predict,
+    pseudo_labels,
+    regions,
+)
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide
@@ -74,7 +82,8 @@ class DetectionTraining(TaskModule):
     def __init__(self, recipe: DetectionRecipe) -> None:
         recipe = recipe.resolved()
         super().__init__(recipe)
-        self.train_set = recipe.frames(recipe.data.train, training=True)
+        self.unlabeled_set = load_unlabeled(recipe) if recipe.unlabeled is not None else None
+        self.train_set = recipe.labeled()
         if recipe.data.max_frames is not None:
             self.train_set = replace(
                 self.train_set, images=evenly(self.train_set.images, recipe.data.max_frames))
@@ -82,7 +91,7 @@ class DetectionTraining(TaskModule):
             self.train_set = replace(self.train_set, images=[
                 replace(record, rgb_path=None) for record in self.train_set.images])
         self.val_set = recipe.frames(recipe.data.val)
-        check_data(recipe, self.train_set)
+        check_data(recipe, self.train_set, self.unlabeled_set)
         check_boxes(recipe, self.train_set, self.val_set)
         self.guide = None if recipe.cmg is None else Guide(
             recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
@@ -110,11 +119,22 @@ class DetectionTraining(TaskModule):
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer requests the number of steps.
-        if self.guide is not None and stage == 'fit':
-            progress = self.trainer.progress_bar_callback is not None
-            self.guide.fill_cache(
-                self.train_set.images, self.trainer.strategy.root_device, progress)
+        if stage != 'fit':
+            return
+        progress = self.trainer.progress_bar_callback is not None
+        if self.guide is not None:
+            self.guide.fill_cache(self._frames(), self.trainer.strategy.root_device, progress)
             self.trainer.strategy.barrier()
+        if self.unlabeled_set is not None:
+            # The first process computes what a cache lacks, the others read it.
+            for turn in (True, False):
+                if self.trainer.is_global_zero == turn:
+                    self.unlabeled_set = predict(self.unlabeled_set, self.recipe,
+                                                 progress and turn)
+                self.trainer.strategy.barrier()
+
+    def _frames(self) -> list[ImageRecord]:
+        return self.train_set.images + (self.unlabeled_set.images if self.unlabeled_set else [])
 
     def on_fit_start(self) -> None:
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
@@ -124,7 +144,7 @@ class DetectionTraining(TaskModule):
         # Here, as a resumed run has loaded the scales of its checkpoint.
         if (self.guide is not None and self.recipe.cmg is not None and self.guide.scales is None
                 and not standardizes(self.recipe.cmg.objective)):
-            self.guide.measure_scales(self.train_set.images, self.device,
+            self.guide.measure_scales(self._frames(), self.device,
                                       self.trainer.progress_bar_callback is not None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -137,7 +157,7 @@ class DetectionTraining(TaskModule):
             self.guide.scales = checkpoint.get(SCALES)
 
     def describe(self) -> dict[str, str]:
-        return describe(self.recipe, self.train_set, self.val_set)
+        return describe(self.recipe, self.train_set, self.val_set, self.unlabeled_set)
 
     def draw_samples(self, folder: Path) -> list[Path]:
         return [draw_samples(self.recipe, self.train_set, folder / 'train_samples.png')]
@@ -146,34 +166,77 @@ class DetectionTraining(TaskModule):
         return write_report(best, self.val_set, folder, self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return train_loader(self.recipe, self.train_set, self.guide)
+        return train_loader(self.recipe, self.train_set, self.guide, self.unlabeled_set)
 
     def losses(self, batch: dict[str, Any]) -> Losses:
         images = batch['images'].to(memory_format=torch.channels_last)
         pyramid = self.student.pyramid(images)
         logits, distributions = self.student.head(pyramid)
         with torch.autocast(self.device.type, enabled=False):
-            details = detection_loss(logits, distributions, batch['targets'], images.shape[2:])
-            terms = {'det': details.pop('det'), **self._distillation(pyramid, batch)}
+            terms, details = self._detection(logits, distributions, batch)
+            terms |= self._distillation(pyramid, batch)
             if self.imitation is not None:
                 weight = self.imitation.config.weight_at(self.epoch())
                 terms['imitation'] = weight * self.imitation.loss(
                     images, logits, distributions) if weight > 0 else logits.new_zeros(())
         return Losses(terms, details, pyramid, len(images))
 
+    def _detection(self, logits: Tensor, distributions: Tensor, batch: dict[str, Any],
+                   ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return L_det, with pseudo-labels if there are unlabeled frames, and its parts."""
+        size = batch['images'].shape[3], batch['images'].shape[2]
+        targets, unlabeled = batch['targets'], batch.get('unlabeled')
+        if unlabeled is not None:
+            targets = blank(targets, unlabeled, size)
+        details = detection_loss(logits, distributions, targets, size[::-1])
+        terms = {'det': details.pop('det')}
+        if unlabeled is None or self.recipe.unlabeled is None:
+            return terms, details
+        weight = self.recipe.unlabeled.weight_at(self.epoch())
+        terms['pseudo'] = logits.new_zeros(())
+        if weight > 0:
+            rows = unlabeled.nonzero()[:, 0].tolist()
+            assert self.average is not None
+            found = find_objects(self.average().student, batch['weak'],
+                                 self.recipe.unlabeled.ignore_score)
+            labels = pseudo_labels([batch['targets'][n] for n in rows], found,
+                                   self.recipe.unlabeled)
+            batch['targets'] = batch['targets'].copy()
+            for row, label in zip(rows, labels):
+                batch['targets'][row] = label
+            details['objects'] = logits.new_tensor(
+                sum(len(label['boxes']) for label in labels) / len(labels))
+            terms['pseudo'] = weight * detection_loss(
+                logits, distributions, blank(batch['targets'], ~unlabeled, size),
+                size[::-1])['det']
+        return terms, details
+
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        terms = {}
+        terms, targets = {}, batch['targets']
+        config, unlabeled = self.recipe.unlabeled, batch.get('unlabeled')
+        size = batch['images'].shape[3], batch['images'].shape[2]
         if self.rcs is not None:
             weight = self.rcs.config.weight_at(self.epoch())
             terms['rcs'] = idle(self.rcs)
             if weight > 0:
-                loss = self.rcs(pyramid, batch['targets'], self.step_generator())
+                labeled = targets if unlabeled is None else blank(targets, unlabeled, size)
+                loss = self.rcs(pyramid, labeled, self.step_generator())
                 terms['rcs'] = terms['rcs'] + weight * loss
         if self.cmg is not None and self.guide is not None:
             weight = self.cmg.config.weight_at(self.epoch())
             terms['cmg'] = idle(self.cmg)
             if weight > 0:
-                loss = self.cmg(pyramid, self.guide.of(batch), batch['targets'])
+                teacher = self.guide.of(batch)
+                if unlabeled is not None and config is not None:
+                    drawn = regions(targets, config, size, self.step_generator())
+                    targets = [region if flag else target for region, target, flag
+                               in zip(drawn, targets, unlabeled.tolist())]
+                loss = self.cmg(pyramid, teacher, targets)
+                if unlabeled is not None and config is not None and config.weak_guidance:
+                    weak = batch['weak'].to(memory_format=torch.channels_last)
+                    loss = loss + self.cmg(
+                        self.student.pyramid(weak), teacher and teacher.rows(unlabeled),
+                        [target for target, flag in zip(targets, unlabeled.tolist()) if flag])
                 terms['cmg'] = terms['cmg'] + weight * loss
         return terms
 
@@ -206,9 +269,10 @@ class DetectionTraining(TaskModule):
         return {f'val/{name}': value or 0.0 for name, value in values.items()}
 
 
-def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
+def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | None = None) -> None:
     """Raise UserError for training frames that the recipe cannot use."""
-    count = len(frames.images) + recipe.data.synthetic
+    more = unlabeled.images if unlabeled is not None else []
+    count = len(frames.images) + recipe.data.synthetic + len(more)
     devices, nodes = processes(recipe)
     batch = recipe.optim.batch_size * devices * nodes
     if count < batch:
@@ -219,10 +283,10 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
     if recipe.data.synthetic and recipe.model.in_channels == 3:
         raise UserError('Synthetic scenes are thermal; a teacher (model.in_channels=3) needs '
                         'data.synthetic=0.')
-    epoch_sampler(recipe, frames)  # before the teacher's features are computed
+    epoch_sampler(recipe, frames, len(more))  # before the teacher's features are computed
     if recipe.cmg is None:
         return
-    pictures = [r.rgb_path for r in frames.images if r.rgb_path]
+    pictures = [r.rgb_path for r in frames.images + more if r.rgb_path]
     if not pictures and recipe.cmg.unpaired != 'thermal':
         raise UserError(f'{recipe.data.train} lists no RGB images (rgb_file_name), which the '
                         'guidance (cmg) needs.')
@@ -234,7 +298,9 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet) -> None:
 
 def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
     """Raise UserError for classes that cannot be learned, and log which boxes are not used."""
-    drawn = SCENE_CLASSES if recipe.data.synthetic else ()
+    drawn: tuple[str, ...] = SCENE_CLASSES if recipe.data.synthetic else ()
+    if recipe.data.train is None:
+        drawn = recipe.classes  # the teacher finds them
     counts = train.boxes()
     unseen = [name for name, count in counts.items() if not count and name not in drawn]
     if not any(counts.values()) and not set(drawn) & set(recipe.classes):
@@ -288,7 +354,8 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
             'init': init, 'imitation': taught,
-            'data': [recipe.data.train.name] + (
+            'data': [path.name for path in (
+                recipe.data.train, recipe.unlabeled and recipe.unlabeled.frames) if path] + (
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),
             'license': license, 'commit': commit() or 'unknown'})

@@ -30,6 +30,6 @@ A View (`views`) records where an RGB picture is in an augmented sample, `layout
 teacher's features to the student's cells, and `guide` runs the teacher or looks up the features of
 whole pictures that it has stored.
 
-From CKD (arXiv 2410.11586) there is the comparison of style; its coupled training, and CMD (arXiv
-2108.00187), are not implemented. docs/papers.md lists all equations of the three papers.
+`regions` and `predictions` are for frames without labels (CMD, arXiv 2108.00187). From CKD (arXiv
+2410.11586) there is the comparison of style; its coupled training is not implemented. docs/papers.md lists all equations of the three papers.
 """

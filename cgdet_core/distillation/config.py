@@ -28,6 +28,7 @@ from pydantic import (
     ValidationError,
 )
 
+Scale = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 # By the name of a function of `objectives`: the parameters that a recipe may set, with their type
 # and default.
@@ -58,7 +59,8 @@ class TeacherConfig(Strict):
     kind `cgdet`: `path` is a checkpoint of a recipe with `model.in_channels: 3`, of any task.
     kind `torchvision`: `model` is a detector with a feature pyramid, `weights` its weights' name
     (null: random, for tests). kind `onnx`: `path` is any detector, `tensors` name its pyramid at
-    strides 8, 16 and 32, and bgr, full_range and pad describe the input it was trained on.
+    strides 8, 16 and 32, and bgr, full_range, mean, std and pad describe the input it was trained
+    on; with a decoder it also predicts objects of COCO's classes, as torchvision's do.
 
     With a cache a teacher runs once per picture, without one on every sample.
     """
@@ -72,6 +74,9 @@ class TeacherConfig(Strict):
     tensors: tuple[str, str, str] | None = None
     bgr: bool = False  # channel order of an ONNX teacher's input
     full_range: bool = False  # its input goes to 255 instead of 1
+    mean: tuple[float, float, float] = (0, 0, 0)  # of that input, per channel in its order
+    std: tuple[Scale, Scale, Scale] = (1, 1, 1)  # the input is (picture - mean) / std
+    decoder: Literal['yolox', 'nanodet'] | None = None  # of its first output, for predictions
     pad: int = Field(0, ge=0, le=255)  # gray level of the letterbox's padding
     input_size: tuple[int, int] | None = None  # width, height; default: the teacher's
     cache: Path | None = Path('runs/features')  # folder of features; null: it runs on every sample
@@ -80,9 +85,10 @@ class TeacherConfig(Strict):
     def _complete(self) -> 'TeacherConfig':
         if self.kind != 'torchvision' and self.path is None:
             raise ValueError(f'a teacher of kind {self.kind} needs its path')
-        if self.kind == 'onnx' and self.tensors is None:
+        if self.kind == 'onnx' and self.tensors is None and self.decoder is None:
             raise ValueError('a teacher of kind onnx needs tensors, the names of its pyramid')
-        for key in ('tensors', 'bgr', 'full_range', 'pad') if self.kind != 'onnx' else ():
+        of_onnx = 'tensors', 'bgr', 'full_range', 'mean', 'std', 'decoder', 'pad'
+        for key in of_onnx if self.kind != 'onnx' else ():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f'{key} is for a teacher of kind onnx, not {self.kind}')
         if self.kind == 'torchvision' and self.path is not None:
@@ -101,6 +107,13 @@ class GuidanceConfig(ScheduledLoss):
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'  # all cells, regions of objects, or both
     unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the thermal frame
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
+
+    @field_validator('teacher')
+    @classmethod
+    def _has_features(cls, value: TeacherConfig) -> TeacherConfig:
+        if value.kind == 'onnx' and value.tensors is None:
+            raise ValueError('a teacher of kind onnx needs tensors, the names of its pyramid')
+        return value
 
     @field_validator('objective', mode='before')
     @classmethod

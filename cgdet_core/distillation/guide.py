@@ -16,7 +16,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-import hashlib
 import logging
 import math
 from pathlib import Path
@@ -26,10 +25,10 @@ from cgdet_core.data.coco import ImageRecord
 from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.scales import PICTURES, scales_of, standardize, sums_of
+from cgdet_core.distillation.store import PictureStore
 from cgdet_core.distillation.teachers import open_teacher, teacher_key
-from cgdet_core.distillation.views import AS_A_PICTURE, View
+from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import write_atomically
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 from rich.progress import track
@@ -51,6 +50,10 @@ class TeacherPyramid(NamedTuple):
     features: list[Tensor]  # P3, P4, P5: (N, C_l, H/stride, W/stride)
     masks: list[Tensor]  # (N, 1, H/stride, W/stride): 1 where the features are real
 
+    def rows(self, flags: Tensor) -> 'TeacherPyramid':
+        """Return the features of the flagged samples (N,)."""
+        return TeacherPyramid([x[flags] for x in self.features], [x[flags] for x in self.masks])
+
 
 class FeatureCache:
     """Store the features of whole pictures in a folder: a file of float16 and its checksum."""
@@ -58,6 +61,7 @@ class FeatureCache:
     def __init__(self, folder: Path, layout: Layout) -> None:
         self.folder = folder
         self.layout = layout
+        self._store = PictureStore(folder, '.f16')
         self._sizes = [math.prod(shape) for shape in layout.shapes]
 
     def check(self, view: View) -> str:
@@ -71,8 +75,7 @@ class FeatureCache:
         if not path.is_file():
             return 'missing'
         if path.stat().st_size == 2 * sum(self._sizes):
-            content = path.read_bytes()
-            write_atomically(path, content + _checksum(path, content))
+            self._store.write(path, path.read_bytes())
             return 'old'
         if self.read(view) is None:
             path.unlink()
@@ -81,22 +84,17 @@ class FeatureCache:
 
     def read(self, view: View) -> list[Tensor] | None:
         """Return P3, P4, P5 (C, h, w), float16, of a picture; None if not stored or damaged."""
-        path, size = self._path(view), 2 * sum(self._sizes)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        content = self._store.read(self._path(view))
+        if content is None or len(content) != 2 * sum(self._sizes):
             return None
-        if content[size:] != _checksum(path, content[:size]):
-            return None
-        flat = np.frombuffer(bytearray(content[:size]), np.float16)
-        parts = np.split(flat, np.cumsum(self._sizes)[:-1])
+        parts = np.split(np.frombuffer(bytearray(content), np.float16),
+                         np.cumsum(self._sizes)[:-1])
         return [torch.from_numpy(p.reshape(s)) for p, s in zip(parts, self.layout.shapes)]
 
     def write(self, view: View, features: list[Tensor]) -> None:
         """Store the features (C, h, w), float16, of a view's picture."""
-        path = self._path(view)
         content = torch.cat([x.cpu().flatten() for x in features]).numpy().tobytes()
-        write_atomically(path, content + _checksum(path, content))
+        self._store.write(self._path(view), content)
 
     def show(self, views: list[View], size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
         """Return `Layout.empty` filled with features (a Reader); UserError if any are missing."""
@@ -110,15 +108,7 @@ class FeatureCache:
         return features, masks
 
     def _path(self, view: View) -> Path:
-        state, (width, height) = view.picture.stat(), self.layout.fitted(view.size)
-        name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
-        if view.thermal:
-            name += f' {AS_A_PICTURE.to_dict()}'
-        return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
-
-
-def _checksum(path: Path, content: bytes) -> bytes:
-    return hashlib.blake2b(content, key=path.name.encode(), digest_size=16).digest()
+        return self._store.path(view, self.layout.fitted(view.size))
 
 
 class Guide:

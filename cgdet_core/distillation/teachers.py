@@ -14,7 +14,7 @@
 
 """Teachers: frozen networks that return the feature pyramid of an RGB image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import hashlib
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ import torch
 from torch import nn, Tensor
 import torchvision
 
+LATER = ('mean', 'std')
 KEY_VERSION = 1  # changes when pictures are processed differently before they are cached
 
 
@@ -88,26 +89,7 @@ class TorchvisionTeacher(nn.Module):
 
     def __init__(self, config: TeacherConfig) -> None:
         super().__init__()
-        from torchvision.models import detection, get_model, get_model_weights, list_models
-
-        detectors = list_models(module=detection)
-        if config.model not in detectors:
-            raise UserError(f'torchvision has no detector {config.model!r}; it has '
-                            f'{", ".join(detectors)}.')
-        known = get_model_weights(config.model)
-        names = [None, *known.__members__]
-        if config.weights not in names:
-            raise UserError(f'{config.model} has no weights {config.weights!r}; it has '
-                            f'{", ".join(names[1:])}.')
-        def build(weights: Any) -> Any:
-            return get_model(config.model, weights=weights, weights_backbone=None)
-
-        if config.weights is None:
-            detector = build(None)
-        else:
-            with published(known[config.weights],
-                           f'The weights {config.weights} of {config.model}') as weights:
-                detector = build(weights)
+        detector = torchvision_detector(config)
         self.backbone = detector.backbone.eval().requires_grad_(False)
         self.input_size = config.input_size or (640, 512)
         self.register_buffer('mean', torch.tensor(detector.transform.image_mean)[:, None, None])
@@ -131,23 +113,43 @@ class TorchvisionTeacher(nn.Module):
         return [found[name].float() for name in self._names]
 
 
-class OnnxTeacher:
-    """Any ONNX detector, cut after the tensors of its pyramid and run by ONNX Runtime."""
+def torchvision_detector(config: TeacherConfig) -> Any:
+    """Return a torchvision detector with its weights; UserError if there is none of the name."""
+    from torchvision.models import detection, get_model, get_model_weights, list_models
 
-    offset = 0.5
+    detectors = list_models(module=detection)
+    if config.model not in detectors:
+        raise UserError(f'torchvision has no detector {config.model!r}; it has '
+                        f'{", ".join(detectors)}.')
+    known = get_model_weights(config.model)
+    names = [None, *known.__members__]
+    if config.weights not in names:
+        raise UserError(f'{config.model} has no weights {config.weights!r}; it has '
+                        f'{", ".join(names[1:])}.')
+    if config.weights is None:
+        return get_model(config.model, weights=None, weights_backbone=None)
+    with published(known[config.weights],
+                   f'The weights {config.weights} of {config.model}') as weights:
+        return get_model(config.model, weights=weights, weights_backbone=None)
 
-    def __init__(self, config: TeacherConfig) -> None:
+
+class OnnxNetwork:
+    """Any ONNX network of RGB pictures, cut after some of its tensors; runs in ONNX Runtime."""
+
+    def __init__(self, config: TeacherConfig, tensors: Sequence[str] = ()) -> None:
+        """tensors: by default the outputs of the file."""
         import onnx
         from onnx.utils import Extractor
         import onnxruntime
 
-        assert config.path is not None and config.tensors is not None
+        assert config.path is not None
         if not config.path.is_file():
             raise UserError(f'The teacher {config.path} does not exist.')
         try:
             model = onnx.shape_inference.infer_shapes(onnx.load(config.path))
             self._input = model.graph.input[0].name
-            cut = Extractor(model).extract_model([self._input], list(config.tensors))
+            self.tensors = list(tensors) or [output.name for output in model.graph.output]
+            cut = Extractor(model).extract_model([self._input], self.tensors)
         except (ValueError, KeyError) as error:
             raise UserError(f'The teacher {config.path} has no tensor {error}.') from None
         except Exception as error:  # protobuf's and onnx's own error classes
@@ -165,21 +167,41 @@ class OnnxTeacher:
             raise UserError(f'The teacher {config.path} accepts any input size; choose one with '
                             'teacher.input_size.')
         self.input_size = config.input_size or (sizes[3], sizes[2])
-        self.pad = config.pad
         self._bgr, self._range = config.bgr, 255.0 if config.full_range else 1.0
-        self._tensors = list(config.tensors)
+        self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (config.mean, config.std))
         options = onnxruntime.SessionOptions()
         # Idle threads that spin would slow down training on the same cores.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         width, height = self.input_size
         content = cut.SerializeToString()
-        check_terminates(content, f'The pyramid of the teacher {config.path}')
+        check_terminates(content, f'The network of the teacher {config.path}')
         try:
             self._session = onnxruntime.InferenceSession(content, options)
-            found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+            self.run(torch.zeros(1, 3, height, width, dtype=torch.uint8))
         except Exception as error:  # ONNX Runtime's own error classes
             raise UserError(f'The teacher {config.path} cannot run at {width}x{height}: '
                             f'{str(error).splitlines()[0]}') from None
+
+    def run(self, pixels: Tensor) -> list[Tensor]:
+        """Return the tensors, float32 (V, ...), for RGB uint8 (V, 3, H, W)."""
+        images = pixels.flip(1) if self._bgr else pixels
+        images = (images.cpu().float() * (self._range / 255) - self._mean) / self._std
+        parts = images.split(1) if self._fixed_batch else [images]
+        found = [self._session.run(self.tensors, {self._input: part.numpy()}) for part in parts]
+        return [torch.from_numpy(np.concatenate(x)).to(pixels.device) for x in zip(*found)]
+
+
+class OnnxTeacher:
+    """Any ONNX detector, cut after the tensors of its pyramid."""
+
+    offset = 0.5
+
+    def __init__(self, config: TeacherConfig) -> None:
+        assert config.tensors is not None
+        self._network = OnnxNetwork(config, config.tensors)
+        self.input_size, self.pad = self._network.input_size, config.pad
+        width, height = self.input_size
+        found = self.features(torch.zeros(1, 3, height, width, dtype=torch.uint8))
         for stride, level in zip(STRIDES, found):
             if level.shape[2:] != (height // stride, width // stride):
                 raise UserError(
@@ -191,11 +213,7 @@ class OnnxTeacher:
         return self  # on the CPU; only features are moved
 
     def features(self, pixels: Tensor) -> list[Tensor]:
-        images = pixels.flip(1) if self._bgr else pixels
-        images = images.cpu().float() * (self._range / 255)
-        parts = images.split(1) if self._fixed_batch else [images]
-        found = [self._session.run(self._tensors, {self._input: part.numpy()}) for part in parts]
-        return [torch.from_numpy(np.concatenate(level)).to(pixels.device) for level in zip(*found)]
+        return self._network.run(pixels)
 
 
 def _open_size(graph: Any) -> None:
@@ -219,7 +237,9 @@ def open_teacher(config: TeacherConfig) -> Teacher:
 
 def teacher_key(config: TeacherConfig) -> str:
     """Return a hash of all that decides about a teacher's features: settings, file, library."""
-    values = config.model_dump_json(exclude={'cache', 'path'})
+    # Keys that earlier releases lacked count only if they are set, so that their caches remain.
+    later = {k for k in LATER if getattr(config, k) == TeacherConfig.model_fields[k].default}
+    values = config.model_dump_json(exclude={'cache', 'path', 'decoder', *later})
     content = config.path.read_bytes() if config.path else b''
     library = torchvision.__version__ if config.kind == 'torchvision' else ''
     return hashlib.sha256(f'{KEY_VERSION} {library} {values} '.encode() + content).hexdigest()[:16]

@@ -15,6 +15,7 @@
 """The interface between a training run and a task."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 import math
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -58,11 +59,13 @@ class TaskModule(lightning.LightningModule, ABC):
 
     monitor: ClassVar[str]  # logged by `validation_metrics`; the best checkpoint has the largest
     card: ModelCard
+    average: Callable[[], Any] | None  # during training: this module with averaged weights
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
         self.frozen: list[nn.Module] = []  # layers that keep their statistics
+        self.average = None
         self._finite: list[Tensor] = []  # of the losses since the last check
 
     @abstractmethod

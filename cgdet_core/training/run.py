@@ -186,9 +186,12 @@ class Averaging(WeightAveraging):
 
     def on_fit_start(self, trainer: lightning.Trainer,
                      pl_module: lightning.LightningModule) -> None:
-        """Move the average to the module's device: it was created before the module was moved."""
-        if self._average_model is not None:
-            self._average_model.to(pl_module.device)
+        """Move the average to the module's device, as it was created before, and show it."""
+        average = self._average_model
+        if average is not None:
+            average.to(pl_module.device)
+            assert isinstance(pl_module, TaskModule)
+            pl_module.average = lambda: average.module
 
 
 class ValidationEpochs(lightning.Callback):

@@ -31,29 +31,32 @@ class EpochSampler(Sampler[Key]):
 
     The order depends only on seed and epoch, so a resumed run sees the samples of an
     uninterrupted one. `repeats` (one factor per index) shows rare classes more often. With
-    `paired` (a flag per index) and `pair_share` every batch has that share of paired frames; the
-    kind with too few frames is repeated. `batch` is the size of one rank's batches; those of all
+    `kinds` (a flag per index) and `share` every batch has that share of flagged frames; the kind
+    with too few frames is repeated. `names` are those of the recipe key and of the flag, for
+    UserError. `batch` is the size of one rank's batches; those of all
     ranks together are the batches of a single process.
     """
 
     def __init__(self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
-                 paired: Tensor | None = None, pair_share: float | None = None) -> None:
+                 kinds: Tensor | None = None, share: float | None = None,
+                 names: tuple[str, str] = ('data.pair_share', 'with RGB')) -> None:
         self.length = length
         self.seed = seed
         self.epoch = 0
         self.repeats = torch.ones(length) if repeats is None else repeats
-        self.paired = torch.zeros(length, dtype=torch.bool) if paired is None else paired
+        self.kinds = torch.zeros(length, dtype=torch.bool) if kinds is None else kinds
         self.batch = batch
-        self.pair_share = pair_share
-        if pair_share is not None:
-            if 0 < pair_share * batch < 0.5:
-                raise UserError(f'data.pair_share={pair_share} is less than half a frame of a '
-                                f'batch of {batch}; raise it or optim.batch_size.')
-            for share, flags, kind in ((pair_share, self.paired, 'with'),
-                                       (1 - pair_share, ~self.paired, 'without')):
-                if share > 0 and not bool(flags.any()):
-                    raise UserError(f'data.pair_share={pair_share} needs training frames {kind} '
-                                    'RGB, but there are none.')
+        self.share = share
+        key, flagged = names
+        if share is not None:
+            if 0 < share * batch < 0.5:
+                raise UserError(f'{key}={share} is less than half a frame of a batch of {batch}; '
+                                'raise it or optim.batch_size.')
+            for part, flags, kind in ((share, self.kinds, flagged),
+                                      (1 - share, ~self.kinds, f'other than those {flagged}')):
+                if part > 0 and not bool(flags.any()):
+                    raise UserError(f'{key}={share} needs training frames {kind}, but there are '
+                                    'none.')
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this."""
@@ -68,11 +71,11 @@ class EpochSampler(Sampler[Key]):
         rank, ranks = rank_and_ranks()
         whole = self.batch * ranks
         batches = self.length // whole
-        if self.pair_share is None:
+        if self.share is None:
             order = self._draw(everything, batches * whole, generator).reshape(batches, whole)
         else:
-            pairs = round(self.pair_share * whole)
-            parts = [(self.paired, pairs), (~self.paired, whole - pairs)]
+            flagged = round(self.share * whole)
+            parts = [(self.kinds, flagged), (~self.kinds, whole - flagged)]
             order = torch.cat([
                 self._draw(everything[kind], batches * n, generator).reshape(batches, n)
                 for kind, n in parts if n], 1)

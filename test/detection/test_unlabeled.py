@@ -1,0 +1,166 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pseudo-labels: what becomes an object, an ignore region or background."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.coco import load_coco
+from cgdet_core.detection.config import UnlabeledConfig
+from cgdet_core.detection.loading import collate, train_loader
+from cgdet_core.detection.loss import detection_loss
+from cgdet_core.detection.unlabeled import blank, labels_of, pseudo_labels, regions
+from cgdet_core.distillation.predictions import COCO
+from cgdet_core.errors import UserError
+from cgdet_core.tasks import parse_recipe
+import numpy as np
+import pytest
+import torch
+
+CLASSES = ('person', 'bicycle', 'car')
+SIZE = (160, 128)
+
+
+def config(**values: Any) -> UnlabeledConfig:
+    teacher = {'kind': 'torchvision', 'weights': None}
+    return UnlabeledConfig.model_validate({'frames': 'x.json', 'teacher': teacher, **values})
+
+
+def boxes(*rows: tuple[float, int, float]) -> dict[str, torch.Tensor]:
+    """Return boxes of 20x20 pixels from (x, label, score)."""
+    corners = [[x, 10.0, x + 20, 30] for x, _, _ in rows]
+    return {'boxes': torch.tensor(corners).float().reshape(-1, 4),
+            'labels': torch.tensor([label for _, label, _ in rows]).long(),
+            'scores': torch.tensor([score for _, _, score in rows]),
+            'ignored': torch.zeros(0, 4)}
+
+
+def test_scores_decide_between_object_and_ignore_region() -> None:
+    rgb, student = boxes((0, 0, 0.8), (50, 2, 0.3)), boxes((2, 0, 0.6), (100, 1, 0.7))
+    [found] = pseudo_labels([rgb], [student], config())
+    assert found['labels'].tolist() == [0, 1]
+    assert found['scores'].tolist() == pytest.approx([0.8, 0.7])
+    assert found['boxes'][0].tolist() == pytest.approx([2 * 0.6 / 1.4, 10, 20 + 2 * 0.6 / 1.4, 30])
+    assert found['ignored'].tolist() == [[50, 10, 70, 30]]
+
+
+def test_what_only_thermal_shows_is_never_background() -> None:
+    nothing, student = boxes(), boxes((0, 0, 0.9), (40, 0, 0.3))
+    [found] = pseudo_labels([nothing], [student], config())
+    assert len(found['boxes']) == 1 and len(found['ignored']) == 1
+    [found] = pseudo_labels([nothing], [student], config(sources=['rgb']))
+    assert len(found['boxes']) == 0 and len(found['ignored']) == 2, 'ignored, if not believed'
+
+
+def test_busses_are_ignored_and_other_names_dropped_or_mapped() -> None:
+    label_of = labels_of(COCO, config(names={'truck': 'car'}), CLASSES)
+    assert label_of[COCO.index('car')] == label_of[COCO.index('truck')] == 2
+    assert label_of[COCO.index('bus')] == -1
+    assert COCO.index('dog') not in label_of
+    with pytest.raises(UserError, match='knows no lorry'):
+        labels_of(COCO, config(names={'lorry': 'car'}), CLASSES)
+    with pytest.raises(UserError, match='knows none of deer; map its names'):
+        labels_of(COCO, config(), ('deer',))
+
+
+def test_blank_samples_teach_nothing_and_the_others_the_same_as_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 420, 3, generator=generator).requires_grad_()
+    bins = torch.randn(2, 420, 4, 8, generator=generator)
+    targets = [boxes((20, 0, 1.0), (60, 2, 1.0)), boxes((30, 1, 1.0))]
+    mixed = blank(targets, torch.tensor([False, True]), SIZE)
+    loss = detection_loss(logits, bins, mixed, SIZE[::-1])['det']
+    alone = detection_loss(logits[:1], bins[:1], targets[:1], SIZE[::-1])['det']
+    torch.testing.assert_close(loss, alone)
+    gradient, = torch.autograd.grad(loss, logits)
+    assert gradient[0].abs().sum() > 0 and gradient[1].abs().sum() == 0
+
+
+def test_uncertain_objects_have_less_weight() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(1, 420, 3, generator=generator) - 5).requires_grad_()
+    bins = torch.randn(1, 420, 4, 8, generator=generator)
+
+    def gradient(score: float) -> torch.Tensor:
+        targets = [boxes((20, 0, 1.0), (100, 2, score))]
+        loss = detection_loss(logits, bins, targets, SIZE[::-1])['cls']
+        found = torch.autograd.grad(loss, logits)[0][0, :, 2]
+        return found[found < 0].abs().sum()  # of the cells that shall find it
+
+    assert gradient(0.25) < 0.5 * gradient(1.0)
+
+
+def test_regions_are_those_of_cmd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    [found] = regions([boxes((20, 0, 0.9))], config(random_side=50), SIZE, generator)
+    assert len(found['boxes']) == 1 + 5 + 1
+    [found] = regions([boxes((20, 0, 0.9))], config(regions=['detected']), SIZE, generator)
+    assert found['boxes'].tolist() == [[20, 10, 40, 30]]
+
+
+def test_the_boxes_of_a_teacher_move_with_the_frame_and_keep_their_scores(
+    recipe_values: dict, scenes: Path,
+) -> None:
+    """A teacher that finds exactly the truth gives samples exactly the truth."""
+    recipe = parse_recipe({
+        **recipe_values, 'classes': list(CLASSES), 'augment': {'contrast': 1.0},
+        'data': {**recipe_values['data'], 'synthetic': 0},
+        'unlabeled': {'frames': str(scenes), 'sources': ['student']}}, 'test')
+    labeled = load_coco(scenes)
+    unlabeled = replace(labeled, images=[
+        replace(r, scores=np.linspace(0.3, 0.9, len(r.labels), dtype=np.float32))
+        for r in labeled.images])
+    loader = train_loader(recipe, labeled, None, unlabeled)
+    frames, count = loader.dataset, len(labeled.images)
+    shown = 0
+    for place, index in enumerate(range(count)):
+        torch.manual_seed(0)
+        sample = frames[0, place, count + index]
+        assert len(sample['scores']) == len(sample['boxes']) == len(sample['labels'])
+        assert not torch.equal(sample['weak'], sample['image'])
+        batch = collate([frames[0, place, index], sample])
+        assert batch['unlabeled'].tolist() == [False, True] and len(batch['weak']) == 1
+        assert (batch['targets'][0]['scores'] == 1).all()
+        scores = batch['targets'][1]['scores']
+        assert ((scores >= 0.3) & (scores <= 0.9)).all()
+        shown += len(scores)
+    assert shown > count
+    flags = [index >= count for _, _, index in loader.sampler]
+    batches = np.array(flags).reshape(-1, recipe.optim.batch_size)
+    assert (batches.sum(1) == recipe.optim.batch_size // 2).all(), 'the share, in every batch'
+
+
+@pytest.mark.parametrize(('values', 'words'), [
+    ({'unlabeled': {'frames': 'x', 'share': 0.1}}, 'less than a frame of a batch of 4'),
+    ({'unlabeled': {'frames': 'x', 'share': 1.0}}, 'no batch has labels'),
+    ({'unlabeled': {'frames': 'x', 'sources': ['rgb']}}, 'need a teacher'),
+    ({'unlabeled': {'frames': 'x', 'sources': []}}, 'must name who finds objects'),
+    ({'unlabeled': {'frames': 'x', 'ignore_score': 0.6}}, 'must not be above object_score'),
+    ({'unlabeled': {'frames': 'x', 'teacher': {
+        'kind': 'onnx', 'path': 'x', 'tensors': ['a', 'b', 'c']}}}, 'only with a decoder'),
+    ({'data': {'train': None, 'val': 'x'}}, 'data.train is missing'),
+    ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1}},
+     'the student alone finds nothing'),
+    ({'data': {'train': 'x', 'val': 'x', 'pair_share': 0.5}, 'unlabeled': {'frames': 'x'}},
+     'data.pair_share orders labeled frames only')])
+def test_recipes_that_cannot_be_are_refused(
+    recipe_values: dict, values: dict, words: str,
+) -> None:
+    unlabeled = values.get('unlabeled', {})
+    if 'sources' not in unlabeled and 'teacher' not in unlabeled and unlabeled:
+        values = {**values, 'unlabeled': {**unlabeled, 'sources': ['student']}}
+    with pytest.raises(UserError, match=words):
+        parse_recipe({**recipe_values, 'classes': list(CLASSES), **values}, 'test')
