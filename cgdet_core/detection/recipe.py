@@ -140,9 +140,9 @@ class DetectionRecipe(Recipe):
                              'remove data.train and data.synthetic')
         if alone and not self.classes:
             raise ValueError('classes is missing; without labels it must name them')
-        if alone and unlabeled.sources == ('student',):
-            raise ValueError('without labels the student alone finds nothing; set '
-                             'unlabeled.teacher and unlabeled.sources')
+        if alone and unlabeled.sources == ('student',) and self.optim.init is None:
+            raise ValueError('without labels a student from nothing finds nothing; set '
+                             'optim.init, or unlabeled.teacher and unlabeled.sources')
         if unlabeled.share * self.optim.batch_size < 1:
             raise ValueError(f'unlabeled.share={unlabeled.share:g} is less than a frame of a '
                              f'batch of {self.optim.batch_size}; raise it or optim.batch_size')

@@ -31,5 +31,6 @@ teacher's features to the student's cells, and `guide` runs the teacher or looks
 whole pictures that it has stored.
 
 `regions` and `predictions` are for frames without labels (CMD, arXiv 2108.00187). From CKD (arXiv
-2410.11586) there is the comparison of style; its coupled training is not implemented. docs/papers.md lists all equations of the three papers.
+2410.11586) there is the comparison of style; its coupled training is not implemented.
+docs/papers.md lists all equations of the three papers.
 """

@@ -153,7 +153,7 @@ def test_the_boxes_of_a_teacher_move_with_the_frame_and_keep_their_scores(
         'kind': 'onnx', 'path': 'x', 'tensors': ['a', 'b', 'c']}}}, 'only with a decoder'),
     ({'data': {'train': None, 'val': 'x'}}, 'data.train is missing'),
     ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1}},
-     'the student alone finds nothing'),
+     'a student from nothing finds nothing'),
     ({'data': {'train': 'x', 'val': 'x', 'pair_share': 0.5}, 'unlabeled': {'frames': 'x'}},
      'data.pair_share orders labeled frames only')])
 def test_recipes_that_cannot_be_are_refused(
