@@ -113,7 +113,7 @@ class DetectionTraining(TaskModule):
     def load_start(self) -> None:
         folded = start(self.student, self.recipe)
         if folded and not self.recipe.optim.frozen_norms:
-            frames = replace(self.train_set, images=evenly(self.train_set.images, NORM_FRAMES))
+            frames = replace(self.train_set, images=evenly(self._frames(), NORM_FRAMES))
             images = [b.images for b in val_loader(self.recipe, frames, self.card)]
             restore_norms(folded, self.student, torch.cat(images))
 
