@@ -68,9 +68,10 @@ def describe(recipe: DetectionRecipe, train: CocoSet, val: CocoSet,
     return found
 
 
-def draw_samples(recipe: DetectionRecipe, train: CocoSet, path: Path) -> Path:
+def draw_samples(recipe: DetectionRecipe, train: CocoSet, path: Path,
+                 unlabeled: CocoSet | None = None) -> Path:
     """Write the first samples of the first epoch, as the network sees them, with their boxes."""
-    loader = train_loader(recipe, train)
+    loader = train_loader(recipe, train, unlabeled=unlabeled)
     keys = [key for key, _ in zip(loader.sampler, range(SAMPLES))]
     pictures = [_draw_sample(loader.dataset[key], recipe.classes) for key in keys]
     return save_picture(path, contact_sheet(pictures, min(4, len(pictures)), WIDTH))

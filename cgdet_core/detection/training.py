@@ -160,7 +160,8 @@ class DetectionTraining(TaskModule):
         return describe(self.recipe, self.train_set, self.val_set, self.unlabeled_set)
 
     def draw_samples(self, folder: Path) -> list[Path]:
-        return [draw_samples(self.recipe, self.train_set, folder / 'train_samples.png')]
+        return [draw_samples(self.recipe, self.train_set, folder / 'train_samples.png',
+                             self.unlabeled_set)]
 
     def report(self, best: Path, folder: Path) -> Table:
         return write_report(best, self.val_set, folder, self.trainer.strategy.root_device)

@@ -146,7 +146,7 @@ def test_without_any_label(tmp_path: Path, values: dict) -> None:
 def test_an_exported_model_learns_alone(tmp_path: Path, values: dict, onnx_model: Path) -> None:
     alone = {**values, 'name': 'alone', 'data': {'train': None, 'val': values['data']['val']},
              'cmg': None, 'optim': {**values['optim'], 'epochs': 1, 'init': str(onnx_model)},
-             'run': {**values['run'], 'output': str(tmp_path)}}
+             'run': {**values['run'], 'output': str(tmp_path), 'report': True}}
     alone['unlabeled'] = {'frames': values['unlabeled']['frames'], 'share': 1,
                           'sources': ['student'], 'burn_in_epochs': 0, 'warmup_epochs': 0}
     assert train(parse_recipe(alone, 'test'), progress=False).is_file()
