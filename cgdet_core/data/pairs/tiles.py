@@ -43,7 +43,7 @@ FOR_AFFINE, FOR_HOMOGRAPHY = 8, 14  # tiles
 
 @dataclass(frozen=True)
 class Tiles:
-    """Centers (K, 2) of the tiles that have a place of their own, x and y, and its offset (K, 2)."""
+    """Centers and offsets (K, 2), x and y, of the tiles that have a place of their own."""
 
     centers: Floats
     offsets: Floats
