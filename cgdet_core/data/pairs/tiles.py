@@ -57,10 +57,9 @@ def refine(
 
     Residuals are in pixels of the thermal frame; None if too few tiles have a place.
     """
-    matrix = start
+    matrix, ready = start, {width: _prepared(thermal, width) for width in set(LEVELS)}
     for width in LEVELS:
-        frames = [_resized(gray, width) for gray in thermal]
-        scale = scaling(thermal[0].shape, frames[0].shape)
+        frames, scale = ready[width]
         moved = _fit(displacements(frames, rgb, scale @ matrix))
         if moved is None:
             return None
@@ -71,18 +70,24 @@ def refine(
     return matrix / matrix[2, 2], tiles.offsets / np.diag(scale)[:2]
 
 
+def _prepared(thermal: Sequence[Gray], width: int) -> tuple[Edges, Floats]:
+    """Return the standardized edges of frames at a width, and the map to its pixels."""
+    frames = [_resized(gray, width) for gray in thermal]
+    edges = np.stack([edges_of(gray) for gray in frames])
+    return (standardize(edges, np.ones(edges.shape[1:], bool)),
+            scaling(thermal[0].shape, frames[0].shape))
+
+
 def scaling(before: tuple[int, ...], after: tuple[int, ...]) -> Floats:
     """Return the map (3, 3) of an image's pixels to those of the same image in another size."""
     x, y = after[1] / before[1], after[0] / before[0]
     return np.array([(x, 0, x / 2 - 0.5), (0, y, y / 2 - 0.5), (0, 0, 1)])
 
 
-def displacements(thermal: Sequence[Gray], rgb: Sequence[Gray], matrix: Floats) -> Tiles:
-    """Measure the tiles' offsets from RGB under a homography to thermal frames, in pixels."""
-    ours = np.stack([edges_of(gray) for gray in thermal])
-    size = ours.shape[2], ours.shape[1]
-    theirs, seen = warped_edges(rgb, matrix, size)
-    return _measure(standardize(ours, np.ones_like(seen)), standardize(theirs, seen), seen)
+def displacements(thermal: Edges, rgb: Sequence[Gray], matrix: Floats) -> Tiles:
+    """Measure the tiles' offsets from RGB under a homography to standardized thermal edges."""
+    theirs, seen = warped_edges(rgb, matrix, (thermal.shape[2], thermal.shape[1]))
+    return _measure(thermal, standardize(theirs, seen), seen)
 
 
 def _measure(ours: Edges, theirs: Edges, seen: NDArray[np.bool_]) -> Tiles:
@@ -93,9 +98,7 @@ def _measure(ours: Edges, theirs: Edges, seen: NDArray[np.bool_]) -> Tiles:
     window = cv2.createHanningWindow((TILE, TILE), cv2.CV_32F)
     cross = np.zeros((len(corners), TILE, TILE), np.complex64)
     for a, b in zip(ours, theirs):
-        spectra = [np.fft.fft2(np.stack([e[y:y + TILE, x:x + TILE] for x, y in corners]) * window)
-                   for e in (a, b)]
-        cross += spectra[0] * spectra[1].conj()
+        cross += _spectra(a, corners, window) * _spectra(b, corners, window).conj()
     surfaces = np.fft.fftshift(np.fft.ifft2(cross).real, (1, 2))
     centers, offsets = [], []
     for corner, surface in zip(corners, surfaces):
@@ -104,6 +107,17 @@ def _measure(ours: Edges, theirs: Edges, seen: NDArray[np.bool_]) -> Tiles:
             centers.append(np.array(corner) + (TILE - 1) / 2)
             offsets.append(found)
     return Tiles(np.array(centers).reshape(-1, 2), np.array(offsets).reshape(-1, 2))
+
+
+def _spectra(
+    edges: Edges, corners: list[tuple[int, int]], window: NDArray[np.float32],
+) -> Edges:
+    """Return the spectra (K, TILE, TILE) of the tiles at these corners."""
+    tiles = np.stack([edges[y:y + TILE, x:x + TILE] for x, y in corners]) * window
+    planes = tiles.view(np.float32).reshape(*tiles.shape, 2)
+    for plane in planes:
+        cv2.dft(plane, plane)  # in place, and faster than numpy's
+    return tiles
 
 
 def _peak(surface: NDArray[np.float32]) -> Floats | None:
