@@ -66,6 +66,25 @@ def standardize(edges: Edges, seen: NDArray[np.bool_]) -> Edges:
     return np.asarray(centered / (spread + spread[seen].mean() + 1e-6), np.complex64)
 
 
+def against_others(
+    thermal: Edges, rgb: Edges, seen: NDArray[np.bool_],
+) -> tuple[float, float, float]:
+    """
+    Return the mean correlation of edges (N, H, W) of pairs in the order of time, and of others.
+
+    Others are frames and RGB images at least a quarter of the sequence apart. Also returns won,
+    the share of comparisons in which a frame's own RGB image correlates better than another.
+    """
+    a, b = (standardize(e, seen)[:, seen] for e in (thermal, rgb))
+    a, b = (e / (np.linalg.norm(e, axis=1, keepdims=True) + 1e-9) for e in (a, b))
+    found = (a @ b.conj().T).real
+    apart = np.abs(np.subtract.outer(*[np.arange(len(a))] * 2))
+    others = (apart >= len(a) / 4) & (apart <= 3 * len(a) / 4)
+    own = np.diag(found)
+    return (float(own.mean()), float(found[others].mean()),
+            float((own[:, None] > found)[others].mean()))
+
+
 def change_of(edges: Edges) -> float:
     """Return the share of the edges' energy that is not the same in all frames, 0 to 1."""
     total = float((np.abs(edges) ** 2).mean())

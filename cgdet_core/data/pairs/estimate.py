@@ -20,13 +20,13 @@ from typing import Any
 
 from cgdet_core.data.pairs import search, tiles
 from cgdet_core.data.pairs.edges import (
+    against_others,
     change_of,
     edges_of,
     Floats,
     Gray,
     is_dark,
     shrink,
-    standardize,
     warped_edges,
 )
 from cgdet_core.errors import UserError
@@ -124,7 +124,7 @@ def estimate(
     distances = np.hypot(*residuals.T)
     fit = Fit(matrix @ reduce, _size(shapes[0]), _size(shapes[1]), len(ours), dark, places[0][1],
               len(distances), float(np.median(distances)), float(np.percentile(distances, 90)),
-              halves, *_against_others(ours, theirs, matrix))
+              halves, *_compared(ours, theirs, matrix))
     _check(fit)
     return fit
 
@@ -206,22 +206,14 @@ def _distance(
     return float(np.median(np.hypot(*(_moved(second, there) - points)[inside].T)))
 
 
-def _against_others(
+def _compared(
     thermal: Sequence[Gray], rgb: Sequence[Gray], matrix: Floats,
 ) -> tuple[float, float, float]:
-    """Return the mean correlation of pairs, that of other times, and how often pairs win."""
+    """Return how pairs correlate under a homography, see `against_others`."""
     small = [shrink(gray, search.WIDTH) for gray in thermal]
     scale = tiles.scaling(thermal[0].shape, small[0].shape)
     theirs, seen = warped_edges(rgb, scale @ matrix, _size(small[0].shape))
-    ours = standardize(np.stack([edges_of(gray) for gray in small]), np.ones_like(seen))
-    a, b = (e[:, seen] for e in (ours, standardize(theirs, seen)))
-    a, b = (e / (np.linalg.norm(e, axis=1, keepdims=True) + 1e-9) for e in (a, b))
-    found = (a @ b.conj().T).real
-    apart = np.abs(np.subtract.outer(*[np.arange(len(a))] * 2))
-    others = (apart >= len(a) / 4) & (apart <= 3 * len(a) / 4)
-    own = np.diag(found)
-    return (float(own.mean()), float(found[others].mean()),
-            float((own[:, None] > found)[others].mean()))
+    return against_others(np.stack([edges_of(gray) for gray in small]), theirs, seen)
 
 
 def _check(fit: Fit) -> None:

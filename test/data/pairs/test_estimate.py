@@ -19,6 +19,7 @@ from pathlib import Path
 import subprocess
 from typing import Any
 
+from cgdet_core.data.bags.pairing import Choice
 from cgdet_core.data.bags.registration import read_homography
 from cgdet_core.data.pairs.check import check_pairs
 from cgdet_core.data.pairs.estimate import by_focal_lengths, estimate, Fit, zoom_of
@@ -28,21 +29,13 @@ from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from conftest import REAL_DATA
 import cv2
+from drive_points import BY_EYE
 import numpy as np
 import pytest
 from two_cameras import RGB, write_two_cameras
 
 SIZE, RGB_SIZE = (320, 256), (400, 320)
 DRIVE = REAL_DATA.parents[1] / 'flir_night' / 'drive'
-# Of the drive, by eye: frame, RGB pixel, thermal pixel; poles, lamps, signs and a pedestrian.
-BY_EYE = [
-    (180, (103.4, 145.2), (21.8, 72.6)), (180, (258.8, 200.0), (184.6, 131.4)),
-    (180, (288.0, 272.9), (214.5, 205.5)), (180, (216.3, 252.9), (139.4, 184.6)),
-    (180, (115.1, 278.5), (34.2, 209.8)), (180, (655.4, 244.6), (593.8, 176.2)),
-    (180, (668.3, 349.2), (604.6, 283.2)), (100, (542.8, 174.8), (477.1, 109.2)),
-    (100, (416.0, 158.5), (347.5, 88.5)), (20, (102.3, 131.5), (20.9, 59.2)),
-    (20, (147.2, 131.5), (66.5, 59.2)), (20, (192.2, 113.1), (116.3, 40.2)),
-    (20, (625.5, 274.6), (559.4, 206.2)), (20, (291.8, 216.0), (217.8, 149.0))]
 WIDER = np.array([(0.93, 0.012, -28), (-0.01, 0.94, -20), (2e-5, -3e-5, 1)])
 TURNED = np.array([(0.7, -0.025, 26), (0.025, 0.7, 14), (0, 0, 1)])
 
@@ -124,7 +117,7 @@ def test_a_registration_of_half_the_drive_is_refused(
     thermal, rgb = seen(scenes, WIDER)
     other = seen(scenes, np.array([(1.0, 0, 12), (0, 1, 12), (0, 0, 1)]) @ WIDER)[1]
     with pytest.raises(UserError, match='reliably: .* differ by|reliably: .* other'):
-        estimate(thermal, rgb[:10] + other[10:])
+        estimate(thermal, rgb[:10] + other[10:], by_focal_lengths(0.93, 1, SIZE, RGB_SIZE))
 
 
 def test_the_zoom_of_a_start_is_that_of_the_focal_lengths() -> None:
@@ -164,7 +157,6 @@ def test_pairs_of_a_bag_are_those_of_the_same_time(tmp_path: Path) -> None:
     bag = write_two_cameras(tmp_path / 'drive', frames, colors)
     with pytest.raises(UserError, match='RGB topic'):
         read_pairs(PairSource(bag), 10)
-    from cgdet_core.data.bags.pairing import Choice
     source = PairSource(bag, choice=Choice(thermal_topic='/thermal/image_raw', rgb_topic=RGB))
     found = read_pairs(source, 10)
     assert [int(t[0, 0]) // 100 for t in found.thermal] == [1, 2, 3, 4, 5]

@@ -70,6 +70,23 @@ def test_rgb_of_another_time_or_zoom_is_reported(
         differing.sentence)
 
 
+def test_rgb_of_another_time_of_a_fixed_camera_is_reported(
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """The scene always fits; what moves does only in images of the same time."""
+    thermal, picture = pairs[0]
+    moving = []
+    for i in range(12):
+        t, p = thermal.copy(), picture.copy()
+        x, y = 20 + 23 * i, 60 + 37 * i % 150
+        t[y:y + 40, x:x + 16] = thermal.max()
+        p[y:y + 40, x:x + 16] = (30, 220, 90)
+        moving.append((t, p))
+    assert check_pairs(moving).good and check_pairs(moving).won > 0.9
+    late = check_pairs((t, p) for (t, _), (_, p) in zip(moving, moving[5:] + moving[:5]))
+    assert late.confident and not late.good and 'as if it was of another time' in late.sentence
+
+
 def test_black_rgb_is_counted(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
     some = check_pairs([*pairs[:9], *((t, BLACK) for t, _ in pairs[9:])])
     assert some.good and some.dark == 3 and '3 of them black' in some.sentence
@@ -80,7 +97,7 @@ def test_black_rgb_is_counted(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Non
 
 
 def test_too_few_pairs_are_not_good(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    assert check_pairs([]) == PairReport(0, 0, None, None, 0, False, False,
+    assert check_pairs([]) == PairReport(0, 0, None, None, 0, None, False, False,
                                          'There are no pairs that can be read.')
     few = check_pairs(pairs[:3])
     assert not few.good and '3 pairs are too few' in few.sentence
