@@ -198,8 +198,8 @@ def _distance(
     if first is None or second is None:
         return float('inf')
     x, y = np.meshgrid(*(np.linspace(0.05, 0.95, 10) * n for n in (shape[1], shape[0])))
-    points = np.stack([x.ravel(), y.ravel()], 1)
-    there = _moved(np.linalg.inv(first), points)
+    points: Floats = np.array([x.ravel(), y.ravel()], np.float64).T
+    there = _moved(np.asarray(np.linalg.inv(first), np.float64), points)
     inside = ((there >= 0) & (there < (rgb[1], rgb[0]))).all(1)
     if not inside.any():
         return float('inf')
@@ -223,7 +223,9 @@ def _check(fit: Fit) -> None:
     if fit.won < MIN_WON:
         wrong = (f'a frame fits its own RGB image better than one of another time in only '
                  f'{fit.won:.0%} of the comparisons')
-    elif not fit.halves_px <= MAX_HALVES * width:
+    elif fit.halves_px == np.inf:
+        wrong = 'the first or the second half of the pairs alone determines no registration'
+    elif fit.halves_px > MAX_HALVES * width:
         wrong = (f'the registrations by the first and the second half of the pairs differ by '
                  f'{fit.halves_px:.1f} px')
     elif fit.residual_px > MAX_RESIDUAL * width:
