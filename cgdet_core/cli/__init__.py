@@ -25,7 +25,7 @@ import platform
 import sys
 from typing import Annotated
 
-from cgdet_core.cli import measure, models, scores, train
+from cgdet_core.cli import measure, models, pairs, scores, train
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.common import (
     app,
@@ -51,6 +51,7 @@ for command in (train.train, train.distill, models.ablate, scores.evaluate, repo
                 scores.fit_scores, detect, models.export, models.build_engine, measure.verify,
                 measure.benchmark, measure.doctor):
     app.command()(command)
+data_app.command('register')(pairs.data_register)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')

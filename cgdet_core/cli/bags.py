@@ -256,11 +256,8 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
         if part['repeated_stamps']:
             say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
                 'earlier one; the camera driver must set header.stamp.', 'yellow')
-    shift = report['alignment']
-    if shift['believed']:
-        say(f'RGB is off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
-    elif shift['pairs']:
-        say(f'Alignment: {shift["note"]}', 'yellow')
+    if (pairs := report['alignment'])['pairs']:
+        say(pairs['sentence'], None if pairs['good'] else 'yellow')
     if 'prelabels' in report:
         counts = ', '.join(f'{name} {n}' for name, n in report['prelabels'].items()
                            if name != 'score')

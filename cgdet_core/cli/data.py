@@ -36,7 +36,8 @@ import typer
 
 NAMED = 10  # unreadable files in a line
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Convert data sets to COCO, check, show, merge and split them, and replace their boxes.'))
+    'Convert data sets to COCO, check, show, merge and split them, replace their boxes, and '
+    'register RGB.'))
 
 
 @data_app.command('convert')
@@ -107,7 +108,6 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         return ', '.join(f'{what} {n}' for what, n in values.items())
 
     largest = report['largest_value']
-    shift = report['alignment']
     facts = [
         ('read', report['read']),
         ('bit depth', ', '.join(f'{depth} {n} (up to {largest[depth]})'
@@ -116,10 +116,8 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ('classes', joined(report['classes'])),
         ('boxes changed', joined(report['boxes'])),
         ('left out', joined(report['left_out']))]
-    if shift['believed']:
-        facts.append(('RGB is off by', f'{shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down), '
-                      f'scatter {shift["scatter"]:.1f} px, from {shift["pairs_believed"]} of '
-                      f'{shift["pairs"]} pairs'))
+    if report['alignment']['good']:
+        facts.append(('pairs', report['alignment']['sentence']))
     return [(what, value) for what, value in facts if value]
 
 
@@ -134,8 +132,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
                      'out'}[what]
             warnings.append(f'{entry["count"]} {files}: {", ".join(entry["examples"])}'
                             + (' ...' if entry['count'] > len(entry['examples']) else ''))
-    if report['alignment']['pairs'] and not report['alignment']['believed']:
-        warnings.append('Alignment: ' + report['alignment']['note'])
+    if report['alignment']['pairs'] and not report['alignment']['good']:
+        warnings.append(report['alignment']['sentence'])
     return warnings
 
 
@@ -251,7 +249,7 @@ def data_check(
         share_file(SHIPPED_MODEL) if model == 'shipped' else Path(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
         report, findings = check(sets, detector, progress)
-    _show_sets(report['sets'])
+    fitting = _show_sets(report['sets'])
     write_report(report, json_path)
     shown = [finding for finding in findings if finding.kind != 'unreadable']
     for finding in findings:
@@ -264,12 +262,12 @@ def data_check(
     save_findings(output, shown, sets[0].classes)
     if shown:
         say(f'The sheets are in {output}')
-    elif not findings:
+    elif not findings and fitting:
         say('Nothing stands out.')
 
 
-def _show_sets(sets: list[dict[str, Any]]) -> None:
-    """Print a line for each set, and a table of the boxes of each class."""
+def _show_sets(sets: list[dict[str, Any]]) -> bool:
+    """Print a line for each set and a table of boxes; return whether RGB fits, if any."""
     from cgdet_core.data.coco import counts_text
 
     for numbers in sets:
@@ -281,6 +279,9 @@ def _show_sets(sets: list[dict[str, Any]]) -> None:
                  f'{numbers["ignored"]} ignore regions' * bool(numbers['ignored']),
                  f'license {numbers["license"]}']
         say(f'{numbers["file"]}: ' + '; '.join(filter(None, facts)))
+        if numbers['with_rgb']:
+            say('    ' + numbers['pairs']['sentence'],
+                None if numbers['pairs']['good'] else 'yellow')
         if numbers['others']:
             say('    boxes of classes that the first set does not list: '
                 + counts_text(numbers['others']), 'yellow')
@@ -297,3 +298,4 @@ def _show_sets(sets: list[dict[str, Any]]) -> None:
         table.add_row(name, *(' / '.join(texts) for texts in cells),
                       style=None if all(row['boxes'] for row in rows) else 'yellow')
     console.print(table)
+    return all(n['pairs']['good'] for n in sets if n['with_rgb'])

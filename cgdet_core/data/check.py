@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
+from cgdet_core.data.pairs.check import check_records
+from cgdet_core.data.pairs.edges import is_dark
 from cgdet_core.data.show import evenly, save_crops, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.postprocess import Detections, iou
-from cgdet_core.runtime.imaging.frames import is_gray, read_thermal
+from cgdet_core.runtime.imaging.frames import is_gray, read_rgb, read_thermal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +85,7 @@ def check(
     """
     empty = Finding('empty', 'frames without boxes')
     damaged = Finding('unreadable', 'images that cannot be read')
+    dark = Finding('dark', 'pairs whose RGB is black or nearly uniform')
     labels, doubts = _label_findings(), _doubts()
     thumbnails: list[list[Floats]] = []
     depths: list[Counter[str]] = []
@@ -99,6 +102,8 @@ def check(
                 continue
             thumbnails[-1].append(thumbnail(raw))
             depths[-1][f'{8 * raw.itemsize}-bit'] += 1
+            if record.rgb_path is not None and _shows_nothing(record.rgb_path):
+                dark.places.append((record, record.boxes[:0], None))
             if not len(record.boxes):
                 empty.places.append((record, record.boxes, None))
             _check_boxes(record, labels)
@@ -106,13 +111,22 @@ def check(
                 _compare(record, coco.classes, detector.card.classes,
                          _detect(detector, record, raw), doubts)
     alike = _near_duplicates(sets, thumbnails)
-    findings = [damaged, *alike, empty, *labels.values(), *(doubts.values() if detector else ())]
+    findings = [damaged, *alike, empty, dark, *labels.values(),
+                *(doubts.values() if detector else ())]
     report = {'sets': [_numbers(coco, depth) for coco, depth in zip(sets, depths)],
               'findings': {f.kind: {'what': f.words, 'count': f.count, 'frames': [
                   {'file': record.file_name, 'boxes': boxes.round(1).tolist(),
                    'like': other and other.file_name} for record, boxes, other in f.places]}
                   for f in findings}}
     return report, [f for f in findings if f.places]
+
+
+def _shows_nothing(path: Path) -> bool:
+    """Return whether an RGB image is dark; one that cannot be read is not."""
+    try:
+        return is_dark(np.asarray(cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2GRAY), np.uint8))
+    except UserError:
+        return False
 
 
 def _detect(detector: Detector, record: ImageRecord, raw: NDArray[Any]) -> Detections:
@@ -139,6 +153,7 @@ def _numbers(coco: CocoSet, depth: Counter[str]) -> dict[str, Any]:
         'file': str(coco.path), 'frames': len(coco.images), 'license': coco.license,
         'sizes': dict(Counter(f'{r.width}x{r.height}' for r in coco.images).most_common()),
         'depth': dict(depth), 'with_rgb': sum(r.rgb_path is not None for r in coco.images),
+        'pairs': check_records(coco.images).values(),
         'color': sum(not is_gray(r.path) for r in sample) > len(sample) / 2,
         'classes': classes, 'others': coco.others,
         'ignored': sum(int(r.crowd.sum()) for r in coco.images)}
@@ -221,7 +236,7 @@ def _inside(boxes: Floats, regions: Floats) -> NDArray[np.float64]:
 
 def sheets(folder: Path) -> list[Path]:
     """Return all files that a check may write."""
-    kinds = [*_label_findings(), *_doubts(), 'empty', 'leak', 'alike']
+    kinds = [*_label_findings(), *_doubts(), 'empty', 'dark', 'leak', 'alike']
     return [folder / f'{kind}.png' for kind in kinds]
 
 
@@ -238,7 +253,7 @@ def save_findings(folder: Path, findings: Sequence[Finding], classes: tuple[str,
         if finding.kind in ('leak', 'alike'):
             pairs = [r for record, _, other in evenly(places, 12) for r in (record, other) if r]
             save_sheet(path, pairs, classes)
-        elif finding.kind == 'empty':
+        elif finding.kind in ('empty', 'dark'):
             save_sheet(path, [record for record, _, _ in evenly(places, 24)], classes)
         elif finding.kind != 'unreadable':
             save_crops(path, evenly([(r, box) for r, boxes, _ in places for box in boxes], 36))

@@ -15,19 +15,19 @@
 """Make a paired COCO set from bags: choose frames, pair and register RGB, and write them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags import pairing
-from cgdet_core.data.bags.io import color_picture, image_messages, open_bag
+from cgdet_core.data.bags.io import color_picture
 from cgdet_core.data.bags.pairing import BagPlan, Choice
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.coco import annotations_of, load_coco
-from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import CLASSES
+from cgdet_core.data.pairs.check import check_records
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
@@ -113,10 +113,11 @@ def _write_bag(
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
     first, duplicates, kelvin, not_kelvin = len(made.images), 0, 0, 0
     last: NDArray[np.float32] | None = None
-    for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
+    stamps = set(plan.stamps.tolist())
+    for stamp, message in pairing.messages(plan.path, plan.thermal_topic, stamps):
         progress(1)
         try:
-            raw = view_message(_whole(message))
+            raw = view_message(pairing.whole(message))
             frame = _as_integers(raw, choice.unit)
             small = _small(frame)
             if last is not None and last.shape == small.shape and (
@@ -150,10 +151,10 @@ def _write_rgb(
 ) -> str | None:
     """Write the RGB images with these stamps; return how they were registered."""
     registrations: dict[tuple[int, ...], Registration | None] = {}  # by both sizes
-    for stamp, message in _messages(plan.path, plan.rgb_topic, set(images)):
+    for stamp, message in pairing.messages(plan.path, plan.rgb_topic, set(images)):
         progress(1)
         try:
-            picture = color_picture(_whole(message))
+            picture = color_picture(pairing.whole(message))
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.rgb_topic} at {stamp} ns: {error}')
             continue
@@ -169,25 +170,6 @@ def _write_rgb(
         save_picture(folder / name, picture)
         image |= {'rgb_file_name': name, 'rgb_stamp_ns': stamp}
     return next((r.description for r in registrations.values() if r is not None), None)
-
-
-def _messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple[int, Any]]:
-    """Yield the first message of a topic with each of these stamps."""
-    if not stamps:
-        return
-    with open_bag(path) as reader:
-        for _, stamp, message in image_messages(reader, path, topic):
-            if stamp in stamps:
-                stamps.remove(stamp)
-                yield stamp, message
-            if not stamps:
-                return
-
-
-def _whole(message: Any) -> Any:
-    if isinstance(message, ValueError):
-        raise message
-    return message
 
 
 def _as_integers(raw: NDArray[Any], unit: str) -> NDArray[Any]:
@@ -251,4 +233,4 @@ def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     sizes = Counter(f'{r.width}x{r.height}' for r in records)
     return {'bags': parts, 'frames': len(records), 'with_rgb': len(paired),
             'bit_depth': dict(made.depth), 'sizes': dict(sizes.most_common()),
-            'alignment': alignment_of(records)}
+            'alignment': check_records(records).values()}

@@ -15,7 +15,7 @@
 """Choice of the thermal frames of a bag, and of the RGB images of the same time."""
 
 from bisect import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 import re
@@ -171,7 +171,8 @@ def open_registration(
 ) -> Registration | None:
     """Return the registration of a bag's RGB to its thermal frames, None if there is none."""
     if choice.homography is not None:
-        matrix = registration.read_homography(choice.homography)
+        rgb_size = picture.shape[1], picture.shape[0]
+        matrix = registration.read_homography(choice.homography, thermal_size, rgb_size)
         return registration.by_homography(matrix, thermal_size)
     if plan.calibration is None:
         return None
@@ -184,6 +185,26 @@ def open_registration(
                 f'{camera.size[1]} pixels, but an image has {size[0]}x{size[1]}; register by a '
                 'homography.', 'homography')
     return registration.by_calibration(thermal, rgb, pose, choice.plane_m)
+
+
+def messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple[int, Any]]:
+    """Yield the first message of a topic with each of these stamps."""
+    if not stamps:
+        return
+    with open_bag(path) as reader:
+        for _, stamp, message in image_messages(reader, path, topic):
+            if stamp in stamps:
+                stamps.remove(stamp)
+                yield stamp, message
+            if not stamps:
+                return
+
+
+def whole(message: Any) -> Any:
+    """Return a message of `messages`; ValueError states why it is damaged."""
+    if isinstance(message, ValueError):
+        raise message
+    return message
 
 
 def info_topic(image_topic: str) -> str:

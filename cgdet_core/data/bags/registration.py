@@ -101,16 +101,21 @@ class Pose(NamedTuple):
     translation: Floats
 
 
-def read_homography(path: Path) -> Floats:
+def read_homography(
+    path: Path, thermal_size: tuple[int, int] | None = None,
+    rgb_size: tuple[int, int] | None = None,
+) -> Floats:
     """
     Read the homography (3, 3) from RGB pixels to thermal pixels from YAML or JSON.
 
-    The file has three rows of three numbers, at the top level or under "homography".
+    The file has three rows of three numbers, at the top level or under "homography". UserError if
+    it states another "thermal_size" or "rgb_size", width and height, than these.
     """
     if not path.is_file():
         raise UserError(f'The homography file {path} does not exist.')
     try:
         content = load_yaml(path.read_text(encoding='utf-8'))
+        stated = content if isinstance(content, dict) else {}
         if isinstance(content, dict):
             content = content['homography']
         matrix = np.array(content, np.float64)
@@ -120,6 +125,10 @@ def read_homography(path: Path) -> Floats:
     except (ValueError, TypeError, KeyError, yaml.YAMLError):
         raise UserError(f'{path} is not a homography: it must have three rows of three numbers '
                         'that can be inverted, at the top level or under "homography".') from None
+    for name, size in (('thermal_size', thermal_size), ('rgb_size', rgb_size)):
+        if size is not None and stated.get(name, [*size]) != [*size]:
+            raise UserError(f'{path} is for another {name} ({stated[name]}) than '
+                            f'{size[0]}x{size[1]}; register images of this size.', 'homography')
     return matrix
 
 

@@ -24,8 +24,8 @@ from typing import Any
 
 from cgdet_core.data.coco import counts_text, load_coco
 from cgdet_core.data.formats import FORMATS, LICENSES
-from cgdet_core.data.formats.alignment import alignment_of
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
+from cgdet_core.data.pairs.check import check_records
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, finish, together, write_json
@@ -103,7 +103,7 @@ def convert(
         records = [r for split in sets
                    for r in load_coco(made / targets[split].name, folder).images]
         report = _report(name, folder, listing, sets, tally, chosen or categories)
-        report['alignment'] = alignment_of(records)
+        report['alignment'] = check_records(records).values()
         # Frames of both modalities are preferred.
         shown = [r for r in records if r.rgb_path is not None] or records
         save_sheet(made / sheet.name, evenly(shown, frames_shown), categories)

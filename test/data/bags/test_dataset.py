@@ -112,6 +112,15 @@ def test_a_homography_registers_every_picture(make: Make, tmp_path: Path) -> Non
         assert np.abs(center(seen[..., 2] > 160) - (hot + (4, -6))).max() < 1
 
 
+def test_a_homography_of_other_sizes_is_refused(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / 'h.yaml'
+    path.write_text('homography: [[0.5, 0, 4], [0, 0.5, -6], [0, 0, 1]]\n'
+                    'thermal_size: [160, 128]\nrgb_size: [640, 480]\n')
+    with pytest.raises(UserError, match=r'another rgb_size \(\[640, 480\]\) than 320x240'):
+        make_dataset([make()], tmp_path / 'set', both(homography=path))
+    assert not (tmp_path / 'set').exists()
+
+
 def test_calibration_and_tf_register(make: Make, tmp_path: Path) -> None:
     """RGB is 0.2 m to the right, and the scene is a plane at 5 m: 5.2 thermal pixels."""
     cameras = {

@@ -14,20 +14,14 @@
 
 """Shift of RGB against the thermal frame, by phase correlation of edges."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any
 
-from cgdet_core.data.coco import ImageRecord
-from cgdet_core.data.show import evenly
-from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-PAIRS = 50
 WORKING_WIDTH = 320  # pixels; finer detail differs between the modalities and adds only noise
 MIN_SHARE = 0.3  # fraction of pairs that must exceed chance; 0.05 do by chance
 MIN_PAIRS = 4
@@ -77,31 +71,15 @@ def estimate_alignment(pairs: Iterable[tuple[NDArray[Any], NDArray[np.uint8]]]) 
     rows = np.array([measure_shift(*pair) for pair in pairs], np.float64).reshape(-1, 4)
     report: dict[str, Any] = {'pairs': len(rows), 'pairs_believed': 0, 'believed': False}
     if not len(rows):
-        return report | {'note': 'There are no pairs.'}
+        return report
     threshold = float(np.percentile(rows[:, 3], 95))
     good = rows[rows[:, 2] > threshold]
     report |= {'pairs_believed': len(good),
                'response': round(float(np.median(rows[:, 2])), 4),
                'response_by_chance': round(threshold, 4)}
     if len(good) < max(MIN_PAIRS, MIN_SHARE * len(rows)):
-        return report | {'note': f'The edges agree beyond chance in only {len(good)} of '
-                                 f'{len(rows)} pairs: no estimate.'}
+        return report
     middle = np.median(good[:, :2], axis=0)
     scatter = np.median(np.hypot(*(good[:, :2] - middle).T))
     return report | {'believed': True, 'dx': round(float(middle[0]), 2),
                      'dy': round(float(middle[1]), 2), 'scatter': round(float(scatter), 2)}
-
-
-def alignment_of(records: Sequence[ImageRecord]) -> dict[str, Any]:
-    """Return the estimate of at most 50 of a set's pairs, evenly spaced."""
-    paired = evenly([r for r in records if r.rgb_path is not None], PAIRS)
-    return estimate_alignment(_pairs(paired))
-
-
-def _pairs(records: Sequence[ImageRecord]) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-    """Yield thermal and BGR pixels of the records whose RGB image can be read."""
-    for record in records:
-        assert record.rgb_path is not None
-        with suppress(UserError):
-            picture = cv2.cvtColor(read_rgb(record.rgb_path), cv2.COLOR_RGB2BGR)
-            yield read_thermal(record.path), np.asarray(picture, np.uint8)

@@ -1,0 +1,134 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pairs of a folder, a COCO set or a bag, as arrays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.bags import pairing
+from cgdet_core.data.bags.io import color_picture
+from cgdet_core.data.coco import load_coco
+from cgdet_core.data.show import evenly
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import (
+    files_below,
+    IMAGE_SUFFIXES,
+    is_bag,
+    lacks_metadata,
+    read_rgb,
+    read_thermal,
+    to_gray,
+)
+from cgdet_core.runtime.imaging.message import view_message
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """
+    Where pairs are: a COCO file, a bag, or a folder with thermal/ and rgb/.
+
+    rgb: folder of the RGB images with the same names, of a folder of thermal ones. images: see
+    `load_coco`. choice: of a bag's topics and stamps.
+    """
+
+    path: Path
+    rgb: Path | None = None
+    images: Path | None = None
+    choice: pairing.Choice = pairing.Choice()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Raw thermal frames (H, W) and RGB (H', W', 3) BGR of the same times, in order."""
+
+    thermal: list[NDArray[Any]]
+    rgb: list[NDArray[np.uint8]]
+    names: list[str]
+
+
+def read_pairs(
+    source: PairSource, count: int, progress: Callable[[int], None] = lambda pairs: None,
+) -> Pairs:
+    """Read at most `count` pairs, evenly spaced; UserError if there are none."""
+    path = source.path
+    if not path.exists():
+        raise UserError(f'The source {path} does not exist.')
+    if path.suffix.lower() != '.json' and (is_bag(path) or lacks_metadata(path)):
+        return _of_bag(path, source.choice, count, progress)
+    files = _of_coco(source) if path.suffix.lower() == '.json' else _of_folder(path, source.rgb)
+    found = Pairs([], [], [])
+    for thermal, rgb in evenly(files, count):
+        progress(1)
+        found.thermal.append(read_thermal(thermal))
+        picture = cv2.cvtColor(read_rgb(rgb), cv2.COLOR_RGB2BGR)
+        found.rgb.append(np.asarray(picture, np.uint8))
+        found.names.append(thermal.name)
+    return found
+
+
+def _of_coco(source: PairSource) -> list[tuple[Path, Path]]:
+    coco = load_coco(source.path, source.images)
+    found = [(r.path, r.rgb_path) for r in coco.images if r.rgb_path is not None]
+    if not found:
+        raise UserError(f'{source.path} has no frames with an RGB image (rgb_file_name).')
+    return found
+
+
+def _of_folder(folder: Path, rgb: Path | None) -> list[tuple[Path, Path]]:
+    thermal = folder if rgb is not None else folder / 'thermal'
+    rgb = rgb or folder / 'rgb'
+    for place in (thermal, rgb):
+        if not place.is_dir():
+            raise UserError(f'The folder {place} does not exist; pairs are images of the same '
+                            'names in thermal/ and rgb/ of a folder, or in two folders.', 'rgb')
+    named = {path.relative_to(rgb).with_suffix(''): path
+             for path in files_below(rgb, IMAGE_SUFFIXES)}
+    found = [(path, named[key]) for path in files_below(thermal, IMAGE_SUFFIXES)
+             if (key := path.relative_to(thermal).with_suffix('')) in named]
+    if not found:
+        raise UserError(f'No image of {thermal} has one of the same name in {rgb}.')
+    return found
+
+
+def _of_bag(
+    path: Path, choice: pairing.Choice, count: int, progress: Callable[[int], None],
+) -> Pairs:
+    if choice.rgb_topic is None:
+        raise UserError('Name the RGB topic of the bag.', 'rgb_topic')
+    plan = pairing.plan_bag(path, choice)
+    chosen = dict(evenly(sorted(plan.partners.items()), count))
+    thermal, rgb = {}, {}
+    for stamp, message in pairing.messages(path, plan.thermal_topic, set(chosen)):
+        progress(1)
+        try:
+            thermal[stamp] = to_gray(view_message(pairing.whole(message)))
+        except (ValueError, cv2.error):
+            continue  # one of many
+    for stamp, message in pairing.messages(path, plan.rgb_topic, set(chosen.values())):
+        progress(1)
+        try:
+            rgb[stamp] = color_picture(pairing.whole(message))
+        except (ValueError, cv2.error):
+            continue
+    pairs = [(t, r) for t, r in sorted(chosen.items()) if t in thermal and r in rgb]
+    if not pairs:
+        raise UserError(f'None of {len(chosen)} pairs of {path} can be read.')
+    return Pairs([thermal[t] for t, _ in pairs], [rgb[r] for _, r in pairs],
+                 [str(t) for t, _ in pairs])
