@@ -27,9 +27,11 @@ not see what thermal sees, so that background is only where nobody sees an objec
 
 from collections.abc import Callable
 from dataclasses import replace
+import logging
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.pairs.check import check_records
 from cgdet_core.detection.config import UnlabeledConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.detection.recipe import DetectionRecipe
@@ -47,6 +49,7 @@ from torchvision.ops import batched_nms
 IOU = 0.5  # of the suppression of the student's boxes
 MOST = 100  # of its boxes per sample
 Targets = list[dict[str, Any]]
+_log = logging.getLogger(__name__)
 
 
 def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
@@ -68,6 +71,10 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     if missing:
         raise UserError(f'{len(missing)} of the RGB images listed in {config.frames} are '
                         f'missing, the first is {missing[0]}.')
+    if pictures and (recipe.cmg is not None or 'rgb' in config.sources):
+        report = check_records(records)
+        if not report.good:
+            _log.warning('%s: %s', config.frames, report.sentence)
     return replace(coco, images=records, classes=recipe.classes, others={})
 
 

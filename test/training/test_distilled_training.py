@@ -24,9 +24,12 @@ from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.predict import open_detector
+from cgdet_core.detection.unlabeled import load_unlabeled
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe, train
 from cgdet_core.training.folder import read_results
+import cv2
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
@@ -173,6 +176,18 @@ def test_frames_that_cannot_teach_are_refused(
     other = unlabeled.with_name('other.json')
     other.write_text(json.dumps(content))
     assert '1 of the RGB images' in refused(changed(frames=str(other)), tmp_path)
+
+
+def test_pairs_that_do_not_fit_are_reported(
+    tmp_path: Path, values: dict, caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_coco(tmp_path / 'night', 8, 40, 3, (160, 128), rgb=1)
+    for picture in (tmp_path / 'night' / 'rgb').iterdir():
+        cv2.imwrite(str(picture), np.zeros((128, 160, 3), np.uint8))
+    recipe = parse_recipe({**values, 'unlabeled': {
+        **values['unlabeled'], 'frames': str(path)}}, 'test')
+    load_unlabeled(recipe)
+    assert 'black or nearly uniform in 8 of 8 pairs' in caplog.text
 
 
 def test_a_recipe_without_such_frames_is_for_train(tmp_path: Path, recipe_values: dict) -> None:
