@@ -74,7 +74,7 @@ class UnlabeledConfig(ScheduledLoss):
     names: dict[str, str] = {}  # the teacher's name of an object: the class; others keep theirs
     # What the teacher finds of these is neither object nor background.
     ignored: tuple[str, ...] = ('bus', 'truck', 'train', 'motorcycle')
-    object_score: float = Field(0.5, gt=0, lt=1)  # from here on an object, with its score's weight
+    object_score: float = Field(0.5, gt=0, lt=1)  # from here on an object, as certain as its score
     ignore_score: float = Field(0.2, gt=0, lt=1)  # from here on neither object nor background
     fuse_iou: float = Field(0.5, gt=0, le=1)  # of boxes that are fused to one; CMD has 0.8
     # With cmg.over roi or both: the regions of these frames whose features are compared.

@@ -105,16 +105,18 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """
     Stack samples into a batch.
 
-    images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,), scores (M,) and ignored
-    (I, 4), regions that are neither object nor background; and the entries of `batch_teacher`. If
-    there are samples without labels: unlabeled (N,), and weak (U, C, H, W), their images before
-    the jitter.
+    images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,) and ignored (I, 4),
+    regions that are neither object nor background; and the entries of `batch_teacher`. If there
+    are samples without labels: unlabeled (N,), weak (U, C, H, W), their images before the jitter,
+    and in their targets scores (M,).
     """
     targets = []
     for sample in samples:
         boxes, real = sample['boxes'].as_subclass(Tensor), sample['labels'] != IGNORED
         targets.append({'boxes': boxes[real], 'labels': sample['labels'][real],
-                        'scores': sample['scores'][real], 'ignored': boxes[~real]})
+                        'ignored': boxes[~real]})
+        if 'weak' in sample:
+            targets[-1]['scores'] = sample['scores'][real]
     images = torch.stack([s['image'].as_subclass(Tensor) for s in samples])
     batch = {'images': images, 'targets': targets, **batch_teacher(samples)}
     if weak := [s['weak'] for s in samples if 'weak' in s]:

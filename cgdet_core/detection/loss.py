@@ -14,9 +14,10 @@
 
 """Detection loss L_det: classification, box overlap and box distribution."""
 
+import math
 from typing import Any
 
-from cgdet_core.detection.assignment import assign
+from cgdet_core.detection.assignment import assign, Assignment
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.distillation.rois import boxes_of
 from cgdet_core.training.ranks import mean_over_ranks
@@ -31,19 +32,17 @@ WEIGHTS = {'cls': 1.0, 'box': 2.5, 'dfl': 0.5}
 
 def varifocal_loss(
     logits: Tensor, targets: Tensor, alpha: float = 0.75, negative: Tensor | None = None,
-    positive: Tensor | None = None,
 ) -> Tensor:
     """
     Sum the varifocal classification loss (arXiv 2008.13367, eq. 2 with gamma = 2).
 
     Positives (target q > 0) have the weight q, negatives alpha * p^2; shapes equal, float32.
     negative, of a shape that expands to theirs: false where a cell is not a negative either.
-    positive: other weights of the positives.
     """
     weight = alpha * logits.detach().sigmoid().square()
     if negative is not None:
         weight = weight * negative
-    weight = torch.where(targets > 0, targets if positive is None else positive, weight)
+    weight = torch.where(targets > 0, targets, weight)
     return (functional.binary_cross_entropy_with_logits(
         logits, targets, reduction='none') * weight).sum()
 
@@ -90,9 +89,9 @@ def detection_loss(
     logits (N, A, C) and distributions (N, A, 4, bins) of the head; targets: one dict per image
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
     `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
-    augmentation has cut), and `scores` (M,), weights of objects in all terms (pseudo-labels);
-    image_size (height, width). All terms are normalized by the weighted sum of the soft targets,
-    averaged over the ranks.
+    augmentation has cut), and `scores` (M,) of pseudo-labels, which are their largest soft
+    targets; image_size (height, width). All terms are normalized by the sum of the soft targets, averaged
+    over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
@@ -102,25 +101,35 @@ def detection_loss(
     gt_boxes, gt_labels = gt_boxes.float(), torch.cat([target['labels'] for target in targets])
     found = assign(logits.detach().sigmoid(), boxes.detach(), centers, strides,
                    gt_boxes, gt_labels, gt_images)
-    at, gt, quality = (found.images, found.cells), gt_boxes[found.objects], found.quality
+    at, gt = (found.images, found.cells), gt_boxes[found.objects]
+    quality = _quality(found, targets)
 
     soft = torch.zeros_like(logits)
-    where = found.images, found.cells, gt_labels[found.objects]
-    soft[where] = quality
-    certain = torch.cat([t.get('scores', t['boxes'].new_ones(len(t['boxes']))) for t in targets])
-    quality = quality * certain.float()[found.objects]
-    weights = torch.zeros_like(logits)
-    weights[where] = quality
+    soft[found.images, found.cells, gt_labels[found.objects]] = quality
     xy, stride = centers[found.cells], strides[found.cells]
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     total = mean_over_ranks(quality.sum(), 1.0)
     terms = {
-        'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides),
-                              positive=weights),
+        'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides)),
         'box': (generalized_box_iou_loss(boxes[at], gt) * quality).sum(),
         'dfl': (distribution_focal_loss(distributions[at], distances) * quality).sum()}
     terms = {name: WEIGHTS[name] * value / total for name, value in terms.items()}
     return {**terms, 'det': torch.stack(list(terms.values())).sum()}
+
+
+def _quality(found: Assignment, targets: list[dict[str, Any]]) -> Tensor:
+    """
+    Return the soft targets (P,); the largest one of a pseudo-label is its score.
+
+    Not the overlap with it, as of labels: a student that learns from itself overlaps itself, and
+    would become ever more certain.
+    """
+    scores = torch.cat([t.get('scores', t['boxes'].new_full((len(t['boxes']),), math.nan))
+                        for t in targets]).to(found.quality)
+    best = torch.zeros_like(scores).scatter_reduce(0, found.objects, found.quality, 'amax')
+    scores, best = scores[found.objects], best[found.objects]
+    return torch.where(scores.isnan(), found.quality,
+                       found.quality / best.clamp(min=1e-9) * scores)
 
 
 def _negative(targets: list[dict[str, Any]], centers: Tensor, strides: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ Learning from frames without labels: pseudo-labels of an RGB teacher and of the 
 The student learns on the strong view, the augmented sample. The averaged student (mean teacher,
 arXiv 1703.01780) looks at the weak view, the same sample before its contrast is jittered. Both
 have one geometry, and so do the teacher's boxes, which are moved with the frame. All boxes are
-fused (`regions.fuse`): those with a score of `object_score` are objects, weighted by it, and
-those above `ignore_score` neither objects nor background. RGB only adds objects: by night it does
-not see what thermal sees, so that background is only where nobody sees an object.
+fused (`regions.fuse`): those with a score of `object_score` are objects, as certain as that score,
+and those above `ignore_score` neither objects nor background. RGB only adds objects: by night it
+does not see what thermal sees, so that background is only where nobody sees an object.
 """
 
 from collections.abc import Callable
@@ -201,7 +201,7 @@ def pseudo_labels(
 
 def blank(targets: Targets, where: Tensor, size: tuple[int, int]) -> Targets:
     """Return targets by which the flagged samples of `size` = (width, height) teach nothing."""
-    return [{'boxes': t['boxes'][:0], 'labels': t['labels'][:0], 'scores': t['scores'][:0],
+    return [{'boxes': t['boxes'][:0], 'labels': t['labels'][:0],
              'ignored': t['boxes'].new_tensor([[0, 0, *size]])} if flag else t
             for t, flag in zip(targets, where.tolist())]
 
