@@ -90,8 +90,8 @@ def detection_loss(
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
     `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
     augmentation has cut), and `scores` (M,) of pseudo-labels, which are their largest soft
-    targets; image_size (height, width). All terms are normalized by the sum of the soft targets, averaged
-    over the ranks.
+    targets; image_size (height, width). All terms are normalized by the sum of the soft targets,
+    averaged over the ranks.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
