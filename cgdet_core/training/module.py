@@ -148,7 +148,9 @@ class TaskModule(lightning.LightningModule, ABC):
     def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
         """Log the norm of each term's gradient at the shared tensors."""
         for name, term in terms.items():
-            gradients = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+            # A term of weight 0 may be a plain number.
+            gradients = torch.autograd.grad(
+                term, shared, retain_graph=True, allow_unused=True) if term.requires_grad else ()
             squares = [g.float().square().sum() for g in gradients if g is not None]
             norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
             self.log(f'gradient/{name}', norm, batch_size=1)

@@ -57,8 +57,9 @@ def finder(tmp_path_factory: pytest.TempPathFactory, rgb_teacher: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def values(recipe_values: dict, unlabeled: Path, rgb_teacher: Path, finder: Path,
-           ) -> dict[str, Any]:
+def values(
+    recipe_values: dict, unlabeled: Path, rgb_teacher: Path, finder: Path,
+) -> dict[str, Any]:
     """Return a recipe with all kinds of guidance on frames without labels."""
     return {
         **recipe_values, 'name': 'distilled', 'classes': ['person', 'bicycle', 'car'],
