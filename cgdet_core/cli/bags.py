@@ -14,6 +14,7 @@
 
 """`cgdet bag`."""
 
+from collections import Counter
 from dataclasses import replace
 import importlib.util
 import os
@@ -145,7 +146,8 @@ def bag_evaluate(
     if len(bags) == 1 and bags[0].error:
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
-              **evaluation.score_bags(bags, card.classes, sets[0].path)}
+              **evaluation.score_bags(bags, card.classes, sets[0].path),
+              'other_classes': dict(sum((Counter(c.others) for c in sets), Counter()))}
     for bag in bags:
         _show_left_out(bag)
     _show_bags(report, card.classes)

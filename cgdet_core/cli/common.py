@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 import signal
 import sys
+from time import monotonic
 from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
@@ -28,9 +29,11 @@ from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json,
 from cgdet_core.runtime.imaging.signal import check_unit, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
+from cgdet_core.words import counted, duration
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 import typer
 from typer.core import TyperCommand
 
@@ -65,6 +68,7 @@ Unit = Annotated[str | None, typer.Option(
     help=f'Unit of 16-bit and float frames: {", ".join(UNITS)}.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
+PAUSE_S = 10.0  # between lines of progress, without a terminal
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
@@ -83,12 +87,17 @@ class KeepsInputs(TyperCommand):
         for paths in (written, read):
             paths += [card_path(path) for path in paths if path.suffix.lower() == '.onnx']
         check_not_inputs(written, read)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # commands that have something to keep handle it themselves
+            complain('interrupted.')
+            raise typer.Exit(130) from None
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line without wrapping it."""
+    """Print a line at once, without wrapping it."""
     console.print(text, style=style, highlight=False, soft_wrap=True)
+    console.file.flush()
 
 
 def complain(sentence: str) -> None:
@@ -109,11 +118,44 @@ def sentence_of(error: UserError) -> str:
 
 
 @contextmanager
-def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; yield the function that advances it by a number of frames."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=total)
-        yield lambda frames: progress.advance(bar, frames)
+def counting(
+    what: str, total: int | None = None, noun: str = 'frame',
+) -> Iterator[Callable[[int], None]]:
+    """
+    Show progress; yield the function that advances it by a number of frames.
+
+    In a terminal it is a bar, from the first frame on; elsewhere (a pipe, a file) a line now and
+    then. noun: what is counted.
+    """
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    bar = progress.add_task(what, total=total)
+    start = said = monotonic()
+    done = 0
+
+    def advance(number: int) -> None:
+        nonlocal done, said
+        done += number
+        now = monotonic()
+        if console.is_terminal:
+            progress.start()
+            progress.advance(bar, number)
+        elif now - said >= PAUSE_S:
+            said = now
+            say(_line(what, done, total, noun, now - start))
+
+    try:
+        yield advance
+    finally:
+        if console.is_terminal:
+            progress.stop()
+
+
+def _line(what: str, done: int, total: int | None, noun: str, seconds: float) -> str:
+    """Return progress as words: how much is done and, if that is known, the time left."""
+    if not total:
+        return f'{what}: {counted(done, noun)}'
+    left = f', {duration(seconds / done * (total - done))} left' if 0 < done < total else ''
+    return f'{what}: {done} of {counted(total, noun)}{left}'
 
 
 @contextmanager
@@ -156,6 +198,9 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
     for group in ('per_class', 'per_time_of_day', 'per_source'):
         for name, values in report.get(group, {}).items():
             table.add_row(name, cell(values['AP']), cell(values['AP50']))
+    for name, count in report['other_classes'].items():
+        words = f'{name}: not measured, {counted(count, "box", "boxes")}'
+        table.add_row(Text(words, 'yellow'), '-', '-', '-')
     console.print(table)
     write_report(report, json_path)
 
