@@ -27,6 +27,7 @@ from typing import Annotated
 
 from cgdet_core.cli import measure, models, scores, train
 from cgdet_core.cli.bags import bag_app
+from cgdet_core.cli.collect import data_collect
 from cgdet_core.cli.common import (
     app,
     complain,
@@ -51,6 +52,7 @@ for command in (train.train, models.ablate, scores.evaluate, report, scores.fit_
                 models.export, models.build_engine, measure.verify, measure.benchmark,
                 measure.doctor):
     app.command()(command)
+data_app.command('collect')(data_collect)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')

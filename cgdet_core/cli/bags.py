@@ -32,9 +32,8 @@ from cgdet_core.cli.common import (
     Overwrite,
     say,
     Topic,
-    Unit,
 )
-from cgdet_core.cli.report import check_page, command, Report, show_page
+from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.signal import CARD
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from cgdet_core.detection.bag_evaluation import Bag
 
 bag_app = typer.Typer(
-    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags, and make data sets from them.')
+    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
 
 
 @bag_app.command('from-coco')
@@ -107,7 +106,7 @@ def bag_evaluate(
     output: Annotated[Path | None, typer.Option(
         help='Folder for report.json, the figures, the worst frames, and evaluation.json for '
         '"cgdet report".')] = None,
-    page: Report = None,
+    page: Page = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help='Number of processes, by default one per core. More than one requires '
         'Ray.')] = None,
@@ -117,8 +116,8 @@ def bag_evaluate(
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
     from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.inputs import find_bags
     from cgdet_core.detection import bag_evaluation as evaluation
-    from cgdet_core.detection.bag_detection import find_bags
     from cgdet_core.detection.predict import open_detector
     from cgdet_core.detection.report import write_page
     from cgdet_core.detection.results import describe, FILE, save
@@ -147,7 +146,10 @@ def bag_evaluate(
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
               **evaluation.score_bags(bags, card.classes, sets[0].path),
-              'other_classes': dict(sum((Counter(c.others) for c in sets), Counter()))}
+              'other_classes': dict(sum((Counter(c.others) for c in sets), Counter())),
+              'prelabels': sum(c.prelabels for c in sets)}
+    for coco in sets:
+        coco.warn_of_prelabels()
     for bag in bags:
         _show_left_out(bag)
     _show_bags(report, card.classes)
@@ -186,85 +188,3 @@ def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
         table.add_row(Text(name), str(part['images']), cell(part['AP']), cell(part['AP50']),
                       *(cell(part['per_class'][c]['AP50']) for c in classes))
     console.print(table)
-
-
-@bag_app.command('to-dataset')
-def bag_to_dataset(
-    sources: Annotated[list[str], typer.Argument(
-        metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
-    output: Annotated[Path, typer.Option(help='Folder to create.')],
-    thermal_topic: Annotated[str | None, typer.Option(
-        help='Thermal image topic, raw or compressed; required if a bag has several.')] = None,
-    rgb_topic: Annotated[str | None, typer.Option(
-        help='Color image topic, raw or compressed; without it the set is thermal only.')] = None,
-    max_gap_ms: Annotated[float, typer.Option(
-        min=0, help='Maximum time between thermal frame and RGB image of a pair.')] = 20.0,
-    rgb_offset_ms: Annotated[float, typer.Option(
-        help="Added to the RGB stamps, if that camera's clock is off.")] = 0.0,
-    homography: Annotated[Path | None, typer.Option(
-        help='YAML or JSON file with the 3x3 matrix from RGB to thermal pixels.')] = None,
-    rectify: Annotated[bool, typer.Option(
-        '--rectify', help='Register by the CameraInfo topics and /tf_static of the bag.')] = False,
-    plane_m: Annotated[float | None, typer.Option(
-        help='Distance of the scene for --rectify; infinity by default.')] = None,
-    every_s: Annotated[float, typer.Option(
-        min=0, help='Minimum time between frames; all by default.')] = 0.0,
-    max_frames: Annotated[int | None, typer.Option(
-        min=1, help='Maximum number of frames of all bags, evenly spaced.')] = None,
-    min_change: Annotated[float, typer.Option(
-        min=0, help='Drop frames that differ from the previous one by less than this fraction of '
-        'their contrast.')] = 0.01,
-    jpeg: Annotated[bool, typer.Option(
-        '--jpeg', help='Write RGB as JPEG (quality 95) instead of PNG.')] = False,
-    prelabel: Annotated[Path | None, typer.Option(
-        help='Model (ONNX file or checkpoint) that makes boxes to start from.')] = None,
-    score: Annotated[float, typer.Option(
-        min=0, max=1, help='Minimum score of these boxes.')] = 0.3,
-    classes: Annotated[list[str] | None, typer.Option(
-        '--class', help="Class to annotate, after the model's; may be repeated; person, bicycle "
-        'and car by default.')] = None,
-    unit: Unit = None,
-) -> None:
-    """Make a COCO set from bags: thermal frames, registered RGB of the same time, pre-labels."""
-    from cgdet_core.data.bags.dataset import make_dataset
-    from cgdet_core.data.bags.pairing import Choice
-    from cgdet_core.detection.bag_detection import find_bags
-    from cgdet_core.detection.predict import open_detector
-
-    choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
-                    min_change, homography, rectify, plane_m, jpeg, unit or CARD)
-    detector = None if prelabel is None else open_detector(prelabel)
-    with common.exit_on_sigterm(), common.counting('reading images') as progress:
-        report = make_dataset(
-            find_bags(sources), output, choice, detector, score, progress, classes or ())
-    _show_dataset(report, output)
-
-
-def _show_dataset(report: dict[str, Any], output: Path) -> None:
-    table = Table('bag', 'images', 'chosen', 'near-duplicates', 'unreadable', 'frames', 'with RGB',
-                  'gap ms')
-    for part in report['bags']:
-        gap = part.get('gap_ms')
-        table.add_row(Text(part['bag']), *(str(part[k]) for k in (
-            'thermal_images', 'chosen', 'near_duplicates')), str(len(part['unreadable'])),
-            str(part['frames']), str(part['with_rgb']), f'{gap["median"]:.1f}' if gap else '-')
-    console.print(table)
-    for part in report['bags']:
-        for sentence in part['unreadable'][:1]:
-            say(f'{part["bag"]}, left out: {sentence}', 'yellow')
-        if part['not_kelvin']:
-            say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be kelvin; '
-                'state their unit (--unit).', 'yellow')
-        if part['repeated_stamps']:
-            say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
-                'earlier one; the camera driver must set header.stamp.', 'yellow')
-    shift = report['alignment']
-    if shift['believed']:
-        say(f'RGB is off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
-    elif shift['pairs']:
-        say(f'Alignment: {shift["note"]}', 'yellow')
-    if 'prelabels' in report:
-        counts = ', '.join(f'{name} {n}' for name, n in report['prelabels'].items()
-                           if name != 'score')
-        say(f'pre-labels: {counts}; check each one before training')
-    say(f'{output}: annotations.json, report.json, contact_sheet.png')

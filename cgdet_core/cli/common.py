@@ -14,7 +14,7 @@
 
 """The program, options and output functions that the commands share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 import logging
 import os
@@ -22,10 +22,17 @@ from pathlib import Path
 import signal
 import sys
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json, write_json
+from cgdet_core.runtime.files import (
+    check_not_inputs,
+    check_outputs,
+    read_json,
+    share_file,
+    SHIPPED_MODEL,
+    write_json,
+)
 from cgdet_core.runtime.imaging.signal import check_unit, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
@@ -37,6 +44,7 @@ from rich.text import Text
 import typer
 from typer.core import TyperCommand
 
+Item = TypeVar('Item')
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(markup=False)  # names of files and models may contain brackets
 
@@ -69,9 +77,28 @@ Unit = Annotated[str | None, typer.Option(
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
 PAUSE_S = 10.0  # between lines of progress, without a terminal
+COLORED = ('{} is in color: a photo, or a thermal image with a palette. The models are trained on '
+           'gray thermal frames, so boxes may be wrong.')
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the class names of an option, separated by commas; UserError for one named twice."""
+    names = [] if text is None else [name.strip() for name in text.split(',')]
+    for name in names:
+        if not name:
+            raise UserError(f'{text!r} has an empty class name; separate names by commas.',
+                            'classes')
+        if names.count(name) > 1:
+            raise UserError(f'The class {name} is named twice.', 'classes')
+    return tuple(names)
+
+
+def model_of(text: str) -> Path:
+    """Return the model that an option names: a file, or "shipped"."""
+    return share_file(SHIPPED_MODEL) if text == 'shipped' else Path(text)
 
 
 class KeepsInputs(TyperCommand):
@@ -117,10 +144,15 @@ def sentence_of(error: UserError) -> str:
     return f'{str(error).rstrip(".")} ({shown}).' if shown else str(error)
 
 
+class Advance(Protocol):
+    """Advance progress by a number; total: if it has only now become known."""
+
+    def __call__(self, number: int = 1, total: int | None = None) -> None:
+        ...
+
+
 @contextmanager
-def counting(
-    what: str, total: int | None = None, noun: str = 'frame',
-) -> Iterator[Callable[[int], None]]:
+def counting(what: str, total: int | None = None, noun: str = 'frame') -> Iterator[Advance]:
     """
     Show progress; yield the function that advances it by a number of frames.
 
@@ -132,13 +164,13 @@ def counting(
     start = said = monotonic()
     done = 0
 
-    def advance(number: int) -> None:
+    def advance(number: int = 1, total: int | None = total) -> None:
         nonlocal done, said
         done += number
         now = monotonic()
         if console.is_terminal:
             progress.start()
-            progress.advance(bar, number)
+            progress.update(bar, completed=done, total=total)
         elif now - said >= PAUSE_S:
             said = now
             say(_line(what, done, total, noun, now - start))
@@ -148,6 +180,13 @@ def counting(
     finally:
         if console.is_terminal:
             progress.stop()
+
+
+def tracked(items: Iterable[Item], advance: Advance) -> Iterator[Item]:
+    """Yield items and advance the progress by each."""
+    for item in items:
+        yield item
+        advance()
 
 
 def _line(what: str, done: int, total: int | None, noun: str, seconds: float) -> str:

@@ -24,7 +24,17 @@ import sys
 from typing import Annotated, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import Backend, complain, Overwrite, say, sentence_of, Topic, Unit
+from cgdet_core.cli.common import (
+    Backend,
+    COLORED,
+    complain,
+    names_of,
+    Overwrite,
+    say,
+    sentence_of,
+    Topic,
+    Unit,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.result import objects_text
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
@@ -99,7 +109,7 @@ def detect(
     if detector.card.channels != 1:
         raise UserError(f'{path} is an RGB model; choose a thermal model.')
     threshold = score_threshold if classes is None else restrict(
-        detector.card.classes, [name.strip() for name in classes.split(',')],
+        detector.card.classes, names_of(classes),
         detector.card.thresholds if score_threshold is None else score_threshold)
     invert = polarity not in (None, detector.card.polarity)
     found = [viewed(source, unit or CARD, invert) for source in found]
@@ -194,9 +204,7 @@ class _Lines:
                 f'{outcome.ms:.0f} ms')
         if source.colors.found and source.where not in self._colors:
             self._colors.add(source.where)
-            say(f'{source.colors.found} is in color: a photo, or a thermal image with a palette. '
-                'The model was trained on gray thermal frames, so its boxes may be wrong.',
-                'yellow')
+            say(COLORED.format(source.colors.found), 'yellow')
 
     def end_of_source(self, stopped: bool = False) -> None:
         """Report a sequence that has ended, or that was stopped."""

@@ -22,10 +22,12 @@ from cgdet_core.cli.common import (
     Backend,
     cell,
     console,
+    counting,
     Images,
     Json,
     say,
     Topic,
+    tracked,
     write_report,
 )
 from cgdet_core.doctor import Check
@@ -33,7 +35,6 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.inference.choice import BACKENDS
 from rich.box import SIMPLE
-from rich.progress import Progress, track
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -73,9 +74,9 @@ def verify(
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
-    frames = track(read_frames(data, images, card.classes, card.channels, topic),
-                   'comparing', console=console, transient=True, total=None)
-    report = run(first, second, frames, tolerances, score_threshold)
+    with counting('comparing') as advance:
+        frames = read_frames(data, images, card.classes, card.channels, topic)
+        report = run(first, second, tracked(frames, advance), tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)
     write_report(report, json_path)
@@ -115,9 +116,8 @@ def benchmark(
     plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
                 _size(source), yardstick, rate if busy else None)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task('measuring', total=None)
-        report = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
+    with counting('measuring', noun='turn') as advance:
+        report = run(plan, lambda done, total: advance(1, total))
     _show_times(report)
     write_report(report, json_path)
     if plot_path is not None:

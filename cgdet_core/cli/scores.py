@@ -20,7 +20,7 @@ from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
 from cgdet_core.cli.common import Backend, cell, console, Data, Images, Json, Overwrite, say
-from cgdet_core.cli.report import check_page, command, Report, show_page
+from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from rich.table import Table
@@ -46,7 +46,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(
         help='Folder for pr_curve.png, reliability.png, and evaluation.json for "cgdet '
         'report".')] = None,
-    page: Report = None,
+    page: Page = None,
     iou_threshold: Iou = None, voting_iou: Voting = None, overwrite: Overwrite = False,
     corruptions: Annotated[bool, typer.Option(
         '--corruptions', help='Also measure AP on corrupted frames: gain, offset, noise, blur, '

@@ -193,7 +193,8 @@ def pictures(paths: Sequence[Path], folder: Path | None = None) -> Source:
             Frame(name.with_stem(f'{name.stem}_{number:06d}').as_posix(),
                   partial(_read_picture, path, colors, page), f'{path}, page {number}')
             for number, page in enumerate(pages)]
-    return Source(iter(found), str(folder or paths[0]), len(found),
+    # Copies of the frames, as they keep their pixels.
+    return Source(map(replace, found), str(folder or paths[0]), len(found),
                   names=[frame.name for frame in found], files=paths, colors=colors)
 
 

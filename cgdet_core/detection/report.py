@@ -215,9 +215,9 @@ def _notes(evaluation: Evaluation, judged: Judged, floor: float) -> list[str]:
     few = [f'{c} ({n})' for c, n in zip(card.classes, judged.objects) if 0 < n < 100]
     notes = [f'All figures are of {counted(len(judged.objects), "class", "classes")}, '
              f'{counted(int(judged.objects.sum()), "object")} and '
-             f'{counted(judged.frames, "frame")}. The ± of precision and recall are 95 % intervals '
-             'for independent objects; those of neighboring frames are not independent, so the '
-             'real uncertainty is larger.',
+             f'{counted(judged.frames, "frame")}. The ± of precision and recall are 95 % '
+             'intervals for independent objects; those of neighboring frames are not independent, '
+             'so the real uncertainty is larger.',
              'The threshold of the largest F1 is chosen on these frames: on other frames F1 is '
              'a little lower.']
     if few:
@@ -227,6 +227,10 @@ def _notes(evaluation: Evaluation, judged: Judged, floor: float) -> list[str]:
     if others != 'none':
         notes.append(f'The annotations have boxes of classes that the model does not know, which '
                      f'are not measured: {others}. A detection of such an object counts as false.')
+    if number := evaluation.report.get('prelabels'):
+        notes.append(f'{counted(number, "box", "boxes")} of the annotations came from a model '
+                     '(they have a score) and were not checked by a person: the figures compare '
+                     'two models there.')
     if empty := [c for c, n in zip(card.classes, judged.objects) if not n]:
         notes.append(f'The frames have no object of {", ".join(empty)}: AP and recall are not '
                      'defined, and every such detection counts as false.')

@@ -163,8 +163,8 @@ def test_a_data_set_from_a_bag_matches_the_bag(
     # The scores of a tiny student are low.
     score = float(np.sort(detector.detect(frame, 0.0).scores)[-5])
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
-    command = ('bag', 'to-dataset', bag, '--output', out, '--prelabel', onnx_model,
-               '--score', score, '--min-change', 0)
+    command = ('data', 'collect', bag, '--output', out, '--model', onnx_model,
+               '--score-threshold', score, '--min-change', 0)
     result = run_cgdet(*command)
     assert result.returncode == 0 and 'pre-labels' in result.stdout, result.stderr
     data = json.loads((out / 'annotations.json').read_text())
@@ -206,8 +206,8 @@ def test_bags_are_never_overwritten_and_written_completely(
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--storage', 'tar'), "'tar'"),
     (('bag', 'evaluate', 'MODEL', 'nobag', '--data', 'SCENES'), 'nobag does not exist'),
     (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'has no metadata.yaml'),
-    (('bag', 'to-dataset', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
-    (('bag', 'to-dataset', 'nobag', '--output', 'config'), 'config already exists'),
+    (('data', 'collect', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
+    (('data', 'collect', 'nobag', '--output', 'config'), 'config already exists'),
 ])
 def test_invalid_input_is_one_sentence(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,

@@ -249,7 +249,7 @@ def test_bags_and_single_scenes_are_split_too(tmp_path: Path) -> None:
     write(tmp_path, 'bags.json', {name: frame(1, 0) for name in boxes}, boxes,
           bag=lambda name: 'night' if int(name[:-4]) < 4 else 'day')
     how, numbers = split(tmp_path / 'bags.json', 0.3)
-    assert how == 'by bag' and numbers['bags_val.json']['frames'] == 4
+    assert how == 'by bag or video' and numbers['bags_val.json']['frames'] == 4
 
 
 @pytest.mark.parametrize(('options', 'words'), [
