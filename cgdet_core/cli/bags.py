@@ -37,6 +37,7 @@ from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.signal import CARD
+from cgdet_core.words import counted
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -73,7 +74,8 @@ def bag_from_coco(
         count = write_bag(path, frames, rate, encoding, storage,
                           source=fingerprint(coco))
         truth = write_truth(path, coco)
-    say(f'{path}: {count} frames, {count / rate:.1f} s; its annotations by stamp: {truth}')
+    say(f'{path}: {counted(count, "frame")}, {count / rate:.1f} s; its annotations by stamp: '
+        f'{truth}')
 
 
 @bag_app.command('play', context_settings={
@@ -160,7 +162,8 @@ def bag_evaluate(
     if output is not None:
         evaluation.write_results(bags, report, card, topic, output)
         save(results, output / FILE)
-        say(f'{output}: {", ".join(files)}, worst/ ({len(report["worst_frames"])} frames)')
+        say(f'{output}: {", ".join(files)}, worst/ '
+            f'({counted(len(report["worst_frames"]), "frame")})')
     if page is not None:
         write_page(results, page)
         show_page(page)
@@ -172,11 +175,11 @@ def bag_evaluate(
 def _show_left_out(bag: 'Bag') -> None:
     """Report annotated frames of a bag that are not evaluated."""
     if unreadable := bag.result.unreadable:
-        say(f'{bag.name}: {len(unreadable)} annotated frames cannot be read and are left out, '
-            f'first: {unreadable[0]}', 'yellow')
+        say(f'{bag.name}, left out: {counted(len(unreadable), "annotated frame")} that cannot be '
+            f'read, first: {unreadable[0]}', 'yellow')
     if bag.result.repeated:
-        say(f'{bag.name}: {bag.result.repeated} frames repeat the stamp of an earlier one and are '
-            'left out; the camera driver must set header.stamp.', 'yellow')
+        say(f'{bag.name}, left out: {counted(bag.result.repeated, "frame")} with the stamp of an '
+            'earlier one; the camera driver must set header.stamp.', 'yellow')
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:

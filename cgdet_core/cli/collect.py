@@ -122,8 +122,8 @@ def _show(report: dict[str, Any], output: Path) -> None:
         say(f'RGB is off by {shift["dx"]:+.1f}, {shift["dy"]:+.1f} px (right, down)')
     elif shift['pairs']:
         say(f'Alignment: {shift["note"]}', 'yellow')
-    depths = ', '.join(f'{n} {kind}' for kind, n in report['bit_depth'].items())
-    say(f'{output}: {counted(report["frames"], "frame")} ({depths}); annotations.json, '
+    depths = ' and '.join(f'{kind.removeprefix("uint")}-bit' for kind in report['bit_depth'])
+    say(f'{output}: {counted(report["frames"], "frame")}, {depths}; annotations.json, '
         'report.json, contact_sheet.png')
     if 'prelabels' in report:
         boxes = ', '.join(f'{name} {n}' for name, n in report['prelabels']['boxes'].items())

@@ -260,7 +260,7 @@ def data_check(
         names = [str(record.path) for record, _, _ in finding.places]
         files = f'{finding.kind}.png' if finding in shown else (
             ', '.join(names[:NAMED]) + ', ...' * (frames > NAMED))
-        say(f'{finding.count:>6} {finding.words}{where}: {files}', 'yellow')
+        say(f'{finding.words}: {finding.count}{where}, {files}', 'yellow')
     save_findings(output, shown, sets[0].classes)
     if shown:
         say(f'The sheets are in {output}')

@@ -34,6 +34,7 @@ from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.inference.choice import BACKENDS
+from cgdet_core.words import counted
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
@@ -144,7 +145,8 @@ def doctor(
         _show_check(check, made[-1].section if made else '')
         made.append(check)
     counts = {level: sum(c.level == level for c in made) for level in STYLES}
-    say(f'{counts["OK"]} fine, {counts["WARN"]} warnings, {counts["FAIL"]} failures')
+    say(f'{counts["OK"]} fine, {counted(counts["WARN"], "warning")}, '
+        f'{counted(counts["FAIL"], "failure")}')
     write_report({'checks': [asdict(c) for c in made], **counts}, json_path)
     if counts['FAIL']:
         raise typer.Exit(1)
@@ -184,10 +186,10 @@ def _show_differences(report: dict[str, Any]) -> None:
 
     say(f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
         f'{report["against_file"]} ({report["against_precision"]}, '
-        f'{report["against_backend"]}), {report["frames"]} frames, minimum '
+        f'{report["against_backend"]}), {counted(report["frames"], "frame")}, minimum '
         f'score {threshold_words(report["score_threshold"])}')
-    say(f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
-        f'missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
+    say(f'{counted(report["detections"], "detection")}: {report["matched"]} in both, '
+        f'{report["missing"]} missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
@@ -212,8 +214,8 @@ def _show_times(report: dict[str, Any]) -> None:
     say(f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
         f'governor {machine["governor"] or "unknown"}, {machine["mhz"]} MHz before and '
         f'{machine["mhz_after"]} after, load {machine["load"]}, {machine["date"]}, '
-        f'commit {machine["commit"] or "unknown"}; {settings["frames"]} frames in '
-        f'{settings["rounds"]} rounds')
+        f'commit {machine["commit"] or "unknown"}; {counted(settings["frames"], "frame")} in '
+        f'{counted(settings["rounds"], "round")}')
     if machine['busy']:
         say(f'The machine was busy at the start (load {machine["load"]} on '
             f'{machine["cores"]} cores): times are too high, and percentiles too wide.', 'yellow')

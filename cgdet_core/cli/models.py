@@ -23,6 +23,7 @@ from cgdet_core.cli import common
 from cgdet_core.cli.common import console, Images, Overwrite, say, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
+from cgdet_core.words import counted
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -87,8 +88,8 @@ def export(
         f'{output.stat().st_size / 1e6:.1f} MB')
     if frames is not None:
         found = card.training['calibration']
-        say(f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
-            f'kept in FP32: {", ".join(found["left_out"]) or "no layer"}')
+        say(f'Calibrated on {counted(found["frames"], "frame")} of {found["source"]} '
+            f'({found["method"]}); kept in FP32: {", ".join(found["left_out"]) or "no layer"}')
 
 
 def build_engine(
@@ -134,7 +135,7 @@ def build_engine(
     if not no_verify:
         try:
             report = engines.verify_engine(model, key.backend, key.targets, path, data, topic)
-            say(f'Verified on {report["frames"]} frames: {report["matched"]} of '
+            say(f'Verified on {counted(report["frames"], "frame")}: {report["matched"]} of '
                 f'{report["detections"]} detections in both')
         except engines.NotVerified as why:
             say(common.sentence_of(why))

@@ -85,7 +85,7 @@ def collect(
         parts = [_write(made, plan, choice, progress) for plan in plans]
         if not made.images:
             unreadable = [w for p in parts for w in p['unreadable']]
-            raise UserError(f'None of {len(unreadable)} frames could be read, first '
+            raise UserError(f'None of the frames ({len(unreadable)}) can be read, first: '
                             f'{unreadable[0]}.' if unreadable else 'There are no frames.',
                             *['unit'] * any(p['not_kelvin'] for p in parts))
         report = _finish(made, parts)

@@ -124,7 +124,7 @@ def test_an_unreadable_image_does_not_lose_the_check(
     result = run_cgdet('data', 'check', training, '--output', sheets, '--json', report,
                        '--overwrite')
     assert result.returncode == 0, result.stderr
-    assert f'1 images that cannot be read: {training.parent}/a.png' in result.stdout
+    assert f'images that cannot be read: 1, {training.parent}/a.png' in result.stdout
     findings = json.loads(report.read_text())['findings']
     assert findings['unreadable']['count'] == 1 and not findings['tiny']['count']
     assert {path.name for path in sheets.iterdir()} == {

@@ -259,7 +259,7 @@ def test_an_error_or_a_signal_leaves_nothing(
     (['drive.mkv'], {'rgb_topic': '/rgb'}, 'is not a bag and has no RGB topic'),
     (['night'], {'classes': 'dog,cat,dog'}, 'The class dog is named twice'),
     (['night'], {'classes': 'dog,'}, 'has an empty class name'),
-    (['bad'], {}, 'None of 1 frames could be read, first .*x.png is not an image'),
+    (['bad'], {}, r'None of the frames \(1\) can be read, first: .*x.png is not an image'),
     (['night'], {'model': 'night/0.png'}, 'is an image, not a model'),
 ])
 def test_what_cannot_become_a_set_is_one_sentence(

@@ -337,7 +337,7 @@ def test_repeated_ids_and_frames(tmp_path: Path) -> None:
 def test_frames_in_two_splits_are_noted(tmp_path: Path) -> None:
     folder = LAYOUTS['voc'](tmp_path)
     text(folder / 'ImageSets' / 'Main' / 'val.txt', 'a\nc\n')
-    assert run('voc', folder)['notes'] == ['1 frames are in more than one split.']
+    assert run('voc', folder)['notes'] == ['In more than one split: 1 frame.']
 
 
 def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:

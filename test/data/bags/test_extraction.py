@@ -295,7 +295,7 @@ def test_float_images_that_are_not_kelvin(
               for i, s in enumerate(STAMPS)}
     bag = write_two_cameras(tmp_path / 'bags' / 'float', {
         s: ((frame + np.float32(offset)) * np.float32(scale)) for s, frame in kelvin.items()}, {})
-    words = f'None of 8 .*cannot be kelvin; .*probably {unit}'
+    words = rf'None of the frames \(8\) .*cannot be kelvin; .*probably {unit}'
     with pytest.raises(UserError, match=words) as error:
         make_set([bag], tmp_path / 'set', Choice(THERMAL))
     assert error.value.fields == ('unit',) and not (tmp_path / 'set').exists()
