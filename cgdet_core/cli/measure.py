@@ -189,7 +189,8 @@ def _show_differences(report: dict[str, Any]) -> None:
         f'{report["against_backend"]}), {counted(report["frames"], "frame")}, minimum '
         f'score {threshold_words(report["score_threshold"])}')
     say(f'{counted(report["detections"], "detection")}: {report["matched"]} in both, '
-        f'{report["missing"]} missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
+        f'{report["missing"]} missing, {report["extra"]} extra, {report["off"]} outside the '
+        'tolerances')
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
