@@ -83,6 +83,11 @@ def verify(
     write_report(report, json_path)
     if not report['passed']:
         raise UserError(failure(report))
+    limits = report['tolerances']
+    say(f'{model.name} agrees with {against.name}: of the detections, at most {limits["off"]:.1%} '
+        f'have no counterpart or differ by more than {limits["corner"]:g} px or '
+        f'{limits["score"]:g} in score'
+        + (f', and AP drops by at most {limits["ap_drop"]:g}.' if report['AP'] else '.'), 'green')
 
 
 def benchmark(

@@ -191,6 +191,7 @@ def test_command_line(
     result = run_cgdet('verify', onnx_model, '--against', trained / 'last.ckpt', *options,
                        '--off', 0.9)
     assert result.returncode == 0, result.stderr
+    assert 'agrees with last.ckpt: of the detections, at most 90.0%' in result.stdout
     report = json.loads((tmp_path / 'v.json').read_text())
     assert report['passed'] and report['frames'] == 12 and report['detections'] > 0
     assert report['AP']['drop'] == pytest.approx(0, abs=5e-4)
