@@ -17,6 +17,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from itertools import count, groupby
+import logging
 import os
 from pathlib import Path, PurePosixPath
 import re
@@ -25,7 +26,9 @@ from urllib.parse import unquote, urlsplit
 from cgdet_core.data.sources import open_path, pictures, Source
 from cgdet_core.data.streams import check_url, is_device, open_camera, open_url
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES, is_bag
+from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, is_bag
+
+_log = logging.getLogger(__name__)
 
 
 def find_sources(
@@ -64,7 +67,13 @@ def find_recordings(
     taken: set[str] = set()
     for has_bags, group in groupby(zip(listed, bags), lambda entry: bool(entry[1])):
         if has_bags:
-            found += [bag for _, inner in group for bag in inner]
+            for text, inner in group:
+                found += inner
+                images = [] if inner == [Path(text)] else files_below(
+                    Path(text), IMAGE_SUFFIXES, '*')
+                if images:
+                    _log.warning('%s: only the bags are read; name its images, such as %s.', text,
+                                 images[0])
         else:
             found += _open_all([text for text, _ in group], topic, taken)
     seen: set[str] = set()

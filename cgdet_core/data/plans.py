@@ -48,8 +48,9 @@ def make_plans(
     UserError if topics, stamps or the calibration of a bag are invalid, if two bags have one
     name, or a choice does not apply to a source.
     """
-    plans = [pairing.plan_bag(source, choice) if isinstance(source, Path)
-             else _plan_frames(source, choice) for source in sources]
+    plans: list[BagPlan | FramePlan] = [
+        pairing.plan_bag(source, choice) if isinstance(source, Path)
+        else _plan_frames(source, choice) for source in sources]
     bags = [plan for plan in plans if isinstance(plan, BagPlan)]
     others = [plan for plan in plans if isinstance(plan, FramePlan)]
     if others and choice.rgb_topic is not None:
