@@ -23,16 +23,7 @@ import sys
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import (
-    cell,
-    console,
-    Images,
-    Json,
-    Match,
-    Overwrite,
-    say,
-    Topic,
-)
+from cgdet_core.cli.common import cell, Images, Json, Match, Overwrite, say, show_table, Topic
 from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
@@ -190,4 +181,4 @@ def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
     for name, part in [(p['bag'], p) for p in report['bags']] + [('all frames', report)]:
         table.add_row(Text(name), str(part['images']), cell(part['AP']), cell(part['AP50']),
                       *(cell(part['per_class'][c]['AP50']) for c in classes))
-    console.print(table)
+    show_table(table)

@@ -14,13 +14,12 @@
 
 """`cgdet data collect`."""
 
-import os
 from pathlib import Path
 import sys
 from typing import Annotated, Any
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import COLORED, complain, console, model_of, names_of, say, Unit
+from cgdet_core.cli.common import COLORED, complain, model_of, names_of, say, show_table, Unit
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new
 from cgdet_core.runtime.imaging.signal import CARD
@@ -83,7 +82,6 @@ def data_collect(
     from cgdet_core.data.plans import make_plans
     from cgdet_core.detection.predict import check_model, open_detector
 
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # errors are ours to report
     check_new(output)
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every, rate, max_frames,
                     min_change, homography, rectify, plane_m, jpeg, unit or CARD)
@@ -114,7 +112,7 @@ def _show(report: dict[str, Any], output: Path) -> None:
             'images', 'chosen', 'near_duplicates')), str(len(part['unreadable'])),
             str(part['frames']), *[str(part['with_rgb']), f'{gap["median"]:.1f}' if gap else '-']
             * paired)
-    console.print(table)
+    show_table(table)
     for part in report['sources']:
         _show_faults(part)
     shift = report['alignment']

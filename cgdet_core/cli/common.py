@@ -24,6 +24,7 @@ import sys
 from time import monotonic
 from typing import Annotated, Any, Protocol, TypeVar
 
+from cgdet_core.data.coco import counts_text
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import (
     check_not_inputs,
@@ -125,6 +126,13 @@ def say(text: str, style: str | None = None) -> None:
     """Print a line at once, without wrapping it."""
     console.print(text, style=style, highlight=False, soft_wrap=True)
     console.file.flush()
+
+
+def show_table(table: Table) -> None:
+    """Print a table; what does not fit in its column continues below, and nothing is cut."""
+    for column in table.columns:
+        column.overflow, column.no_wrap = 'fold', False
+    console.print(table, highlight=False)
 
 
 def complain(sentence: str) -> None:
@@ -237,10 +245,12 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
     for group in ('per_class', 'per_time_of_day', 'per_source'):
         for name, values in report.get(group, {}).items():
             table.add_row(name, cell(values['AP']), cell(values['AP50']))
-    for name, count in report['other_classes'].items():
-        words = f'{name}: not measured, {counted(count, "box", "boxes")}'
-        table.add_row(Text(words, 'yellow'), '-', '-', '-')
-    console.print(table)
+    for name in report['other_classes']:
+        table.add_row(Text(name, 'yellow'), '-', '-', '-')
+    if report['other_classes']:
+        table.caption = ('Not measured, as the model does not know these classes; numbers of '
+                         f'boxes: {counts_text(report["other_classes"])}')
+    show_table(table)
     write_report(report, json_path)
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cgdet_core.cli.common import (
-    console,
     counting,
     Images,
     Json,
@@ -27,6 +26,7 @@ from cgdet_core.cli.common import (
     names_of,
     Overwrite,
     say,
+    show_table,
     Unit,
     write_report,
 )
@@ -95,11 +95,11 @@ def _show(report: dict[str, Any], output: Path) -> None:
     for what in next(iter(report['splits'].values())):
         title = Text(what.replace('with_rgb', 'with RGB'))
         table.add_row(title, *(str(n[what]) for n in report['splits'].values()))
-    console.print(table)
+    show_table(table)
     facts = Table(show_header=False, box=None)
     for what, value in _facts(report):
         facts.add_row(what, value)
-    console.print(facts, highlight=False)
+    show_table(facts)
     for note in _warnings(report):
         say(note, 'yellow')
     names = ', '.join(f'{split}_thermal.json' for split in report['splits'])
@@ -210,16 +210,16 @@ def data_split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split a set into training and validation frames; frames of one scene stay together."""
+    from cgdet_core.data.coco import counts_text
     from cgdet_core.data.split import split
 
     with counting('reading') as progress:
         how, numbers = split(path, val, images, group, seed, overwrite, progress)
     say(f'Split {how}:')
     for name, n in numbers.items():
-        boxes = ', '.join(f'{label} {count}' for label, count in n['boxes'].items())
         say(f'{path.with_name(name)}: {counted(n["frames"], "frame")} in '
             f'{counted(n["groups"], "group")}; boxes: '
-            + (boxes or 'none'))
+            + counts_text(n['boxes']))
 
 
 @data_app.command('check')
@@ -299,4 +299,4 @@ def _show_sets(sets: list[dict[str, Any]]) -> None:
                          for side in sides])
         table.add_row(name, *(' / '.join(texts) for texts in cells),
                       style=None if all(row['boxes'] for row in rows) else 'yellow')
-    console.print(table)
+    show_table(table)

@@ -16,7 +16,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 import os
 from pathlib import Path
 from statistics import median
@@ -94,9 +93,6 @@ def detect(
     from cgdet_core.detection.outputs import Outputs
     from cgdet_core.detection.predict import check_model, detect_sources, open_detector, restrict
 
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # errors are ours to report
-    with suppress(AttributeError):  # OpenCV before 4.6
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     path, sources = _model_first(model, sources)
     check_model(path, backend)
     outputs = Outputs(output, formats or ('coco',), normalized)

@@ -26,6 +26,7 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     say,
+    show_table,
     Topic,
     tracked,
     write_report,
@@ -199,19 +200,19 @@ def _show_differences(report: dict[str, Any]) -> None:
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
-    console.print(table)
+    show_table(table)
     if report['AP'] is None:
         say(f'AP was not measured: {report["why_no_AP"]}.')
     else:
         table = Table('', 'against', 'model', 'drop')
         for name in ('AP', 'AP50'):
             table.add_row(name, *(cell(report[name][k], 4) for k in ('against', 'model', 'drop')))
-        console.print(table)
+        show_table(table)
     table = Table('worst frames', 'off', 'missing', 'extra', 'corner', 'score')
     for frame in report['worst_frames'][:5]:
         table.add_row(frame['name'], *(str(frame[k]) for k in ('off', 'missing', 'extra')),
                       cell(frame['corner_px'], 3), cell(frame['score'], 4))
-    console.print(table)
+    show_table(table)
 
 
 def _show_times(report: dict[str, Any]) -> None:
@@ -234,7 +235,7 @@ def _show_times(report: dict[str, Any]) -> None:
         table.add_column(column, justify='right', no_wrap=True)
     for result in report['results']:
         table.add_row(result['label'], *_latency(result))
-    console.print(table)
+    show_table(table)
     _show_throughput(report)
     _show_paced(report)
 
@@ -265,7 +266,7 @@ def _show_paced(report: dict[str, Any]) -> None:
             table.add_row(f'{result["label"]} {state}', *(
                 cell(v, 1) for v in (ms['p50'], ms['p95'], ms['p99'], found['cpu_ms'])),
                 str(found['replaced']), cell(ms['p50'] / quiet, 2))
-    console.print(table)
+    show_table(table)
 
 
 def _show_throughput(report: dict[str, Any]) -> None:
@@ -280,7 +281,7 @@ def _show_throughput(report: dict[str, Any]) -> None:
         found = result['batches']
         table.add_row(result['label'], *(
             f'{found[s]["images_per_s"]:.1f}' if s in found else '-' for s in sizes))
-    console.print(table)
+    show_table(table)
     for result in report['results']:
         if result['skipped_batches']:
             skipped = ', '.join(map(str, result['skipped_batches']))

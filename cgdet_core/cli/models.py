@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import console, Images, Overwrite, say, Topic
+from cgdet_core.cli.common import console, Images, Overwrite, say, show_table, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.words import counted
@@ -169,7 +169,7 @@ def engines_list() -> None:
         table.add_row(*cells, f'{status.st_size / 1e6:.1f}',
                       f'{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d %H:%M}')
     if table.row_count:
-        console.print(table)
+        show_table(table)
     say(f'Files: {table.row_count}, {total / 1e6:.1f} MB of {cache.limit / 1e6:.0f} MB in '
          f'{cache.folder}')
 

@@ -62,6 +62,11 @@ def find_recordings(
     also for what is named twice, and for a COCO set.
     """
     listed = [found for text in texts for found in _expand(text, standard_input)]
+    for text in listed:
+        if text.lower().endswith('.json') and not Path(text).with_suffix('.onnx').is_file() and (
+                Path(text).is_file()):
+            raise UserError(f'{text} is a set already, or another file of JSON; "cgdet data '
+                            'merge" joins sets.')
     bags = [[] if _is_url(text) else [*_bags_in(Path(text), set())] for text in listed]
     found: list[Path | Source] = []
     taken: set[str] = set()
@@ -79,8 +84,6 @@ def find_recordings(
     seen: set[str] = set()
     for source in found:
         where = source if isinstance(source, Path) else source.where
-        if Path(where).suffix.lower() == '.json':
-            raise UserError(f'{where} is a set already; "cgdet data merge" joins sets.')
         files = [where] if isinstance(source, Path) else source.files or [where]
         for place in (os.path.realpath(file) for file in files):
             if place in seen:

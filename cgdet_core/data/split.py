@@ -53,6 +53,8 @@ def split(
     outputs = [path.with_name(f'{path.stem}_{part}.json') for part in ('train', 'val')]
     check_outputs(outputs, overwrite=overwrite)
     coco, data = load_coco(path, images), read_coco(path)
+    if len(coco.images) < 2:
+        raise UserError(f'{path} lists one frame, which cannot be split.')
     how, groups = _groups(coco, share, pattern, progress)
     if len(np.unique(groups)) < 2:
         raise UserError(f'{path} has one group of frames ({how}), which cannot be split.')

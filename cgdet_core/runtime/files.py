@@ -54,6 +54,7 @@ def temporary_for(path: Path) -> Iterator[Path]:
     """
     hidden = path.with_name(f'.{path.name}')
     descriptor = -1
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden, descriptor = next(_free(path))
@@ -67,6 +68,9 @@ def temporary_for(path: Path) -> Iterator[Path]:
         if descriptor >= 0:
             shutil.rmtree(hidden, ignore_errors=True)
             os.close(descriptor)
+        with suppress(OSError):  # the path is in it
+            for folder in missing:
+                folder.rmdir()
 
 
 def _free(path: Path) -> Iterator[tuple[Path, int]]:

@@ -146,7 +146,9 @@ def _steps(trainer: lightning.Trainer) -> int:
 def table_before(trainer: lightning.Trainer, module: TaskModule, resumed: str) -> Table:
     """Return what is about to run, as a table of two columns."""
     recipe, optim, ranks = module.recipe, module.recipe.optim, trainer.world_size
-    table = Table('run', f'{recipe.name}', title_justify='left')
+    table = Table(title_justify='left')
+    for head in ('run', f'{recipe.name}'):
+        table.add_column(head, overflow='fold')
     steps = trainer.num_training_batches
     rows = {
         'folder': str(recipe.folder), 'resumed from': resumed or 'nothing, a new run',

@@ -27,7 +27,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from cgdet_core.cli.common import counting
+from cgdet_core.cli.common import counting, show_table
 from cgdet_core.data.bags.io import image_connections, open_bag
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
@@ -43,7 +43,6 @@ from cgdet_ros.tools.demo_input import DemoInput, open_input
 from cgdet_ros.tools.demo_page import as_text, PAGE, write_page, write_pictures
 from cgdet_ros.tools.session import run_bag
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path('demo')  # by default; then demo_2 and so on
@@ -223,7 +222,7 @@ def show(report: dict[str, Any], sentences: list[str]) -> None:
     table = Table(show_header=False)
     for key, value in report.items():
         table.add_row(key, as_text(value))
-    Console().print(table)
+    show_table(table)
     for sentence in sentences:
         print(sentence)
 

@@ -197,6 +197,9 @@ def test_a_split_keeps_scenes_together(tmp_path: Path) -> None:
     assert not {r.path.name[0] for r in train.images} & {r.path.name[0] for r in val.images}
     assert len(train.images) + len(val.images) == 20 and val.classes == ('person', 'dog')
     assert not any(f.kind == 'leak' for f in check([train, val])[1])
+    one = write(tmp_path, 'one.json', {'0_0.png': frame(0)}, {})
+    with pytest.raises(UserError, match='one.json lists one frame, which cannot be split'):
+        split(one, 0.2)
     with pytest.raises(UserError, match='all_train.json already exists'):
         split(path, 0.2)
     assert split(path, 0.2, overwrite=True) == (how, numbers)  # the same seed, the same split

@@ -192,6 +192,7 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
     ('voc', 'Annotations/a.xml', '<a><object><name>car</name><robndbox><cx>1</cx></robndbox>'
      '</object></a>', 'a.xml: object 0 has a rotated box'),
     ('yolo', 'data.yaml', 'names: [', 'not a readable YAML'),
+    ('yolo', 'data.yaml', 'names: [car, deer, car]', 'names the class car twice'),
 ])
 def test_damaged_labels_are_named(
     tmp_path: Path, name: str, file: str, content: str, words: str,
