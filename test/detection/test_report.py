@@ -286,7 +286,7 @@ def test_the_page_is_installed(tmp_path: Path) -> None:
 def chromium() -> Iterator[Browser]:
     """Return a headless browser, 1280 pixels wide."""
     if CHROMIUM is None:
-        pytest.skip('no chromium, google-chrome or chrome on PATH')
+        pytest.skip('no Chromium or Chrome on PATH')
     with browser(CHROMIUM) as page:
         yield page
 
