@@ -83,9 +83,9 @@ def find_recordings(
             found += _open_all([text for text, _ in group], topic, taken)
     seen: set[str] = set()
     for source in found:
-        where = source if isinstance(source, Path) else source.where
-        files = [where] if isinstance(source, Path) else source.files or [where]
-        for place in (os.path.realpath(file) for file in files):
+        places: list[str] = [os.path.realpath(source)] if isinstance(source, Path) else (
+            [os.path.realpath(file) for file in source.files] or [source.where])
+        for place in places:
             if place in seen:
                 raise UserError(f'{place} is named twice; name each source once.')
             seen.add(place)
