@@ -226,7 +226,7 @@ def quiet() -> None:
 
 
 def _report_unraisable(unraisable: 'sys.UnraisableHookArgs') -> None:
-    """Report an exception, unless a killed worker raised it, which the run reports once."""
+    """Report as Python does, except a killed worker's loader, which the run reports."""
     if not (isinstance(unraisable.exc_value, RuntimeError) and reason_of(unraisable.exc_value)):
         sys.__unraisablehook__(unraisable)
 
