@@ -26,6 +26,9 @@ def main() -> None:
         if not sentence:
             raise
         sys.exit(f'cgdet: {sentence}')
+    except KeyboardInterrupt:
+        print('cgdet: interrupted.', file=sys.stderr)
+        sys.exit(130)
     run()
 
 

@@ -39,11 +39,12 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from cgdet_core.data.bags.dataset import make_dataset
 from cgdet_core.data.bags.io import write_bag
 from cgdet_core.data.bags.pairing import Choice
 from cgdet_core.data.coco import load_coco
+from cgdet_core.data.collect import collect
 from cgdet_core.data.formats.convert import convert
+from cgdet_core.data.plans import make_plans
 from cgdet_core.data.sources import coco_frames, Source
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.outputs import Outputs
@@ -278,7 +279,7 @@ def caching(folder: Path, scenes: Path, model: Path) -> Writer:
 
 
 def collecting(folder: Path, scenes: Path, model: Path) -> Writer:
-    bag, output = folder / 'drive', folder / 'set'
+    bag, output, choice = folder / 'drive', folder / 'set', Choice(min_change=0.0)
     write_bag(bag, coco_frames(load_coco(scenes)), 10.0)
 
     def whole() -> None:
@@ -286,8 +287,11 @@ def collecting(folder: Path, scenes: Path, model: Path) -> Writer:
             len(load_coco(output / 'annotations.json').images) == 12
             and (output / 'report.json').is_file())
 
-    return Writer(folder, lambda: output.exists() or make_dataset([bag], output, Choice(
-        min_change=0.0)), whole, lambda: shutil.rmtree(output, ignore_errors=True))
+    def write() -> None:
+        if not output.exists():
+            collect(make_plans([bag], choice), output, choice)
+
+    return Writer(folder, write, whole, lambda: shutil.rmtree(output, ignore_errors=True))
 
 
 def reporting(folder: Path, scenes: Path, model: Path) -> Writer:
@@ -312,7 +316,7 @@ def detecting(folder: Path, scenes: Path, model: Path) -> Writer:
 
     def write() -> None:
         with Outputs(output, ('coco', 'yolo', 'csv')) as outputs:
-            source = Source('scenes', 'scenes', iter(frames))
+            source = Source(iter(frames), 'scenes', name='scenes')
             outputs.check([source], overwrite=True)
             for frame in frames:
                 drawn = draw_detections(frame.pixels, found, card)
@@ -329,7 +333,7 @@ def detecting(folder: Path, scenes: Path, model: Path) -> Writer:
 
 WRITERS: dict[str, Callable[[Path, Path, Path], Writer]] = {
     'export': exporting, 'data convert': converting, 'train': training, 'engine cache': caching,
-    'bag to-dataset': collecting, 'report': reporting, 'detect': detecting}
+    'data collect': collecting, 'report': reporting, 'detect': detecting}
 
 
 @contextmanager

@@ -28,7 +28,7 @@ import tempfile
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, (
-    'chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+    'chromium', 'chromium-browser', 'chromium-headless-shell', 'google-chrome', 'chrome'))), None)
 
 WIRE = ('import os, sys; a, b, *program = sys.argv[1:]; os.dup2(int(a), 3); os.dup2(int(b), 4); '
         'os.execv(program[0], program)')

@@ -27,6 +27,7 @@ from typing import Annotated
 
 from cgdet_core.cli import measure, models, pairs, scores, train
 from cgdet_core.cli.bags import bag_app
+from cgdet_core.cli.collect import bag_to_dataset, data_collect
 from cgdet_core.cli.common import (
     app,
     complain,
@@ -51,6 +52,8 @@ for command in (train.train, train.distill, models.ablate, scores.evaluate, repo
                 scores.fit_scores, detect, models.export, models.build_engine, measure.verify,
                 measure.benchmark, measure.doctor):
     app.command()(command)
+data_app.command('collect')(data_collect)
+bag_app.command('to-dataset')(bag_to_dataset)
 data_app.command('register')(pairs.data_register)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')

@@ -14,6 +14,7 @@
 
 """`cgdet bag`."""
 
+from collections import Counter
 from dataclasses import replace
 import importlib.util
 import os
@@ -22,21 +23,12 @@ import sys
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import (
-    cell,
-    console,
-    Images,
-    Json,
-    Match,
-    Overwrite,
-    say,
-    Topic,
-    Unit,
-)
-from cgdet_core.cli.report import check_page, command, Report, show_page
+from cgdet_core.cli.common import cell, Images, Json, Match, Overwrite, say, show_table, Topic
+from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.signal import CARD
+from cgdet_core.words import counted
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -45,7 +37,7 @@ if TYPE_CHECKING:
     from cgdet_core.detection.bag_evaluation import Bag
 
 bag_app = typer.Typer(
-    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags, and make data sets from them.')
+    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
 
 
 @bag_app.command('from-coco')
@@ -73,7 +65,8 @@ def bag_from_coco(
         count = write_bag(path, frames, rate, encoding, storage,
                           source=fingerprint(coco))
         truth = write_truth(path, coco)
-    say(f'{path}: {count} frames, {count / rate:.1f} s; its annotations by stamp: {truth}')
+    say(f'{path}: {counted(count, "frame")}, {count / rate:.1f} s; its annotations by stamp: '
+        f'{truth}')
 
 
 @bag_app.command('play', context_settings={
@@ -106,7 +99,7 @@ def bag_evaluate(
     output: Annotated[Path | None, typer.Option(
         help='Folder for report.json, the figures, the worst frames, and evaluation.json for '
         '"cgdet report".')] = None,
-    page: Report = None,
+    page: Page = None,
     workers: Annotated[int | None, typer.Option(
         min=1, help='Number of processes, by default one per core. More than one requires '
         'Ray.')] = None,
@@ -116,8 +109,8 @@ def bag_evaluate(
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
     from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.inputs import find_bags
     from cgdet_core.detection import bag_evaluation as evaluation
-    from cgdet_core.detection.bag_detection import find_bags
     from cgdet_core.detection.predict import open_detector
     from cgdet_core.detection.report import write_page
     from cgdet_core.detection.results import describe, FILE, save
@@ -145,7 +138,11 @@ def bag_evaluate(
     if len(bags) == 1 and bags[0].error:
         raise UserError(bags[0].error)
     report = {'model': model.name, 'data': [c.path.name for c in sets],
-              **evaluation.score_bags(bags, card.classes, sets[0].path)}
+              **evaluation.score_bags(bags, card.classes, sets[0].path),
+              'other_classes': dict(sum((Counter(c.others) for c in sets), Counter())),
+              'prelabels': sum(c.prelabels for c in sets)}
+    for coco in sets:
+        coco.warn_of_prelabels()
     for bag in bags:
         _show_left_out(bag)
     _show_bags(report, card.classes)
@@ -156,7 +153,8 @@ def bag_evaluate(
     if output is not None:
         evaluation.write_results(bags, report, card, topic, output)
         save(results, output / FILE)
-        say(f'{output}: {", ".join(files)}, worst/ ({len(report["worst_frames"])} frames)')
+        say(f'{output}: {", ".join(files)}, worst/ '
+            f'({counted(len(report["worst_frames"]), "frame")})')
     if page is not None:
         write_page(results, page)
         show_page(page)
@@ -168,11 +166,11 @@ def bag_evaluate(
 def _show_left_out(bag: 'Bag') -> None:
     """Report annotated frames of a bag that are not evaluated."""
     if unreadable := bag.result.unreadable:
-        say(f'{bag.name}: {len(unreadable)} annotated frames cannot be read and are left out, '
-            f'first: {unreadable[0]}', 'yellow')
+        say(f'{bag.name}, left out: {counted(len(unreadable), "annotated frame")} that cannot be '
+            f'read, first: {unreadable[0]}', 'yellow')
     if bag.result.repeated:
-        say(f'{bag.name}: {bag.result.repeated} frames repeat the stamp of an earlier one and are '
-            'left out; the camera driver must set header.stamp.', 'yellow')
+        say(f'{bag.name}, left out: {counted(bag.result.repeated, "frame")} with the stamp of an '
+            'earlier one; the camera driver must set header.stamp.', 'yellow')
 
 
 def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
@@ -183,83 +181,4 @@ def _show_bags(report: dict[str, Any], classes: tuple[str, ...]) -> None:
     for name, part in [(p['bag'], p) for p in report['bags']] + [('all frames', report)]:
         table.add_row(Text(name), str(part['images']), cell(part['AP']), cell(part['AP50']),
                       *(cell(part['per_class'][c]['AP50']) for c in classes))
-    console.print(table)
-
-
-@bag_app.command('to-dataset')
-def bag_to_dataset(
-    sources: Annotated[list[str], typer.Argument(
-        metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
-    output: Annotated[Path, typer.Option(help='Folder to create.')],
-    thermal_topic: Annotated[str | None, typer.Option(
-        help='Thermal image topic, raw or compressed; required if a bag has several.')] = None,
-    rgb_topic: Annotated[str | None, typer.Option(
-        help='Color image topic, raw or compressed; without it the set is thermal only.')] = None,
-    max_gap_ms: Annotated[float, typer.Option(
-        min=0, help='Maximum time between thermal frame and RGB image of a pair.')] = 20.0,
-    rgb_offset_ms: Annotated[float, typer.Option(
-        help="Added to the RGB stamps, if that camera's clock is off.")] = 0.0,
-    homography: Annotated[Path | None, typer.Option(
-        help='YAML or JSON file with the 3x3 matrix from RGB to thermal pixels.')] = None,
-    rectify: Annotated[bool, typer.Option(
-        '--rectify', help='Register by the CameraInfo topics and /tf_static of the bag.')] = False,
-    plane_m: Annotated[float | None, typer.Option(
-        help='Distance of the scene for --rectify; infinity by default.')] = None,
-    every_s: Annotated[float, typer.Option(
-        min=0, help='Minimum time between frames; all by default.')] = 0.0,
-    max_frames: Annotated[int | None, typer.Option(
-        min=1, help='Maximum number of frames of all bags, evenly spaced.')] = None,
-    min_change: Annotated[float, typer.Option(
-        min=0, help='Drop frames that differ from the previous one by less than this fraction of '
-        'their contrast.')] = 0.01,
-    jpeg: Annotated[bool, typer.Option(
-        '--jpeg', help='Write RGB as JPEG (quality 95) instead of PNG.')] = False,
-    prelabel: Annotated[Path | None, typer.Option(
-        help='Model (ONNX file or checkpoint) that makes boxes to start from.')] = None,
-    score: Annotated[float, typer.Option(
-        min=0, max=1, help='Minimum score of these boxes.')] = 0.3,
-    classes: Annotated[list[str] | None, typer.Option(
-        '--class', help="Class to annotate, after the model's; may be repeated; person, bicycle "
-        'and car by default.')] = None,
-    unit: Unit = None,
-) -> None:
-    """Make a COCO set from bags: thermal frames, registered RGB of the same time, pre-labels."""
-    from cgdet_core.data.bags.dataset import make_dataset
-    from cgdet_core.data.bags.pairing import Choice
-    from cgdet_core.detection.bag_detection import find_bags
-    from cgdet_core.detection.predict import open_detector
-
-    choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
-                    min_change, homography, rectify, plane_m, jpeg, unit or CARD)
-    detector = None if prelabel is None else open_detector(prelabel)
-    with common.exit_on_sigterm(), common.counting('reading images') as progress:
-        report = make_dataset(
-            find_bags(sources), output, choice, detector, score, progress, classes or ())
-    _show_dataset(report, output)
-
-
-def _show_dataset(report: dict[str, Any], output: Path) -> None:
-    table = Table('bag', 'images', 'chosen', 'near-duplicates', 'unreadable', 'frames', 'with RGB',
-                  'gap ms')
-    for part in report['bags']:
-        gap = part.get('gap_ms')
-        table.add_row(Text(part['bag']), *(str(part[k]) for k in (
-            'thermal_images', 'chosen', 'near_duplicates')), str(len(part['unreadable'])),
-            str(part['frames']), str(part['with_rgb']), f'{gap["median"]:.1f}' if gap else '-')
-    console.print(table)
-    for part in report['bags']:
-        for sentence in part['unreadable'][:1]:
-            say(f'{part["bag"]}, left out: {sentence}', 'yellow')
-        if part['not_kelvin']:
-            say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be kelvin; '
-                'state their unit (--unit).', 'yellow')
-        if part['repeated_stamps']:
-            say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
-                'earlier one; the camera driver must set header.stamp.', 'yellow')
-    if (pairs := report['alignment'])['pairs']:
-        say(pairs['sentence'], None if pairs['good'] else 'yellow')
-    if 'prelabels' in report:
-        counts = ', '.join(f'{name} {n}' for name, n in report['prelabels'].items()
-                           if name != 'score')
-        say(f'pre-labels: {counts}; check each one before training')
-    say(f'{output}: annotations.json, report.json, contact_sheet.png')
+    show_table(table)

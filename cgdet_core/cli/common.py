@@ -14,26 +14,38 @@
 
 """The program, options and output functions that the commands share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 import logging
 import os
 from pathlib import Path
 import signal
 import sys
-from typing import Annotated, Any
+from time import monotonic
+from typing import Annotated, Any, Protocol, TypeVar
 
+from cgdet_core.data.coco import counts_text
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json, write_json
+from cgdet_core.runtime.files import (
+    check_not_inputs,
+    check_outputs,
+    read_json,
+    share_file,
+    SHIPPED_MODEL,
+    write_json,
+)
 from cgdet_core.runtime.imaging.signal import check_unit, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
+from cgdet_core.words import counted, duration
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 import typer
 from typer.core import TyperCommand
 
+Item = TypeVar('Item')
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(markup=False)  # names of files and models may contain brackets
 
@@ -65,9 +77,29 @@ Unit = Annotated[str | None, typer.Option(
     help=f'Unit of 16-bit and float frames: {", ".join(UNITS)}.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
+PAUSE_S = 10.0  # between lines of progress, without a terminal
+COLORED = ('{} is in color: a photo, or a thermal image with a palette. The models are trained on '
+           'gray thermal frames, so boxes may be wrong.')
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the class names of an option, separated by commas; UserError for one named twice."""
+    names = [] if text is None else [name.strip() for name in text.split(',')]
+    for name in names:
+        if not name:
+            raise UserError(f'{text!r} has an empty class name; separate names by commas.',
+                            'classes')
+        if names.count(name) > 1:
+            raise UserError(f'The class {name} is named twice.', 'classes')
+    return tuple(names)
+
+
+def model_of(text: str) -> Path:
+    """Return the model that an option names: a file, or "shipped"."""
+    return share_file(SHIPPED_MODEL) if text == 'shipped' else Path(text)
 
 
 class KeepsInputs(TyperCommand):
@@ -83,12 +115,24 @@ class KeepsInputs(TyperCommand):
         for paths in (written, read):
             paths += [card_path(path) for path in paths if path.suffix.lower() == '.onnx']
         check_not_inputs(written, read)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # commands that have something to keep handle it themselves
+            complain('interrupted.')
+            raise typer.Exit(130) from None
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line without wrapping it."""
+    """Print a line at once, without wrapping it."""
     console.print(text, style=style, highlight=False, soft_wrap=True)
+    console.file.flush()
+
+
+def show_table(table: Table) -> None:
+    """Print a table; what does not fit in its column continues below, and nothing is cut."""
+    for column in table.columns:
+        column.overflow, column.no_wrap = 'fold', False
+    console.print(table, highlight=False)
 
 
 def complain(sentence: str) -> None:
@@ -108,12 +152,57 @@ def sentence_of(error: UserError) -> str:
     return f'{str(error).rstrip(".")} ({shown}).' if shown else str(error)
 
 
+class Advance(Protocol):
+    """Advance progress by a number; total: if it has only now become known."""
+
+    def __call__(self, number: int = 1, total: int | None = None) -> None:
+        ...
+
+
 @contextmanager
-def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; yield the function that advances it by a number of frames."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=total)
-        yield lambda frames: progress.advance(bar, frames)
+def counting(what: str, total: int | None = None, noun: str = 'frame') -> Iterator[Advance]:
+    """
+    Show progress; yield the function that advances it by a number of frames.
+
+    In a terminal it is a bar, from the first frame on; elsewhere (a pipe, a file) a line now and
+    then. noun: what is counted.
+    """
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    bar = progress.add_task(what, total=total)
+    start = said = monotonic()
+    done = 0
+
+    def advance(number: int = 1, total: int | None = total) -> None:
+        nonlocal done, said
+        done += number
+        now = monotonic()
+        if console.is_terminal:
+            progress.start()
+            progress.update(bar, completed=done, total=total)
+        elif now - said >= PAUSE_S:
+            said = now
+            say(_line(what, done, total, noun, now - start))
+
+    try:
+        yield advance
+    finally:
+        if console.is_terminal:
+            progress.stop()
+
+
+def tracked(items: Iterable[Item], advance: Advance) -> Iterator[Item]:
+    """Yield items and advance the progress by each."""
+    for item in items:
+        yield item
+        advance()
+
+
+def _line(what: str, done: int, total: int | None, noun: str, seconds: float) -> str:
+    """Return progress as words: how much is done and, if that is known, the time left."""
+    if not total:
+        return f'{what}: {counted(done, noun)}'
+    left = f', {duration(seconds / done * (total - done))} left' if 0 < done < total else ''
+    return f'{what}: {done} of {counted(total, noun)}{left}'
 
 
 @contextmanager
@@ -156,7 +245,12 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
     for group in ('per_class', 'per_time_of_day', 'per_source'):
         for name, values in report.get(group, {}).items():
             table.add_row(name, cell(values['AP']), cell(values['AP50']))
-    console.print(table)
+    for name in report['other_classes']:
+        table.add_row(Text(name, 'yellow'), '-', '-', '-')
+    if report['other_classes']:
+        table.caption = ('Not measured, as the model does not know these classes; numbers of '
+                         f'boxes: {counts_text(report["other_classes"])}')
+    show_table(table)
     write_report(report, json_path)
 
 

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cgdet_core.cli.common import (
-    console,
     counting,
     Images,
     Json,
     Match,
+    model_of,
+    names_of,
     Overwrite,
     say,
+    show_table,
     Unit,
     write_report,
 )
 from cgdet_core.errors import UserError
+from cgdet_core.words import counted
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
@@ -36,8 +39,8 @@ import typer
 
 NAMED = 10  # unreadable files in a line
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Convert data sets to COCO, check, show, merge and split them, replace their boxes, and '
-    'register RGB.'))
+    'Collect frames, convert data sets to COCO, check, show, merge and split them, replace their '
+    'boxes, and register RGB.'))
 
 
 @data_app.command('convert')
@@ -78,7 +81,7 @@ def data_convert(
             raise UserError(f'--map requires NATIVE=CLASS, such as truck=car, not {rename!r}.')
         mapping[native.strip()] = target.strip()
     options = Options(rgb, labels, bits, unregistered_rgb)
-    chosen = None if classes is None else tuple(c.strip() for c in classes.split(','))
+    chosen = None if classes is None else names_of(classes)
     with counting('reading') as progress:
         place, report = convert(
             name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress,
@@ -92,11 +95,11 @@ def _show(report: dict[str, Any], output: Path) -> None:
     for what in next(iter(report['splits'].values())):
         title = Text(what.replace('with_rgb', 'with RGB'))
         table.add_row(title, *(str(n[what]) for n in report['splits'].values()))
-    console.print(table)
+    show_table(table)
     facts = Table(show_header=False, box=None)
     for what, value in _facts(report):
         facts.add_row(what, value)
-    console.print(facts, highlight=False)
+    show_table(facts)
     for note in _warnings(report):
         say(note, 'yellow')
     names = ', '.join(f'{split}_thermal.json' for split in report['splits'])
@@ -151,8 +154,8 @@ def data_relabel(
 
     output = output or path.with_name('labelled.json')
     frames, boxes, left = relabel(path, labels, output, overwrite)
-    say(f'{output}: {frames} frames, {boxes} boxes'
-        + (f'; {left} frames that are not in {labels.name} were left out' if left else ''))
+    say(f'{output}: {counted(frames, "frame")}, {counted(boxes, "box", "boxes")}'
+        + (f'; left out: {counted(left, "frame")} not in {labels.name}' if left else ''))
 
 
 @data_app.command('show')
@@ -170,7 +173,7 @@ def data_show(
     from cgdet_core.data.show import show
 
     shown = show(load_coco(path, images), output, count, match, overwrite)
-    say(f'{output}: {shown} frames')
+    say(f'{output}: {counted(shown, "frame")}')
 
 
 @data_app.command('merge')
@@ -184,8 +187,8 @@ def data_merge(
     from cgdet_core.data.merge import merge
 
     coco, lacking = merge(paths, output, overwrite=overwrite)
-    say(f'{output}: {len(coco.images)} frames; boxes: {counts_text(coco.boxes())}; license: '
-        f'{coco.license}')
+    say(f'{output}: {counted(len(coco.images), "frame")}; boxes: {counts_text(coco.boxes())}; '
+        f'license: {coco.license}')
     for path, names in lacking.items():
         say(f'{path} has no category {", ".join(names)}: objects of it in its frames are '
             'background, unless they are labelled.', 'yellow')
@@ -197,21 +200,23 @@ def data_split(
     val: Annotated[float, typer.Option(help='Fraction of the frames for validation.')] = 0.2,
     group: Annotated[str | None, typer.Option(
         metavar='PATTERN', help='Part of the file name (a regular expression) that frames of one '
-        'scene share; by default bags, near-duplicates or blocks of consecutive names.')] = None,
+        'scene share; by default bags and videos, near-duplicates or blocks of consecutive '
+        'names.')] = None,
     images: Images = None,
     seed: Annotated[int, typer.Option(min=0, help='Seed of the choice of groups.')] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Split a set into training and validation frames; frames of one scene stay together."""
+    from cgdet_core.data.coco import counts_text
     from cgdet_core.data.split import split
 
     with counting('reading') as progress:
         how, numbers = split(path, val, images, group, seed, overwrite, progress)
     say(f'Split {how}:')
     for name, n in numbers.items():
-        boxes = ', '.join(f'{label} {count}' for label, count in n['boxes'].items())
-        say(f'{path.with_name(name)}: {n["frames"]} frames in {n["groups"]} groups; boxes: '
-            + (boxes or 'none'))
+        say(f'{path.with_name(name)}: {counted(n["frames"], "frame")} in '
+            f'{counted(n["groups"], "group")}; boxes: '
+            + counts_text(n['boxes']))
 
 
 @data_app.command('check')
@@ -221,7 +226,8 @@ def data_check(
         help='Validation set, to be compared with this training set.')] = None,
     images: Images = None,
     model: Annotated[str | None, typer.Option(
-        help='ONNX file, or "shipped": compare its confident detections with the boxes.')] = None,
+        help='ONNX file, checkpoint, or "shipped": compare its confident detections with the '
+        'boxes.')] = None,
     output: Annotated[Path | None, typer.Option(
         help='Folder for a contact sheet of each kind of finding; by default a new one, '
         'data_check or data_check_2 and so on.')] = None,
@@ -230,14 +236,8 @@ def data_check(
     """Look at a set before training: sizes, boxes, near-duplicates, doubtful labels."""
     from cgdet_core.data.check import check, save_findings, sheets
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.runtime.detection.detector import Detector
-    from cgdet_core.runtime.files import (
-        check_not_inputs,
-        check_outputs,
-        free_folder,
-        share_file,
-        SHIPPED_MODEL,
-    )
+    from cgdet_core.detection.predict import open_detector
+    from cgdet_core.runtime.files import check_not_inputs, check_outputs, free_folder
 
     output = output or free_folder(Path('data_check'))
     check_outputs(sheets(output), overwrite=overwrite)
@@ -245,8 +245,7 @@ def data_check(
     if val is not None:
         sets.append(load_coco(val, images, sets[0].classes))
     check_not_inputs(sheets(output), [r.path for coco in sets for r in coco.images])
-    detector = None if model is None else Detector.load(
-        share_file(SHIPPED_MODEL) if model == 'shipped' else Path(model))
+    detector = None if model is None else open_detector(model_of(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
         report, findings = check(sets, detector, progress)
     fitting = _show_sets(report['sets'])
@@ -254,11 +253,11 @@ def data_check(
     shown = [finding for finding in findings if finding.kind != 'unreadable']
     for finding in findings:
         frames = len(finding.places)
-        where = '' if finding.count == frames else f' in {frames} frames'
+        where = '' if finding.count == frames else f' in {counted(frames, "frame")}'
         names = [str(record.path) for record, _, _ in finding.places]
         files = f'{finding.kind}.png' if finding in shown else (
             ', '.join(names[:NAMED]) + ', ...' * (frames > NAMED))
-        say(f'{finding.count:>6} {finding.words}{where}: {files}', 'yellow')
+        say(f'{finding.words}: {finding.count}{where}, {files}', 'yellow')
     save_findings(output, shown, sets[0].classes)
     if shown:
         say(f'The sheets are in {output}')
@@ -273,15 +272,18 @@ def _show_sets(sets: list[dict[str, Any]]) -> bool:
     for numbers in sets:
         sizes = list(numbers['sizes'].items())
         shown = ', '.join(f'{size} ({n})' if len(sizes) > 1 else size for size, n in sizes[:3])
-        facts = [f'{numbers["frames"]} frames', shown + ', ...' * (len(sizes) > 3),
+        facts = [counted(numbers['frames'], 'frame'), shown + ', ...' * (len(sizes) > 3),
                  ' and '.join(numbers['depth']), 'color, not thermal' * numbers['color'],
                  f'{numbers["with_rgb"]} with RGB' * bool(numbers['with_rgb']),
-                 f'{numbers["ignored"]} ignore regions' * bool(numbers['ignored']),
+                 counted(numbers['ignored'], 'ignore region') * bool(numbers['ignored']),
                  f'license {numbers["license"]}']
         say(f'{numbers["file"]}: ' + '; '.join(filter(None, facts)))
         if numbers['with_rgb']:
             say('    ' + numbers['pairs']['sentence'],
                 None if numbers['pairs']['good'] else 'yellow')
+        if numbers['prelabels']:
+            say(f'    {counted(numbers["prelabels"], "box", "boxes")} by a model (with a score), '
+                'not checked by a person', 'yellow')
         if numbers['others']:
             say('    boxes of classes that the first set does not list: '
                 + counts_text(numbers['others']), 'yellow')
@@ -297,5 +299,5 @@ def _show_sets(sets: list[dict[str, Any]]) -> bool:
                          for side in sides])
         table.add_row(name, *(' / '.join(texts) for texts in cells),
                       style=None if all(row['boxes'] for row in rows) else 'yellow')
-    console.print(table)
+    show_table(table)
     return all(n['pairs']['good'] for n in sets if n['with_rgb'])

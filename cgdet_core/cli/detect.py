@@ -16,20 +16,29 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 import os
 from pathlib import Path
 from statistics import median
 import sys
-from time import monotonic
 from typing import Annotated, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import Backend, complain, Overwrite, say, sentence_of, Topic, Unit
+from cgdet_core.cli.common import (
+    Backend,
+    COLORED,
+    complain,
+    names_of,
+    Overwrite,
+    say,
+    sentence_of,
+    Topic,
+    Unit,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.result import objects_text
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
+from cgdet_core.words import counted
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +50,6 @@ if TYPE_CHECKING:
     from cgdet_core.detection.predict import Outcome
 
 WINDOW = 'cgdet detect (any key: next image, q: stop)'
-PAUSE_S = 10.0  # between lines about a sequence, without a terminal
 LOW = 0.1  # a threshold that shows almost all objects, and some boxes without one
 
 
@@ -85,9 +93,6 @@ def detect(
     from cgdet_core.detection.outputs import Outputs
     from cgdet_core.detection.predict import check_model, detect_sources, open_detector, restrict
 
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # errors are ours to report
-    with suppress(AttributeError):  # OpenCV before 4.6
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     path, sources = _model_first(model, sources)
     check_model(path, backend)
     outputs = Outputs(output, formats or ('coco',), normalized)
@@ -100,36 +105,36 @@ def detect(
     if detector.card.channels != 1:
         raise UserError(f'{path} is an RGB model; choose a thermal model.')
     threshold = score_threshold if classes is None else restrict(
-        detector.card.classes, [name.strip() for name in classes.split(',')],
+        detector.card.classes, names_of(classes),
         detector.card.thresholds if score_threshold is None else score_threshold)
     invert = polarity not in (None, detector.card.polarity)
     found = [viewed(source, unit or CARD, invert) for source in found]
-    report = _Report(found)
+    lines = _Lines(found)
 
     def run() -> None:
-        with outputs, common.counting('detecting', report.total) as advance:
+        with outputs, common.counting('detecting', lines.total) as advance:
             for outcome in detect_sources(detector, found, outputs, threshold):
                 advance(1)
-                report.add(outcome)
+                lines.add(outcome)
                 if window is not None and outcome.picture is not None and not window(
                         outcome.picture, outcome.source):
-                    report.end_of_source(stopped=True)
+                    lines.end_of_source(stopped=True)
                     return
-            report.end_of_source()
+            lines.end_of_source()
 
     reason, status = _ending(run)
     if outputs.frames:
-        report.summarize(outputs, float(np.min(
+        lines.summarize(outputs, float(np.min(
             detector.card.thresholds if threshold is None else threshold)))
-    elif not reason and not report.failed:
+    elif not reason and not lines.failed:
         raise UserError(f'There are no frames in {", ".join(sources)}.')
     if reason:
-        complain(f'{reason}; ' + (
-            f'{_count(outputs.frames, "frame")} done.' if outputs.frames else 'nothing was done.'))
-    elif report.failed > 1 or report.failed and outputs.frames:
-        complain(f'{_count(report.failed, "frame or source", "frames or sources")} could not be '
+        done = f'{counted(outputs.frames, "frame")} done' if outputs.frames else 'nothing was done'
+        complain(f'{reason}; {done}.')
+    elif lines.failed > 1 or lines.failed and outputs.frames:
+        complain(f'{counted(lines.failed, "frame or source", "frames or sources")} could not be '
                  'read.')
-    if status or report.failed:
+    if status or lines.failed:
         raise typer.Exit(status or 1)
 
 
@@ -163,7 +168,7 @@ def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str
     return Path(sources[0]), sources[1:]
 
 
-class _Report:
+class _Lines:
     """Print a line for each image, and for each sequence a line at its end."""
 
     def __init__(self, sources: 'Sequence[Source]') -> None:
@@ -174,7 +179,6 @@ class _Report:
         self._source: Source | None = None
         self._frames, self._objects = 0, Counter[str]()
         self._colors: set[str] = set()
-        self._said = monotonic()
 
     def add(self, outcome: 'Outcome') -> None:
         """Report what became of a frame."""
@@ -194,40 +198,31 @@ class _Report:
         if not source.rate:
             say(f'{self._done}{of} {outcome.name}: {objects_text(outcome.objects)}, '
                 f'{outcome.ms:.0f} ms')
-        elif not common.console.is_terminal and monotonic() - self._said > PAUSE_S:
-            say(f'{self._done}{of} {source.where}: {_count(self._frames, "frame")}')
-            self._said = monotonic()
         if source.colors.found and source.where not in self._colors:
             self._colors.add(source.where)
-            say(f'{source.colors.found} is in color: a photo, or a thermal image with a palette. '
-                'The model was trained on gray thermal frames, so its boxes may be wrong.',
-                'yellow')
+            say(COLORED.format(source.colors.found), 'yellow')
 
     def end_of_source(self, stopped: bool = False) -> None:
         """Report a sequence that has ended, or that was stopped."""
         if self._source is not None and self._source.rate:
             ended = '' if self._source.total or stopped else '; the stream has ended'
-            say(f'{self._source.where}: {_count(self._frames, "frame")}, '
+            say(f'{self._source.where}: {counted(self._frames, "frame")}, '
                 f'{objects_text(self._objects)}{ended}')
 
     def summarize(self, outputs: 'Outputs', minimum: float) -> None:
         """Report all frames, and what was written; minimum: the lowest threshold."""
         from cgdet_core.data.video import video_advice
 
-        say(f'{_count(outputs.frames, "frame")}: {objects_text(outputs.objects)}; '
+        say(f'{counted(outputs.frames, "frame")}: {objects_text(outputs.objects)}; '
             f'median {median(self._ms or [0.0]):.0f} ms a frame')
         if not outputs.objects and minimum > LOW:
             say(f'Boxes with lower scores are shown with --score-threshold {LOW:g}.')
-        made = ', '.join(f'{name}/ ({_count(n, "image")})' if name in ('pictures', 'normalized')
+        made = ', '.join(f'{name}/ ({counted(n, "image")})' if name in ('pictures', 'normalized')
                          else f'{name}/' if name == 'labels' else name
                          for name, n in outputs.made.items())
         say(f'Written to {outputs.folder}/: {made}')
         if any(name.endswith('.mp4') for name in outputs.made) and video_advice():
             say(video_advice(), 'yellow')
-
-
-def _count(number: int, one: str, many: str = '') -> str:
-    return f'{number} {one if number == 1 else many or one + "s"}'
 
 
 def _window() -> Callable[[NDArray[np.uint8], 'Source'], bool]:

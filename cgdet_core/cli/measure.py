@@ -22,18 +22,21 @@ from cgdet_core.cli.common import (
     Backend,
     cell,
     console,
+    counting,
     Images,
     Json,
     say,
+    show_table,
     Topic,
+    tracked,
     write_report,
 )
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.inference.choice import BACKENDS
+from cgdet_core.words import counted
 from rich.box import SIMPLE
-from rich.progress import Progress, track
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -73,14 +76,19 @@ def verify(
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
-    frames = track(read_frames(data, images, card.classes, card.channels, topic),
-                   'comparing', console=console, transient=True, total=None)
-    report = run(first, second, frames, tolerances, score_threshold)
+    with counting('comparing') as advance:
+        frames = read_frames(data, images, card.classes, card.channels, topic)
+        report = run(first, second, tracked(frames, advance), tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)
     write_report(report, json_path)
     if not report['passed']:
         raise UserError(failure(report))
+    limits = report['tolerances']
+    say(f'{model.name} agrees with {against.name}: of the detections, at most {limits["off"]:.1%} '
+        f'have no counterpart or differ by more than {limits["corner"]:g} px or '
+        f'{limits["score"]:g} in score'
+        + (f', and AP drops by at most {limits["ap_drop"]:g}.' if report['AP'] else '.'), 'green')
 
 
 def benchmark(
@@ -115,9 +123,8 @@ def benchmark(
     plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
                 _size(source), yardstick, rate if busy else None)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task('measuring', total=None)
-        report = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
+    with counting('measuring', noun='turn') as advance:
+        report = run(plan, lambda done, total: advance(1, total))
     _show_times(report)
     write_report(report, json_path)
     if plot_path is not None:
@@ -144,7 +151,8 @@ def doctor(
         _show_check(check, made[-1].section if made else '')
         made.append(check)
     counts = {level: sum(c.level == level for c in made) for level in STYLES}
-    say(f'{counts["OK"]} fine, {counts["WARN"]} warnings, {counts["FAIL"]} failures')
+    say(f'{counts["OK"]} fine, {counted(counts["WARN"], "warning")}, '
+        f'{counted(counts["FAIL"], "failure")}')
     write_report({'checks': [asdict(c) for c in made], **counts}, json_path)
     if counts['FAIL']:
         raise typer.Exit(1)
@@ -184,26 +192,27 @@ def _show_differences(report: dict[str, Any]) -> None:
 
     say(f'{report["file"]} ({report["precision"]}, {report["backend"]}) against '
         f'{report["against_file"]} ({report["against_precision"]}, '
-        f'{report["against_backend"]}), {report["frames"]} frames, minimum '
+        f'{report["against_backend"]}), {counted(report["frames"], "frame")}, minimum '
         f'score {threshold_words(report["score_threshold"])}')
-    say(f'{report["detections"]} detections: {report["matched"]} in both, {report["missing"]} '
-        f'missing, {report["extra"]} extra, {report["off"]} outside the tolerances')
+    say(f'{counted(report["detections"], "detection")}: {report["matched"]} in both, '
+        f'{report["missing"]} missing, {report["extra"]} extra, {report["off"]} outside the '
+        'tolerances')
     table = Table('difference', 'p50', 'p99', 'max')
     for key, name, digits in (('corner_px', 'corner, pixels', 4), ('score', 'score', 6)):
         table.add_row(name, *(cell(report[key][p], digits) for p in ('p50', 'p99', 'max')))
-    console.print(table)
+    show_table(table)
     if report['AP'] is None:
         say(f'AP was not measured: {report["why_no_AP"]}.')
     else:
         table = Table('', 'against', 'model', 'drop')
         for name in ('AP', 'AP50'):
             table.add_row(name, *(cell(report[name][k], 4) for k in ('against', 'model', 'drop')))
-        console.print(table)
+        show_table(table)
     table = Table('worst frames', 'off', 'missing', 'extra', 'corner', 'score')
     for frame in report['worst_frames'][:5]:
         table.add_row(frame['name'], *(str(frame[k]) for k in ('off', 'missing', 'extra')),
                       cell(frame['corner_px'], 3), cell(frame['score'], 4))
-    console.print(table)
+    show_table(table)
 
 
 def _show_times(report: dict[str, Any]) -> None:
@@ -212,8 +221,8 @@ def _show_times(report: dict[str, Any]) -> None:
     say(f'{machine["cpu"]}, {settings["threads"]} threads of {machine["cores"]} cores, '
         f'governor {machine["governor"] or "unknown"}, {machine["mhz"]} MHz before and '
         f'{machine["mhz_after"]} after, load {machine["load"]}, {machine["date"]}, '
-        f'commit {machine["commit"] or "unknown"}; {settings["frames"]} frames in '
-        f'{settings["rounds"]} rounds')
+        f'commit {machine["commit"] or "unknown"}; {counted(settings["frames"], "frame")} in '
+        f'{counted(settings["rounds"], "round")}')
     if machine['busy']:
         say(f'The machine was busy at the start (load {machine["load"]} on '
             f'{machine["cores"]} cores): times are too high, and percentiles too wide.', 'yellow')
@@ -226,7 +235,7 @@ def _show_times(report: dict[str, Any]) -> None:
         table.add_column(column, justify='right', no_wrap=True)
     for result in report['results']:
         table.add_row(result['label'], *_latency(result))
-    console.print(table)
+    show_table(table)
     _show_throughput(report)
     _show_paced(report)
 
@@ -257,7 +266,7 @@ def _show_paced(report: dict[str, Any]) -> None:
             table.add_row(f'{result["label"]} {state}', *(
                 cell(v, 1) for v in (ms['p50'], ms['p95'], ms['p99'], found['cpu_ms'])),
                 str(found['replaced']), cell(ms['p50'] / quiet, 2))
-    console.print(table)
+    show_table(table)
 
 
 def _show_throughput(report: dict[str, Any]) -> None:
@@ -272,7 +281,7 @@ def _show_throughput(report: dict[str, Any]) -> None:
         found = result['batches']
         table.add_row(result['label'], *(
             f'{found[s]["images_per_s"]:.1f}' if s in found else '-' for s in sizes))
-    console.print(table)
+    show_table(table)
     for result in report['results']:
         if result['skipped_batches']:
             skipped = ', '.join(map(str, result['skipped_batches']))

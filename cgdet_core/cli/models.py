@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import console, Images, Overwrite, say, Topic
+from cgdet_core.cli.common import console, Images, Overwrite, say, show_table, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
+from cgdet_core.words import counted
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -87,8 +88,8 @@ def export(
         f'{output.stat().st_size / 1e6:.1f} MB')
     if frames is not None:
         found = card.training['calibration']
-        say(f'Calibrated on {found["frames"]} frames of {found["source"]} ({found["method"]}); '
-            f'kept in FP32: {", ".join(found["left_out"]) or "no layer"}')
+        say(f'Calibrated on {counted(found["frames"], "frame")} of {found["source"]} '
+            f'({found["method"]}); kept in FP32: {", ".join(found["left_out"]) or "no layer"}')
 
 
 def build_engine(
@@ -134,7 +135,7 @@ def build_engine(
     if not no_verify:
         try:
             report = engines.verify_engine(model, key.backend, key.targets, path, data, topic)
-            say(f'Verified on {report["frames"]} frames: {report["matched"]} of '
+            say(f'Verified on {counted(report["frames"], "frame")}: {report["matched"]} of '
                 f'{report["detections"]} detections in both')
         except engines.NotVerified as why:
             say(common.sentence_of(why))
@@ -168,7 +169,7 @@ def engines_list() -> None:
         table.add_row(*cells, f'{status.st_size / 1e6:.1f}',
                       f'{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d %H:%M}')
     if table.row_count:
-        console.print(table)
+        show_table(table)
     say(f'Files: {table.row_count}, {total / 1e6:.1f} MB of {cache.limit / 1e6:.0f} MB in '
          f'{cache.folder}')
 

@@ -25,7 +25,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 import typer
 
-Report = Annotated[Path | None, typer.Option(
+Page = Annotated[Path | None, typer.Option(
     '--report', help='Write an HTML page with thresholds, curves and worst frames to this file.')]
 
 

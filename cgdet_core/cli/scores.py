@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import Backend, cell, console, Data, Images, Json, Overwrite, say
-from cgdet_core.cli.report import check_page, command, Report, show_page
+from cgdet_core.cli.common import Backend, cell, Data, Images, Json, Overwrite, say, show_table
+from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from rich.table import Table
@@ -46,7 +46,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(
         help='Folder for pr_curve.png, reliability.png, and evaluation.json for "cgdet '
         'report".')] = None,
-    page: Report = None,
+    page: Page = None,
     iou_threshold: Iou = None, voting_iou: Voting = None, overwrite: Overwrite = False,
     corruptions: Annotated[bool, typer.Option(
         '--corruptions', help='Also measure AP on corrupted frames: gain, offset, noise, blur, '
@@ -97,6 +97,7 @@ def evaluate(
     if corruptions:
         _show_corruptions(report['robustness'])
     if output is not None:
+        save(evaluation, output / FILE)  # first, as the figures may fail
         # With matplotlib, which only the figures need.
         from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure
 
@@ -110,7 +111,6 @@ def evaluate(
             from cgdet_core.detection.robustness import rows
 
             save_figure(draw_corruptions([*rows(report['robustness'])]), output / CORRUPTED)
-        save(evaluation, output / FILE)
         say(f'{output}: {", ".join(names)}')
     if page is not None:
         write_page(evaluation, page)
@@ -139,7 +139,7 @@ def _show_corruptions(report: dict[str, Any]) -> None:
     table = Table('', 'none', *'12345', 'mean, relative', title='AP on corrupted frames')
     for name, values, mean in rows(report):
         table.add_row(name, *map(cell, values), cell(mean, 2))
-    console.print(table)
+    show_table(table)
 
 
 def fit_scores(
@@ -192,4 +192,4 @@ def _show_scores(summary: dict[str, Any], title: str) -> None:
         table.add_row(name, *(cell(values[k]) for k in ('F1', 'precision', 'recall')),
                       cell(values['false_per_frame'], 2), cell(values['ECE']))
     table.add_row('all', '', '', '', cell(summary['false_per_frame'], 2), '')
-    console.print(table)
+    show_table(table)

@@ -15,6 +15,8 @@
 """Images of OpenCV's captures of videos, streams and cameras, at their depth and to their end."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 import logging
 import os
 from pathlib import Path
@@ -42,6 +44,7 @@ def open_capture(address: str | Path, where: str, backend: int = cv2.CAP_ANY,
 
     where: its name for a warning in the log, if OpenCV reads its depth as 8 bits; '' for none.
     """
+    _quiet()
     # Bytes, as OpenCV ends the process for a text that is not UTF-8.
     capture = cv2.VideoCapture(os.fsencode(address), backend, settings)  # type: ignore[arg-type]
     pixels = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) & 0xffffffff
@@ -52,6 +55,14 @@ def open_capture(address: str | Path, where: str, backend: int = cv2.CAP_ANY,
         _log.warning('%s has more than 8 bits in a format of which OpenCV reads 8; convert it '
                      'with "ffmpeg -i IN -pix_fmt gray16le -c:v ffv1 OUT.mkv".', where)
     return capture
+
+
+@cache
+def _quiet() -> None:
+    """Keep OpenCV and FFmpeg from printing errors, which are ours to report."""
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    with suppress(AttributeError):  # OpenCV before 4.6
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def images(capture: Any, where: str, first: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:

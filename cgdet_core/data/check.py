@@ -155,7 +155,7 @@ def _numbers(coco: CocoSet, depth: Counter[str]) -> dict[str, Any]:
         'depth': dict(depth), 'with_rgb': sum(r.rgb_path is not None for r in coco.images),
         'pairs': check_records(coco.images).values(),
         'color': sum(not is_gray(r.path) for r in sample) > len(sample) / 2,
-        'classes': classes, 'others': coco.others,
+        'classes': classes, 'others': coco.others, 'prelabels': coco.prelabels,
         'ignored': sum(int(r.crowd.sum()) for r in coco.images)}
 
 

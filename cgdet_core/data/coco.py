@@ -33,6 +33,7 @@ from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.imaging.frames import is_gray, read_frame
 from cgdet_core.runtime.imaging.signal import CARD, check_unit
+from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +55,7 @@ class ImageRecord:
     source: str = 'unknown'  # data set or camera that the frame is from
     stamp_ns: int | None = None  # of the frame in a bag
     bag: str | None = None  # name of the bag
+    video: str | None = None  # name of the video
     file_name: str = ''  # as the COCO file has it
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -76,7 +78,8 @@ class CocoSet:
     """
     Frames in the order of the file; labels index `classes`, boxes are x1, y1, x2, y2.
 
-    others: the number of boxes of the file's other categories, by name.
+    others: the number of boxes of the file's other categories, by name. prelabels: the number of
+    boxes that have a score, so that a model made them.
     """
 
     path: Path
@@ -85,6 +88,14 @@ class CocoSet:
     others: dict[str, int] = field(default_factory=dict)
     license: str = UNKNOWN
     unit: str = CARD  # of 16-bit frames, see `signal.UNITS`
+    prelabels: int = 0
+
+    def warn_of_prelabels(self) -> None:
+        """Warn in the log if boxes were made by a model: they are no truth before a check."""
+        if self.prelabels:
+            _log.warning('%s: %s by a model (with a score) and not checked by a person; "cgdet '
+                         'data relabel" replaces pre-labels by corrected boxes.', self.path,
+                         counted(self.prelabels, 'box was made', 'boxes were made'))
 
     def boxes(self) -> dict[str, int]:
         """Return the number of boxes of each class, without ignore regions."""
@@ -121,11 +132,13 @@ def load_coco(
         raise UserError(f'{path} has the categories {", ".join(names.values())}; '
                         f'none of them is one of the classes {", ".join(classes)}.')
     others: Counter[str] = Counter()
+    prelabels = 0
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in boxes_inside(path, data):
         category = annotation['category_id']
         if category not in label_of:
             others[names[category]] += not annotation.get('iscrowd', 0)
+        prelabels += 'score' in annotation
         if category in label_of or ignore_others:
             by_image[annotation['image_id']].append(annotation)
     records = [_record(item, root, by_image[item['id']], label_of) for item in data['images']]
@@ -137,7 +150,7 @@ def load_coco(
     color = channels == 3 and not any(r.rgb_path for r in records)
     check_sizes(path, [(r.path, (r.width, r.height)) for r in records], 3 if color else 1)
     coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data),
-                   _unit(path, data))
+                   _unit(path, data), prelabels)
     return _seen_in_rgb(coco) if channels == 3 else coco
 
 
@@ -248,14 +261,15 @@ def _record(
     boxes = np.array([a['bbox'] for a in annotations], np.float32).reshape(-1, 4)
     areas = [a.get('area', a['bbox'][2] * a['bbox'][3]) for a in annotations]
     boxes[:, 2:] += boxes[:, :2]
-    rgb = item.get('rgb_file_name')
+    rgb, video = item.get('rgb_file_name'), item.get('video')
     return ImageRecord(
         image_id=item['id'], path=root / item['file_name'],
         width=int(item['width']), height=int(item['height']),
         rgb_path=root / rgb if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown',
         source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
-        bag=item.get('bag'), file_name=item['file_name'], boxes=boxes,
+        bag=item.get('bag'), video=video if isinstance(video, str) else None,
+        file_name=item['file_name'], boxes=boxes,
         labels=np.array([label_of.get(a['category_id'], NO_CLASS) for a in annotations],
                         np.int64),
         areas=np.array(areas, np.float32),

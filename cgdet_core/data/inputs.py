@@ -14,9 +14,11 @@
 
 """What a person names as sources: files, patterns, standard input, cameras and URLs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from itertools import count, groupby
+import logging
+import os
 from pathlib import Path, PurePosixPath
 import re
 from urllib.parse import unquote, urlsplit
@@ -24,7 +26,9 @@ from urllib.parse import unquote, urlsplit
 from cgdet_core.data.sources import open_path, pictures, Source
 from cgdet_core.data.streams import check_url, is_device, open_camera, open_url
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import IMAGE_SUFFIXES
+from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, is_bag
+
+_log = logging.getLogger(__name__)
 
 
 def find_sources(
@@ -38,19 +42,94 @@ def find_sources(
     there or is not a source, and a file name that two frames would have.
     """
     listed = [found for text in texts for found in _expand(text, standard_input)]
-    sources: list[Source] = []
-    taken: set[str] = set()
-    for alone, group in groupby(listed, _is_picture):
-        if alone:
-            sources.append(pictures([Path(text) for text in group]))
-        else:
-            sources += [_open(text, topic, _free_name(text, taken)) for text in group]
+    sources = _open_all(listed, topic, set())
     names: set[str] = set()
     for name in (name for source in sources for name in source.names):
         if name in names:
             raise UserError(f'Two frames have the name {name}; detect in their sources '
                             'separately, with an output folder for each.')
         names.add(name)
+    return sources
+
+
+def find_recordings(
+    texts: Iterable[str], standard_input: Iterable[str] = (), topic: str | None = None,
+) -> list[Path | Source]:
+    """
+    Return the bags of arguments as paths, and other sources, see `find_sources`.
+
+    A folder stands for the bags in it and below, or for its images if there is none. UserError
+    also for what is named twice, and for a COCO set.
+    """
+    listed = [found for text in texts for found in _expand(text, standard_input)]
+    for text in listed:
+        if text.lower().endswith('.json') and not Path(text).with_suffix('.onnx').is_file() and (
+                Path(text).is_file()):
+            raise UserError(f'{text} is a set already, or another file of JSON; "cgdet data '
+                            'merge" joins sets.')
+    bags = [[] if _is_url(text) else [*_bags_in(Path(text), set())] for text in listed]
+    found: list[Path | Source] = []
+    taken: set[str] = set()
+    for has_bags, group in groupby(zip(listed, bags), lambda entry: bool(entry[1])):
+        if has_bags:
+            for text, inner in group:
+                found += inner
+                images = [] if inner == [Path(text)] else files_below(
+                    Path(text), IMAGE_SUFFIXES, '*')
+                if images:
+                    _log.warning('%s: only the bags are read; name its images, such as %s.', text,
+                                 images[0])
+        else:
+            found += _open_all([text for text, _ in group], topic, taken)
+    seen: set[str] = set()
+    for source in found:
+        places: list[str] = [os.path.realpath(source)] if isinstance(source, Path) else (
+            [os.path.realpath(file) for file in source.files] or [source.where])
+        for place in places:
+            if place in seen:
+                raise UserError(f'{place} is named twice; name each source once.')
+            seen.add(place)
+    return found
+
+
+def find_bags(sources: Sequence[str]) -> list[Path]:
+    """
+    Find bags by paths, folders that contain bags at any depth, and shell patterns.
+
+    Every bag is returned once, in the order of the sources, then of names. A source without any
+    bag is returned unchanged: opening it raises the error.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        paths = [Path(source)]
+        if has_magic(source) and not paths[0].exists():
+            paths = [Path(p) for p in sorted(glob(source, recursive=True))]
+        for path in [b for p in paths for b in _bags_in(p, set())] or [Path(source)]:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(path)  # links may form a loop
+    if real in seen:
+        return
+    seen.add(real)
+    if is_bag(path):
+        yield path
+    elif path.is_dir():
+        for inner in sorted(path.iterdir()):
+            if not inner.name.startswith('.'):
+                yield from _bags_in(inner, seen)
+
+
+def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list[Source]:
+    """Open sources; images that follow each other are one. taken: names of other sequences."""
+    sources: list[Source] = []
+    for alone, group in groupby(listed, _is_picture):
+        if alone:
+            sources.append(pictures([Path(text) for text in group]))
+        else:
+            sources += [_open(text, topic, _free_name(text, taken)) for text in group]
     return sources
 
 

@@ -58,6 +58,8 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     labeled = set(ids.values())
     kept = [frame for frame in ours['images'] if frame['id'] in labeled]
     boxes = [box | {'image_id': ids[box['image_id']]} for box in theirs['annotations']]
+    if isinstance(ours.get('info'), dict):
+        ours['info'].pop('prelabels', None)
     content = ours | {'images': kept, 'categories': theirs['categories'], 'annotations': boxes}
     write_json(output, content, indent=None)
     return len(kept), len(boxes), len(ours['images']) - len(kept)

@@ -157,10 +157,14 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
     if suffix == '.bag' or frames.is_bag(path) or frames.lacks_metadata(path):
         return _open_bag(path, topic, name)
     if path.is_dir():
-        found = _images_below(path)
+        found, videos = _images_below(path), frames.files_below(path, frames.VIDEO_SUFFIXES)
         if not found:
             raise UserError(f'The folder {path} has no images '
-                            f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag.')
+                            f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag'
+                            + (f'; name its videos, such as {videos[0]}.' if videos else '.'))
+        if videos:
+            _log.warning('%s: only the images are read; name its videos, such as %s.', path,
+                         videos[0])
         return pictures(found, path)
     if suffix not in frames.IMAGE_SUFFIXES and path.is_file() and not _is_image(path):
         kind = file_kind(path)
@@ -193,7 +197,8 @@ def pictures(paths: Sequence[Path], folder: Path | None = None) -> Source:
             Frame(name.with_stem(f'{name.stem}_{number:06d}').as_posix(),
                   partial(_read_picture, path, colors, page), f'{path}, page {number}')
             for number, page in enumerate(pages)]
-    return Source(iter(found), str(folder or paths[0]), len(found),
+    # Copies of the frames, as they keep their pixels.
+    return Source(map(replace, found), str(folder or paths[0]), len(found),
                   names=[frame.name for frame in found], files=paths, colors=colors)
 
 

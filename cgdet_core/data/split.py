@@ -43,16 +43,18 @@ def split(
     Write <name>_train.json and <name>_val.json next to a set; return how, and their numbers.
 
     Groups of frames stay together: those with the same part of the file name that matches
-    `pattern`, by default those of one bag, otherwise near-duplicates and what is linked by them,
-    otherwise blocks of consecutive frames, whose borders have like frames on both sides. Of many
-    choices of groups for val, the one is taken in which frames and boxes of all classes are
-    nearest to `share`.
+    `pattern`, by default those of one bag or video, otherwise near-duplicates and what is linked
+    by them, otherwise blocks of consecutive frames, whose borders have like frames on both sides.
+    Of many choices of groups for val, the one is taken in which frames and boxes of all classes
+    are nearest to `share`.
     """
     if not 0 < share < 1:
         raise UserError(f'The fraction for val must be between 0 and 1, not {share}', 'val')
     outputs = [path.with_name(f'{path.stem}_{part}.json') for part in ('train', 'val')]
     check_outputs(outputs, overwrite=overwrite)
     coco, data = load_coco(path, images), read_coco(path)
+    if len(coco.images) < 2:
+        raise UserError(f'{path} lists one frame, which cannot be split.')
     how, groups = _groups(coco, share, pattern, progress)
     if len(np.unique(groups)) < 2:
         raise UserError(f'{path} has one group of frames ({how}), which cannot be split.')
@@ -83,9 +85,9 @@ def _groups(
         keys = [match[0] if match else record.path.name
                 for match, record in zip(found, coco.images)]
         return f'by {pattern!r} in the file name', np.unique(keys, return_inverse=True)[1]
-    bags = [record.bag or '' for record in coco.images]
-    if len(set(bags)) > 1:
-        return 'by bag', np.unique(bags, return_inverse=True)[1]
+    recordings = [record.bag or record.video or '' for record in coco.images]
+    if len(set(recordings)) > 1:
+        return 'by bag or video', np.unique(recordings, return_inverse=True)[1]
     order = sorted(range(len(coco.images)), key=lambda i: _natural(coco.images[i].path.as_posix()))
     groups = _scenes(coco, progress)
     if np.bincount(groups).max() <= max(share, 1 - share) * len(groups) and len(groups) > 1:

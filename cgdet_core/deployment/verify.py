@@ -30,6 +30,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections, iou
+from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray
 
@@ -133,8 +134,8 @@ def verify(
         **_summary(differences, tolerances), **_precision(scored, model.card.classes)}
     if not report['detections']:
         raise NothingFound(f'Neither model has a detection with a score of at least '
-                           f'{threshold_words(minimum)} in the {len(differences)} frames; choose '
-                           'frames with objects or a lower score threshold.')
+                           f'{threshold_words(minimum)} in {counted(len(differences), "frame")}; '
+                           'choose frames with objects or a lower score threshold.')
     report['failures'] = _failures(report, tolerances)
     report['passed'] = not report['failures']
     return report

@@ -16,11 +16,10 @@
 
 import atexit
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 import functools
-import glob
 import logging
 import os
 from pathlib import Path
@@ -34,7 +33,6 @@ from cgdet_core.detection.predict import attempt, open_detector
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.imaging.frames import is_bag
 from cgdet_core.runtime.processor import available_cores
 
 # Ray's socket paths are about 70 characters longer than its folder's, and Linux allows 107.
@@ -69,36 +67,6 @@ class BagDetections:
     unknown: int = 0  # frames without annotation
     repeated: int = 0  # frames with annotations and the stamp of an earlier one, not read
     unreadable: list[str] = field(default_factory=list)  # why annotated frames cannot be read
-
-
-def find_bags(sources: Sequence[str]) -> list[Path]:
-    """
-    Find bags by paths, folders that contain bags at any depth, and shell patterns.
-
-    Every bag is returned once, in the order of the sources, then of names. A source without any
-    bag is returned unchanged: opening it raises the error.
-    """
-    found: dict[str, Path] = {}
-    for source in sources:
-        paths = [Path(source)]
-        if glob.has_magic(source) and not paths[0].exists():
-            paths = [Path(p) for p in sorted(glob.glob(source, recursive=True))]
-        for path in [b for p in paths for b in _bags_in(p, set())] or [Path(source)]:
-            found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
-
-
-def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
-    real = os.path.realpath(path)  # links may form a loop
-    if real in seen:
-        return
-    seen.add(real)
-    if is_bag(path):
-        yield path
-    elif path.is_dir():
-        for inner in sorted(path.iterdir()):
-            if not inner.name.startswith('.'):
-                yield from _bags_in(inner, seen)
 
 
 def detect_bag(

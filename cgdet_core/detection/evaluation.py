@@ -58,7 +58,9 @@ def detect_all(
                         'requires labeled frames.')
     if coco.others:
         _log.warning('%s has boxes of classes that the model does not know, which are not '
-                     'measured: %s.', coco.path, counts_text(coco.others))
+                     'measured: %s. A detection of such an object counts as false.', coco.path,
+                     counts_text(coco.others))
+    coco.warn_of_prelabels()
     found, records, errors = [], [], []
     frames = coco_frames(coco, channels=detector.card.channels)
     for frame, detections in attempt(detector, frames, evaluation_threshold(detector.card)):
@@ -83,7 +85,8 @@ def measure(
     """Return average precision, and what scores and thresholds of the card are worth."""
     card = detector.card
     return {'model': name, 'data': coco.path.name, 'backend': detector.session.describe(),
-            **evaluate(list(found), coco), 'score_threshold': card.shown_threshold,
+            **evaluate(list(found), coco), 'other_classes': coco.others,
+            'prelabels': coco.prelabels, 'score_threshold': card.shown_threshold,
             'iou_threshold': card.iou_threshold, 'voting_iou': card.voting_iou,
             'scores': summarize(judge_all(found, coco.images, card), card.classes)}
 

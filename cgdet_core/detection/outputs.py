@@ -15,15 +15,14 @@
 """Write detections as they are made: COCO, JSON lines, YOLO, CSV, images and videos."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 import csv
 from io import StringIO
-from itertools import chain, count
 import json
 import math
 import os
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TextIO
 
 from cgdet_core.data.coco import annotations_of
@@ -35,6 +34,7 @@ from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import (
     check_outputs,
     free_folder,
+    free_stem,
     read_json,
     remove_leftovers,
     write_atomically,
@@ -55,7 +55,7 @@ class Outputs:
 
     Each frame is a line of detections.jsonl as soon as it is finished; `close`, also after an
     exception, writes the COCO file from these lines and removes them if they were not asked for.
-    So what was done remains, also after a crash.
+    So what was done remains, also after a crash; nothing remains if that was no frame.
 
     folder: None for a new one. formats: of FORMATS. normalized: also write the frames as the
     network sees them, 8-bit. frames, objects: what was written; names: of the frames. Use it as a
@@ -68,6 +68,7 @@ class Outputs:
         if wrong:
             raise UserError(f'There is no format {wrong[0]!r}; choose from {", ".join(FORMATS)}.')
         self.folder, self._new = folder or free_folder(FOLDER), folder is None
+        self._made: list[Path] = []  # folders that this run has made, the inner ones first
         self.formats, self.normalized = formats, normalized
         self.frames, self.objects = 0, Counter[str]()
         self.classes: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ class Outputs:
         if not self._files:
             self._open(card.classes)
         self.names.add(frame.name)
-        stem = _stem(frame.name, self._stems)
+        stem = free_stem(frame.name, self._stems)
         if source.rate:
             self._write_video(source, frame.stamp_ns, picture)
         else:
@@ -154,8 +155,10 @@ class Outputs:
             for file in files.values():
                 with suppress(OSError):
                     file.close()
-            if files:
+            if files and self.frames:
                 self._finish(self.folder / 'detections.jsonl')
+            elif self.classes and not self.frames:  # the first frame was not finished
+                self._remove()
 
     def _finish(self, journal: Path) -> None:
         self.made = {journal.name: self.frames, **self.made}
@@ -166,13 +169,24 @@ class Outputs:
             journal.unlink()
             del self.made[journal.name]
 
+    def _remove(self) -> None:
+        """Remove what a run without any finished frame has written: parts of the first one."""
+        for name in (*RESULTS, *filter(None, [self._video])):
+            (self.folder / name).unlink(missing_ok=True)
+        _remove_frames(self.folder, self._stems)
+        for folder in self._made:
+            with suppress(OSError):  # something else is in it
+                folder.rmdir()
+
     def _open(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
+        self._made = [f for f in (self.folder, *self.folder.parents) if not f.exists()]
         while self._new:  # another run may have taken the name since
             with suppress(FileExistsError):
                 self.folder.mkdir(parents=True)
                 break
             self.folder = free_folder(FOLDER)
+            self._made = [self.folder]
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             _remove_earlier(self.folder)
@@ -215,15 +229,6 @@ class Outputs:
         self._count(name)
 
 
-def _stem(name: str, taken: set[str]) -> str:
-    """Return a relative path for a frame's files, without suffix unless that is taken; add it."""
-    path = PurePath(*(part for part in PurePath(name).parts if part not in ('/', '..')))
-    stems = chain([str(path.with_suffix(''))], (f'{path}{"_" * n}' for n in count()))
-    stem = next(stem for stem in stems if stem not in taken)
-    taken.add(stem)
-    return stem
-
-
 def _remove_earlier(folder: Path) -> None:
     """Remove the results of an earlier run, and the images and labels of the frames they list."""
     names: dict[str, None] = {}
@@ -238,7 +243,12 @@ def _remove_earlier(folder: Path) -> None:
             names.update(dict.fromkeys(map(str, read(path))))
             path.unlink()
     taken: set[str] = set()
-    for stem in [_stem(name, taken) for name in names]:
+    _remove_frames(folder, [free_stem(name, taken) for name in names])
+
+
+def _remove_frames(folder: Path, stems: Iterable[str]) -> None:
+    """Remove the images and labels of frames, and the inner folders that are empty then."""
+    for stem in stems:
         for place, end in (('labels', 'txt'), *((place, 'png') for place in DRAWN)):
             (folder / place / f'{stem}.{end}').unlink(missing_ok=True)
     for inner in (folder / 'labels', *(folder / name for name in DRAWN)):

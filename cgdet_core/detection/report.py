@@ -24,6 +24,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.coco import counts_text
 from cgdet_core.detection.analysis import APART, choose, confusions, Mistakes, mistakes
 from cgdet_core.detection.metrics import Report
 from cgdet_core.detection.results import decimals, Evaluation
@@ -38,6 +39,7 @@ from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.imaging.drawing import to_picture
+from cgdet_core.words import counted
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +83,7 @@ def page_data(evaluation: Evaluation) -> dict[str, Any]:
         'model': evaluation.about['model'], 'data': [p.name for p in evaluation.sets],
         'date': f'{datetime.fromisoformat(evaluation.about["date"]):%Y-%m-%d %H:%M %Z}',
         'frames': len(records), 'floor': floor, 'classes': classes,
+        'others': evaluation.report.get('other_classes', {}),
         'overall': {k: evaluation.report[k] for k in ('AP', 'AP50')},
         'confusion': {key: confusions((f.above(minimum) for f in found), records,
                                       len(classes)).tolist()
@@ -209,16 +212,28 @@ def encode(frame: NDArray[Any], card: DetectionCard) -> str:
 def _notes(evaluation: Evaluation, judged: Judged, floor: float) -> list[str]:
     """Return what limits the numbers, in sentences."""
     card, names = evaluation.card, [p.name for p in evaluation.sets]
-    few = [f'{c} ({n})' for c, n in zip(card.classes, judged.objects) if n < 100]
-    notes = [f'All figures are of {len(judged.objects)} classes, {judged.objects.sum()} objects '
-             f'and {judged.frames} frames. The ± of precision and recall are 95 % intervals '
-             'for independent objects; those of neighboring frames are not independent, so the '
-             'real uncertainty is larger.',
+    few = [f'{c} ({n})' for c, n in zip(card.classes, judged.objects) if 0 < n < 100]
+    notes = [f'All figures are of {counted(len(judged.objects), "class", "classes")}, '
+             f'{counted(int(judged.objects.sum()), "object")} and '
+             f'{counted(judged.frames, "frame")}. The ± of precision and recall are 95 % '
+             'intervals for independent objects; those of neighboring frames are not independent, '
+             'so the real uncertainty is larger.',
              'The threshold of the largest F1 is chosen on these frames: on other frames F1 is '
              'a little lower.']
     if few:
         notes.append(f'Fewer than 100 objects: {", ".join(few)}. Differences of a few percent '
                      'mean nothing for them.')
+    others = counts_text(evaluation.report.get('other_classes', {}))
+    if others != 'none':
+        notes.append(f'The annotations have boxes of classes that the model does not know, which '
+                     f'are not measured: {others}. A detection of such an object counts as false.')
+    if number := evaluation.report.get('prelabels'):
+        notes.append(f'{counted(number, "box", "boxes")} of the annotations came from a model '
+                     '(they have a score) and were not checked by a person: the figures compare '
+                     'two models there.')
+    if empty := [c for c, n in zip(card.classes, judged.objects) if not n]:
+        notes.append(f'The frames have no object of {", ".join(empty)}: AP and recall are not '
+                     'defined, and every such detection counts as false.')
     fitted = card.training.get('scores')
     if isinstance(fitted, dict) and fitted.get('source') in names:
         notes.append(f"The card's scores and thresholds were fitted on {fitted['source']}, these "

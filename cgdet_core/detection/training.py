@@ -318,6 +318,8 @@ def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
     if missing:
         _log.warning('%s has no box of %s, so its AP is not measured.', val.path,
                      ', '.join(missing))
+    for coco in (train, val):
+        coco.warn_of_prelabels()
     if val.others:
         _log.warning('%s has boxes of other classes, which are not measured: %s.', val.path,
                      counts_text(val.others))

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 import errno
 import fcntl
-from itertools import count
+from itertools import chain, count
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 import shutil
 from typing import Any
 
@@ -54,6 +54,7 @@ def temporary_for(path: Path) -> Iterator[Path]:
     """
     hidden = path.with_name(f'.{path.name}')
     descriptor = -1
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden, descriptor = next(_free(path))
@@ -67,6 +68,9 @@ def temporary_for(path: Path) -> Iterator[Path]:
         if descriptor >= 0:
             shutil.rmtree(hidden, ignore_errors=True)
             os.close(descriptor)
+        with suppress(OSError):  # the path is in it
+            for folder in missing:
+                folder.rmdir()
 
 
 def _free(path: Path) -> Iterator[tuple[Path, int]]:
@@ -253,6 +257,22 @@ def free_folder(path: Path) -> Path:
     """Return a path at which there is nothing: `path`, or it with _2, _3 and so on."""
     paths = (path if n == 1 else path.with_name(f'{path.name}_{n}') for n in count(1))
     return next(free for free in paths if not free.exists())
+
+
+def free_stem(name: str, taken: set[str]) -> str:
+    """Return a relative path for a frame's files, without suffix unless that is taken; add it."""
+    path = PurePath(*(part for part in PurePath(name).parts if part not in ('/', '..')))
+    stems = chain([str(path.with_suffix(''))], (f'{path}{"_" * n}' for n in count()))
+    stem = next(stem for stem in stems if stem not in taken)
+    taken.add(stem)
+    return stem
+
+
+def check_new(folder: Path) -> None:
+    """Raise UserError for a folder that is there, or that cannot be made."""
+    if folder.exists():
+        raise UserError(f'{folder} already exists; choose another name or remove it.')
+    check_outputs(folders=[folder])
 
 
 def share_file(pattern: str) -> Path:

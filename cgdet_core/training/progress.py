@@ -20,6 +20,7 @@ from typing import Any
 from cgdet_core.training.module import count_parameters, TaskModule
 from cgdet_core.training.recipe import Recipe
 from cgdet_core.training.record import device_name, Record
+from cgdet_core.words import duration
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
@@ -142,18 +143,12 @@ def _steps(trainer: lightning.Trainer) -> int:
     return int((trainer.max_epochs or 0) * trainer.num_training_batches)
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the two units that matter, for example 2 h 5 min."""
-    if seconds < 100:
-        return f'{seconds:.0f} s'
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f'{hours} h {minutes} min' if hours else f'{minutes} min'
-
-
 def table_before(trainer: lightning.Trainer, module: TaskModule, resumed: str) -> Table:
     """Return what is about to run, as a table of two columns."""
     recipe, optim, ranks = module.recipe, module.recipe.optim, trainer.world_size
-    table = Table('run', f'{recipe.name}', title_justify='left')
+    table = Table(title_justify='left')
+    for head in ('run', f'{recipe.name}'):
+        table.add_column(head, overflow='fold')
     steps = trainer.num_training_batches
     rows = {
         'folder': str(recipe.folder), 'resumed from': resumed or 'nothing, a new run',

@@ -27,6 +27,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from cgdet_core.cli.common import counting, show_table
 from cgdet_core.data.bags.io import image_connections, open_bag
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
@@ -35,14 +36,13 @@ from cgdet_core.runtime.detection.detector import evaluation_threshold
 from cgdet_core.runtime.files import check_outputs, free_folder, temporary_for, write_json
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import shipped_model
+from cgdet_core.words import counted
 from cgdet_ros.resources import use_transport_profile
 from cgdet_ros.tools.collector import Collected
-from cgdet_ros.tools.demo_input import open_source, Source
+from cgdet_ros.tools.demo_input import DemoInput, open_input
 from cgdet_ros.tools.demo_page import as_text, PAGE, write_page, write_pictures
 from cgdet_ros.tools.session import run_bag
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 FOLDER = Path('demo')  # by default; then demo_2 and so on
@@ -94,8 +94,8 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
     with results(options.output) as folder:
         model = Path(options.model) if options.model else shipped_model()
         card = load_card(model, DetectionCard)
-        source = open_source(options.bag, options.images, options.data, options.seconds, folder,
-                             card, options.topic)
+        source = open_input(options.bag, options.images, options.data, options.seconds, folder,
+                            card, options.topic)
         print(f'model: {model}' + (
             '' if options.model else ', as is best here; MODEL= selects another'), flush=True)
         with bar('playing', source) as progress:
@@ -136,24 +136,14 @@ def results(wanted: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def bar(what: str, source: Source) -> Iterator[Callable[[], None]]:
-    """Print the number of frames, and yield a step; in a terminal, a bar starts with the first."""
+def bar(what: str, source: DemoInput) -> Iterator[Callable[[], None]]:
+    """Print the number of frames, and yield a step, which shows progress."""
     with open_bag(source.bag) as reader:
         total = sum(c.msgcount for c in image_connections(
             reader, source.bag, source.topic))
-    print(f'{what} {total} frame{"s" * (total != 1)} ...', flush=True)
-    console = Console()
-    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task = progress.add_task(what, total=total)
-
-    def step() -> None:
-        progress.start()  # not before: the node logs while it starts
-        progress.advance(task)
-
-    try:
-        yield step
-    finally:
-        progress.stop()
+    print(f'{what} {counted(total, "frame")} ...', flush=True)
+    with counting(what, total) as advance:
+        yield advance
 
 
 def recorded_rate(run: Collected) -> float:
@@ -168,7 +158,7 @@ def played_rate(run: Collected) -> float:
     return (len(run.sent) - 1) / seconds if seconds > 0 else 1.0
 
 
-def remarks(run: Collected, source: Source, rate: float) -> list[str]:
+def remarks(run: Collected, source: DemoInput, rate: float) -> list[str]:
     """Return what a person should know about a run, in sentences."""
     sentences = []
     if len(run.sent) > 1:
@@ -180,10 +170,10 @@ def remarks(run: Collected, source: Source, rate: float) -> list[str]:
             f'{played / recorded:.2g} of its speed.')
     if lost := len(run.sent.keys() - run.received.keys()):
         why = run.status.get('last error') or 'they did not reach the node'
-        sentences.append(f'{lost} of {len(run.sent)} images have no result: {why}.')
+        sentences.append(f'Of {counted(len(run.sent), "image")}, {lost} have no result: {why}.')
     if run.repeated:
-        sentences.append(f'{run.repeated} images repeat the stamp of an earlier one and have no '
-                         'result of their own; the camera driver must set header.stamp.')
+        sentences.append(f'Without a result of their own: {counted(run.repeated, "image")} with '
+                         'the stamp of an earlier one; the camera driver must set header.stamp.')
     if source.unreadable:
         sentences.append(f'Left out, because they cannot be read: {", ".join(source.unreadable)}.')
     return sentences
@@ -232,7 +222,7 @@ def show(report: dict[str, Any], sentences: list[str]) -> None:
     table = Table(show_header=False)
     for key, value in report.items():
         table.add_row(key, as_text(value))
-    Console().print(table)
+    show_table(table)
     for sentence in sentences:
         print(sentence)
 

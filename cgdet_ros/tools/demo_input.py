@@ -14,12 +14,13 @@
 
 """What the demo plays: a bag, pictures, or a drawn street; and the model that detects in it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 import sys
 
+from cgdet_core.cli.common import counting
 from cgdet_core.data.bags.io import write_bag
 from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
@@ -27,8 +28,8 @@ from cgdet_core.data.sources import bag_frames, Frame, read_frames
 from cgdet_core.data.synthetic import CLASSES, record, SceneFrame, sequence
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.words import counted
 import numpy as np
-from rich.progress import track
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
 SEED = 424242  # of the drawn street; not used in training
@@ -36,7 +37,7 @@ STREET_HZ, PICTURES_HZ = 20.0, 10.0
 
 
 @dataclass
-class Source:
+class DemoInput:
     """A bag to play, and what is known about it."""
 
     bag: Path
@@ -50,23 +51,24 @@ class Source:
         return bag_frames(self.bag, self.topic)
 
 
-def open_source(bag: str | None, images: str | None, data: str | None, seconds: float,
-                folder: Path, card: DetectionCard, topic: str | None = None) -> Source:
+def open_input(bag: str | None, images: str | None, data: str | None, seconds: float,
+               folder: Path, card: DetectionCard, topic: str | None = None) -> DemoInput:
     """Return the bag to play; pictures, or a street of some seconds, become one in `folder`."""
     if bag:
         truth = truth_by_stamp(bag, load_coco(data, None, card.classes)) if data else {}
-        return Source(Path(bag), str(bag), truth, topic=topic)
+        return DemoInput(Path(bag), str(bag), truth, topic=topic)
     path = folder / BAG
     if images:
-        source = Source(path, images)
-        truth = _write(path, _readable(
-            read_frames(images, classes=card.classes, topic=topic), source.unreadable),
-            PICTURES_HZ, card)
+        source = DemoInput(path, images)
+        with counting('reading') as advance:
+            truth = _write(path, _readable(
+                read_frames(images, classes=card.classes, topic=topic), source.unreadable),
+                PICTURES_HZ, card, advance)
         return replace(source, truth=truth)
     total = round(seconds * STREET_HZ)
-    frames = track(street(seconds, card.classes), 'drawing a street', total, transient=True)
-    return Source(path, f'a street drawn for the demo, {total} frames',
-                  _write(path, frames, STREET_HZ, card))
+    with counting('drawing a street', total) as advance:
+        truth = _write(path, street(seconds, card.classes), STREET_HZ, card, advance)
+    return DemoInput(path, f'a street drawn for the demo, {counted(total, "frame")}', truth)
 
 
 def street(seconds: float, classes: tuple[str, ...]) -> Iterator[Frame]:
@@ -106,12 +108,13 @@ def _readable(frames: Iterator[Frame], unreadable: list[str]) -> Iterator[Frame]
 
 
 def _write(path: Path, frames: Iterable[Frame], rate: float, card: DetectionCard,
-           ) -> dict[int, ImageRecord]:
+           progress: Callable[[int], None]) -> dict[int, ImageRecord]:
     """Write frames as a bag, and return the truth of those that have one."""
     records: list[ImageRecord] = []
 
     def recorded() -> Iterator[Frame]:
         for frame in frames:
+            progress(1)
             if frame.truth is not None:
                 records.append(frame.truth)
             yield frame

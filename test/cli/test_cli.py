@@ -163,8 +163,8 @@ def test_a_data_set_from_a_bag_matches_the_bag(
     # The scores of a tiny student are low.
     score = float(np.sort(detector.detect(frame, 0.0).scores)[-5])
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
-    command = ('bag', 'to-dataset', bag, '--output', out, '--prelabel', onnx_model,
-               '--score', score, '--min-change', 0)
+    command = ('data', 'collect', bag, '--output', out, '--model', onnx_model,
+               '--score-threshold', score, '--min-change', 0)
     result = run_cgdet(*command)
     assert result.returncode == 0 and 'pre-labels' in result.stdout, result.stderr
     data = json.loads((out / 'annotations.json').read_text())
@@ -177,6 +177,14 @@ def test_a_data_set_from_a_bag_matches_the_bag(
     assert report['images'] == 12 and report['AP50'] > 0.99
     again = run_cgdet(*command)
     assert again.returncode == 1 and 'already exists' in again.stderr
+    # The command of bags only.
+    result = run_cgdet('bag', 'to-dataset', bag, '--output', tmp_path / 'other', '--prelabel',
+                       onnx_model, '--score', score, '--min-change', 0, '--every-s', 0.15)
+    assert result.returncode == 0, result.stderr
+    other = json.loads((tmp_path / 'other' / 'annotations.json').read_text())
+    assert [i['stamp_ns'] for i in other['images']] == [
+        i['stamp_ns'] for i in data['images']][::2]
+    assert other['categories'] == data['categories'] and other['annotations']
 
 
 def test_bags_are_never_overwritten_and_written_completely(
@@ -206,8 +214,8 @@ def test_bags_are_never_overwritten_and_written_completely(
     (('bag', 'from-coco', 'SCENES', 'OUT/b', '--storage', 'tar'), "'tar'"),
     (('bag', 'evaluate', 'MODEL', 'nobag', '--data', 'SCENES'), 'nobag does not exist'),
     (('bag', 'evaluate', 'MODEL', 'config', '--data', 'SCENES'), 'has no metadata.yaml'),
-    (('bag', 'to-dataset', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
-    (('bag', 'to-dataset', 'nobag', '--output', 'config'), 'config already exists'),
+    (('data', 'collect', 'nobag', '--output', 'OUT/set'), 'nobag does not exist'),
+    (('data', 'collect', 'nobag', '--output', 'config'), 'config already exists'),
 ])
 def test_invalid_input_is_one_sentence(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,

@@ -21,6 +21,7 @@ from pathlib import Path
 import resource
 import shutil
 import signal
+from socket import create_server
 import subprocess
 import sys
 
@@ -102,6 +103,21 @@ def test_after_a_signal_the_files_contain_what_was_done(
     assert run.returncode == status and 3 <= done < 2000
     assert complaints == f'cgdet: {word}; {done} frames done.\n'
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {'detections.json', 'pictures'}
+
+
+def test_an_interruption_before_the_first_frame_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('no_proxy', '*')
+    with create_server(('127.0.0.1', 0)) as server:  # which never answers
+        address = f'http://127.0.0.1:{server.getsockname()[1]}/a.png'
+        run = start(tmp_path, address, '--output', 'out')
+        connection, _ = server.accept()
+        run.send_signal(signal.SIGINT)
+        said, complaints = run.communicate()
+        connection.close()
+    assert (run.returncode, said, complaints) == (130, '', 'cgdet: interrupted.\n')
+    assert not list(tmp_path.iterdir())
 
 
 def test_after_a_full_disk_the_frames_before_it_remain(many: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_program_has_one_help() -> None:
 
 
 @pytest.mark.parametrize('command', [
-    'detect', 'verify', 'build-engine', 'export', 'bag evaluate', 'bag to-dataset'])
+    'detect', 'verify', 'build-engine', 'export', 'bag evaluate', 'data collect'])
 def test_the_topic_can_be_chosen_wherever_a_bag_is_read(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), '--help'], env={'COLUMNS': '200'})
     assert result.exit_code == 0 and '-topic ' in result.output

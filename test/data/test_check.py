@@ -124,7 +124,7 @@ def test_an_unreadable_image_does_not_lose_the_check(
     result = run_cgdet('data', 'check', training, '--output', sheets, '--json', report,
                        '--overwrite')
     assert result.returncode == 0, result.stderr
-    assert f'1 images that cannot be read: {training.parent}/a.png' in result.stdout
+    assert f'images that cannot be read: 1, {training.parent}/a.png' in result.stdout
     findings = json.loads(report.read_text())['findings']
     assert findings['unreadable']['count'] == 1 and not findings['tiny']['count']
     assert {path.name for path in sheets.iterdir()} == {
@@ -197,6 +197,9 @@ def test_a_split_keeps_scenes_together(tmp_path: Path) -> None:
     assert not {r.path.name[0] for r in train.images} & {r.path.name[0] for r in val.images}
     assert len(train.images) + len(val.images) == 20 and val.classes == ('person', 'dog')
     assert not any(f.kind == 'leak' for f in check([train, val])[1])
+    one = write(tmp_path, 'one.json', {'0_0.png': frame(0)}, {})
+    with pytest.raises(UserError, match='one.json lists one frame, which cannot be split'):
+        split(one, 0.2)
     with pytest.raises(UserError, match='all_train.json already exists'):
         split(path, 0.2)
     assert split(path, 0.2, overwrite=True) == (how, numbers)  # the same seed, the same split
@@ -249,7 +252,7 @@ def test_bags_and_single_scenes_are_split_too(tmp_path: Path) -> None:
     write(tmp_path, 'bags.json', {name: frame(1, 0) for name in boxes}, boxes,
           bag=lambda name: 'night' if int(name[:-4]) < 4 else 'day')
     how, numbers = split(tmp_path / 'bags.json', 0.3)
-    assert how == 'by bag' and numbers['bags_val.json']['frames'] == 4
+    assert how == 'by bag or video' and numbers['bags_val.json']['frames'] == 4
 
 
 @pytest.mark.parametrize(('options', 'words'), [

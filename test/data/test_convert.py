@@ -192,6 +192,7 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
     ('voc', 'Annotations/a.xml', '<a><object><name>car</name><robndbox><cx>1</cx></robndbox>'
      '</object></a>', 'a.xml: object 0 has a rotated box'),
     ('yolo', 'data.yaml', 'names: [', 'not a readable YAML'),
+    ('yolo', 'data.yaml', 'names: [car, deer, car]', 'names the class car twice'),
 ])
 def test_damaged_labels_are_named(
     tmp_path: Path, name: str, file: str, content: str, words: str,
@@ -337,7 +338,7 @@ def test_repeated_ids_and_frames(tmp_path: Path) -> None:
 def test_frames_in_two_splits_are_noted(tmp_path: Path) -> None:
     folder = LAYOUTS['voc'](tmp_path)
     text(folder / 'ImageSets' / 'Main' / 'val.txt', 'a\nc\n')
-    assert run('voc', folder)['notes'] == ['1 frames are in more than one split.']
+    assert run('voc', folder)['notes'] == ['In more than one split: 1 frame.']
 
 
 def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.dataset import make_dataset
 from cgdet_core.data.bags.pairing import Choice
 from cgdet_core.data.coco import load_coco
+from cgdet_core.data.collect import collect
 from cgdet_core.data.formats.convert import convert
+from cgdet_core.data.plans import make_plans
 from cgdet_core.data.sources import coco_frames, open_path, read_frames, viewed
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -65,7 +66,8 @@ def test_temperatures_of_bags_become_hundredths_of_a_kelvin(
     pytest.importorskip('rosbags', reason='rosbags is not installed')
     bag = write_two_cameras(tmp_path / 'bag', {
         START + i * PERIOD: encode(kelvin(i)) for i in range(3)}, {})
-    make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
+    choice = Choice(THERMAL, unit=unit)
+    collect(make_plans([bag], choice), tmp_path / 'set', choice)
     records = load_coco(tmp_path / 'set' / 'annotations.json').images
     assert len(records) == 3
     step = {'decikelvin': 10, 'optris': 10, 'u10.6': 100 / 64}.get(unit, 1)
@@ -130,7 +132,7 @@ def test_frames_of_a_camera_are_seen_in_kelvin_and_white_hot(scenes: Path) -> No
 
 @pytest.mark.parametrize('arguments', [
     ('detect', 'x.png', '--unit', 'rankine'),
-    ('bag', 'to-dataset', 'x', '--output', 'y', '--unit', 'rankine'),
+    ('data', 'collect', 'x', '--output', 'y', '--unit', 'rankine'),
     ('data', 'convert', 'yolo', 'x', '--unit', 'rankine')])
 def test_commands_name_the_units(run_cgdet: Any, arguments: tuple[str, ...]) -> None:
     result = run_cgdet(*arguments)

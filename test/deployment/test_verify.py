@@ -165,7 +165,7 @@ def test_a_frame_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixtur
 def test_nothing_to_compare_is_an_error() -> None:
     with pytest.raises(UserError, match='no frames'):
         verify(stub(), stub(), frames(count=0))
-    with pytest.raises(UserError, match=r'score of at least 0\.95 in the 3 frames'):
+    with pytest.raises(UserError, match=r'score of at least 0\.95 in 3 frames'):
         verify(stub(), stub(), frames(), score_threshold=0.95)
     with pytest.raises(UserError, match='corner must not be negative'):
         Tolerances(-1, 0, 0, 0)
@@ -191,6 +191,7 @@ def test_command_line(
     result = run_cgdet('verify', onnx_model, '--against', trained / 'last.ckpt', *options,
                        '--off', 0.9)
     assert result.returncode == 0, result.stderr
+    assert 'agrees with last.ckpt: of the detections, at most 90.0%' in result.stdout
     report = json.loads((tmp_path / 'v.json').read_text())
     assert report['passed'] and report['frames'] == 12 and report['detections'] > 0
     assert report['AP']['drop'] == pytest.approx(0, abs=5e-4)

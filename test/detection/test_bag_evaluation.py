@@ -27,12 +27,12 @@ import tempfile
 from cgdet_core.data.bags.io import IMAGE_TYPE, open_bag, TOPIC, write_bag
 from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.inputs import find_bags
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.bag_detection import (
     detect_bag,
     detect_in_parallel,
-    find_bags,
     import_ray,
     Job,
 )

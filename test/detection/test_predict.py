@@ -148,6 +148,27 @@ def test_what_was_done_is_kept(
     assert {p.name for p in (tmp_path / 'out').iterdir()} == {'detections.json', 'pictures'}
 
 
+@pytest.mark.parametrize('place', ['new/deep', 'there'])
+@pytest.mark.parametrize('rate', [0.0, 10.0])
+def test_an_interruption_in_the_first_frame_leaves_nothing(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, place: str,
+) -> None:
+    """The image, the label and the video are written before the line of the frame."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / 'there').mkdir()
+    (tmp_path / 'there' / 'note.txt').touch()
+    before = sorted(tmp_path.rglob('*'))
+    monkeypatch.setattr(Outputs, '_append', interrupt)
+    source = Source(frames_with_a_bad_one(), 'folder', name='clip', rate=rate)
+    outputs = Outputs(tmp_path / place, ('coco', 'yolo'), normalized=True)
+    with pytest.raises(KeyboardInterrupt), outputs:
+        list(detect_sources(detector, [source], outputs))
+    outputs.close()
+    assert sorted(tmp_path.rglob('*')) == before
+
+
 def test_a_video_lasts_as_long_as_its_frames(detector: Detector, tmp_path: Path) -> None:
     """A gap stays, shortened to a second; frames without stamps follow each other."""
     stamps = (0.0, 0.1, 0.5, 0.6, 60.0)

@@ -165,6 +165,17 @@ def test_odd_names_stay_text(results: Evaluation, tmp_path: Path) -> None:
     assert [c['name'] for c in data_of(tmp_path / 'page.html')['classes']] == [*CLASSES]
 
 
+def test_what_the_annotations_lack_is_noted(results: Evaluation) -> None:
+    notes = ' '.join(page_data(results)['notes'])
+    assert 'does not know' not in notes and 'have no object of' not in notes
+    records = [replace(r, labels=np.minimum(r.labels, 1)) for r in results.records]
+    report = {**results.report, 'other_classes': {'dog': 117}, 'prelabels': 1}
+    notes = ' '.join(page_data(replace(results, records=records, report=report))['notes'])
+    assert 'classes that the model does not know, which are not measured: dog 117.' in notes
+    assert f'The frames have no object of {CLASSES[2]}: AP and recall are not defined' in notes
+    assert '1 box of the annotations came from a model' in notes
+
+
 def test_the_worst_frames_show_their_mistakes(results: Evaluation) -> None:
     data = page_data(results)
     assert sum(data['mistakes'].values()) > 0
@@ -275,7 +286,7 @@ def test_the_page_is_installed(tmp_path: Path) -> None:
 def chromium() -> Iterator[Browser]:
     """Return a headless browser, 1280 pixels wide."""
     if CHROMIUM is None:
-        pytest.skip('no chromium, google-chrome or chrome on PATH')
+        pytest.skip('no Chromium or Chrome on PATH')
     with browser(CHROMIUM) as page:
         yield page
 
@@ -364,11 +375,60 @@ def test_a_frame_is_enlarged_by_keyboard(
     assert not chromium.run("document.getElementById('viewer').open")
 
 
+def test_classes_that_the_model_does_not_know_are_named(
+    chromium: Browser, results: Evaluation, tmp_path: Path,
+) -> None:
+    write_page(results, tmp_path / 'page.html')
+    chromium.open(url_of(tmp_path / 'page.html'))
+    words = "document.getElementById('others')"
+    assert chromium.run(f'{words}.hidden')
+    dogs = {'dog': 117, '<i>"cat"</i>': 1}
+    write_page(replace(results, report={**results.report, 'other_classes': dogs}),
+               tmp_path / 'page.html')
+    chromium.open(url_of(tmp_path / 'page.html'))
+    assert not chromium.run(f'{words}.hidden')
+    assert chromium.run(f'{words}.textContent').endswith('classes: dog (117), <i>"cat"</i> (1)')
+    rows = chromium.run("[...document.querySelectorAll('#groups table:first-child tbody tr')].map("
+                        "(row) => row.textContent).join('|')")
+    assert 'dog, not measured117––' in rows
+
+
+MARKS = """(() => {
+  const inside = [], boxes = [];
+  for (const card of document.querySelectorAll('.card')) {
+    const slider = card.querySelector('input[type=range]').getBoundingClientRect();
+    const marks = [...card.querySelectorAll('.marks span')].map((m) => m.getBoundingClientRect());
+    inside.push(...marks.map((m) => m.left >= slider.left && m.right <= slider.right));
+    boxes.push(marks[0].bottom <= marks[1].top + 0.5);
+  }
+  return JSON.stringify([inside, boxes]);
+})()"""
+
+
+@pytest.mark.parametrize('thresholds', [(0.01, 0.99, 0.5), (0.99, 0.02, 0.4)])
+@pytest.mark.parametrize('width', [320, 390, 1280])
+def test_the_marks_of_the_slider_are_below_it_and_apart(
+    chromium: Browser, results: Evaluation, tmp_path: Path, width: int,
+    thresholds: tuple[float, ...],
+) -> None:
+    card = replace(results.card, class_thresholds=dict(zip(CLASSES, thresholds)))
+    write_page(replace(results, card=card), tmp_path / 'page.html')
+    chromium.call('Emulation.setDeviceMetricsOverride', width=width, height=800,
+                  deviceScaleFactor=1, mobile=width < 600)
+    chromium.open(url_of(tmp_path / 'page.html'))
+    inside, apart = json.loads(chromium.run(MARKS))
+    assert inside == [True] * 6 and apart == [True] * 3
+    chromium.call('Emulation.setDeviceMetricsOverride', width=1280, height=900,
+                  deviceScaleFactor=1, mobile=False)
+
+
 @pytest.mark.parametrize('width', [390, 1280])
 def test_the_page_fits_its_width(
     chromium: Browser, results: Evaluation, tmp_path: Path, width: int,
 ) -> None:
-    write_page(results, tmp_path / 'page.html')
+    dogs = {'dog': 117, 'a class with a long name ' * 3: 1}
+    write_page(replace(results, report={**results.report, 'other_classes': dogs}),
+               tmp_path / 'page.html')
     chromium.call('Emulation.setDeviceMetricsOverride', width=width, height=800,
                   deviceScaleFactor=1, mobile=width < 600)
     chromium.open(url_of(tmp_path / 'page.html'))

@@ -73,7 +73,13 @@ def test_a_failure_names_the_output_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError) as failed, temporary_for(target):
         (tmp_path / 'another').read_bytes()
     assert failed.value.filename.endswith('another')
+    with pytest.raises(ValueError), temporary_for(tmp_path / 'new' / 'deep' / 'out') as folder:
+        raise ValueError
     assert not list(tmp_path.iterdir())
+    with temporary_for(tmp_path / 'new' / 'deep' / 'out') as folder:
+        folder.mkdir()
+        folder.rename(tmp_path / 'new' / 'deep' / 'out')
+    assert (tmp_path / 'new' / 'deep' / 'out').is_dir()
 
 
 def killed(code: str, folder: Path) -> None:

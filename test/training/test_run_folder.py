@@ -30,7 +30,6 @@ from cgdet_core.runtime import processor
 from cgdet_core.tasks import load_recipe, load_resumed, parse_recipe
 from cgdet_core.training import precision
 from cgdet_core.training.folder import read_results, RECIPE, write_results, write_start
-from cgdet_core.training.progress import duration
 import cv2
 import pytest
 import torch
@@ -245,9 +244,3 @@ def test_bfloat16_where_the_cpu_has_it(
 def test_the_processor_has_features() -> None:
     text = Path('/proc/cpuinfo').read_text()
     assert processor.features() and all(f in text for f in processor.features())
-
-
-@pytest.mark.parametrize(('seconds', 'text'), [
-    (7.4, '7 s'), (99, '99 s'), (130, '2 min'), (3599, '1 h 0 min'), (9000, '2 h 30 min')])
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

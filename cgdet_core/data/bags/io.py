@@ -27,7 +27,7 @@ from typing import Any, TYPE_CHECKING
 
 from cgdet_core.data.bags.storage import bound_chunks, decompress, problem, readable, URI
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, temporary_for
+from cgdet_core.runtime.files import check_new, temporary_for
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
 from cgdet_core.runtime.imaging.message import view_image, view_pixels
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
@@ -89,9 +89,7 @@ def write_bag(
     UserError if it already exists or an option is not valid.
     """
     path = Path(path)
-    if path.exists():
-        raise UserError(f'{path} already exists; choose another name or remove it.')
-    check_outputs(folders=[path])
+    check_new(path)
     if encoding not in (None, 'mono8', 'mono16'):
         raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
     if not rate > 0:

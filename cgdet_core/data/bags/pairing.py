@@ -15,7 +15,7 @@
 """Choice of the thermal frames of a bag, and of the RGB images of the same time."""
 
 from bisect import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import re
@@ -42,13 +42,14 @@ Stamps = NDArray[np.int64]  # nanoseconds
 @dataclass(frozen=True)
 class Choice:
     """
-    The frames to take from bags, and how to register RGB.
+    The frames to take from sources, and how to register the RGB images of bags.
 
     max_gap_ms: maximum gap between the stamps of a pair; rgb_offset_ms is added to the RGB stamps
-    first. every_s: minimum time between frames. max_frames: of all bags, evenly spaced. Both
-    prefer frames with an RGB image. min_change: fraction of the contrast by which a frame must
-    differ from the previous one. rectify: register by CameraInfo and /tf_static, with the scene
-    at infinity or at plane_m meters. unit: of the thermal frames, see `signal.UNITS`; those with a
+    first. every: one of so many frames. rate: maximum number of frames per second. max_frames: of
+    all sources, evenly spaced. These prefer frames with an RGB image. min_change: fraction of the
+    contrast by which a frame must differ from the previous one; by default 0.01 in videos and
+    bags, and 0 for images. rectify: register by CameraInfo and /tf_static, with the scene at
+    infinity or at plane_m meters. unit: of the thermal frames, see `signal.UNITS`; those with a
     temperature are stored as hundredths of a kelvin.
     """
 
@@ -56,9 +57,10 @@ class Choice:
     rgb_topic: str | None = None
     max_gap_ms: float = 20.0
     rgb_offset_ms: float = 0.0
-    every_s: float = 0.0
+    every: int = 1
+    rate: float | None = None
     max_frames: int | None = None
-    min_change: float = 0.01
+    min_change: float | None = None
     homography: Path | None = None
     rectify: bool = False
     plane_m: float | None = None
@@ -69,8 +71,18 @@ class Choice:
     def rgb_offset_ns(self) -> int:
         return round(self.rgb_offset_ms * 1e6)
 
+    @property
+    def period_ns(self) -> float:
+        """The minimum time between frames; with some slack, as the stamps of a camera jitter."""
+        return 1e9 / self.rate - 1e5 if self.rate else 0.0
+
     def __post_init__(self) -> None:
         check_unit(self.unit, 'unit')
+        if self.rate is not None and not self.rate > 0:
+            raise UserError(f'The rate must be positive, not {self.rate}.', 'rate')
+        if self.rate is not None and self.every > 1:
+            raise UserError('Choose frames either by their number or by a rate, not both.',
+                            'every', 'rate')
         if self.homography is not None and self.rectify:
             raise UserError('Register RGB either by a homography or by calibration, not both.',
                             'homography', 'rectify')
@@ -84,19 +96,26 @@ class Choice:
 
 
 @dataclass
-class BagPlan:
-    """The chosen thermal stamps of a bag, sorted, and their RGB stamps."""
+class Plan:
+    """The chosen frames of a source, sorted: their stamps in a bag, their numbers elsewhere."""
+
+    name: str
+    stamps: Stamps
+    partners: dict[int, int] = field(default_factory=dict)  # thermal stamp -> RGB stamp
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class BagPlan(Plan):
+    """The chosen thermal stamps of a bag, and its RGB stamps."""
 
     path: Path
-    name: str
     thermal_topic: str
     rgb_topic: str | None
-    stamps: Stamps
     rgb_stamps: Stamps = field(default_factory=lambda: np.zeros(0, np.int64))
-    partners: dict[int, int] = field(default_factory=dict)  # thermal stamp -> RGB stamp
     # of thermal and RGB, and the pose of thermal in RGB
     calibration: tuple[CalibratedCamera, CalibratedCamera, Pose] | None = None
-    report: dict[str, Any] = field(default_factory=dict)
+    is_sequence = True
 
 
 def plan_bag(path: Path, choice: Choice) -> BagPlan:
@@ -112,17 +131,17 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
         rgb = _stamps(reader, path, rgb_topic)[0] if rgb_topic else None
         calibration = _calibration(reader, path, topic, rgb_topic) if (
             choice.rectify and rgb_topic) else None
-    plan = BagPlan(path, bag_name(path), topic, rgb_topic, np.sort(thermal[0]),
-                   calibration=calibration)
-    plan.report = {'bag': plan.name, 'thermal_topic': topic, 'rgb_topic': rgb_topic,
-                   'thermal_images': len(thermal[0]) + repeated, 'repeated_stamps': repeated}
+    plan = BagPlan(bag_name(path), np.sort(thermal[0]), path=path, thermal_topic=topic,
+                   rgb_topic=rgb_topic, calibration=calibration)
+    plan.report = {'images': len(thermal[0]) + repeated, 'repeated_stamps': repeated,
+                   'thermal_topic': topic, 'rgb_topic': rgb_topic}
     if rgb is not None:
         plan.rgb_stamps = rgb[0]
         plan.report['rgb_images'] = len(rgb[0])
         pair(plan, choice)
         if not plan.partners:
             raise _unsynchronized(plan, thermal, rgb, choice)
-    plan.stamps = _apart(plan.stamps, choice.every_s, plan.partners)
+    plan.stamps = choose(plan.stamps, choice, plan.partners)
     return plan
 
 
@@ -154,8 +173,8 @@ def synchronize(thermal: Stamps, rgb: Stamps, max_gap_ns: float) -> dict[int, in
             if back[j] == i and abs(int(a[i] - b[j])) <= max_gap_ns}
 
 
-def spread(plans: list[BagPlan], maximum: int | None) -> None:
-    """Keep at most `maximum` frames of all bags, evenly spaced, those with RGB first."""
+def spread(plans: Sequence[Plan], maximum: int | None) -> None:
+    """Keep at most `maximum` frames of all sources, evenly spaced, those with RGB first."""
     if maximum is None:
         return
     items = [(i, int(stamp)) for i, plan in enumerate(plans) for stamp in plan.stamps]
@@ -261,10 +280,17 @@ def _stamps(reader: Any, path: Path, topic: str) -> tuple[tuple[Stamps, Stamps],
     return times, count - len(found)
 
 
-def _apart(stamps: Stamps, minimum_s: float, first: Iterable[int]) -> Stamps:
-    """Return stamps that are at least `minimum_s` apart, preferring those in `first`."""
+def choose(stamps: Stamps, choice: Choice, first: Collection[int] = ()) -> Stamps:
+    """Return the sorted stamps that a choice takes, preferring those in `first`."""
+    ordered = np.sort(stamps).tolist()
+    groups = (ordered[i:i + choice.every] for i in range(0, len(ordered), choice.every))
+    taken = [next((s for s in group if s in first), group[0]) for group in groups]
+    return _apart(np.array(taken, np.int64), choice.period_ns, set(taken) & set(first))
+
+
+def _apart(stamps: Stamps, minimum: float, first: Iterable[int]) -> Stamps:
+    """Return stamps that are at least `minimum` apart, preferring those in `first`."""
     kept: list[int] = []
-    minimum = minimum_s * 1e9 - 1e5  # some slack, as the stamps of a camera jitter
     for stamp in [*sorted(first), *np.sort(stamps).tolist()]:
         place = bisect(kept, stamp)
         near = kept[max(0, place - 1):place + 1]

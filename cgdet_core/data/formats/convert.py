@@ -30,6 +30,7 @@ from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, finish, together, write_json
 from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.words import counted
 
 NO_OPTIONS = Options()
 
@@ -301,7 +302,7 @@ def _report(
                      'ignore regions instead.')
     shared = sum(len(s) > 1 for s in splits.values())
     if shared:
-        notes.append(f'{shared} frames are in more than one split.')
+        notes.append(f'In more than one split: {counted(shared, "frame")}.')
     return {
         'format': name, 'folder': str(folder), 'read': listing.layout,
         'splits': {split: _numbers(content, classes) for split, content in sets.items()},

@@ -61,17 +61,25 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
 
 
 def read_class_names(folder: Path) -> dict[int, str]:
-    """Read the names of data.yaml or classes.txt; UserError if there are none."""
+    """Read the names of data.yaml or classes.txt; UserError if there are none, or one is twice."""
     for path in (folder / 'data.yaml', folder / 'data.yml', folder / 'dataset.yaml'):
         if path.is_file():
-            return _yaml_names(path)
+            return _different(_yaml_names(path), path)
     for path in (folder / 'classes.txt', folder / 'labels' / 'classes.txt'):
         if path.is_file():
             lines = [line.strip() for line in native.read_text(path).splitlines() if line.strip()]
             # Some tools write the number before the name.
-            return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
+            return _different({i: line.removeprefix(f'{i} ').strip()
+                               for i, line in enumerate(lines)}, path)
     raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add one, '
                     'as YOLO labels have only class numbers.')
+
+
+def _different(names: dict[int, str], path: Path) -> dict[int, str]:
+    for name, number in Counter(names.values()).items():
+        if number > 1:
+            raise UserError(f'{path} names the class {name} twice; give each number its own name.')
+    return names
 
 
 def _yaml_names(path: Path) -> dict[int, str]:

@@ -74,11 +74,11 @@ const cards = classes.map((c, label) => {
   const cells = {};
   const figure = (key, title) => el('div', {}, el('dt', {}, title),
     cells[key] = el('dd', {'data-class': label, 'data-figure': key}));
-  // The texts of the two marks point away from each other.
-  const mark = (value, text, left) => el('span', {
-    class: left ? 'left' : '', style: `left: calc(8px + ${value} * (100% - 16px))`}, text);
+  // A row for each mark; its text points to the middle, so that it stays below the slider.
+  const mark = (value, text) => el('div', {}, el('span', {
+    class: value > 0.5 ? 'left' : '', style: `left: calc(8px + ${value} * (100% - 16px))`}, text));
   const marks = el('div', {class: 'marks', 'aria-hidden': 'true'},
-    mark(c.threshold, 'card', c.threshold < c.best), mark(c.best, 'best F1', c.best <= c.threshold));
+    mark(c.threshold, 'card'), mark(c.best, 'best F1'));
   byId('classes').append(el('div', {
     class: 'card', style: color(label), role: 'group', 'aria-label': c.name,
     onfocusin: () => focus(label), onpointerenter: () => focus(label)},
@@ -336,7 +336,9 @@ function groupTable(title, rows) {
     row[key] === undefined ? '' : COLUMNS[key](row[key]))]));
 }
 byId('groups').append(groupTable('class', [...classes.map(({name, objects, AP, AP50}) =>
-  ({name, objects, AP, AP50})), all]),
+  ({name, objects, AP, AP50})),
+...Object.entries(data.others).map(([name, objects]) =>
+  ({name: `${name}, not measured`, objects, AP: null, AP50: null})), all]),
 ...Object.entries(data.groups).map(([title, rows]) => groupTable(title, rows)));
 
 // ---- pictures ----------------------------------------------------------------------------------
@@ -470,6 +472,9 @@ function update() {
 byId('title').textContent = `${data.model} on ${data.data.join(', ')}`;
 byId('subtitle').textContent = `${plural(data.frames, 'frame')}, ${plural(all.objects, 'object')}, ` +
   data.date;
+const unknown = Object.entries(data.others).map(([name, n]) => `${name} (${n})`).join(', ');
+byId('others').hidden = !unknown;
+byId('others').textContent = `Not measured, as the model does not know these classes: ${unknown}`;
 byId('notes').append(...data.notes.map((text) => el('li', {}, text)));
 byId('rows').append(el('tbody', {}, ...data.about.map(([title, text]) =>
   el('tr', {}, el('th', {scope: 'row'}, title), el('td', {}, text)))));

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Data sets from bags: selection, pairing, registration and output, and what is refused."""
+"""Sets of the frames of bags: selection, pairing, registration and output, and what is refused."""
 
 from collections.abc import Callable
 import json
@@ -20,13 +20,14 @@ from pathlib import Path
 import signal
 from typing import Any
 
-from cgdet_core.cli.bags import bag_to_dataset
-from cgdet_core.data.bags import dataset as bag_dataset
-from cgdet_core.data.bags.dataset import change, make_dataset
+from cgdet_core.cli.collect import data_collect
+from cgdet_core.data import collect
 from cgdet_core.data.bags.io import CAMERA_ENCODINGS, color_picture, IMAGE_TYPE, open_bag
 from cgdet_core.data.bags.pairing import Choice, info_topic, is_rectified, plan_bag, synchronize
 from cgdet_core.data.bags.truth import truth_by_stamp
 from cgdet_core.data.coco import load_coco
+from cgdet_core.data.collect import change
+from cgdet_core.data.plans import make_plans
 from cgdet_core.data.show import show
 from cgdet_core.errors import UserError
 import cv2
@@ -59,13 +60,19 @@ def make(tmp_path: Path) -> Make:
     return write
 
 
+def make_set(
+    bags: list[Path], output: Path, choice: Choice, classes: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    return collect.collect(make_plans(bags, choice), output, choice, classes=classes)
+
+
 def both(**options: Any) -> Choice:
     return Choice(THERMAL, RGB, **options)
 
 
 def test_frames_are_stored_bit_for_bit_and_match_their_bag(make: Make, tmp_path: Path) -> None:
     bag, out = make(), tmp_path / 'set'
-    report = make_dataset([bag], out, both())
+    report = make_set([bag], out, both())
     coco = load_coco(out / 'annotations.json')
     assert coco.classes == ('person', 'bicycle', 'car') and len(coco.images) == 8
     for i, record in enumerate(coco.images):
@@ -76,7 +83,7 @@ def test_frames_are_stored_bit_for_bit_and_match_their_bag(make: Make, tmp_path:
         assert record.stamp_ns == STAMPS[i] and record.bag == 'drive'
     truth = truth_by_stamp(bag, coco)
     assert {s: r.image_id for s, r in truth.items()} == {s: i + 1 for i, s in enumerate(STAMPS)}
-    part = report['bags'][0]
+    part = report['sources'][0]
     assert (part['frames'], part['with_rgb'], part['near_duplicates']) == (8, 8, 0)
     assert part['gap_ms'] == {'median': 3.0, 'max': 3.0} and part['unreadable'] == []
     assert report['bit_depth'] == {'uint16': 8} and report['sizes'] == {'160x128': 8}
@@ -86,13 +93,13 @@ def test_frames_are_stored_bit_for_bit_and_match_their_bag(make: Make, tmp_path:
 
 
 def test_classes_are_the_users_choice(make: Make, tmp_path: Path) -> None:
-    make_dataset([make()], tmp_path / 'set', both(), classes=('dog', 'person', 'dog'))
+    make_set([make()], tmp_path / 'set', both(), classes=('dog', 'person', 'dog'))
     assert load_coco(tmp_path / 'set' / 'annotations.json').classes == ('dog', 'person')
 
 
 def test_compressed_topics_and_jpeg(make: Make, tmp_path: Path) -> None:
     bag = make(compressed=('.png', '.jpg'))
-    make_dataset([bag], tmp_path / 'set', Choice(
+    make_set([bag], tmp_path / 'set', Choice(
         THERMAL + '/compressed', RGB + '/compressed', jpeg=True))
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[3]
     assert np.array_equal(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED), scene(3))
@@ -104,7 +111,7 @@ def test_compressed_topics_and_jpeg(make: Make, tmp_path: Path) -> None:
 def test_a_homography_registers_every_picture(make: Make, tmp_path: Path) -> None:
     path = tmp_path / 'h.json'
     path.write_text('[[0.5, 0, 4], [0, 0.5, -6], [0, 0, 1]]')
-    make_dataset([make()], tmp_path / 'set', both(homography=path))
+    make_set([make()], tmp_path / 'set', both(homography=path))
     for record in load_coco(tmp_path / 'set' / 'annotations.json').images:
         hot = center(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED) > 8450)
         seen = cv2.imread(str(record.rgb_path))
@@ -117,7 +124,7 @@ def test_a_homography_of_other_sizes_is_refused(make: Make, tmp_path: Path) -> N
     path.write_text('homography: [[0.5, 0, 4], [0, 0.5, -6], [0, 0, 1]]\n'
                     'thermal_size: [160, 128]\nrgb_size: [640, 480]\n')
     with pytest.raises(UserError, match=r'another rgb_size \(\[640, 480\]\) than 320x240'):
-        make_dataset([make()], tmp_path / 'set', both(homography=path))
+        make_set([make()], tmp_path / 'set', both(homography=path))
     assert not (tmp_path / 'set').exists()
 
 
@@ -131,7 +138,7 @@ def test_calibration_and_tf_register(make: Make, tmp_path: Path) -> None:
     bag = make(cameras=cameras, pose=((0, 0, 0, 1), (0.2, 0, 0)))
     shifts = []
     for name, plane in (('far', None), ('near', 5.0)):
-        make_dataset([bag], tmp_path / name, both(rectify=True, plane_m=plane))
+        make_set([bag], tmp_path / name, both(rectify=True, plane_m=plane))
         record = load_coco(tmp_path / name / 'annotations.json').images[2]
         hot = center(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED) > 8450)
         shifts.append(center(cv2.imread(str(record.rgb_path))[..., 2] > 160) - hot)
@@ -154,20 +161,20 @@ def test_each_rgb_image_is_used_only_for_the_nearest_frame(
 
 def test_frame_selection(make: Make, tmp_path: Path) -> None:
     bags = [make('a'), make('b')]
-    report = make_dataset(bags, tmp_path / 'slow', both(every_s=0.2))
-    assert [p['frames'] for p in report['bags']] == [4, 4]
+    report = make_set(bags, tmp_path / 'slow', both(rate=5))
+    assert [p['frames'] for p in report['sources']] == [4, 4]
     coco = load_coco(tmp_path / 'slow' / 'annotations.json')
     # Both drives have the same stamps, as in simulation.
     for bag in bags:
         truth = truth_by_stamp(bag, coco)
         assert list(truth) == STAMPS[::2] and {r.bag for r in truth.values()} == {bag.name}
-    report = make_dataset(bags, tmp_path / 'few', Choice(THERMAL, max_frames=5))
+    report = make_set(bags, tmp_path / 'few', Choice(THERMAL, max_frames=5))
     assert report['frames'] == 5 and report['with_rgb'] == 0
     stands = write_two_cameras(tmp_path / 'bags' / 'stands', {
         s: scene(3) + np.uint16(20 * i) for i, s in enumerate(STAMPS)}, {})
-    report = make_dataset([stands], tmp_path / 'still', Choice())
-    assert (report['frames'], report['bags'][0]['near_duplicates']) == (1, 7)
-    report = make_dataset([stands], tmp_path / 'all', Choice(min_change=0))
+    report = make_set([stands], tmp_path / 'still', Choice())
+    assert (report['frames'], report['sources'][0]['near_duplicates']) == (1, 7)
+    report = make_set([stands], tmp_path / 'all', Choice(min_change=0))
     assert report['frames'] == 8
     assert change(np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)) == 0
 
@@ -184,16 +191,16 @@ def test_errors_leave_no_files(
     make: Make, tmp_path: Path, choice: Choice, words: str,
 ) -> None:
     with pytest.raises(UserError, match=words):
-        make_dataset([make()], tmp_path / 'set', choice)
+        make_set([make()], tmp_path / 'set', choice)
     assert [p.name for p in tmp_path.iterdir()] == ['bags']
 
 
 def test_a_wrong_clock_is_measured_and_corrected(make: Make, tmp_path: Path) -> None:
     bag = make(shift_ns=7_000 * MS + 3 * MS, clock_ns=7_000 * MS)
     with pytest.raises(UserError, match=r'\+7000.0 ms off.*RGB offset of -7000.0 ms'):
-        make_dataset([bag], tmp_path / 'set', both())
-    report = make_dataset([bag], tmp_path / 'set', both(rgb_offset_ms=-7000))
-    assert report['with_rgb'] == 8 and report['bags'][0]['gap_ms']['max'] == 3.0
+        make_set([bag], tmp_path / 'set', both())
+    report = make_set([bag], tmp_path / 'set', both(rgb_offset_ms=-7000))
+    assert report['with_rgb'] == 8 and report['sources'][0]['gap_ms']['max'] == 3.0
 
 
 def test_frames_with_rgb_come_first(make: Make, tmp_path: Path) -> None:
@@ -201,10 +208,10 @@ def test_frames_with_rgb_come_first(make: Make, tmp_path: Path) -> None:
     bag = write_two_cameras(
         tmp_path / 'bags' / 'slow_rgb', {s: scene(i) for i, s in enumerate(STAMPS)},
         {s + 3 * MS: picture(i) for i, s in enumerate(STAMPS) if i % 2})
-    for name, options, frames in (('apart', {'every_s': 0.2}, STAMPS[1::2]),
+    for name, options, frames in (('apart', {'rate': 5.0}, STAMPS[1::2]),
                                   ('few', {'max_frames': 3}, [STAMPS[i] for i in (1, 3, 7)]),
                                   ('more', {'max_frames': 5}, [*STAMPS[:2], *STAMPS[3::2]])):
-        report = make_dataset([bag], tmp_path / name, both(**options))
+        report = make_set([bag], tmp_path / name, both(**options))
         coco = load_coco(tmp_path / name / 'annotations.json')
         assert [r.stamp_ns for r in coco.images] == frames
         assert report['with_rgb'] == min(4, len(frames))
@@ -217,7 +224,7 @@ def test_every_size_has_its_own_registration(make: Make, tmp_path: Path) -> None
         tmp_path / 'bags' / 'binned',
         {s: scene(i, (160, 128) if i < 4 else (120, 96)) for i, s in enumerate(STAMPS)},
         {s: picture(i) for i, s in enumerate(STAMPS)})
-    make_dataset([bag], tmp_path / 'set', both(homography=path))
+    make_set([bag], tmp_path / 'set', both(homography=path))
     sizes = []
     for record in load_coco(tmp_path / 'set' / 'annotations.json').images:
         sizes.append(cv2.imread(str(record.rgb_path)).shape[1::-1])
@@ -239,12 +246,12 @@ def test_sigterm_leaves_no_files(
 ) -> None:
     bag = make()
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(bag_dataset, 'save_picture',
+    monkeypatch.setattr(collect, 'save_picture',
                         lambda *_: signal.raise_signal(signal.SIGTERM))
     signal.signal(signal.SIGTERM, lambda *_: None)  # if it is not caught, the test continues
     try:
         with pytest.raises(SystemExit, match='143'):
-            bag_to_dataset([str(bag)], tmp_path / 'set', THERMAL)
+            data_collect([str(bag)], tmp_path / 'set', thermal_topic=THERMAL)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert [p.name for p in tmp_path.iterdir()] == ['bags']
@@ -273,18 +280,18 @@ def test_rectified_images_are_recognized_by_their_topic() -> None:
 def test_kelvin_is_stored_in_hundredths_and_reported(make: Make, tmp_path: Path) -> None:
     bag = write_two_cameras(tmp_path / 'bags' / 'kelvin', {
         s: np.float32(280) + scene(i).astype(np.float32) / 1000 for i, s in enumerate(STAMPS)}, {})
-    report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
-    assert report['bags'][0]['kelvin_as_hundredths'] == report['bit_depth']['uint16'] == 8
+    report = make_set([bag], tmp_path / 'set', Choice(THERMAL))
+    assert report['sources'][0]['kelvin_as_hundredths'] == report['bit_depth']['uint16'] == 8
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
     stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
     assert np.abs(stored - (28000 + scene(0) / 10.0)).max() <= 0.51
     shut = {s: scene(i).astype(np.float32) / 1000 + np.float32(300 * (i != 2))
             for i, s in enumerate(STAMPS)}  # a camera that sends zeros once
     bag = write_two_cameras(tmp_path / 'bags' / 'shut', shut, {})
-    part, = make_dataset([bag], tmp_path / 'shut', Choice(THERMAL))['bags']
+    part, = make_set([bag], tmp_path / 'shut', Choice(THERMAL))['sources']
     assert (part['frames'], part['not_kelvin'], len(part['unreadable'])) == (7, 1, 1)
-    report = make_dataset([make()], tmp_path / 'counts', Choice(THERMAL))
-    assert report['bags'][0]['kelvin_as_hundredths'] == 0
+    report = make_set([make()], tmp_path / 'counts', Choice(THERMAL))
+    assert report['sources'][0]['kelvin_as_hundredths'] == 0
 
 
 @pytest.mark.parametrize(('unit', 'offset', 'scale'), [
@@ -297,12 +304,12 @@ def test_float_images_that_are_not_kelvin(
               for i, s in enumerate(STAMPS)}
     bag = write_two_cameras(tmp_path / 'bags' / 'float', {
         s: ((frame + np.float32(offset)) * np.float32(scale)) for s, frame in kelvin.items()}, {})
-    words = f'None of 8 .*cannot be kelvin; .*probably {unit}'
+    words = rf'None of the frames \(8\) .*cannot be kelvin; .*probably {unit}'
     with pytest.raises(UserError, match=words) as error:
-        make_dataset([bag], tmp_path / 'set', Choice(THERMAL))
+        make_set([bag], tmp_path / 'set', Choice(THERMAL))
     assert error.value.fields == ('unit',) and not (tmp_path / 'set').exists()
-    report = make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
-    assert report['frames'] == 8 and report['bags'][0]['not_kelvin'] == 0
+    report = make_set([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
+    assert report['frames'] == 8 and report['sources'][0]['not_kelvin'] == 0
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[0]
     stored = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
     expected = (kelvin[STAMPS[0]] - 250) * 655.35 if unit == 'fraction' else (
@@ -322,9 +329,9 @@ def test_images_with_the_stamp_of_another_are_counted(
         for c, received, raw in reader.messages():
             for later in (0, 1) if c.topic == THERMAL else ():
                 writer.write(connection, received + later, raw)
-    bag_to_dataset([str(twice)], tmp_path / 'set')
-    report = json.loads((tmp_path / 'set' / 'report.json').read_text())['bags'][0]
-    assert (report['thermal_images'], report['repeated_stamps'], report['frames']) == (16, 8, 8)
+    data_collect([str(twice)], tmp_path / 'set')
+    report = json.loads((tmp_path / 'set' / 'report.json').read_text())['sources'][0]
+    assert (report['images'], report['repeated_stamps'], report['frames']) == (16, 8, 8)
     assert '8 images with the stamp of an earlier one; the camera driver' in (
         capsys.readouterr().out)
 
@@ -334,20 +341,20 @@ def test_images_that_opencv_refuses_are_left_out(make: Make, tmp_path: Path) -> 
     pictures[STAMPS[3]] = np.zeros((6, 7, 2), np.uint8)  # half a pair of YUV pixels
     bag = write_two_cameras(
         tmp_path / 'bags' / 'odd', {s: scene(i) for i, s in enumerate(STAMPS)}, pictures)
-    report = make_dataset([bag], tmp_path / 'set', both())
+    report = make_set([bag], tmp_path / 'set', both())
     assert (report['frames'], report['with_rgb']) == (8, 7)
-    assert f'{RGB} at {STAMPS[3]} ns' in report['bags'][0]['unreadable'][0]
+    assert f'{RGB} at {STAMPS[3]} ns' in report['sources'][0]['unreadable'][0]
 
 
 def test_bad_images_are_left_out_and_named(make: Make, tmp_path: Path) -> None:
     frames = {s: scene(i) for i, s in enumerate(STAMPS)}
     frames[STAMPS[2]] = np.zeros((0, 160), np.uint16)
     bag = write_two_cameras(tmp_path / 'bags' / 'mixed', frames, {})
-    report = make_dataset([bag], tmp_path / 'set', Choice())
+    report = make_set([bag], tmp_path / 'set', Choice())
     assert report['frames'] == 7
-    assert f'{THERMAL} at {STAMPS[2]} ns' in report['bags'][0]['unreadable'][0]
+    assert f'{THERMAL} at {STAMPS[2]} ns' in report['sources'][0]['unreadable'][0]
     with pytest.raises(UserError, match='already exists'):
-        make_dataset([bag], tmp_path / 'set', Choice())
+        make_set([bag], tmp_path / 'set', Choice())
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'mono8', *CAMERA_ENCODINGS])
