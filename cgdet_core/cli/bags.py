@@ -59,7 +59,11 @@ def bag_from_coco(
     storage: Annotated[str, typer.Option(help='mcap or sqlite3.')] = 'mcap',
     match: Match = '*',
 ) -> None:
-    """Write the frames of a COCO set to a bag, and their annotations by stamp next to it."""
+    """
+    Write the frames of a COCO set to a bag, and their annotations by stamp next to it.
+
+    A frame that cannot be read is reported and left out; the exit status is then 1.
+    """
     from cgdet_core.data.bags.io import write_bag
     from cgdet_core.data.bags.truth import fingerprint, truth_file, write_truth
     from cgdet_core.data.coco import load_coco
@@ -67,13 +71,22 @@ def bag_from_coco(
 
     check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
+    failed: list[UserError] = []
+
+    def leave_out(error: UserError) -> None:
+        failed.append(error)
+        common.complain(common.sentence_of(error))
+
     with common.exit_on_sigterm():
         # As they are stored, not in kelvin.
         frames = coco_frames(replace(coco, unit=CARD), match)
-        count = write_bag(path, frames, rate, encoding, storage,
-                          source=fingerprint(coco))
+        count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), leave_out)
         truth = write_truth(path, coco)
-    say(f'{path}: {count} frames, {count / rate:.1f} s; its annotations by stamp: {truth}')
+    say(f'{path}: {count} frames, {(count + len(failed)) / rate:.1f} s; its annotations by stamp: '
+        f'{truth}')
+    if failed:
+        raise UserError(f'{len(failed)} of {count + len(failed)} frames could not be read; their '
+                        'times in the bag are empty.')
 
 
 @bag_app.command('play', context_settings={

@@ -226,7 +226,7 @@ def quiet() -> None:
 
 
 def _report_unraisable(unraisable: 'sys.UnraisableHookArgs') -> None:
-    """A killed worker may also raise where its loader is deleted; the run reports it once."""
+    """Ignore what a killed worker raises where its loader is deleted; the run reports it once."""
     if not (isinstance(unraisable.exc_value, RuntimeError) and reason_of(unraisable.exc_value)):
         sys.__unraisablehook__(unraisable)
 

@@ -26,7 +26,7 @@ from cgdet_ros.detection.worker import DetectionWorker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
-from cgdet_ros.node.parameters import unknown_overrides
+from cgdet_ros.node.parameters import check_overrides, unknown_overrides
 from diagnostic_msgs.msg import DiagnosticStatus
 
 NAME = 'thermal_detector'
@@ -50,6 +50,7 @@ class DetectorNode(ManagedNode):
         self._signal = CARD, POLARITIES[0]  # unit and polarity of the cameras
 
     def configure(self) -> None:
+        check_overrides(self)  # before the model is loaded, which may take minutes
         with self.lock:
             settings = parameters.read_model_settings(self)
         detector = self.load(lambda progress: _load(settings, progress))
