@@ -29,6 +29,7 @@ from cgdet_core.cli.common import (
     Json,
     Match,
     Overwrite,
+    Polarity,
     say,
     Topic,
     Unit,
@@ -36,7 +37,7 @@ from cgdet_core.cli.common import (
 from cgdet_core.cli.report import check_page, command, Report, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from cgdet_core.runtime.imaging.signal import CARD
+from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from rich.table import Table
 from rich.text import Text
 import typer
@@ -79,7 +80,8 @@ def bag_from_coco(
 
     with common.exit_on_sigterm():
         # As they are stored, not in kelvin.
-        frames = coco_frames(replace(coco, unit=CARD), match)
+        stored = [replace(record, unit=CARD, polarity='') for record in coco.images]
+        frames = coco_frames(replace(coco, images=stored), match)
         count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), leave_out)
         truth = write_truth(path, coco)
     say(f'{path}: {count} frames, {(count + len(failed)) / rate:.1f} s; its annotations by stamp: '
@@ -125,6 +127,7 @@ def bag_evaluate(
         'Ray.')] = None,
     address: Annotated[str | None, typer.Option(
         help='Address of a Ray cluster; this machine by default.')] = None,
+    unit: Unit = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
@@ -144,7 +147,10 @@ def bag_evaluate(
     detector = open_detector(model, 'onnxruntime')
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
-    bags = evaluation.open_bags(find_bags(sources), sets)
+    for coco in sets:
+        coco.check_signal(card.normalization.kind, card.name)
+    check_signal(card.normalization.kind, unit or CARD, '', card.name)
+    bags = evaluation.open_bags(find_bags(sources), sets, unit)
     if workers is None and address is None and importlib.util.find_spec('ray') is None:
         workers = 1
         if len(bags) > 1:
@@ -234,7 +240,7 @@ def bag_to_dataset(
     classes: Annotated[list[str] | None, typer.Option(
         '--class', help="Class to annotate, after the model's; may be repeated; person, bicycle "
         'and car by default.')] = None,
-    unit: Unit = None,
+    unit: Unit = None, polarity: Polarity = None,
 ) -> None:
     """Make a COCO set from bags: thermal frames, registered RGB of the same time, pre-labels."""
     from cgdet_core.data.bags.dataset import make_dataset
@@ -243,7 +249,8 @@ def bag_to_dataset(
     from cgdet_core.detection.predict import open_detector
 
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every_s, max_frames,
-                    min_change, homography, rectify, plane_m, jpeg, unit or CARD)
+                    min_change, homography, rectify, plane_m, jpeg, unit or CARD,
+                    polarity or '')
     detector = None if prelabel is None else open_detector(prelabel)
     with common.exit_on_sigterm(), common.counting('reading images') as progress:
         report = make_dataset(
@@ -266,6 +273,10 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
         if part['not_kelvin']:
             say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be kelvin; '
                 'state their unit (--unit).', 'yellow')
+        if part['clipped_images']:
+            say(f'{part["bag"]}: {part["clipped_pixels"]} pixels of {part["clipped_images"]} '
+                'frames are clipped, as 16 bits do not hold their values (temperatures above '
+                '655.35 K).', 'yellow')
         if part['repeated_stamps']:
             say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
                 'earlier one; the camera driver must set header.stamp.', 'yellow')

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json, write_json
-from cgdet_core.runtime.imaging.signal import check_unit, UNITS
+from cgdet_core.runtime.imaging.signal import check_polarity, check_unit, POLARITIES, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
 from rich.console import Console
@@ -63,6 +63,10 @@ Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag 
 Unit = Annotated[str | None, typer.Option(
     callback=lambda unit: unit and check_unit(unit, '--unit'),
     help=f'Unit of 16-bit and float frames: {", ".join(UNITS)}.')]
+Polarity = Annotated[str | None, typer.Option(
+    callback=lambda polarity: polarity and check_polarity(polarity, '--polarity'),
+    help=f'{" or ".join(POLARITIES)}: whether warm objects are bright or dark; by default as a '
+    'model expects.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands

@@ -73,8 +73,9 @@ def verify(
     given = {'corner': corner, 'score': score, 'off': off, 'ap_drop': ap_drop}
     tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
-    frames = track(read_frames(data, images, card.classes, card.channels, topic),
-                   'comparing', console=console, transient=True, total=None)
+    frames = track(
+        read_frames(data, images, card.classes, card.channels, topic, card.polarity),
+        'comparing', console=console, transient=True, total=None)
     report = run(first, second, frames, tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)

@@ -113,7 +113,7 @@ class FeatureCache:
         state, (width, height) = view.picture.stat(), self.layout.fitted(view.size)
         name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
         if view.thermal:
-            name += f' {AS_A_PICTURE.to_dict()}'
+            name += f' {AS_A_PICTURE.to_dict()}{view.polarity}'
         return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}.f16'
 
 

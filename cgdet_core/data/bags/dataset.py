@@ -35,13 +35,16 @@ from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
-from cgdet_core.runtime.imaging.signal import CARD, NO_TEMPERATURE, to_kelvin
+from cgdet_core.runtime.imaging.signal import CARD, check_signal, NO_TEMPERATURE, seen, to_kelvin
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 12  # frames of the contact sheet
 COLDEST, HOTTEST = 150.0, 655.35  # kelvin of the median of a scene; 16 bits hold no more
+# Of the frames of a bag; clipped: with pixels beyond what 16 bits of the unit hold.
+COUNTS = ('near_duplicates', 'kelvin_as_hundredths', 'not_kelvin', 'clipped_images',
+          'clipped_pixels')
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 
 
@@ -78,6 +81,9 @@ def make_dataset(
     if output.exists():
         raise UserError(f'{output} already exists; choose another name or remove it.')
     check_outputs(folders=[output])
+    if detector is not None:
+        check_signal(detector.card.normalization.kind, choice.unit, choice.polarity,
+                     detector.card.name)
     plans = [pairing.plan_bag(path, choice) for path in bags]
     repeated = [name for name, n in Counter(p.name for p in plans).items() if n > 1]
     if repeated:
@@ -95,7 +101,7 @@ def make_dataset(
             unreadable = [w for p in parts for w in p['unreadable']]
             raise UserError(f'None of {len(unreadable)} frames could be read, first '
                             f'{unreadable[0]}.', *['unit'] * any(p['not_kelvin'] for p in parts))
-        report = _finish(made, parts)
+        report = _finish(made, parts, choice.polarity)
         if detector is not None:
             counts = Counter(made.classes[a['category_id'] - 1] for a in made.annotations)
             report['prelabels'] = {'score': score, **{c: counts[c] for c in made.classes}}
@@ -111,26 +117,29 @@ def _write_bag(
     """Write a bag's chosen frames, then the RGB images of the frames that were kept."""
     unreadable: list[str] = []
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    first, duplicates, kelvin, not_kelvin = len(made.images), 0, 0, 0
+    first, counts = len(made.images), Counter[str]()
     last: NDArray[np.float32] | None = None
     for stamp, message in _messages(plan.path, plan.thermal_topic, set(plan.stamps.tolist())):
         progress(1)
         try:
             raw = view_message(_whole(message))
-            frame = _as_integers(raw, choice.unit)
+            frame, clipped = _as_integers(raw, choice.unit)
             small = _small(frame)
             if last is not None and last.shape == small.shape and (
                     change(last, small) < choice.min_change):
-                duplicates += 1
+                counts['near_duplicates'] += 1
                 continue
-            labels = None if detector is None else detector.detect(frame, score)
+            labels = None if detector is None else detector.detect(
+                seen(frame, CARD, choice.polarity, detector.card.polarity), score)
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.thermal_topic} at {stamp} ns: {error}')
-            not_kelvin += isinstance(error, NotKelvin)
+            counts['not_kelvin'] += isinstance(error, NotKelvin)
             continue
         last = small
-        kelvin += choice.unit not in NO_TEMPERATURE and (
+        counts['kelvin_as_hundredths'] += choice.unit not in NO_TEMPERATURE and (
             raw.dtype == np.float32 or choice.unit != CARD and raw.dtype == np.uint16)
+        counts['clipped_images'] += clipped > 0
+        counts['clipped_pixels'] += clipped
         image = _add_frame(made, plan.name, stamp, frame)
         if labels is not None:
             made.annotations += annotations_of(labels, image['id'], len(made.annotations) + 1)
@@ -139,9 +148,9 @@ def _write_bag(
     how = _write_rgb(made.folder, plan, choice, images, unreadable, progress)
     mine = made.images[first:]
     return plan.report | {
-        'chosen': len(plan.stamps), 'near_duplicates': duplicates, 'frames': len(mine),
+        'chosen': len(plan.stamps), 'frames': len(mine),
         'with_rgb': sum(i['rgb_file_name'] is not None for i in mine), 'registration': how,
-        'kelvin_as_hundredths': int(kelvin), 'not_kelvin': not_kelvin, 'unreadable': unreadable}
+        **{name: counts[name] for name in COUNTS}, 'unreadable': unreadable}
 
 
 def _write_rgb(
@@ -190,16 +199,18 @@ def _whole(message: Any) -> Any:
     return message
 
 
-def _as_integers(raw: NDArray[Any], unit: str) -> NDArray[Any]:
+def _as_integers(raw: NDArray[Any], unit: str) -> tuple[NDArray[Any], int]:
     """
     Return a frame of a unit, one of `signal.UNITS`, as integers, which PNG can store.
+
+    Also returns how many pixels are clipped, as 16 bits do not hold them.
 
     Temperatures become hundredths of a kelvin, fractions 65535ths. Float images of the unit CARD
     are in kelvin; NotKelvin if the values cannot be that.
     """
     frame = to_kelvin(raw, unit)
     if frame.dtype != np.float32:
-        return frame
+        return frame, 0
     if not np.isfinite(frame).all():
         raise ValueError('the frame has pixels that are not finite')
     middle = float(np.median(frame))
@@ -209,7 +220,9 @@ def _as_integers(raw: NDArray[Any], unit: str) -> NDArray[Any]:
         raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
                         f'state their unit, which is probably {guess}')
     scale = {'fraction': 65535, 'counts': 1}.get(unit, 100)
-    return np.rint(frame * scale).clip(0, 65535).astype(np.uint16)
+    values = np.rint(frame * scale)
+    stored = values.clip(0, 65535)
+    return stored.astype(np.uint16), int(np.count_nonzero(values != stored))
 
 
 def _small(frame: NDArray[Any]) -> NDArray[np.float32]:
@@ -237,11 +250,12 @@ def _add_frame(made: _Set, bag: str, stamp: int, frame: NDArray[Any]) -> dict[st
     return made.images[-1]
 
 
-def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _finish(made: _Set, parts: list[dict[str, Any]], polarity: str) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, drawn from the written files."""
     path = made.folder / 'annotations.json'
     write_json(path, {
-        'info': {'description': 'made by "cgdet bag to-dataset"'},
+        'info': {'description': 'made by "cgdet bag to-dataset"'} | (
+            {'polarity': polarity} if polarity else {}),
         'licenses': [],  # which CVAT's import requires
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(made.classes)],
         'images': made.images, 'annotations': made.annotations}, indent=None)

@@ -48,6 +48,7 @@ SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set, as 
 DRAWN = re.compile(r'(.*/)?debug_image(/(compressed|compressedDepth|theora|ffmpeg|zstd))?')
 # Converts 8-bit images to 14-bit counts, as most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
+ENCODING_OF = {'uint8': 'mono8', 'uint16': 'mono16', 'float32': '32FC1'}
 # Other encodings of color cameras -> bytes per pixel and conversion to BGR.
 CAMERA_ENCODINGS = {
     'yuv422': (2, cv2.COLOR_YUV2BGR_UYVY), 'uyvy': (2, cv2.COLOR_YUV2BGR_UYVY),
@@ -85,7 +86,7 @@ def write_bag(
     """
     Write frames with evenly spaced stamps to a new bag and return their number.
 
-    rate: in Hz. encoding: mono8 or mono16, by default the frame's own depth. storage: mcap or
+    rate: in Hz. encoding: mono8 or mono16, by default the frame's own type. storage: mcap or
     sqlite3. source: the fingerprint of the COCO set. unreadable: called for each frame that cannot
     be read, whose time is left empty; without it the first one is an error. The bag is written
     completely or not at all. UserError if it already exists, an option is not valid, or no frame
@@ -144,7 +145,7 @@ def _image(types: dict[str, Any], frame: NDArray[Any], stamp: int) -> Any:
     return types[IMAGE_TYPE](
         header=types['std_msgs/msg/Header'](stamp=time, frame_id='thermal_camera'),
         height=frame.shape[0], width=frame.shape[1],
-        encoding='mono8' if frame.dtype == np.uint8 else 'mono16', is_bigendian=0,
+        encoding=ENCODING_OF[frame.dtype.name], is_bigendian=0,
         step=frame.strides[0], data=frame.view(np.uint8).ravel())
 
 

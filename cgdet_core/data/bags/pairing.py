@@ -49,7 +49,8 @@ class Choice:
     prefer frames with an RGB image. min_change: fraction of the contrast by which a frame must
     differ from the previous one. rectify: register by CameraInfo and /tf_static, with the scene
     at infinity or at plane_m meters. unit: of the thermal frames, see `signal.UNITS`; those with a
-    temperature are stored as hundredths of a kelvin.
+    temperature are stored as hundredths of a kelvin. polarity: of the thermal frames, '' if it is
+    not known; the set states it.
     """
 
     thermal_topic: str | None = None
@@ -64,6 +65,7 @@ class Choice:
     plane_m: float | None = None
     jpeg: bool = False
     unit: str = CARD
+    polarity: str = ''
 
     @property
     def rgb_offset_ns(self) -> int:

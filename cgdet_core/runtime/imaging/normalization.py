@@ -116,8 +116,8 @@ def _with_unit(values: dict[str, Any]) -> dict[str, Any]:
     scale = UNITS[unit]
     if scale is None:
         if values.get('kind') == 'window':
-            raise ValueError('normalization "window" needs temperatures, and counts have no '
-                             'temperature; use "percentile", "plateau" or "none"')
+            raise ValueError('normalization "window" needs temperatures, and the unit '
+                             f'{unit} has none; use "percentile", "plateau" or "none"')
         return values
     return {**values, 'kelvin_per_count': scale[0], 'kelvin_offset': scale[1]}
 
