@@ -119,7 +119,7 @@ class DetectionWorker(ImageWorker):
             stream.input.statistics.frame_closed(encoding_of(received.message), closed, False)
             return None
         frame = seen(frame, self._unit, self._polarity, self._detector.card.polarity)
-        letterbox = self._detector.preprocess(frame, row)
+        letterbox = self._detector.preprocess(frame, row, finite=True)  # `to_frame` filled it
         return Prepared(stream, received, frame, letterbox, age, perf_counter() - start, closed)
 
     def _finish(self, prepared: Prepared, settings: Settings, row: int, infer: float) -> None:

@@ -94,10 +94,28 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
                          f'image must be one of {", ".join(ENCODINGS)}')
     kind, channels = ENCODINGS[message.encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
+    dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
+    data = data_of(message, width * channels * dtype.itemsize)
+    if channels > 1:
+        pixels = np.ndarray((height, width, channels), dtype, data, strides=(step, channels, 1))
+        code = TO_BGR.get(message.encoding)
+        return pixels if code is None else cv2.cvtColor(pixels, code)
+    pixels = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
+    if dtype.isnative and pixels.flags.aligned:
+        return pixels
+    return pixels.astype(dtype.newbyteorder('='))
+
+
+def data_of(message: ImageMessage, row: int | None = None) -> NDArray[np.uint8]:
+    """
+    Return the bytes of a raw image; ValueError if size, step and number of bytes disagree.
+
+    row: bytes of a row's pixels, without which the last row must be as long as the step.
+    """
+    height, width, step = int(message.height), int(message.width), int(message.step)
     if height == 0 or width == 0:
         raise ValueError(f'the image is empty, {width}x{height} pixels')
-    dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
-    row = width * channels * dtype.itemsize
+    row = step if row is None else row
     if step < row:
         raise ValueError(f'the image step of {step} bytes is smaller than a row of {width} '
                          f'{message.encoding} pixels, {row} bytes')
@@ -108,14 +126,7 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     if data.size > height * step:
         raise ValueError(f'the image data has {data.size} bytes, but height and step say '
                          f'{height * step}; its encoding {message.encoding} or size is wrong')
-    if channels > 1:
-        pixels = np.ndarray((height, width, channels), dtype, data, strides=(step, channels, 1))
-        code = TO_BGR.get(message.encoding)
-        return pixels if code is None else cv2.cvtColor(pixels, code)
-    pixels = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
-    if dtype.isnative and pixels.flags.aligned:
-        return pixels
-    return pixels.astype(dtype.newbyteorder('='))
+    return data
 
 
 def decode_image(kind: str, data: Any) -> NDArray[Any]:
