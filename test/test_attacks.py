@@ -74,3 +74,15 @@ def test_a_container_is_not_root_and_checks_what_it_downloads(path: Path) -> Non
         assert 'pip install' not in step or '--require-hashes' in step
         assert not re.search(r'curl -|wget ', step) or 'sha256sum --strict --check' in step
     assert any('--require-hashes' in step for step in steps)
+
+
+def test_the_licenses_of_all_locked_packages_are_listed() -> None:
+    """Otherwise run dev/licenses.py."""
+    page = (ROOT / 'docs' / 'licenses.md').read_text()
+    listed = set(re.findall(r'^\| ([a-z0-9._-]+) \|', page, re.MULTILINE))
+    for line in re.findall(r'^Only on other machines or Pythons: (.*)\.$', page, re.MULTILINE):
+        listed |= set(line.split(', '))
+    text = '\n'.join((DEV / 'locks' / f'{name}.txt').read_text()
+                     for name in ('runtime-ros', 'setup-ros', 'no-deps'))
+    locked = set(re.findall(r'^([a-z0-9][a-z0-9._-]*)==', text, re.MULTILINE))
+    assert locked and not locked - listed
