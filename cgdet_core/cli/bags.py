@@ -275,8 +275,8 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
                 'state their unit (--unit).', 'yellow')
         if part['clipped_images']:
             say(f'{part["bag"]}: {part["clipped_pixels"]} pixels of {part["clipped_images"]} '
-                'frames are clipped, as 16 bits do not hold their values (temperatures above '
-                '655.35 K).', 'yellow')
+                'frames are clipped, as 16 bits do not hold their values (temperatures outside 0 '
+                'to 655.35 K).', 'yellow')
         if part['repeated_stamps']:
             say(f'{part["bag"]}, left out: {part["repeated_stamps"]} images with the stamp of an '
                 'earlier one; the camera driver must set header.stamp.', 'yellow')

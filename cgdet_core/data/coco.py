@@ -196,7 +196,7 @@ def _signal(path: Path, data: dict[str, Any], item: dict[str, Any]) -> dict[str,
     info = data.get('info')
     stated = {**(info if isinstance(info, dict) else {}), **item}
     return {name: check(stated[name], str(path)) for name, check in (
-        ('unit', check_unit), ('polarity', check_polarity)) if name in stated}
+        ('unit', check_unit), ('polarity', check_polarity)) if stated.get(name) is not None}
 
 
 def _seen_in_rgb(coco: CocoSet) -> CocoSet:
