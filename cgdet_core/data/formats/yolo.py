@@ -44,9 +44,10 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
             raise UserError(f'{path}, line {number} has {len(words)} values: polygons and rotated '
                             'boxes are not supported; export "class x y width height".')
         try:
-            label, x, y, w, h = int(float(words[0])), *(float(v) for v in words[1:5])
+            first, x, y, w, h = (float(v) for v in words[:5])
+            label = int(first)  # 0.0 is one, 0.5 is not
             # Boxes may be slightly outside at the borders; pixel values are another format.
-            good = len(words) in (5, 6) and min(w, h) >= 0 and all(
+            good = len(words) in (5, 6) and label == first and min(w, h) >= 0 and all(
                 -1 <= v <= 2 for v in (x, y, w, h))
         except (ValueError, OverflowError):
             good = False
