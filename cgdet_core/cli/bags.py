@@ -271,8 +271,8 @@ def _show_dataset(report: dict[str, Any], output: Path) -> None:
         for sentence in part['unreadable'][:1]:
             say(f'{part["bag"]}, left out: {sentence}', 'yellow')
         if part['not_kelvin']:
-            say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be kelvin; '
-                'state their unit (--unit).', 'yellow')
+            say(f'{part["bag"]}: the values of {part["not_kelvin"]} images cannot be '
+                'temperatures of their unit; state it (--unit).', 'yellow')
         if part['clipped_images']:
             say(f'{part["bag"]}: {part["clipped_pixels"]} pixels of {part["clipped_images"]} '
                 'frames are clipped, as 16 bits do not hold their values (temperatures outside 0 '

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, load_coco, read_coco
+from cgdet_core.data.coco_checks import check_links
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 
@@ -70,6 +71,7 @@ def merge(
     for number, annotation in enumerate(merged['annotations'], 1):
         annotation['id'] = number
     merged['categories'] = [{'id': i, 'name': name} for name, i in names.items()]
+    check_links(output, merged)  # before it is written
     write_json(output, merged, indent=None)
     coco = load_coco(output)
     counts = coco.boxes()

@@ -221,6 +221,34 @@ def test_pixels_beyond_16_bits_of_a_temperature_are_counted(
     assert (part['clipped_images'], part['clipped_pixels']) == (2, 20)
 
 
+def test_a_camera_with_dead_pixels_makes_a_set(tmp_path: Path) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    frames = {START + i * PERIOD: kelvin(i).astype(np.float32) for i in range(3)}
+    for frame in frames.values():
+        frame[5, 5:8] = np.nan
+    bag = write_two_cameras(tmp_path / 'bag', frames, {})
+    part, = make_dataset([bag], tmp_path / 'set', Choice(THERMAL))['bags']
+    assert (part['frames'], part['unreadable']) == (3, [])
+    for number, record in enumerate(load_coco(tmp_path / 'set' / 'annotations.json').images):
+        np.testing.assert_allclose(read_thermal(record.path)[5, 5:8],
+                                   100 * kelvin(number)[5, 5:8], atol=50)
+
+
+@pytest.mark.parametrize(('unit', 'encode', 'guess'), [
+    ('kelvin', lambda k: (k - 273.15).astype(np.float32), 'celsius'),
+    ('celsius', lambda k: (k * 100).astype(np.float32), 'counts'),
+    ('centikelvin', lambda k: np.rint(10 * k).astype(np.uint16), 'counts')])
+def test_values_that_cannot_be_of_the_stated_unit_are_refused(
+    unit: str, encode: Any, guess: str, tmp_path: Path,
+) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    frames = {START + i * PERIOD: encode(kelvin(i)) for i in range(3)}
+    bag = write_two_cameras(tmp_path / 'bag', frames, {})
+    words = f'cannot be {unit}; state their unit, which is probably {guess}'
+    with pytest.raises(UserError, match=words):
+        make_dataset([bag], tmp_path / 'set', Choice(THERMAL, unit=unit))
+
+
 @pytest.mark.parametrize('arguments', [
     ('detect', 'x.png', '--unit', 'rankine'),
     ('bag', 'to-dataset', 'x', '--output', 'y', '--unit', 'rankine'),

@@ -200,6 +200,12 @@ def test_each_page_of_a_tiff_is_an_image(options: dict[str, object], tmp_path: P
     assert path.read_bytes() == pages(3, **options)
 
 
+def test_a_message_with_several_pages_is_refused() -> None:
+    assert decode_image('', pages(1)).shape == (24, 32)
+    with pytest.raises(ValueError, match='compressed image has 3 pages, and a message is one im'):
+        decode_image('16UC1; tiff compressed ', pages(3))
+
+
 @pytest.mark.parametrize(('kind', 'found'), [(0, 2), (1, 1), (2, 2), (4, 1)])
 def test_a_thumbnail_is_not_a_page(kind: int, found: int, tmp_path: Path) -> None:
     data = bytearray(tiff())

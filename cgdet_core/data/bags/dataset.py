@@ -32,6 +32,7 @@ from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import check_outputs, temporary_for, write_json
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.message import view_message
@@ -49,7 +50,7 @@ SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 
 
 class NotKelvin(ValueError):
-    """The values of a float image cannot be kelvin."""
+    """The values of an image cannot be temperatures of its unit."""
 
 
 @dataclass
@@ -206,19 +207,19 @@ def _as_integers(raw: NDArray[Any], unit: str) -> tuple[NDArray[Any], int]:
     Also returns how many pixels are clipped, as 16 bits do not hold them.
 
     Temperatures become hundredths of a kelvin, fractions 65535ths. Float images of the unit CARD
-    are in kelvin; NotKelvin if the values cannot be that.
+    are in kelvin; a few dead pixels are filled. NotKelvin if the values cannot be of the unit.
     """
+    raw, _ = fill_dead_pixels(raw)
     frame = to_kelvin(raw, unit)
     if frame.dtype != np.float32:
         return frame, 0
-    if not np.isfinite(frame).all():
-        raise ValueError('the frame has pixels that are not finite')
     middle = float(np.median(frame))
-    if unit == CARD and not COLDEST <= middle <= HOTTEST:
-        guess = 'counts' if middle > HOTTEST else (
-            'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius')
-        raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
-                        f'state their unit, which is probably {guess}')
+    if unit not in NO_TEMPERATURE and not COLDEST <= middle <= HOTTEST:
+        guess = 'counts' if raw.max() > HOTTEST else (
+            'fraction' if 0 <= raw.min() and raw.max() <= 1 else 'celsius')
+        raise NotKelvin(f'the values, {raw.min():.3g} to {raw.max():.3g}, cannot be '
+                        f'{"kelvin" if unit == CARD else unit}; state their unit, which is '
+                        f'probably {guess}')
     scale = {'fraction': 65535, 'counts': 1}.get(unit, 100)
     values = np.rint(frame * scale)
     stored = values.clip(0, 65535)

@@ -105,8 +105,8 @@ def write_bag(
     if storage not in plugins:
         raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
     if storage == 'sqlite3' and URI.search(str(path)):
-        raise UserError(f'{path} cannot be written as an SQLite file, because of ?, # or % in it; '
-                        'choose another name or mcap.', 'storage')
+        raise UserError(f'{path} cannot be written as an SQLite file, because of ?, #, % or '
+                        'bytes that are not UTF-8 in it; choose another name or mcap.', 'storage')
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
     count, number, ids = 0, -1, {}
     # The storage file is named after its folder, and "ros2 bag reindex" requires the number.

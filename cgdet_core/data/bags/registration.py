@@ -110,7 +110,7 @@ def read_homography(path: Path) -> Floats:
     if not path.is_file():
         raise UserError(f'The homography file {path} does not exist.')
     try:
-        content = load_yaml(path.read_text(encoding='utf-8'))
+        content = load_yaml(path.read_bytes())
         if isinstance(content, dict):
             content = content['homography']
         matrix = np.array(content, np.float64)

@@ -38,7 +38,8 @@ LARGEST_PART = 2**29  # bytes of a message, or of a chunk of several, after deco
 # A compressed file may expand by this factor, and always to this size.
 LARGEST_RATIO, ALWAYS_FINE = 100, 2**30
 BLOCK = 2**20
-URI = re.compile('[?#%]')  # characters of a path that SQLite takes for parts of a URI
+# Characters of a path that SQLite takes for parts of a URI, and bytes that are not UTF-8.
+URI = re.compile('[?#%\udc80-\udcff]')
 _log = logging.getLogger(__name__)
 
 
@@ -103,7 +104,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
                         f'the files into it, or {advice}.')
     ends = {_suffix(file) for file in files}
     if more := sorted(file.name for file in path.iterdir()
-                      if _suffix(file) in ends and file not in files):
+                      if _suffix(file) in ends and file not in files
+                      and not file.name.startswith('.')):
         _log.warning('%s has files that its %s does not list and that are not read: %s; run "ros2 '
                      'bag reindex %s".', path, METADATA, ', '.join(more), path)
     mode = str(metadata.get('compression_mode') or '').lower()

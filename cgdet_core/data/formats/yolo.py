@@ -22,6 +22,7 @@ from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.bounded_yaml import load_yaml
+from cgdet_core.runtime.imaging.frames import is_stray
 import yaml
 
 SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
@@ -146,7 +147,7 @@ def read_yolo(folder: Path, options: Options) -> Listing:
 def _below(images: Path, labels: Path, name: str) -> list[tuple[Path, Path, str]]:
     """Return the folders of images and labels, and those in them, as of a camera or a day."""
     inner = {p.relative_to(root) for root in (images, labels) for p in root.rglob('*')
-             if p.is_dir()}
+             if p.is_dir() and not is_stray(p.relative_to(root))}
     return [(images / p, labels / p, str(name / p)) for p in (Path('.'), *sorted(inner))]
 
 

@@ -17,7 +17,7 @@
 import re
 from typing import Any, Protocol
 
-from cgdet_core.runtime.imaging.decoding import decode, format_of
+from cgdet_core.runtime.imaging.decoding import decode, format_of, tiff_pages
 from cgdet_core.runtime.imaging.frames import to_gray
 import cv2
 import numpy as np
@@ -31,7 +31,8 @@ ENCODINGS: dict[str, tuple[str, int]] = {
 TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.COLOR_BGRA2BGR}
 COMPRESSED = ('PNG', 'JPEG', 'TIFF')
 # The bits of a channel that the format of a compressed image starts with.
-DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)')
+DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)',
+                   re.IGNORECASE)
 
 
 class ImageMessage(Protocol):
@@ -149,12 +150,14 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
                          f'{buffer[:4].hex(" ")}')
     try:
         pixels = decode(buffer)
+        if format_of(buffer) == 'TIFF' and (count := len(tiff_pages(buffer))) > 1:
+            raise ValueError(f'has {count} pages, and a message is one image')
     except ValueError as error:
         raise ValueError(f'the compressed image {error}') from None
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise ValueError(f'the compressed image has {pixels.dtype} pixels, a thermal image '
                          'must be 8- or 16-bit, or float32')
-    depth = DEPTH.match(kind)
+    depth = DEPTH.match(kind.strip())
     if depth is not None and int(depth[1] or depth[2]) > 8 * pixels.itemsize:
         raise ValueError(f'the compressed image has {8 * pixels.itemsize}-bit pixels, but its '
                          f'format is {kind[:40]!r}: the depth was lost; let the driver send PNG')
