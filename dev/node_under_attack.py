@@ -30,11 +30,12 @@ import rclpy
 from sensor_msgs.msg import CompressedImage, Image
 
 SIZE = 640, 512
-HEAD_START_S = 0.05  # of a bomb, so that no image replaces it before its turn
+# Of a bomb, so that no image replaces it before its turn; a longer one if the machine is busy.
+HEAD_STARTS_S = 0.05, 0.1, 0.2, 0.4, 0.8
 PERIOD_S = 0.05  # of the images after it
 MAX_MB, MAX_S = 1000, 2.0
 PATIENCE_S = 60.0
-STATUS_S = 2.5  # until the diagnostics count the last image
+STATUS_S = 1.2  # until the diagnostics, which have a period of 1 s, count the last image
 
 
 def attack_node() -> dict[str, dict[str, Any]]:
@@ -59,15 +60,21 @@ def _attack(compressed: bool) -> dict[str, Any]:
     with _node(compressed) as (listener, process):
         boxes = [d.bbox for d in listener.detect(good).detections]
         before = _peak_mb(process)
+        listener.spin_for(STATUS_S)
         for name, bomb in _images(compressed):
             sent += 1
-            seconds = _seconds_until_detection(listener, bomb, good)
-            read += _stamp(bomb) in [stamp for stamp, _ in listener.outputs]
-            listener.outputs.clear()
+            for head_start in HEAD_STARTS_S:
+                listener.outputs.clear()
+                failed = int(listener.status['failed'])
+                seconds = _seconds_until_detection(listener, bomb, good, head_start)
+                listener.spin_for(STATUS_S)
+                was_read = _stamp(bomb) in [stamp for stamp, _ in listener.outputs]
+                if was_read or int(listener.status['failed']) > failed:
+                    break
+            read += was_read
             if seconds > slowest:
                 slowest, worst = seconds, name
         same = [d.bbox for d in listener.detect(good).detections] == boxes
-        listener.spin_for(STATUS_S)
         return {'images': sent, 'refused': int(listener.status['failed']), 'read': read,
                 'slowest (s)': round(slowest, 2), 'which': worst, 'memory before (MB)': before,
                 'memory (MB)': _peak_mb(process), 'same boxes': same}
@@ -99,12 +106,14 @@ def _node(compressed: bool) -> Iterator[tuple[Listener, int]]:
         rclpy.try_shutdown()
 
 
-def _seconds_until_detection(listener: Listener, bomb: Any, good: Any) -> float:
+def _seconds_until_detection(
+    listener: Listener, bomb: Any, good: Any, head_start: float,
+) -> float:
     """Return the seconds from a bomb to the detections of an image after it."""
     bomb.header.stamp = listener.get_clock().now().to_msg()
     start = monotonic()
     listener.camera.publish(bomb)
-    listener.spin_for(HEAD_START_S)
+    listener.spin_for(head_start)
     stamps: set[int] = set()
     while monotonic() < start + PATIENCE_S:
         good.header.stamp = listener.get_clock().now().to_msg()

@@ -18,7 +18,7 @@ from functools import cache
 import importlib
 from typing import Any
 
-from cgdet_core.runtime.imaging.message import data_of, encoding_of, view_pixels
+from cgdet_core.runtime.imaging.message import data_of, encoding_of, LIVE, view_pixels
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
@@ -36,7 +36,7 @@ def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
     which is missing or cannot convert it.
     """
     if hasattr(message, 'format') or message.encoding in OWN:
-        return view_pixels(message)
+        return view_pixels(message, LIVE)
     encoding = encoding_of(message)[:40]
     data_of(message)  # raises ValueError where cv_bridge fails in various ways
     generic = any(kind in encoding for kind in GENERIC)

@@ -30,6 +30,8 @@ ENCODINGS: dict[str, tuple[str, int]] = {
     'rgba8': ('u1', 4), '8UC3': ('u1', 3)}
 TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.COLOR_BGRA2BGR}
 COMPRESSED = ('PNG', 'JPEG', 'TIFF')
+# Of the limits of `decode`, for a process that must go on: less than 1 GB of memory, and 2 s.
+LIVE = 0.25
 # The bits of a channel that the format of a compressed image starts with.
 DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)',
                    re.IGNORECASE)
@@ -63,10 +65,16 @@ def view_message(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
     return to_gray(view_pixels(message))
 
 
-def view_pixels(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
-    """Return the pixels of either kind of message: (height, width), or (..., 3) as BGR."""
+def view_pixels(
+    message: ImageMessage | CompressedMessage, share: float = 1.0,
+) -> NDArray[Any]:
+    """
+    Return the pixels of either kind of message: (height, width), or (..., 3) as BGR.
+
+    share: of the limits of a compressed image, see `decode`.
+    """
     if hasattr(message, 'format'):
-        return decode_image(message.format, message.data)
+        return decode_image(message.format, message.data, share)
     return view_image(message)
 
 
@@ -130,13 +138,13 @@ def data_of(message: ImageMessage, row: int | None = None) -> NDArray[np.uint8]:
     return data
 
 
-def decode_image(kind: str, data: Any) -> NDArray[Any]:
+def decode_image(kind: str, data: Any, share: float = 1.0) -> NDArray[Any]:
     """
     Decode the PNG, JPEG or TIFF of a compressed image at its full depth.
 
     kind: the message's format, whose encoding must not be deeper than the image;
     "compressedDepth" is a PNG after a header. ValueError for another format, and for damaged,
-    truncated or too large data.
+    truncated or too large data; share: of the limits.
     """
     buffer = bytes(np.frombuffer(data, np.uint8))
     if 'compressedDepth' in kind:
@@ -149,7 +157,7 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
         raise ValueError('the compressed image is not PNG, JPEG or TIFF, it begins with '
                          f'{buffer[:4].hex(" ")}')
     try:
-        pixels = decode(buffer)
+        pixels = decode(buffer, share=share)
         if format_of(buffer) == 'TIFF' and (count := len(tiff_pages(buffer))) > 1:
             raise ValueError(f'has {count} pages, and a message is one image')
     except ValueError as error:
