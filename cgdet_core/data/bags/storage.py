@@ -21,6 +21,7 @@ from pathlib import Path, PurePath
 import re
 import shutil
 import sqlite3
+import struct
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -120,6 +121,8 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
     """Return an error of rosbags as a sentence with what to do; place: what it has read."""
     reason = ' '.join(str(error).replace(str(place), str(path)).split()).rstrip('.')
     reason = reason.removesuffix('; please report issue') or type(error).__name__
+    if isinstance(error, TypeError | LookupError | AttributeError | AssertionError | struct.error):
+        reason = 'its file is cut or damaged'  # which rosbags did not expect
     if 'ersion' in reason and 'supported' in reason:
         advice = '; a newer rosbags may read it: "pip install --upgrade rosbags"'
     elif any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
