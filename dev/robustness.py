@@ -18,8 +18,9 @@ Attack what reads and what writes, and print a table: `python dev/robustness.py`
 Fuzzed image messages go through the node's way from a message to the network's input, damaged
 pictures through the reader of files; each is to be read or refused with a sentence. Every writer
 is killed at random moments: what was there before is to be whole, the same call is to succeed
-afterwards, and no hidden file is to stay. Status 1 if one of these fails. docs/robustness.md has
-the figures.
+afterwards, and no hidden file is to stay. With --node, image bombs are sent to a running node,
+which is to take less than 1 GB and to detect again within 2 s. Status 1 if one of these fails.
+docs/robustness.md has the figures.
 """
 
 import argparse
@@ -359,8 +360,15 @@ def main() -> int:
     options.add_argument('--pictures', type=int, default=4_000)
     options.add_argument('--kills', type=int, default=50, help='of each writer')
     options.add_argument('--writers', nargs='*', default=list(WRITERS), choices=list(WRITERS))
+    options.add_argument('--node', action='store_true', help='send image bombs to a node (ROS 2)')
     given = options.parse_args()
     failed = 0
+    if given.node:
+        from node_under_attack import attack_node, is_bad
+
+        rows = attack_node()
+        show('a node under image bombs', rows)
+        failed += sum(map(is_bad, rows.values()))
     with place(None) as folder:
         detector = Detector(load_card(share_file(SHIPPED_MODEL), DetectionCard), Any)
 

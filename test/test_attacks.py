@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""dev/robustness.py and dev/locks: what they promise, on a few examples."""
+"""dev/robustness.py, dev/locks and the containers: what they promise, on a few examples."""
 
 import os
 from pathlib import Path
@@ -24,6 +24,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DEV = ROOT / 'dev'
+DOCKERFILES = sorted((ROOT / 'docker').glob('Dockerfile*'))
 LOCKS = sorted((DEV / 'locks').glob('*.txt'))
 
 
@@ -61,3 +62,27 @@ def test_a_lock_is_that_of_the_requirements(lock: str, files: list[str]) -> None
     """Otherwise run dev/lock.py."""
     wanted = set().union(*(pins(f'requirements{"-" * bool(f)}{f}.txt') for f in files))
     assert wanted and not wanted - pins(f'locks/{lock}.txt')
+
+
+@pytest.mark.parametrize('path', DOCKERFILES, ids=lambda path: path.name)
+def test_a_container_is_not_root_and_checks_what_it_downloads(path: Path) -> None:
+    text = re.sub(r'\\\n', ' ', path.read_text())
+    users = re.findall(r'^USER (\S+)$', text, re.MULTILINE)
+    assert users and users[-1] not in ('root', '0')
+    steps = re.findall(r'^RUN .*$', text, re.MULTILINE)
+    for step in steps:
+        assert 'pip install' not in step or '--require-hashes' in step
+        assert not re.search(r'curl -|wget ', step) or 'sha256sum --strict --check' in step
+    assert any('--require-hashes' in step for step in steps)
+
+
+def test_the_licenses_of_all_locked_packages_are_listed() -> None:
+    """Otherwise run dev/licenses.py."""
+    page = (ROOT / 'docs' / 'licenses.md').read_text()
+    listed = set(re.findall(r'^\| ([a-z0-9._-]+) \|', page, re.MULTILINE))
+    for line in re.findall(r'^Only on other machines or Pythons: (.*)\.$', page, re.MULTILINE):
+        listed |= set(line.split(', '))
+    text = '\n'.join((DEV / 'locks' / f'{name}.txt').read_text()
+                     for name in ('runtime-ros', 'setup-ros', 'no-deps'))
+    locked = set(re.findall(r'^([a-z0-9][a-z0-9._-]*)==', text, re.MULTILINE))
+    assert locked and not locked - listed

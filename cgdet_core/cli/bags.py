@@ -23,11 +23,21 @@ import sys
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import cell, Images, Json, Match, Overwrite, say, show_table, Topic
+from cgdet_core.cli.common import (
+    cell,
+    Images,
+    Json,
+    Match,
+    Overwrite,
+    say,
+    show_table,
+    Topic,
+    Unit,
+)
 from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
-from cgdet_core.runtime.imaging.signal import CARD
+from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 from rich.table import Table
 from rich.text import Text
@@ -51,7 +61,11 @@ def bag_from_coco(
     storage: Annotated[str, typer.Option(help='mcap or sqlite3.')] = 'mcap',
     match: Match = '*',
 ) -> None:
-    """Write the frames of a COCO set to a bag, and their annotations by stamp next to it."""
+    """
+    Write the frames of a COCO set to a bag, and their annotations by stamp next to it.
+
+    A frame that cannot be read is reported and left out; the exit status is then 1.
+    """
     from cgdet_core.data.bags.io import write_bag
     from cgdet_core.data.bags.truth import fingerprint, truth_file, write_truth
     from cgdet_core.data.coco import load_coco
@@ -59,14 +73,23 @@ def bag_from_coco(
 
     check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
+    failed: list[UserError] = []
+
+    def leave_out(error: UserError) -> None:
+        failed.append(error)
+        common.complain(common.sentence_of(error))
+
     with common.exit_on_sigterm():
         # As they are stored, not in kelvin.
-        frames = coco_frames(replace(coco, unit=CARD), match)
-        count = write_bag(path, frames, rate, encoding, storage,
-                          source=fingerprint(coco))
+        stored = [replace(record, unit=CARD, polarity='') for record in coco.images]
+        frames = coco_frames(replace(coco, images=stored), match)
+        count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), leave_out)
         truth = write_truth(path, coco)
-    say(f'{path}: {counted(count, "frame")}, {count / rate:.1f} s; its annotations by stamp: '
-        f'{truth}')
+    say(f'{path}: {counted(count, "frame")}, {(count + len(failed)) / rate:.1f} s; its '
+        f'annotations by stamp: {truth}')
+    if failed:
+        raise UserError(f'{len(failed)} of {count + len(failed)} frames could not be read; their '
+                        'times in the bag are empty.')
 
 
 @bag_app.command('play', context_settings={
@@ -105,6 +128,7 @@ def bag_evaluate(
         'Ray.')] = None,
     address: Annotated[str | None, typer.Option(
         help='Address of a Ray cluster; this machine by default.')] = None,
+    unit: Unit = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure average precision on the frames of bags, repeatably, without DDS."""
@@ -124,7 +148,10 @@ def bag_evaluate(
     detector = open_detector(model, 'onnxruntime')
     card = detector.card
     sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
-    bags = evaluation.open_bags(find_bags(sources), sets)
+    for coco in sets:
+        coco.check_signal(card.normalization.kind, card.name)
+    check_signal(card.normalization.kind, unit or CARD, '', card.name)
+    bags = evaluation.open_bags(find_bags(sources), sets, unit)
     if workers is None and address is None and importlib.util.find_spec('ray') is None:
         workers = 1
         if len(bags) > 1:

@@ -19,7 +19,16 @@ import sys
 from typing import Annotated, Any
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import COLORED, complain, model_of, names_of, say, show_table, Unit
+from cgdet_core.cli.common import (
+    COLORED,
+    complain,
+    model_of,
+    names_of,
+    Polarity,
+    say,
+    show_table,
+    Unit,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new
 from cgdet_core.runtime.imaging.signal import CARD
@@ -69,13 +78,13 @@ def bag_to_dataset(
     classes: Annotated[list[str] | None, typer.Option(
         '--class', help="Class to label, after the model's; may be repeated; person, bicycle and "
         'car by default.')] = None,
-    unit: Unit = None,
+    unit: Unit = None, polarity: Polarity = None,
 ) -> None:
     """Make a COCO set from bags, as "cgdet data collect" does from any source."""
     data_collect(
         sources, output, 1, 1 / every_s if every_s else None, max_frames, min_change, prelabel,
         score, ','.join(classes or ()) or None, unit, thermal_topic, rgb_topic, max_gap_ms,
-        rgb_offset_ms, homography, rectify, plane_m, jpeg)
+        rgb_offset_ms, homography, rectify, plane_m, jpeg, polarity)
 
 
 def data_collect(
@@ -98,6 +107,7 @@ def data_collect(
     unit: Unit = None, thermal_topic: ThermalTopic = None, rgb_topic: RgbTopic = None,
     max_gap_ms: MaxGap = 20.0, rgb_offset_ms: RgbOffset = 0.0, homography: Homography = None,
     rectify: Rectify = False, plane_m: Plane = None, jpeg: Jpeg = False,
+    polarity: Polarity = None,
 ) -> None:
     """
     Make a COCO set to label from images, videos and bags, at their depth, with pre-labels.
@@ -114,7 +124,8 @@ def data_collect(
 
     check_new(output)
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every, rate, max_frames,
-                    min_change, homography, rectify, plane_m, jpeg, unit or CARD)
+                    min_change, homography, rectify, plane_m, jpeg, unit or CARD,
+                    polarity or '')
     wanted = names_of(classes)
     if model is not None:
         check_model(model_of(model))
@@ -163,7 +174,11 @@ def _show_faults(part: dict[str, Any]) -> None:
         say(f'{part["source"]}, left out: {sentence}', 'yellow')
     if part['not_kelvin']:
         say(f'{part["source"]}: the values of {counted(part["not_kelvin"], "image")} cannot be '
-            'kelvin; state their unit (--unit).', 'yellow')
+            'temperatures of their unit; state it (--unit).', 'yellow')
+    if part['clipped_images']:
+        say(f'{part["source"]}: {part["clipped_pixels"]} pixels of {part["clipped_images"]} '
+            'frames are clipped, as 16 bits do not hold their values (temperatures outside 0 to '
+            '655.35 K).', 'yellow')
     if part['repeated_stamps']:
         say(f'{part["source"]}, left out: {counted(part["repeated_stamps"], "image")} with the '
             'stamp of an earlier one; the camera driver must set header.stamp.', 'yellow')

@@ -34,7 +34,7 @@ from cgdet_core.runtime.files import (
     SHIPPED_MODEL,
     write_json,
 )
-from cgdet_core.runtime.imaging.signal import check_unit, UNITS
+from cgdet_core.runtime.imaging.signal import check_polarity, check_unit, POLARITIES, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_core.words import counted, duration
@@ -75,6 +75,10 @@ Topic = Annotated[str | None, typer.Option(help='Image topic; required if a bag 
 Unit = Annotated[str | None, typer.Option(
     callback=lambda unit: unit and check_unit(unit, '--unit'),
     help=f'Unit of 16-bit and float frames: {", ".join(UNITS)}.')]
+Polarity = Annotated[str | None, typer.Option(
+    callback=lambda polarity: polarity and check_polarity(polarity, '--polarity'),
+    help=f'{" or ".join(POLARITIES)}: whether warm objects are bright or dark; by default as a '
+    'model expects.')]
 Backend = Annotated[str, typer.Option(
     help=f'Backend that runs MODEL, an ONNX file: {", ".join(BACKENDS)}.')]
 PAUSE_S = 10.0  # between lines of progress, without a terminal

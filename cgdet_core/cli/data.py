@@ -25,6 +25,7 @@ from cgdet_core.cli.common import (
     model_of,
     names_of,
     Overwrite,
+    Polarity,
     say,
     show_table,
     Unit,
@@ -67,7 +68,7 @@ def data_convert(
     hold_out: Annotated[float | None, typer.Option(
         help='Fraction of frames for val, taken from the end, if a set has no split.')] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames on the contact sheet.')] = 12,
-    unit: Unit = None,
+    unit: Unit = None, polarity: Polarity = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a data set's labels as COCO, with a report and a contact sheet."""
@@ -85,7 +86,7 @@ def data_convert(
     with counting('reading') as progress:
         place, report = convert(
             name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress,
-            unit)
+            unit, polarity)
     _show(report, place)
 
 

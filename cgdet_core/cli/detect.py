@@ -29,6 +29,7 @@ from cgdet_core.cli.common import (
     complain,
     names_of,
     Overwrite,
+    Polarity,
     say,
     sentence_of,
     Topic,
@@ -37,7 +38,7 @@ from cgdet_core.cli.common import (
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.result import objects_text
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
-from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
+from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 import cv2
 import numpy as np
@@ -76,9 +77,7 @@ def detect(
         '--normalized-8bit', help='Also write the frames as the network sees them, as 8-bit '
         'images without boxes in their own size: for annotation tools.')] = False,
     unit: Unit = None,
-    polarity: Annotated[str | None, typer.Option(
-        help=f'{" or ".join(POLARITIES)}: what the frames show bright; by default as the model '
-        'expects.')] = None,
+    polarity: Polarity = None,
     show: Annotated[bool, typer.Option('--show', help='Show the frames in a window.')] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -96,8 +95,6 @@ def detect(
     path, sources = _model_first(model, sources)
     check_model(path, backend)
     outputs = Outputs(output, formats or ('coco',), normalized)
-    if polarity not in (None, *POLARITIES):
-        raise UserError(f'--polarity requires {" or ".join(POLARITIES)}, not {polarity!r}.')
     found = find_sources(sources, sys.stdin, topic)
     outputs.check(found, overwrite)
     window = _window() if show else None
@@ -107,8 +104,9 @@ def detect(
     threshold = score_threshold if classes is None else restrict(
         detector.card.classes, names_of(classes),
         detector.card.thresholds if score_threshold is None else score_threshold)
-    invert = polarity not in (None, detector.card.polarity)
-    found = [viewed(source, unit or CARD, invert) for source in found]
+    card, unit, polarity = detector.card, unit or CARD, polarity or ''
+    check_signal(card.normalization.kind, unit, polarity, card.name)
+    found = [viewed(source, unit, polarity, card.polarity) for source in found]
     lines = _Lines(found)
 
     def run() -> None:

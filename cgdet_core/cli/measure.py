@@ -77,7 +77,7 @@ def verify(
     tolerances = replace(TOLERANCES[card.precision],
                          **{k: v for k, v in given.items() if v is not None})
     with counting('comparing') as advance:
-        frames = read_frames(data, images, card.classes, card.channels, topic)
+        frames = read_frames(data, images, card.classes, card.channels, topic, card.polarity)
         report = run(first, second, tracked(frames, advance), tolerances, score_threshold)
     report = {'file': model.name, 'against_file': against.name, 'data': data.name, **report}
     _show_differences(report)

@@ -28,6 +28,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.postprocess import Detections, iou
 from cgdet_core.runtime.imaging.frames import is_gray, read_rgb, read_thermal
+from cgdet_core.runtime.imaging.signal import seen
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,8 @@ def _shows_nothing(path: Path) -> bool:
 def _detect(detector: Detector, record: ImageRecord, raw: NDArray[Any]) -> Detections:
     """Return the detections with any sign of an object; UserError names a frame."""
     try:
-        return detector.detect(raw, FAINT)
+        return detector.detect(
+            seen(raw, record.unit, record.polarity, detector.card.polarity), FAINT)
     except ValueError as error:
         raise UserError(f'{record.path}: {error}.', 'model') from None
 

@@ -32,7 +32,14 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.imaging.frames import is_gray, read_frame
-from cgdet_core.runtime.imaging.signal import CARD, check_unit
+from cgdet_core.runtime.imaging.signal import (
+    CARD,
+    check_polarity,
+    check_signal,
+    check_unit,
+    POLARITIES,
+    seen,
+)
 from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray
@@ -62,15 +69,27 @@ class ImageRecord:
     areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     crowd: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     scores: NDArray[np.float32] | None = None  # of boxes that a detector found
+    unit: str = CARD  # of a 16-bit frame, see `signal.UNITS`
+    polarity: str = ''  # of the frame; '': as a model expects it
 
-    def read(self, channels: int = 1) -> NDArray[Any]:
-        """Return the frame for 1 (thermal) or 3 (RGB) channels; UserError if its size differs."""
+    def stated(self) -> dict[str, str]:
+        """Return unit and polarity, if they are known, as entries of a COCO image."""
+        return {name: value for name, value in (('unit', self.unit), ('polarity', self.polarity))
+                if value not in ('', CARD)}
+
+    def read(self, channels: int = 1, polarity: str = POLARITIES[0]) -> NDArray[Any]:
+        """
+        Return the frame as a model of 1 (thermal) or 3 (RGB) channels sees it.
+
+        A thermal frame is in the polarity that the model expects, and in kelvin if the set states
+        a unit with a temperature. UserError if it cannot be read, or its size differs.
+        """
         pixels = read_frame(self.path, channels)
         height, width = pixels.shape[:2]
         if (width, height) != (self.width, self.height):
             raise UserError(f'{self.path} has {width}x{height} pixels, but the annotation file '
                             f'lists {self.width}x{self.height}, so its boxes are at other places.')
-        return pixels
+        return pixels if channels != 1 else seen(pixels, self.unit, self.polarity, polarity)
 
 
 @dataclass
@@ -87,7 +106,6 @@ class CocoSet:
     classes: tuple[str, ...]
     others: dict[str, int] = field(default_factory=dict)
     license: str = UNKNOWN
-    unit: str = CARD  # of 16-bit frames, see `signal.UNITS`
     prelabels: int = 0
 
     def warn_of_prelabels(self) -> None:
@@ -96,6 +114,11 @@ class CocoSet:
             _log.warning('%s: %s by a model (with a score) and not checked by a person; "cgdet '
                          'data relabel" replaces pre-labels by corrected boxes.', self.path,
                          counted(self.prelabels, 'box was made', 'boxes were made'))
+
+    def check_signal(self, kind: str, model: str) -> None:
+        """Raise UserError if a model's normalization needs temperatures and a frame has none."""
+        for record in self.images:
+            check_signal(kind, record.unit, record.polarity, model, f' of {record.path}')
 
     def boxes(self) -> dict[str, int]:
         """Return the number of boxes of each class, without ignore regions."""
@@ -141,16 +164,17 @@ def load_coco(
         prelabels += 'score' in annotation
         if category in label_of or ignore_others:
             by_image[annotation['image_id']].append(annotation)
-    records = [_record(item, root, by_image[item['id']], label_of) for item in data['images']]
+    records = [_record(item, root, by_image[item['id']], label_of, **_signal(path, data, item))
+               for item in data['images']]
     missing = [r.path for r in records if not r.path.is_file()]
     if missing:
         raise UserError(f'{len(missing)} of the {len(records)} images listed in {path} are '
-                        f'missing, the first is {missing[0]}; set the folder that the file names '
-                        'are relative to.', 'images')
+                        f'missing, the first is {missing[0]}; move {path.name} to the folder that '
+                        'its file names are relative to.', 'images')
     color = channels == 3 and not any(r.rgb_path for r in records)
     check_sizes(path, [(r.path, (r.width, r.height)) for r in records], 3 if color else 1)
     coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data),
-                   _unit(path, data), prelabels)
+                   prelabels)
     return _seen_in_rgb(coco) if channels == 3 else coco
 
 
@@ -182,10 +206,12 @@ def _license(data: dict[str, Any]) -> str:
     return ', '.join(str(name) for name in dict.fromkeys(found) if name) or UNKNOWN
 
 
-def _unit(path: Path, data: dict[str, Any]) -> str:
-    """Return the unit of the frames that a COCO file states in `info`; UserError if unknown."""
+def _signal(path: Path, data: dict[str, Any], item: dict[str, Any]) -> dict[str, str]:
+    """Return unit and polarity of an image, as far as its entry or `info` states them."""
     info = data.get('info')
-    return check_unit(info.get('unit', CARD), str(path)) if isinstance(info, dict) else CARD
+    stated = {**(info if isinstance(info, dict) else {}), **item}
+    return {name: check(stated[name], str(path)) for name, check in (
+        ('unit', check_unit), ('polarity', check_polarity)) if stated.get(name) is not None}
 
 
 def _seen_in_rgb(coco: CocoSet) -> CocoSet:
@@ -257,6 +283,7 @@ def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) 
 
 def _record(
     item: dict[str, Any], root: Path, annotations: list[dict[str, Any]], label_of: dict[int, int],
+    **signal: Any,
 ) -> ImageRecord:
     boxes = np.array([a['bbox'] for a in annotations], np.float32).reshape(-1, 4)
     areas = [a.get('area', a['bbox'][2] * a['bbox'][3]) for a in annotations]
@@ -274,7 +301,7 @@ def _record(
                         np.int64),
         areas=np.array(areas, np.float32),
         crowd=np.array([a.get('iscrowd', 0) or int(a['category_id'] not in label_of)
-                        for a in annotations], np.int64))
+                        for a in annotations], np.int64), **signal)
 
 
 def annotations_of(detections: Detections, image_id: int, first: int) -> list[dict[str, Any]]:

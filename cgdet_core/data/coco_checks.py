@@ -129,7 +129,10 @@ def _is_rotated(annotation: dict[str, Any]) -> bool:
     """Return whether CVAT exported a rotated box: its "bbox" is the one before the rotation."""
     attributes = annotation.get('attributes')
     angle = attributes.get('rotation') if isinstance(attributes, dict) else None
-    return isinstance(angle, int | float) and 0.1 < angle % 180 < 179.9
+    try:
+        return angle is not None and 0.1 < float(angle) % 180 < 179.9
+    except (TypeError, ValueError):  # another tool's word for something else
+        return False
 
 
 def check_links(path: Path, data: dict[str, Any]) -> None:

@@ -32,21 +32,25 @@ from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import check_new, free_stem, temporary_for, write_json
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
-from cgdet_core.runtime.imaging.signal import CARD, NO_TEMPERATURE, to_kelvin
+from cgdet_core.runtime.imaging.signal import CARD, check_signal, NO_TEMPERATURE, seen, to_kelvin
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 12  # frames of the contact sheet
 COLDEST, HOTTEST = 150.0, 655.35  # kelvin of the median of a scene; 16 bits hold no more
+# Of the frames of a source; clipped: with pixels beyond what 16 bits of the unit hold.
+COUNTS = ('near_duplicates', 'kelvin_as_hundredths', 'not_kelvin', 'clipped_images',
+          'clipped_pixels')
 SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 MIN_CHANGE = 0.01  # of a sequence, by default
 
 
 class NotKelvin(ValueError):
-    """The values of a float image cannot be kelvin."""
+    """The values of an image cannot be temperatures of its unit."""
 
 
 @dataclass
@@ -61,6 +65,7 @@ class _Set:
     annotations: list[dict[str, Any]] = field(default_factory=list)
     depth: Counter[str] = field(default_factory=Counter)
     stems: set[str] = field(default_factory=set)
+    polarity: str = ''
 
 
 def collect(
@@ -78,10 +83,14 @@ def collect(
     written completely or not at all. UserError if it exists, or no frame can be read.
     """
     check_new(output)
+    if detector is not None:
+        check_signal(detector.card.normalization.kind, choice.unit, choice.polarity,
+                     detector.card.name)
     with temporary_for(output) as folder:
         folder.mkdir()
         known = () if detector is None else detector.card.classes
-        made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES, detector, score)
+        made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES, detector, score,
+                    polarity=choice.polarity)
         parts = [_write(made, plan, choice, progress) for plan in plans]
         if not made.images:
             unreadable = [w for p in parts for w in p['unreadable']]
@@ -101,8 +110,7 @@ def _write(
     frames = thermal_frames(plan) if isinstance(plan, BagPlan) else chosen_frames(plan, choice)
     minimum = choice.min_change if choice.min_change is not None else (
         MIN_CHANGE * plan.is_sequence)
-    part: dict[str, Any] = {
-        'near_duplicates': 0, 'kelvin_as_hundredths': 0, 'not_kelvin': 0, 'unreadable': []}
+    part: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), 'unreadable': []}
     first = len(made.images)
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
     for image in _write_frames(made, plan, frames, choice.unit, minimum, part, progress):
@@ -136,12 +144,13 @@ def _write_frames(
         progress(1)
         try:
             raw = frame.pixels
-            stored = _as_integers(raw, unit)
+            stored, clipped = _as_integers(raw, unit)
             small = _small(stored)
             if last is not None and last.shape == small.shape and change(last, small) < minimum:
                 part['near_duplicates'] += 1
                 continue
-            found = None if made.detector is None else made.detector.detect(stored, made.score)
+            found = None if made.detector is None else made.detector.detect(
+                seen(stored, CARD, made.polarity, made.detector.card.polarity), made.score)
         except UserError as error:
             part['unreadable'].append(str(error).rstrip('.'))
             continue
@@ -152,32 +161,38 @@ def _write_frames(
         last = small
         part['kelvin_as_hundredths'] += int(unit not in NO_TEMPERATURE and (
             raw.dtype == np.float32 or unit != CARD and raw.dtype == np.uint16))
+        part['clipped_images'] += int(clipped > 0)
+        part['clipped_pixels'] += clipped
         image = _add_frame(made, plan, frame, stored)
         if found is not None:
             made.annotations += annotations_of(found, image['id'], len(made.annotations) + 1)
         yield image
 
 
-def _as_integers(raw: NDArray[Any], unit: str) -> NDArray[Any]:
+def _as_integers(raw: NDArray[Any], unit: str) -> tuple[NDArray[Any], int]:
     """
     Return a frame of a unit, one of `signal.UNITS`, as integers, which PNG can store.
 
+    Also returns how many pixels are clipped, as 16 bits do not hold them.
+
     Temperatures become hundredths of a kelvin, fractions 65535ths. Float images of the unit CARD
-    are in kelvin; NotKelvin if the values cannot be that.
+    are in kelvin; a few dead pixels are filled. NotKelvin if the values cannot be of the unit.
     """
+    raw, _ = fill_dead_pixels(raw)
     frame = to_kelvin(raw, unit)
     if frame.dtype != np.float32:
-        return frame
-    if not np.isfinite(frame).all():
-        raise ValueError('the frame has pixels that are not finite')
+        return frame, 0
     middle = float(np.median(frame))
-    if unit == CARD and not COLDEST <= middle <= HOTTEST:
-        guess = 'counts' if middle > HOTTEST else (
-            'fraction' if 0 <= frame.min() and frame.max() <= 1 else 'celsius')
-        raise NotKelvin(f'the values, {frame.min():.3g} to {frame.max():.3g}, cannot be kelvin; '
-                        f'state their unit, which is probably {guess}')
+    if unit not in NO_TEMPERATURE and not COLDEST <= middle <= HOTTEST:
+        guess = 'counts' if raw.max() > HOTTEST else (
+            'fraction' if 0 <= raw.min() and raw.max() <= 1 else 'celsius')
+        raise NotKelvin(f'the values, {raw.min():.3g} to {raw.max():.3g}, cannot be '
+                        f'{"kelvin" if unit == CARD else unit}; state their unit, which is '
+                        f'probably {guess}')
     scale = {'fraction': 65535, 'counts': 1}.get(unit, 100)
-    return np.rint(frame * scale).clip(0, 65535).astype(np.uint16)
+    values = np.rint(frame * scale)
+    stored = values.clip(0, 65535)
+    return stored.astype(np.uint16), int(np.count_nonzero(values != stored))
 
 
 def _small(frame: NDArray[Any]) -> NDArray[np.float32]:
@@ -218,6 +233,8 @@ def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, drawn from the written files."""
     path = made.folder / 'annotations.json'
     info: dict[str, Any] = {'description': 'made by "cgdet data collect"'}
+    if made.polarity:
+        info['polarity'] = made.polarity
     if made.detector is not None:
         info['prelabels'] = {'model': made.detector.card.name, 'score_threshold': made.score}
     write_json(path, {

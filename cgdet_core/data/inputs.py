@@ -26,8 +26,9 @@ from urllib.parse import unquote, urlsplit
 from cgdet_core.data.sources import open_path, pictures, Source
 from cgdet_core.data.streams import check_url, is_device, open_camera, open_url
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, is_bag
+from cgdet_core.runtime.imaging.frames import ADDED, files_below, IMAGE_SUFFIXES, is_bag
 
+BOM = '\ufeff'  # that Windows writes before a text
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +137,7 @@ def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list
 def _expand(text: str, standard_input: Iterable[str]) -> list[str]:
     """Return what a text stands for."""
     if text == '-':
-        lines = [line.strip() for line in standard_input]
+        lines = [line.removeprefix(BOM).strip() for line in standard_input]
         found = [path for line in lines if line and line != '-' for path in _expand(line, ())]
         if not found:
             raise UserError('There are no paths on standard input.')
@@ -144,7 +145,8 @@ def _expand(text: str, standard_input: Iterable[str]) -> list[str]:
     if _is_url(text):
         check_url(text)
     elif has_magic(text) and not Path(text).exists():
-        found = sorted(glob(text, recursive=True))
+        found = sorted(path for path in glob(text, recursive=True)
+                       if not any(part in ADDED and part not in text for part in Path(path).parts))
         if not found:
             raise UserError(f'No file matches {text}.')
         return found

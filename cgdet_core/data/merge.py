@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, load_coco, read_coco
+from cgdet_core.data.coco_checks import check_links
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 
@@ -30,9 +31,10 @@ def merge(
     """
     Write the frames and boxes of several COCO files as one file; the images stay where they are.
 
-    Categories are the same if their names are. Each frame keeps its other entries; `source` is
-    the name of its set's folder if it has none. Return the merged set, and the categories that
-    each file lacks and another has boxes of: in its frames such objects count as background.
+    Categories are the same if their names are. Each frame keeps its other entries, and its set's
+    unit and polarity; `source` is the name of its set's folder if it has none. Return the merged
+    set, and the categories that each file lacks and another has boxes of: in its frames such
+    objects count as background.
     UserError: fewer than two files, or an image that is in two.
     """
     if len(paths) < 2:
@@ -60,7 +62,7 @@ def merge(
             rgb = record.rgb_path and _from(output, record.rgb_path)
             merged['images'].append({
                 **item, 'id': ids[item['id']], 'file_name': _from(output, record.path),
-                'rgb_file_name': rgb, 'license': number,
+                'rgb_file_name': rgb, 'license': number, **record.stated(),
                 'source': item.get('source') or path.resolve().parent.name})
         label_of = {c['id']: names[c['name']] for c in data['categories']}
         merged['annotations'] += [
@@ -69,6 +71,7 @@ def merge(
     for number, annotation in enumerate(merged['annotations'], 1):
         annotation['id'] = number
     merged['categories'] = [{'id': i, 'name': name} for name, i in names.items()]
+    check_links(output, merged)  # before it is written
     write_json(output, merged, indent=None)
     coco = load_coco(output)
     counts = coco.boxes()

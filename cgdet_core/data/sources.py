@@ -32,7 +32,7 @@ from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging import frames
 from cgdet_core.runtime.imaging.decoding import format_of
 from cgdet_core.runtime.imaging.message import view_pixels
-from cgdet_core.runtime.imaging.signal import CARD, inverted, to_kelvin
+from cgdet_core.runtime.imaging.signal import POLARITIES, seen
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,10 @@ class Frame:
             raise
         except ValueError as error:
             raise self.error(error) from None
+
+    def seen(self, unit: str, polarity: str, expected: str) -> 'Frame':
+        """Return the frame as a model sees it, see `signal.seen`."""
+        return replace(self, read=lambda: seen(self.read(), unit, polarity, expected))
 
     def error(self, reason: Exception) -> UserError:
         """Return a UserError that names this frame."""
@@ -118,16 +122,16 @@ class Source:
 
 def read_frames(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
-    channels: int = 1, topic: str | None = None,
+    channels: int = 1, topic: str | None = None, polarity: str = POLARITIES[0],
 ) -> Iterator[Frame]:
     """
     Yield the frames of an image, a folder, a video, a bag, or a COCO file (see `load_coco`).
 
-    topic: see `bag_frames`.
+    topic: see `bag_frames`. polarity: of a COCO file, see `ImageRecord.read`.
     """
     path = Path(path)
     if path.suffix.lower() == '.json':
-        yield from coco_frames(load_coco(path, images, classes, channels), channels=channels)
+        yield from coco_frames(load_coco(path, images, classes, channels), '*', channels, polarity)
     else:
         yield from open_path(path, topic).frames
 
@@ -275,28 +279,23 @@ def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
     return colors.gray(view_pixels(message), where)
 
 
-def coco_frames(coco: CocoSet, match: str = '*', channels: int = 1) -> Iterator[Frame]:
-    """Return the frames of a set whose file name matches the shell pattern `match`, in order."""
-    unit = coco.unit if channels == 1 else CARD
-    return (Frame(_name(record), partial(_read_record, record, channels, unit),
+def coco_frames(
+    coco: CocoSet, match: str = '*', channels: int = 1, polarity: str = POLARITIES[0],
+) -> Iterator[Frame]:
+    """
+    Return the frames of a set whose file name matches the shell pattern `match`, in order.
+
+    channels, polarity: see `ImageRecord.read`.
+    """
+    return (Frame(_name(record), partial(record.read, channels, polarity),
                   str(record.path), record.stamp_ns, record)
             for record in coco.images if fnmatch.fnmatch(record.path.name, match))
 
 
-def _read_record(record: ImageRecord, channels: int, unit: str) -> NDArray[Any]:
-    return to_kelvin(record.read(channels), unit)
-
-
-def viewed(source: Source, unit: str, invert: bool) -> Source:
-    """Return a source with frames of a unit in kelvin, and inverted if that is wanted."""
+def viewed(source: Source, unit: str, polarity: str, expected: str) -> Source:
+    """Return a source of a unit and polarity as a model sees it, see `signal.seen`."""
     return replace(source, frames=(
-        replace(frame, read=partial(_viewed, frame.read, unit, invert))
-        for frame in source.frames))
-
-
-def _viewed(read: Callable[[], NDArray[Any]], unit: str, invert: bool) -> NDArray[Any]:
-    pixels = to_kelvin(read(), unit)
-    return inverted(pixels) if invert else pixels
+        frame.seen(unit, polarity, expected) for frame in source.frames))
 
 
 def _name(record: ImageRecord) -> str:

@@ -110,7 +110,7 @@ def verify_engine(
     against = Detector.load(model, backend='onnxruntime')
     card = against.card
     frames = scenes(card) if data is None else read_frames(
-        data, None, card.classes, topic=topic)
+        data, None, card.classes, topic=topic, polarity=card.polarity)
     try:
         report = verify(Detector.load(model, backend=backend), against, frames)
     except NothingFound as error:

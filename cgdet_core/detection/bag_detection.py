@@ -33,6 +33,7 @@ from cgdet_core.detection.predict import attempt, open_detector
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, evaluation_threshold
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.signal import CARD
 from cgdet_core.runtime.processor import available_cores
 
 # Ray's socket paths are about 70 characters longer than its folder's, and Linux allows 107.
@@ -47,11 +48,17 @@ SETTINGS = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'
 
 @dataclass
 class Job:
-    """A bag to detect in, and the stamps of its annotated frames."""
+    """
+    A bag to detect in, and the stamps of its annotated frames.
+
+    unit, polarity: of the frames, see `signal.seen`.
+    """
 
     bag: Path
     stamps: frozenset[int]
     topic: str | None = None
+    unit: str = CARD
+    polarity: str = ''
 
 
 @dataclass
@@ -85,7 +92,7 @@ def detect_bag(
             if frame.stamp_ns not in job.stamps:
                 result.unknown += 1
             elif seen[frame.stamp_ns] == 1:
-                yield frame
+                yield frame.seen(job.unit, job.polarity, detector.card.polarity)
             else:
                 result.repeated += 1
 

@@ -39,6 +39,7 @@ from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import write_json
 from cgdet_core.runtime.imaging.drawing import draw_truth, line_width, save_picture
+from cgdet_core.runtime.imaging.signal import CARD
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,6 +56,8 @@ class Bag:
     name: str
     truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp in nanoseconds
     result: BagDetections = field(default_factory=lambda: BagDetections([]))
+    unit: str = CARD  # of its frames, and their polarity
+    polarity: str = ''
 
     @property
     def error(self) -> str | None:
@@ -93,18 +96,34 @@ class Outcome:
     cost: float
 
 
-def open_bags(paths: Sequence[Path], sets: Sequence[CocoSet]) -> list[Bag]:
-    """Open the annotations of every bag; a failure is stored as the bag's error."""
+def open_bags(
+    paths: Sequence[Path], sets: Sequence[CocoSet], unit: str | None = None,
+) -> list[Bag]:
+    """
+    Open the annotations of every bag; a failure is stored as the bag's error.
+
+    unit: of the frames, by default the one that the annotations state.
+    """
     names = [bag_name(p) for p in paths]
     bags = []
     for path, name in zip(paths, names):
         bag = Bag(path, name if names.count(name) == 1 else path.as_posix())
         try:
             bag.truth = truth_by_stamp(path, *sets)
+            bag.unit, bag.polarity = _signal(bag, unit)
         except UserError as error:
             bag.result = BagDetections([], str(error))
         bags.append(bag)
     return bags
+
+
+def _signal(bag: Bag, unit: str | None) -> tuple[str, str]:
+    """Return unit and polarity of a bag's frames; UserError if its annotations state several."""
+    found = {(unit or record.unit, record.polarity) for record in bag.truth.values()}
+    if len(found) > 1:
+        raise UserError(f'The annotations of {bag.path} state several units or polarities of its '
+                        'frames.')
+    return found.pop()
 
 
 def detect_bags(
@@ -120,8 +139,8 @@ def detect_bags(
     for bag in bags:
         if bag.error:
             failed(bag.error)
-    jobs = [(i, Job(b.path, frozenset(b.truth), topic)) for i, b in enumerate(bags)
-            if not b.error]
+    jobs = [(i, Job(b.path, frozenset(b.truth), topic, b.unit, b.polarity))
+            for i, b in enumerate(bags) if not b.error]
     if not jobs:
         return
 
@@ -260,7 +279,8 @@ def write_worst(
             if frame.stamp_ns in mine:
                 rank, sure, outcome = mine.pop(frame.stamp_ns)  # the first of repeated stamps
                 save_picture(folder / listed[rank]['picture'], _picture(
-                    frame.pixels, sure, bag.truth[frame.stamp_ns], outcome, card,
+                    frame.seen(bag.unit, bag.polarity, card.polarity).pixels, sure,
+                    bag.truth[frame.stamp_ns], outcome, card,
                     f'{bag.name} {frame.stamp_ns}'))
     return listed
 

@@ -62,8 +62,10 @@ def detect_all(
                      counts_text(coco.others))
     coco.warn_of_prelabels()
     found, records, errors = [], [], []
-    frames = coco_frames(coco, channels=detector.card.channels)
-    for frame, detections in attempt(detector, frames, evaluation_threshold(detector.card)):
+    card = detector.card
+    coco.check_signal(card.normalization.kind, card.name)
+    frames = coco_frames(coco, '*', card.channels, card.polarity)
+    for frame, detections in attempt(detector, frames, evaluation_threshold(card)):
         progress(1)
         if isinstance(detections, UserError):
             errors.append(detections)

@@ -203,7 +203,7 @@ class PreparedFrames(Dataset[tuple[int, Tensor, tuple[int, int]]]):
         width, height = self.card.input_size
         image = np.zeros((self.card.channels, height, width), np.float32)
         try:
-            box = prepare(record.read(self.card.channels), self.card, image)
+            box = prepare(record.read(self.card.channels, self.card.polarity), self.card, image)
         except UserError:
             raise
         except ValueError as error:

@@ -185,5 +185,7 @@ class DetectionRecipe(Recipe):
 
         training: objects of other classes become ignore regions, if `data.other_classes` says so.
         """
-        return load_coco(path, self.data.images, self.resolved().classes, self.model.in_channels,
+        coco = load_coco(path, self.data.images, self.resolved().classes, self.model.in_channels,
                          training and self.data.other_classes == 'ignore')
+        coco.check_signal(self.normalization.kind, self.name)
+        return coco

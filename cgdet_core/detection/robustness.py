@@ -45,7 +45,7 @@ def measure_corruptions(
         raise UserError('Corruptions are those of thermal cameras; choose a thermal model.')
     threshold = evaluation_threshold(detector.card)
     found: dict[tuple[str, int], list[Detections]] = {variant: [] for variant in VARIANTS}
-    for number, frame in enumerate(coco_frames(coco)):
+    for number, frame in enumerate(coco_frames(coco, polarity=detector.card.polarity)):
         for name, strength in VARIANTS:
             pixels = frame.pixels
             if strength:

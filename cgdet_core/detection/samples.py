@@ -22,7 +22,6 @@ from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
 from cgdet_core.distillation.views import View
 from cgdet_core.runtime.imaging.geometry import Letterbox, resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
-from cgdet_core.runtime.imaging.signal import to_kelvin
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -96,8 +95,7 @@ class CocoFrames(Dataset[Sample]):
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
         raw = record.read(self.channels)
-        image = (normalize(to_kelvin(raw, self.coco.unit), self.normalization)
-                 if self.channels == 1
+        image = (normalize(raw, self.normalization) if self.channels == 1
                  else raw.astype(np.float32) / np.float32(255))
         box = Letterbox((record.width, record.height), self.fit or (record.width, record.height))
         if box.scale < 1:

@@ -33,7 +33,7 @@ class PictureStore:
         state, (width, height) = view.picture.stat(), size
         name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
         if view.thermal:
-            name += f' {AS_A_PICTURE.to_dict()}'
+            name += f' {AS_A_PICTURE.to_dict()}{view.polarity}'
         return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}{self._suffix}'
 
     def read(self, path: Path) -> bytes | None:

@@ -21,6 +21,7 @@ from cgdet_core.data.coco import ImageRecord
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, seen
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +44,7 @@ class View(NamedTuple):
     offset: tuple[float, float]
     region: tuple[float, float, float, float]
     thermal: bool = False  # the picture is the thermal frame itself
+    polarity: str = ''  # of that frame, see `signal.seen`
 
     @staticmethod
     def of(record: ImageRecord, thermal: bool) -> 'View | None':
@@ -51,7 +53,7 @@ class View(NamedTuple):
         if record.rgb_path is None and not thermal:
             return None
         return View(record.rgb_path or record.path, size, size, (0, 0), (0, 0, *size),
-                    record.rgb_path is None)
+                    record.rgb_path is None, record.polarity)
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float],
               size: tuple[int, int]) -> 'View':
@@ -93,7 +95,8 @@ def paint(view: View, canvas: NDArray[np.uint8]) -> None:
         return
     # A registered picture covers the thermal frame exactly, whatever its number of pixels.
     if view.thermal:
-        frame = normalize(read_thermal(view.picture), AS_A_PICTURE)
+        frame = normalize(seen(read_thermal(view.picture), CARD, view.polarity, POLARITIES[0]),
+                          AS_A_PICTURE)
         picture = np.rint(frame * 255).astype(np.uint8)
     else:
         picture = read_rgb(view.picture)

@@ -24,7 +24,6 @@ from cgdet_core.experiments.measure import Arrays, detections_of
 from cgdet_core.experiments.statistics import common_recall, metrics_of, Result
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging import drawing
-from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization
 import cv2
@@ -176,7 +175,7 @@ def _picture(
     legend: tuple[str, ...] = (),
 ) -> Picture:
     """Draw boxes in the color of their class, and a caption in a strip below the frame."""
-    gray = drawing.as_seen(read_thermal(record.path), normalization)
+    gray = drawing.as_seen(record.read(), normalization)
     scale = WIDTH / gray.shape[1]
     fitted = np.empty((max(1, round(gray.shape[0] * scale)), WIDTH), np.uint8)
     resize(gray, fitted)

@@ -55,7 +55,7 @@ def measure(checkpoint: Path, coco: CocoSet) -> tuple[Report, Arrays]:
         'before_nms': [], 'after_nms': []}
     confusion = np.zeros((len(card.classes) + 1,) * 2, np.int64)
     features: list[NDArray[np.float32]] = []
-    frames = coco_frames(coco, channels=card.channels)
+    frames = coco_frames(coco, '*', card.channels, card.polarity)
     for record, (frame, found) in zip(coco.images, detect(
             detector, frames, EVALUATION_THRESHOLD)):
         box = Letterbox(frame.pixels.shape[1::-1], card.input_size)

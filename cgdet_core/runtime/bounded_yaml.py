@@ -14,6 +14,7 @@
 
 """Read YAML of unknown origin: an error of YAML for whatever cannot be read, and within bounds."""
 
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -25,8 +26,9 @@ def load_yaml(text: str | bytes) -> Any:
     """
     Return the values of a YAML text, UTF-8 or UTF-16.
 
-    yaml.YAMLError also for numbers and dates that Python cannot represent, and if the text is
-    nested too deeply, refers to itself, or expands beyond LIMIT by its aliases.
+    yaml.YAMLError also for numbers and dates that Python cannot represent, for a key that is there
+    twice, and if the text is nested too deeply, refers to itself, or expands beyond LIMIT by its
+    aliases.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -44,11 +46,20 @@ def load_yaml(text: str | bytes) -> Any:
         loader.dispose()
 
 
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise YAMLError if a mapping has a key twice, of which YAML would keep the last."""
+    keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for key, number in Counter(keys).items():
+        if number > 1:
+            raise yaml.YAMLError(f'the key {key[1][:60]!r} is there twice')
+
+
 def _size(node: yaml.Node, known: dict[int, int | None]) -> int:
     """Return the size of a node with all that its aliases repeat; known: by the id of a node."""
     if id(node) not in known:
         known[id(node)] = None
         if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
             size = sum(_size(part, known) for pair in node.value for part in pair)
         elif isinstance(node, yaml.SequenceNode):
             size = sum(_size(part, known) for part in node.value)

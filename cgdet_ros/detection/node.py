@@ -14,9 +14,8 @@
 
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
-from cgdet_core.errors import UserError
-from cgdet_core.runtime import DetectionCard, Detector
-from cgdet_core.runtime.imaging.signal import CARD, NO_TEMPERATURE, POLARITIES
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.imaging.signal import CARD, check_signal, POLARITIES
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
@@ -26,7 +25,7 @@ from cgdet_ros.detection.worker import DetectionWorker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
-from cgdet_ros.node.parameters import unknown_overrides
+from cgdet_ros.node.parameters import check_overrides, unknown_overrides
 from diagnostic_msgs.msg import DiagnosticStatus
 
 NAME = 'thermal_detector'
@@ -50,14 +49,15 @@ class DetectorNode(ManagedNode):
         self._signal = CARD, POLARITIES[0]  # unit and polarity of the cameras
 
     def configure(self) -> None:
+        check_overrides(self)  # before the model is loaded, which may take minutes
         with self.lock:
             settings = parameters.read_model_settings(self)
+            self._signal = settings.unit, settings.polarity
         detector = self.load(lambda progress: _load(settings, progress))
         card = detector.card
-        _check_signal(settings, card)
+        check_signal(card.normalization.kind, *self._signal, card.name)
         with self.lock:
             self._detector = detector
-            self._signal = settings.unit, settings.polarity
             self._backend = detector.session.describe()
             for name in settings.cameras:
                 self._streams.append(Stream(self, name, self._wake, card, settings))
@@ -147,16 +147,6 @@ class DetectorNode(ManagedNode):
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
     path = settings.model_path or shipped_model(settings.backend)
     return Detector.load(path, settings.threads, settings.backend, progress)
-
-
-def _check_signal(settings: ModelSettings, card: DetectionCard) -> None:
-    """Raise UserError for a camera whose pixels are no temperatures, if the model needs them."""
-    if card.normalization.kind != 'window':
-        return
-    for name, values in (('unit', NO_TEMPERATURE), ('polarity', ('black_hot',))):
-        if (value := getattr(settings, name)) in values:
-            raise UserError(f'{name} is {value}, but {card.name} is normalized by temperature '
-                            '("window"); choose a model with plateau normalization.')
 
 
 def main(args: list[str] | None = None) -> None:

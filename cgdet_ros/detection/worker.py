@@ -22,7 +22,7 @@ from typing import Any
 from cgdet_core.runtime import Detections, Detector
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.message import encoding_of
-from cgdet_core.runtime.imaging.signal import CARD, inverted, POLARITIES, to_kelvin
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, seen
 from cgdet_ros.detection.parameters import Settings
 from cgdet_ros.detection.stream import Stream
 from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
@@ -118,14 +118,9 @@ class DetectionWorker(ImageWorker):
             stream.coast(received.message.header)
             stream.input.statistics.frame_closed(encoding_of(received.message), closed, False)
             return None
-        frame = self._view(frame)
-        letterbox = self._detector.preprocess(frame, row)
+        frame = seen(frame, self._unit, self._polarity, self._detector.card.polarity)
+        letterbox = self._detector.preprocess(frame, row, finite=True)  # `to_frame` filled it
         return Prepared(stream, received, frame, letterbox, age, perf_counter() - start, closed)
-
-    def _view(self, frame: NDArray[Any]) -> NDArray[Any]:
-        """Return a frame in the unit and the polarity that the model expects."""
-        frame = to_kelvin(frame, self._unit)
-        return frame if self._polarity == self._detector.card.polarity else inverted(frame)
 
     def _finish(self, prepared: Prepared, settings: Settings, row: int, infer: float) -> None:
         """Publish the detections of a row of the batch."""

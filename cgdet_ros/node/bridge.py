@@ -18,7 +18,7 @@ from functools import cache
 import importlib
 from typing import Any
 
-from cgdet_core.runtime.imaging.message import encoding_of, view_pixels
+from cgdet_core.runtime.imaging.message import data_of, encoding_of, LIVE, view_pixels
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
@@ -36,9 +36,9 @@ def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
     which is missing or cannot convert it.
     """
     if hasattr(message, 'format') or message.encoding in OWN:
-        return view_pixels(message)
+        return view_pixels(message, LIVE)
     encoding = encoding_of(message)[:40]
-    _check_size(message)
+    data_of(message)  # raises ValueError where cv_bridge fails in various ways
     generic = any(kind in encoding for kind in GENERIC)
     wanted = 'passthrough' if generic else 'bgr16' if encoding.endswith('16') else 'bgr8'
     convert = _converter(encoding)
@@ -51,15 +51,6 @@ def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
         raise ValueError(
             f'cv_bridge cannot convert the image encoding {encoding!r}: {error}') from None
     return _thermal(pixels, encoding)
-
-
-def _check_size(message: Image) -> None:
-    """Raise ValueError for an empty image or missing data, on which cv_bridge fails variously."""
-    if not message.height or not message.width:
-        raise ValueError(f'the image is empty, {message.width}x{message.height} pixels')
-    if (size := len(message.data)) < message.height * message.step:
-        raise ValueError(f'the image data is truncated, {size} bytes of '
-                         f'{message.height * message.step}')
 
 
 def _converter(encoding: str) -> Any:

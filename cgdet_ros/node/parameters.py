@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
+from cgdet_core.errors import UserError
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -29,8 +30,11 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import HistoryPolicy, ReliabilityPolicy
 
 QOS_PREFIX = 'qos_overrides.'
+QOS_NAMES = {'history': HistoryPolicy, 'reliability': ReliabilityPolicy}  # values of policies
+MAX_DEPTH = 2**31 - 1
 ANY = '.NAME'  # suffix of a family of parameters, such as class_thresholds.NAME
 EFFECTS = {'dynamic': 'takes effect at once',
            'static': 'takes effect on configure, can be set only while unconfigured',
@@ -142,6 +146,24 @@ def unknown_overrides(node: Node) -> list[str]:
                   if name.startswith(QOS_PREFIX) and not node.has_parameter(name))
 
 
-def given_at_start(node: Node) -> Iterable[str]:
-    """Return the names of the parameters set at start, declared or not."""
+def check_overrides(node: Node) -> None:
+    """Raise UserError for the first of the qos_overrides set at start with a wrong value."""
+    for name, given in sorted(given_at_start(node).items()):
+        policy = name.rpartition('.')[2]
+        if not name.startswith(QOS_PREFIX):
+            continue
+        if kind := QOS_NAMES.get(policy):
+            names = [n.lower() for n in kind.__members__ if n != 'UNKNOWN']
+            good = isinstance(given.value, str) and given.value.lower() in names
+            wanted = f'one of {", ".join(names)}'
+        else:
+            good = policy != 'depth' or (given.type_ == Parameter.Type.INTEGER
+                                         and 0 <= given.value <= MAX_DEPTH)
+            wanted = f'a whole number from 0 to {MAX_DEPTH}'
+        if not good:
+            raise UserError(f'{name} must be {wanted}, not {given.value!r}')
+
+
+def given_at_start(node: Node) -> dict[str, Parameter]:
+    """Return the parameters set at start by name, declared or not."""
     return getattr(node, '_parameter_overrides', {})  # rclpy has no public API for it

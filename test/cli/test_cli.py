@@ -21,6 +21,8 @@ import resource
 import shutil
 import subprocess
 
+from cgdet_core.data.bags.io import START_NS
+from cgdet_core.data.sources import bag_frames
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -57,6 +59,28 @@ def test_a_damaged_image_costs_itself_and_the_exit_status(
     assert result.returncode == 1 and 'scene_00001.png is not an image' in result.stderr
     assert '1 of 3 frames could not be read' in result.stderr
     assert json.loads(report.read_text())['images'] == 2
+
+
+def test_a_damaged_image_of_a_set_leaves_its_time_in_the_bag_empty(
+    run_cgdet: Run, tmp_path: Path,
+) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    data, bag = write_coco(tmp_path, 3, 1, 3, (160, 128)), tmp_path / 'bag'
+    (tmp_path / 'thermal' / 'scene_00001.png').write_bytes(b'damaged')
+    result = run_cgdet('bag', 'from-coco', data, bag)
+    assert result.returncode == 1 and 'scene_00001.png is not an image' in result.stderr
+    assert '1 of 3 frames could not be read' in result.stderr and 'bag: 2 frames' in result.stdout
+    kept = [tmp_path / 'thermal' / f'scene_0000{i}.png' for i in (0, 2)]
+    for frame, path, number in zip(bag_frames(bag), kept, (0, 2), strict=True):
+        np.testing.assert_array_equal(frame.pixels, read_thermal(path))
+        assert frame.stamp_ns == START_NS + number * 10**8
+    truth = json.loads((tmp_path / 'bag_truth.json').read_text())
+    assert [image['stamp_ns'] - START_NS for image in truth['images']] == [0, 2 * 10**8]
+    for path in kept:
+        path.write_bytes(b'damaged')
+    result = run_cgdet('bag', 'from-coco', data, tmp_path / 'none')
+    assert result.returncode == 1 and 'could be read; no bag was written' in result.stderr
+    assert not (tmp_path / 'none').exists()
 
 
 def test_update_card(run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path) -> None:

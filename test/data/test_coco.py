@@ -163,6 +163,8 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['annotations'][0].update(iscrowd='no'), '"iscrowd" must be 0 or 1'),
     (lambda d: d['annotations'][0].update(attributes={'rotation': 90.0}),
      '1 of the 3 boxes are rotated, the first is that of image 5'),
+    (lambda d: d['annotations'][0].update(attributes={'rotation': '30'}),
+     '1 of the 3 boxes are rotated, the first is that of image 5'),
     (lambda d: d['annotations'].append([1]), 'it must be a JSON object'),
     (lambda d: d['images'][0].update(width=30.5), '"width" must be a whole number above 0'),
     (lambda d: d['images'][0].update(width=True), '"width" must be a whole number above 0'),

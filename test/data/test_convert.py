@@ -67,7 +67,7 @@ def test_output_elsewhere_needs_images(tmp_path: Path) -> None:
     run('llvip', folder, tmp_path / 'out')
     path = tmp_path / 'out' / 'train_thermal.json'
     assert len(load_coco(path, folder).images) == 2
-    with pytest.raises(UserError, match='set the folder that'):
+    with pytest.raises(UserError, match='move train_thermal.json to the folder that'):
         load_coco(path)
     run('llvip', folder, folder)
     assert len(load_coco(folder / 'train_thermal.json').images) == 2
@@ -183,6 +183,7 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
     ('yolo', 'labels/train/a.txt', '9 0.1 0.1 0.1 0.1\n', 'class 9 has no name'),
     ('yolo', 'labels/train/a.txt', 'car\n', 'line 1'),
     ('yolo', 'labels/train/a.txt', 'inf 0.5 0.5 0.5 0.5\n', 'line 1'),
+    ('yolo', 'labels/train/a.txt', '0.5 0.5 0.5 0.5 0.5\n', 'line 1'),
     ('voc', 'Annotations/a.xml', '<?xml version="1.0" encoding="GBK"?><a/>', 'not a readable XML'),
     ('flir-adas-v2', 'images_thermal_val/coco.json', '{"images": [], "categories": [{"id": "x", '
      '"name": "car"}]}', 'not a valid COCO'),

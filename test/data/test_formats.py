@@ -284,6 +284,15 @@ def test_voc_without_lists(tmp_path: Path) -> None:
     assert report['missing']['thermal'] == {'count': 1, 'examples': ['images/c.png']}
 
 
+def test_hidden_folders_have_no_labels(tmp_path: Path) -> None:
+    thermal(tmp_path / 'images' / 'a.png')
+    text(tmp_path / 'classes.txt', 'person\n')
+    for folder in ('', '.ipynb_checkpoints/', '__MACOSX/'):
+        text(tmp_path / 'labels' / f'{folder}a.txt', '0 0.25 0.5 0.25 0.5\n')
+    found, report = converted('yolo', tmp_path, (PERSON,))
+    assert list(found['all']) == ['a'] and report['missing']['thermal']['count'] == 0
+
+
 def test_a_yolo_set_keeps_its_dogs(tmp_path: Path) -> None:
     for stem in ('a', 'b'):
         thermal(tmp_path / 'images' / f'{stem}.png')

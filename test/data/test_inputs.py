@@ -125,6 +125,18 @@ def test_images_are_one_source_in_the_order_given(images: Path) -> None:
     assert list(last.names) == ['photo.png']
 
 
+def test_a_list_of_windows_and_a_pattern_over_what_servers_add(images: Path) -> None:
+    for folder in ('@eaDir', '__MACOSX'):
+        (images / folder).mkdir()
+        (images / folder / '0.png').write_bytes((images / '0.png').read_bytes())
+    listed, = find_sources(['-'], [f'\ufeff{images}/0.png\r\n'])
+    assert list(listed.names) == ['0.png']
+    found, = find_sources([f'{images}/**/0.png'])
+    assert list(found.names) == ['0.png']
+    named, = find_sources([f'{images}/@eaDir/*.png'])
+    assert list(named.names) == ['0.png']
+
+
 def test_a_source_in_color_is_known_once_it_was_read(images: Path) -> None:
     write_video(images / 'gray.mp4', range(0, 50, 10))
     folder, video = find_sources([str(images), str(images / 'gray.mp4')])

@@ -71,3 +71,12 @@ def test_a_frame_twice_one_set_and_an_existing_file_are_refused(tmp_path: Path) 
     with pytest.raises(UserError, match='already exists'):
         merge([path, path], path)
     assert path.read_bytes() == before and not (tmp_path / 'all.json').exists()
+
+
+def test_categories_that_differ_in_case_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    paths = [write(tmp_path / name, {1: name}, [(1, [1, 2, 5, 5])]) for name in ('car', 'Car')]
+    with pytest.raises(UserError, match="'car' and 'Car', which differ only in case"):
+        merge(paths, tmp_path / 'all.json')
+    assert not (tmp_path / 'all.json').exists()

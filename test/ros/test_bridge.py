@@ -19,11 +19,13 @@ import sys
 from typing import Any
 
 from cgdet_core.runtime.imaging.frames import to_gray
+from cgdet_core.runtime.imaging.message import decode_image
 from cgdet_ros.node import bridge
 from cgdet_ros.node.bridge import OWN, read_pixels
+import cv2
 import numpy as np
 import pytest
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 GRAY = np.arange(32 * 40, dtype=np.int64).reshape(32, 40) % 251
 
@@ -126,6 +128,7 @@ def test_a_cv_bridge_of_another_numpy_is_named(
 
 @pytest.mark.parametrize(('change', 'words'), [
     ({'height': 0}, 'empty'), ({'data': b'12'}, 'truncated'),
+    ({'data': bytes(9999)}, 'height and step say 3840'),
     ({'encoding': 'jpeg2000'}, "cannot convert the image encoding 'jpeg2000'"),
     ({'encoding': '8UC2', 'width': 60}, '2 channels')])
 def test_bad_messages_are_refused_with_a_reason(
@@ -136,6 +139,13 @@ def test_bad_messages_are_refused_with_a_reason(
         setattr(bad, name, value)
     with pytest.raises(ValueError, match=words):
         read_pixels(bad)
+
+
+def test_a_node_reads_smaller_images_than_a_file_may_be() -> None:
+    large = cv2.imencode('.png', np.zeros((4100, 4100), np.uint8))[1].tobytes()
+    assert decode_image('', large).shape == (4100, 4100)
+    with pytest.raises(ValueError, match='claims 4100x4100 .* the maximum is 16777216 pixels'):
+        read_pixels(CompressedImage(data=large))
 
 
 def test_the_package_depends_on_cv_bridge() -> None:

@@ -164,13 +164,13 @@ def test_an_error_leads_to_unconfigured_and_back(start: Start, toy: Path) -> Non
 
 
 def test_a_failing_activation_is_reported(start: Start, toy: Path) -> None:
-    overrides = {'qos_overrides./image_raw.subscription.depth': 'deep'}
-    with start(model_path=toy, **overrides) as client:
+    with start(model_path=toy, ffc_topic='x' * 300) as client:  # longer than DDS accepts
         status = client.wait(lambda: next(
             (s for s in client.statuses if s['level'] == b'\x02'), None))
-        assert 'qos_overrides' in status['message']
-        client.wait_for_state('inactive')
-        assert client.change_state('cleanup') and client.change_state('configure')
+        assert 'xxx' in status['message']
+        client.wait_for_state('unconfigured')
+        assert client.set_parameter('ffc_topic', '').successful
+        assert client.change_state('configure') and client.change_state('activate')
 
 
 @pytest.fixture
@@ -178,6 +178,22 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the file that GATED waits for before it loads its model."""
     monkeypatch.setenv('MODEL_GATE', str(tmp_path / 'gate'))
     return tmp_path / 'gate'
+
+
+@pytest.mark.parametrize(('policy', 'value', 'wanted'), [
+    ('image_raw.subscription.depth', 'deep', "from 0 to 2147483647, not 'deep'"),
+    ('image_raw.subscription.depth', -1, 'from 0 to 2147483647, not -1'),
+    ('image_raw.subscription.reliability', 'relyable', "not 'relyable'"),
+    ('detections.publisher.history', 'unknown', "keep_last, keep_all, not 'unknown'")])
+def test_a_wrong_qos_override_is_named_before_the_model_is_loaded(
+    start: Start, toy: Path, gate: Path, policy: str, value: object, wanted: str,
+) -> None:
+    name = f'qos_overrides./{policy}'
+    with start(program=[GATED], model_path=toy, reliable=False, **{name: value}) as client:
+        message = client.wait(lambda: next(
+            (s['message'] for s in client.statuses if s['level'] == b'\x02'), None))
+        assert message.startswith(f'{name} must be ') and message.endswith(wanted)
+        client.wait_for_state('unconfigured')
 
 
 def test_a_long_load_does_not_block_services(start: Start, toy: Path, gate: Path) -> None:

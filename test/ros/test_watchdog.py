@@ -133,6 +133,15 @@ def test_max_failures_0_never_reloads_and_a_bad_image_does_not_count(
         client.send(client.image(gray(0.5), 'mono8'))  # it is still active
 
 
+def test_the_end_of_a_silence_is_logged(start: Start, toy: Path) -> None:
+    with start(model_path=toy, no_input_warn_s=0.1) as client:
+        client.wait_active()
+        client.wait(lambda: 'camera: no image for' in client.log.read_text())
+        assert client.set_parameter('no_input_warn_s', 3600.0).successful  # it stays "running"
+        client.send(client.image(gray(0.5), 'mono8'))
+        client.wait(lambda: 'camera: running' in client.log.read_text())
+
+
 @pytest.mark.parametrize('harm', [
     lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:100]),
     lambda p: write_model(p, classes=('dog', 'cat', 'cow'))],

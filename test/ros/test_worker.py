@@ -45,9 +45,10 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     prepared, inferring, go_on = [], Event(), Event()
     prepare, infer = detector.preprocess, detector.infer
 
-    def slow_prepare(frame: np.ndarray, row: int = 0) -> object:
+    def slow_prepare(frame: np.ndarray, row: int = 0, finite: bool = False) -> object:
         sleep(0.2)  # longer than the executor would need to return
-        box = prepare(frame, row)
+        assert finite, 'dead pixels were searched for, and are not again'
+        box = prepare(frame, row, finite)
         prepared.append(row)
         return box
 

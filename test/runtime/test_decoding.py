@@ -15,14 +15,13 @@
 """Images of files and messages: what they claim, the depth they keep, and how they end."""
 
 from collections.abc import Iterator
+import importlib.util
 from io import BytesIO
 import os
 from pathlib import Path
-import re
 from resource import getrusage, RUSAGE_SELF
 import struct
 from time import process_time
-import zlib
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.decoding import claim_of, MAX_PIXELS
@@ -40,99 +39,18 @@ import numpy as np
 import pytest
 
 Image = pytest.importorskip('PIL.Image', reason='Pillow writes the images that OpenCV cannot')
-HUGE = 30_000  # pixels, each way
+_SPEC = importlib.util.spec_from_file_location(
+    'image_bombs', Path(__file__).resolve().parents[2] / 'dev' / 'image_bombs.py')
+bombs = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(bombs)
+BOMBS, encoded, saved, tiff = bombs.BOMBS, bombs.encoded, bombs.saved, bombs.tiff
 
 
 def counts(shape: tuple[int, ...] = (24, 32), dtype: type = np.uint16) -> np.ndarray:
     return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
 
 
-def encoded(suffix: str, picture: np.ndarray) -> bytes:
-    good, data = cv2.imencode(suffix, picture)
-    assert good
-    return data.tobytes()
-
-
-def saved(picture: np.ndarray, kind: str, mode: str | None = None, **options: object) -> bytes:
-    file, image = BytesIO(), Image.fromarray(picture)
-    (image.convert(mode) if mode else image).save(file, kind, **options)
-    return file.getvalue()
-
-
 # --- What an image claims, in tricky ways
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
-
-def png(*chunks: bytes) -> bytes:
-    return (b'\x89PNG\r\n\x1a\n' + b''.join(chunks) + chunk(b'IDAT', zlib.compress(bytes(72)))
-            + chunk(b'IEND', b''))
-
-
-def ihdr(side: int) -> bytes:
-    return chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0))
-
-
-def jpeg_parts(side: int) -> tuple[bytes, bytes, bytes]:
-    """Return what is before the frame header of a JPEG, one that claims a side, and the rest."""
-    data = encoded('.jpg', np.zeros((8, 8), np.uint8))
-    at = data.index(b'\xff\xc0')
-    end = at + 2 + struct.unpack_from('>H', data, at + 2)[0]
-    size = struct.pack('>HH', side, side)
-    return data[2:at], data[at:at + 5] + size + data[at + 9:end], data[end:]
-
-
-def jpeg_behind(marker: int) -> bytes:
-    """
-    Return a huge JPEG after a marker without a length.
-
-    To a reader that expects one, the next header is of 8x8 pixels.
-    """
-    before, header, rest = jpeg_parts(HUGE)
-    huge = before + header + rest
-    return (bytes((0xff, 0xd8, 0xff, marker)) + struct.pack('>H', len(huge) + 2) + huge
-            + jpeg_parts(8)[1] + rest)
-
-
-def many_scans(repeated: int, side: int = 5000) -> bytes:
-    data = saved(np.zeros((side, side), np.uint8), 'JPEG', progressive=True)
-    last = [found.start() for found in re.finditer(b'\xff\xda', data)][-1]
-    return data[:-2] + data[last:-2] * repeated + b'\xff\xd9'
-
-
-def tiff(*tags: tuple[int, int, int], order: str = '<', more: bytes = b'') -> bytes:
-    """Return a TIFF of 8x8 pixels with other or repeated tags (tag, type, value)."""
-    own = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: 8, 279: 64}
-    listed = sorted([*tags, *((tag, 4, value) for tag, value in own.items()
-                              if tag not in {t[0] for t in tags})], key=lambda tag: tag[0])
-    entries = b''.join(struct.pack(f'{order}HHI', tag, kind, 1) + (
-        struct.pack(f'{order}HH', value, 0) if kind == 3 else struct.pack(f'{order}I', value))
-        for tag, kind, value in listed)
-    start = b'II*\0' if order == '<' else b'MM\0*'
-    data = start + struct.pack(f'{order}IH', 8, len(listed)) + entries + b'\0' * 4
-    return data.ljust(200, b'\0') + bytes(64) + more
-
-
-BOMBS = {
-    'png': png(ihdr(HUGE)), 'png with two headers': png(ihdr(8), ihdr(HUGE)),
-    'png of an iPhone': png(chunk(b'CgBI', bytes(4)), ihdr(HUGE)),
-    'animation': png(ihdr(8), chunk(b'acTL', struct.pack('>II', 9, 0))),
-    'jpeg': b'\xff\xd8' + b''.join(jpeg_parts(HUGE)), 'jpeg after TEM': jpeg_behind(0x01),
-    'jpeg after RST': jpeg_behind(0xd0),
-    'jpeg after garbage': b'\xff\xd8\xff\xe0\0\2garbage' + b''.join(jpeg_parts(HUGE)),
-    'jpeg of two sizes': b'\xff\xd8' + b''.join(jpeg_parts(8)[:2]) + b''.join(
-        jpeg_parts(HUGE)[1:]),
-    'tiff': tiff((256, 4, HUGE), (257, 4, HUGE)),
-    'tiff, large then small': tiff(*((t, 4, n) for t in (256, 257) for n in (HUGE, 8))),
-    'tiff, small then large': tiff(*((t, 4, n) for t in (256, 257) for n in (8, HUGE))),
-    'tiff with LONG8': tiff((256, 16, 264), (257, 16, 264), more=struct.pack('<Q', HUGE)),
-    'tiff with signed sizes': tiff((256, 9, HUGE), (257, 9, HUGE), order='>'),
-    'tiff with a huge tile': tiff((322, 4, HUGE), (323, 4, HUGE)),
-    'tiff of many samples': tiff((256, 4, 4000), (257, 4, 4000), (277, 3, 60_000)),
-    'tiff of deep samples': tiff((256, 4, 8000), (257, 4, 8000), (258, 3, 64)),
-    'tiff without an end': tiff()[:8] + struct.pack('<H', 2**16 - 1) + tiff()[10:]}
 
 
 @pytest.fixture()
@@ -158,7 +76,7 @@ def test_a_bomb_is_refused_from_a_message_and_from_a_file(name: str, tmp_path: P
 
 
 def test_scans_without_end_are_not_decoded() -> None:
-    data = many_scans(400)
+    data = bombs.many_scans(400)
     assert len(data) < 2**24
     before = getrusage(RUSAGE_SELF).ru_maxrss
     start = process_time()
@@ -280,6 +198,12 @@ def test_each_page_of_a_tiff_is_an_image(options: dict[str, object], tmp_path: P
     with pytest.raises(UserError, match='recording.tif has 3 pages'):
         read_image(path)
     assert path.read_bytes() == pages(3, **options)
+
+
+def test_a_message_with_several_pages_is_refused() -> None:
+    assert decode_image('', pages(1)).shape == (24, 32)
+    with pytest.raises(ValueError, match='compressed image has 3 pages, and a message is one im'):
+        decode_image('16UC1; tiff compressed ', pages(3))
 
 
 @pytest.mark.parametrize(('kind', 'found'), [(0, 2), (1, 1), (2, 2), (4, 1)])

@@ -107,6 +107,25 @@ def test_the_steps_are_functions_of_arrays(detector: Detector, size: tuple[int, 
     np.testing.assert_array_equal(again.scores, found.scores)
 
 
+def test_dead_pixels_are_searched_for_once(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = to_counts(Scene.random(5, 160, 128).render()[0]).astype(np.float32) / 100
+    searched, is_finite = [], np.isfinite
+
+    def count(values: np.ndarray) -> np.ndarray:
+        searched.append(values)
+        return is_finite(values)
+
+    monkeypatch.setattr(np, 'isfinite', count)
+    detector.preprocess(frame)
+    once = detector.input.copy()
+    assert len(searched) == 1
+    detector.preprocess(frame, finite=True)
+    assert len(searched) == 1
+    np.testing.assert_array_equal(detector.input, once)
+
+
 def test_outputs_that_are_not_finite_are_an_error_of_their_frame(tmp_path: Path) -> None:
     detector = Detector.load(write_toy(tmp_path / 'toy.onnx', 'n'))
     detector.reserve(2)

@@ -168,7 +168,8 @@ def test_compressed_depth_survives(kind: str) -> None:
     ('mono16; jpeg compressed ', '.jpg', True), ('16UC1; png compressed ', '.png', True),
     ('16UC1; jpeg compressed bgr8', '.jpg', True), ('rgb16; jpeg compressed bgr8', '.jpg', True),
     ('32FC1; tiff compressed ', '.tiff', True), ('bayer_rggb16; png compressed ', '.png', True),
-    ('16UC1; compressedDepth png', '.png', True), ('mono8; jpeg compressed ', '.jpg', False),
+    ('16UC1; compressedDepth png', '.png', True), (' MONO16; png', '.png', True),
+    ('mono8; jpeg compressed ', '.jpg', False),
     ('8UC1; png compressed ', '.png', False), ('bayer_rggb8; png compressed ', '.png', False),
     ('yuv422; jpeg compressed bgr8', '.jpg', False), ('jpeg', '.jpg', False),
     ('', '.png', False)])

@@ -72,7 +72,8 @@ def test_a_recipe_names_the_unit_of_16_bit_frames(kelvin: np.ndarray, unit: str)
     ({'unit': 'fahrenheit'}, 'unit must be one of counts, fraction, centi'),
     ({'unit': 'centikelvin', 'kelvin_per_count': 0.1}, 'unit or kelvin_per_count'),
     ({'unit': ['kelvin']}, 'unit must be one of'),
-    ({'unit': 'counts', 'kind': 'window'}, 'counts have no temperature')])
+    ({'unit': 'counts', 'kind': 'window'}, 'the unit counts has none'),
+    ({'unit': 'fraction', 'kind': 'window'}, 'the unit fraction has none')])
 def test_wrong_units_are_named(values: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Normalization.from_dict(values)

@@ -15,7 +15,7 @@
 """ROS 2 bags (mcap and sqlite3) without ROS: write frames, and read them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, ExitStack
 import json
 import os
@@ -48,6 +48,7 @@ SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set, as 
 DRAWN = re.compile(r'(.*/)?debug_image(/(compressed|compressedDepth|theora|ffmpeg|zstd))?')
 # Converts 8-bit images to 14-bit counts, as most uncooled cores deliver.
 COUNTS_PER_LEVEL = 64
+ENCODING_OF = {'uint8': 'mono8', 'uint16': 'mono16', 'float32': '32FC1'}
 # Other encodings of color cameras -> bytes per pixel and conversion to BGR.
 CAMERA_ENCODINGS = {
     'yuv422': (2, cv2.COLOR_YUV2BGR_UYVY), 'uyvy': (2, cv2.COLOR_YUV2BGR_UYVY),
@@ -80,13 +81,16 @@ def with_encoding(frame: NDArray[Any], encoding: str) -> NDArray[Any]:
 def write_bag(
     path: str | Path, frames: 'Iterable[Frame]', rate: float, encoding: str | None = None,
     storage: str = 'mcap', source: str = '',
+    unreadable: Callable[[UserError], None] | None = None,
 ) -> int:
     """
     Write frames with evenly spaced stamps to a new bag and return their number.
 
-    rate: in Hz. encoding: mono8 or mono16, by default the frame's own depth. storage: mcap or
-    sqlite3. source: the fingerprint of the COCO set. The bag is written completely or not at all.
-    UserError if it already exists or an option is not valid.
+    rate: in Hz. encoding: mono8 or mono16, by default the frame's own type. storage: mcap or
+    sqlite3. source: the fingerprint of the COCO set. unreadable: called for each frame that cannot
+    be read, whose time is left empty; without it the first one is an error. The bag is written
+    completely or not at all. UserError if it already exists, an option is not valid, or no frame
+    can be read.
     """
     path = Path(path)
     check_new(path)
@@ -99,19 +103,25 @@ def write_bag(
     if storage not in plugins:
         raise UserError(f'The storage {storage!r} is not one of {", ".join(plugins)}.')
     if storage == 'sqlite3' and URI.search(str(path)):
-        raise UserError(f'{path} cannot be written as an SQLite file, because of ?, # or % in it; '
-                        'choose another name or mcap.', 'storage')
+        raise UserError(f'{path} cannot be written as an SQLite file, because of ?, #, % or '
+                        'bytes that are not UTF-8 in it; choose another name or mcap.', 'storage')
     types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
-    count, ids = 0, {}
+    count, number, ids = 0, -1, {}
     # The storage file is named after its folder, and "ros2 bag reindex" requires the number.
     with temporary_for(path) as work:
         folder = work / f'{path.name}_0'
         with rosbags.rosbag2.Writer(
                 folder, version=9, storage_plugin=plugins[storage]) as bag:
             connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=types)
-            for frame in frames:
-                stamp = START_NS + round(count * 1e9 / rate)
-                pixels = with_encoding(frame.pixels, encoding) if encoding else frame.pixels
+            for number, frame in enumerate(frames):
+                stamp = START_NS + round(number * 1e9 / rate)
+                try:
+                    pixels = with_encoding(frame.pixels, encoding) if encoding else frame.pixels
+                except UserError as error:
+                    if unreadable is None:
+                        raise
+                    unreadable(error)
+                    continue
                 message = _image(types.types, np.ascontiguousarray(pixels), stamp)
                 bag.write(connection, stamp, types.serialize_cdr(message, IMAGE_TYPE))
                 if frame.truth is not None:
@@ -121,7 +131,9 @@ def write_bag(
             if source:
                 bag.set_custom_data(SOURCE_KEY, source)
         if count == 0:
-            raise UserError(f'There are no frames for {path}; no bag was written.')
+            raise UserError(f'No frame for {path} could be read; no bag was written.'
+                            if number >= 0 else
+                            f'There are no frames for {path}; no bag was written.')
         os.replace(folder, path)
     return count
 
@@ -131,7 +143,7 @@ def _image(types: dict[str, Any], frame: NDArray[Any], stamp: int) -> Any:
     return types[IMAGE_TYPE](
         header=types['std_msgs/msg/Header'](stamp=time, frame_id='thermal_camera'),
         height=frame.shape[0], width=frame.shape[1],
-        encoding='mono8' if frame.dtype == np.uint8 else 'mono16', is_bigendian=0,
+        encoding=ENCODING_OF[frame.dtype.name], is_bigendian=0,
         step=frame.strides[0], data=frame.view(np.uint8).ravel())
 
 

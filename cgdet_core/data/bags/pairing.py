@@ -50,7 +50,8 @@ class Choice:
     contrast by which a frame must differ from the previous one; by default 0.01 in videos and
     bags, and 0 for images. rectify: register by CameraInfo and /tf_static, with the scene at
     infinity or at plane_m meters. unit: of the thermal frames, see `signal.UNITS`; those with a
-    temperature are stored as hundredths of a kelvin.
+    temperature are stored as hundredths of a kelvin. polarity: of the thermal frames, '' if it is
+    not known; the set states it.
     """
 
     thermal_topic: str | None = None
@@ -66,6 +67,7 @@ class Choice:
     plane_m: float | None = None
     jpeg: bool = False
     unit: str = CARD
+    polarity: str = ''
 
     @property
     def rgb_offset_ns(self) -> int:

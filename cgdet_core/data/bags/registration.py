@@ -114,7 +114,7 @@ def read_homography(
     if not path.is_file():
         raise UserError(f'The homography file {path} does not exist.')
     try:
-        content = load_yaml(path.read_text(encoding='utf-8'))
+        content = load_yaml(path.read_bytes())
         stated = content if isinstance(content, dict) else {}
         if isinstance(content, dict):
             content = content['homography']

@@ -21,6 +21,7 @@ from pathlib import Path, PurePath
 import re
 import shutil
 import sqlite3
+import struct
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -38,7 +39,8 @@ LARGEST_PART = 2**29  # bytes of a message, or of a chunk of several, after deco
 # A compressed file may expand by this factor, and always to this size.
 LARGEST_RATIO, ALWAYS_FINE = 100, 2**30
 BLOCK = 2**20
-URI = re.compile('[?#%]')  # characters of a path that SQLite takes for parts of a URI
+# Characters of a path that SQLite takes for parts of a URI, and bytes that are not UTF-8.
+URI = re.compile('[?#%\udc80-\udcff]')
 _log = logging.getLogger(__name__)
 
 
@@ -103,7 +105,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
                         f'the files into it, or {advice}.')
     ends = {_suffix(file) for file in files}
     if more := sorted(file.name for file in path.iterdir()
-                      if _suffix(file) in ends and file not in files):
+                      if _suffix(file) in ends and file not in files
+                      and not file.name.startswith('.')):
         _log.warning('%s has files that its %s does not list and that are not read: %s; run "ros2 '
                      'bag reindex %s".', path, METADATA, ', '.join(more), path)
     mode = str(metadata.get('compression_mode') or '').lower()
@@ -118,6 +121,8 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
     """Return an error of rosbags as a sentence with what to do; place: what it has read."""
     reason = ' '.join(str(error).replace(str(place), str(path)).split()).rstrip('.')
     reason = reason.removesuffix('; please report issue') or type(error).__name__
+    if isinstance(error, TypeError | LookupError | AttributeError | AssertionError | struct.error):
+        reason = 'its file is cut or damaged'  # which rosbags did not expect
     if 'ersion' in reason and 'supported' in reason:
         advice = '; a newer rosbags may read it: "pip install --upgrade rosbags"'
     elif any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):

@@ -56,6 +56,7 @@ def convert(
     mapping: dict[str, str] | None = None, hold_out: float | None = None,
     frames_shown: int = 12, overwrite: bool = False, chosen: tuple[str, ...] | None = None,
     progress: Callable[[int], None] = lambda frames: None, unit: str | None = None,
+    polarity: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """
     Write <split>_thermal.json, report.json and contact_sheet.png; return folder and report.
@@ -65,7 +66,7 @@ def convert(
     chosen: the classes of the set; objects of others become ignore regions; by default all.
     hold_out: fraction of frames, from the end, for val if a set has no split. progress: called
     with the number of frames more that were read. unit: of 16-bit frames, which the files state
-    for training and evaluation. UserError if the layout is a different one,
+    for training and evaluation, as the polarity. UserError if the layout is a different one,
     nothing can be read, or an output file exists.
     """
     listing = _read(name, folder, options)
@@ -90,7 +91,7 @@ def convert(
     tally, sets = Tally(), {split: {
         'info': {'description': f'{name}, converted by cgdet'} | (
             {'license': LICENSES[name]} if name in LICENSES else {}) | (
-            {'unit': unit} if unit else {}),
+            {'unit': unit} if unit else {}) | ({'polarity': polarity} if polarity else {}),
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
         'images': [], 'annotations': []} for split in splits}
     for frame in listing.frames:

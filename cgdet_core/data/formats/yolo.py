@@ -22,6 +22,7 @@ from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.bounded_yaml import load_yaml
+from cgdet_core.runtime.imaging.frames import is_stray
 import yaml
 
 SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
@@ -44,9 +45,10 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
             raise UserError(f'{path}, line {number} has {len(words)} values: polygons and rotated '
                             'boxes are not supported; export "class x y width height".')
         try:
-            label, x, y, w, h = int(float(words[0])), *(float(v) for v in words[1:5])
+            first, x, y, w, h = (float(v) for v in words[:5])
+            label = int(first)  # 0.0 is one, 0.5 is not
             # Boxes may be slightly outside at the borders; pixel values are another format.
-            good = len(words) in (5, 6) and min(w, h) >= 0 and all(
+            good = len(words) in (5, 6) and label == first and min(w, h) >= 0 and all(
                 -1 <= v <= 2 for v in (x, y, w, h))
         except (ValueError, OverflowError):
             good = False
@@ -153,7 +155,7 @@ def read_yolo(folder: Path, options: Options) -> Listing:
 def _below(images: Path, labels: Path, name: str) -> list[tuple[Path, Path, str]]:
     """Return the folders of images and labels, and those in them, as of a camera or a day."""
     inner = {p.relative_to(root) for root in (images, labels) for p in root.rglob('*')
-             if p.is_dir()}
+             if p.is_dir() and not is_stray(p.relative_to(root))}
     return [(images / p, labels / p, str(name / p)) for p in (Path('.'), *sorted(inner))]
 
 

@@ -117,11 +117,15 @@ class Detector:
         found = self.detect(frame, score_threshold)
         return Result(found.boxes, found.scores, found.labels, frame, self.card)
 
-    def preprocess(self, frame: NDArray[Any], row: int = 0) -> Letterbox:
-        """Normalize and letterbox a frame into a row of the input; ValueError if it cannot be."""
+    def preprocess(self, frame: NDArray[Any], row: int = 0, finite: bool = False) -> Letterbox:
+        """
+        Normalize and letterbox a frame into a row of the input; ValueError if it cannot be.
+
+        finite: the frame has no dead pixels, see `prepare`.
+        """
         if self._scratch.shape != frame.shape[:2]:
             self._scratch = np.empty(frame.shape[:2], np.float32)
-        return prepare(frame, self.card, self.input[row], self._scratch)
+        return prepare(frame, self.card, self.input[row], self._scratch, finite)
 
     def infer(self, count: int = 1) -> None:
         """Run the network on the first `count` rows; the session's exceptions are passed on."""
@@ -169,13 +173,14 @@ def evaluation_threshold(
 
 
 def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
-            scratch: NDArray[np.float32] | None = None) -> Letterbox:
+            scratch: NDArray[np.float32] | None = None, finite: bool = False) -> Letterbox:
     """
     Normalize and letterbox a raw frame into `out` (C, H, W).
 
     frame: (H, W) thermal, or (H, W, 3) RGB uint8 if the card has three channels. scratch: a
     buffer (H, W) of the frame's size, as allocating a large array is slower. A few dead pixels
-    are filled. ValueError for a frame that cannot be normalized.
+    are filled, unless the caller has done so (finite). ValueError for a frame that cannot be
+    normalized.
     """
     if card.channels == 3:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
@@ -184,12 +189,13 @@ def prepare(frame: NDArray[Any], card: DetectionCard, out: NDArray[np.float32],
         raise ValueError(f'a thermal frame must be two-dimensional and not empty, '
                          f'this one has shape {frame.shape}')
     box = Letterbox((frame.shape[1], frame.shape[0]), card.input_size)
-    frame, _ = fill_dead_pixels(frame)
+    if not finite:
+        frame, _ = fill_dead_pixels(frame)
     if card.channels == 3:
         for channel in range(3):
             box.apply(frame[..., channel].astype(np.float32) / np.float32(255), out[channel])
     elif box.fitted == box.source:
-        normalize(frame, card.normalization, box.window(out[0]))
+        normalize(frame, card.normalization, box.window(out[0]), finite=True)
     else:
-        box.apply(normalize(frame, card.normalization, scratch), out[0])
+        box.apply(normalize(frame, card.normalization, scratch, finite=True), out[0])
     return box

@@ -71,14 +71,14 @@ def format_of(data: Data) -> str:
             'PNM' if re.match(rb'P[1-6][\s#]', start) else '')
 
 
-def decode(data: Data, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
+def decode(data: Data, flags: int = cv2.IMREAD_UNCHANGED, share: float = 1.0) -> NDArray[Any]:
     """
     Return the pixels of an image, (H, W) or (H, W, C) BGR, as OpenCV decodes it with `flags`.
 
-    ValueError, a clause that states what the image is: of no known format, truncated, damaged, or
-    so large that decoding it would exhaust memory or time.
+    share: of the limits of memory and time. ValueError, a clause that states what the image is: of
+    no known format, truncated, damaged, or so large that decoding it would exceed the limits.
     """
-    claim = claim_of(data)
+    claim = claim_of(data, share)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -90,7 +90,7 @@ def decode(data: Data, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
-def claim_of(data: Data) -> Claim:
+def claim_of(data: Data, share: float = 1.0) -> Claim:
     """Return what an image claims, as far as it can be decoded; ValueError as of `decode`."""
     if not len(data):
         raise ValueError('is empty')
@@ -102,11 +102,11 @@ def claim_of(data: Data) -> Claim:
         claim = CLAIMS[kind](data)
     except (struct.error, KeyError, IndexError):
         raise ValueError(f'is truncated after {len(data)} bytes') from None
-    pixels = claim.width * claim.height
-    if not 0 < pixels <= MAX_PIXELS or max(pixels, claim.buffer) * claim.bits > 8 * MAX_BYTES:
+    pixels, most, most_bytes = claim.width * claim.height, MAX_PIXELS * share, MAX_BYTES * share
+    if not 0 < pixels <= most or max(pixels, claim.buffer) * claim.bits > 8 * most_bytes:
         raise ValueError(f'claims {claim.width}x{claim.height} pixels, the maximum is '
-                         f'{MAX_PIXELS} pixels and {MAX_BYTES} bytes')
-    if pixels * claim.scans > MAX_SCANS:
+                         f'{most:.0f} pixels and {most_bytes:.0f} bytes')
+    if pixels * claim.scans > MAX_SCANS * share:
         raise ValueError(f'claims {claim.scans} scans of {claim.width}x{claim.height} pixels, '
                          'which take too long to decode; save it as a baseline JPEG')
     if not claim.whole:

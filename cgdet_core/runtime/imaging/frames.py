@@ -60,8 +60,12 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
     a "._name" for each file.
     """
     return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
-                  and not any(part.startswith('.') or part in ADDED
-                              for part in path.relative_to(folder).parts) and not path.is_dir())
+                  and not is_stray(path.relative_to(folder)) and not path.is_dir())
+
+
+def is_stray(path: Path) -> bool:
+    """Return whether a path in a folder is hidden, or of what archives and servers add."""
+    return any(part.startswith('.') or part in ADDED for part in path.parts)
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@
 import re
 from typing import Any, Protocol
 
-from cgdet_core.runtime.imaging.decoding import decode, format_of
+from cgdet_core.runtime.imaging.decoding import decode, format_of, tiff_pages
 from cgdet_core.runtime.imaging.frames import to_gray
 import cv2
 import numpy as np
@@ -30,8 +30,11 @@ ENCODINGS: dict[str, tuple[str, int]] = {
     'rgba8': ('u1', 4), '8UC3': ('u1', 3)}
 TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.COLOR_BGRA2BGR}
 COMPRESSED = ('PNG', 'JPEG', 'TIFF')
+# Of the limits of `decode`, for a process that must go on: less than 1 GB of memory, and 2 s.
+LIVE = 0.25
 # The bits of a channel that the format of a compressed image starts with.
-DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)')
+DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)',
+                   re.IGNORECASE)
 
 
 class ImageMessage(Protocol):
@@ -62,10 +65,16 @@ def view_message(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
     return to_gray(view_pixels(message))
 
 
-def view_pixels(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
-    """Return the pixels of either kind of message: (height, width), or (..., 3) as BGR."""
+def view_pixels(
+    message: ImageMessage | CompressedMessage, share: float = 1.0,
+) -> NDArray[Any]:
+    """
+    Return the pixels of either kind of message: (height, width), or (..., 3) as BGR.
+
+    share: of the limits of a compressed image, see `decode`.
+    """
     if hasattr(message, 'format'):
-        return decode_image(message.format, message.data)
+        return decode_image(message.format, message.data, share)
     return view_image(message)
 
 
@@ -94,20 +103,8 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
                          f'image must be one of {", ".join(ENCODINGS)}')
     kind, channels = ENCODINGS[message.encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
-    if height == 0 or width == 0:
-        raise ValueError(f'the image is empty, {width}x{height} pixels')
     dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
-    row = width * channels * dtype.itemsize
-    if step < row:
-        raise ValueError(f'the image step of {step} bytes is smaller than a row of {width} '
-                         f'{message.encoding} pixels, {row} bytes')
-    data = np.frombuffer(message.data, np.uint8)
-    needed = (height - 1) * step + row
-    if data.size < needed:
-        raise ValueError(f'the image data is truncated, {data.size} bytes of {needed}')
-    if data.size > height * step:
-        raise ValueError(f'the image data has {data.size} bytes, but height and step say '
-                         f'{height * step}; its encoding {message.encoding} or size is wrong')
+    data = data_of(message, width * channels * dtype.itemsize)
     if channels > 1:
         pixels = np.ndarray((height, width, channels), dtype, data, strides=(step, channels, 1))
         code = TO_BGR.get(message.encoding)
@@ -118,13 +115,36 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     return pixels.astype(dtype.newbyteorder('='))
 
 
-def decode_image(kind: str, data: Any) -> NDArray[Any]:
+def data_of(message: ImageMessage, row: int | None = None) -> NDArray[np.uint8]:
+    """
+    Return the bytes of a raw image; ValueError if size, step and number of bytes disagree.
+
+    row: bytes of a row's pixels, without which the last row must be as long as the step.
+    """
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if height == 0 or width == 0:
+        raise ValueError(f'the image is empty, {width}x{height} pixels')
+    row = step if row is None else row
+    if step < row:
+        raise ValueError(f'the image step of {step} bytes is smaller than a row of {width} '
+                         f'{message.encoding} pixels, {row} bytes')
+    data = np.frombuffer(message.data, np.uint8)
+    needed = (height - 1) * step + row
+    if data.size < needed:
+        raise ValueError(f'the image data is truncated, {data.size} bytes of {needed}')
+    if data.size > height * step:
+        raise ValueError(f'the image data has {data.size} bytes, but height and step say '
+                         f'{height * step}; its encoding {message.encoding} or size is wrong')
+    return data
+
+
+def decode_image(kind: str, data: Any, share: float = 1.0) -> NDArray[Any]:
     """
     Decode the PNG, JPEG or TIFF of a compressed image at its full depth.
 
     kind: the message's format, whose encoding must not be deeper than the image;
     "compressedDepth" is a PNG after a header. ValueError for another format, and for damaged,
-    truncated or too large data.
+    truncated or too large data; share: of the limits.
     """
     buffer = bytes(np.frombuffer(data, np.uint8))
     if 'compressedDepth' in kind:
@@ -137,13 +157,15 @@ def decode_image(kind: str, data: Any) -> NDArray[Any]:
         raise ValueError('the compressed image is not PNG, JPEG or TIFF, it begins with '
                          f'{buffer[:4].hex(" ")}')
     try:
-        pixels = decode(buffer)
+        pixels = decode(buffer, share=share)
+        if format_of(buffer) == 'TIFF' and (count := len(tiff_pages(buffer))) > 1:
+            raise ValueError(f'has {count} pages, and a message is one image')
     except ValueError as error:
         raise ValueError(f'the compressed image {error}') from None
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise ValueError(f'the compressed image has {pixels.dtype} pixels, a thermal image '
                          'must be 8- or 16-bit, or float32')
-    depth = DEPTH.match(kind)
+    depth = DEPTH.match(kind.strip())
     if depth is not None and int(depth[1] or depth[2]) > 8 * pixels.itemsize:
         raise ValueError(f'the compressed image has {8 * pixels.itemsize}-bit pixels, but its '
                          f'format is {kind[:40]!r}: the depth was lost; let the driver send PNG')

@@ -116,8 +116,8 @@ def _with_unit(values: dict[str, Any]) -> dict[str, Any]:
     scale = UNITS[unit]
     if scale is None:
         if values.get('kind') == 'window':
-            raise ValueError('normalization "window" needs temperatures, and counts have no '
-                             'temperature; use "percentile", "plateau" or "none"')
+            raise ValueError('normalization "window" needs temperatures, and the unit '
+                             f'{unit} has none; use "percentile", "plateau" or "none"')
         return values
     return {**values, 'kelvin_per_count': scale[0], 'kelvin_offset': scale[1]}
 
@@ -131,16 +131,19 @@ def is_number(value: object) -> bool:
         return False
 
 
-def normalize(frame: NDArray[Any], spec: Normalization,
-              out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def normalize(frame: NDArray[Any], spec: Normalization, out: NDArray[np.float32] | None = None,
+              finite: bool = False) -> NDArray[np.float32]:
     """
     Map a raw thermal frame to float32 in [0, 1]; brighter stays brighter (monotone).
 
     frame (H, W), uint8, uint16, or float32 in kelvin; may be a strided view, is not modified.
-    out: (H, W) float32 to write into. Raises ValueError for an empty frame, another shape or
-    type, or values that are not finite.
+    out: (H, W) float32 to write into. finite: the frame is known to be, and is not searched for
+    other values. Raises ValueError for an empty frame, another shape or type, or values that are
+    not finite.
     """
     _check(frame)
+    if not finite and frame.dtype == np.float32 and not np.isfinite(frame).all():
+        raise ValueError('the float frame contains NaN or infinite values')
     if out is None:
         out = np.empty(frame.shape, np.float32)
     if spec.kind == 'plateau':
@@ -159,8 +162,6 @@ def _check(frame: NDArray[Any]) -> None:
     if frame.dtype not in (np.uint8, np.uint16, np.float32):
         raise ValueError(f'a thermal frame must be uint8, uint16 or float32, '
                          f'this one is {frame.dtype}')
-    if frame.dtype == np.float32 and not np.isfinite(frame).all():
-        raise ValueError('the float frame contains NaN or infinite values')
 
 
 def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:

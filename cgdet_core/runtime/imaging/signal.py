@@ -33,6 +33,7 @@ UNITS: dict[str, tuple[float, float] | None] = {
     'celsius': (1.0, 273.15)}
 NO_TEMPERATURE = tuple(unit for unit, scale in UNITS.items() if scale is None)
 POLARITIES = ('white_hot', 'black_hot')
+BLACK_HOT = POLARITIES[1:]  # of pixels that are not proportional to a temperature
 
 
 def to_kelvin(frame: NDArray[Any], unit: str) -> NDArray[Any]:
@@ -54,6 +55,32 @@ def check_unit(unit: object, where: str) -> str:
     if not isinstance(unit, str) or unit not in (CARD, *UNITS):
         raise UserError(f'{where}: the unit must be one of {", ".join(UNITS)}, not {unit!r}.')
     return unit
+
+
+def check_polarity(polarity: object, where: str) -> str:
+    """Return a polarity that is known; UserError names where another one was found."""
+    if not isinstance(polarity, str) or polarity not in POLARITIES:
+        raise UserError(f'{where}: the polarity must be {" or ".join(POLARITIES)}, not '
+                        f'{polarity!r}.')
+    return polarity
+
+
+def check_signal(kind: str, unit: str, polarity: str, model: str, of: str = '') -> None:
+    """Raise UserError if a kind of normalization needs temperatures and the frames have none."""
+    for name, value, wrong in (('unit', unit, NO_TEMPERATURE), ('polarity', polarity, BLACK_HOT)):
+        if kind == 'window' and value in wrong:
+            raise UserError(f'{name}{of} is {value}, but {model} is normalized by temperature '
+                            '("window"); choose a model with plateau normalization.')
+
+
+def seen(frame: NDArray[Any], unit: str, polarity: str, expected: str) -> NDArray[Any]:
+    """
+    Return a frame of a unit in kelvin, see `to_kelvin`, in the polarity that a model expects.
+
+    polarity: the frame's, '' if it is not known and the frame is taken as it is.
+    """
+    frame = to_kelvin(frame, unit)
+    return frame if polarity in ('', expected) else inverted(frame)
 
 
 def inverted(frame: NDArray[Any]) -> NDArray[Any]:
