@@ -138,8 +138,8 @@ class Coupled(nn.Module):
         """
         Return the terms of the RGB student, `rgb`, and of its coupling, each with its weight.
 
-        batch has its pseudo-labels; pyramid and det: of the thermal student and the whole batch;
-        teacher: the RGB teacher.
+        batch has its pseudo-labels; pyramid and det: of the thermal student and the whole batch,
+        det with pseudo-labels; teacher: what the RGB teacher sees in it.
         """
         targets, unlabeled, masks = self._targets(batch, pairs)
         raw = {'swap': torch.stack([learn(outputs, targets, unlabeled)

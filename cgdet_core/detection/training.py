@@ -204,7 +204,8 @@ class DetectionTraining(TaskModule):
             teacher = self._teacher(batch)
             terms |= self._distillation(pyramid, batch, teacher)
             if coupled is not None and pairs is not None:
-                terms |= coupled.terms(batch, pairs, pyramid, terms['det'], teacher, self._learn,
+                learned = terms['det'] + terms.get('pseudo', 0)
+                terms |= coupled.terms(batch, pairs, pyramid, learned, teacher, self._learn,
                                        self.epoch())
             elif self.coupled is not None:
                 terms |= {'rgb': idle(self.coupled)}

@@ -172,8 +172,8 @@ class GradientMatch:
     Measure the gradients of terms once, and match them to that of L_det.
 
     With `matched`, the factor of a term is its weight times |gradient of L_det| / |its gradient|,
-    root mean squares over the first STEPS measured steps that show RGB, of all ranks. It is 0
-    until then.
+    root mean squares over the first STEPS measured steps that show RGB and have labels or
+    pseudo-labels, of all ranks. It is 0 until then.
     """
 
     def __init__(self, weights: dict[str, float], matched: bool) -> None:
@@ -189,7 +189,7 @@ class GradientMatch:
         """Add the gradients of a step at the shared tensors; all ranks must call this."""
         norms = [gradient_norm(term, shared) for term in (det, *terms.values())]
         squares = mean_over_ranks(torch.stack(norms).square(), 0.0).cpu().double()
-        if (squares[1:] > 0).any():
+        if squares[0] > 0 and (squares[1:] > 0).any():
             self.state += torch.cat([torch.ones(1), squares])
 
     def factor(self, name: str) -> float:

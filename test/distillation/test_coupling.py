@@ -243,8 +243,9 @@ def test_matched_gradients_begin_as_their_share_of_the_detection_loss(
     assert resumed.factor('style') == match.factor('style')
 
 
-def test_steps_without_pairs_are_not_measured() -> None:
+def test_steps_without_pairs_or_labels_are_not_measured() -> None:
     match = GradientMatch({'style': 1.0}, True)
     shared = [torch.ones(2, requires_grad=True)]
     match.measure(shared[0].sum(), {'style': torch.zeros(())}, shared)
+    match.measure(torch.zeros(()), {'style': shared[0].sum()}, shared)
     assert match.state[0] == 0
