@@ -63,7 +63,7 @@ class Coupled(nn.Module):
     """Train the RGB student and couple it with the thermal student."""
 
     def __init__(self, recipe: DetectionRecipe, of_rgb: tuple[int, ...],
-                 of_thermal: tuple[int, ...] | None) -> None:
+                 of_thermal: int | None) -> None:
         """Widths of the teachers' levels; of_thermal: None if it is the student's average."""
         super().__init__()
         assert recipe.coupled is not None
@@ -71,7 +71,8 @@ class Coupled(nn.Module):
         self.least_visible = recipe.augment.min_visible
         with torch.random.fork_rng(devices=[]):  # other weights are those without an RGB student
             self.student = Student(len(recipe.classes), rgb_model(recipe).model)
-            self.coupling = Coupling(recipe.model.neck_channels, of_rgb, of_thermal)
+            self.coupling = Coupling(recipe.model.neck_channels, of_rgb,
+                                     None if of_thermal is None else (of_thermal,) * 3)
         weights = {name: getattr(self.config, name) for name in ('style', 'content', 'swap')}
         self.matching = GradientMatch({name: w for name, w in weights.items() if w > 0},
                                       self.config.match_gradients)

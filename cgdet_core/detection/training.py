@@ -111,7 +111,7 @@ class DetectionTraining(TaskModule):
         self.coupled: Coupled | None = None
         if recipe.coupled is not None and self.guide is not None:
             other = self.imitation.student.config.neck_channels if self.imitation else None
-            self.coupled = Coupled(recipe, self.guide.teacher.channels, other and (other,) * 3)
+            self.coupled = Coupled(recipe, self.guide.teacher.channels, other)
             self.coupled.start(self.student)
         loaded = [self.student.backbone] if recipe.optim.init == 'imagenet' else [
             self.student.backbone, self.student.neck]
@@ -200,7 +200,7 @@ class DetectionTraining(TaskModule):
         pairs = None if coupled is None else coupled.look(
             batch, self.student, pyramid, outputs, self._thermal_teacher())
         with torch.autocast(self.device.type, enabled=False):
-            terms, details = self._detection(*outputs, batch)
+            terms, details = self._detection(outputs[0], outputs[1], batch)
             teacher = self._teacher(batch)
             terms |= self._distillation(pyramid, batch, teacher)
             if coupled is not None and pairs is not None:

@@ -60,13 +60,10 @@ def by_hand(thermal: list[Tensor], rgb: list[Tensor], teachers: list[list[Tensor
         one = two = 0.0
         for level, mask in enumerate(masks()):
             seen = mask[n, 0].numpy() > 0
-
-            def of(features: list[Tensor]) -> np.ndarray:
-                return features[level][n].detach().double().numpy()[:, seen]
-
-            r, t = of(rgb), of(thermal)
+            t, r, *of_teachers = (features[level][n].double().numpy()[:, seen]
+                                  for features in (thermal, rgb, *teachers))
             one += np.mean((r.mean(1) - t.mean(1)) ** 2 + (r.std(1) - t.std(1)) ** 2)
-            for student, teacher in zip((t, r), map(of, teachers)):
+            for student, teacher in zip((t, r), of_teachers):
                 normal = [(x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
                           for x in (student, teacher)]
                 two += np.mean((normal[0] - normal[1]) ** 2)
@@ -226,7 +223,7 @@ def test_matched_gradients_begin_as_their_share_of_the_detection_loss(
     weights = {'style': 0.01, 'swap': 0.1}
     match, plain = GradientMatch(weights, True), GradientMatch(weights, False)
     shared = [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
-    for step in range(3):
+    for _ in range(3):
         assert not match.done and match.factor('swap') == 0 and not match.lines()
         terms = {'style': 50 * shared[1].sum(), 'swap': shared[0].sum() * 0.2}
         match.measure((4 * shared[0]).sum(), terms, shared)
