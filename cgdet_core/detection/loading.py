@@ -24,6 +24,7 @@ from cgdet_core.detection.augmentation import uniform
 from cgdet_core.detection.config import AugmentConfig
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.samples import CocoFrames, IGNORED, Sample, SyntheticFrames
+from cgdet_core.distillation.coupling import batch_rgb, paint_rgb
 from cgdet_core.distillation.guide import batch_teacher, Guide, Reader
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -44,7 +45,8 @@ class AugmentedFrames(Dataset[Sample]):
     kinds: a flag per index; a mosaic then joins frames of one kind, so that the share of each in
     a batch stays as the sampler chose it. teacher is called before epoch `teacher_until`.
     unlabeled: frames from this index on have no labels; their samples also have `weak`, the image
-    before its contrast is jittered.
+    before its contrast is jittered. Before epoch `rgb_until` they have `rgb`, what `paint_rgb`
+    returns.
     """
 
     sources: Sequence[Dataset[Sample]]
@@ -56,6 +58,7 @@ class AugmentedFrames(Dataset[Sample]):
     teacher: Reader | None = None
     teacher_until: int | None = None  # by default to the end
     unlabeled: int | None = None
+    rgb_until: int = 0
 
     def __post_init__(self) -> None:
         self._frames: ConcatDataset[Sample] = ConcatDataset(self.sources)
@@ -89,6 +92,10 @@ class AugmentedFrames(Dataset[Sample]):
             sample['weak'] = sample['image'].as_subclass(Tensor)
         if uniform(0, 1) < c.contrast:
             sample['image'] = augmentation.jitter_contrast(sample['image'].as_subclass(Tensor), c)
+        if epoch < self.rgb_until and (rgb := paint_rgb(sample['views'], self.size)) is not None:
+            if uniform(0, 1) < c.contrast:
+                rgb = rgb._replace(pixels=augmentation.jitter_contrast(rgb.pixels, c))
+            sample['rgb'] = rgb
         until = self.epochs if self.teacher_until is None else self.teacher_until
         if self.teacher is not None and epoch < until:
             sample['teacher'] = self.teacher(sample['views'], self.size)
@@ -106,9 +113,9 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     Stack samples into a batch.
 
     images (N, C, H, W); targets: N dicts of boxes (M, 4), labels (M,) and ignored (I, 4),
-    regions that are neither object nor background; and the entries of `batch_teacher`. If there
-    are samples without labels: unlabeled (N,), weak (U, C, H, W), their images before the jitter,
-    and in their targets scores (M,).
+    regions that are neither object nor background; and the entries of `batch_teacher` and
+    `batch_rgb`. If there are samples without labels: unlabeled (N,), weak (U, C, H, W), their
+    images before the jitter, and in their targets scores (M,).
     """
     targets = []
     for sample in samples:
@@ -118,7 +125,8 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         if 'weak' in sample:
             targets[-1]['scores'] = sample['scores'][real]
     images = torch.stack([s['image'].as_subclass(Tensor) for s in samples])
-    batch = {'images': images, 'targets': targets, **batch_teacher(samples)}
+    batch = {'images': images, 'targets': targets, **batch_teacher(samples),
+             **batch_rgb(samples)}
     if weak := [s['weak'] for s in samples if 'weak' in s]:
         batch |= {'unlabeled': torch.tensor(['weak' in s for s in samples]),
                   'weak': torch.stack(weak)}
@@ -136,7 +144,7 @@ def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet, unlabeled: int = 0) ->
         labeled = len(coco.images) + synthetic
         kinds = torch.arange(labeled + unlabeled) >= labeled
         return EpochSampler(len(kinds), recipe.seed, recipe.optim.batch_size, None, kinds,
-                            recipe.unlabeled.share, ('unlabeled.share', 'without labels'))
+                            recipe.unlabeled.share, ('unlabeled.share', 'without labels', 'with labels'))
     paired = torch.tensor([r.rgb_path is not None for r in coco.images] + [False] * synthetic)
     if recipe.data.repeat_threshold:
         labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]
@@ -172,8 +180,10 @@ def train_loader(
     frames = AugmentedFrames(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
         sampler.kinds if sampler.share is not None else None,
-        guide.reader if guide else None, recipe.cmg.stop_epoch if recipe.cmg else None,
-        None if unlabeled is None else labeled)
+        guide.reader if guide else None,
+        recipe.cmg.stop_epoch if recipe.cmg and not recipe.coupled else None,
+        None if unlabeled is None else labeled,
+        (recipe.coupled.stop_epoch or recipe.optim.epochs) if recipe.coupled and guide else 0)
     return DataLoader(
         frames, recipe.optim.batch_size, sampler=sampler, collate_fn=collate,
         num_workers=recipe.run.workers, drop_last=True,

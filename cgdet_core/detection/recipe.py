@@ -27,7 +27,7 @@ from cgdet_core.detection.config import (
     StudentConfig,
     UnlabeledConfig,
 )
-from cgdet_core.distillation.config import ContrastiveConfig, GuidanceConfig
+from cgdet_core.distillation.config import ContrastiveConfig, CoupledConfig, GuidanceConfig
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.training.recipe import Recipe, Strict
@@ -57,7 +57,8 @@ class DetectionRecipe(Recipe):
     """The recipe of a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
 
     renamed: ClassVar[dict[str, str]] = {'data.licence': 'data.license'}
-    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
+    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license',
+                                        'coupled.keep_rgb')
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
@@ -70,6 +71,7 @@ class DetectionRecipe(Recipe):
     augment: AugmentConfig = AugmentConfig()  # augmentation
     rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
     cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
+    coupled: CoupledConfig | None = None  # RGB student trained together with the thermal one
     imitation: ImitationConfig | None = None  # of a larger thermal detector; null: off
     unlabeled: UnlabeledConfig | None = None  # frames without labels; null: none
 
@@ -117,10 +119,15 @@ class DetectionRecipe(Recipe):
             if teacher is not None and self.model.in_channels != 1:
                 raise ValueError(f'{name} teaches a thermal student; set model.in_channels to 1')
         self._check_unlabeled()
+        if self.coupled is not None and self.cmg is None:
+            raise ValueError('coupled needs the RGB teacher cmg.teacher; set it (cmg.weight may '
+                             'be 0)')
+        if self.coupled is not None and not self.data.rgb:
+            raise ValueError('coupled sees nothing without data.rgb; remove one of them')
         if self.cmg is not None and not self.data.rgb and self.cmg.unpaired == 'skip':
             raise ValueError('cmg sees nothing without data.rgb; set cmg.unpaired to thermal')
-        for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('imitation', self.imitation),
-                           ('unlabeled', self.unlabeled)):
+        for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('coupled', self.coupled),
+                           ('imitation', self.imitation), ('unlabeled', self.unlabeled)):
             if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:
                 raise ValueError(f'{name} stops before its warm-up ends; lower '
                                  f'{name}.warmup_epochs or raise {name}.stop_epoch')

@@ -22,6 +22,7 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, counts_text, ImageRecord, UNKNOWN
 from cgdet_core.data.show import evenly
 from cgdet_core.data.synthetic import CLASSES as SCENE_CLASSES
+from cgdet_core.detection.coupled import Coupled, Outputs, rgb_model
 from cgdet_core.detection.imitation import Imitation
 from cgdet_core.detection.loading import epoch_sampler, PreparedBatch, train_loader, val_loader
 from cgdet_core.detection.loss import detection_loss
@@ -37,10 +38,11 @@ from cgdet_core.detection.unlabeled import (
     predict,
     pseudo_labels,
     regions,
+    Targets,
 )
 from cgdet_core.distillation.contrast import RoiContrast
 from cgdet_core.distillation.guidance import Guidance
-from cgdet_core.distillation.guide import Guide
+from cgdet_core.distillation.guide import Guide, TeacherPyramid
 from cgdet_core.distillation.objectives import standardizes
 from cgdet_core.distillation.teachers import teacher_key
 from cgdet_core.errors import UserError
@@ -51,9 +53,10 @@ from cgdet_core.runtime.detection.card import detection_card, DetectionCard
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import decode, Detections
 from cgdet_core.runtime.imaging.geometry import Letterbox
+from cgdet_core.training.checkpoints import checkpoint_entry, KEY, read_checkpoint, STUDENT
 from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
-from cgdet_core.training.run import processes
+from cgdet_core.training.run import AtomicCheckpoints, processes
 from rich.table import Table
 import torch
 from torch import Tensor
@@ -63,6 +66,8 @@ from torch.utils.flop_counter import FlopCounterMode
 NORM_FRAMES = 32  # training frames that folded normalization layers are restored from
 _log = logging.getLogger(__name__)
 SCALES = 'teacher_scales'  # a checkpoint's entry, if the objective needs them
+GRADIENTS = 'coupled_gradients'  # another, of a coupled run
+RGB_STUDENT = 'coupled.student.'  # prefix of the names of its weights
 
 
 class DetectionTraining(TaskModule):
@@ -103,6 +108,11 @@ class DetectionTraining(TaskModule):
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
         self.cmg = (Guidance(width, self.guide.teacher.channels, recipe.cmg)
                     if recipe.cmg and self.guide else None)
+        self.coupled: Coupled | None = None
+        if recipe.coupled is not None and self.guide is not None:
+            other = self.imitation.student.config.neck_channels if self.imitation else None
+            self.coupled = Coupled(recipe, self.guide.teacher.channels, other)
+            self.coupled.start(self.student)
         loaded = [self.student.backbone] if recipe.optim.init == 'imagenet' else [
             self.student.backbone, self.student.neck]
         self.frozen = freeze(self.student.backbone, recipe.optim.frozen_stages,
@@ -116,6 +126,8 @@ class DetectionTraining(TaskModule):
             frames = replace(self.train_set, images=evenly(self._frames(), NORM_FRAMES))
             images = [b.images for b in val_loader(self.recipe, frames, self.card)]
             restore_norms(folded, self.student, torch.cat(images))
+        if self.coupled is not None:
+            self.coupled.start(self.student, self.recipe.optim.init == 'imagenet')
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer requests the number of steps.
@@ -151,10 +163,20 @@ class DetectionTraining(TaskModule):
         super().on_save_checkpoint(checkpoint)
         if self.guide is not None and self.guide.scales is not None:
             checkpoint[SCALES] = self.guide.scales
+        if self.coupled is not None:
+            checkpoint[GRADIENTS] = self.coupled.matching.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.guide is not None:
             self.guide.scales = checkpoint.get(SCALES)
+        if self.coupled is not None:
+            self.coupled.matching.state = checkpoint[GRADIENTS]
+
+    def on_train_end(self) -> None:
+        best = self.recipe.folder / 'best.ckpt'
+        if (self.coupled is not None and self.coupled.config.keep_rgb and best.is_file()
+                and self.trainer.is_global_zero):
+            write_rgb(self.recipe, self.train_set.license, best)
 
     def describe(self) -> dict[str, str]:
         return describe(self.recipe, self.train_set, self.val_set, self.unlabeled_set)
@@ -170,17 +192,53 @@ class DetectionTraining(TaskModule):
         return train_loader(self.recipe, self.train_set, self.guide, self.unlabeled_set)
 
     def losses(self, batch: dict[str, Any]) -> Losses:
-        images = batch['images'].to(memory_format=torch.channels_last)
+        coupled = self.coupled if self.coupled and self.coupled.active(self.epoch()) else None
+        images = whole = batch['images'].to(memory_format=torch.channels_last)
+        if coupled is not None:
+            images = coupled.mask(batch, self.step_generator())
         pyramid = self.student.pyramid(images)
-        logits, distributions = self.student.head(pyramid)
+        outputs = self.student.head(pyramid)
+        pairs = None if coupled is None else coupled.look(
+            batch, self.student, pyramid, outputs, self._thermal_teacher())
         with torch.autocast(self.device.type, enabled=False):
-            terms, details = self._detection(logits, distributions, batch)
-            terms |= self._distillation(pyramid, batch)
+            terms, details = self._detection(outputs[0], outputs[1], batch)
+            teacher = self._teacher(batch)
+            terms |= self._distillation(pyramid, batch, teacher)
+            if coupled is not None and pairs is not None:
+                learned = terms['det'] + terms.get('pseudo', 0)
+                terms |= coupled.terms(batch, pairs, pyramid, learned, teacher, self._learn,
+                                       self.epoch())
+            elif self.coupled is not None:
+                terms |= {'rgb': idle(self.coupled)}
             if self.imitation is not None:
                 weight = self.imitation.config.weight_at(self.epoch())
                 terms['imitation'] = weight * self.imitation.loss(
-                    images, logits, distributions) if weight > 0 else logits.new_zeros(())
-        return Losses(terms, details, pyramid, len(images))
+                    whole, *outputs) if weight > 0 else pyramid[0].new_zeros(())
+        return Losses(terms, details, pyramid + (pairs.rgb if pairs else []), len(images))
+
+    def _thermal_teacher(self) -> Student:
+        """Return the thermal teacher of coupled students: that of `imitation`, or the average."""
+        if self.imitation is not None:
+            return self.imitation.student
+        assert self.average is not None
+        return self.average().student
+
+    def _teacher(self, batch: dict[str, Any]) -> TeacherPyramid | None:
+        """Return what the RGB teacher sees, if a term needs it."""
+        if self.guide is None or self.cmg is None:
+            return None
+        needed = self.cmg.config.weight_at(self.epoch()) > 0 or self.coupled is not None
+        return self.guide.of(batch) if needed else None
+
+    def _learn(self, outputs: Outputs, targets: Targets, unlabeled: Tensor | None) -> Tensor:
+        """Return L_det of outputs, with u L_det of the pseudo-labels in unlabeled samples."""
+        config, size = self.recipe.unlabeled, self.recipe.input_size
+        parts = [(1.0, targets)]
+        if unlabeled is not None and config is not None:
+            parts = [(1.0, blank(targets, unlabeled, size)),
+                     (config.weight_at(self.epoch()), blank(targets, ~unlabeled, size))]
+        return torch.stack([weight * detection_loss(*outputs, labels, size[::-1])['det']
+                            for weight, labels in parts if weight > 0]).sum()
 
     def _detection(self, logits: Tensor, distributions: Tensor, batch: dict[str, Any],
                    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -205,6 +263,8 @@ class DetectionTraining(TaskModule):
             batch['targets'] = batch['targets'].copy()
             for row, label in zip(rows, labels):
                 batch['targets'][row] = label
+            if self.coupled is not None and 'visible' in batch:
+                batch['targets'] = self.coupled.seen(batch['targets'], batch['visible'])
             details['objects'] = logits.new_tensor(
                 sum(len(label['boxes']) for label in labels) / len(labels))
             terms['pseudo'] = weight * detection_loss(
@@ -212,7 +272,8 @@ class DetectionTraining(TaskModule):
                 size[::-1])['det']
         return terms, details
 
-    def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+    def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any],
+                      teacher: TeacherPyramid | None) -> dict[str, Tensor]:
         terms, targets = {}, batch['targets']
         config, unlabeled = self.recipe.unlabeled, batch.get('unlabeled')
         size = batch['images'].shape[3], batch['images'].shape[2]
@@ -223,11 +284,10 @@ class DetectionTraining(TaskModule):
                 labeled = targets if unlabeled is None else blank(targets, unlabeled, size)
                 loss = self.rcs(pyramid, labeled, self.step_generator())
                 terms['rcs'] = terms['rcs'] + weight * loss
-        if self.cmg is not None and self.guide is not None:
+        if self.cmg is not None:
             weight = self.cmg.config.weight_at(self.epoch())
             terms['cmg'] = idle(self.cmg)
             if weight > 0:
-                teacher = self.guide.of(batch)
                 if unlabeled is not None and config is not None:
                     drawn = regions(targets, config, size, self.step_generator())
                     targets = [region if flag else target for region, target, flag
@@ -288,9 +348,11 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | No
     if recipe.cmg is None:
         return
     pictures = [r.rgb_path for r in frames.images + more if r.rgb_path]
-    if not pictures and recipe.cmg.unpaired != 'thermal':
-        raise UserError(f'{recipe.data.train} lists no RGB images (rgb_file_name), which the '
-                        'guidance (cmg) needs.')
+    needs = 'coupled' if recipe.coupled is not None else (
+        'the guidance (cmg)' if recipe.cmg.unpaired != 'thermal' else '')
+    if not pictures and needs:
+        raise UserError(f'{recipe.data.train or frames.path} lists no RGB images '
+                        f'(rgb_file_name), which {needs} needs.')
     missing = [p for p in pictures if not p.is_file()]
     if missing:
         raise UserError(f'{len(missing)} of the RGB images listed in {recipe.data.train} are '
@@ -328,6 +390,16 @@ def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:
                if recipe.data.other_classes == 'ignore' else 'background')
         _log.warning('%s has boxes of other classes, which are %s: %s.', train.path, use,
                      counts_text(train.others))
+
+
+def write_rgb(recipe: DetectionRecipe, license: str, best: Path) -> None:
+    """Write the RGB student of a checkpoint as one of its own, rgb.ckpt in the same folder."""
+    rgb, weights = rgb_model(recipe), read_checkpoint(best)['state_dict']
+    AtomicCheckpoints().save_checkpoint({
+        KEY: checkpoint_entry(make_card(rgb, license), rgb.model),
+        'state_dict': {STUDENT + name.removeprefix(RGB_STUDENT): value
+                       for name, value in weights.items() if name.startswith(RGB_STUDENT)},
+    }, best.with_name('rgb.ckpt'))
 
 
 def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None = None,

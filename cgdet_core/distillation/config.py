@@ -122,6 +122,25 @@ class GuidanceConfig(ScheduledLoss):
         return {'name': name, **parameters} if parameters else name
 
 
+class CoupledConfig(ScheduledLoss):
+    """
+    The settings of an RGB student that is trained together with the thermal one (CKD).
+
+    It has the sizes of `model`, starts as the thermal student looking at gray pictures, and
+    learns from the same labels. weight is that of all three terms. It needs cmg.teacher, whose
+    cmg.weight may be 0.
+    """
+
+    style: float = Field(0.01, ge=0)  # weight of L_SD
+    content: float = Field(0.1, ge=0)  # weight of L_CD
+    swap: float = Field(0.1, ge=0)  # of L_det of each head on the other's pyramid; CMD has none
+    # true: a term begins after warmup_epochs, with a gradient of its weight times that of L_det
+    match_gradients: bool = False
+    mask_ratio: float = Field(0.25, ge=0, lt=1)  # of the patches of a pair, hidden from both
+    patch: int = Field(32, ge=8)  # side of a patch, input pixels
+    keep_rgb: bool = False  # at the end also write the RGB student, rgb.ckpt
+
+
 def name_and_parameters(value: Any) -> tuple[str, dict[str, Any]]:
     """Check `name` or `{name: ..., parameter: value}`; ValueError names what is wrong in it."""
     parameters = dict(value) if isinstance(value, dict) else {'name': value}

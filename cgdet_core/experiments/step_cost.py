@@ -85,7 +85,7 @@ def time_steps(recipe: DetectionRecipe, steps: int) -> Times:
 
 def benchmark(path: Path, overrides: list[str], steps: int, rounds: int) -> dict[str, Any]:
     """Return the milliseconds per step (medians of all rounds) and peak memory per variant."""
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe(path, overrides).model_copy(update={'coupled': None})
     assert isinstance(recipe, DetectionRecipe)
     if recipe.rcs is None or recipe.cmg is None:
         raise UserError(f'{path} must have both rcs and cmg.')

@@ -148,12 +148,7 @@ class TaskModule(lightning.LightningModule, ABC):
     def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
         """Log the norm of each term's gradient at the shared tensors."""
         for name, term in terms.items():
-            # A term of weight 0 may be a plain number.
-            gradients = torch.autograd.grad(
-                term, shared, retain_graph=True, allow_unused=True) if term.requires_grad else ()
-            squares = [g.float().square().sum() for g in gradients if g is not None]
-            norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
-            self.log(f'gradient/{name}', norm, batch_size=1)
+            self.log(f'gradient/{name}', gradient_norm(term, shared), batch_size=1)
 
     def validation_step(self, batch: Any, _: int) -> None:
         self.validate(batch)
@@ -168,7 +163,7 @@ class TaskModule(lightning.LightningModule, ABC):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                trunk = optim.trunk_lr != 1 and name.startswith('student.backbone.')
+                trunk = optim.trunk_lr != 1 and 'student.backbone.' in name
                 key = trunk, parameter.ndim <= 1  # two groups, as before there was trunk_lr
                 groups.setdefault(key, []).append(parameter)
         # Biases and normalization weights are not decayed.
@@ -197,6 +192,15 @@ class TaskModule(lightning.LightningModule, ABC):
         """Return a generator of this rank and step; a resumed run draws the same values."""
         seed = (self.recipe.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank
         return torch.Generator().manual_seed(seed)
+
+
+def gradient_norm(term: Tensor, shared: list[Tensor]) -> Tensor:
+    """Return the norm of a term's gradient at the shared tensors, a scalar."""
+    if not term.requires_grad:
+        return torch.zeros((), device=term.device)
+    gradients = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+    squares = [g.float().square().sum() for g in gradients if g is not None]
+    return torch.stack(squares).sum().sqrt() if squares else torch.zeros((), device=term.device)
 
 
 def idle(module: nn.Module) -> Tensor:

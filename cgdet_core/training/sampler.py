@@ -32,14 +32,15 @@ class EpochSampler(Sampler[Key]):
     The order depends only on seed and epoch, so a resumed run sees the samples of an
     uninterrupted one. `repeats` (one factor per index) shows rare classes more often. With
     `kinds` (a flag per index) and `share` every batch has that share of flagged frames; the kind
-    with too few frames is repeated. `names` are those of the recipe key and of the flag, for
-    UserError. `batch` is the size of one rank's batches; those of all
+    with too few frames is repeated. `names` are those of the recipe key and of both kinds,
+    for UserError. `batch` is the size of one rank's batches; those of all
     ranks together are the batches of a single process.
     """
 
     def __init__(self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
                  kinds: Tensor | None = None, share: float | None = None,
-                 names: tuple[str, str] = ('data.pair_share', 'with RGB')) -> None:
+                 names: tuple[str, str, str] = (
+                     'data.pair_share', 'with RGB', 'without RGB')) -> None:
         self.length = length
         self.seed = seed
         self.epoch = 0
@@ -47,13 +48,13 @@ class EpochSampler(Sampler[Key]):
         self.kinds = torch.zeros(length, dtype=torch.bool) if kinds is None else kinds
         self.batch = batch
         self.share = share
-        key, flagged = names
+        key, flagged, others = names
         if share is not None:
             if 0 < share * batch < 0.5:
                 raise UserError(f'{key}={share} is less than half a frame of a batch of {batch}; '
                                 'raise it or optim.batch_size.')
             for part, flags, kind in ((share, self.kinds, flagged),
-                                      (1 - share, ~self.kinds, f'other than those {flagged}')):
+                                      (1 - share, ~self.kinds, others)):
                 if part > 0 and not bool(flags.any()):
                     raise UserError(f'{key}={share} needs training frames {kind}, but there are '
                                     'none.')

@@ -215,7 +215,7 @@ def test_frames_that_fill_no_batch_wait_for_another_epoch() -> None:
 @pytest.mark.parametrize(('share', 'wanted'), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
 def test_every_batch_holds_its_share_of_pairs(share: float, wanted: int) -> None:
     paired = torch.arange(40) < 5
-    sampler = EpochSampler(40, 1, 8, paired=paired, pair_share=share)
+    sampler = EpochSampler(40, 1, 8, kinds=paired, share=share)
     batches = torch.tensor([i for _, _, i in sampler]).reshape(-1, 8)
     assert len(batches) == 5
     assert (paired[batches].sum(1) == wanted).all()
@@ -225,7 +225,7 @@ def test_every_batch_holds_its_share_of_pairs(share: float, wanted: int) -> None
 
 
 def test_without_a_share_pairs_are_sampled_as_they_occur() -> None:
-    sampler = EpochSampler(40, 1, 8, paired=torch.arange(40) < 5)
+    sampler = EpochSampler(40, 1, 8, kinds=torch.arange(40) < 5)
     assert sorted(i for _, _, i in sampler) == list(range(40))
 
 
@@ -233,7 +233,7 @@ def test_without_a_share_pairs_are_sampled_as_they_occur() -> None:
     (False, 'with RGB, but there are none'), (True, 'without RGB, but there are none')])
 def test_a_share_that_the_frames_do_not_allow_is_explained(paired: bool, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        EpochSampler(8, 0, 4, paired=torch.full((8,), paired), pair_share=0.5)
+        EpochSampler(8, 0, 4, kinds=torch.full((8,), paired), share=0.5)
 
 
 def test_repeats_show_rare_frames_more_often_and_keep_the_share() -> None:
@@ -271,7 +271,7 @@ def test_crowds_become_ignored_regions(tmp_path: Path) -> None:
 
 def test_a_frame_shown_twice_in_an_epoch_is_varied_twice() -> None:
     assert not torch.equal(frames()[(0, 0, 1)]['image'], frames()[(0, 1, 1)]['image'])
-    sampler = EpochSampler(8, 0, 4, paired=torch.arange(8) < 1, pair_share=0.5)
+    sampler = EpochSampler(8, 0, 4, kinds=torch.arange(8) < 1, share=0.5)
     assert len({place for _, place, _ in sampler}) == 8
 
 
@@ -286,7 +286,7 @@ def test_mosaics_join_frames_of_one_kind_where_a_share_is_kept() -> None:
 
 def test_a_share_too_small_for_a_batch_is_refused() -> None:
     with pytest.raises(UserError, match='less than half a frame of a batch of 4'):
-        EpochSampler(8, 0, 4, paired=torch.arange(8) < 4, pair_share=0.1)
+        EpochSampler(8, 0, 4, kinds=torch.arange(8) < 4, share=0.1)
 
 
 def test_an_ignored_region_is_kept_however_little_is_visible() -> None:
