@@ -144,7 +144,8 @@ def epoch_sampler(recipe: DetectionRecipe, coco: CocoSet, unlabeled: int = 0) ->
         labeled = len(coco.images) + synthetic
         kinds = torch.arange(labeled + unlabeled) >= labeled
         return EpochSampler(len(kinds), recipe.seed, recipe.optim.batch_size, None, kinds,
-                            recipe.unlabeled.share, ('unlabeled.share', 'without labels', 'with labels'))
+                            recipe.unlabeled.share,
+                            ('unlabeled.share', 'without labels', 'with labels'))
     paired = torch.tensor([r.rgb_path is not None for r in coco.images] + [False] * synthetic)
     if recipe.data.repeat_threshold:
         labels = [set(r.labels[r.crowd == 0].tolist()) for r in coco.images]

@@ -32,9 +32,9 @@ class EpochSampler(Sampler[Key]):
     The order depends only on seed and epoch, so a resumed run sees the samples of an
     uninterrupted one. `repeats` (one factor per index) shows rare classes more often. With
     `kinds` (a flag per index) and `share` every batch has that share of flagged frames; the kind
-    with too few frames is repeated. `names` are those of the recipe key and of both kinds,
-    for UserError. `batch` is the size of one rank's batches; those of all
-    ranks together are the batches of a single process.
+    with too few frames is repeated. `names` are those of the recipe key and of both kinds, for
+    UserError. `batch` is the size of one rank's batches; those of all ranks together are the
+    batches of a single process.
     """
 
     def __init__(self, length: int, seed: int, batch: int, repeats: Tensor | None = None,
