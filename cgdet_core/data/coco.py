@@ -169,8 +169,9 @@ def load_coco(
     missing = [r.path for r in records if not r.path.is_file()]
     if missing:
         raise UserError(f'{len(missing)} of the {len(records)} images listed in {path} are '
-                        f'missing, the first is {missing[0]}; move {path.name} to the folder that '
-                        'its file names are relative to.', 'images')
+                        f'missing, the first is {missing[0]}; move {path.name} to where its file '
+                        'names lead to them, or set the folder that the file names are relative '
+                        'to.', 'images')
     color = channels == 3 and not any(r.rgb_path for r in records)
     check_sizes(path, [(r.path, (r.width, r.height)) for r in records], 3 if color else 1)
     coco = CocoSet(path, records, classes, {n: k for n, k in others.items() if k}, _license(data),
