@@ -136,7 +136,8 @@ def test_a_frame_that_a_model_cannot_normalize_is_named(training: Path) -> None:
         raise ValueError('the window is of 16-bit counts')
 
     # Chosen: a model with a window that refuses the frames.
-    detector: Any = SimpleNamespace(card=SimpleNamespace(classes=('person',)), detect=detect)
+    card = SimpleNamespace(classes=('person',), polarity='white_hot')
+    detector: Any = SimpleNamespace(card=card, detect=detect)
     with pytest.raises(UserError, match=r'a\.png: the window is of 16-bit counts\.$'):
         check([load_coco(training)], detector)
 
@@ -176,7 +177,8 @@ def test_labels_that_the_model_contradicts(training: Path) -> None:
                           np.array([names.index(n) for _, _, n in here], np.int64))
 
     # Chosen detections: no small model makes those that are to be compared here.
-    detector: Any = SimpleNamespace(card=SimpleNamespace(classes=names), detect=detect)
+    card = SimpleNamespace(classes=names, polarity='white_hot')
+    detector: Any = SimpleNamespace(card=card, detect=detect)
     findings = {f.kind: [(r.path.name, boxes.tolist()) for r, boxes, _ in f.places]
                 for f in check([load_coco(training)], detector)[1]}
     assert findings['unlabeled'] == [('a.png', [[60, 10, 80, 40]])]  # no car is labeled here
