@@ -57,8 +57,8 @@ class DetectionRecipe(Recipe):
     """The recipe of a detector; L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet)."""
 
     renamed: ClassVar[dict[str, str]] = {'data.licence': 'data.license'}
-    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license',
-                                        'coupled.keep_rgb')
+    weightless: ClassVar[tuple[str, ...]] = (
+        'data.cache_gib', 'data.license', 'coupled.keep_rgb', 'unlabeled.teacher.cache')
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
@@ -150,6 +150,12 @@ class DetectionRecipe(Recipe):
         if alone and unlabeled.sources == ('student',) and self.optim.init is None:
             raise ValueError('without labels a student from nothing finds nothing; set '
                              'optim.init, or unlabeled.teacher and unlabeled.sources')
+        if alone and unlabeled.burn_in_epochs:
+            raise ValueError('unlabeled.burn_in_epochs are epochs of labels only; set them to 0, '
+                             'as unlabeled.share is 1')
+        if unlabeled.stop_epoch is not None and unlabeled.burn_in_epochs >= unlabeled.stop_epoch:
+            raise ValueError('unlabeled stops before its burn-in ends; lower '
+                             'unlabeled.burn_in_epochs or raise unlabeled.stop_epoch')
         if unlabeled.share * self.optim.batch_size < 1:
             raise ValueError(f'unlabeled.share={unlabeled.share:g} is less than a frame of a '
                              f'batch of {self.optim.batch_size}; raise it or optim.batch_size')

@@ -41,6 +41,7 @@ from cgdet_core.detection.unlabeled import (
     Targets,
 )
 from cgdet_core.distillation.contrast import RoiContrast
+from cgdet_core.distillation.coupling import own_statistics
 from cgdet_core.distillation.guidance import Guidance
 from cgdet_core.distillation.guide import Guide, TeacherPyramid
 from cgdet_core.distillation.objectives import standardizes
@@ -74,6 +75,8 @@ class DetectionTraining(TaskModule):
     """
     Train a student by L_total = L_det + lambda_rcs L_rcs + lambda_cms L_cms (CGDet).
 
+    Further terms, if the recipe has them: `imitation`, `unlabeled` (pseudo-labels) and `coupled`.
+
     `losses` returns the weighted terms; `TaskModule.training_step` adds them up.
 
     RCS and CMG are next to the student, not in it, so that a deployed model never contains them.
@@ -102,7 +105,7 @@ class DetectionTraining(TaskModule):
             recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
         self.imitation = (
             Imitation(recipe.imitation, recipe) if recipe.imitation is not None else None)
-        self.card = make_card(recipe, self.train_set.license, self.imitation)
+        self.card = make_card(recipe, self._license(), self.imitation)
         self.student = Student(len(recipe.classes), recipe.model)
         width = recipe.model.neck_channels
         self.rcs = RoiContrast(width, len(recipe.classes), recipe.rcs) if recipe.rcs else None
@@ -138,12 +141,12 @@ class DetectionTraining(TaskModule):
             self.guide.fill_cache(self._frames(), self.trainer.strategy.root_device, progress)
             self.trainer.strategy.barrier()
         if self.unlabeled_set is not None:
-            # The first process computes what a cache lacks, the others read it.
-            for turn in (True, False):
-                if self.trainer.is_global_zero == turn:
-                    self.unlabeled_set = predict(self.unlabeled_set, self.recipe,
-                                                 progress and turn)
-                self.trainer.strategy.barrier()
+            self.unlabeled_set = predict(self.unlabeled_set, self.recipe, progress)
+
+    def _license(self) -> str:
+        """Return the licenses that the training data state."""
+        sets = [coco for coco in (self.train_set, self.unlabeled_set) if coco and coco.images]
+        return '; unlabeled frames: '.join(dict.fromkeys(coco.license for coco in sets))
 
     def _frames(self) -> list[ImageRecord]:
         return self.train_set.images + (self.unlabeled_set.images if self.unlabeled_set else [])
@@ -176,7 +179,7 @@ class DetectionTraining(TaskModule):
         best = self.recipe.folder / 'best.ckpt'
         if (self.coupled is not None and self.coupled.config.keep_rgb and best.is_file()
                 and self.trainer.is_global_zero):
-            write_rgb(self.recipe, self.train_set.license, best)
+            write_rgb(self.recipe, self._license(), best)
 
     def describe(self) -> dict[str, str]:
         return describe(self.recipe, self.train_set, self.val_set, self.unlabeled_set)
@@ -227,7 +230,8 @@ class DetectionTraining(TaskModule):
         """Return what the RGB teacher sees, if a term needs it."""
         if self.guide is None or self.cmg is None:
             return None
-        needed = self.cmg.config.weight_at(self.epoch()) > 0 or self.coupled is not None
+        needed = self.cmg.config.weight_at(self.epoch()) > 0 or (
+            self.coupled is not None and self.coupled.active(self.epoch()))
         return self.guide.of(batch) if needed else None
 
     def _learn(self, outputs: Outputs, targets: Targets, unlabeled: Tensor | None) -> Tensor:
@@ -295,8 +299,10 @@ class DetectionTraining(TaskModule):
                 loss = self.cmg(pyramid, teacher, targets)
                 if unlabeled is not None and config is not None and config.weak_guidance:
                     weak = batch['weak'].to(memory_format=torch.channels_last)
+                    with own_statistics(self.student):  # those of the samples, not of this view
+                        seen = self.student.pyramid(weak)
                     loss = loss + self.cmg(
-                        self.student.pyramid(weak), teacher and teacher.rows(unlabeled),
+                        seen, teacher and teacher.rows(unlabeled),
                         [target for target, flag in zip(targets, unlabeled.tolist()) if flag])
                 terms['cmg'] = terms['cmg'] + weight * loss
         return terms
@@ -429,6 +435,8 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
             'init': init, 'imitation': taught,
+            **({'pseudo_teacher': teacher_key(recipe.unlabeled.teacher)}
+               if recipe.unlabeled and recipe.unlabeled.teacher else {}),
             'data': [path.name for path in (
                 recipe.data.train, recipe.unlabeled and recipe.unlabeled.frames) if path] + (
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']

@@ -41,6 +41,7 @@ from cgdet_core.distillation.predictions import Predictions, TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
+from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import Tensor
@@ -67,11 +68,12 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
         raise UserError(f'{config.frames} lists no RGB images (rgb_file_name), in which '
                         'unlabeled.teacher is to find objects; set unlabeled.sources to '
                         '[student], or to [student, thermal].')
-    missing = [path for path in pictures if not path.is_file()]
-    if missing:
-        raise UserError(f'{len(missing)} of the RGB images listed in {config.frames} are '
-                        f'missing, the first is {missing[0]}.')
+    coco.check_signal(recipe.normalization.kind, recipe.name)
     if pictures and (recipe.cmg is not None or 'rgb' in config.sources):
+        missing = [path for path in pictures if not path.is_file()]
+        if missing:
+            raise UserError(f'{len(missing)} of the RGB images listed in {config.frames} are '
+                            f'missing, the first is {missing[0]}.')
         report = check_records(records)
         if not report.good:
             _log.warning('%s: %s', config.frames, report.sentence)
@@ -79,7 +81,7 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
 
 
 def predict(coco: CocoSet, recipe: DetectionRecipe, progress: bool) -> CocoSet:
-    """Return the frames with the boxes that the teacher finds in them, and their scores."""
+    """Return the frames with the boxes that the teacher finds, each rank in its share."""
     config = recipe.unlabeled
     assert config is not None
     if config.teacher is None:
@@ -87,13 +89,16 @@ def predict(coco: CocoSet, recipe: DetectionRecipe, progress: bool) -> CocoSet:
     teacher = TeacherPredictions(config.teacher, {'cgdet': StudentPredictor})
     label_of = labels_of(teacher.predictor.classes, config, recipe.classes)
     found: list[list[Predictions]] = [[] for _ in coco.images]
+    rank, ranks = rank_and_ranks()
     for source, thermal in (('rgb', False), ('thermal', True)):
         if source not in config.sources:
             continue
         shown = [replace(record, rgb_path=None) if thermal else record for record in coco.images]
         views = {n: view for n, record in enumerate(shown)
                  if (view := View.of(record, thermal)) is not None}
-        for n, predictions in zip(views, teacher.of([*views.values()], progress)):
+        mine = [*views][rank::ranks]
+        part = dict(zip(mine, teacher.of([views[n] for n in mine], progress and rank == 0)))
+        for n, predictions in gather_entries(part).items():
             found[n].append(predictions)
     return replace(coco, images=[
         _with_boxes(record, parts, label_of, config.ignore_score)
@@ -136,6 +141,9 @@ def labels_of(
             label_of[number] = classes.index(own)
         elif name in config.ignored:
             label_of[number] = -1
+    if wrong := [name for name in config.names.values() if name not in classes]:
+        raise UserError(f'unlabeled.names leads to {", ".join(wrong)}, which is none of the '
+                        f'classes {", ".join(classes)}.')
     unknown = [name for name in config.names if name not in names]
     if unknown:
         raise UserError(f'unlabeled.teacher knows no {", ".join(unknown)} (unlabeled.names); it '

@@ -62,7 +62,8 @@ class TeacherConfig(Strict):
     strides 8, 16 and 32, and bgr, full_range, mean, std and pad describe the input it was trained
     on; with a decoder it also predicts objects of COCO's classes, as torchvision's do.
 
-    With a cache a teacher runs once per picture, without one on every sample.
+    With a cache a teacher runs once per picture; without one on every sample for features, and
+    once per picture and run for predictions.
     """
 
     # our checkpoint, a torchvision detector, or an ONNX file

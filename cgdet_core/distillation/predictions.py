@@ -180,7 +180,9 @@ class TeacherPredictions:
         """more: kinds of predictors in addition to KINDS."""
         self.predictor = (KINDS | (more or {}))[config.kind](config)
         self._layout = Layout(self.predictor.input_size, self.predictor.pad, (1, 1, 1))
-        self._store = None if config.cache is None else PictureStore(
+        # Random weights differ from run to run.
+        random = config.kind == 'torchvision' and config.weights is None
+        self._store = None if config.cache is None or random else PictureStore(
             config.cache / teacher_key(config), f'.{config.decoder or "boxes"}{VERSION}')
 
     def of(self, views: Sequence[View], progress: bool) -> list[Predictions]:

@@ -52,6 +52,8 @@ def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float,
     that of RGB by night, says nothing against an object.
     boxes (M, 4), scores (M,), labels (M,) -> the same of the F fused boxes.
     """
+    device = boxes.device
+    boxes, scores, labels = boxes.cpu(), scores.cpu(), labels.cpu()  # a loop of small steps
     order = scores.argsort(descending=True, stable=True)
     fused = boxes.new_zeros(0, 4)
     sums: list[Tensor] = []  # of scores and boxes times scores
@@ -68,4 +70,4 @@ def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float,
             sums.append(row)
             best.append(index)
             fused = torch.cat([fused, boxes[index, None]])
-    return fused, scores[best], labels[best]
+    return fused.to(device), scores[best].to(device), labels[best].to(device)

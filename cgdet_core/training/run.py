@@ -148,7 +148,8 @@ def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
     if 'optim.epochs' in changed and module.recipe.optim.epochs > epochs:
         changed.remove('optim.epochs')
     # The file of a teacher may have changed; the first runs did not record it.
-    for key, name in (('teacher', 'cmg.teacher'), ('imitation', 'imitation.teacher')):
+    for key, name in (('teacher', 'cmg.teacher'), ('imitation', 'imitation.teacher'),
+                      ('pseudo_teacher', 'unlabeled.teacher')):
         if not changed and old.get(key, new.get(key)) != new.get(key):
             changed = [f'the content of {name}']
     if changed:

@@ -53,6 +53,9 @@ class EpochSampler(Sampler[Key]):
             if 0 < share * batch < 0.5:
                 raise UserError(f'{key}={share} is less than half a frame of a batch of {batch}; '
                                 'raise it or optim.batch_size.')
+            if share < 1 and round(share * batch) == batch:
+                raise UserError(f'{key}={share} leaves no frame {others} in a batch of {batch}; '
+                                'lower it or raise optim.batch_size.')
             for part, flags, kind in ((share, self.kinds, flagged),
                                       (1 - share, ~self.kinds, others)):
                 if part > 0 and not bool(flags.any()):

@@ -296,3 +296,8 @@ def test_an_ignored_region_is_kept_however_little_is_visible() -> None:
     cut = random_window(frame, (40, 30), (2, 2), (128, 96), 0.5)
     assert cut['labels'].tolist() == [IGNORED, IGNORED]
     assert cut['boxes'].tolist() == [[0, 0, 40, 30]] * 2
+
+
+def test_a_share_below_one_that_leaves_no_other_frame_is_refused() -> None:
+    with pytest.raises(UserError, match=r'data.pair_share=0.9 leaves no frame without RGB'):
+        EpochSampler(8, 0, 4, kinds=torch.arange(8) < 4, share=0.9)

@@ -71,6 +71,8 @@ def test_busses_are_ignored_and_other_names_dropped_or_mapped() -> None:
     assert label_of[COCO.index('car')] == label_of[COCO.index('truck')] == 2
     assert label_of[COCO.index('bus')] == -1
     assert COCO.index('dog') not in label_of
+    with pytest.raises(UserError, match='leads to vehicel, which is none of the classes'):
+        labels_of(COCO, config(names={'truck': 'vehicel'}), CLASSES)
     with pytest.raises(UserError, match='knows no lorry'):
         labels_of(COCO, config(names={'lorry': 'car'}), CLASSES)
     with pytest.raises(UserError, match='knows none of deer; map its names'):
@@ -156,6 +158,9 @@ def test_the_boxes_of_a_teacher_move_with_the_frame_and_keep_their_scores(
     ({'unlabeled': {'frames': 'x', 'share': 0.1}}, 'less than a frame of a batch of 4'),
     ({'unlabeled': {'frames': 'x', 'share': 1.0}}, 'no batch has labels'),
     ({'unlabeled': {'frames': 'x', 'sources': ['rgb']}}, 'need a teacher'),
+    ({'unlabeled': {'frames': 'x', 'burn_in_epochs': 4, 'stop_epoch': 3}}, 'before its burn-in'),
+    ({'data': {'train': None, 'val': 'x'}, 'optim': {'init': 'shipped', 'batch_size': 4},
+      'unlabeled': {'frames': 'x', 'share': 1}}, 'set them to 0'),
     ({'unlabeled': {'frames': 'x', 'sources': []}}, 'must name who finds objects'),
     ({'unlabeled': {'frames': 'x', 'ignore_score': 0.6}}, 'must not be above object_score'),
     ({'unlabeled': {'frames': 'x', 'teacher': {

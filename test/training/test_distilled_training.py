@@ -43,7 +43,8 @@ EPOCHS = 4  # the first is the burn-in
 def unlabeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the COCO file of eight frames without boxes, all with an RGB image."""
     path = write_coco(tmp_path_factory.mktemp('drive'), 8, 40, 3, (160, 128), rgb=1)
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'annotations': []}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'annotations': [],
+                                'info': {'license': 'theirs'}}))
     return path
 
 
@@ -105,8 +106,10 @@ def test_pseudo_labels_begin_after_the_burn_in(distilled: Path) -> None:
     rows = read_results(distilled, EPOCHS)
     assert rows[0]['train/pseudo'] == 0 < rows[1]['train/pseudo']
     assert all(e.value > 0 for e in log.Scalars('train/cmg'))
-    assert open_detector(distilled / 'best.ckpt').card.training['data'] == [
+    training = open_detector(distilled / 'best.ckpt').card.training
+    assert training['data'] == [
         'annotations.json', 'annotations.json', '4 synthetic scenes per epoch']
+    assert training['license'].endswith('; unlabeled frames: theirs')
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(

@@ -27,6 +27,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.drawing import as_seen
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal, to_gray
 from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.words import counted
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +154,8 @@ def _misplaced(
 def _sentence(count: int, dark: int, faults: list[str], found: dict[str, Any]) -> str:
     if not count:
         return 'There are no pairs that can be read.'
+    if dark < count < MIN_PAIRS:
+        return f'{counted(count, "pair")}, too few to check that RGB fits thermal.'
     if faults:
         return (f'RGB does not fit thermal: {" and ".join(faults)}. Register it with "cgdet data '
                 'register", correct the pairing, or train without it.')
