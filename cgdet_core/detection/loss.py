@@ -81,7 +81,7 @@ def within(regions: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
 
 def detection_loss(
     logits: Tensor, distributions: Tensor, targets: list[dict[str, Any]],
-    image_size: tuple[int, int],
+    image_size: tuple[int, int], minimum: float = 1.0,
 ) -> dict[str, Tensor]:
     """
     Compute the terms of L_det, weighted, and their sum.
@@ -91,7 +91,7 @@ def detection_loss(
     `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
     augmentation has cut), and `scores` (M,) of pseudo-labels, which are their largest soft
     targets; image_size (height, width). All terms are normalized by the sum of the soft targets,
-    averaged over the ranks.
+    averaged over the ranks, or `minimum` if that is more.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
@@ -108,7 +108,7 @@ def detection_loss(
     soft[found.images, found.cells, gt_labels[found.objects]] = quality
     xy, stride = centers[found.cells], strides[found.cells]
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
-    total = mean_over_ranks(quality.sum(), 1.0)
+    total = mean_over_ranks(quality.sum(), minimum)
     terms = {
         'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides)),
         'box': (generalized_box_iou_loss(boxes[at], gt) * quality).sum(),

@@ -38,6 +38,7 @@ from cgdet_core.detection.unlabeled import (
     predict,
     pseudo_labels,
     regions,
+    SOFT_TARGETS,
     Targets,
 )
 from cgdet_core.distillation.contrast import RoiContrast
@@ -241,8 +242,10 @@ class DetectionTraining(TaskModule):
         if unlabeled is not None and config is not None:
             parts = [(1.0, blank(targets, unlabeled, size)),
                      (config.weight_at(self.epoch()), blank(targets, ~unlabeled, size))]
-        return torch.stack([weight * detection_loss(*outputs, labels, size[::-1])['det']
-                            for weight, labels in parts if weight > 0]).sum()
+        minima = 1.0, SOFT_TARGETS * float(unlabeled.sum()) if unlabeled is not None else 1.0
+        return torch.stack([
+            weight * detection_loss(*outputs, labels, size[::-1], max(1.0, minimum))['det']
+            for (weight, labels), minimum in zip(parts, minima) if weight > 0]).sum()
 
     def _detection(self, logits: Tensor, distributions: Tensor, batch: dict[str, Any],
                    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -273,7 +276,7 @@ class DetectionTraining(TaskModule):
                 sum(len(label['boxes']) for label in labels) / len(labels))
             terms['pseudo'] = weight * detection_loss(
                 logits, distributions, blank(batch['targets'], ~unlabeled, size),
-                size[::-1])['det']
+                size[::-1], SOFT_TARGETS * len(rows))['det']
         return terms, details
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any],

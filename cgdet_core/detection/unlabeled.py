@@ -49,6 +49,9 @@ from torchvision.ops import batched_nms
 
 IOU = 0.5  # of the suppression of the student's boxes
 MOST = 100  # of its boxes per sample
+# Minimum sum of soft targets that pseudo-labels are normalized by, per sample: with few of them,
+# the background would outweigh everything.
+SOFT_TARGETS = 10.0
 Targets = list[dict[str, Any]]
 _log = logging.getLogger(__name__)
 

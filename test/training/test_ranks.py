@@ -108,7 +108,7 @@ def helpers_in(rank: int) -> dict[str, Any]:
 
 
 def sampler(batch: int) -> EpochSampler:
-    return EpochSampler(21, 5, batch, paired=torch.arange(21) % 3 == 0, pair_share=0.5)
+    return EpochSampler(21, 5, batch, kinds=torch.arange(21) % 3 == 0, share=0.5)
 
 
 SAMPLER = sampler(2)  # made before there is a process group, as the trainer makes it
