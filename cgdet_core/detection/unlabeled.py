@@ -37,7 +37,7 @@ from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import DeployedStudent, load_student, Student
 from cgdet_core.distillation.config import TeacherConfig
-from cgdet_core.distillation.predictions import Predictions, TeacherPredictions
+from cgdet_core.distillation.predictions import Predictions, suppress, TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
@@ -45,10 +45,8 @@ from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 IOU = 0.5  # of the suppression of the student's boxes
-MOST = 100  # of its boxes per sample
 # Minimum sum of soft targets that pseudo-labels are normalized by, per sample: with few of them,
 # the background would outweigh everything.
 SOFT_TARGETS = 10.0
@@ -177,10 +175,8 @@ def find_objects(student: Student, images: Tensor, least: float) -> list[dict[st
     every = decode_boxes(distributions.float(), centers, strides)
     found = []
     for boxes, scores in zip(every, logits.float().sigmoid()):
-        cells, labels = (scores >= least).nonzero(as_tuple=True)
-        boxes, scores = boxes[cells], scores[cells, labels]
-        kept = batched_nms(boxes, scores, labels, IOU)[:MOST]
-        found.append({'boxes': boxes[kept], 'scores': scores[kept], 'labels': labels[kept]})
+        found.append(dict(zip(('boxes', 'scores', 'labels'),
+                              suppress(boxes, scores, least, IOU))))
     return found
 
 

@@ -38,7 +38,7 @@ from torchvision.ops import batched_nms
 VERSION = 1  # changes when predictions are computed differently
 FLOOR = 0.05  # score below which nothing is stored
 IOU = 0.6  # of non-maximum suppression
-MOST = 100  # per picture
+MAXIMUM = 100  # boxes of a picture or sample
 COCO: tuple[str, ...] = (
     'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
     'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
@@ -165,11 +165,17 @@ KINDS: Kinds = {
     'onnx': OnnxPredictor, 'torchvision': TorchvisionPredictor}
 
 
-def suppress(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return boxes (M, 4), scores (M,) and classes (M,) after suppression, the best first."""
-    cells, labels = (scores >= FLOOR).nonzero(as_tuple=True)
+def suppress(
+    boxes: Tensor, scores: Tensor, minimum: float = FLOOR, iou: float = IOU,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    Return boxes (M, 4), scores (M,) and classes (M,) after suppression, the best first.
+
+    boxes (A, 4) and scores (A, C); those below the minimum are left out.
+    """
+    cells, labels = (scores >= minimum).nonzero(as_tuple=True)
     boxes, scores = boxes[cells], scores[cells, labels]
-    kept = batched_nms(boxes, scores, labels, IOU)[:MOST]
+    kept = batched_nms(boxes, scores, labels, iou)[:MAXIMUM]
     return boxes[kept], scores[kept], labels[kept]
 
 

@@ -21,7 +21,14 @@ from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.pairs.alignment import estimate_alignment, MIN_PAIRS
-from cgdet_core.data.pairs.edges import against_others, edges_of, Gray, is_dark
+from cgdet_core.data.pairs.edges import (
+    against_others,
+    edges_of,
+    Gray,
+    is_dark,
+    MAX_DARK,
+    MIN_WON,
+)
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.drawing import as_seen
@@ -34,8 +41,6 @@ from numpy.typing import NDArray
 
 Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 PAIRS = 50
-MAX_DARK = 0.5  # share of pairs
-MIN_WON = 0.75  # share of comparisons; 0.5 by chance
 SMALL = 160, 128  # width and height of the images that are compared
 MAX_OFF = 0.0125  # of a frame's width, shift and scatter: 8 of 640 pixels, a cell of stride 8
 

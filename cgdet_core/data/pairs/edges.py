@@ -26,6 +26,8 @@ Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 NEIGHBORHOOD = 12  # of an image's width: one part is what the contrast of an edge is relative to
 DARK_SPREAD = 10.0  # levels between the 5th and 95th percentile of an image that shows something
+MAX_DARK = 0.5  # share of the pairs of a set, which is of no use with more
+MIN_WON = 0.75  # share of comparisons in which a frame's own RGB image fits better than another
 SMALL_WIDTH = 64  # pixels; noise is averaged out before an image is judged
 
 

@@ -26,6 +26,8 @@ from cgdet_core.data.pairs.edges import (
     Floats,
     Gray,
     is_dark,
+    MAX_DARK,
+    MIN_WON,
     shrink,
     warped_edges,
 )
@@ -37,12 +39,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_PAIRS = 16
-MAX_DARK = 0.5  # share of pairs
 MIN_CHANGE = 0.1  # share of the edges' energy; less is a camera that stands
 MIN_SCORE = 9.0  # of the place; unrelated pairs reach 5
 MAX_RESIDUAL = 0.006  # of the frame's width: median of the tiles, about 4 of 640 pixels
 MAX_HALVES = 0.01  # of the frame's width: between the registrations by either half of the pairs
-MIN_WON = 0.75  # share of comparisons in which a frame's own RGB image fits better than another
 RGB_WIDTH = 960  # pixels; more detail than thermal has is of no use
 
 
