@@ -205,7 +205,7 @@ class DetectionTraining(TaskModule):
         pairs = None if coupled is None else coupled.look(
             batch, self.student, pyramid, outputs, self._thermal_teacher())
         with torch.autocast(self.device.type, enabled=False):
-            terms, details = self._detection(outputs[0], outputs[1], batch)
+            terms, details = self._detection(outputs, batch)
             teacher = self._teacher(batch)
             terms |= self._distillation(pyramid, batch, teacher)
             if coupled is not None and pairs is not None:
@@ -237,47 +237,45 @@ class DetectionTraining(TaskModule):
 
     def _learn(self, outputs: Outputs, targets: Targets, unlabeled: Tensor | None) -> Tensor:
         """Return L_det of outputs, with u L_det of the pseudo-labels in unlabeled samples."""
-        config, size = self.recipe.unlabeled, self.recipe.input_size
-        parts = [(1.0, targets)]
-        if unlabeled is not None and config is not None:
-            parts = [(1.0, blank(targets, unlabeled, size)),
-                     (config.weight_at(self.epoch()), blank(targets, ~unlabeled, size))]
-        minima = 1.0, SOFT_TARGETS * float(unlabeled.sum()) if unlabeled is not None else 1.0
-        return torch.stack([
-            weight * detection_loss(*outputs, labels, size[::-1], max(1.0, minimum))['det']
-            for (weight, labels), minimum in zip(parts, minima) if weight > 0]).sum()
+        losses = self._parts(outputs, targets, unlabeled)
+        return losses['det'] + losses.get('pseudo', 0)
 
-    def _detection(self, logits: Tensor, distributions: Tensor, batch: dict[str, Any],
+    def _parts(self, outputs: Outputs, targets: Targets, unlabeled: Tensor | None,
+               ) -> dict[str, Tensor]:
+        """Return L_det of the labels and its parts, and u L_det of pseudo-labels as `pseudo`."""
+        config, size = self.recipe.unlabeled, self.recipe.input_size
+        if unlabeled is None or config is None:
+            return detection_loss(*outputs, targets, size[::-1])
+        losses = detection_loss(*outputs, blank(targets, unlabeled, size), size[::-1])
+        weight, count = config.weight_at(self.epoch()), float(unlabeled.sum())
+        losses['pseudo'] = outputs[0].new_zeros(())
+        if weight > 0:
+            parts = detection_loss(*outputs, blank(targets, ~unlabeled, size), size[::-1],
+                                   max(1.0, SOFT_TARGETS * count))
+            losses['pseudo'] = weight * (
+                parts['cls'] + config.box_weight * (parts['box'] + parts['dfl']))
+        return losses
+
+    def _detection(self, outputs: Outputs, batch: dict[str, Any],
                    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return L_det, with pseudo-labels if there are unlabeled frames, and its parts."""
-        size = batch['images'].shape[3], batch['images'].shape[2]
-        targets, unlabeled = batch['targets'], batch.get('unlabeled')
-        if unlabeled is not None:
-            targets = blank(targets, unlabeled, size)
-        details = detection_loss(logits, distributions, targets, size[::-1])
-        terms = {'det': details.pop('det')}
-        if unlabeled is None or self.recipe.unlabeled is None:
-            return terms, details
-        weight = self.recipe.unlabeled.weight_at(self.epoch())
-        terms['pseudo'] = logits.new_zeros(())
-        if weight > 0:
+        unlabeled, config = batch.get('unlabeled'), self.recipe.unlabeled
+        objects = {}
+        if unlabeled is not None and config is not None and config.weight_at(self.epoch()) > 0:
             rows = unlabeled.nonzero()[:, 0].tolist()
             assert self.average is not None
-            found = find_objects(self.average().student, batch['weak'],
-                                 self.recipe.unlabeled.ignore_score)
-            labels = pseudo_labels([batch['targets'][n] for n in rows], found,
-                                   self.recipe.unlabeled)
+            found = find_objects(self.average().student, batch['weak'], config.ignore_score)
+            labels = pseudo_labels([batch['targets'][n] for n in rows], found, config)
             batch['targets'] = batch['targets'].copy()
             for row, label in zip(rows, labels):
                 batch['targets'][row] = label
             if self.coupled is not None and 'visible' in batch:
                 batch['targets'] = self.coupled.seen(batch['targets'], batch['visible'])
-            details['objects'] = logits.new_tensor(
+            objects['objects'] = outputs[0].new_tensor(
                 sum(len(label['boxes']) for label in labels) / len(labels))
-            terms['pseudo'] = weight * detection_loss(
-                logits, distributions, blank(batch['targets'], ~unlabeled, size),
-                size[::-1], SOFT_TARGETS * len(rows))['det']
-        return terms, details
+        losses = self._parts(outputs, batch['targets'], unlabeled)
+        terms = {name: losses.pop(name) for name in ('det', 'pseudo') if name in losses}
+        return terms, losses | objects
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any],
                       teacher: TeacherPyramid | None) -> dict[str, Tensor]:

@@ -231,6 +231,20 @@ def test_pseudo_labels_teach_both_students(values: dict, pairs: Path) -> None:
     assert module.losses(batch).terms['rgb'] > 0
 
 
+def test_pseudo_labels_may_teach_classes_only(values: dict, pairs: Path) -> None:
+    module = prepared({**values, 'classes': ['person', 'bicycle', 'car'], 'data': {
+        **values['data'], 'pair_share': None}, 'unlabeled': {
+        'frames': str(pairs), 'burn_in_epochs': 0, 'sources': ['student'], 'box_weight': 0}})
+    target = {'boxes': torch.tensor([[20.0, 20, 60, 90]]), 'labels': torch.tensor([0]),
+              'ignored': torch.zeros(0, 4)}
+    for flag, teaches_boxes in ((True, False), (False, True)):
+        logits, distributions = (part.detach().requires_grad_() for part in module.student(
+            next(iter(module.train_dataloader()))['images'][:1]))
+        module._learn((logits, distributions), [target], torch.tensor([flag])).backward()
+        assert logits.grad.any()
+        assert bool(distributions.grad.any()) == teaches_boxes
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory: pytest.TempPathFactory, values: dict) -> Iterator[Path]:
     """Return a folder with a whole run, and one that was interrupted and resumed."""
