@@ -142,7 +142,8 @@ class DetectionTraining(TaskModule):
             self.guide.fill_cache(self._frames(), self.trainer.strategy.root_device, progress)
             self.trainer.strategy.barrier()
         if self.unlabeled_set is not None:
-            self.unlabeled_set = predict(self.unlabeled_set, self.recipe, progress)
+            self.unlabeled_set = predict(self.unlabeled_set, self.recipe,
+                                         self.trainer.strategy.root_device, progress)
 
     def _license(self) -> str:
         """Return the licenses that the training data state."""

@@ -81,7 +81,8 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     return replace(coco, images=records, classes=recipe.classes, others={})
 
 
-def predict(coco: CocoSet, recipe: DetectionRecipe, progress: bool) -> CocoSet:
+def predict(coco: CocoSet, recipe: DetectionRecipe, device: torch.device, progress: bool,
+            ) -> CocoSet:
     """Return the frames with the boxes that the teacher finds, each rank in its share."""
     config = recipe.unlabeled
     assert config is not None
@@ -98,7 +99,8 @@ def predict(coco: CocoSet, recipe: DetectionRecipe, progress: bool) -> CocoSet:
         views = {n: view for n, record in enumerate(shown)
                  if (view := View.of(record, thermal)) is not None}
         mine = [*views][rank::ranks]
-        part = dict(zip(mine, teacher.of([views[n] for n in mine], progress and rank == 0)))
+        part = dict(zip(mine, teacher.of([views[n] for n in mine], device,
+                                         progress and rank == 0)))
         for n, predictions in gather_entries(part).items():
             found[n].append(predictions)
     return replace(coco, images=[
@@ -123,7 +125,7 @@ class StudentPredictor:
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        boxes, scores = self._network(pixels.float() / 255)
+        boxes, scores = self._network.to(pixels.device)(pixels.float() / 255)
         return boxes[0], scores[0]
 
 
@@ -156,18 +158,18 @@ def labels_of(
 
 
 def _with_boxes(record: ImageRecord, parts: list[Predictions], label_of: dict[int, int],
-                least: float) -> ImageRecord:
+                minimum: float) -> ImageRecord:
     if not parts:
         return record
     boxes, scores, numbers = (np.concatenate(column) for column in zip(*parts))
-    kept = (scores >= least) & np.isin(numbers, list(label_of))
+    kept = (scores >= minimum) & np.isin(numbers, list(label_of))
     labels = np.array([label_of[n] for n in numbers[kept].tolist()], np.int64)
     return replace(record, boxes=boxes[kept], labels=labels, scores=scores[kept],
                    crowd=(labels < 0).astype(np.int64))
 
 
 @torch.no_grad()
-def find_objects(student: Student, images: Tensor, least: float) -> list[dict[str, Tensor]]:
+def find_objects(student: Student, images: Tensor, minimum: float) -> list[dict[str, Tensor]]:
     """Return boxes (M, 4), scores (M,) and labels (M,) of each image (N, 1, H, W)."""
     logits, distributions = student.eval()(images)
     height, width = images.shape[2:]
@@ -176,7 +178,7 @@ def find_objects(student: Student, images: Tensor, least: float) -> list[dict[st
     found = []
     for boxes, scores in zip(every, logits.float().sigmoid()):
         found.append(dict(zip(('boxes', 'scores', 'labels'),
-                              suppress(boxes, scores, least, IOU))))
+                              suppress(boxes, scores, minimum, IOU))))
     return found
 
 

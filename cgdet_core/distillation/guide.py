@@ -148,19 +148,11 @@ class Guide:
         views = [View.of(record, self.thermal) for record in records[rank::ranks]]
         found = Counter[str]()
         for view in track(views, 'teacher', disable=not progress or rank > 0, transient=True):
-            try:
-                state = 'good' if view is None else self.cache.check(view)
-                found[state] += 1
-                if view is not None and state in ('missing', 'changed'):
-                    features = self._see(self.layout.pixels([view], view.size)[None].to(device))
-                    self.cache.write(view, [level[0].half() for level in features])
-            except OSError as error:
-                if view is not None and str(error.filename) == str(view.picture):
-                    raise
-                raise UserError(
-                    f'The cache of teacher features {self.cache.folder} cannot be written '
-                    f'({error.strerror}); set cmg.teacher.cache to another folder.'
-                ) from None
+            state = 'good' if view is None else self.cache.check(view)
+            found[state] += 1
+            if view is not None and state in ('missing', 'changed'):
+                features = self._see(self.layout.pixels([view], view.size)[None].to(device))
+                self.cache.write(view, [level[0].half() for level in features])
         if found['changed']:
             _log.warning('%d files of the teacher features in %s were changed since they were '
                          'written; they were computed again.', found['changed'], self.cache.folder)

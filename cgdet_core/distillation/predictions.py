@@ -129,7 +129,7 @@ class OnnxPredictor:
         self.pad = config.pad
 
     def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        output = self._network.run(pixels)[0][0].float()
+        output = self._network.run(pixels)[0][0].float().cpu()
         try:
             boxes, scores = self._decode(output, self.input_size)
             if scores.shape[1] != len(COCO):
@@ -154,9 +154,9 @@ class TorchvisionPredictor:
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        found = self._network(pixels.float() / 255)[0]
-        scores = torch.zeros(len(found['scores']), len(self.classes))
-        scores[torch.arange(len(scores)), found['labels']] = found['scores']
+        found = self._network.to(pixels.device)(pixels.float() / 255)[0]
+        scores = pixels.new_zeros(len(found['scores']), len(self.classes), dtype=torch.float)
+        scores[torch.arange(len(scores), device=scores.device), found['labels']] = found['scores']
         return found['boxes'], scores
 
 
@@ -191,20 +191,21 @@ class TeacherPredictions:
         self._store = None if config.cache is None or random else PictureStore(
             config.cache / teacher_key(config), f'.{config.decoder or "boxes"}{VERSION}')
 
-    def of(self, views: Sequence[View], progress: bool) -> list[Predictions]:
+    def of(self, views: Sequence[View], device: torch.device, progress: bool,
+           ) -> list[Predictions]:
         """Return the predictions in each view's whole picture, in pixels of the thermal frame."""
-        return [self._of(view) for view in track(
+        return [self._of(view, device) for view in track(
             views, 'teacher', disable=not progress, transient=True)]
 
-    def _of(self, view: View) -> Predictions:
+    def _of(self, view: View, device: torch.device) -> Predictions:
         fitted, content = self._layout.fitted(view.size), None
         if self._store is not None:
             content = self._store.read(path := self._store.path(view, fitted))
         if content is None:
-            pixels = self._layout.pixels([view], view.size)[None]
+            pixels = self._layout.pixels([view], view.size)[None].to(device)
             found, certain, kinds = suppress(*self.predictor.predict(pixels))
             table = torch.cat([found, certain[:, None], kinds[:, None].float()], 1)
-            content = table.numpy().astype(np.float32).tobytes()
+            content = table.cpu().numpy().astype(np.float32).tobytes()
             if self._store is not None:
                 self._store.write(path, content)
         rows = np.frombuffer(bytearray(content), np.float32).reshape(-1, 6)

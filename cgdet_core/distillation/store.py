@@ -18,6 +18,7 @@ import hashlib
 from pathlib import Path
 
 from cgdet_core.distillation.views import AS_A_PICTURE, View
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 
 
@@ -40,14 +41,19 @@ class PictureStore:
         """Return what was written to a file; None if it is missing or was changed since."""
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         content, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
         return content if checksum == _checksum(path, content) else None
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a file and its checksum."""
-        write_atomically(path, content + _checksum(path, content))
+        """Write a file and its checksum; UserError if the folder cannot be written."""
+        try:
+            write_atomically(path, content + _checksum(path, content))
+        except OSError as error:
+            raise UserError(
+                f'The cache of a teacher {self.folder} cannot be written ({error.strerror}); set '
+                'teacher.cache to another folder.') from None
 
 
 CHECKSUM = 16  # bytes

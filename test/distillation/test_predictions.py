@@ -32,6 +32,7 @@ import numpy as np
 import pytest
 import torch
 
+CPU = torch.device('cpu')
 SIZE = (64, 32)  # width, height of the input
 CELLS = {8: 32, 16: 8, 32: 2, 64: 1}
 
@@ -102,7 +103,7 @@ def test_predictions_are_in_pixels_of_the_frame_and_stored(
     records = load_coco(pairs).images[:4]
     views = [view for r in records if (view := View.of(r, False)) is not None]
     predictions = TeacherPredictions(teacher(yolox_output()))
-    first = predictions.of(views, progress=False)
+    first = predictions.of(views, CPU, progress=False)
     assert len(first) == len(views) == 2
     # A frame of 160x128 is 40x32 of the input, so a pixel of the input has four of the frame.
     np.testing.assert_allclose(first[0].boxes, [[64, 16, 128, 48]], rtol=1e-5)
@@ -112,14 +113,24 @@ def test_predictions_are_in_pixels_of_the_frame_and_stored(
     calls = []
     monkeypatch.setattr(type(predictions.predictor), 'predict',
                         lambda *_: calls.append(1) or (torch.zeros(0, 4), torch.zeros(0, 80)))
-    again = predictions.of(views, progress=False)
+    again = predictions.of(views, CPU, progress=False)
     np.testing.assert_array_equal(again[0].boxes, first[0].boxes)
     assert not calls
 
     cached = sorted((tmp_path / 'cache').glob('*/*'))[0]
     cached.write_bytes(b'x' + cached.read_bytes())
-    predictions.of(views, progress=False)
+    predictions.of(views, CPU, progress=False)
     assert len(calls) == 1, 'a changed file is computed again, and only that'
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(
+    teacher: Callable[..., TeacherConfig], pairs: Path, tmp_path: Path,
+) -> None:
+    view = View.of(load_coco(pairs).images[0], True)
+    (tmp_path / 'file').touch()
+    config = teacher(yolox_output()).model_copy(update={'cache': tmp_path / 'file'})
+    with pytest.raises(UserError, match=r'file/\w+ cannot be written .*set teacher.cache'):
+        TeacherPredictions(config).of([view], CPU, False)
 
 
 def test_an_output_that_the_decoder_does_not_read_is_a_sentence(
@@ -129,4 +140,4 @@ def test_an_output_that_the_decoder_does_not_read_is_a_sentence(
     for output, words in ((torch.zeros(7, 85), '7 rows instead of 42'),
                           (torch.zeros(42, 84), '79 classes instead of 80')):
         with pytest.raises(UserError, match=f'none that its teacher.decoder reads: {words}'):
-            TeacherPredictions(teacher(output)).of([view], False)
+            TeacherPredictions(teacher(output)).of([view], CPU, False)
