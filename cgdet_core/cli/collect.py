@@ -174,11 +174,11 @@ def _show_faults(part: dict[str, Any]) -> None:
         say(f'{part["source"]}, left out: {sentence}', 'yellow')
     if part['not_kelvin']:
         say(f'{part["source"]}: the values of {counted(part["not_kelvin"], "image")} cannot be '
-            'temperatures of their unit; state it (--unit).', 'yellow')
+            'of their unit; state it (--unit).', 'yellow')
     if part['clipped_images']:
         say(f'{part["source"]}: {part["clipped_pixels"]} pixels of {part["clipped_images"]} '
-            'frames are clipped, as 16 bits do not hold their values (temperatures outside 0 to '
-            '655.35 K).', 'yellow')
+            'frames are clipped, as 16 bits do not hold their values (temperatures above 655.35 K, '
+            'counts above 65535, fractions above 1, or below 0).', 'yellow')
     if part['repeated_stamps']:
         say(f'{part["source"]}, left out: {counted(part["repeated_stamps"], "image")} with the '
             'stamp of an earlier one; the camera driver must set header.stamp.', 'yellow')

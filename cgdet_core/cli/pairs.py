@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli.common import counting, Images, Overwrite, say
+from cgdet_core.errors import UserError
+from cgdet_core.words import counted
 import typer
 
 
@@ -43,7 +45,11 @@ def data_register(
         min=16, help='Maximum number of pairs, evenly spaced.')] = 60,
     overwrite: Overwrite = False,
 ) -> None:
-    """Estimate the homography from RGB to thermal pixels from the images of one mount."""
+    """
+    Estimate the homography from RGB to thermal pixels from the images of one mount.
+
+    A pair that cannot be read is reported and left out; the exit status is then 1.
+    """
     from cgdet_core.data.bags.pairing import Choice
     from cgdet_core.data.pairs.estimate import by_focal_lengths, estimate
     from cgdet_core.data.pairs.output import save_fit, save_overlay
@@ -51,6 +57,8 @@ def data_register(
     from cgdet_core.runtime.files import check_outputs
 
     picture = output.with_suffix('.png')
+    if picture == output:
+        raise UserError(f'{output} is the name of the picture; name a YAML file', 'output')
     check_outputs([output, picture], overwrite=overwrite)
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms)
     with counting('reading') as progress:
@@ -62,3 +70,6 @@ def data_register(
     save_overlay(picture, fit, pairs)
     say(fit.sentence())
     say(f'{output}, {picture}')
+    if pairs.unreadable:
+        raise UserError(f'{counted(len(pairs.unreadable), "image")} could not be read, first: '
+                        f'{pairs.unreadable[0]}.')

@@ -35,7 +35,14 @@ from cgdet_core.runtime.files import check_new, free_stem, temporary_for, write_
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.drawing import save_picture
 from cgdet_core.runtime.imaging.geometry import resize
-from cgdet_core.runtime.imaging.signal import CARD, check_signal, NO_TEMPERATURE, seen, to_kelvin
+from cgdet_core.runtime.imaging.signal import (
+    CARD,
+    check_signal,
+    NO_TEMPERATURE,
+    seen,
+    to_kelvin,
+    to_steps,
+)
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +56,8 @@ SMALL_WIDTH = 64  # pixels, for the comparison of near-duplicates
 MIN_CHANGE = 0.01  # of a sequence, by default
 
 
-class NotKelvin(ValueError):
-    """The values of an image cannot be temperatures of its unit."""
+class WrongUnit(ValueError):
+    """The values of an image cannot be of its unit."""
 
 
 @dataclass
@@ -61,11 +68,12 @@ class _Set:
     classes: tuple[str, ...]
     detector: Detector | None
     score: float
+    unit: str = CARD
+    polarity: str = ''
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
     depth: Counter[str] = field(default_factory=Counter)
     stems: set[str] = field(default_factory=set)
-    polarity: str = ''
 
 
 def collect(
@@ -90,7 +98,7 @@ def collect(
         folder.mkdir()
         known = () if detector is None else detector.card.classes
         made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES, detector, score,
-                    polarity=choice.polarity)
+                    choice.unit, choice.polarity)
         parts = [_write(made, plan, choice, progress) for plan in plans]
         if not made.images:
             unreadable = [w for p in parts for w in p['unreadable']]
@@ -113,7 +121,7 @@ def _write(
     part: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), 'unreadable': []}
     first = len(made.images)
     images: dict[int, dict[str, Any]] = {}  # by RGB stamp
-    for image in _write_frames(made, plan, frames, choice.unit, minimum, part, progress):
+    for image in _write_frames(made, plan, frames, minimum, part, progress):
         if (partner := plan.partners.get(image.get('stamp_ns', -1))) is not None:
             images[partner] = image
     how, color = None, ''
@@ -128,7 +136,7 @@ def _write(
 
 
 def _write_frames(
-    made: _Set, plan: BagPlan | FramePlan, frames: Iterator[Frame], unit: str, minimum: float,
+    made: _Set, plan: BagPlan | FramePlan, frames: Iterator[Frame], minimum: float,
     part: dict[str, Any], progress: Callable[[int], None],
 ) -> Iterator[dict[str, Any]]:
     """Write frames that differ from the one before them, and yield their entries of the set."""
@@ -144,23 +152,25 @@ def _write_frames(
         progress(1)
         try:
             raw = frame.pixels
-            stored, clipped = _as_integers(raw, unit)
+            stored, clipped = _as_integers(raw, made.unit)
             small = _small(stored)
             if last is not None and last.shape == small.shape and change(last, small) < minimum:
                 part['near_duplicates'] += 1
                 continue
+            in_kelvin = made.unit not in NO_TEMPERATURE and (
+                raw.dtype == np.float32 or made.unit != CARD and raw.dtype == np.uint16)
             found = None if made.detector is None else made.detector.detect(
-                seen(stored, CARD, made.polarity, made.detector.card.polarity), made.score)
+                seen(stored, 'centikelvin' if in_kelvin else CARD, made.polarity,
+                     made.detector.card.polarity), made.score)
         except UserError as error:
             part['unreadable'].append(str(error).rstrip('.'))
             continue
         except (ValueError, cv2.error) as error:
             part['unreadable'].append(f'{frame.where}: {error}')
-            part['not_kelvin'] += isinstance(error, NotKelvin)
+            part['not_kelvin'] += isinstance(error, WrongUnit)
             continue
         last = small
-        part['kelvin_as_hundredths'] += int(unit not in NO_TEMPERATURE and (
-            raw.dtype == np.float32 or unit != CARD and raw.dtype == np.uint16))
+        part['kelvin_as_hundredths'] += int(in_kelvin)
         part['clipped_images'] += int(clipped > 0)
         part['clipped_pixels'] += clipped
         image = _add_frame(made, plan, frame, stored)
@@ -176,23 +186,36 @@ def _as_integers(raw: NDArray[Any], unit: str) -> tuple[NDArray[Any], int]:
     Also returns how many pixels are clipped, as 16 bits do not hold them.
 
     Temperatures become hundredths of a kelvin, fractions 65535ths. Float images of the unit CARD
-    are in kelvin; a few dead pixels are filled. NotKelvin if the values cannot be of the unit.
+    are in kelvin; a few dead pixels are filled. WrongUnit if the values cannot be of the unit.
     """
     raw, _ = fill_dead_pixels(raw)
+    if raw.dtype == np.float32 and unit in NO_TEMPERATURE:
+        _check_values(raw, unit)
+        return to_steps(raw, unit)
     frame = to_kelvin(raw, unit)
     if frame.dtype != np.float32:
         return frame, 0
-    middle = float(np.median(frame))
-    if unit not in NO_TEMPERATURE and not COLDEST <= middle <= HOTTEST:
-        guess = 'counts' if raw.max() > HOTTEST else (
-            'fraction' if 0 <= raw.min() and raw.max() <= 1 else 'celsius')
-        raise NotKelvin(f'the values, {raw.min():.3g} to {raw.max():.3g}, cannot be '
-                        f'{"kelvin" if unit == CARD else unit}; state their unit, which is '
-                        f'probably {guess}')
-    scale = {'fraction': 65535, 'counts': 1}.get(unit, 100)
-    values = np.rint(frame * scale)
+    if not COLDEST <= float(np.median(frame)) <= HOTTEST:
+        raise _wrong_unit(raw, unit, 'counts' if raw.max() > HOTTEST else (
+            'fraction' if 0 <= raw.min() and raw.max() <= 1 else 'celsius'))
+    values = np.rint(frame * 100)
     stored = values.clip(0, 65535)
     return stored.astype(np.uint16), int(np.count_nonzero(values != stored))
+
+
+def _check_values(raw: NDArray[np.float32], unit: str) -> None:
+    """Raise WrongUnit for float values that are not of a unit without temperatures."""
+    middle = float(np.median(raw))
+    if unit == 'fraction' and not 0 <= middle <= 1:
+        raise _wrong_unit(raw, unit, 'counts' if 1 < middle <= 65535 else 'celsius')
+    if unit == 'counts' and (not 0 <= middle <= 65535 or raw.min() < raw.max() <= 1):
+        raise _wrong_unit(raw, unit, 'celsius' if middle < 0 else 'fraction')
+
+
+def _wrong_unit(raw: NDArray[np.float32], unit: str, guess: str) -> WrongUnit:
+    return WrongUnit(f'the values, {raw.min():.3g} to {raw.max():.3g}, cannot be '
+                     f'{"kelvin" if unit == CARD else unit}; state their unit, which is '
+                     f'probably {guess}')
 
 
 def _small(frame: NDArray[Any]) -> NDArray[np.float32]:
@@ -233,6 +256,8 @@ def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Write the annotation file and the contact sheet, drawn from the written files."""
     path = made.folder / 'annotations.json'
     info: dict[str, Any] = {'description': 'made by "cgdet data collect"'}
+    if made.unit in NO_TEMPERATURE:  # else hundredths of a kelvin, or what the model's card says
+        info['unit'] = made.unit
     if made.polarity:
         info['polarity'] = made.polarity
     if made.detector is not None:

@@ -39,7 +39,7 @@ def find_sources(
     Return the sources of arguments; images that follow each other are one source.
 
     A text is a file, a folder, a pattern, a camera, a URL, or "-" for the lines of
-    `standard_input`, each a text again. topic: of bags. UserError names the first that is not
+    `standard_input`, each a text again (or several, separated by zeros). topic: of bags. UserError names the first that is not
     there or is not a source, and a file name that two frames would have.
     """
     listed = [found for text in texts for found in _expand(text, standard_input)]
@@ -137,7 +137,9 @@ def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list
 def _expand(text: str, standard_input: Iterable[str]) -> list[str]:
     """Return what a text stands for."""
     if text == '-':
-        lines = [line.removeprefix(BOM).strip() for line in standard_input]
+        # "find -print0" ends names with a zero.
+        lines = [part.removeprefix(BOM).strip() for line in standard_input
+                 for part in line.split('\0')]
         found = [path for line in lines if line and line != '-' for path in _expand(line, ())]
         if not found:
             raise UserError('There are no paths on standard input.')

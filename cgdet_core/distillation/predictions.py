@@ -39,6 +39,7 @@ VERSION = 1  # changes when predictions are computed differently
 FLOOR = 0.05  # score below which nothing is stored
 IOU = 0.6  # of non-maximum suppression
 MAXIMUM = 100  # boxes of a picture or sample
+COLUMNS = 6  # of a stored box: x1, y1, x2, y2, score, class
 COCO: tuple[str, ...] = (
     'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
     'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
@@ -198,17 +199,33 @@ class TeacherPredictions:
             views, 'teacher', disable=not progress, transient=True)]
 
     def _of(self, view: View, device: torch.device) -> Predictions:
-        fitted, content = self._layout.fitted(view.size), None
+        fitted, rows = self._layout.fitted(view.size), None
         if self._store is not None:
-            content = self._store.read(path := self._store.path(view, fitted))
-        if content is None:
-            pixels = self._layout.pixels([view], view.size)[None].to(device)
-            found, certain, kinds = suppress(*self.predictor.predict(pixels))
-            table = torch.cat([found, certain[:, None], kinds[:, None].float()], 1)
-            content = table.cpu().numpy().astype(np.float32).tobytes()
+            rows = _rows(self._store.read(path := self._store.path(view, fitted)))
+        if rows is None:
+            rows = self._compute(view, device)
             if self._store is not None:
-                self._store.write(path, content)
-        rows = np.frombuffer(bytearray(content), np.float32).reshape(-1, 6)
+                self._store.write(path, rows.tobytes())
         sides = np.array([*view.size] * 2, np.float32)
         boxes = rows[:, :4] * (sides / np.array([*fitted] * 2, np.float32))
         return Predictions(np.clip(boxes, 0, sides), rows[:, 4], rows[:, 5].astype(np.int64))
+
+    def _compute(self, view: View, device: torch.device) -> NDArray[np.float32]:
+        """Return boxes, score and class of what the teacher finds, (M, 6), in its pixels."""
+        pixels = self._layout.pixels([view], view.size)[None].to(device)
+        boxes, scores = self.predictor.predict(pixels)
+        found, certain, kinds = suppress(boxes, scores)
+        if scores.isnan().any() or found.isnan().any():
+            raise UserError(f'The teacher finds objects in {view.picture} whose boxes or scores '
+                            'are no numbers (NaN); its weights are damaged, or its precision is '
+                            'too low.')
+        table = torch.cat([found, certain[:, None], kinds[:, None].float()], 1)
+        return np.asarray(table.cpu().numpy(), np.float32)
+
+
+def _rows(content: bytes | None) -> NDArray[np.float32] | None:
+    """Return stored rows (M, 6); None if there are none, or they are none that are stored."""
+    if content is None or len(content) % (4 * COLUMNS) or len(content) > 4 * COLUMNS * MAXIMUM:
+        return None
+    rows = np.frombuffer(bytearray(content), np.float32).reshape(-1, COLUMNS)
+    return None if np.isnan(rows).any() else rows

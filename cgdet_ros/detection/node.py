@@ -14,6 +14,8 @@
 
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
+from pathlib import Path
+
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.signal import CARD, check_signal, POLARITIES
 from cgdet_core.runtime.inference.choice import shipped_model
@@ -145,7 +147,9 @@ class DetectorNode(ManagedNode):
 
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
-    path = settings.model_path or shipped_model(settings.backend)
+    # No shell has replaced ~ in a parameter.
+    path = (Path(settings.model_path).expanduser() if settings.model_path
+            else shipped_model(settings.backend))
     return Detector.load(path, settings.threads, settings.backend, progress)
 
 

@@ -14,8 +14,10 @@
 
 """Pixels of image messages: our own view of five encodings, cv_bridge for all others."""
 
+from array import array
 from functools import cache
 import importlib
+import re
 from typing import Any
 
 from cgdet_core.runtime.imaging.message import data_of, encoding_of, LIVE, view_pixels
@@ -26,6 +28,10 @@ from sensor_msgs.msg import CompressedImage, Image
 # Viewed without a copy and checked; cv_bridge would scale 16 bits to 8.
 OWN = ('mono8', '8UC1', 'mono16', '16UC1', '32FC1')
 GENERIC = ('UC', 'SC', 'FC')  # OpenCV's types, which have no color order
+NAMES = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}  # newer names, which cv_bridge does not know
+TYPE = re.compile(r'(8|16|32|64)[USF]C(\d+)')
+CHANNELS = {'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4, 'baye': 1}
+COLOR = re.compile(r'(rgba|bgra|rgb|bgr|bayer_[rgb]{4})(8|16)')
 
 
 def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
@@ -38,12 +44,12 @@ def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
     if hasattr(message, 'format') or message.encoding in OWN:
         return view_pixels(message, LIVE)
     encoding = encoding_of(message)[:40]
-    data_of(message)  # raises ValueError where cv_bridge fails in various ways
+    data = data_of(message)  # raises ValueError where cv_bridge fails in various ways
     generic = any(kind in encoding for kind in GENERIC)
     wanted = 'passthrough' if generic else 'bgr16' if encoding.endswith('16') else 'bgr8'
     convert = _converter(encoding)
     try:
-        pixels = np.asarray(convert(message, wanted))
+        pixels = np.asarray(convert(_plain(message, data), wanted))
     except (ImportError, AttributeError, SystemError) as error:  # of its compiled part
         raise ValueError(_required(encoding, f'cannot be loaded with numpy {np.__version__} '
                                    f'({error})')) from None
@@ -51,6 +57,30 @@ def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
         raise ValueError(
             f'cv_bridge cannot convert the image encoding {encoding!r}: {error}') from None
     return _thermal(pixels, encoding)
+
+
+def _plain(message: Image, data: NDArray[np.uint8]) -> Image:
+    """
+    Return the message, or a copy that cv_bridge reads correctly.
+
+    It shifts rows whose step is not a whole number of pixels, and fails for other byte orders
+    than the machine's with numpy 2. data: of the message.
+    """
+    encoding = NAMES.get(message.encoding, message.encoding)
+    if found := TYPE.fullmatch(encoding):
+        size, channels = int(found[1]) // 8, int(found[2])
+    elif found := COLOR.fullmatch(encoding):
+        size, channels = int(found[2]) // 8, CHANNELS[found[1][:4]]
+    else:
+        size, channels = 1, 2  # YUV
+    row = message.width * size * channels
+    if encoding == message.encoding and not message.step % (size * channels) and not (
+            message.is_bigendian and size > 1) or row > message.step:
+        return message
+    rows = data.reshape(message.height, message.step)[:, :row]
+    values = np.ascontiguousarray(rows).view(f'{">" if message.is_bigendian else "<"}u{size}')
+    return Image(height=message.height, width=message.width, encoding=encoding, step=row,
+                 data=array('B', values.astype(f'u{size}').tobytes()))
 
 
 def _converter(encoding: str) -> Any:

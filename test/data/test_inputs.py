@@ -129,6 +129,8 @@ def test_a_list_of_windows_and_a_pattern_over_what_servers_add(images: Path) -> 
     for folder in ('@eaDir', '__MACOSX'):
         (images / folder).mkdir()
         (images / folder / '0.png').write_bytes((images / '0.png').read_bytes())
+    separated, = find_sources(['-'], [f'{images}/0.png\0{images}/2.png\0'])  # find -print0
+    assert separated.names == [*map(str, ('0.png', '2.png'))]
     listed, = find_sources(['-'], [f'\ufeff{images}/0.png\r\n'])
     assert list(listed.names) == ['0.png']
     found, = find_sources([f'{images}/**/0.png'])

@@ -26,8 +26,11 @@ from cgdet_core.data.merge import merge
 from cgdet_core.data.plans import make_plans
 from cgdet_core.data.sources import coco_frames, open_path, read_frames, viewed
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.card import detection_card
+from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_thermal
-from cgdet_core.runtime.imaging.signal import CARD, to_kelvin
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+from cgdet_core.runtime.imaging.signal import CARD, seen, to_kelvin
 import cv2
 from native_layouts import yolo
 import numpy as np
@@ -240,9 +243,59 @@ def test_a_camera_with_dead_pixels_makes_a_set(tmp_path: Path) -> None:
                                    100 * kelvin(number)[5, 5:8], atol=50)
 
 
+@pytest.mark.parametrize(('unit', 'factor'), [('fraction', 65535), ('counts', 1)])
+def test_a_set_without_temperatures_says_so(
+    unit: str, factor: int, tmp_path: Path,
+) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    frames = {START + i * PERIOD: ((kelvin(i) - 250) * (1000 / factor)).astype(np.float32)
+              for i in range(3)}
+    bag = write_two_cameras(tmp_path / 'bag', frames, {})
+    collect_bag(bag, tmp_path / 'set', Choice(THERMAL, unit=unit))
+    coco = load_coco(tmp_path / 'set' / 'annotations.json')
+    for record, frame in zip(coco.images, frames.values(), strict=True):
+        assert record.unit == unit
+        # The node sees what training sees.
+        np.testing.assert_array_equal(record.read(), np.rint(frame * np.float32(factor)))
+        np.testing.assert_array_equal(record.read(), seen(frame, unit, '', 'white_hot'))
+    with pytest.raises(UserError, match=f'unit of .* is {unit}, but m is normalized by temp'):
+        coco.check_signal('window', 'm')
+
+
+def test_a_faint_scene_of_fractions_is_stretched() -> None:
+    frame = np.linspace(0.40, 0.44, 64 * 48, dtype=np.float32).reshape(48, 64)
+    normalized = normalize(seen(frame, 'fraction', '', 'white_hot'), Normalization('percentile'))
+    assert normalized.min() < 0.01 and normalized.max() > 0.99
+
+
+def test_a_model_labels_temperatures_and_not_hundredths(tmp_path: Path) -> None:
+    pytest.importorskip('rosbags', reason='rosbags is not installed')
+    shown: list[np.ndarray] = []
+
+    class Recorder:
+        card = detection_card('warm', ('person',), (64, 64), Normalization(
+            'window', kelvin_per_count=0.04))  # of its own camera
+
+        def detect(self, frame: np.ndarray, score: float) -> Detections:
+            shown.append(frame)
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32),
+                              np.zeros(0, np.int64))
+
+    bag = write_two_cameras(tmp_path / 'bag', {
+        START + i * PERIOD: (kelvin(i) - 273.15).astype(np.float32) for i in range(3)}, {})
+    choice = Choice(THERMAL, unit='celsius')
+    collect(make_plans([bag], choice), tmp_path / 'set', choice, Recorder())
+    for number, frame in enumerate(shown):
+        np.testing.assert_allclose(frame, kelvin(number), atol=0.006)
+    assert len(shown) == 3
+
+
 @pytest.mark.parametrize(('unit', 'encode', 'guess'), [
     ('kelvin', lambda k: (k - 273.15).astype(np.float32), 'celsius'),
     ('celsius', lambda k: (k * 100).astype(np.float32), 'counts'),
+    ('fraction', lambda k: (k * 10).astype(np.float32), 'counts'),
+    ('fraction', lambda k: (k - 400).astype(np.float32), 'celsius'),
+    ('counts', lambda k: (k / 400).astype(np.float32), 'fraction'),
     ('centikelvin', lambda k: np.rint(10 * k).astype(np.uint16), 'counts')])
 def test_values_that_cannot_be_of_the_stated_unit_are_refused(
     unit: str, encode: Any, guess: str, tmp_path: Path,

@@ -26,6 +26,7 @@ from cgdet_core.distillation.predictions import (
     decode_yolox,
     TeacherPredictions,
 )
+from cgdet_core.distillation.store import PictureStore
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 import numpy as np
@@ -131,6 +132,32 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(
     config = teacher(yolox_output()).model_copy(update={'cache': tmp_path / 'file'})
     with pytest.raises(UserError, match=r'file/\w+ cannot be written .*set teacher.cache'):
         TeacherPredictions(config).of([view], CPU, False)
+
+
+@pytest.mark.parametrize('content', [
+    b'', np.full((1, 6), np.nan, np.float32).tobytes(), bytes(25), bytes(24 * 101)],
+    ids=['none', 'NaN', 'half a row', 'too many'])
+def test_stored_rows_that_no_teacher_wrote_are_computed_again(
+    content: bytes, teacher: Callable[..., TeacherConfig], pairs: Path, tmp_path: Path,
+) -> None:
+    view = View.of(load_coco(pairs).images[0], True)
+    predictions = TeacherPredictions(teacher(yolox_output()))
+    first = predictions.of([view], CPU, False)[0]
+    cached, = (tmp_path / 'cache').glob('*/*')
+    PictureStore(cached.parent, cached.suffix).write(cached, content)
+    again = predictions.of([view], CPU, False)[0]
+    assert again.boxes.tolist() == (first.boxes.tolist() if content else [])
+
+
+@pytest.mark.parametrize('place', [4, 2], ids=['score', 'box'])
+def test_a_teacher_that_finds_no_numbers_is_refused(
+    place: int, teacher: Callable[..., TeacherConfig], pairs: Path,
+) -> None:
+    output = yolox_output()
+    output[CELLS[8] + 1, place] = np.nan
+    view = View.of(load_coco(pairs).images[0], True)
+    with pytest.raises(UserError, match=r'The teacher finds objects in .* no numbers \(NaN\)'):
+        TeacherPredictions(teacher(output)).of([view], CPU, False)
 
 
 def test_an_output_that_the_decoder_does_not_read_is_a_sentence(

@@ -69,6 +69,7 @@ SAME = {  # each with the gray frame that is expected
     'rgb16': (np.dstack([U16] * 3), U16), 'bgra16': (with_alpha(U16), U16),
     '16UC3': (np.dstack([U16] * 3), U16),
     'yuv422': (yuv(U8, 1), U8), 'yuv422_yuy2': (yuv(U8, 0), U8),
+    'uyvy': (yuv(U8, 1), U8), 'yuyv': (yuv(U8, 0), U8),
     'bayer_rggb8': (FLAT, FLAT), 'bayer_gbrg8': (FLAT, FLAT),
     'bayer_bggr16': (FLAT.astype(np.uint16) * 99, FLAT.astype(np.uint16) * 99),
     '8SC1': ((GRAY - 125).astype(np.int8), (GRAY - 125).astype(np.float32)),
@@ -86,8 +87,30 @@ def test_each_encoding_becomes_the_gray_frame(
     pixels, expected = SAME[encoding]
     found = to_gray(read_pixels(message(pixels, encoding, padding)))
     assert found.dtype == expected.dtype and found.shape == expected.shape
-    tolerance = 1.01 if encoding.startswith('yuv') else 0.01
+    tolerance = 1.01 if 'y' in encoding and not encoding.startswith('bayer') else 0.01
     np.testing.assert_allclose(found.astype(float), expected.astype(float), atol=tolerance)
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'bgra8', 'rgb16', '8UC3', '32FC3', '64FC1', 'uyvy'])
+@pytest.mark.parametrize('width', [37, 38, 39])
+def test_rows_are_aligned_to_any_number_of_bytes(
+    encoding: str, width: int, cv_bridge: None,
+) -> None:
+    """Drivers align rows to 4 bytes, which is no whole number of pixels."""
+    width -= width % 2 if encoding == 'uyvy' else 0
+    pixels, expected = SAME[{'uyvy': 'yuv422'}.get(encoding, encoding)]
+    for padding in (1, 2, 3, 4):
+        found = to_gray(read_pixels(message(pixels[:, :width], encoding, padding)))
+        np.testing.assert_allclose(found.astype(float), expected[:, :width].astype(float),
+                                   atol=1.01 if encoding == 'uyvy' else 0.01)
+
+
+@pytest.mark.parametrize('encoding', ['rgb16', 'bgra16', '16UC3', '16SC1', '32FC3', '64FC1'])
+def test_the_other_byte_order(encoding: str, cv_bridge: None) -> None:
+    pixels, expected = SAME[encoding]
+    swapped = message(pixels.byteswap(), encoding)
+    swapped.is_bigendian = 1
+    np.testing.assert_allclose(to_gray(read_pixels(swapped)), expected, atol=0.01)
 
 
 @pytest.mark.parametrize('encoding', OWN)

@@ -117,6 +117,15 @@ def test_a_wrong_model_is_reported_and_can_be_replaced(
         assert not refused.successful and 'clean the node up' in refused.reason
 
 
+def test_a_model_may_be_below_the_home_of_the_user(
+    start: Start, toy: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('HOME', str(toy.parent))
+    with start(model_path=f'~/{toy.name}') as client:
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+
+
 def test_a_second_ctrl_c_is_ignored(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()

@@ -67,6 +67,16 @@ def test_kelvin_is_seen_as_hundredths_of_it_are(kind: str, size: tuple[int, int]
     np.testing.assert_allclose(normalize(kelvin, spec), normalize(counts, spec), atol=2e-3)
 
 
+@pytest.mark.parametrize('kind', ['percentile', 'plateau'])
+@pytest.mark.parametrize('steps', [20000, 300, 60])  # of 65535; from 100 on they are stretched
+def test_fractions_are_seen_as_their_65535ths_are(kind: str, steps: int) -> None:
+    kelvin, _, _ = Scene.random(4, 640, 512).render()
+    counts = np.rint(30000 + steps * (kelvin - kelvin.min()) / np.ptp(kelvin)).astype(np.uint16)
+    spec = Normalization(kind)
+    np.testing.assert_allclose(normalize((counts / 65535).astype(np.float32), spec),
+                               normalize(counts, spec), atol=2e-2 if steps < 1000 else 2e-3)
+
+
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 def test_the_plateau_is_the_plain_formula(dtype: type) -> None:
     counts = to_counts(Scene.random(6, 160, 128).render()[0])

@@ -43,6 +43,7 @@ MIN_CHANGE = 0.1  # share of the edges' energy; less is a camera that stands
 MIN_SCORE = 9.0  # of the place; unrelated pairs reach 5
 MAX_RESIDUAL = 0.006  # of the frame's width: median of the tiles, about 4 of 640 pixels
 MAX_HALVES = 0.01  # of the frame's width: between the registrations by either half of the pairs
+MAX_ZOOM = 8.0  # of the fields of view, by the focal lengths
 RGB_WIDTH = 960  # pixels; more detail than thermal has is of no use
 
 
@@ -132,8 +133,19 @@ def estimate(
 def by_focal_lengths(
     thermal_px: float, rgb_px: float, thermal_size: tuple[int, int], rgb_size: tuple[int, int],
 ) -> Floats:
-    """Return a start from focal lengths in pixels: same axis, scene at infinity."""
+    """
+    Return a start from focal lengths in pixels: same axis, scene at infinity.
+
+    UserError if they are no lengths, or the fields of view are too different.
+    """
+    if not (0 < thermal_px < np.inf and 0 < rgb_px < np.inf):
+        raise UserError(f'Focal lengths must be positive, not {thermal_px:g} and {rgb_px:g}',
+                        'focal_px')
     zoom = thermal_px / rgb_px
+    if not 1 / MAX_ZOOM <= (wider := zoom * rgb_size[0] / thermal_size[0]) <= MAX_ZOOM:
+        raise UserError(f'By the focal lengths, {thermal_px:g} px for thermal and {rgb_px:g} px '
+                        f'for RGB, RGB shows {wider:.3g} times the width that thermal shows; '
+                        'state the one of thermal first', 'focal_px')
     x, y = (a / 2 - zoom * b / 2 for a, b in zip(thermal_size, rgb_size))
     return np.array([(zoom, 0, x), (0, zoom, y), (0, 0, 1)])
 

@@ -56,30 +56,48 @@ class PairSource:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Raw thermal frames (H, W) and RGB (H', W', 3) BGR of the same times, in order."""
+    """
+    Raw thermal frames (H, W) and RGB (H', W', 3) BGR of the same times, in order.
+
+    unreadable: why pairs were left out.
+    """
 
     thermal: list[NDArray[Any]]
     rgb: list[NDArray[np.uint8]]
     names: list[str]
+    unreadable: list[str]
 
 
 def read_pairs(
     source: PairSource, count: int, progress: Callable[[int], None] = lambda pairs: None,
 ) -> Pairs:
-    """Read at most `count` pairs, evenly spaced; UserError if there are none."""
+    """Read at most `count` pairs, evenly spaced; UserError if none can be read."""
     path = source.path
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
     if path.suffix.lower() != '.json' and (is_bag(path) or lacks_metadata(path)):
         return _of_bag(path, source.choice, count, progress)
     files = _of_coco(source) if path.suffix.lower() == '.json' else _of_folder(path, source.rgb)
-    found = Pairs([], [], [])
+    found = Pairs([], [], [], [])
     for thermal, rgb in evenly(files, count):
         progress(1)
-        found.thermal.append(read_thermal(thermal))
-        picture = cv2.cvtColor(read_rgb(rgb), cv2.COLOR_RGB2BGR)
+        try:
+            frame = read_thermal(thermal)
+            picture = cv2.cvtColor(read_rgb(rgb), cv2.COLOR_RGB2BGR)
+        except UserError as error:
+            found.unreadable.append(str(error).rstrip('.'))
+            continue
+        found.thermal.append(frame)
         found.rgb.append(np.asarray(picture, np.uint8))
         found.names.append(thermal.name)
+    return _some(found, path)
+
+
+def _some(found: Pairs, path: Path) -> Pairs:
+    """Return pairs; UserError if there are none."""
+    if not found.names:
+        raise UserError(f'None of the {len(found.unreadable)} pairs of {path} can be read, first: '
+                        f'{found.unreadable[0]}.')
     return found
 
 
@@ -92,6 +110,8 @@ def _of_coco(source: PairSource) -> list[tuple[Path, Path]]:
 
 
 def _of_folder(folder: Path, rgb: Path | None) -> list[tuple[Path, Path]]:
+    if folder.is_file():
+        raise UserError(f'{folder} is neither a bag nor a COCO file (.json).')
     thermal = folder if rgb is not None else folder / 'thermal'
     rgb = rgb or folder / 'rgb'
     for place in (thermal, rgb):
@@ -115,20 +135,16 @@ def _of_bag(
     plan = pairing.plan_bag(path, choice)
     chosen = dict(evenly(sorted(plan.partners.items()), count))
     thermal, rgb = {}, {}
-    for stamp, message in pairing.messages(path, plan.thermal_topic, set(chosen)):
-        progress(1)
-        try:
-            thermal[stamp] = to_gray(view_message(pairing.whole(message)))
-        except (ValueError, cv2.error):
-            continue  # one of many
-    for stamp, message in pairing.messages(path, plan.rgb_topic, set(chosen.values())):
-        progress(1)
-        try:
-            rgb[stamp] = color_picture(pairing.whole(message))
-        except (ValueError, cv2.error):
-            continue
+    unreadable = []
+    for topic, stamps, found, read in (
+            (plan.thermal_topic, chosen.keys(), thermal, lambda m: to_gray(view_message(m))),
+            (plan.rgb_topic, chosen.values(), rgb, color_picture)):
+        for stamp, message in pairing.messages(path, topic, set(stamps)):
+            progress(1)
+            try:
+                found[stamp] = read(pairing.whole(message))
+            except (ValueError, cv2.error) as error:
+                unreadable.append(f'{topic} at {stamp} ns: {error}')
     pairs = [(t, r) for t, r in sorted(chosen.items()) if t in thermal and r in rgb]
-    if not pairs:
-        raise UserError(f'None of {len(chosen)} pairs of {path} can be read.')
-    return Pairs([thermal[t] for t, _ in pairs], [rgb[r] for _, r in pairs],
-                 [str(t) for t, _ in pairs])
+    return _some(Pairs([thermal[t] for t, _ in pairs], [rgb[r] for _, r in pairs],
+                       [str(t) for t, _ in pairs], unreadable), path)

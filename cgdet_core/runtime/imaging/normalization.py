@@ -58,7 +58,7 @@ class Normalization:
 
     min_span_8bit, min_span_16bit: the smallest range in gray levels or counts that is stretched
     to [0, 1], so that a flat frame stays flat instead of showing its noise; float frames
-    (kelvin) use min_span_16bit * kelvin_per_count.
+    (kelvin) use min_span_16bit * kelvin_per_count, and fractions, from 0 to 1, 65535ths.
     kelvin_per_count, kelvin_offset: temperature = count * kelvin_per_count + kelvin_offset;
     the default is hundredths of a kelvin. In a recipe, `unit` names both (see `signal.UNITS`).
     """
@@ -184,7 +184,9 @@ def _window(frame: NDArray[Any], spec: Normalization) -> tuple[float, float]:
 def _stretch_floats(frame: NDArray[np.float32], spec: Normalization) -> tuple[float, float]:
     shares = spec.low_percentile, spec.high_percentile
     low, high = np.percentile(_counted_rows(frame), shares)
-    return _widened(float(low), float(high), spec.min_span_16bit * spec.kelvin_per_count)
+    # No scene is within 1 K of absolute zero: these are fractions, whose unit was not stated.
+    count = 1 / 65535 if 0 <= low and high <= 1 else spec.kelvin_per_count
+    return _widened(float(low), float(high), spec.min_span_16bit * count)
 
 
 def _stretch(first: int, cumulative: NDArray[np.float64], dtype: 'np.dtype[Any]',

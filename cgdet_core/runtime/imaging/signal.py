@@ -32,6 +32,7 @@ UNITS: dict[str, tuple[float, float] | None] = {
     'kelvin': (1.0, 0.0),
     'celsius': (1.0, 273.15)}
 NO_TEMPERATURE = tuple(unit for unit, scale in UNITS.items() if scale is None)
+STEPS = {'counts': 1.0, 'fraction': 65535.0}  # of float images, as 16-bit integers
 POLARITIES = ('white_hot', 'black_hot')
 BLACK_HOT = POLARITIES[1:]  # of pixels that are not proportional to a temperature
 
@@ -40,14 +41,24 @@ def to_kelvin(frame: NDArray[Any], unit: str) -> NDArray[Any]:
     """
     Return a thermal frame (H, W) of a unit, one of UNITS, as float32 kelvin.
 
-    Counts, fractions, 8-bit frames (which have no unit after a camera's gain control) and frames
-    of the unit CARD are returned as they are.
+    Integers that are counts or fractions, 8-bit frames (which have no unit after a camera's gain
+    control) and frames of the unit CARD are returned as they are. Floats that are counts or
+    fractions become uint16, because float frames are normalized as kelvin.
     """
-    scale = None if unit == CARD else UNITS[unit]
-    if scale is None or frame.dtype == np.uint8:
+    if unit == CARD or frame.dtype == np.uint8:
         return frame
+    scale = UNITS[unit]
+    if scale is None:
+        return to_steps(frame, unit)[0] if frame.dtype == np.float32 else frame
     step, zero = scale
     return np.asarray(frame * np.float32(step) + np.float32(zero), np.float32)
+
+
+def to_steps(frame: NDArray[np.float32], unit: str) -> tuple[NDArray[np.uint16], int]:
+    """Return float counts or fractions as uint16, and the number of values that are clipped."""
+    values = np.rint(frame * np.float32(STEPS[unit]))
+    stored = values.clip(0, 65535)
+    return stored.astype(np.uint16), int(np.count_nonzero(values != stored))
 
 
 def check_unit(unit: object, where: str) -> str:

@@ -126,6 +126,17 @@ def test_the_zoom_of_a_start_is_that_of_the_focal_lengths() -> None:
     assert moved(start, [(400, 300)])[0] == pytest.approx((320, 256))
 
 
+@pytest.mark.parametrize(('lengths', 'words'), [
+    ((0.0, 600.0), 'must be positive, not 0 and 600'),
+    ((600.0, float('nan')), 'must be positive, not 600 and nan'),
+    ((1e6, 1.0), 'RGB shows 1.25e\\+06 times the width')])
+def test_focal_lengths_that_cannot_be_are_refused(
+    lengths: tuple[float, float], words: str,
+) -> None:
+    with pytest.raises(UserError, match=words):
+        by_focal_lengths(*lengths, (640, 512), (800, 600))
+
+
 def test_a_folder_is_registered(
     scenes: list[tuple[np.ndarray, np.ndarray]], tmp_path: Path,
     run_cgdet: Callable[..., subprocess.CompletedProcess],
@@ -146,8 +157,15 @@ def test_a_folder_is_registered(
     assert cv2.imread(str(tmp_path / 'mount.png')).shape == (4 * 256, 640, 3)
     with pytest.raises(UserError, match='another rgb_size'):
         read_homography(output, SIZE, (1280, 1024))
+    (tmp_path / 'rgb' / '03.jpg').write_bytes(b'no image')
     again = run_cgdet(*command)
     assert again.returncode == 1 and '--overwrite' in again.stderr
+    again = run_cgdet(*command, '--overwrite')
+    assert again.returncode == 1 and '1 image could not be read, first: ' in again.stderr
+    assert '03.jpg is not an image' in again.stderr
+    assert np.abs(moved(read_homography(output), points) - moved(WIDER, points)).max() < 2
+    picture = run_cgdet('data', 'register', tmp_path, '--output', tmp_path / 'mount.png')
+    assert picture.returncode == 1 and 'name a YAML file (--output).' in picture.stderr
 
 
 def test_pairs_of_a_bag_are_those_of_the_same_time(tmp_path: Path) -> None:
@@ -161,7 +179,24 @@ def test_pairs_of_a_bag_are_those_of_the_same_time(tmp_path: Path) -> None:
     found = read_pairs(source, 10)
     assert [int(t[0, 0]) // 100 for t in found.thermal] == [1, 2, 3, 4, 5]
     assert [int(p[0, 0, 0]) for p in found.rgb] == [1, 2, 3, 4, 5]
-    assert len(read_pairs(source, 3).thermal) == 3
+    assert len(read_pairs(source, 3).thermal) == 3 and not found.unreadable
+
+
+def test_pairs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for name in ('thermal', 'rgb'):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            assert cv2.imwrite(str(tmp_path / name / f'{i}.png'), np.zeros((8, 8), np.uint8))
+    (tmp_path / 'thermal' / '1.png').write_bytes(b'')
+    found = read_pairs(PairSource(tmp_path), 10)
+    assert found.names == ['0.png', '2.png'] and len(found.rgb) == 2
+    assert found.unreadable == [f'{tmp_path}/thermal/1.png is empty']
+    for i in range(3):
+        (tmp_path / 'rgb' / f'{i}.png').write_bytes(b'')
+    with pytest.raises(UserError, match='None of the 3 pairs of .* can be read, first: .* empty'):
+        read_pairs(PairSource(tmp_path), 10)
+    with pytest.raises(UserError, match='neither a bag nor a COCO file'):
+        read_pairs(PairSource(tmp_path / 'thermal' / '0.png'), 10)
 
 
 def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:

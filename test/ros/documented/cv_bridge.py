@@ -27,8 +27,7 @@ import numpy as np
 
 COLOR = {
     'rgb': cv2.COLOR_RGB2BGR, 'bgra': cv2.COLOR_BGRA2BGR, 'rgba': cv2.COLOR_RGBA2BGR,
-    'yuv422': cv2.COLOR_YUV2BGR_UYVY, 'uyvy': cv2.COLOR_YUV2BGR_UYVY,
-    'yuv422_yuy2': cv2.COLOR_YUV2BGR_YUY2, 'yuyv': cv2.COLOR_YUV2BGR_YUY2,
+    'yuv422': cv2.COLOR_YUV2BGR_UYVY, 'yuv422_yuy2': cv2.COLOR_YUV2BGR_YUY2,
     'bayer_rggb': cv2.COLOR_BayerBG2BGR, 'bayer_bggr': cv2.COLOR_BayerRG2BGR,
     'bayer_gbrg': cv2.COLOR_BayerGR2BGR, 'bayer_grbg': cv2.COLOR_BayerGB2BGR}
 CHANNELS = {'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4}
@@ -46,19 +45,19 @@ class CvBridge:
         encoding = message.encoding
         if generic := re.fullmatch(r'(8U|8S|16U|16S|32S|32F|64F)C([0-9]+)', encoding):
             kind, channels = TYPES[generic[1]], int(generic[2])
-        elif encoding.startswith(('yuv', 'uyvy', 'yuyv')):
+        elif encoding.startswith('yuv422'):
             kind, channels = 'u1', 2
         elif named := re.fullmatch(r'(mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)', encoding):
             kind, channels = f'u{int(named[2]) // 8}', CHANNELS.get(named[1], 1)
         else:
             raise CvBridgeError(f'Unrecognized image encoding [{encoding}]')
         dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
-        row = message.width * channels * dtype.itemsize
-        data = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-        image = np.ascontiguousarray(data[:, :row]).view(dtype)
-        image = image.astype(dtype.newbyteorder('='))
-        if channels > 1:
-            image = image.reshape(message.height, message.width, channels)
+        # Rows of whole pixels, whatever the step.
+        shape = message.height, message.step // dtype.itemsize // channels, channels
+        image = np.ndarray(shape, dtype, message.data)[:, :message.width]
+        image = np.ascontiguousarray(image[..., 0] if channels == 1 else image)
+        if message.is_bigendian:
+            raise AttributeError('`newbyteorder` was removed')  # with numpy 2
         if desired_encoding in ('passthrough', encoding):
             return image
         return self._color(image, encoding, desired_encoding)
