@@ -235,7 +235,7 @@ class Outputs:
 
 
 def _remove_earlier(folder: Path) -> list[Path]:
-    """Remove images and labels of the frames of an earlier run; return the files that list them."""
+    """Remove images and labels of an earlier run's frames; return the files that list them."""
     lists: list[Path] = []
     names: dict[str, None] = {}
     readers: dict[str, Callable[[Path], list[str]]] = {
