@@ -53,7 +53,7 @@ from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.frames import files_below, read_thermal
 from cgdet_core.runtime.imaging.message import ENCODINGS, view_message
 from cgdet_core.runtime.tensorrt.cache import EngineCache
 from cgdet_core.runtime.tensorrt.engine_file import EngineKey
@@ -326,7 +326,7 @@ def detecting(folder: Path, scenes: Path, model: Path) -> Writer:
     def whole() -> None:
         if (output / 'detections.json').is_file():
             json.loads((output / 'detections.json').read_text())
-        for path in output.glob('pictures/**/*.png'):
+        for path in files_below(output / 'pictures', ('.png',)):  # without hidden ones
             read_thermal(path)
 
     return Writer(folder, write, whole)

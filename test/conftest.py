@@ -212,14 +212,18 @@ def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture(scope='session')
-def killed() -> Callable[[Callable[[], object], int], bool]:
-    """Return a function that calls another in a process that is killed at its n-th rename."""
-    def run(function: Callable[[], object], renames: int) -> bool:
+def killed() -> Callable[..., bool]:
+    """
+    Return a function that calls another in a process that is killed at its n-th rename.
+
+    call: another function of os, such as unlink.
+    """
+    def run(function: Callable[[], object], number: int, call: str = 'replace') -> bool:
         if child := os.fork():
             return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        real, left = os.replace, iter([True] * renames)
-        os.replace = lambda *paths: (  # type: ignore[assignment]
-            real(*paths) if next(left, False) else os.kill(os.getpid(), signal.SIGKILL))
+        real, left = getattr(os, call), iter([True] * number)
+        setattr(os, call, lambda *paths: (
+            real(*paths) if next(left, False) else os.kill(os.getpid(), signal.SIGKILL)))
         try:
             function()
         finally:

@@ -177,8 +177,8 @@ def _show_faults(part: dict[str, Any]) -> None:
             'of their unit; state it (--unit).', 'yellow')
     if part['clipped_images']:
         say(f'{part["source"]}: {part["clipped_pixels"]} pixels of {part["clipped_images"]} '
-            'frames are clipped, as 16 bits do not hold their values (temperatures above 655.35 K, '
-            'counts above 65535, fractions above 1, or below 0).', 'yellow')
+            'frames are clipped, as 16 bits do not hold their values (temperatures above '
+            '655.35 K, counts above 65535, fractions above 1, or below 0).', 'yellow')
     if part['repeated_stamps']:
         say(f'{part["source"]}, left out: {counted(part["repeated_stamps"], "image")} with the '
             'stamp of an earlier one; the camera driver must set header.stamp.', 'yellow')

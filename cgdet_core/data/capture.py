@@ -24,6 +24,7 @@ import re
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import file_kind
 import cv2
 from numpy.typing import NDArray
 
@@ -87,3 +88,24 @@ def images(capture: Any, where: str, first: NDArray[Any] | None = None) -> Itera
     if missing > (0.5 if where.lower().endswith(COUNTED) else max(1.5, total / 50)):
         raise UserError(f'{where} ends early, after {number} of {total:.0f} frames: it was cut or '
                         'is damaged.')
+
+
+def why_no_video(path: Path) -> str:
+    """Return why a file is no video, as far as its beginning shows it."""
+    if kind := file_kind(path):
+        return f', it seems to be {kind}'
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        place, kinds = 0, b''
+        while len(head := file.read(16)) >= 8 and len(kinds) < 400:  # boxes of MP4 and MOV
+            length, box = int.from_bytes(head[:4], 'big'), head[4:8]
+            length = int.from_bytes(head[8:], 'big') if length == 1 else length
+            kinds += box
+            if length < 8:
+                break
+            place += length
+            file.seek(place)
+    if kinds.startswith(b'ftyp') and b'moov' not in kinds:
+        return (', as it has no index (moov): its recording or copy was cut off. Copy it again, '
+                'or record as .mkv, which needs none')
+    return ', as it is empty' if not size else ''

@@ -28,6 +28,7 @@ from cgdet_core.data.coco_checks import (
     check_sizes,
     image_size,
 )
+from cgdet_core.data.image_folder import find_folder
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import read_json
@@ -135,17 +136,18 @@ def load_coco(
     """
     Read a COCO file and check that all its images exist and have the listed sizes.
 
-    images: the folder that file names are relative to; by default the annotation file's folder,
-    that folder's parent, or a folder in one of both. classes: keep the categories with these
-    names and leave out the others, or make them ignore regions without a class (ignore_others);
-    by default the file's categories in the order of their ids. channels: 3 reads the RGB images
-    of a thermal set, with its boxes, and skips frames without one; a set of color images is
-    unchanged. Boxes without an area in their image are left out, and reported in the log.
-    UserError: the file is missing or not COCO, has no common class, or images are missing.
+    images: the folder that file names are relative to, see `find_folder`; by default the
+    annotation file's folder, that folder's parent, or a folder in one of both. classes: keep the
+    categories with these names and leave out the others, or make them ignore regions without a
+    class (ignore_others); by default the file's categories in the order of their ids. channels: 3
+    reads the RGB images of a thermal set, with its boxes, and skips frames without one; a set of
+    color images is unchanged. Boxes without an area in their image are left out, and reported in
+    the log. UserError: the file is missing or not COCO, has no common class, or images are
+    missing.
     """
     path = Path(path)
     data = read_coco(path)
-    root = _root(path, images, data['images'])
+    root, start = find_folder(path, images, data['images'][0]['file_name'])
     names = {c['id']: c['name'] for c in data['categories']}
     if classes is None:
         classes = tuple(names[i] for i in sorted(names))
@@ -164,7 +166,8 @@ def load_coco(
         prelabels += 'score' in annotation
         if category in label_of or ignore_others:
             by_image[annotation['image_id']].append(annotation)
-    records = [_record(item, root, by_image[item['id']], label_of, **_signal(path, data, item))
+    records = [_record(item, root, start, by_image[item['id']], label_of,
+                       **_signal(path, data, item))
                for item in data['images']]
     missing = [r.path for r in records if not r.path.is_file()]
     if missing:
@@ -268,32 +271,19 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     return data
 
 
-def _root(path: Path, images: str | Path | None, records: list[dict[str, Any]]) -> Path:
-    folder = path.parent if images is None else Path(images)
-    if not folder.is_dir():
-        raise UserError(f'The image folder {images} does not exist.')
-    # Both the folder `thermal` itself and file names that start with `thermal/` are common.
-    first = records[0]['file_name']
-    places = [folder, folder.parent, folder / 'images', folder.parent / 'images']
-    found = next((place for place in places if (place / first).is_file()), None)
-    if found is None and images is None:
-        inner = [p for p in folder.iterdir() if (p / first).is_file()]
-        found = inner[0] if len(inner) == 1 else None
-    return found or folder
-
-
 def _record(
-    item: dict[str, Any], root: Path, annotations: list[dict[str, Any]], label_of: dict[int, int],
-    **signal: Any,
+    item: dict[str, Any], root: Path, start: str, annotations: list[dict[str, Any]],
+    label_of: dict[int, int], **signal: Any,
 ) -> ImageRecord:
+    """Return an image and its boxes; root, start: see `find_folder`."""
     boxes = np.array([a['bbox'] for a in annotations], np.float32).reshape(-1, 4)
     areas = [a.get('area', a['bbox'][2] * a['bbox'][3]) for a in annotations]
     boxes[:, 2:] += boxes[:, :2]
     rgb, video = item.get('rgb_file_name'), item.get('video')
     return ImageRecord(
-        image_id=item['id'], path=root / item['file_name'],
+        image_id=item['id'], path=root / item['file_name'].removeprefix(start),
         width=int(item['width']), height=int(item['height']),
-        rgb_path=root / rgb if rgb else None,
+        rgb_path=root / rgb.removeprefix(start) if rgb else None,
         time_of_day=item.get('time_of_day') or 'unknown',
         source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
         bag=item.get('bag'), video=video if isinstance(video, str) else None,

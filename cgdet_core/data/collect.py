@@ -34,6 +34,7 @@ from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import check_new, free_stem, temporary_for, write_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.drawing import save_picture
+from cgdet_core.runtime.imaging.frames import SHEET
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.signal import (
     CARD,
@@ -268,7 +269,7 @@ def _finish(made: _Set, parts: list[dict[str, Any]]) -> dict[str, Any]:
         'images': made.images, 'annotations': made.annotations}, indent=None)
     records = load_coco(path).images
     paired = [r for r in records if r.rgb_path is not None]
-    save_sheet(made.folder / 'contact_sheet.png', evenly(paired or records, SHOWN), made.classes)
+    save_sheet(made.folder / SHEET, evenly(paired or records, SHOWN), made.classes)
     sizes = Counter(f'{r.width}x{r.height}' for r in records)
     report = {'sources': parts, 'frames': len(records), 'with_rgb': len(paired),
               'bit_depth': dict(made.depth), 'sizes': dict(sizes.most_common()),

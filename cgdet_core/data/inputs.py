@@ -39,8 +39,9 @@ def find_sources(
     Return the sources of arguments; images that follow each other are one source.
 
     A text is a file, a folder, a pattern, a camera, a URL, or "-" for the lines of
-    `standard_input`, each a text again (or several, separated by zeros). topic: of bags. UserError names the first that is not
-    there or is not a source, and a file name that two frames would have.
+    `standard_input`, each a text again, or several, separated by zeros. topic: of bags. UserError
+    names the first that is not there or is not a source, and a file name that two frames would
+    have.
     """
     listed = [found for text in texts for found in _expand(text, standard_input)]
     sources = _open_all(listed, topic, set())

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags.io import image_connections, image_messages, open_bag
-from cgdet_core.data.capture import images, open_capture
+from cgdet_core.data.capture import images, open_capture, why_no_video
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
@@ -225,7 +225,7 @@ def _open_video(path: Path, name: str) -> Source:
     capture = open_capture(path, str(path))
     try:
         if not capture.isOpened():
-            raise UserError(f'{path} is not a video that OpenCV can read.')
+            raise UserError(f'{path} is not a video that OpenCV can read{why_no_video(path)}.')
         if not capture.grab():
             raise UserError(f'The video {path} has no frames that OpenCV can read.')
         total, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)

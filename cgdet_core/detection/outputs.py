@@ -188,9 +188,14 @@ class Outputs:
             self.folder = free_folder(FOLDER)
             self._made = [self.folder]
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._overwrite:
-            _remove_earlier(self.folder)
-        self._files['detections.jsonl'] = _create(self.folder / 'detections.jsonl')
+        journal = self.folder / 'detections.jsonl'
+        earlier = _remove_earlier(self.folder) if self._overwrite else []
+        self._files[journal.name] = _create(journal)
+        # Only now, so that a killed run leaves a list of frames: without one, a folder with
+        # pictures is not a result.
+        for path in earlier:
+            if path != journal:
+                path.unlink()
         if 'csv' in self.formats:
             self._files['detections.csv'] = _create(self.folder / 'detections.csv')
             self._append('detections.csv', ','.join(COLUMNS) + '\n')
@@ -229,8 +234,9 @@ class Outputs:
         self._count(name)
 
 
-def _remove_earlier(folder: Path) -> None:
-    """Remove the results of an earlier run, and the images and labels of the frames they list."""
+def _remove_earlier(folder: Path) -> list[Path]:
+    """Remove images and labels of an earlier run's frames; return the files that list them."""
+    lists: list[Path] = []
     names: dict[str, None] = {}
     readers: dict[str, Callable[[Path], list[str]]] = {
         'json': lambda path: [image['file_name'] for image in read_json(path)['images']],
@@ -241,9 +247,10 @@ def _remove_earlier(folder: Path) -> None:
         path = folder / f'detections.{end}'
         with suppress(OSError, ValueError, KeyError, TypeError, csv.Error):  # none of ours
             names.update(dict.fromkeys(map(str, read(path))))
-            path.unlink()
+            lists.append(path)
     taken: set[str] = set()
     _remove_frames(folder, [free_stem(name, taken) for name in names])
+    return lists
 
 
 def _remove_frames(folder: Path, stems: Iterable[str]) -> None:

@@ -36,8 +36,9 @@ SIGNATURES = {
     b'II*\0': 'a TIFF image', b'MM\0*': 'a TIFF image', b'%PDF': 'a PDF document',
     b'\x89MCAP': 'a ROS 2 bag', b'SQLite format 3': 'a ROS 2 bag or another SQLite database',
     b'#ROSBAG': 'a ROS 1 bag', b'FFF\0': 'a radiometric file of FLIR (.seq, .fff)',
-    b'\x89HDF': 'an HDF5 file', b'\x80\x02': 'a Python pickle',
-    b'\x80\x03': 'a Python pickle', b'\x80\x04': 'a Python pickle', b'\x7fELF': 'a program',
+    b'GIF8': 'a GIF image', b'\x93NUMPY': 'a NumPy array', b'\x89HDF': 'an HDF5 file',
+    b'\x80\x02': 'a Python pickle', b'\x80\x03': 'a Python pickle', b'\x80\x04': 'a Python pickle',
+    b'\x7fELF': 'a program',
     b'ftrt': 'a TensorRT engine', b'ptrt': 'a TensorRT engine', b'CGDETENG': 'an engine',
     b'version https://git-lfs': 'a pointer of Git LFS, whose file "git lfs pull" downloads',
     b'<?xml': 'an XML file', b'<!doctype html': 'a web page', b'<html': 'a web page'}

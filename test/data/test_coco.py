@@ -69,6 +69,18 @@ def test_paths_may_be_those_of_windows(coco: Path) -> None:
     assert found[0].rgb_path == expected[1] and found[0].read().shape == (20, 30)
 
 
+@pytest.mark.parametrize('start', ['/home/somebody/set/', r'D:\\set\\', 'C:/Users/me/'])
+def test_paths_may_be_those_of_another_machine(coco: Path, start: str) -> None:
+    expected = [record.path for record in load_coco(coco).images]
+    coco.write_text(coco.read_text().replace('pics/', f'{start}pics/'))
+    found = load_coco(coco).images
+    assert [record.path for record in found] == expected
+    assert found[0].rgb_path == expected[1] and found[0].read().shape == (20, 30)
+    coco.write_text(coco.read_text().replace('b.png', 'c.png'))
+    with pytest.raises(UserError, match='1 of the 2 images listed .* are missing'):
+        load_coco(coco)
+
+
 @pytest.mark.parametrize(('size', 'good'), [((20, 30), True), ((30, 20), False)])
 def test_the_size_is_the_one_that_exif_shows(
     coco: Path, size: tuple[int, int], good: bool,

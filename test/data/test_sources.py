@@ -100,6 +100,15 @@ def test_files_of_other_systems_are_no_frames(tmp_path: Path) -> None:
     assert list(open_path(tmp_path).names) == ['a.png']
 
 
+def test_the_contact_sheet_of_a_set_is_no_frame(tmp_path: Path) -> None:
+    for name in ('thermal/a.png', 'contact_sheet.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
+    assert open_path(tmp_path).total == 2  # an image of that name
+    (tmp_path / 'report.json').touch()
+    assert list(open_path(tmp_path).names) == ['thermal/a.png']
+
+
 def test_a_damaged_message_costs_its_frame_only(tmp_path: Path) -> None:
     rosbag2 = pytest.importorskip('rosbags.rosbag2', reason='rosbags is not installed')
     frames = (Frame(f'{i}.png', lambda i=i: np.full((4, 4), i, np.uint8)) for i in range(4))
@@ -162,6 +171,10 @@ def test_an_error_names_the_origin_of_the_frame() -> None:
 @pytest.mark.parametrize(('name', 'content', 'words'), [
     ('x.seq', b'FFF\0' + bytes(99), r'a radiometric file of FLIR .*; convert it to images'),
     ('a.m4v', bytes(99), r'is no source of frames; convert it .* a video \(\.mp4, '),
+    ('page.mp4', b'<html>', 'is not a video that OpenCV can read, it seems to be a web page'),
+    ('none.mkv', b'', 'is not a video that OpenCV can read, as it is empty'),
+    ('cut.mp4', b'\0\0\0\x10ftypisom\0\0\0\1\0\1\0\0mdat' + bytes(99),
+     r'as it has no index \(moov\): its recording or copy was cut off'),
     ('notes.txt', b'hello', 'is no source of frames; convert')])
 def test_a_file_of_another_kind_is_named(
     tmp_path: Path, name: str, content: bytes, words: str,
@@ -169,6 +182,16 @@ def test_a_file_of_another_kind_is_named(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=words):
         open_path(tmp_path / name)
+
+
+@pytest.mark.parametrize(('content', 'kind'), [
+    (b'<!DOCTYPE html>', 'a web page'), (b'version https://git-lfs', 'a pointer of Git LFS'),
+    (b'GIF89a', 'a GIF image')])
+def test_what_an_image_is_instead_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / 'a.png').write_bytes(content)
+    frame, = open_path(tmp_path / 'a.png').frames
+    with pytest.raises(UserError, match=f'a.png is not an image, it seems to be {kind}'):
+        frame.pixels  # noqa: B018
 
 
 def test_an_image_with_another_suffix_is_read(tmp_path: Path) -> None:

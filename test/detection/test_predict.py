@@ -14,7 +14,7 @@
 
 """The one loop that reads, detects and yields, and what it leaves behind."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import csv
 import json
 import os
@@ -30,6 +30,7 @@ from cgdet_core.detection.outputs import FORMATS, Outputs
 from cgdet_core.detection.predict import check_model, detect, detect_sources, restrict
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.imaging.normalization import normalize
 import cv2
@@ -205,6 +206,36 @@ def test_images_are_never_written_into_a_source(tmp_path: Path) -> None:
     for source in ('clip.mp4', 'pictures/../clip.mp4'):
         with pytest.raises(UserError, match='would be written into'):
             Outputs(tmp_path).check(find_sources([f'{tmp_path}/{source}']), overwrite=True)
+
+
+@pytest.mark.parametrize('formats', [('coco', 'yolo'), ('jsonl', 'csv')])
+def test_a_killed_run_can_be_repeated(
+    formats: tuple[str, ...], detector: Detector, tmp_path: Path, killed: Callable[..., bool],
+) -> None:
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32),
+                         np.zeros(0, np.int64))
+
+    def write(*names: str) -> None:
+        with Outputs(tmp_path / 'out', formats) as outputs:
+            outputs.check([], overwrite=True)
+            for name in names:
+                frame = Frame(name, lambda: np.zeros((12, 16), np.uint16))
+                outputs.write(Source(iter(()), 'x'), frame, nothing, detector.card,
+                              np.zeros((12, 16, 3), np.uint8), 1.0)
+
+    write('z.png')
+    names = {path.name for path in (tmp_path / 'out').iterdir()}
+    unlinks = 0
+    while True:
+        write('a.png', 'b.png')
+        ended = killed(lambda: write('c.png'), unlinks, 'unlink')
+        write('d.png')
+        assert {path.name for path in (tmp_path / 'out').iterdir()} == names
+        assert [p.stem for p in (tmp_path / 'out' / 'pictures').iterdir()] == ['d']
+        if not ended:
+            break
+        unlinks += 1
+    assert unlinks >= 7  # labels and two kinds of images of two frames, and their list
 
 
 def test_labels_of_somebody_else_are_not_replaced(detector: Detector, tmp_path: Path) -> None:

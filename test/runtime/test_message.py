@@ -111,6 +111,25 @@ def test_more_data_than_rows_is_an_error(encoding: str, change: dict) -> None:
         view_image(good)
 
 
+@pytest.mark.parametrize('big', [False, True])
+@pytest.mark.parametrize('encoding', ['mono8', '8UC1'])
+def test_counts_under_an_encoding_of_8_bits_are_an_error(encoding: str, big: bool) -> None:
+    """With the step of the counts, so that all sizes agree."""
+    scene = 28_000 + np.random.default_rng(0).normal(0, 300, (40, 64)).cumsum(1) / 10
+    wrong = message(scene.astype(np.uint16), 'mono16', big=big)
+    wrong.encoding = encoding
+    with pytest.raises(ValueError, match=f'as those of 16-bit pixels, .* encoding {encoding} is'):
+        view_image(wrong)
+
+
+@pytest.mark.parametrize('picture', [
+    np.random.default_rng(1).integers(0, 256, (40, 64)), np.zeros((40, 64)),
+    np.add.outer(np.arange(40), 3 * np.arange(64)), np.full((40, 64), 200)])
+def test_rows_of_8_bits_may_be_padded_to_twice_their_length(picture: np.ndarray) -> None:
+    frame = picture.astype(np.uint8)
+    np.testing.assert_array_equal(view_image(message(frame, 'mono8', padding=64)), frame)
+
+
 def counts(shape: tuple[int, ...] = (24, 32), top: int = 2**14) -> np.ndarray:
     return np.random.default_rng(0).integers(0, top, shape).astype(np.uint16)
 

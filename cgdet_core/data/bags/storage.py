@@ -95,7 +95,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         files = [path / PurePath(name).name for name in metadata['relative_file_paths']]
     except OSError as error:
         raise UserError(f'{path / METADATA} cannot be read: {error.strerror}.') from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         whole = False
     if not whole or not files:
         raise UserError(f'The {METADATA} of {path} is incomplete, as if its recorder was killed: '

@@ -29,7 +29,7 @@ from cgdet_core.data.pairs.check import check_records
 from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, finish, together, write_json
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.frames import read_thermal, SHEET
 from cgdet_core.words import counted
 
 NO_OPTIONS = Options()
@@ -84,7 +84,7 @@ def convert(
         _hold_out(listing, hold_out)
     splits = list(dict.fromkeys(f.split for f in listing.frames))
     targets = {s: output / f'{s}_thermal.json' for s in splits}
-    sheet, report_file = output / 'contact_sheet.png', output / 'report.json'
+    sheet, report_file = output / SHEET, output / 'report.json'
     files = [path.name for path in (*targets.values(), sheet, report_file)]
     finished = finish(report_file, files)  # what this replaces is of a run that was killed
     check_outputs([output / name for name in files], overwrite=overwrite or finished)

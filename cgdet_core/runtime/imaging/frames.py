@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging.decoding import (
     decode,
     format_of,
@@ -36,6 +37,7 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
+SHEET = 'contact_sheet.png'  # of "cgdet data convert" and "collect", beside their report
 TIFF_SUFFIXES = ('.tif', '.tiff')
 LARGEST = 2 * MAX_BYTES  # bytes of a file
 STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # without alpha
@@ -57,10 +59,11 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
     Return the files with these suffixes in a folder and below, or only in it with pattern '*'.
 
     They are in order. Hidden files are left out, and what archives and servers add: macOS writes
-    a "._name" for each file.
+    a "._name" for each file. So are the contact sheets of sets.
     """
     return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
-                  and not is_stray(path.relative_to(folder)) and not path.is_dir())
+                  and not is_stray(path.relative_to(folder)) and not path.is_dir()
+                  and not (path.name == SHEET and path.with_name('report.json').is_file()))
 
 
 def is_stray(path: Path) -> bool:
@@ -141,7 +144,8 @@ def _read(path: str | Path, flags: int = STORED, place: int | None = None) -> ND
     except IndexError:
         reason = 'has no images'
     except ValueError as error:
-        reason = str(error)
+        kind = file_kind(Path(path)) if str(error).startswith('is not an image in one') else ''
+        reason = f'is not an image, it seems to be {kind}' if kind else str(error)
     raise UserError(f'{path} {reason}.')
 
 

@@ -32,6 +32,7 @@ TO_BGR = {'rgb8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGBA2BGR, 'bgra8': cv2.C
 COMPRESSED = ('PNG', 'JPEG', 'TIFF')
 # Of the limits of `decode`, for a process that must go on: less than 1 GB of memory, and 2 s.
 LIVE = 0.25
+NOISY = 16.0  # gray levels between neighbors, more than any image has
 # The bits of a channel that the format of a compressed image starts with.
 DEPTH = re.compile(r'(?:(8|16|32|64)[USF]C\d|(?:mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)\b)',
                    re.IGNORECASE)
@@ -95,8 +96,8 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     Return the pixels of a raw image, rows unpadded.
 
     The result is a view of the message's data; big-endian data, rgb8 and alpha are copied.
-    ValueError for an unknown encoding, zero size, a step smaller than a row, missing data, or
-    more data than rows.
+    ValueError for an unknown encoding, zero size, a step smaller than a row, missing data,
+    more data than rows, or 16-bit pixels under an encoding of 8 bits.
     """
     if message.encoding not in ENCODINGS:
         raise ValueError(f'image encoding {message.encoding[:40]!r} is not supported, a thermal '
@@ -110,9 +111,23 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
         code = TO_BGR.get(message.encoding)
         return pixels if code is None else cv2.cvtColor(pixels, code)
     pixels = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
+    if step == 2 * width and kind == 'u1' and _alternates(pixels):
+        raise ValueError(f'the bytes of the image alternate as those of 16-bit pixels, and its '
+                         f'step of {step} bytes fits these; its encoding {message.encoding} is '
+                         'wrong')
     if dtype.isnative and pixels.flags.aligned:
         return pixels
     return pixels.astype(dtype.newbyteorder('='))
+
+
+def _alternates(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether every other byte of the rows is far smoother than its neighbors."""
+    rows = pixels[::max(1, len(pixels) // 16)].astype(np.int16)
+    if rows.shape[1] < 16:
+        return False
+    whole = np.abs(np.diff(rows)).mean()
+    smooth = min(np.abs(np.diff(rows[:, start::2])).mean() for start in (0, 1))
+    return bool(whole > NOISY and smooth < whole / 8)
 
 
 def data_of(message: ImageMessage, row: int | None = None) -> NDArray[np.uint8]:

@@ -106,7 +106,8 @@ def without_files(path: Path) -> None:
 
 @pytest.mark.parametrize('damage', [
     Path.unlink, half, without_files, lambda path: path.write_bytes(b''),
-    lambda path: path.write_text('[1, 2]'), lambda path: path.write_bytes(b'\xff\xfe\0')])
+    lambda path: path.write_text('[1, 2]'), lambda path: path.write_text('[' * 5000),
+    lambda path: path.write_bytes(b'\xff\xfe\0')])
 def test_missing_or_incomplete_metadata_are_an_error_with_the_fix(
     tmp_path: Path, damage: Callable[[Path], object],
 ) -> None:
