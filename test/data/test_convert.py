@@ -67,7 +67,7 @@ def test_output_elsewhere_needs_images(tmp_path: Path) -> None:
     run('llvip', folder, tmp_path / 'out')
     path = tmp_path / 'out' / 'train_thermal.json'
     assert len(load_coco(path, folder).images) == 2
-    with pytest.raises(UserError, match='move train_thermal.json to where its file names lead to them'):
+    with pytest.raises(UserError, match='move train_thermal.json to where its file names lead'):
         load_coco(path)
     run('llvip', folder, folder)
     assert len(load_coco(folder / 'train_thermal.json').images) == 2
