@@ -25,12 +25,13 @@ import platform
 import sys
 from typing import Annotated
 
-from cgdet_core.cli import measure, models, pairs, scores, train
+from cgdet_core.cli import measure, models, pairs, scores, train, yolo
 from cgdet_core.cli.bags import bag_app
 from cgdet_core.cli.collect import bag_to_dataset, data_collect
 from cgdet_core.cli.common import (
     app,
     complain,
+    help_of,
     KeepsInputs,
     say,
     sentence_of,
@@ -55,12 +56,13 @@ for command in (train.train, train.distill, models.ablate, scores.evaluate, repo
 data_app.command('collect')(data_collect)
 bag_app.command('to-dataset')(bag_to_dataset)
 data_app.command('register')(pairs.data_register)
+data_app.command('to-yolo')(yolo.data_to_yolo)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')
 for program in (app, bag_app, data_app, models.engines_app):
     for entry in program.registered_commands:
-        entry.cls = KeepsInputs
+        entry.cls, entry.help = KeepsInputs, help_of(entry.callback)
 
 
 def show_versions(asked: bool) -> None:

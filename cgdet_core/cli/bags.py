@@ -25,6 +25,7 @@ from typing import Annotated, Any, TYPE_CHECKING
 from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     cell,
+    folder_option,
     Images,
     Json,
     Match,
@@ -119,8 +120,8 @@ def bag_evaluate(
     data: Annotated[list[Path], typer.Option(
         '--data', help='COCO annotation file; may be repeated.')],
     images: Images = None, json_path: Json = None, topic: Topic = None,
-    output: Annotated[Path | None, typer.Option(
-        help='Folder for report.json, the figures, the worst frames, and evaluation.json for '
+    output: Annotated[Path | None, folder_option(
+        'Folder for report.json, the figures, the worst frames, and evaluation.json for '
         '"cgdet report".')] = None,
     page: Page = None,
     workers: Annotated[int | None, typer.Option(

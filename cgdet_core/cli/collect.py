@@ -22,6 +22,7 @@ from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     COLORED,
     complain,
+    folder_option,
     model_of,
     names_of,
     Polarity,
@@ -37,7 +38,7 @@ from rich.table import Table
 from rich.text import Text
 import typer
 
-Output = Annotated[Path, typer.Option(help='Folder to create.')]
+Output = Annotated[Path, folder_option('Folder to create.')]
 MaxFrames = Annotated[int | None, typer.Option(
     min=1, help='Maximum number of frames of all sources, evenly spaced.')]
 MinChange = Annotated[float | None, typer.Option(

@@ -14,8 +14,9 @@
 
 """The program, options and output functions that the commands share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+import inspect
 import logging
 import os
 from pathlib import Path
@@ -66,7 +67,7 @@ def _writable(path: Path | None) -> Path | None:
 
 
 Json = Annotated[Path | None, typer.Option(
-    '--json', callback=_writable,
+    '--json', metavar='FILE', callback=_writable,
     help='Write the numbers to this file; an existing file is replaced.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(help='Only images whose name matches this shell pattern.')]
@@ -84,6 +85,8 @@ Backend = Annotated[str, typer.Option(
 PAUSE_S = 10.0  # between lines of progress, without a terminal
 COLORED = ('{} is in color: a photo, or a thermal image with a palette. The models are trained on '
            'gray thermal frames, so boxes may be wrong.')
+FILE_SUFFIXES = ('.json', '.jsonl', '.csv', '.html', '.png', '.jpg', '.mp4', '.onnx', '.txt',
+                 '.yaml', '.zip')
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
@@ -106,8 +109,37 @@ def model_of(text: str) -> Path:
     return share_file(SHIPPED_MODEL) if text == 'shipped' else Path(text)
 
 
+def folder_option(help: str, *names: str) -> Any:
+    """Return an option that names a folder to write to, and refuses what is named like a file."""
+    return typer.Option(*names, metavar='FOLDER', callback=_folder, help=help)
+
+
+def _folder(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() in FILE_SUFFIXES and not path.is_dir():
+        raise UserError(f'{path} is named like a file, but several files are written; name a '
+                        f'folder, such as {path.with_suffix("")}.', 'output')
+    return path
+
+
+def word_of(argument: Any) -> str:
+    """Return an argument as usage lines have it."""
+    word = argument.metavar or argument.name.upper() + ('...' if argument.nargs == -1 else '')
+    return word if argument.required or word.startswith('[') else f'[{word}]'
+
+
+def help_of(function: Callable[..., Any] | None) -> str:
+    """Return the docstring of a command, a line for each of its paragraphs."""
+    paragraphs = inspect.cleandoc(function.__doc__ or '').split('\n\n')
+    return '\n\n'.join(' '.join(paragraph.split()) for paragraph in paragraphs)
+
+
 class KeepsInputs(TyperCommand):
     """A command that refuses to write its output over a file that it reads."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line, arguments as the reference has them."""
+        arguments = [p for p in self.params if p.param_type_name == 'argument']
+        return ['[OPTIONS]', *map(word_of, arguments)]
 
     def invoke(self, ctx: Any) -> Any:
         written: list[Path] = []

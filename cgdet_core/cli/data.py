@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 from cgdet_core.cli.common import (
     counting,
+    folder_option,
     Images,
     Json,
     Match,
@@ -40,8 +41,8 @@ import typer
 
 NAMED = 10  # unreadable files in a line
 data_app = typer.Typer(no_args_is_help=True, help=(
-    'Collect frames, convert data sets to COCO, check, show, merge and split them, replace their '
-    'boxes, and register RGB.'))
+    'Collect frames, convert data sets to COCO and to YOLO, check, show, merge and split them, '
+    'replace their boxes, and register RGB.'))
 
 
 @data_app.command('convert')
@@ -49,8 +50,8 @@ def data_convert(
     name: Annotated[str, typer.Argument(metavar='FORMAT', help=(
         'flir-adas-v1, flir-adas-v2, flir-aligned, llvip, kaist, m3fd, msrs, yolo or voc.'))],
     folder: Annotated[Path, typer.Argument(metavar='DATASET', help='Folder of the data set.')],
-    output: Annotated[Path | None, typer.Option(
-        help='Folder to write to; DATASET/annotations by default.')] = None,
+    output: Annotated[Path | None, folder_option(
+        'Folder to write to; DATASET/annotations by default.')] = None,
     rgb: Annotated[Path | None, typer.Option(
         help='Folder of RGB images with the same names (yolo, voc).')] = None,
     labels: Annotated[Path | None, typer.Option(
@@ -147,7 +148,8 @@ def data_relabel(
     labels: Annotated[Path, typer.Argument(
         metavar='LABELS.json', help='Export of an annotation tool for the set, also COCO.')],
     output: Annotated[Path | None, typer.Option(
-        help='File to write, in the same folder; labelled.json by default.')] = None,
+        metavar='FILE', help='COCO file to write, in the same folder; labelled.json by '
+        'default.')] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Replace the boxes of a set by those of an annotation tool; keep RGB images and stamps."""
@@ -164,7 +166,8 @@ def data_show(
     path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set.')],
     images: Images = None,
     output: Annotated[Path, typer.Option(
-        help='PNG file for one sheet, or folder for one image per frame.')] = Path('show.png'),
+        metavar='FILE|FOLDER', help='A .png file for one sheet, or a folder for one image per '
+        'frame.')] = Path('show.png'),
     count: Annotated[int, typer.Option(min=1, help='Number of frames, evenly spaced.')] = 12,
     match: Match = '*',
     overwrite: Overwrite = False,
@@ -180,7 +183,8 @@ def data_show(
 @data_app.command('merge')
 def data_merge(
     paths: Annotated[list[Path], typer.Argument(metavar='COCO.json...', help='The sets.')],
-    output: Annotated[Path, typer.Option(help='File to write.')] = Path('merged.json'),
+    output: Annotated[Path, typer.Option(
+        metavar='FILE', help='COCO file to write.')] = Path('merged.json'),
     overwrite: Overwrite = False,
 ) -> None:
     """Merge sets into one file, for a training on all of them; the images stay where they are."""
@@ -229,8 +233,8 @@ def data_check(
     model: Annotated[str | None, typer.Option(
         help='ONNX file, checkpoint, or "shipped": compare its confident detections with the '
         'boxes.')] = None,
-    output: Annotated[Path | None, typer.Option(
-        help='Folder for a contact sheet of each kind of finding; by default a new one, '
+    output: Annotated[Path | None, folder_option(
+        'Folder for a contact sheet of each kind of finding; by default a new one, '
         'data_check or data_check_2 and so on.')] = None,
     json_path: Json = None, overwrite: Overwrite = False,
 ) -> None:

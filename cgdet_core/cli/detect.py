@@ -27,6 +27,7 @@ from cgdet_core.cli.common import (
     Backend,
     COLORED,
     complain,
+    folder_option,
     names_of,
     Overwrite,
     Polarity,
@@ -62,8 +63,8 @@ def detect(
             'is the model.'))],
     model: Annotated[Path | None, typer.Option(
         help='ONNX file or checkpoint; the shipped model by default.')] = None,
-    output: Annotated[Path | None, typer.Option(
-        help='Folder for the results; by default a new one, detections or detections_2 and so '
+    output: Annotated[Path | None, folder_option(
+        'Folder for the results; by default a new one, detections or detections_2 and so '
         'on.')] = None,
     formats: Annotated[list[str] | None, typer.Option(
         '--format', help='coco, jsonl, yolo or csv; coco by default; may be repeated.')] = None,

@@ -112,7 +112,8 @@ def benchmark(
     rate: Annotated[float, typer.Option(help='Frames per second with --busy.')] = 10.0,
     json_path: Json = None,
     plot_path: Annotated[Path | None, typer.Option(
-        '--plot', help='Write a plot to this file; an existing file is replaced.')] = None,
+        '--plot', metavar='FILE', help='Write a plot to this file; an existing file is '
+        'replaced.')] = None,
 ) -> None:
     """Time models, in turns, on synthetic frames: latency, throughput, CPU time, memory."""
     from cgdet_core.deployment.benchmark import benchmark as run

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import console, Images, Overwrite, say, show_table, Topic
+from cgdet_core.cli.common import console, folder_option, Images, Overwrite, say, show_table, Topic
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.words import counted
@@ -35,8 +35,8 @@ def ablate(
     grid: Annotated[Path, typer.Argument(help='Grid of variants and seeds, a YAML file.')],
     overrides: Annotated[list[str] | None, typer.Argument(
         metavar='[KEY=VALUE]...', help='Changes to the base recipe.')] = None,
-    output: Annotated[Path, typer.Option(
-        help='Folder for the runs, the tables and the figures.')] = Path('runs/ablation'),
+    output: Annotated[Path, folder_option(
+        'Folder for the runs, the tables and the figures.')] = Path('runs/ablation'),
     only_report: Annotated[bool, typer.Option(
         '--report', help='Train nothing; write tables and figures of the finished runs.')] = False,
 ) -> None:
@@ -59,7 +59,8 @@ def ablate(
 def export(
     source: Annotated[Path, typer.Argument(
         metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or its FP32 ONNX file.')],
-    output: Annotated[Path, typer.Option(help='ONNX file to write, with its card next to it.')],
+    output: Annotated[Path, typer.Option(
+        metavar='FILE', help='ONNX file to write, with its card next to it.')],
     precision: Annotated[str, typer.Option(help='fp32, fp16 or int8.')] = 'fp32',
     calibration: Annotated[Path | None, typer.Option(
         help='For int8: COCO file (.json) or bag of thermal frames other than the '
@@ -99,7 +100,7 @@ def build_engine(
         '--target', metavar='smNN', help=(
             'GPU to build for with tensorrt_rtx; may be repeated; by default the GPU of this '
             'machine, or without one every GPU since Ampere.'))] = None,
-    output: Annotated[Path | None, typer.Option(help=(
+    output: Annotated[Path | None, typer.Option(metavar='FILE', help=(
         'Also write the engine to this file; next to the ONNX file the robot finds it.'
     ))] = None,
     data: Annotated[Path | None, typer.Option(help=(

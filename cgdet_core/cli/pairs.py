@@ -27,7 +27,8 @@ def data_register(
     path: Annotated[Path, typer.Argument(metavar='PAIRS', help=(
         'Bag, COCO file, or folder with thermal/ and rgb/.'))],
     output: Annotated[Path, typer.Option(
-        help='YAML file to write; a picture, .png, beside it.')] = Path('registration.yaml'),
+        metavar='FILE', help='YAML file to write; a picture, .png, beside it.',
+    )] = Path('registration.yaml'),
     rgb: Annotated[Path | None, typer.Option(
         help='Folder of the RGB images with the same names; PAIRS has the thermal ones.')] = None,
     images: Images = None,

@@ -22,7 +22,7 @@ from pathlib import Path
 import re
 from typing import Any, get_args, Literal
 
-from cgdet_core.cli.common import app
+from cgdet_core.cli.common import app, word_of
 import typer
 
 FIELD = re.compile(r' {4}(\w+): .*?(?: {2}# (.*))?')
@@ -117,22 +117,21 @@ def _sections(command: Any, name: str) -> Iterator[str]:
     for parameter in command.params:
         groups[parameter.param_type_name].append(parameter)
     below = getattr(command, 'commands', {})
-    words = ['COMMAND ...'] if below else [_word(p) for p in groups['argument']]
+    words = ['COMMAND ...'] if below else [word_of(p) for p in groups['argument']]
     options = ' [OPTIONS]' if groups['option'] else ''
     yield f'## {name}\n\n{inspect.cleandoc(command.help or "")}\n'
     yield f'```\n{" ".join([name + options, *words])}\n```\n'
     if command.params:
         yield table(('', 'default', ''), [
-            (f'`{_word(p) if p.param_type_name == "argument" else ", ".join(p.opts)}`',
-             _default(p), ' '.join((p.help or '').split())) for p in command.params])
+            (f'`{word_of(p) if p.param_type_name == "argument" else _option(p)}`', _default(p),
+             ' '.join((p.help or '').split())) for p in command.params])
     for part, child in below.items():
         yield from _sections(child, f'{name} {part}')
 
 
-def _word(argument: Any) -> str:
-    """Return an argument in a usage line."""
-    word = argument.metavar or argument.name.upper() + ('...' if argument.nargs == -1 else '')
-    return word if argument.required or word.startswith('[') else f'[{word}]'
+def _option(option: Any) -> str:
+    """Return the names of an option and, if it has one, the word for its value."""
+    return ' '.join([', '.join(option.opts), *filter(None, [option.metavar])])
 
 
 def _default(parameter: Any) -> str:

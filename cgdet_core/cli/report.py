@@ -26,7 +26,8 @@ from cgdet_core.runtime.files import check_outputs
 import typer
 
 Page = Annotated[Path | None, typer.Option(
-    '--report', help='Write an HTML page with thresholds, curves and worst frames to this file.')]
+    '--report', metavar='FILE', help='Write an HTML page with thresholds, curves and worst frames '
+    'to this file.')]
 
 
 def report(
@@ -35,7 +36,7 @@ def report(
         'evaluated on its validation frames; or the --output of "cgdet evaluate" or "cgdet bag '
         'evaluate", a folder or its evaluation.json.')],
     output: Annotated[Path | None, typer.Option(
-        help='HTML file to write; report.html in the folder by default.')] = None,
+        metavar='FILE', help='HTML file to write; report.html in the folder by default.')] = None,
     data: Annotated[Path | None, typer.Option(
         '--data', help='COCO annotation file, if it was moved, or for other frames than the '
         "run's validation frames.")] = None,
@@ -75,7 +76,9 @@ def check_page(path: Path, overwrite: bool) -> Path:
 
 
 def show_page(path: Path) -> None:
-    say(f'{path}: {path.stat().st_size / 1e6:.1f} MB, open it in a browser')
+    size = path.stat().st_size
+    shown = f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'
+    say(f'{path}: {shown}, open it in a browser')
 
 
 def command() -> str:

@@ -19,7 +19,17 @@ from pathlib import Path
 from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import Backend, cell, Data, Images, Json, Overwrite, say, show_table
+from cgdet_core.cli.common import (
+    Backend,
+    cell,
+    Data,
+    folder_option,
+    Images,
+    Json,
+    Overwrite,
+    say,
+    show_table,
+)
 from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs
@@ -43,8 +53,8 @@ def evaluate(
     data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'onnxruntime',
     update_card: Annotated[bool, typer.Option(
         '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,
-    output: Annotated[Path | None, typer.Option(
-        help='Folder for pr_curve.png, reliability.png, and evaluation.json for "cgdet '
+    output: Annotated[Path | None, folder_option(
+        'Folder for pr_curve.png, reliability.png, and evaluation.json for "cgdet '
         'report".')] = None,
     page: Page = None,
     iou_threshold: Iou = None, voting_iou: Voting = None, overwrite: Overwrite = False,

@@ -121,6 +121,8 @@ def _next(recipe: Any, best: Path) -> None:
     say(f'In {best.parent}: {", ".join(files)}')
     say(f'The best checkpoint is {best}')
     images = ['--images', recipe.data.images] if recipe.data.images else []
-    evaluate = ['cgdet', 'evaluate', best, '--data', recipe.data.val, *images]
-    export = ['cgdet', 'export', best, '--output', f'{recipe.name}.onnx']
-    say(f'Next: {shlex.join(map(str, evaluate))}\n      {shlex.join(map(str, export))}')
+    data, model = ['--data', recipe.data.val, *images], f'{recipe.name}.onnx'
+    steps = [['report', best.parent], ['export', best, '--output', model],
+             ['fit-scores', model, *data], ['evaluate', model, *data]]
+    lines = [shlex.join(['cgdet', *map(str, step)]) for step in steps]
+    say('Next: ' + '\n      '.join(lines))

@@ -29,6 +29,7 @@ from cgdet_core.data.coco_checks import (
     image_size,
 )
 from cgdet_core.data.image_folder import find_folder
+from cgdet_core.data.layouts import conversion
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import read_json
@@ -252,11 +253,14 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
     """
     if path.is_dir():
         files = [p for p in sorted(path.glob('**/*.json')) if p.name != 'report.json']
-        raise UserError(f'{path} is a folder; a COCO annotation file is required' + (
-            f', such as {files[0]}.' if files else
-            ', which "cgdet data convert" writes from other labels.'))
+        raise UserError(not files and conversion(path) or (
+            f'{path} is a folder; a COCO annotation file is required' + (
+                f', such as {files[0]}.' if files else
+                ', which "cgdet data convert" writes from other labels.')))
     if not path.is_file():
         raise UserError(f'The annotation file {path} does not exist.')
+    if path.suffix.lower() in ('.xml', '.yaml', '.yml') and (other := conversion(path)):
+        raise UserError(other)
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get('images'), list):
         raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
@@ -266,7 +270,8 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
         raise UserError(f'{path} lists no images.')
     check_entries(path, data)
     if data['annotations'] and not data['categories']:
-        raise UserError(f'{path} has annotations but no "categories".')
+        raise UserError(f'{path} has annotations but no "categories", the names of their '
+                        'classes; export it with them.')
     check_links(path, data)
     return data
 

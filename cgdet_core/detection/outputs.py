@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 from cgdet_core.data.coco import annotations_of
 from cgdet_core.data.sources import DRAWN, Frame, RESULTS, Source
+from cgdet_core.data.to_yolo import yolo_lines
 from cgdet_core.data.video import open_video, Write
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
@@ -134,7 +135,7 @@ class Outputs:
         height, width = frame.pixels.shape[:2]
         if 'yolo' in self.formats:
             path = self.folder / 'labels' / f'{stem}.txt'
-            write_atomically(path, _yolo(found, width, height).encode())
+            write_atomically(path, yolo_lines(found.boxes, found.labels, width, height).encode())
             self._count('labels')
         if 'csv' in self.formats:
             self._append('detections.csv', _rows(frame.name, found, card.classes))
@@ -267,16 +268,6 @@ def _remove_frames(folder: Path, stems: Iterable[str]) -> None:
 
 def _create(path: Path) -> TextIO:
     return path.open('w', encoding='utf-8', errors='surrogateescape', newline='')
-
-
-def _yolo(found: Detections, width: int, height: int) -> str:
-    """Return a line for each box: class, center, width and height as fractions of the frame."""
-    size = np.array([width, height] * 2, float)
-    boxes = found.boxes.astype(float)
-    corner, opposite = boxes[:, :2], boxes[:, 2:]
-    values = np.hstack([(corner + opposite) / 2, opposite - corner]) / size
-    return ''.join(f'{label} {" ".join(f"{v:.6f}" for v in row)}\n'
-                   for label, row in zip(found.labels, values))
 
 
 def _rows(name: str, found: Detections, classes: tuple[str, ...]) -> str:

@@ -60,14 +60,15 @@ video, img { width: 100%; height: auto; display: block; background: #000; border
 video { max-width: 48rem; max-height: 85vh; }
 table { border-collapse: collapse; width: 100%; }
 td { border-top: 1px solid #d8dee4; padding: 0.4rem 0.6rem 0.4rem 0; vertical-align: top; }
-td:nth-child(2) { font-weight: 600; white-space: nowrap; }
+td:first-child { white-space: nowrap; }
+td:nth-child(2) { font-weight: 600; }
 td:nth-child(3), p.note { color: #57606a; }
 pre { background: #f3f5f7; padding: 0.7rem; border-radius: 6px; overflow-x: auto; }
 @media (max-width: 600px) {
   tr { display: grid; grid-template-columns: 1fr auto; column-gap: 1rem;
        border-top: 1px solid #d8dee4; }
   td { border: 0; padding: 0.2rem 0; } td:nth-child(3) { grid-column: 1 / 3; font-size: 0.9rem; }
-  td:nth-child(2) { white-space: normal; text-align: right; }
+  td:nth-child(2) { text-align: right; }
 }
 """
 NEXT = (
@@ -76,6 +77,11 @@ NEXT = (
      'my_folder</code>.'),
     ('Your own recording', 'make demo BAG=my_bag',
      'A ROS 2 bag; with TOPIC= if it has several image topics.'),
+    ('Your own classes',
+     'make setup\n. .venv/bin/ros_env.sh\ncgdet train config/train/fine_tune.yaml '
+     'data.train=train.json data.val=val.json',
+     'Fine-tune the shipped model on a few hundred labeled frames of your camera. '
+     'docs/tutorials/train_on_your_drives.md continues from here.'),
     ('Your own robot',
      '. .venv/bin/ros_env.sh\npython -m cgdet_ros.detector_node --ros-args -r '
      'image_raw:=/thermal/image_raw',
@@ -114,7 +120,8 @@ def write_page(output: Path, source: str, model: str, sentences: list[str],
     """Write index.html: video, contact sheet, figures with their meaning, and what to do next."""
     legend = 'Colored boxes are detections, with class and score.'
     if truth:
-        legend += ' The other boxes are the truth: what a perfect detector would find.'
+        legend += (' Dashed boxes in black and white are the truth: what a perfect detector would '
+                   'find.')
     rows = ''.join(
         f'<tr><td>{escape(key)}</td><td>{escape(as_text(value))}</td>'
         f'<td>{escape(meaning(key))}</td></tr>' for key, value in report.items())

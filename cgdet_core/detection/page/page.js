@@ -205,11 +205,13 @@ const legend = classes.map((c, label) => el('button', {
   }}, el('span', {class: 'dot'}), `${c.name}${c.ECE === null ? '' : `, ECE ${show(c.ECE)}`}`));
 byId('legend').append(...legend);
 
-function path(list, at) {
+// steps: a value holds down to the next score.
+function path(list, at, steps = false) {
   let text = '', last = [-1, -1];
   for (const p of list) {
     const place = at(p);
     if (Math.hypot(place[0] - last[0], place[1] - last[1]) < 0.002) continue;
+    if (steps && text) text += `H${X(place[0]).toFixed(1)}`;
     text += `${text ? 'L' : 'M'}${X(place[0]).toFixed(1)} ${Y(place[1]).toFixed(1)}`;
     last = place;
   }
@@ -231,7 +233,7 @@ function axes(chart) {
 
 function curve(chart, label) {
   const c = classes[label], group = svg('g', {style: color(label)});
-  chart.lines[label] ??= path(points[label], chart.at);
+  chart.lines[label] ??= path(points[label], chart.at, chart.x === 'score');
   group.append(svg('path', {class: 'curve', d: chart.lines[label]}));
   const dot = (place, radius, kind) => svg('circle', {
     class: kind, cx: X(place[0]), cy: Y(place[1]), r: radius});

@@ -1,0 +1,57 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet data to-yolo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cgdet_core.cli.common import counting, folder_option, Images, say
+from cgdet_core.words import counted
+import typer
+
+
+def data_to_yolo(
+    path: Annotated[Path, typer.Argument(metavar='COCO.json', help='The set, or its train part.')],
+    output: Annotated[Path, folder_option('Folder to create.')],
+    val: Annotated[Path | None, typer.Option(
+        metavar='COCO.json', help='Its validation part.')] = None,
+    images: Images = None,
+) -> None:
+    """
+    Write a COCO set as YOLO text labels, with copies of its images, for tools that require them.
+
+    The images keep their depth. YOLO knows neither ignore regions nor RGB images of a pair: they
+    are left out, and reported.
+    """
+    from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.to_yolo import write_yolo
+
+    sets = {'train': load_coco(path, images)}
+    if val is not None:
+        sets['val'] = load_coco(val, images, sets['train'].classes)
+    for coco in sets.values():
+        coco.warn_of_prelabels()
+    with counting('copying', sum(len(coco.images) for coco in sets.values())) as progress:
+        numbers = write_yolo(sets, output, progress)
+    for split, n in numbers.items():
+        say(f'{output}/images/{split}: {counted(n["frames"], "frame")}, '
+            f'{counted(n["boxes"], "box", "boxes")}')
+    ignored, rgb = (sum(n[what] for n in numbers.values()) for what in ('ignored', 'rgb'))
+    if ignored:
+        say(f'{counted(ignored, "ignore region")} left out: what is in them counts as background '
+            'for a YOLO trainer.', 'yellow')
+    if rgb:
+        say(f'{counted(rgb, "RGB image")} left out.', 'yellow')
+    say(f'{output}/data.yaml names the classes: {", ".join(sets["train"].classes)}')
