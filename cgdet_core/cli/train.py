@@ -120,9 +120,12 @@ def _next(recipe: Any, best: Path) -> None:
                    if p.suffix in ('.csv', '.json', '.png', '.yaml'))
     say(f'In {best.parent}: {", ".join(files)}')
     say(f'The best checkpoint is {best}')
-    images = ['--images', recipe.data.images] if recipe.data.images else []
-    data, model = ['--data', recipe.data.val, *images], f'{recipe.name}.onnx'
-    steps = [['report', best.parent], ['export', best, '--output', model],
-             ['fit-scores', model, *data], ['evaluate', model, *data]]
+    model = f'{recipe.name}.onnx'
+    steps = [['export', best, '--output', model]]
+    if recipe.task == 'detection':
+        images = ['--images', recipe.data.images] if recipe.data.images else []
+        data = ['--data', recipe.data.val, *images]
+        steps = [['report', best.parent], *steps, ['fit-scores', model, *data],
+                 ['evaluate', model, *data]]
     lines = [shlex.join(['cgdet', *map(str, step)]) for step in steps]
     say('Next: ' + '\n      '.join(lines))
