@@ -124,7 +124,8 @@ def _next(recipe: Any, best: Path) -> None:
                    if p.suffix in ('.csv', '.json', '.png', '.yaml'))
     say(f'In {best.parent}: {", ".join(files)}')
     say(f'The best checkpoint is {best}')
-    images = ['--images', recipe.data.images] if recipe.data.images else []
-    evaluate = ['cgdet', 'evaluate', best, '--data', recipe.data.val, *images]
-    export = ['cgdet', 'export', best, '--output', f'{recipe.name}.onnx']
-    say(f'Next: {shlex.join(map(str, evaluate))}\n      {shlex.join(map(str, export))}')
+    commands = [['cgdet', 'export', best, '--output', f'{recipe.name}.onnx']]
+    if recipe.task == 'detection':
+        images = ['--images', recipe.data.images] if recipe.data.images else []
+        commands.insert(0, ['cgdet', 'evaluate', best, '--data', recipe.data.val, *images])
+    say('Next: ' + '\n      '.join(shlex.join(map(str, command)) for command in commands))
