@@ -41,6 +41,7 @@ from cgdet_core.cli.data import data_app
 from cgdet_core.cli.detect import detect
 from cgdet_core.cli.report import report
 from cgdet_core.cli.track import track_app
+from cgdet_core.cli.track_evaluate import track_evaluate
 from cgdet_core.errors import UserError
 from cgdet_core.machine import installed
 import typer
@@ -56,6 +57,7 @@ for command in (train.train, train.distill, models.ablate, scores.evaluate, repo
 data_app.command('collect')(data_collect)
 bag_app.command('to-dataset')(bag_to_dataset)
 data_app.command('register')(pairs.data_register)
+track_app.command('evaluate')(track_evaluate)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Folders of sequences: thermal frames, RGB frames if there are any, and the truth of a target.
+Folders of sequences: thermal frames and the truth of a target; RGB frames are not read.
 
 A folder has its frames in `thermal/`, `infrared/`, `img/` and so on, in a video of that name, or
 in itself; the truth is `gt_thermal.csv` (file, x, y, w, h), `gt_thermal_NAME.csv` for each of
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from itertools import count
+import os
 from pathlib import Path
 
 from cgdet_core.data.sources import open_path, pictures, RATE, Source
@@ -33,7 +34,6 @@ from cgdet_core.tracking.benchmarks import Benchmark, BENCHMARKS, PLAIN
 from cgdet_core.tracking.truth import place, read_rows, Truth
 
 THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
-RGB = ('visual', 'visible', 'rgb', 'v')
 TARGETS = 'gt_thermal'
 DEPTH = 3  # of folders that a named folder is searched in for sequences
 
@@ -73,6 +73,7 @@ def find_sequences(
     targets: only these, of the names in `gt_thermal_NAME.csv`. UserError for a folder that is
     none, or that has no truth in it or below.
     """
+    folder = Path(os.path.abspath(folder))  # a sequence that is found twice is one
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder; name the folder of a sequence.' if
                         folder.exists() else f'The folder {folder} does not exist.')
