@@ -14,7 +14,7 @@
 
 """The training module of a tracker."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -97,12 +97,6 @@ class TrackingTraining(TaskModule):
 
     def on_fit_start(self) -> None:
         self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        learned = {'filter': self.student.optimizer.settings()}
-        self.card = TrackingCard.from_dict(self.card.to_dict() | {
-            'filter': learned['filter'].to_dict()})
-        super().on_save_checkpoint(checkpoint)
 
     def losses(self, batch: dict[str, Tensor]) -> Losses:
         crops, rgb = batch['crops'], batch['rgb']
@@ -239,5 +233,4 @@ def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> Trac
     with FlopCounterMode(display=False) as counter:
         deployed(*(torch.zeros([1 if n == 'batch' else int(n) for n in spec.shape])
                    for spec in card.inputs.values()))
-    return TrackingCard.from_dict(card.to_dict() | {
-        'gflops': round(counter.get_total_flops() / 1e9, 2)})
+    return replace(card, gflops=round(counter.get_total_flops() / 1e9, 2))
