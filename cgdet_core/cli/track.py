@@ -123,7 +123,7 @@ def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make,
     return lambda: Tracker(loaded, find), loaded.card
 
 
-def open_baseline(name: str, detector: str | None,
+def open_baseline(name: str, detector: str | None, files: Path | None,
                   backend: str) -> tuple[Make, 'ModelCard | None']:
     """Return the function that makes a baseline, and the card of its detector, if it has one."""
     from cgdet_core.detection.predict import open_detector
@@ -132,8 +132,8 @@ def open_baseline(name: str, detector: str | None,
     if name != 'detector':
         if detector is not None:
             raise UserError(f'The baseline {name} does not use a detector.', 'detector')
-        baselines.open_baseline(name)  # the error, if there is none
-        return lambda: baselines.open_baseline(name), None
+        baselines.open_baseline(name, files=files)  # the error, if there is none
+        return lambda: baselines.open_baseline(name, files=files), None
     opened = open_detector(model_of(detector or 'shipped'), backend)
     return lambda: baselines.open_baseline(name, opened), opened.card
 

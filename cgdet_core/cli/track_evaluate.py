@@ -58,8 +58,11 @@ def track_evaluate(
         help='Which files have the truth, and how frames are counted: plain, lsotb-tir, ptb-tir, '
         'gtot, rgbt210, rgbt234, lasher or vtuav.')] = 'plain',
     baseline: Annotated[str | None, typer.Option(
-        help='Measure this instead of a model: static, mil, kcf, csrt (the last two require '
-        'opencv-contrib) or detector, the nearest detection.')] = None,
+        help='Measure this instead of a model: static, mil, kcf, csrt (these two require '
+        'opencv-contrib), nano, vit (these two require --files) or detector, the nearest '
+        'detection.')] = None,
+    files: Annotated[Path | None, typer.Option(
+        help="Folder of the networks of OpenCV's trackers nano and vit.")] = None,
     target: Annotated[list[str] | None, typer.Option(
         metavar='NAME', help='Only the target of gt_thermal_NAME.csv; may be repeated.')] = None,
     detector: Finder = None,
@@ -92,7 +95,7 @@ def track_evaluate(
     work = _Evaluation(BENCHMARKS[benchmark], video)
     work.open(folders, target or (), rate)
     work.check(filter(None, (json_path, plot_path)), overwrite)
-    make, card = open_baseline(baseline, detector, backend) if baseline else open_tracker(
+    make, card = open_baseline(baseline, detector, files, backend) if baseline else open_tracker(
         model, detector, backend)
     work.sequences = [replace(s, source=as_seen(s.source, card, unit, polarity))
                       for s in work.sequences]

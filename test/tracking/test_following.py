@@ -127,6 +127,8 @@ def test_baselines_that_are_not_there() -> None:
         if not hasattr(cv2, f'Tracker{name.upper()}_create'):
             with pytest.raises(UserError, match=f'no tracker {name}, which is part of opencv-con'):
                 open_baseline(name)
+    with pytest.raises(UserError, match='nano requires nanotrack_backbone_sim.onnx and nano'):
+        open_baseline('nano', files=Path('none'))
     assert BASELINES[0] == 'static' and BASELINES[-1] == 'detector'
 
 
