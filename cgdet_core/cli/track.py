@@ -101,7 +101,8 @@ def run(
 
     reason, status = ending(work)
     if reason and not states:
-        raise UserError(f'{reason}.')
+        complain(f'{reason}; nothing was followed.')
+        raise typer.Exit(status)
     counts = ', '.join(f'{states.count(state)} {state}' for state in dict.fromkeys(states))
     say(f'{counted(len(states), "frame")}: {counts}')
     say(f'Written: {", ".join(str(path) for path in files)}')

@@ -101,7 +101,8 @@ def track_evaluate(
                       for s in work.sequences]
     reason, status = ending(lambda: work.run(make))
     if not work.results:
-        raise UserError(f'{reason or "No sequence could be followed"}; nothing was measured.')
+        complain(f'{reason or "no sequence could be followed"}; nothing was measured.')
+        raise typer.Exit(status or 1)
     report = work.report({
         'model': None if baseline else str(model), 'baseline': baseline, 'detector': detector,
         'onnx_sha256': None if card is None else card.onnx_sha256, 'interrupted': bool(reason)})

@@ -88,13 +88,21 @@ class OpenCvTracker:
               label: int | None = None) -> Target:
         """Start with the box in whole pixels, as OpenCV requires."""
         self._box = np.asarray(box, np.float32)
-        self._tracker.init(_eight_bit(frame), tuple(int(v) for v in np.rint(sides(self._box))))
+        x, y, w, h = (int(v) for v in np.rint(sides(self._box)))
+        try:
+            self._tracker.init(_eight_bit(frame), (x, y, max(w, 1), max(h, 1)))
+        except cv2.error:
+            raise ValueError(f'OpenCV cannot follow the box {x}, {y}, {w}, {h} (x, y, w, h) in a '
+                             f'frame of {frame.shape[1]}x{frame.shape[0]} pixels') from None
         return Target(self._box, 1.0, State.TRACKED)
 
     def follow(self, frame: NDArray[Any], stamp: float, rgb: NDArray[Any] | None = None,
                frozen: bool = False) -> Target:
         """Return the tracker's box, or its last one if it has lost the target."""
-        good, box = self._tracker.update(_eight_bit(frame))
+        try:
+            good, box = self._tracker.update(_eight_bit(frame))
+        except cv2.error:  # the box has left the frame
+            good, box = False, None
         if good:
             self._box = corners(np.array(box, np.float64))
         return Target(self._box, float(good), State.TRACKED if good else State.LOST)

@@ -120,6 +120,13 @@ def test_opencv_follows_a_square_and_takes_16_bit_frames(tmp_path: Path) -> None
     assert found.curves.success.mean() > 0.6 > static.curves.success.mean()
 
 
+def test_a_box_that_opencv_does_not_take(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk')
+    (folder / 'gt_thermal.csv').write_text('file,x,y,w,h\n000000.png,500,400,9,9\n')
+    with pytest.raises(UserError, match=r'000000.png: OpenCV cannot follow the box 500, 400'):
+        result(folder, open_baseline('mil'))
+
+
 def test_baselines_that_are_not_there() -> None:
     with pytest.raises(UserError, match="no baseline 'best'; choose from static, mil, kcf"):
         open_baseline('best')

@@ -29,11 +29,13 @@ import cv2
 from drawn import write_frames, write_sequence
 import numpy as np
 import pytest
+from toy_tracker import draw, write_toy_tracker
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / 'models' / 'thermal_int8.onnx'
 Run = Callable[..., subprocess.CompletedProcess]
+CENTERS = [(60.0 + 5 * i, 120.0) for i in range(12)]  # of the toy tracker's target
 
 
 def refusal(*arguments: object) -> str:
@@ -96,7 +98,7 @@ def test_nothing_is_written_if_nothing_was_measured(
     done = run_cgdet('track', 'evaluate', '--baseline', 'static', walk, '--json', report)
     assert done.returncode == 1 and not report.exists()
     assert '000000.png is not an image' in done.stderr
-    assert 'No sequence could be followed; nothing was measured.' in done.stderr
+    assert 'no sequence could be followed; nothing was measured.' in done.stderr
 
 
 def test_outputs_never_replace_inputs_or_videos(tmp_path: Path, walk: Path) -> None:
@@ -175,3 +177,63 @@ def test_ctrl_c_leaves_what_was_done(tmp_path: Path, walk: Path) -> None:
     values = json.loads(report.read_text())
     assert values['interrupted'] and list(values['sequences']) == ['walk']
     assert np.isfinite(values['success_auc']) and 'mean' in output
+
+
+@pytest.fixture(scope='module')
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_tracker(tmp_path_factory.mktemp('tracker') / 'toy.onnx')
+
+
+@pytest.fixture()
+def striped(tmp_path: Path) -> Path:
+    """Return a sequence with the target that the toy tracker follows."""
+    folder = tmp_path / 'striped'
+    (folder / 'thermal').mkdir(parents=True)
+    for i, center in enumerate(CENTERS):
+        cv2.imwrite(str(folder / 'thermal' / f'{i:03d}.png'), draw(center))
+    (folder / 'groundtruth.txt').write_text(
+        ''.join(f'{x - 20},{y - 20},40,40\n' for x, y in CENTERS))
+    return folder
+
+
+def test_a_tracker_is_measured(
+    run_cgdet: Run, tracker: Path, striped: Path, tmp_path: Path,
+) -> None:
+    report = tmp_path / 'report.json'
+    done = run_cgdet('track', 'evaluate', tracker, striped, '--json', report,
+                     '--detector', MODEL)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(report.read_text())
+    assert values['success_auc'] > 0.7 and values['precision_20px'] == 1
+    assert values['model'] == str(tracker) and len(values['onnx_sha256']) == 64
+    assert values['sequences']['striped']['fps'] > 0
+
+
+def test_a_target_is_followed_in_a_source_of_ones_own(
+    run_cgdet: Run, tracker: Path, striped: Path, tmp_path: Path,
+) -> None:
+    out = tmp_path / 'out'
+    x, y = CENTERS[2]
+    done = run_cgdet('track', 'run', tracker, striped / 'thermal', '--frame', 2,
+                     '--box', f'{x - 20},{y - 20},40,40', '--output', out)
+    assert done.returncode == 0 and '10 frames: 10 tracked' in done.stdout, done.stderr
+    [table] = out.glob('*.csv')
+    head, *rows = table.read_text().splitlines()
+    name, left, top, *_, state = rows[-1].split(',')
+    assert (len(rows), name, state) == (10, '011.png', 'tracked')
+    assert abs(float(left) - CENTERS[-1][0] + 20) < 4 and abs(float(top) - 100) < 4
+    [video] = out.glob('*.mp4')
+    assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 10
+    far = run_cgdet('track', 'run', tracker, striped / 'thermal', '--box', '900,900,9,9',
+                    '--output', tmp_path / 'no.mp4')
+    assert far.returncode == 1 and not (tmp_path / 'no.mp4').exists()
+    assert '000.png: the box 900, 900, 909, 909 is outside of the frame' in far.stderr
+
+
+def test_models_of_another_task(run_cgdet: Run, striped: Path, tracker: Path) -> None:
+    done = run_cgdet('track', 'evaluate', MODEL, striped)
+    assert done.returncode == 1
+    assert done.stderr == f'cgdet: {MODEL} is a detection model, not a tracking model.\n'
+    done = run_cgdet('detect', striped / 'thermal', '--model', tracker)
+    assert done.returncode == 1
+    assert done.stderr == f'cgdet: {tracker} is a tracking model, not a detection model.\n'

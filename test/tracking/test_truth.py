@@ -54,6 +54,7 @@ def test_a_box_of_nan_or_without_area_is_a_target_that_is_not_visible(table: Pat
     ('file,x,y,w,h\n0001.jpg,1,2,3,four\n', "line 2: '1,2,3,four' is not 4 numbers."),
     ('file,x,y,w,h\n0001.jpg,1,2,nan,4\n', 'line 2: some values are not finite;'),
     ('file,x,y,w,h\n0001.jpg,1,2,inf,4\n', 'line 2: some values are not finite;'),
+    ('file,x,y,w,h\n' + 'a' * 200_000 + ',1,2,3,4\n', 'cannot be read as a table: field larger'),
     ('file,x,y,w,h\n0009.jpg,1,2,3,4\n', 'names 0009.jpg, which is not among the 6 frames.'),
     ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n', 'has two boxes for 0001.jpg.'),
     ('file,x,y,w,h\n0001.jpg,0,0,0,0\n0002.jpg,nan,nan,nan,nan\n',
@@ -119,7 +120,8 @@ def test_names_without_suffix_and_numbers_find_their_frames(table: Path) -> None
 @pytest.mark.parametrize(('frames', 'indices'), [
     (('0', '3'), [0, 3]), (('000001.jpg', '000003.jpg'), [1, 3]),
     (('1', '4'), [0, 3]),  # the last frame would be missing, so they are counted from 1
-    (('clip_000002.png', '3'), [2, 3])])
+    (('clip_000002.png', '3'), [2, 3]), (('1', '3'), [1, 3]),
+    (('frame_1', 'frame_2'), [0, 1])])  # sparse, and counted from 1
 def test_frames_of_a_video_are_numbers(
     table: Path, frames: tuple[str, ...], indices: list[int],
 ) -> None:
