@@ -80,6 +80,8 @@ class Topics:
 class Client:
     """A node in this process that communicates with the detector in another one."""
 
+    NODE, PROGRAM = 'thermal_detector', 'cgdet_ros.detector_node'
+
     def __init__(self, process: subprocess.Popen, log: Path, cameras: Sequence[str]) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from lifecycle_msgs.srv import ChangeState, GetState
@@ -99,7 +101,7 @@ class Client:
             first.detections, first.labels, first.infos, first.images)
         # get_state comes last: see `_wait_for_services`.
         self._clients = {
-            name: self.node.create_client(kind, f'/thermal_detector/{name}') for name, kind in (
+            name: self.node.create_client(kind, f'/{self.NODE}/{name}') for name, kind in (
                 ('change_state', ChangeState), ('set_parameters', SetParameters),
                 ('get_parameters', GetParameters),
                 ('set_parameters_atomically', SetParametersAtomically),
@@ -313,15 +315,16 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
     Start detector nodes with parameters; each is ended by Ctrl-C, without a traceback.
 
     cameras: their names; one without a name by default. reliable: subscribe to images so that
-    none is lost during discovery. program: the program to run. no_input_warn_s is an hour by
-    default, and backend is onnxruntime if there is a model_path.
+    none is lost during discovery. kind: of the client, which names the node. program: the program
+    to run. no_input_warn_s is an hour by default, and backend is onnxruntime if there is a
+    model_path.
     """
     import rclpy
 
     @contextmanager
     def running(
         cameras: Sequence[str] = ('',), reliable: bool = True,
-        program: Sequence[object] = ('-m', 'cgdet_ros.detector_node'), **parameters: Any,
+        program: Sequence[object] = (), kind: type[Client] = Client, **parameters: Any,
     ) -> Iterator[Client]:
         parameters.setdefault('no_input_warn_s', 3600.0)
         if 'model_path' in parameters:  # toy models fail and hang as they do in ONNX Runtime
@@ -336,10 +339,11 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
         log = tmp_path / f'node{len(list(tmp_path.glob("node*.log")))}.log'
         with open(log, 'w') as stream:
             process = subprocess.Popen(
-                [sys.executable, *map(str, program), '--ros-args', *arguments],
+                [sys.executable, *map(str, program or ('-m', kind.PROGRAM)), '--ros-args',
+                 *arguments],
                 cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
         rclpy.init()
-        client = Client(process, log, cameras)
+        client = kind(process, log, cameras)
         try:
             yield client
             if process.poll() is None:
