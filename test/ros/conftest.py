@@ -357,3 +357,21 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
             rclpy.try_shutdown()
 
     yield running
+
+
+@pytest.fixture(scope='session')
+def toy_tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tracker that follows what is warm."""
+    from toy_tracker import write_tracker
+    return write_tracker(tmp_path_factory.mktemp('toy') / 'toy_tracker.onnx')
+
+
+@pytest.fixture
+def track(start: Callable[..., Any], toy_tracker: Path) -> Callable[..., Any]:
+    """Return a function that starts a tracker node, without a detector by default."""
+    from tracker_client import TrackerClient
+
+    def begin(**parameters: Any) -> Any:
+        return start(kind=TrackerClient, **{
+            'model_path': toy_tracker, 'detector_model_path': '""', **parameters})
+    return begin

@@ -14,22 +14,26 @@
 
 """A client of the tracker node, and frames with a warm object."""
 
+from itertools import count
+import time
 from typing import Any
 
-from conftest import Client
+from conftest import Client, TIMEOUT_S
 import numpy as np
+import rclpy
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 SIZE = 160, 128  # width and height of the frames
-SIDE = 20  # of the object
+SIDE = 20  # of an object
+SEEDS = count()  # equal frames would be those of a closed shutter
 
 
-def frame(x: float | None, y: float = 64.0, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Return an 8-bit frame of noise with an object at x, y, its center; None: without."""
+def frame(*xs: float, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Return an 8-bit frame of new noise, with objects centered at each x, in the middle row."""
     width, height = size
-    pixels = np.random.default_rng(0).integers(60, 80, (height, width)).astype(np.uint8)
-    if x is not None:
-        left, top = round(x - SIDE / 2), round(y - SIDE / 2)
+    pixels = np.random.default_rng(next(SEEDS)).integers(60, 80, (height, width)).astype(np.uint8)
+    for x in xs:
+        left, top = round(x - SIDE / 2), (height - SIDE) // 2
         pixels[top:top + SIDE, left:left + SIDE] = 160
         pixels[top:top + SIDE // 2, left + 5:left + 15] = 230
     return pixels
@@ -93,7 +97,7 @@ class TrackerClient(Client):
         self.wait(lambda: all(p.get_subscription_count() for p in publishers))
 
         def answered() -> bool:
-            self.images.publish(self.image(frame(None), 'mono8'))
+            self.images.publish(self.image(frame(), 'mono8'))
             self.wait_for(0.2)
             return bool(self.states)
 
@@ -102,9 +106,6 @@ class TrackerClient(Client):
 
     def wait_for(self, seconds: float) -> None:
         """Spin for some seconds."""
-        import time
-
-        import rclpy
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             rclpy.spin_once(self.node, timeout_sec=0.02)
@@ -125,9 +126,9 @@ class TrackerClient(Client):
                 self.nanoseconds, 10**9)
         return message
 
-    def show(self, x: float | None, **fields: Any) -> tuple[Any, list[Detection2D]]:
-        """Publish a frame with the object at x; return its message, and the targets in it."""
-        message = self.image(frame(x), 'mono8', **fields)
+    def show(self, *xs: float) -> tuple[Any, list[Detection2D]]:
+        """Publish a frame with objects; return its message, and the targets in it."""
+        message = self.image(frame(*xs), 'mono8')
         return message, self.send(message)
 
     def send(self, message: Any, camera: str | None = None) -> list[Detection2D]:
@@ -148,15 +149,21 @@ class TrackerClient(Client):
         return [(next(v.value for v in s.values if v.key == 'id'), s.message)
                 for s in state.status]
 
-    def follow(self, x: float, **fields: Any) -> str:
-        """Start on a frame with the object at x; return the target's id."""
-        message, before = self.show(x)
-        self.start.publish(detection(x, 64, stamp=message.header.stamp, **fields))
-        self.wait_for(0.2)
-        _, after = self.show(x)
-        new = {t.id for t in after} - {t.id for t in before}
-        assert len(new) == 1, self.log.read_text()
-        return new.pop()
+    def follow(self, *xs: float, **fields: Any) -> str:
+        """Start on the first object of a new frame; return the target's id."""
+        message, before = self.show(*xs)
+        self.start.publish(detection(xs[0], SIZE[1] / 2, stamp=message.header.stamp, **fields))
+        new = self.started(*xs, before=len(before))
+        return new[-1].id
+
+    def started(self, *xs: float, before: int = 0) -> list[Detection2D]:
+        """Show objects until there is another target than before; return the targets."""
+        end = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < end:
+            _, targets = self.show(*xs)
+            if len(targets) > before:
+                return targets
+        raise AssertionError(self.log.read_text())
 
     def stop(self) -> Any:
         """Call the service that ends all targets; return its response."""
