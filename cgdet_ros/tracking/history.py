@@ -85,7 +85,7 @@ class History:
         later = later[next(i for i, m in enumerate(later) if m is moment) + 1:]
         if len(later) <= count:
             return later
-        chosen = np.linspace(0, len(later) - 1, count + 1).round().astype(int)[1:]
+        chosen = np.linspace(-1, len(later) - 1, count + 1).round().astype(int)[1:]
         return [later[i] for i in chosen]
 
     def clear(self) -> None:
