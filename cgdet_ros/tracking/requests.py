@@ -126,9 +126,9 @@ class Requests:
             return taken
 
     def expired(self) -> int:
-        """Remove the requests that no image has come for, and return their number."""
+        """Remove the requests that no worker has taken in time, and return their number."""
         with self._lock:
-            kept = [r for r in self._waiting if monotonic() - r.since <= PATIENCE_S]
+            kept = [r for r in self._waiting if monotonic() - r.since <= 2 * PATIENCE_S]
             number, self._waiting = len(self._waiting) - len(kept), deque(kept)
             return number
 
