@@ -137,7 +137,7 @@ def test_stamps_that_go_back_end_the_targets(track: Start) -> None:
     with track() as client:
         client.wait_active()
         client.follow(60)
-        client.nanoseconds -= 2 * 10**8  # images out of order
+        client.nanoseconds -= 150_000_000  # images out of order
         assert len(client.show(60)[1]) == 1
         client.nanoseconds -= 100 * 10**9
         assert client.show(60)[1] == []

@@ -50,7 +50,7 @@ def detection(x: float, y: float, width: float = SIDE, height: float = SIDE, sta
     box.center.position.x, box.center.position.y = float(x), float(y)
     box.size_x, box.size_y = float(width), float(height)
     if stamp is not None:
-        message.header.stamp = stamp
+        message.header.stamp.sec, message.header.stamp.nanosec = stamp.sec, stamp.nanosec
     return message
 
 
