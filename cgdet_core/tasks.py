@@ -24,6 +24,7 @@ from typing import Any
 
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
+from cgdet_core.tracking.recipe import TrackingRecipe
 from cgdet_core.training.folder import RECIPE, resumed_values
 from cgdet_core.training.recipe import (
     apply_overrides,
@@ -34,7 +35,7 @@ from cgdet_core.training.recipe import (
     set_value,
 )
 
-TASKS: dict[str, type[Recipe]] = {'detection': DetectionRecipe}
+TASKS: dict[str, type[Recipe]] = {'detection': DetectionRecipe, 'tracking': TrackingRecipe}
 RENAMED = {old: new for schema in TASKS.values() for old, new in schema.renamed.items()}
 
 
@@ -86,8 +87,10 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True,
           started: dict[str, Any] | None = None) -> Path:
     """Train according to a recipe and return the best checkpoint; see `training.run.train`."""
     from cgdet_core.detection.training import DetectionTraining  # with torch: after the checks
+    from cgdet_core.tracking.training import TrackingTraining
     from cgdet_core.training.module import TaskModule
     from cgdet_core.training.run import train as run
 
-    modules: dict[str, type[TaskModule]] = {'detection': DetectionTraining}
+    modules: dict[str, type[TaskModule]] = {
+        'detection': DetectionTraining, 'tracking': TrackingTraining}
     return run(recipe, modules[recipe.task], resume, progress, started)

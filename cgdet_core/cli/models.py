@@ -83,8 +83,9 @@ def export(
               else load_frames(calibration, calibration_frames, images, topic))
     with common.exit_on_sigterm(), console.status('exporting'):
         card = run(source, output, precision, frames, dynamic_batch)
+    height, width = next(iter(card.inputs.values())).shape[2:]
     say(f'{output}: {card.precision}, {card.parameters / 1e6:.2f} M parameters, '
-        f'{card.gflops:.2f} GFLOPs at {card.input_size[0]}x{card.input_size[1]}, '
+        f'{card.gflops:.2f} GFLOPs at {width}x{height}, '
         f'{output.stat().st_size / 1e6:.1f} MB')
     if frames is not None:
         found = card.training['calibration']

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Export a checkpoint's student to one ONNX file with its model card, in FP32, FP16 or INT8."""
+"""Export a checkpoint's network to one ONNX file with its model card, in FP32, FP16 or INT8."""
 
 from dataclasses import replace
 import logging
@@ -21,8 +21,8 @@ import shutil
 import warnings
 
 from cgdet_core.deployment.calibration import CalibrationFrames, quantize
+from cgdet_core.deployment.networks import card_of, deployed, example_shape, try_out
 from cgdet_core.deployment.precisions import to_half
-from cgdet_core.detection.student import DeployedStudent, load_student
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -39,14 +39,15 @@ OPSET = 18  # read by ONNX Runtime since 1.14 and by TensorRT since 8.6
 def export(
     source: str | Path, output: str | Path, precision: str = 'fp32',
     calibration: CalibrationFrames | None = None, dynamic_batch: bool = False,
-) -> DetectionCard:
+) -> cards.ModelCard:
     """
     Export for deployment: batch normalization folded, top-k and decoding in the graph.
 
-    source: a checkpoint, or its FP32 ONNX file, which keeps its batch size. Input `images`
-    (N, 1, H, W) float32 in [0, 1]; outputs `boxes` (N, K, 4) x1, y1, x2, y2 in input pixels and
-    `scores` (N, K, classes), float32 in every precision; N is 1 unless dynamic_batch. int8
-    needs `calibration`. Both files are written completely or not at all.
+    source: a checkpoint, or its FP32 ONNX file, which keeps its batch size. A detector's input is
+    `images` (N, 1, H, W) float32 in [0, 1], its outputs `boxes` (N, K, 4) x1, y1, x2, y2 in input
+    pixels and `scores` (N, K, classes), float32 in every precision; those of a tracker are in
+    `runtime.tracking.card`. N is 1 unless dynamic_batch. int8 needs `calibration`. Both files are
+    written completely or not at all.
     """
     source, output = Path(source), Path(output)
     check_request(source, output, precision, calibration is not None, dynamic_batch)
@@ -55,6 +56,8 @@ def export(
         temporary = folder / output.name
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
+            if not isinstance(card, DetectionCard):
+                raise UserError(f'{source} is a {card.task} model, which is exported in fp32 only.')
             card = replace(card, accuracy={})  # which is FP32's
             model = onnx.load(temporary)
             if calibration is None:
@@ -64,7 +67,7 @@ def export(
                 model, record = quantize(model, detector, calibration)
                 card = replace(card, training={**card.training, 'calibration': record})
             onnx.save(model, temporary)
-        Detector(card, OnnxRuntimeSession(temporary, card)).try_out(output)
+        try_out(card, OnnxRuntimeSession(temporary, card), output)
         card = replace(card, precision=precision, onnx_sha256=cards.file_sha256(temporary))
         cards.save_card(card, temporary)
     return card
@@ -92,32 +95,30 @@ def check_request(
                             'dynamic one.', 'dynamic_batch')
 
 
-def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> DetectionCard:
+def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> cards.ModelCard:
     if source.suffix.lower() == '.onnx':
-        card = cards.load_card(source, DetectionCard)
-        if card.precision != 'fp32':
-            raise UserError(f'{source} is already in {card.precision}; '
+        held = cards.load_card(source, card_of(source))
+        if held.precision != 'fp32':
+            raise UserError(f'{source} is already in {held.precision}; '
                             'export the checkpoint or the FP32 file.')
         shutil.copyfile(source, path)
-        return card
-    student, card = load_student(source)
-    if card.channels != 1:
-        raise UserError(f'{source} takes RGB images; it is a teacher and is not '
-                        'exported. Export a thermal student.')
+        return held
+    network, card, trunk = deployed(source)
     # The example has a batch of 2, as 1 would be taken as fixed.
-    example = torch.zeros(2 if dynamic_batch else 1, card.channels, *card.input_size[::-1])
-    shapes = {'images': {0: torch.export.Dim('batch', min=1, max=OPEN_BATCH)}}
+    example = tuple(torch.zeros(example_shape(spec.shape, 2 if dynamic_batch else 1))
+                    for spec in card.inputs.values())
+    batch = torch.export.Dim('batch', min=1, max=OPEN_BATCH)
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(
-                DeployedStudent(student, card.input_size, card.top_k), (example,), str(path),
+                network, example, str(path),
                 dynamo=True, opset_version=OPSET, verbose=False, external_data=False,
-                input_names=['images'], output_names=['boxes', 'scores'],
-                dynamic_shapes=shapes if dynamic_batch else None)
+                input_names=[*card.inputs], output_names=[*card.outputs],
+                dynamic_shapes=tuple({0: batch} for _ in example) if dynamic_batch else None)
         except torch.onnx.OnnxExporterError as error:
             raise UserError(
-                f'ONNX cannot hold the trunk {student.config.trunk} of {source}: '
+                f'ONNX cannot hold the trunk {trunk} of {source}: '
                 f'{type(error).__name__}. Train with another model.trunk.') from error
     return card if dynamic_batch else card.with_batch(1)

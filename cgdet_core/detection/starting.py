@@ -22,7 +22,7 @@ from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import load_student, Student
 from cgdet_core.errors import UserError
-from cgdet_core.nets.blocks import normalized, set_folded
+from cgdet_core.nets.exported import exported_weights, set_exported
 from cgdet_core.nets.nanodet import load_nanodet
 from cgdet_core.nets.nanodet import ORIGIN as NANODET
 from cgdet_core.nets.trunk import Trunk
@@ -30,7 +30,6 @@ from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.training.recipe import check_values
-import torch
 from torch import nn, Tensor
 
 _log = logging.getLogger(__name__)
@@ -132,22 +131,15 @@ def load_trained(path: Path) -> tuple[Student, DetectionCard]:
 
 def _exported(path: Path, card: DetectionCard) -> dict[str, Tensor]:
     """Return the weights of an FP32 file of "cgdet export", by their names in the network."""
-    import onnx
-    from onnx import numpy_helper
     if card.precision != 'fp32':
         raise UserError(f'{path} is in {card.precision}; name the FP32 file.')
-    return {i.name.removeprefix('student.'): torch.tensor(numpy_helper.to_array(i))
-            for i in onnx.load(path).graph.initializer if i.name.startswith('student.')}
+    return exported_weights(path)
 
 
 def _set_exported(student: Student, weights: dict[str, Tensor], path: Path) -> None:
     """Load exported weights, with the normalization folded into the convolutions, in place."""
-    names = {module: name for name, module in student.named_modules()}
     try:
-        for _, _, conv, _, norm in normalized(student):
-            weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
-            set_folded(conv, norm, weight, bias)
-        others = student.load_state_dict(weights, strict=False).unexpected_keys
+        others = set_exported(student, weights)
     except (KeyError, RuntimeError):
         others = ['other layers']
     if others:

@@ -1,0 +1,111 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The network of a tracker: its card and session, shared by any number of targets."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
+from cgdet_core.runtime.imaging.normalization import normalize
+from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.choice import open_session
+from cgdet_core.runtime.inference.session import Session
+from cgdet_core.runtime.tensorrt.cache import Progress
+from cgdet_core.runtime.tracking.card import CELLS, TrackingCard
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+
+
+class Seen(NamedTuple):
+    """What the network says of a search region; see the card's layouts, without the batch."""
+
+    features: Image  # (C, N, N)
+    boxes: Image  # (4, 2 N, 2 N)
+    quality: Image  # (2 N, 2 N)
+    template_features: Image  # (C, CELLS, CELLS)
+
+
+class TrackingModel:
+    """A tracker's card and session; one instance per thread, for all targets of the thread."""
+
+    def __init__(self, card: TrackingCard, session: Session) -> None:
+        self.card = card
+        self.session = session
+        self._inputs = {name: np.zeros(spec.shape, np.float32)
+                        for name, spec in card.inputs.items()}
+        self._scratch = np.empty((0, 0), np.float32)
+
+    @staticmethod
+    def load(model: str | Path, threads: int = 0, backend: str = 'auto',
+             progress: Progress | None = None) -> 'TrackingModel':
+        """
+        Load an ONNX file with its card and run it once; UserError states what is wrong.
+
+        backend: one of `BACKENDS`. progress is called while an engine is built, which may take
+        minutes; by default the progress is logged.
+        """
+        card = load_card(model, TrackingCard)
+        loaded = TrackingModel(card, open_session(model, card, backend, threads,
+                                                  progress=progress))
+        loaded.try_out(model)
+        return loaded
+
+    def try_out(self, model: str | Path) -> None:
+        """Run on a ramp; UserError if outputs of `model` are not finite."""
+        size = self.card.input_size
+        ramp = np.linspace(0, 1, size * size, dtype=np.float32).reshape(size, size)
+        seen = self.see(ramp)
+        if not all(np.isfinite(value).all() for value in seen):
+            raise UserError(f'{model} cannot be used: the network returned values that are not '
+                            'numbers (NaN or infinite); export it again from finite weights.')
+
+    def normalized(self, frame: NDArray[Any]) -> Image:
+        """
+        Return a raw frame (H, W) in [0, 1], in a buffer that the next call overwrites.
+
+        The whole frame, so that the region's contrast does not change with what is in it.
+        ValueError for a frame that cannot be normalized.
+        """
+        if frame.ndim != 2 or frame.size == 0:
+            raise ValueError('a thermal frame must be two-dimensional and not empty, this one '
+                             f'has shape {frame.shape}')
+        frame, _ = fill_dead_pixels(frame)
+        if self._scratch.shape != frame.shape:
+            self._scratch = np.empty(frame.shape, np.float32)
+        return normalize(frame, self.card.normalization, self._scratch, finite=True)
+
+    def see(self, region: Image, template: Image | None = None) -> Seen:
+        """
+        Run the network on a region (size, size); template: (C + 1, CELLS, CELLS).
+
+        Without a template boxes and quality mean nothing. ValueError if the outputs are not
+        finite.
+        """
+        self._inputs['search'][0, 0] = region
+        self._inputs['template'][0] = 0 if template is None else template
+        found = self.session.run(self._inputs)
+        seen = Seen(found['features'][0], found['boxes'][0], found['quality'][0, 0],
+                    found['template_features'][0])
+        if not (np.isfinite(seen.features).all() and np.isfinite(seen.boxes).all()):
+            raise ValueError('the network returned values that are not numbers (NaN or infinite)')
+        return seen
+
+    @property
+    def template_shape(self) -> tuple[int, int, int]:
+        """Return the shape of a template."""
+        return self.card.channels[1] + 1, CELLS, CELLS

@@ -1,0 +1,71 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The target's motion over real time, so that dropped frames and any rate are the same to it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Point = NDArray[np.float64]
+# In units of the target's size, so that the values hold near and far.
+NOISE = 0.05  # standard deviation of a found center
+FIRST_SPEED = 1.0  # per second: standard deviation of the initial speed
+ACCELERATION = 4.0  # squared, per s^3: spectral density of the acceleration
+DAMPING_S = 0.8  # time in which the speed of an unseen target falls to 1/e
+
+
+class Motion:
+    """
+    A Kalman filter of the target's center, whose speed fades while it is not seen.
+
+    center: (2,) x, y in pixels; speed: (2,) pixels per second. Both coordinates share one
+    covariance, as they are always observed together.
+    """
+
+    def __init__(self, center: Point, size: float) -> None:
+        """size: root of the area of the target's box, pixels."""
+        self.center = center.astype(np.float64)
+        self.speed = np.zeros(2)
+        self._pp, self._pv, self._vv = (NOISE * size) ** 2, 0.0, (FIRST_SPEED * size) ** 2
+
+    @property
+    def spread(self) -> float:
+        """Return the standard deviation of the predicted center, pixels."""
+        return float(np.sqrt(self._pp))
+
+    def predict(self, seconds: float, size: float) -> None:
+        """Predict the center after some seconds; size: of the target, pixels."""
+        fade = float(np.exp(-seconds / DAMPING_S))
+        ahead = DAMPING_S * (1 - fade)
+        self.center = self.center + ahead * self.speed
+        self.speed = fade * self.speed
+        density = ACCELERATION * size ** 2
+        self._pp += ahead * (2 * self._pv + ahead * self._vv) + density * seconds ** 3 / 3
+        self._pv = fade * (self._pv + ahead * self._vv) + density * seconds ** 2 / 2
+        self._vv = fade ** 2 * self._vv + density * seconds
+
+    def update(self, center: Point, size: float, trust: float = 1.0) -> None:
+        """Correct the prediction with a found center (2,); trust: 0 to 1."""
+        noise = (NOISE * size / max(trust, 1e-3)) ** 2
+        along, faster = np.array((self._pp, self._pv)) / (self._pp + noise)
+        error = center - self.center
+        self.center = self.center + along * error
+        self.speed = self.speed + faster * error
+        self._vv -= faster * self._pv
+        self._pv *= 1 - along
+        self._pp *= 1 - along
+
+    def stop(self) -> None:
+        """Forget the speed, as after a jump in time."""
+        self.speed = np.zeros(2)

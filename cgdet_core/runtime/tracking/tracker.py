@@ -1,0 +1,258 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Follow one target through raw thermal frames."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cgdet_core.runtime.tracking.card import CELLS, STRIDE
+from cgdet_core.runtime.tracking.decoding import best_places, Found, refine
+from cgdet_core.runtime.tracking.filter import TargetFilter
+from cgdet_core.runtime.tracking.model import Image, Seen, TrackingModel
+from cgdet_core.runtime.tracking.motion import Motion
+from cgdet_core.runtime.tracking.region import coverage, Region
+from cgdet_core.runtime.tracking.search import Detect, LostSearch
+from cgdet_core.runtime.tracking.target import State, Target
+import numpy as np
+from numpy.typing import NDArray
+
+SMALLEST = 3.0  # pixels, width and height of a target
+# Regions around the first box that the filter also learns: moves in roots of its area, and scale.
+FIRST_VIEWS = ((0.0, 0.0, 1.0), (0.4, 0.3, 1.0), (-0.4, 0.3, 1.0), (0.3, -0.4, 1.1),
+               (-0.3, -0.4, 0.9))
+FIRST_STEPS, STEPS = 10, 2  # of the filter's optimizer, at the start and later
+SAMPLE_S = 0.1  # between samples that are kept
+IMPROVE_S = 0.5  # between improvements of the filter
+SURE = 0.8  # probability from which on a sample is kept
+RIVAL = 0.5  # match below which something else looks like the target
+LOST_S = 0.5  # a target that was not seen for so long is lost
+GAP_S = 1.0  # after a longer time between frames the speed is forgotten
+CONFIRM = 2  # frames in a row in which a lost target must be found
+REFOUND = 0.65  # probability that the first of them needs
+LOST_PLACES = 3  # that are searched in a frame
+RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
+RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
+
+
+@dataclass
+class _Look:
+    """A place in a frame that may show the target, in pixels of the frame."""
+
+    box: NDArray[np.float64]
+    probability: float
+    found: Found
+    region: Region
+    seen: Seen
+
+
+class Tracker:
+    """
+    Follow one target; not thread-safe, one instance per target.
+
+    detect: returns boxes (x1, y1, x2, y2 in pixels), scores and labels of the objects in a raw
+    frame; a lost target is then also searched for at objects of its class.
+    """
+
+    def __init__(self, model: TrackingModel, detect: Detect | None = None) -> None:
+        self.model = model
+        self._detect = detect
+        self._motion: Motion | None = None
+
+    def start(self, frame: NDArray[Any], box: Any, stamp: float,
+              label: int | None = None) -> Target:
+        """
+        Start following what is in a box (4,), x1, y1, x2, y2 in pixels of the frame.
+
+        frame: raw (H, W), uint8, uint16 counts or float32 kelvin; stamp: seconds; label: the
+        target's class, as `detect` names it. ValueError for a box of no area, outside of the
+        frame or not finite, and for a frame that cannot be normalized.
+        """
+        box = check_box(box, frame)
+        card = self.model.card
+        image = self.model.normalized(frame)
+        views = [self._view(image, box, view) for view in FIRST_VIEWS]
+        self._filter = TargetFilter(card.filter, card.channels[0], card.input_size // STRIDE)
+        self._filter.start(np.stack([seen.features for seen, _ in views]),
+                           np.stack([center for _, center in views]), FIRST_STEPS)
+        region = Region.around(box, card.factor, card.input_size)
+        mask = coverage(region.to_input(box), card.input_size, CELLS, STRIDE)
+        self._template = np.concatenate([views[0][0].template_features, mask[None]])
+        self._size = box[2:] - box[:2]
+        self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
+        self._search = LostSearch(self._detect, label)
+        self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
+        self._hits, self._refinding = 0, False
+        self._last = Target(box.astype(np.float32), 1.0, State.TRACKED)
+        return self._last
+
+    def follow(self, frame: NDArray[Any], stamp: float, rgb: NDArray[Any] | None = None,
+               frozen: bool = False) -> Target:
+        """
+        Return the target in the next frame.
+
+        stamp: seconds, of the same clock as at the start; rgb: not used by a thermal tracker.
+        frozen: the frame says nothing, as during a shutter event; the target keeps moving, and
+        nothing is learned. ValueError before a start, and for a frame that cannot be normalized.
+        """
+        if self._motion is None:
+            raise ValueError('no target was chosen; call start with its box first')
+        passed = self._advance(float(stamp))
+        self._motion.predict(passed, self._root)
+        if frozen:
+            self._seen_at += passed
+            state = State.LOST if self._last.state == State.LOST else State.UNCERTAIN
+            return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
+        image = self.model.normalized(frame)
+        if self._last.state == State.LOST:
+            return self._search_lost(frame, image)
+        look = self._look(image, self._predicted())
+        return self._decide(look, passed)
+
+    def _decide(self, look: _Look, passed: float) -> Target:
+        """Return the target by what was seen at its prediction."""
+        assert self._motion is not None
+        card, center = self.model.card, (look.box[:2] + look.box[2:]) / 2
+        if look.probability < card.lost_threshold:
+            self._hits = 0
+            lost = self._stamp - self._seen_at >= LOST_S or self._refinding
+            if lost:
+                self._search.start()
+            return self._result(self._predicted(), look.probability,
+                                State.LOST if lost else State.UNCERTAIN)
+        self._seen_at = self._stamp
+        self._motion.update(center, self._root, look.probability)
+        self._resize(look.box, passed * look.probability)
+        if look.probability < card.tracked_threshold:
+            self._hits = 0
+            return self._result(self._predicted(), look.probability, State.UNCERTAIN)
+        self._hits += 1
+        if self._refinding and self._hits < CONFIRM:
+            return self._result(self._predicted(), look.probability, State.UNCERTAIN)
+        self._refinding = False
+        self._learn(look)
+        half = self._size / 2
+        return self._result(np.concatenate([center - half, center + half]), look.probability,
+                            State.TRACKED)
+
+    def _search_lost(self, frame: NDArray[Any], image: Image) -> Target:
+        """Search for the target in more of the frame."""
+        card, predicted = self.model.card, self._predicted()
+        side = Region.around(predicted, card.factor, card.input_size).side
+        places = self._search.places(frame, self._stamp, predicted, side, LOST_PLACES)
+        looks = [self._look(image, place, wide=True) for place in places]
+        best = max(looks, key=lambda look: look.probability)
+        if best.probability < max(REFOUND, card.tracked_threshold):
+            return self._result(predicted, best.probability, State.LOST)
+        self._size = np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5)
+        self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
+        self._seen_at, self._hits, self._refinding = self._stamp, 1, True
+        return self._result(self._predicted(), best.probability, State.UNCERTAIN)
+
+    def _look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> _Look:
+        """Search a region around a box; wide: all places in it are as likely."""
+        card = self.model.card
+        region = Region.around(box, card.factor, card.input_size)
+        seen = self.model.see(region.cut(image), self._template)
+        scores = refine(self._filter.scores(seen.features))
+        window = None if wide else _window(len(scores))
+        found = best_places(scores, seen.boxes, seen.quality, window)[0]
+        probability = card.probability(found.score, found.quality, found.match)
+        return _Look(region.to_frame(found.box), probability, found, region, seen)
+
+    def _view(self, image: Image, box: NDArray[np.float64],
+              view: tuple[float, float, float]) -> tuple[Seen, NDArray[np.float64]]:
+        """Return what the network says of a region near a box, and the box's center in cells."""
+        card, (x, y, scale) = self.model.card, view
+        move = np.array((x, y) * 2) * float(np.sqrt((box[2:] - box[:2]).prod()))
+        region = Region.around(box + move, card.factor * scale, card.input_size)
+        placed = region.to_input(box)
+        return self.model.see(region.cut(image)), (placed[:2] + placed[2:]) / (2 * STRIDE)
+
+    def _learn(self, look: _Look) -> None:
+        """Keep a certain sample, and improve the filter from time to time, or with a rival."""
+        rival = look.found.match < RIVAL
+        if look.probability < SURE or self._stamp - self._sampled < SAMPLE_S:
+            return
+        placed = look.found.box
+        self._filter.add(look.seen.features, (placed[:2] + placed[2:]) / (2 * STRIDE),
+                         0.04 if rival else 0.02)
+        self._sampled = self._stamp
+        if rival or self._stamp - self._improved >= IMPROVE_S:
+            self._filter.improve(1 if rival else STEPS)
+            self._improved = self._stamp
+
+    def _resize(self, box: NDArray[np.float64], passed: float) -> None:
+        """Let the size follow that of a found box."""
+        share = 1 - np.exp(-passed / RESIZE_S)
+        ratio = np.clip(np.maximum(box[2:] - box[:2], 1) / self._size, 1 / RESIZE_LIMIT,
+                        RESIZE_LIMIT)
+        self._size = np.maximum(self._size * ratio ** share, SMALLEST)
+
+    def _advance(self, stamp: float) -> float:
+        """Return the seconds since the last frame; 0 if the clock went back."""
+        assert self._motion is not None
+        passed = stamp - self._stamp
+        if passed > GAP_S or passed < -GAP_S:
+            self._motion.stop()
+        if passed < 0:  # a looping bag, or frames out of order
+            for name in ('_seen_at', '_sampled', '_improved'):
+                setattr(self, name, getattr(self, name) + passed)
+            passed = 0.0
+        self._stamp = stamp
+        return passed
+
+    @property
+    def _root(self) -> float:
+        return float(np.sqrt(self._size.prod()))
+
+    def _predicted(self) -> NDArray[np.float64]:
+        assert self._motion is not None
+        half = self._size / 2
+        return np.concatenate([self._motion.center - half, self._motion.center + half])
+
+    def _result(self, box: NDArray[np.float64], score: float, state: State) -> Target:
+        self._last = Target(box.astype(np.float32), float(score), state)
+        return self._last
+
+
+def _window(size: int) -> Image:
+    """Return factors (size, size) that prefer the center of the region a little."""
+    places = (np.arange(size) + 0.5 - size / 2) / size
+    bell = np.exp(-0.5 * (places / 0.25) ** 2)
+    return (0.6 + 0.4 * bell[:, None] * bell).astype(np.float32)
+
+
+def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a target's box (4,) as float64; ValueError states why it cannot be followed."""
+    try:
+        found = np.asarray(box, np.float64)
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if found.shape != (4,) or not np.isfinite(found).all():
+        raise ValueError(f'the box of a target must be four finite numbers x1, y1, x2, y2, not '
+                         f'{box!r}')
+    shown = ', '.join(f'{v:g}' for v in found)
+    if (found[2:] - found[:2] < SMALLEST).any():
+        raise ValueError(f'the box {shown} is smaller than {SMALLEST:g} pixels in width or '
+                         'height; choose a larger one (x1, y1, x2, y2)')
+    if frame.ndim != 2:
+        raise ValueError(f'a thermal frame must be two-dimensional, this one has shape '
+                         f'{frame.shape}')
+    height, width = frame.shape
+    inside = np.minimum(found[2:], (width, height)) - np.maximum(found[:2], 0)
+    if (inside <= 0).any():
+        raise ValueError(f'the box {shown} is outside of the frame of {width}x{height} pixels')
+    return found
+

@@ -1,0 +1,269 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Frames that training samples are cut from, and which objects in which frames make a sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, UNKNOWN
+from cgdet_core.data.synthetic import record, Scene
+from cgdet_core.distillation.predictions import TeacherPredictions
+from cgdet_core.distillation.regions import center_region, fuse, random_regions
+from cgdet_core.distillation.views import View
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_rgb
+from cgdet_core.runtime.imaging.normalization import Normalization, normalize
+from cgdet_core.tracking.config import SwapConfig
+from cgdet_core.tracking.recipe import SequenceConfig, TrackingRecipe
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+LIMIT = 12_000  # pairs of objects in neighboring frames that are kept, evenly spaced
+
+
+@dataclass(eq=False)
+class Frame:
+    """
+    A frame and its objects, whose labels are comparable within a set only.
+
+    Its pixels are of `record`'s thermal or RGB image, or `image`. extents: whether the boxes are
+    those of objects; regions of unlabeled pairs have none.
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    record: ImageRecord | None = None
+    rgb: bool = False
+    image: NDArray[np.float16] | None = None
+    extents: bool = True
+
+    def read(self, spec: Normalization) -> NDArray[np.float16]:
+        """Return the normalized frame; an RGB image is seen in gray, in the thermal one's size."""
+        if self.image is not None:
+            return self.image
+        assert self.record is not None
+        if not self.rgb:
+            return normalize(self.record.read(), spec).astype(np.float16)
+        assert self.record.rgb_path is not None
+        gray = cv2.cvtColor(read_rgb(self.record.rgb_path), cv2.COLOR_RGB2GRAY)
+        gray = cv2.resize(gray, (self.record.width, self.record.height),
+                          interpolation=cv2.INTER_AREA)
+        return normalize(gray, spec).astype(np.float16)
+
+
+@dataclass(eq=False)
+class FrameCache:
+    """Normalized frames, kept in memory while `cache_bytes` last."""
+
+    frames: Sequence[Frame]
+    spec: Normalization
+    cache_bytes: float
+    _kept: dict[int, NDArray[np.float16]] = field(init=False, default_factory=dict)
+
+    def get(self, index: int) -> NDArray[np.float32]:
+        """Return a frame (H, W) in [0, 1]."""
+        found = self._kept.get(index)
+        if found is None:
+            found = self.frames[index].read(self.spec)
+            if found.nbytes <= self.cache_bytes:
+                self._kept[index] = found
+                self.cache_bytes -= found.nbytes
+        return found.astype(np.float32)
+
+
+@dataclass
+class Objects:
+    """
+    Frames, and rows (frame, object, frame, object) of what a sample shows twice.
+
+    stills: in one frame; moved: in two frames of a sequence; swapped: in thermal and RGB.
+    """
+
+    frames: list[Frame]
+    stills: NDArray[np.int64]
+    moved: NDArray[np.int64]
+    swapped: NDArray[np.int64]
+    license: str = UNKNOWN
+
+
+def read_sets(paths: Sequence[Path]) -> list[CocoSet]:
+    """Read COCO files of thermal frames."""
+    return [load_coco(path) for path in paths]
+
+
+def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
+    """Return what a recipe trains on; UserError if there is no box to learn from."""
+    sets = read_sets(recipe.data.train)
+    frames: list[Frame] = []
+    moved: list[NDArray[np.int64]] = []
+    for coco in sets:
+        own = labeled(coco, recipe.data.smallest)
+        moved.append(neighbors(own, recipe.data.sequences, len(frames)))
+        frames += own
+    drawn = scenes(recipe.data.sequences, recipe.seed)
+    moved.append(tracks(drawn, len(frames)))
+    frames += drawn
+    still = np.array([(f, o, f, o) for f, frame in enumerate(frames)
+                      for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
+    if not len(still):
+        raise UserError(f'{", ".join(map(str, recipe.data.train))} has no box of at least '
+                        f'{recipe.data.smallest:g} pixels (data.smallest).')
+    pairs = np.zeros((0, 4), np.int64)
+    if recipe.swap is not None:
+        pairs = swapped(frames, recipe.swap, recipe.seed, progress)
+    license = '; '.join(dict.fromkeys(coco.license for coco in sets))
+    return Objects(frames, still, np.concatenate(moved), pairs, license)
+
+
+def labeled(coco: CocoSet, smallest: float) -> list[Frame]:
+    """Return the frames of a set, with boxes whose root of the area is at least `smallest`."""
+    found = []
+    for entry in coco.images:
+        size = entry.boxes[:, 2:] - entry.boxes[:, :2]
+        good = (entry.crowd == 0) & (size.prod(1) >= smallest ** 2) & (size.min(1) >= 4)
+        found.append(Frame(entry.boxes[good], entry.labels[good], entry))
+    return found
+
+
+def neighbors(frames: list[Frame], config: SequenceConfig, first: int) -> NDArray[np.int64]:
+    """
+    Return rows of the same object in frames that are close in the order of their names.
+
+    Boxes of the same class are the same object if each is nearest to the other, by the move of
+    the center and the change of size. first: number of the first frame.
+    """
+    order = sorted(range(len(frames)), key=lambda n: (_drive(frames[n]), _name(frames[n])))
+    rows = []
+    for place, one in enumerate(order):
+        for other in order[place + 1:place + 1 + config.neighbors]:
+            if _drive(frames[one]) != _drive(frames[other]):
+                break
+            rows += [(first + one, a, first + other, b) for a, b in
+                     mutual(frames[one], frames[other], config.distance)]
+    found = np.array(rows, np.int64).reshape(-1, 4)
+    return found[np.linspace(0, len(found) - 1, LIMIT).round().astype(np.int64)] \
+        if len(found) > LIMIT else found
+
+
+def mutual(one: Frame, other: Frame, limit: float) -> list[tuple[int, int]]:
+    """Return pairs of objects of two frames that are mutually nearest, closer than `limit`."""
+    if not len(one.boxes) or not len(other.boxes):
+        return []
+    (c1, s1), (c2, s2) = (((b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2])
+                          for b in (one.boxes, other.boxes))
+    root = np.sqrt(s1.prod(1))[:, None]
+    cost = np.linalg.norm(c1[:, None] - c2, axis=2) / root
+    cost = cost + np.abs(np.log(s1[:, None] / s2)).sum(2)
+    cost[one.labels[:, None] != other.labels] = np.inf
+    return [(a, int(b)) for a, b in enumerate(cost.argmin(1))
+            if cost[a, b] < limit and cost[:, b].argmin() == a]
+
+
+def scenes(config: SequenceConfig, seed: int) -> list[Frame]:
+    """Draw frames of synthetic sequences; labels are track ids, unique over all sequences."""
+    found: list[Frame] = []
+    for number in range(config.scenes):
+        key = int(np.random.SeedSequence((seed, 77, number)).generate_state(1)[0])
+        scene = Scene.traffic(key)
+        start = float(np.random.default_rng(key).uniform(0, 14))
+        times = [start + config.seconds * n for n in range(config.scene_frames)]
+        for frame, counts, _ in record((scene.frame(t) for t in times), key):
+            good = ((frame.boxes[:, 2:] - frame.boxes[:, :2]).prod(1) >= 144) & (
+                frame.visible >= 0.4)
+            image = normalize(counts, Normalization()).astype(np.float16)
+            found.append(Frame(frame.boxes[good], number * 10_000 + frame.track_ids[good],
+                               image=image))
+    return found
+
+
+def tracks(frames: list[Frame], first: int) -> NDArray[np.int64]:
+    """Return rows of objects with the same label in frames of one synthetic sequence."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, frame in enumerate(frames):
+        for place, label in enumerate(frame.labels.tolist()):
+            places.setdefault(label, []).append((first + number, place))
+    rows = [(*a, *b) for seen in places.values() for n, a in enumerate(seen) for b in seen[n + 1:]]
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def swapped(frames: list[Frame], config: SwapConfig, seed: int,
+            progress: bool) -> NDArray[np.int64]:
+    """Add the RGB frames of pairs to `frames`, and return rows of what both show."""
+    rows = []
+    for number in range(len(frames)):
+        frame = frames[number]
+        if config.labeled and frame.record is not None and frame.record.rgb_path is not None:
+            rows += [(number, o, len(frames), o) for o in range(len(frame.boxes))]
+            frames.append(replace(frame, rgb=True))
+    if config.pairs is not None:
+        pairs = [r for r in load_coco(config.pairs).images if r.rgb_path is not None]
+        for regions in unlabeled(pairs, config, seed, progress):
+            first = len(frames)
+            frames += [regions, replace(regions, rgb=True)]
+            rows += [(first, o, first + 1, o) for o in range(len(regions.boxes))]
+    if not rows:
+        raise UserError('swap has no pairs with something to cut; set swap.pairs, or add RGB '
+                        'images (rgb_file_name) to data.train.')
+    return np.array(rows, np.int64)
+
+
+def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
+              progress: bool) -> list[Frame]:
+    """Return what is cut out of pairs without boxes: a frame for each kind of region and pair."""
+    found = []
+    detections = None
+    if 'detected' in config.sources and config.teacher is not None:
+        teacher = TeacherPredictions(config.teacher)
+        views = [[View.of(replace(r, rgb_path=None) if thermal else r, thermal) for r in pairs]
+                 for thermal in (False, True)]
+        detections = [teacher.of([v for v in row if v is not None], progress) for row in views]
+    for number, entry in enumerate(pairs):
+        size = entry.width, entry.height
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        for kind in config.sources:
+            labels = np.zeros(0, np.int64)
+            if kind == 'center':
+                boxes = center_region(size).numpy()
+            elif kind == 'random' or detections is None:
+                boxes = random_regions(size, config.random_regions, config.random_side,
+                                       generator).numpy()
+            else:
+                parts = [[torch.from_numpy(v) for v in row[number]] for row in detections]
+                joined = [torch.cat(column) for column in zip(*parts)]
+                kept = joined[1] >= config.score
+                fused = fuse(*(v[kept] for v in joined), config.fuse_iou)
+                boxes, labels = fused[0].numpy(), fused[2].numpy()
+                large = (boxes[:, 2:] - boxes[:, :2]).prod(1) >= 144
+                boxes, labels = boxes[large], labels[large]
+            if not len(labels):
+                labels = np.full(len(boxes), -1, np.int64)
+            found.append(Frame(boxes.astype(np.float32), labels, entry,
+                               extents=kind == 'detected'))
+    return found
+
+
+def _name(frame: Frame) -> str:
+    assert frame.record is not None
+    return frame.record.file_name
+
+
+def _drive(frame: Frame) -> str:
+    """Return what the name of a frame shares with the others of its drive: all but its number."""
+    name = Path(_name(frame)).stem
+    head = name.rstrip('0123456789DN')  # MSRS adds the time of day
+    return head or name

@@ -1,0 +1,92 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe of a tracker."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.tracking.config import CropConfig, LossConfig, SwapConfig, TrackerConfig
+from cgdet_core.training.recipe import Recipe, Strict
+from pydantic import Field, field_validator, model_validator
+
+
+class SequenceConfig(Strict):
+    """What a training sample may be cut from two frames of."""
+
+    neighbors: int = Field(2, ge=0)  # frames in the order of a set's file names; 0: stills only
+    distance: float = Field(0.7, gt=0)  # largest move of a box between them, in its size
+    scenes: int = Field(24, ge=0)  # synthetic sequences with tracks, drawn before the first step
+    scene_frames: int = Field(8, ge=2)  # of each
+    seconds: float = Field(0.4, gt=0)  # between these frames
+
+
+class TrackingDataConfig(Strict):
+    """The frames of a run; paths are relative to the working directory."""
+
+    train: tuple[Path, ...]  # COCO files; the classes of boxes do not matter
+    val: tuple[Path, ...]  # COCO files of other frames, which choose the best checkpoint
+    license: str | None = None  # of the training data, for the card; null: what its files state
+    objects: int = Field(4000, ge=1)  # training samples of an epoch
+    val_objects: int = Field(200, ge=1)  # validation samples, evenly spaced
+    smallest: float = Field(10.0, gt=0)  # root of the area of boxes that are used, pixels
+    stills: float = Field(0.5, ge=0, le=1)  # share of samples whose crops are of one frame
+    sequences: SequenceConfig = SequenceConfig()
+    cache_gib: float = Field(4.0, ge=0)  # memory for frames, over all workers
+
+
+class TrackingRecipe(Recipe):
+    """The recipe of a tracker; L = 0.01 L_bb + 100 L_final + 100 L_init + 400/n sum L_iter (CMD)."""
+
+    weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
+
+    task: Literal['tracking']
+    input_size: int = Field(256, ge=128, multiple_of=32)  # of the search region on the robot
+    normalization: Normalization = Normalization()  # of raw frames
+    model: TrackerConfig = TrackerConfig()  # sizes of the network
+    data: TrackingDataConfig  # frames
+    crops: CropConfig = CropConfig()  # how samples are cut and changed
+    loss: LossConfig = LossConfig()  # weights of the losses
+    swap: SwapConfig | None = None  # samples across RGB and thermal (CMD); null: thermal alone
+    frozen_epochs: int = Field(0, ge=0)  # the trunk is trained after these
+
+    @field_validator('normalization', mode='before')
+    @classmethod
+    def _normalization(cls, value: Any) -> Any:
+        try:
+            return Normalization.from_dict(value) if isinstance(value, dict) else value
+        except TypeError as error:
+            raise ValueError(f'has a value of the wrong type: {error}') from None
+
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'TrackingRecipe':
+        if self.model.in_channels != 1:
+            raise ValueError('a tracker sees thermal frames; set model.in_channels to 1')
+        if self.frozen_epochs and self.optim.init is None:
+            raise ValueError('frozen_epochs keep the trunk that init loads; set optim.init')
+        if self.optim.frozen_stages:
+            raise ValueError('a tracker freezes its whole trunk; set frozen_epochs instead of '
+                             'optim.frozen_stages')
+        if self.crops.size > self.input_size:
+            raise ValueError('crops.size must not be above input_size')
+        if self.data.objects < self.optim.batch_size:
+            raise ValueError('data.objects do not fill one batch; lower optim.batch_size')
+        swap = self.swap
+        if swap is not None and not swap.labeled and swap.pairs is None:
+            raise ValueError('swap has no pairs; set swap.pairs or swap.labeled')
+        if swap is not None and swap.pairs and 'detected' in swap.sources and not swap.teacher:
+            raise ValueError('the source detected needs swap.teacher; set it, or remove detected '
+                             'from swap.sources')
+        return self

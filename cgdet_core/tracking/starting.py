@@ -1,0 +1,120 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Starting weights of a tracker: the trunk of a detector, or a whole tracker."""
+
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.errors import UserError
+from cgdet_core.nets.exported import exported_weights, set_exported
+from cgdet_core.nets.pyramid import TRUNKS
+from cgdet_core.nets.trunk import Trunk
+from cgdet_core.runtime.files import read_json, share_file, SHIPPED_MODEL
+from cgdet_core.runtime.inference.card import card_path
+from cgdet_core.tracking.network import ShortTrunk, TrackerNet
+from cgdet_core.tracking.recipe import TrackingRecipe
+from cgdet_core.training.checkpoints import KEY, read_checkpoint, student_weights
+from torch import nn, Tensor
+
+TRUNK = 'backbone.'  # prefix of the names of its weights
+
+
+def start(network: TrackerNet, recipe: TrackingRecipe) -> None:
+    """
+    Load the weights of `optim.init` in place: of a tracker all, of a detector the trunk's.
+
+    UserError if they do not exist or are of another trunk.
+    """
+    if recipe.optim.init == 'imagenet':
+        trunk = TRUNKS[recipe.model.trunk](recipe.model)
+        trunk.load_pretrained()
+        network.backbone.load_state_dict(ShortTrunk(trunk).state_dict())
+        return
+    path = weights_file(recipe)
+    if path.suffix.lower() != '.onnx':
+        data = read_checkpoint(path)
+        weights = student_weights(data)
+        if data[KEY]['card'].get('task') == recipe.task:
+            _load(network, weights, path)
+            return
+        _load(network.backbone, _of_trunk(network.backbone, weights), path)
+        return
+    _read_card(path)
+    try:
+        others = set_exported(network.backbone, _of_trunk_exported(
+            network.backbone, exported_weights(path)))
+    except (KeyError, RuntimeError):
+        others = ['other layers']
+    if others:
+        raise _another_trunk(path)
+
+
+def origin_of(recipe: TrackingRecipe) -> dict[str, Any] | None:
+    """Return for the card where the starting weights come from."""
+    if recipe.optim.init is None:
+        return None
+    if recipe.optim.init == 'imagenet':
+        trunk: Trunk = TRUNKS[recipe.model.trunk](recipe.model)
+        return trunk.origin and trunk.origin._asdict()
+    path = weights_file(recipe)
+    if path.suffix.lower() != '.onnx':
+        training = read_checkpoint(path)[KEY]['card'].get('training')
+    else:
+        training = _read_card(path).get('training')
+    return training if isinstance(training, dict) else None
+
+
+def weights_file(recipe: TrackingRecipe) -> Path:
+    """Return the file of the starting weights."""
+    assert recipe.optim.init is not None
+    return share_file(SHIPPED_MODEL) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f'The starting weights {path} do not exist.')
+    if not card_path(path).is_file():
+        raise UserError(f'The starting weights {path} have no card; name a file of "cgdet '
+                        'export", or a checkpoint.')
+    card = read_json(card_path(path))
+    if not isinstance(card, dict) or card.get('precision') != 'fp32':
+        raise UserError(f'{path} is not in FP32; name the FP32 file.')
+    return card
+
+
+def _of_trunk(trunk: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a trunk to stride 16 out of those of a whole network."""
+    mine = trunk.state_dict().keys()
+    return {name.removeprefix(TRUNK): value for name, value in weights.items()
+            if name.startswith(TRUNK) and name.removeprefix(TRUNK) in mine}
+
+
+def _of_trunk_exported(trunk: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same of an exported file, where convolutions have biases."""
+    layers = {name for name, _ in trunk.named_modules()}
+    return {name.removeprefix(TRUNK): value for name, value in weights.items()
+            if name.startswith(TRUNK)
+            and name.removeprefix(TRUNK).rpartition('.')[0] in layers}
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError:
+        raise _another_trunk(path) from None
+
+
+def _another_trunk(path: Path) -> UserError:
+    return UserError(f'{path} has other layer sizes than the recipe; set model to its model.')
