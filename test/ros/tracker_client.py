@@ -18,9 +18,9 @@ from itertools import count
 import time
 from typing import Any
 
-from conftest import Client, TIMEOUT_S
 import numpy as np
 import rclpy
+from ros_client import Client, TIMEOUT_S
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 SIZE = 160, 128  # width and height of the frames
