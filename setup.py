@@ -73,6 +73,7 @@ setup(
         'console_scripts': [
             'cgdet = cgdet_core.__main__:main',
             'detector_node = cgdet_ros.detector_node:main',
+            'tracker_node = cgdet_ros.tracker_node:main',
         ],
     },
     zip_safe=False,

@@ -30,17 +30,14 @@ from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_node_name import validate_node_name
 from rclpy.validate_topic_name import validate_topic_name
 
-NODE = 'thermal_detector'
+DETECTOR, TRACKER = 'thermal_detector', 'target_tracker'
 Arguments = dict[str, tuple[str | None, str]]  # name: (default or None if required, description)
 # What is not set is left to the parameter file, then to an including launch file (SetParameter),
 # then to the node.
-DETECTOR_ARGUMENTS: Arguments = {
+NODE_ARGUMENTS: Arguments = {
     'model_path': ('', 'ONNX file with its card; by default the shipped model'),
     'namespace': ('', 'Namespace of the node'),
-    'node_name': (NODE, 'Name of the node'),
-    'params_file': ('', 'YAML file with parameters, as in config/thermal_detect.yaml'),
     'backend': ('', 'Parameter of that name: auto, onnxruntime, tensorrt ...'),
-    'score_threshold': ('', 'Parameter of that name, from 0 to 1'),
     'image_transport': ('', 'raw or compressed; by default as the image topic ends, or raw'),
     'use_sim_time': ('', 'true: take the time of /clock'),
     'autostart': ('', 'true: configure and activate at start; false: leave the transitions '
@@ -50,6 +47,23 @@ DETECTOR_ARGUMENTS: Arguments = {
                  'false: the launch goes on, and ends with an error'),
     'log_level': ('info', 'Logger level: debug, info, warn, error or fatal; or of one logger, '
                   'such as thermal_detector:=debug'),
+}
+DETECTOR_ARGUMENTS: Arguments = {
+    **NODE_ARGUMENTS,
+    'node_name': (DETECTOR, 'Name of the node'),
+    'params_file': ('', 'YAML file with parameters, as in config/thermal_detect.yaml'),
+    'score_threshold': ('', 'Parameter of that name, from 0 to 1'),
+}
+TRACKER_ARGUMENTS: Arguments = {
+    **NODE_ARGUMENTS,
+    'node_name': (TRACKER, 'Name of the node'),
+    'params_file': ('', 'YAML file with parameters, as in config/track_target.yaml'),
+    'image_topic': ('image_raw', 'Thermal image topic'),
+    'detections_topic': ('detections', 'Topic of the detector, for ~/follow_id and ~/point'),
+    'detector_model_path': ('', 'Detector that finds lost targets: an ONNX file with its card, '
+                            'shipped (the default), or none'),
+    'rgb_topic': ('', 'Parameter of that name: RGB image topic, for a model that takes RGB'),
+    'max_targets': ('', 'Parameter of that name'),
 }
 LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 TRANSPORTS = ('raw', 'compressed')
@@ -133,36 +147,70 @@ def detector(
     Return the node action for the launch arguments; RuntimeError if one of them is wrong.
 
     parameters override launch arguments, and launch arguments that are set override the parameter
-    file. options are passed to the action. It is a LifecycleNode so that launch's lifecycle events
-    reach it; the action's own autostart (since Kilted) stays off, as the node has the parameter.
+    file. options are passed to the action.
+    """
+    wanted = {'score_threshold': number(context, 'score_threshold')}
+    return _lifecycle_node(context, 'detector_node', DETECTOR, remappings, wanted,
+                           parameters or {}, options)
+
+
+def tracker(context: LaunchContext) -> LifecycleNode:
+    """Return the node action for the launch arguments; RuntimeError if one of them is wrong."""
+    model, targets = value(context, 'detector_model_path'), number(context, 'max_targets')
+    if targets is not None and not targets.is_integer():
+        raise RuntimeError(f'max_targets:={targets} is not a whole number.')
+    rgb, detections = value(context, 'rgb_topic'), value(context, 'detections_topic')
+    for name, topic in (('rgb_topic', rgb), ('detections_topic', detections)):
+        if topic:
+            check_name(name, topic, validate_topic_name)
+    if model not in ('', 'shipped', 'none'):
+        model = str(existing(model, 'The model'))
+    wanted = {'detector_model_path': {'': None, 'none': ''}.get(model, model),
+              'rgb_topic': rgb or None,
+              'max_targets': None if targets is None else int(targets)}
+    return _lifecycle_node(
+        context, 'tracker_node', TRACKER, [('image_raw', value(context, 'image_topic'))], wanted,
+        {}, {}, [('detections', detections)] if detections else [])
+
+
+def _lifecycle_node(
+    context: LaunchContext, executable: str, default_name: str,
+    images: Iterable[tuple[str, str]], wanted: dict[str, Any], parameters: dict[str, Any],
+    options: dict[str, Any], others: Iterable[tuple[str, str]] = (),
+) -> LifecycleNode:
+    """
+    Return the action of a program; images and others: remappings of image and other topics.
+
+    It is a LifecycleNode so that launch's lifecycle events reach it; the action's own autostart
+    (since Kilted) stays off, as the node has the parameter.
     """
     transport = value(context, 'image_transport')
     topics = {}
-    for name, topic in remappings:
+    for name, topic in images:
         topics[name], transport = transport_of(topic, transport)
         check_name('image_topic', topics[name], validate_topic_name)
     node_name, namespace = value(context, 'node_name'), value(context, 'namespace')
-    check_name('node_name', node_name or NODE, validate_node_name)
+    check_name('node_name', node_name or default_name, validate_node_name)
     check_name('namespace', '/' + namespace.lstrip('/'), validate_namespace)
     model, params = value(context, 'model_path'), value(context, 'params_file')
-    wanted: dict[str, Any] = {
+    wanted = {
         'model_path': str(existing(model, 'The model')) if model else None,
         'backend': value(context, 'backend') or None, 'input_transport': transport or None,
-        'score_threshold': number(context, 'score_threshold'),
-        'use_sim_time': flag(context, 'use_sim_time'), 'autostart': flag(context, 'autostart')}
+        'use_sim_time': flag(context, 'use_sim_time'), 'autostart': flag(context, 'autostart'),
+        **wanted}
     given = {name: ParameterValue(v, value_type=type(v))
-             for name, v in wanted.items() if v is not None} | (parameters or {})
+             for name, v in wanted.items() if v is not None} | parameters
     if flag(context, 'respawn'):
         options = {'respawn': True, 'respawn_delay': RESPAWN_DELAY_S, **options}
     else:
         handler = end_if_died if flag(context, 'required') else fail_if_died
         options = {'on_exit': handler, **options}
     return LifecycleNode(
-        package='cgdet_ros', executable='detector_node', name=node_name or NODE,
+        package='cgdet_ros', executable=executable, name=node_name or default_name,
         namespace=namespace, output='screen', emulate_tty=True,
         parameters=[*([str(existing(params, 'The parameter file'))] if params else []),
                     *([given] if given else [])],
-        remappings=list(topics.items()),
+        remappings=[*topics.items(), *others],
         arguments=['--ros-args', '--log-level', _log_level(context)],
         additional_env=profile_environment(), **options)
 

@@ -36,7 +36,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_ros.resources import use_transport_profile
-from cgdet_ros.tools.session import detector_process
+from cgdet_ros.tools.session import node_process
 from endurance_messages import create_camera, Listener, malformed, PATIENCE_S, picture
 import numpy as np
 import rclpy
@@ -51,10 +51,10 @@ Figures = dict[str, Any]
 
 
 @contextmanager
-def listening(compressed: bool) -> Iterator[Listener]:
+def listening(compressed: bool, tracker: bool = False) -> Iterator[Listener]:
     """Yield a listener, and destroy it afterwards."""
     rclpy.init()
-    listener = Listener(compressed)
+    listener = Listener(compressed, tracker)
     try:
         yield listener
     finally:
@@ -64,11 +64,12 @@ def listening(compressed: bool) -> Iterator[Listener]:
 
 @contextmanager
 def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
-    """Start the node; yield a listener and the node's process id once it detects."""
+    """Start the node; yield a listener and the node's process id once it detects or follows."""
     transport = 'compressed' if options.compressed else 'raw'
     try:
-        with listening(options.compressed) as listener, detector_process(
-                options.model, '--log-level', 'fatal', input_transport=transport) as process:
+        with listening(options.compressed, options.tracker) as listener, node_process(
+                options.model, '--log-level', 'fatal', input_transport=transport,
+                node='tracker' if options.tracker else 'detector') as process:
             listener.detect(picture(options.size, options.compressed))
             yield listener, process.pid
     except UserError as error:
@@ -99,10 +100,12 @@ def run_camera(options: argparse.Namespace) -> Figures:
     while not publisher.get_subscription_count() and monotonic() < end:
         sleep(0.01)
     sleep(0.2)
-    message = picture(options.size, options.compressed)
+    # In turns: equal images would be those of a closed shutter.
+    messages = [picture(options.size, options.compressed, moment=n) for n in range(2)]
     start = monotonic()
     count = int(options.hz * options.seconds)
     for number in range(count):
+        message = messages[number % 2]
         sleep(max(0.0, start + number / options.hz - monotonic()))
         message.header.stamp = source.get_clock().now().to_msg()
         publisher.publish(message)
@@ -299,6 +302,8 @@ def main() -> None:
     parser.add_argument('test', choices=(*TESTS, 'camera'), metavar=f'{{{",".join(TESTS)}}}',
                         help='; '.join(f'{k}: {v.__doc__}' for k, v in TESTS.items()))
     parser.add_argument('--model', type=Path, help='ONNX file; the shipped model by default')
+    parser.add_argument('--tracker', action='store_true',
+                        help='rate: of the tracker node, which follows one target')
     parser.add_argument('--compressed', action='store_true',
                         help='send CompressedImage to a node with input_transport compressed')
     parser.add_argument('--size', type=int, nargs=2, default=(640, 512),
@@ -308,6 +313,8 @@ def main() -> None:
     parser.add_argument('--frames', type=int, help='number of images or restarts')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()
+    if options.tracker and options.test not in ('rate', 'camera'):
+        parser.error('--tracker is for the rate test')
     options.frames = options.frames or FRAMES.get(options.test, 0)
     if options.test == 'camera':
         print(json.dumps(run_camera(options)))

@@ -29,7 +29,7 @@ import numpy as np
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 PATIENCE_S = 120.0  # for the node's start, or the detections of an image
 FORMATS = ('mono16; png compressed ', 'mono8; jpeg compressed ', '16UC1; tiff compressed ', 'png',
@@ -38,9 +38,15 @@ FORMATS = ('mono16; png compressed ', 'mono8; jpeg compressed ', '16UC1; tiff co
 PNG_SIZE = 16  # offset of width and height in a PNG; the first chunk's checksum follows
 
 
-def picture(size: tuple[int, int], compressed: bool = False, seed: int = 0) -> Any:
-    """Return a synthetic scene as a 16-bit Image, or as a CompressedImage (PNG)."""
+def picture(size: tuple[int, int], compressed: bool = False, seed: int = 0,
+            moment: int = 0) -> Any:
+    """
+    Return a synthetic scene as a 16-bit Image, or as a CompressedImage (PNG).
+
+    moment: images of different ones differ by their noise only.
+    """
     frame = to_counts(Scene.random(seed, *size).render()[0])
+    frame = frame ^ np.random.default_rng(moment).integers(0, 2, frame.shape, frame.dtype)
     message: Any
     if compressed:
         message = CompressedImage(format='mono16; png compressed ', data=_encode(frame, '.png'))
@@ -112,25 +118,29 @@ def _damage(rng: random.Random, data: bytes) -> bytes:
 
 
 class Listener(Node):
-    """Collect detections and diagnostics."""
+    """Collect detections, or the target of a tracker, and diagnostics."""
 
-    def __init__(self, compressed: bool) -> None:
+    def __init__(self, compressed: bool, tracker: bool = False) -> None:
         super().__init__('endurance')
         self.outputs: list[tuple[int, int]] = []  # stamp of the image, time of arrival; ns
-        self.last: Detection2DArray | None = None
+        self.last: Any = None
         self.status: dict[str, str] = {}
-        self.create_subscription(Detection2DArray, 'detections', self._detections, 1000)
+        self._node = 'target_tracker' if tracker else 'thermal_detector'
+        self._start = self.create_publisher(Detection2D, 'target_tracker/start', 1)
+        kind, topic = ((Detection2D, 'target_tracker/target') if tracker else
+                       (Detection2DArray, 'detections'))
+        self.create_subscription(kind, topic, self._receive, 1000)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
         self.camera = create_camera(self, compressed)
 
-    def _detections(self, message: Detection2DArray) -> None:
+    def _receive(self, message: Any) -> None:
         stamp = message.header.stamp
         self.outputs.append((stamp.sec * 10**9 + stamp.nanosec, time_ns()))
         self.last = message
 
     def _diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if 'thermal_detector' in status.name:
+            if self._node in status.name:
                 self.status |= {v.key: v.value for v in status.values}
 
     def spin_for(self, seconds: float) -> None:
@@ -138,11 +148,16 @@ class Listener(Node):
         while (left := end - monotonic()) > 0:
             rclpy.spin_once(self, timeout_sec=min(left, 0.1))
 
-    def detect(self, message: Any) -> Detection2DArray:
+    def detect(self, message: Any) -> Any:
         """Publish an image once a second until its detections arrive, and return these."""
         end = monotonic() + PATIENCE_S
+        start = Detection2D()  # the middle of the image: a tracker follows anything
+        start.bbox.center.position.x, start.bbox.center.position.y = 320.0, 256.0
+        start.bbox.size_x = start.bbox.size_y = 60.0
         while monotonic() < end:
-            message.header.stamp = self.get_clock().now().to_msg()
+            message.header.stamp = start.header.stamp = self.get_clock().now().to_msg()
+            if self.last is None:
+                self._start.publish(start)
             self.camera.publish(message)
             again = monotonic() + 1.0
             while monotonic() < again:

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any
 
 from cgdet_ros.resources import use_transport_profile
-from cgdet_ros.tools.session import check_running, detector_process, RELIABLE
+from cgdet_ros.tools.session import check_running, node_process, RELIABLE
 from endurance_messages import Listener, picture
 from image_bombs import BOMBS, declarations, largest
 import rclpy
@@ -98,7 +98,7 @@ def _node(compressed: bool) -> Iterator[tuple[Listener, int]]:
     rclpy.init()
     listener = Listener(compressed)
     try:
-        with detector_process(None, '--log-level', 'fatal', input_transport=transport,
+        with node_process(None, '--log-level', 'fatal', input_transport=transport,
                               **{RELIABLE.format(suffix): 'reliable'}) as process:
             while not listener.camera.get_subscription_count():  # a busy machine takes minutes
                 check_running(process)

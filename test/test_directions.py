@@ -60,6 +60,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'cgdet_ros.detection': ('runtime',),
     'cgdet_ros.tracking': ('runtime',),
     'cgdet_ros.detector_node': (),
+    'cgdet_ros.tracker_node': (),
     'cgdet_ros.tools': ('cli', 'data', 'detection', 'machine', 'processes', 'runtime'),
     'cgdet_ros.doctor': ('doctor', 'processes', 'runtime'),
     'cgdet_ros.resources': ('runtime.files',),
@@ -71,7 +72,8 @@ ROS_ALLOWED = {
     'detection': ('node', 'resources'),
     'tracking': ('node', 'resources'),
     'detector_node': ('detection',),
-    'tools': ('detection', 'node', 'resources'),
+    'tracker_node': ('tracking',),
+    'tools': ('detection', 'node', 'resources', 'tracking'),
     'doctor': ('resources',),
     'resources': ('doctor',),
     'launching': ('resources',),
@@ -153,6 +155,10 @@ def test_rooms_import_what_lies_below_them(module: str) -> None:
     ('cgdet_core.runtime.files', 'import torch'),
     ('cgdet_core.data.coco', 'from rclpy.node import Node'),
     ('cgdet_ros.tracking.node', 'from cgdet_ros.detection.node import DetectorNode'),
+    ('cgdet_ros.tracking.worker', 'from cgdet_core.tracking.evaluation import follow'),
+    ('cgdet_ros.detection.worker', 'from cgdet_ros.tracking.history import History'),
+    ('cgdet_ros.node.image_input', 'from cgdet_ros.tracking.history import History'),
+    ('cgdet_ros.detector_node', 'from cgdet_ros.tracking.node import main'),
     ('cgdet_ros.node.executor', 'from cgdet_core.data.coco import load_coco'),
 ])
 def test_an_import_in_the_wrong_direction_is_an_offence(module: str, source: str) -> None:
@@ -178,9 +184,10 @@ def test_runtime_loads_neither_torch_nor_ros_nor_an_engine() -> None:
     assert not imported(', '.join(runtime)) & {*ROS, *HEAVY, *TRAINING}
 
 
-def test_node_loads_only_the_runtime_of_the_core() -> None:
+@pytest.mark.parametrize('node', ['detector_node', 'tracker_node'])
+def test_node_loads_only_the_runtime_of_the_core(node: str) -> None:
     pytest.importorskip('rclpy', reason='no ROS 2 here')
-    loaded = imported('cgdet_ros.detector_node')
+    loaded = imported(f'cgdet_ros.{node}')
     core = {m for m in loaded if m.startswith('cgdet_core')}
     assert {m for m in core if not m.startswith('cgdet_core.runtime')} <= {
         'cgdet_core', 'cgdet_core.errors'}

@@ -24,12 +24,16 @@ from typing import Annotated, Any, TYPE_CHECKING
 
 from cgdet_core.cli import common
 from cgdet_core.cli.common import (
+    Backend,
     cell,
+    ending,
     folder_option,
     Images,
     Json,
     Match,
+    model_of,
     Overwrite,
+    Polarity,
     say,
     show_table,
     Topic,
@@ -37,7 +41,7 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 from rich.table import Table
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     from cgdet_core.detection.bag_evaluation import Bag
 
 bag_app = typer.Typer(
-    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags.')
+    no_args_is_help=True, help='Make, play and evaluate ROS 2 bags, and follow targets in them.')
 
 
 @bag_app.command('from-coco')
@@ -189,6 +193,90 @@ def bag_evaluate(
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the other bags.')
+
+
+@bag_app.command('track')
+def bag_track(
+    path: Annotated[Path, typer.Argument(metavar='BAG', help='Bag with thermal images.')],
+    box: Annotated[str, typer.Option(
+        metavar='X,Y,W,H', help='The target: left, top, width and height in pixels.')],
+    model: Annotated[Path | None, typer.Option(
+        help='ONNX file of a tracker; the shipped one by default.')] = None,
+    start: Annotated[str | None, typer.Option(
+        metavar='STAMP', help='Stamp of the image that the box is in, in seconds; the first '
+        'image by default.')] = None,
+    output: Annotated[Path | None, typer.Option(
+        help='Table to write, .csv or .json: stamp, box, score and state of each image.')] = None,
+    video: Annotated[Path | None, typer.Option(help='Video to write, .mp4.')] = None,
+    detector: Annotated[str | None, typer.Option(
+        metavar='MODEL', help='Detector that finds a lost target: an ONNX file, or "shipped" for '
+        'that of the package.')] = None,
+    topic: Topic = None, unit: Unit = None, polarity: Polarity = None, backend: Backend = 'auto',
+    overwrite: Overwrite = False,
+) -> None:
+    """
+    Follow a target through the images of a bag, without DDS; write where it was.
+
+    An image that cannot be read is reported and left out; the exit status is then 1. After Ctrl-C
+    the files contain what was done.
+    """
+    from cgdet_core.data.inputs import find_bags
+    from cgdet_core.data.sources import open_path, viewed
+    from cgdet_core.detection.predict import check_model, open_detector
+    from cgdet_core.runtime.tracking.tracker import Tracker, TrackingModel
+    from cgdet_core.tracking import bag_tracking as tracking
+    from cgdet_core.tracking.baselines import finder
+    from cgdet_core.tracking.one_source import parse_box
+
+    corners, stamp = parse_box(box), None if start is None else tracking.parse_stamp(start)
+    for name, file, kinds in (('output', output, tracking.FORMATS), ('video', video, ('.mp4',))):
+        if file is not None and file.suffix.lower() not in kinds:
+            raise UserError(f'{file} must end with {" or ".join(kinds)}.', name)
+    files = [file for file in (output, video) if file is not None]
+    bags = find_bags([str(path)])
+    if len(bags) > 1:
+        raise UserError(f'{path} holds {len(bags)} bags; name one, such as {bags[0]}.')
+    source = open_path(bags[0], topic)
+    check_outputs(files, overwrite=overwrite)
+    check_not_inputs(files, source.files)
+    place = model or share_file(SHIPPED_TRACKER)
+    check_model(place, backend)
+    loaded = TrackingModel.load(place, backend=backend)
+    card = loaded.card
+    check_signal(card.normalization.kind, unit or CARD, polarity or '', card.name)
+    find = None if detector is None else finder(open_detector(model_of(detector), backend))
+    frames = viewed(source, unit or CARD, polarity or '', card.polarity).frames
+    rows: list[tracking.Row] = []
+    failed: list[UserError] = []
+
+    def leave_out(error: UserError) -> None:
+        failed.append(error)
+        common.complain(common.sentence_of(error))
+
+    def work() -> None:
+        with common.counting('following', source.total) as advance:
+            for row in tracking.follow_frames(
+                    Tracker(loaded, find), tracking.from_stamp(frames, stamp), corners, leave_out,
+                    video, source.rate):
+                rows.append(row)
+                advance(1)
+
+    reason, status = ending(work)
+    if not rows:
+        raise UserError(f'{reason or f"{path} has no images"}.')
+    if output is not None:
+        tracking.write_rows(output, rows, {
+            'bag': str(path), 'model': place.name, 'detector': detector,
+            'box': [round(float(v), 2) for v in corners]})
+    found = tracking.summary(rows)
+    say(f'{counted(len(rows), "image")}: ' + ', '.join(
+        f'{found[state]} {state}' for state in ('tracked', 'uncertain', 'lost')))
+    if files:
+        say(f'Written: {", ".join(map(str, files))}')
+    if reason:
+        common.complain(f'{reason}; {counted(len(rows), "image")} done.')
+    if status or failed:
+        raise typer.Exit(status or 1)
 
 
 def _show_left_out(bag: 'Bag') -> None:

@@ -29,6 +29,7 @@ from cgdet_core.errors import UserError
 
 SHIPPED_MODEL = 'models/thermal.onnx'  # see `share_file`
 SHIPPED_INT8 = 'models/thermal_int8.onnx'
+SHIPPED_TRACKER = 'models/thermal_tracker.onnx'
 # What files start with, and what they seem to be.
 SIGNATURES = {
     b'PK\x03\x04': 'a ZIP archive', b'\x1f\x8b': 'a gzip archive',

@@ -14,7 +14,6 @@
 
 """The debug image and the Foxglove annotations."""
 
-from array import array
 from collections.abc import Sequence
 from functools import cache
 import importlib
@@ -23,9 +22,9 @@ from typing import Any
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.drawing import captions, colors, draw_detections
 from cgdet_ros.node.logs import CameraLog, reason
+from cgdet_ros.node.pictures import to_debug_image
 from cgdet_ros.node.services import RCLError
 from cgdet_ros.node.topics import Publishers, reliable_qos
-import numpy as np
 from numpy.typing import NDArray
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
@@ -68,16 +67,6 @@ class Overlay:
                 self._debug_image.publish(to_debug_image(picture, header))
         except Exception as error:
             self._log.error('no debug_image{}', error)
-
-
-def to_debug_image(picture: NDArray[np.uint8], header: Header) -> Image:
-    """Return a BGR picture (H, W, 3) as a bgr8 message with the header of the image."""
-    data = array('B')
-    # rclpy accepts an array unchecked and checks every single byte of other types.
-    data.frombytes(np.ascontiguousarray(picture).data)
-    height, width, channels = picture.shape
-    return Image(header=header, height=height, width=width, encoding='bgr8',
-                 step=width * channels, data=data)
 
 
 @cache

@@ -18,17 +18,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from cgdet_core.runtime import DetectionCard
-from cgdet_core.runtime.imaging.dead_pixels import MAX_SHARE
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, UNITS
-from cgdet_core.runtime.inference.choice import BACKENDS
+from cgdet_ros.node.camera_parameters import (
+    CAMERA_SPECS,
+    read_crop,
+    read_transport,
+    SESSION_SPECS,
+    TRANSPORT_SPECS,
+)
 from cgdet_ros.node.parameters import given_at_start, Spec
 from cgdet_ros.node.topics import CAMERA_NAME
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
-SIDES = ('top', 'bottom', 'left', 'right')
 CLASS_PREFIX = 'class_thresholds.'
 
 
@@ -42,11 +45,6 @@ def _refuse_cameras(names: list[str] | None) -> str:
     return '' if len(set(names)) == len(names) else 'must not list a camera twice'
 
 
-def _refuse_topic(name: str) -> str:
-    return '' if not name or CAMERA_NAME.fullmatch(name.removeprefix('/')) else (
-        'must be a topic name: letters, digits and _ between slashes, with a letter first')
-
-
 def _refuse_threshold(value: float) -> str:
     return 'must be in [0, 1], or -1' if -1.0 < value < 0.0 else ''
 
@@ -54,51 +52,21 @@ def _refuse_threshold(value: float) -> str:
 SPECS = (
     Spec('model_path', '', 'ONNX file with its model card next to it; empty: the shipped model, '
          'thermal.onnx on a GPU and thermal_int8.onnx on a CPU', effect='static'),
-    Spec('backend', 'auto', 'Inference backend; auto: TensorRT or TensorRT-RTX if usable, else '
-         'the faster of ONNX Runtime and, if installed, OpenVINO, measured once', effect='static',
-         choices=BACKENDS),
-    Spec('threads', 0, 'CPU threads for inference; 0: the cores that affinity and the CPU quota '
-         'of a container leave to the process',
-         0, 256, effect='static'),
+    *SESSION_SPECS,
     Spec('cameras', [''], 'Names of the cameras, which prefix their topics, such as '
          'front/image_raw and front/detections; an empty name: image_raw and detections',
          effect='static', refusal=_refuse_cameras),
-    Spec('input_transport', 'raw', 'raw: sensor_msgs/Image on image_raw; compressed: '
-         'sensor_msgs/CompressedImage (PNG, JPEG, TIFF) on image_raw/compressed',
-         effect='static', choices=('raw', 'compressed')),
-    Spec('image_transport', '', 'The same under the name that image_pipeline uses; empty: '
-         'input_transport', effect='static', choices=('', 'raw', 'compressed')),
+    *TRANSPORT_SPECS,
     Spec('track', False, 'Set the id of detections to track ids', effect='static'),
     Spec('track_max_age_s', 1.0, 'End a track that was not detected for this many seconds',
          0.1, 60.0, effect='static'),
     Spec('class_names', False, 'Set the class_id of detections to the name of the class, for '
          'viewers that do not read label_info; false: to its number', effect='static'),
-    Spec('autostart', True, 'Configure and activate at start, without a lifecycle manager',
-         effect='read_only'),
     Spec('score_threshold', -1.0, 'Minimum score of a published detection, 0 to 1; -1: the model '
          "card's", -1.0, 1.0, refusal=_refuse_threshold),
-    Spec('max_image_age_s', 0.0, 'Skip images whose stamp is older, in seconds; 0: never', 0.0,
-         3600.0),
-    *(Spec(f'crop_{side}', 0, f'Pixels to crop at the {side} of every received image, '
-           'for example telemetry rows', 0, 65535)
-      for side in SIDES),
-    Spec('max_dead_share', MAX_SHARE, 'Maximum share of NaN and infinite pixels in a 32FC1 image, '
-         'which are filled from their neighbors; an image with more is skipped', 0.0, 0.5),
-    Spec('debug_image', True, 'Publish debug_image, which is drawn only if there is a subscriber'),
-    Spec('no_input_warn_s', 2.0, 'Report WARN in /diagnostics for a camera that has sent no image '
-         'for this many seconds', 0.1, 3600.0),
-    Spec('max_failures', 10, 'Reload the model after this many failed inferences in a row, '
-         'with waits of 1, 2, 4 ... 60 s between attempts; 0: never', 0, 100000),
+    *CAMERA_SPECS,
     Spec('latency_histogram', False, 'Publish latency_histogram at 1 Hz: the frames of the last '
          'second per millisecond from reception to publication'),
-    Spec('unit', CARD, 'Unit of 16-bit and float images, for a model that is normalized by '
-         "temperature; card: the card's kelvin_per_count and kelvin_offset, and kelvin",
-         effect='static', choices=(CARD, *UNITS)),
-    Spec('polarity', POLARITIES[0], 'What the camera shows bright (white_hot: warm objects)',
-         effect='static', choices=POLARITIES),
-    Spec('ffc_topic', '', 'std_msgs/Bool topic of the camera driver, true while the shutter is '
-         "closed, relative to the camera's name; empty: frozen and flat images are recognized",
-         effect='static', refusal=_refuse_topic),
     Spec('while_shutter_closed', 'publish', 'Publish the detections of images of a closed '
          'shutter, without track ids, or skip these images', choices=('publish', 'skip')),
 )
@@ -169,9 +137,8 @@ def unknown_classes(node: Node, classes: Iterable[str]) -> list[str]:
 def read_model_settings(node: Node) -> ModelSettings:
     """Return the parameters that configure reads."""
     values = {f.name: node.get_parameter(f.name).value for f in fields(ModelSettings)}
-    transport = node.get_parameter('image_transport').value or values['input_transport']
-    return ModelSettings(
-        **values | {'cameras': tuple(values['cameras']), 'input_transport': transport})
+    return ModelSettings(**values | {
+        'cameras': tuple(values['cameras']), 'input_transport': read_transport(node)})
 
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:
@@ -179,11 +146,10 @@ def read_settings(node: Node, card: DetectionCard | None) -> Settings:
     names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
              'debug_image', 'max_dead_share', 'while_shutter_closed')
     values = {name: node.get_parameter(name).value for name in names}
-    crop = Crop(**{side: node.get_parameter(f'crop_{side}').value for side in SIDES})
     thresholds: list[float] = []
     if card is not None:
         score = float(node.get_parameter('score_threshold').value)
         for name, default in zip(card.classes, card.thresholds.tolist()):
             own = float(node.get_parameter(CLASS_PREFIX + name).value)
             thresholds.append(own if own >= 0 else score if score >= 0 else default)
-    return Settings(**values, crop=crop, thresholds=np.array(thresholds, np.float32))
+    return Settings(**values, crop=read_crop(node), thresholds=np.array(thresholds, np.float32))

@@ -60,11 +60,12 @@ class CameraLog:
     Log the errors and warnings of a camera, each kind once per period (rclpy throttles per line).
 
     A kind is the text without its numbers and quoted parts, which may differ with every image.
+    subject: what the problems are those of, by default a camera.
     """
 
-    def __init__(self, node: Node, camera: str) -> None:
+    def __init__(self, node: Node, camera: str, subject: str = 'camera') -> None:
         self.of_camera = f' of {camera}' if camera else ''
-        self._name = f' {camera}' if camera else ''
+        self._name = f'{subject} {camera}'.rstrip()
         self._node = node
         self._quiet_until: dict[str, float] = {}
         self._problem = False  # one was logged and has not ended
@@ -79,15 +80,15 @@ class CameraLog:
         """Log a problem of the camera when it begins, later once a period, and when it ends."""
         if status.level != DiagnosticStatus.OK:
             if self._is_due(status.message, WARNING_PERIOD_S):
-                self._node.get_logger().warning(f'camera{self._name}: {status.message}')
+                self._node.get_logger().warning(f'{self._name}: {status.message}')
                 self._problem = True
         elif self._problem:
-            self._node.get_logger().info(f'camera{self._name}: {status.message}')
+            self._node.get_logger().info(f'{self._name}: {status.message}')
             self._problem = False
 
     def warning(self, text: str) -> None:
         """Log a warning that occurs once."""
-        self._node.get_logger().warning(f'camera{self._name}: {text}')
+        self._node.get_logger().warning(f'{self._name}: {text}')
 
     def _is_due(self, text: str, period: float) -> bool:
         kind = NUMBER.sub('', QUOTED.sub('', text))

@@ -17,11 +17,12 @@ Generate the reference pages from the code.
 
 `python -m cgdet_ros.tools.reference` writes the tables of docs/reference, and the policy of
 docs/sros2.md, between their markers.
-Tests compare them with the code, and TOPICS with a running node. Tables whose modules are not
+Tests compare them with the code, and the topics with running nodes. Tables whose modules are not
 installed here (launch, or those of training) stay as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 import re
 import runpy
@@ -32,7 +33,9 @@ from cgdet_core.cli.reference import commands, grids, plain, recipes, table
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import share_file
 from cgdet_ros.detection.parameters import CLASS_SPEC, SPECS
-from cgdet_ros.tools.interfaces import policy, SERVICES, TOPICS
+from cgdet_ros.node.parameters import Spec
+from cgdet_ros.tools.interfaces import DETECTOR, Interface, policy, TRACKER
+from cgdet_ros.tracking.parameters import SPECS as TRACKER_SPECS
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
 PAGES = [*sorted((DOCS / 'reference').glob('*.md')), DOCS / 'sros2.md']
@@ -40,18 +43,18 @@ BLOCK = re.compile(r'(<!-- generated: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 EFFECTS = {'dynamic': '', 'static': '; takes effect on configure', 'read_only': '; only at start'}
 
 
-def topic_table() -> str:
-    """Return the topics as a Markdown table."""
+def topic_table(interface: Interface) -> str:
+    """Return the topics of a node as a Markdown table."""
     return table(('topic', '', 'type', ''), [
         (f'`{t.name}`', t.direction, f'`{t.type.replace("/msg/", "/")}`', t.description)
-        for t in TOPICS])
+        for t in interface.topics])
 
 
-def service_table() -> str:
-    """Return the services as a Markdown table."""
+def service_table(interface: Interface) -> str:
+    """Return the services of a node as a Markdown table."""
     return table(('service', 'package of the type', ''), [
         (', '.join(f'`~/{name}`' for name in s.names), f'`{s.package}`', s.description)
-        for s in SERVICES])
+        for s in interface.services])
 
 
 def policy_block() -> str:
@@ -59,13 +62,13 @@ def policy_block() -> str:
     return f'```xml\n{policy()}```\n'
 
 
-def parameter_table() -> str:
-    """Return the parameters as a Markdown table."""
+def parameter_table(specs: Sequence[Spec]) -> str:
+    """Return the parameters of a node as a Markdown table."""
     return table(('parameter', 'default', 'range', ''), [
         (f'`{s.name}`', f'`{plain(s.default)}`',
          ', '.join(f'`{c}`' for c in s.choices if c) or s.limits(),
          s.description + EFFECTS[s.effect])
-        for s in (*SPECS, CLASS_SPEC)])
+        for s in specs])
 
 
 def launch_table() -> str:
@@ -83,8 +86,11 @@ def launch_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    'topics': topic_table, 'services': service_table, 'policy': policy_block,
-    'parameters': parameter_table, 'launch': launch_table,
+    'topics': partial(topic_table, DETECTOR), 'tracker_topics': partial(topic_table, TRACKER),
+    'services': partial(service_table, DETECTOR),
+    'tracker_services': partial(service_table, TRACKER), 'policy': policy_block,
+    'parameters': partial(parameter_table, (*SPECS, CLASS_SPEC)),
+    'tracker_parameters': partial(parameter_table, TRACKER_SPECS), 'launch': launch_table,
     'recipes': recipes, 'grids': grids, 'commands': commands}
 
 

@@ -36,14 +36,14 @@ RELIABLE = 'qos_overrides./image_raw{}.subscription.reliability'  # a parameter 
 
 
 @contextmanager
-def detector_process(
-    model: str | Path | None, *ros_args: str, **parameters: object,
+def node_process(
+    model: str | Path | None, *ros_args: str, node: str = 'detector', **parameters: object,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the node in a separate process; UserError if it ends by itself."""
+    """Run a node, detector or tracker, in a separate process; UserError if it ends by itself."""
     if model is not None:
         parameters['model_path'] = Path(model).resolve()
     arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
-    with program('cgdet_ros.detector_node', '--ros-args', *ros_args, *arguments,
+    with program(f'cgdet_ros.{node}_node', '--ros-args', *ros_args, *arguments,
                  patience_s=20.0) as process:
         yield process
         check_running(process)
@@ -52,7 +52,7 @@ def detector_process(
 def check_running(process: 'subprocess.Popen[Any] | None') -> None:
     """Raise UserError if a process of the node has ended; None: another program started it."""
     if process is not None and process.poll() is not None:
-        raise UserError(f'The detector node ended by itself, exit status {process.poll()}.')
+        raise UserError(f'The node ended by itself, exit status {process.poll()}.')
 
 
 def run_bag(
@@ -76,7 +76,7 @@ def run_bag(
     spinning = Thread(target=_spin, args=(executor,), daemon=True)
     spinning.start()
     try:
-        with nullcontext() if running else detector_process(
+        with nullcontext() if running else node_process(
                 model, score_threshold=score_threshold, input_transport=transport,
                 **{RELIABLE.format(suffix): 'reliable'}) as process:
             wait_until_active(collector, process)

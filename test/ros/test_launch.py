@@ -147,6 +147,9 @@ def test_two_cameras_in_one_process(domain: int) -> None:
     (('thermal_detect.launch.py', 'log_level:=loud'), 'log_level:=loud is not one of debug'),
     (('thermal_detect.launch.py', 'image_transport:=raw', 'image_topic:=/a/compressed'),
      'image_topic:=/a/compressed has compressed images'),
+    (('track_target.launch.py', 'max_targets:=2.5'), 'max_targets:=2.5 is not a whole number'),
+    (('track_target.launch.py', 'detector_model_path:=~/no.onnx'), '~/no.onnx does not exist'),
+    (('track_target.launch.py', 'rgb_topic:=/cam/'), 'rgb_topic:=/cam/ is not valid: topic'),
     (('multi_camera.launch.py', 'cameras:=,'), 'list of cameras is empty'),
     (('multi_camera.launch.py', 'cameras:=a,a'), 'camera a is listed twice'),
     (('multi_camera.launch.py',), "missing required argument 'cameras'"),
@@ -211,6 +214,15 @@ def test_arguments_reach_the_node(domain: int) -> None:
         'thermal_detect.launch.py', '/eyes/night', names, 'namespace:=eyes', 'node_name:=night',
         'use_sim_time:=true', 'backend:=onnxruntime', 'image_topic:=/cam/image_raw/compressed',
     ) == [True, 'onnxruntime', 'compressed', False]
+
+
+def test_arguments_reach_the_tracker(domain: int) -> None:
+    names = ['max_targets', 'detector_model_path', 'rgb_topic', 'input_transport', 'backend']
+    assert parameters_of(
+        'track_target.launch.py', '/eyes/target_tracker', names, 'namespace:=eyes',
+        'max_targets:=3', 'detector_model_path:=none', 'rgb_topic:=/rgb', 'backend:=onnxruntime',
+        'image_topic:=/cam/image_raw/compressed') == [3, '', '/rgb', 'compressed', 'onnxruntime']
+    assert parameters_of('track_target.launch.py', '/target_tracker', names[:2]) == [1, 'shipped']
 
 
 def test_a_node_that_died_fails_the_launch(domain: int, tmp_path: Path) -> None:

@@ -23,13 +23,9 @@ from cgdet_core.runtime.detection.card import detection_card
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.imaging.drawing import COLORS
 from cgdet_core.runtime.imaging.message import view_pixels
-from cgdet_ros.detection.overlay import (
-    annotations_type,
-    Overlay,
-    to_annotations,
-    to_debug_image,
-)
+from cgdet_ros.detection.overlay import annotations_type, Overlay, to_annotations
 from cgdet_ros.node.logs import CameraLog
+from cgdet_ros.node.pictures import to_debug_image
 from cgdet_ros.node.services import RCLError
 from cgdet_ros.node.topics import Publishers
 import numpy as np

@@ -1,0 +1,157 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Follow a target through the images of a bag, as the node does with those of a camera."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+import csv
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from cgdet_core.data.sources import Frame
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.runtime.imaging.shutter import ShutterDetector
+from cgdet_core.runtime.tracking.target import State, Target
+from cgdet_core.tracking.following import Follower, sides
+from cgdet_core.tracking.pictures import open_target_video
+import numpy as np
+from numpy.typing import NDArray
+
+SLACK_NS = 10**8  # between the requested stamp and that of the image
+COLUMNS = ('stamp', 'x', 'y', 'w', 'h', 'score', 'state', 'shutter')
+FORMATS = ('.csv', '.json')
+
+
+@dataclass(frozen=True)
+class Row:
+    """The target in an image; closed: why the shutter was, '' if it was open."""
+
+    stamp_ns: int
+    target: Target
+    closed: str
+
+    def values(self) -> dict[str, Any]:
+        """Return the row's values; the box in pixels, the stamp in seconds as text."""
+        x, y, w, h = (round(float(v), 2) for v in sides(self.target.box))
+        return dict(zip(COLUMNS, (stamp_text(self.stamp_ns), x, y, w, h,
+                                  round(self.target.score, 4), self.target.state.value,
+                                  self.closed)))
+
+
+def parse_stamp(text: str) -> int:
+    """Return a stamp in nanoseconds of a text in seconds, such as 1700000000.25; UserError."""
+    try:
+        return int(Decimal(text) * 10**9)
+    except (InvalidOperation, ValueError, OverflowError):
+        raise UserError(f'A stamp is in seconds, as header.stamp, for example 1700000000.25, not '
+                        f'{text!r}.', 'start') from None
+
+
+def stamp_text(stamp_ns: int) -> str:
+    """Return a stamp in seconds with all its nanoseconds."""
+    seconds, nanoseconds = divmod(stamp_ns, 10**9)
+    return f'{seconds}.{nanoseconds:09d}'
+
+
+def from_stamp(frames: Iterable[Frame], stamp_ns: int | None) -> Iterator[Frame]:
+    """
+    Yield frames from that of a stamp on, by default all; UserError if there is none of it.
+
+    Without the very stamp, it is the nearest of the two around it, within 0.1 s.
+    """
+    before: Frame | None = None
+    first = last = None
+    started = stamp_ns is None
+    for frame in frames:
+        assert frame.stamp_ns is not None
+        first, last = first or frame.stamp_ns, frame.stamp_ns
+        if not started and stamp_ns is not None and frame.stamp_ns >= stamp_ns:
+            near = [f for f in (before, frame) if f is not None
+                    and abs((f.stamp_ns or 0) - stamp_ns) <= SLACK_NS]
+            if not near:
+                break
+            started = True
+            if min(near, key=lambda f: abs((f.stamp_ns or 0) - stamp_ns)) is before:
+                yield before
+        if started:
+            yield frame
+        before = frame
+    if not started and before is not None and stamp_ns is not None and (
+            abs((before.stamp_ns or 0) - stamp_ns) <= SLACK_NS):
+        yield before
+    elif not started:
+        text = 'the bag has no images' if first is None or last is None else (
+            f'the images begin at {stamp_text(first)}, and the nearest read is of '
+            f'{stamp_text(last)}')
+        raise UserError('There is no image within 0.1 s of the stamp '
+                        f'{stamp_text(stamp_ns or 0)}; {text}.', 'start')
+
+
+def follow_frames(
+    follower: Follower, frames: Iterable[Frame], box: NDArray[np.float32],
+    unreadable: Callable[[UserError], None], video: Path | None = None, rate: float = 10.0,
+) -> Iterator[Row]:
+    """
+    Follow the target with the box (4,) x1, y1, x2, y2 in the first frame; yield it in each.
+
+    The target coasts while the shutter is closed, recognized by the frames. unreadable: called
+    for each later frame that cannot be read or followed, which is left out. video: .mp4 to write.
+    """
+    shutter, started, latest = ShutterDetector(), False, -np.inf
+    with open_target_video(video, rate) if video else nullcontext() as show:
+        for frame in frames:
+            assert frame.stamp_ns is not None
+            latest = max(latest, frame.stamp_ns / 1e9)  # as the node: time does not go back
+            try:
+                pixels = frame.pixels
+                closed = shutter.update(pixels, latest)
+                target = (follower.follow(pixels, latest, frozen=bool(closed)) if started else
+                          follower.start(pixels, box, latest))
+            except ValueError as error:
+                error = error if isinstance(error, UserError) else frame.error(error)
+                if not started:
+                    raise error from None
+                unreadable(error)
+                continue
+            started = True
+            if show is not None:
+                show(frame, target, None)
+            yield Row(frame.stamp_ns, target, closed)
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Return how many images were followed in each state, and how often the target was lost."""
+    states = [row.target.state for row in rows]
+    losses = sum(now is State.LOST and before is not State.LOST
+                 for before, now in zip(states, states[1:]))
+    return {'frames': len(rows), **{state.value: states.count(state) for state in State},
+            'losses': losses, 'shutter_closed': sum(bool(row.closed) for row in rows)}
+
+
+def write_rows(path: Path, rows: list[Row], about: dict[str, Any]) -> None:
+    """Write a table (.csv), or the table with what it is of and the summary (.json)."""
+    values = [row.values() for row in rows]
+    if path.suffix.lower() == '.json':
+        write_json(path, {**about, 'summary': summary(rows), 'frames': values})
+        return
+    text = StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+    table.writeheader()
+    table.writerows(values)
+    write_atomically(path, text.getvalue().encode())

@@ -1,0 +1,174 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The thread of the tracker node that follows the targets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_core.runtime.imaging.message import encoding_of
+from cgdet_core.runtime.imaging.signal import seen
+from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
+from cgdet_ros.node.loading import Recovery
+from cgdet_ros.node.logs import reason
+from cgdet_ros.node.shutter import Shutter
+from cgdet_ros.tracking.choice import Choice, in_frame
+from cgdet_ros.tracking.history import History, Moment, Refused
+from cgdet_ros.tracking.outputs import Notices, Outputs
+from cgdet_ros.tracking.parameters import Settings
+from cgdet_ros.tracking.requests import Request, Requests, stamp_of
+from cgdet_ros.tracking.rgb import RgbInput
+from cgdet_ros.tracking.targets import CATCH_UP, Targets
+from numpy.typing import NDArray
+
+BACK_S = 1.0  # that stamps may go back, without being another recording
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The input and the outputs of the tracker node."""
+
+    input: ImageInput
+    shutter: Shutter
+    rgb: RgbInput | None
+    outputs: Outputs
+
+
+class TrackingWorker(ImageWorker):
+    """
+    Follow the targets into the newest image and publish them.
+
+    Before that, requests are served: a target starts on its own image, and is followed from there
+    to the newest one. `settings` returns the current ones; signal: unit and polarity of the
+    camera, and the polarity of the model.
+    """
+
+    def __init__(
+        self, stream: Stream, targets: Targets, requests: Requests, notices: Notices,
+        history: History, choice: Choice, settings: Callable[[], Settings], recovery: Recovery,
+        signal: tuple[str, str, str], wake: Handover,
+    ) -> None:
+        self._stream, self._targets, self._notices = stream, targets, notices
+        self._requests, self._history, self._choice = requests, history, choice
+        self._settings, self._recovery, self._signal = settings, recovery, signal
+        self._geometry: tuple[Crop, tuple[int, ...]] | None = None
+        super().__init__([stream.input], 1, wake)
+
+    def process(self, batch: list[tuple[ImageInput, Received]]) -> None:
+        """Follow the targets into the images of a batch, which is one."""
+        for source, received in batch:
+            try:
+                self._process(source, received, self._settings())
+            except Exception as error:  # a bad image must not end the node
+                self.prepared()
+                if self.running():
+                    source.skip(received.message, error)
+
+    def _process(self, source: ImageInput, received: Received, settings: Settings) -> None:
+        message = received.message
+        age = source.age(message)
+        if settings.max_image_age_s and age > settings.max_image_age_s:
+            source.statistics.frame_too_old(age)
+            return
+        start = perf_counter()
+        frame = source.to_frame(message, settings.crop, settings.max_dead_share)
+        closed = self._stream.shutter.closed(frame, received.time)
+        moment = self._moment(seen(frame, *self._signal), received, settings.crop, closed)
+        self.prepared()
+        ready = perf_counter()
+        try:
+            self._follow(moment, settings)
+        except ValueError:  # of this image
+            raise
+        except Exception as error:  # inference libraries raise any type
+            if self.running():
+                source.skip(message, error)
+                self._recovery.failed(reason(error), settings.max_failures)
+            return
+        done = perf_counter()
+        if not self.running():  # it hung: the outputs now belong to another worker
+            return
+        followed = self._targets.current()
+        if followed and not closed:
+            self._recovery.inferred()
+        with self._targets.publishing(followed) as alive:
+            self._stream.outputs.publish(alive, message.header, settings.crop)
+        now = perf_counter()
+        if closed:
+            source.statistics.frame_closed(encoding_of(message), closed, True)
+        else:
+            source.statistics.frame_done(encoding_of(message), now - received.time,
+                                         (ready - start, done - ready, now - done), age)
+        if settings.debug_image:
+            self._stream.outputs.draw(followed, moment.frame, message.header)
+
+    def _moment(self, frame: NDArray[Any], received: Received, crop: Crop, closed: str) -> Moment:
+        """Return the moment of an image, and end the targets that cannot be followed into it."""
+        stamp = stamp_of(received.message.header)
+        seconds = stamp * 1e-9 if stamp else received.time
+        newest, geometry = self._history.newest(), (crop, frame.shape)
+        why = ''
+        if self._geometry not in (None, geometry):
+            why = (f'the image now has {frame.shape[1]}x{frame.shape[0]} pixels, or is cropped '
+                   'otherwise')
+        elif newest is not None and newest.seconds - seconds > BACK_S:
+            why = (f'stamps went back by {newest.seconds - seconds:.1f} s (a bag that starts '
+                   'again, or a clock that was set)')
+        self._geometry = geometry
+        if why:
+            self._history.clear()
+            self._notices.ended(self._targets.end(), why)
+        elif newest is not None:
+            seconds = max(seconds, newest.seconds)  # of images out of order
+        moment = Moment(max(stamp, newest.stamp_ns) if newest and not why else stamp, seconds,
+                        frame, closed)
+        self._history.add(moment)
+        return moment
+
+    def _follow(self, moment: Moment, settings: Settings) -> None:
+        """Start what was requested, and follow all targets into a moment."""
+        failure: Exception | None = None
+        for request in self._requests.take():
+            try:
+                if not self._start(request, settings):
+                    self._requests.put(request)
+            except Exception as error:  # a ValueError is one of the request
+                self._notices.refuse('a start', error)
+                failure = failure if isinstance(error, ValueError) else error
+        if failure is not None:
+            raise failure
+        targets = self._targets.current()
+        rgb = None
+        if targets and self._stream.rgb is not None:
+            rgb = self._stream.rgb.at(moment, settings.crop, settings.rgb_max_delay_s)
+        for followed in targets:
+            followed.follow(moment, rgb)
+
+    def _start(self, request: Request, settings: Settings) -> bool:
+        """Start a target; return False if its image is still to come."""
+        found = self._choice.start_of(request, settings)
+        if found is None:
+            return False
+        box, moment = found
+        target = self._targets.reserve(box.id, box.class_id, settings.max_targets)
+        later = self._history.after(moment, CATCH_UP)
+        target.start(moment, in_frame(box, settings.crop).box, self._choice.label(box.class_id),
+                     later)
+        if not self.running():
+            raise Refused('the node was deactivated meanwhile')
+        self._targets.add(target)
+        return True

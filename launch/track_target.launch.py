@@ -1,0 +1,29 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Follow targets in thermal images: ros2 launch cgdet_ros track_target.launch.py."""
+
+from cgdet_ros.launching import declare, tracker, TRACKER_ARGUMENTS
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import OpaqueFunction
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start the node on one image topic."""
+    return [tracker(context)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start one node."""
+    return LaunchDescription([*declare(TRACKER_ARGUMENTS), OpaqueFunction(function=start)])

@@ -1,0 +1,249 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The parts of the tracker node that need no model: history, requests, points, RGB images."""
+
+from collections.abc import Iterator
+
+from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_ros.tracking.history import History, Moment, Refused
+from cgdet_ros.tracking.requests import (
+    Box,
+    DetectionId,
+    nearest,
+    Point,
+    Requests,
+    Seen,
+    to_box,
+    to_id,
+    to_point,
+)
+from cgdet_ros.tracking.rgb import RgbInput, to_rgb
+from geometry_msgs.msg import PointStamped
+import numpy as np
+import pytest
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from tracker_client import detection
+from vision_msgs.msg import Detection2DArray
+
+
+def moment(seconds: float, shape: tuple[int, int] = (4, 6)) -> Moment:
+    return Moment(round(seconds * 1e9), seconds, np.zeros(shape, np.uint8), '')
+
+
+def history(*seconds: float) -> History:
+    found = History(2.0)
+    for each in seconds:
+        found.add(moment(each))
+    return found
+
+
+def seconds_of(moments: list[Moment]) -> list[float]:
+    return [m.seconds for m in moments]
+
+
+def test_a_box_is_on_the_image_of_its_stamp_or_the_nearest() -> None:
+    kept = history(10.0, 10.1, 10.2)
+    for wanted, found in ((10.0, 10.0), (10.1, 10.1), (10.14, 10.1), (10.16, 10.2), (9.95, 10.0)):
+        assert kept.find(round(wanted * 1e9)).seconds == found
+    assert kept.find(0).seconds == 10.2, '0 is the newest'
+    assert kept.find(round(10.21e9)) is None, 'it is still to come'
+    assert History(2.0).find(0) is None
+
+
+def test_an_image_that_is_gone_is_refused_with_a_sentence() -> None:
+    kept = history(10.0, 11.0, 12.5)
+    assert kept.find(11 * 10**9).seconds == 11.0
+    for wanted in (10.0, 11.5):  # too old, and between
+        with pytest.raises(Refused, match=r'is gone: it is .* s older than the newest one, and '
+                           r'the nearest that is kept \(history_s\) is'):
+            kept.find(round(wanted * 1e9))
+
+
+def test_what_is_followed_up_to_the_newest_image_is_evenly_spaced() -> None:
+    kept = history(*(i / 10 for i in range(11)))
+    start = kept.find(round(0.2e9))
+    assert seconds_of(kept.after(start, 20)) == [i / 10 for i in range(3, 11)]
+    assert seconds_of(kept.after(start, 4)) == [0.4, 0.6, 0.8, 1.0]
+    assert kept.after(kept.newest(), 20) == []
+
+
+def test_images_of_one_stamp_are_kept_apart() -> None:
+    kept = History(2.0)
+    first, second = moment(0.0), moment(0.0)
+    kept.add(first)
+    kept.add(second)
+    assert kept.after(first, 20) == [second] and kept.find(0) is second
+
+
+@pytest.mark.parametrize(('message', 'words'), [
+    (detection(5, 5, 0, 4), '0 x 4 pixels has no area'),
+    (detection(5, 5, 4, -1), 'has no area'),
+    (detection(float('nan'), 5), 'is not a finite number'),
+    (detection(5, 5, float('inf')), 'is not a finite number'),
+    (detection(5, 5, name='x' * 300), '300 characters')])
+def test_a_box_that_is_none_is_refused(message: object, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        to_box(message)
+
+
+def test_a_box_keeps_id_class_and_stamp() -> None:
+    message = detection(30, 40, 10, 20, name='7', class_id='person')
+    message.header.stamp.sec, message.header.stamp.nanosec = 3, 4
+    box = to_box(message)
+    assert box.box.tolist() == [25, 30, 35, 50] and box.stamp_ns == 3_000_000_004
+    assert (box.id, box.class_id) == ('7', 'person')
+
+
+def test_points_and_ids_are_checked() -> None:
+    message = PointStamped()
+    message.point.x, message.point.y = 3.0, 4.0
+    assert (to_point(message).x, to_point(message).y) == (3, 4)
+    message.point.x = float('nan')
+    with pytest.raises(Refused, match='not a finite number'):
+        to_point(message)
+    assert to_id(String(data='12')).id == '12'
+    with pytest.raises(Refused, match='empty'):
+        to_id(String())
+
+
+def test_requests_wait_and_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Requests()
+    waiting.put(Point(0, 1.0, 2.0))
+    waiting.put(Point(0, 1.0, 2.0, since=-100.0))
+    assert waiting.expired() == 1 and waiting.expired() == 0
+    assert len(waiting.take()) == 1 and waiting.take() == []
+    for _ in range(16):
+        waiting.put(Point(0, 1.0, 2.0))
+    with pytest.raises(Refused, match='16 others already wait'):
+        waiting.put(Point(0, 1.0, 2.0))
+
+
+def test_the_box_at_a_point_is_the_smallest_or_the_nearest() -> None:
+    boxes = np.array([[0, 0, 100, 100], [40, 40, 60, 60], [200, 0, 210, 10]], np.float32)
+    for x, y, radius, chosen in ((50, 50, 0, 1), (10, 10, 0, 0), (215, 5, 10, 2),
+                                 (215, 5, 4, None), (300, 300, 50, None)):
+        assert nearest(boxes, Point(0, x, y), radius) == chosen
+    assert nearest(np.zeros((0, 4), np.float32), Point(0, 1, 1), 100) is None
+
+
+def detections(seconds: float, *found: object) -> Detection2DArray:
+    message = Detection2DArray(detections=list(found))
+    message.header.stamp.sec = int(seconds)
+    message.header.stamp.nanosec = round(seconds % 1 * 1e9)
+    return message
+
+
+def test_an_id_is_found_in_the_newest_detections_that_have_it() -> None:
+    seen = Seen(2.0)
+    with pytest.raises(Refused, match='no detections have arrived'):
+        seen.find(DetectionId(0, '1'))
+    seen.add(detections(10.0, detection(5, 5)))
+    with pytest.raises(Refused, match='the parameter track of the detector'):
+        seen.find(DetectionId(0, '1'))
+    seen.add(detections(10.5, detection(5, 5, name='1', class_id='car'), detection(9, 9)))
+    seen.add(detections(10.6, detection(6, 5, name='1'), detection(30, 9, name='2')))
+    seen.add(detections(10.7, detection(30, 9, name='2')))
+    box = seen.find(DetectionId(0, '1'))
+    assert box.stamp_ns == 10_600_000_000 and box.id == '1' and box.box[0] == -4
+    seen.add(detections(12.65, detection(30, 9, name='2'), detection(3, 3, name='5')))
+    with pytest.raises(Refused, match="does not know the id '1' any more; its ids are 2, 5"):
+        seen.find(DetectionId(0, '1'))
+    seen.clear()
+    seen.add(detections(3.0, detection(5, 5, name='9')))  # another recording
+    assert seen.find(DetectionId(0, '9')).stamp_ns == 3 * 10**9
+
+
+def test_older_detections_are_forgotten_when_stamps_go_back() -> None:
+    seen = Seen(2.0)
+    seen.add(detections(100.0, detection(5, 5, name='9')))
+    seen.add(detections(3.0, detection(5, 5, name='1')))
+    with pytest.raises(Refused, match='its ids are 1'):
+        seen.find(DetectionId(0, '9'))
+
+
+def test_a_point_stands_for_a_detection_of_its_time() -> None:
+    seen = Seen(2.0)
+    seen.add(detections(10.0, detection(50, 50, 10, 10, name='1'), detection(0, 0, 0, 5)))
+    seen.add(detections(11.0, detection(80, 50, 10, 10, name='1', class_id='0')))
+    newest = 11_100_000_000
+    assert seen.at(Point(0, 80, 50), 5, newest) == Box(
+        11_000_000_000, pytest.approx([75, 45, 85, 55]), '1', '0', since=pytest.approx(0, abs=1e9))
+    assert seen.at(Point(0, 50, 50), 5, newest) is None, 'it has moved'
+    assert seen.at(Point(10_100_000_000, 50, 50), 5, newest).stamp_ns == 10_000_000_000
+    assert seen.at(Point(0, 80, 50), 5, 20_000_000_000) is None, 'the detections are old'
+
+
+@pytest.fixture
+def node(domain: int) -> Iterator[Node]:
+    rclpy.init()
+    created = rclpy.create_node('test_rgb')
+    yield created
+    created.destroy_node()
+    rclpy.try_shutdown()
+
+
+def rgb(seconds: float, level: int = 200, encoding: str = 'rgb8', width: int = 8) -> Image:
+    message = Image(height=6, width=width, encoding=encoding, step=3 * width)
+    pixels = np.zeros((6, width, 3), np.uint8)
+    pixels[..., 0] = level
+    message.data = pixels.tobytes()
+    message.header.stamp.sec = int(seconds)
+    message.header.stamp.nanosec = round(seconds % 1 * 1e9)
+    return message
+
+
+def test_rgb_is_that_of_the_nearest_stamp_cropped_as_the_frame(node: Node) -> None:
+    source, crop = RgbInput(node, 'rgb'), Crop(top=2, left=2)
+    source.subscribe()
+    for each in (9.9, 10.02, 10.3):
+        source._receive(rgb(each, level=round(each * 10)))
+    found = source.at(moment(10.0), crop, 0.05)
+    assert found.shape == (4, 6, 3) and found[0, 0].tolist() == [100, 0, 0]
+    assert source.status('n').message == 'used'
+    source.unsubscribe()
+    assert source.at(moment(10.0), crop, 0.05) is None
+
+
+@pytest.mark.parametrize(('message', 'words'), [
+    (None, 'no image has arrived on /rgb; thermal alone is used'),
+    (rgb(10.2), 'the nearest image on /rgb is 0.200 s off the thermal one, more than rgb_max_del'),
+    (rgb(500.0), 'the stamps of /rgb are 490 s off those of the thermal images: let both driver'),
+    (rgb(10.0, level=0), 'the images on /rgb are black; thermal alone is used'),
+    (rgb(10.0, width=16), 'have 16x6 pixels, but the thermal ones 8x6: register them'),
+    (rgb(10.0, encoding='32FC1'), 'thermal alone is used')])
+def test_rgb_that_cannot_be_used_is_said(node: Node, message: Image | None, words: str) -> None:
+    source = RgbInput(node, 'rgb')
+    source.subscribe()
+    assert source.status('n').message == 'waits for a target'
+    if message is not None:
+        source._receive(message)
+    assert source.at(moment(10.0), Crop(top=2, left=2), 0.05) is None
+    status = source.status('n')
+    assert words in status.message and status.level == b'\x01' and status.name == 'n: RGB'
+    source._receive(rgb(10.0))
+    if message is None:
+        assert source.at(moment(10.0), Crop(top=2, left=2), 0.05) is not None
+        assert source.status('n').level == b'\x00'
+    source.unsubscribe()
+
+
+def test_the_order_of_colors_is_that_of_the_encoding() -> None:
+    assert to_rgb(rgb(0, encoding='rgb8'))[0, 0].tolist() == [200, 0, 0]
+    assert to_rgb(rgb(0, encoding='bgr8'))[0, 0].tolist() == [0, 0, 200]
+    with pytest.raises(ValueError, match='8-bit color'):
+        to_rgb(Image(height=2, width=2, encoding='mono8', step=2, data=bytes(4)))
