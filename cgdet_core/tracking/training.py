@@ -29,8 +29,8 @@ from cgdet_core.tracking.recipe import TrackingRecipe
 from cgdet_core.tracking.samples import (
     collate,
     FrameCache,
-    train_loader,
     TrackingSamples,
+    train_loader,
     ValidationSamples,
 )
 from cgdet_core.tracking.starting import origin_of, start

@@ -26,9 +26,9 @@ import numpy as np
 import pytest
 from std_msgs.msg import Bool
 from toy_models import write_model
-from warm_tracker import write_tracker
 from tracker_client import detection, frame, SIZE
 from vision_msgs.msg import Detection2DArray
+from warm_tracker import write_tracker
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ros
