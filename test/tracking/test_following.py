@@ -27,7 +27,6 @@ from cgdet_core.tracking.benchmarks import BENCHMARKS
 from cgdet_core.tracking.evaluation import evaluate, measure, Result, summarize
 from cgdet_core.tracking.following import follow_sequence
 from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
-from cgdet_core.tracking.plots import draw_report
 from cgdet_core.tracking.sequences import find_sequences, open_sequence
 import cv2
 from drawn import boxes, write_frames, write_sequence, write_table, write_video
@@ -198,6 +197,9 @@ def test_videos_with_target_and_truth(tmp_path: Path) -> None:
 
 
 def test_attributes_have_numbers_and_a_plot(tmp_path: Path) -> None:
+    pytest.importorskip('matplotlib', reason='training is not installed')
+    from cgdet_core.tracking.plots import draw_report
+
     folder = write_sequence(tmp_path / 'walk', 8)
     (folder / 'occlusion.label').write_text('1\n1\n' + '0\n' * 6)
     (folder / 'motion_change.label').write_text('0\n' * 8)

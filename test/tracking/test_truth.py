@@ -18,6 +18,8 @@ from pathlib import Path
 
 from cgdet_core.errors import UserError
 from cgdet_core.tracking.truth import place, read_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -132,3 +134,23 @@ def test_frames_of_a_video_are_numbers(
     table.write_text('file,x,y,w,h\n0,1,2,3,4\n4,1,2,3,4\n')
     with pytest.raises(UserError, match='names 4, which is not among the 4 frames'):
         place(read_rows(table), names, table, numbered=True)
+
+
+@given(content=st.one_of(
+    st.binary(max_size=200),
+    st.text('0123456789.,-einfa \t\r\n;"', max_size=200).map(str.encode),
+    st.text('0123456789.,-n\n"', max_size=100).map(lambda text: f'file,x,y,w,h\n{text}'.encode())))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize('name', ['gt.csv', 'gt.txt'])
+def test_any_content_is_a_truth_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    for numbered in (False, True):
+        try:
+            truth = place(read_rows(path), NAMES, path, numbered)
+        except UserError as error:
+            assert '\n' not in str(error)
+        else:
+            assert truth.boxes.shape == (6, 4) and truth.visible.any()
