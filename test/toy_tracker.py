@@ -12,84 +12,94 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A small ONNX tracker with a card, which follows what is warm."""
+"""A tracker without training: features are statistics of pixels, boxes have the first size."""
 
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import file_sha256, save_card
+from cgdet_core.runtime.tracking.card import tracking_card
+from cgdet_core.runtime.tracking.filter import FilterSettings
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 import pytest
 
-SIZE = 192  # of the search region
-TARGET = 57.0  # input pixels, root of the area of a centered target's box
-WARM, FACTOR = 0.45, 6.0  # where quality begins, and its slope
+SIZE, FACTOR = 128, 3.0
+TARGET = SIZE / FACTOR  # input pixels
 
 
-def write_tracker(path: Path, fails: bool = False) -> Path:
-    """
-    Write a tracker whose boxes have a fixed size, and whose quality is the warmth around a cell.
+def settings() -> FilterSettings:
+    """Return a filter that learns a label of one cell."""
+    distance = np.arange(13) / 2
+    label = np.exp(-0.5 * (distance / 0.8) ** 2)
+    mask = 1 / (1 + np.exp(4 * (distance - 1.5)))
+    return FilterSettings(1.0, 1.0, 0.05, 0.5, *(tuple(v.tolist()) for v in (
+        label, mask, np.ones(13))))
 
-    fails: inference fails for regions of a mean above 0.85.
-    """
+
+def write_toy_tracker(path: Path, **values: Any) -> Path:
+    """Write ONNX and card of a tracker of bright and dark targets; values: entries of the card."""
     pytest.importorskip('onnx', reason='training is not installed')
-    from cgdet_core.runtime.tracking.card import tracking_card
-    from cgdet_core.runtime.tracking.filter import FilterSettings
     from onnx import checker, helper, numpy_helper, save, TensorProto
 
-    def value(name: str, *shape: int) -> object:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape])
+    def tensor(name: str, *shape: int) -> object:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    node, fine = helper.make_node, SIZE // 8
-    centers = (np.arange(fine, dtype=np.float32) + 0.5) * 8
+    def constant(name: str, array: Any, kind: type = np.float32) -> object:
+        return numpy_helper.from_array(np.asarray(array, kind), name)
+
+    cells = 16
+    centers = 8 * (np.arange(cells) + 0.5)
     x, y = np.meshgrid(centers, centers)
-    half = TARGET / 2
-    boxes = np.stack([x - half, y - half, x + half, y + half])[None].astype(np.float32)
-    start = SIZE // 32 - 4
-    constants = {
-        'grid': boxes, 'zero': np.float32(0), 'one': np.float32(1), 'warm': np.float32(WARM),
-        'factor': np.float32(FACTOR), 'small': np.float32(1e-6), 'axes': np.array([1, 2, 3]),
-        'length': np.float32((2 * 16) ** 0.5), 'starts': np.array([start, start]),
-        'ends': np.array([start + 8, start + 8]), 'plane': np.array([2, 3]),
-        'high': np.float32(0.85), 'five': np.int64(5), 'vector': np.zeros(1, np.float32)}
+    boxes = np.stack([x, y, x, y])[None] + TARGET / 2 * np.array([-1, -1, 1, 1])[:, None, None]
+    node = helper.make_node
+    pool = {'kernel_shape': [16, 16], 'strides': [16, 16]}
     nodes = [
-        node('AveragePool', ['search'], ['coarse'], kernel_shape=[16, 16], strides=[16, 16]),
-        node('Sub', ['one', 'coarse'], ['cold']),
-        node('Concat', ['coarse', 'cold'], ['both'], axis=1),
-        node('Mul', ['both', 'both'], ['squares']),
-        node('ReduceMean', ['squares', 'axes'], ['mean'], keepdims=1),
-        node('Sqrt', ['mean'], ['root']), node('Mul', ['root', 'length'], ['norm']),
-        node('Div', ['both', 'norm'], ['features']),
-        node('AveragePool', ['search'], ['around'], kernel_shape=[56, 56], strides=[8, 8],
-             pads=[24, 24, 24, 24], count_include_pad=1),
-        node('Sub', ['around', 'warm'], ['above']), node('Mul', ['above', 'factor'], ['steep']),
-        node('Clip', ['steep', 'zero', 'one'], ['quality']),
-        node('Slice', ['coarse', 'starts', 'ends', 'plane'], ['template_features']),
-        node('ReduceMean', ['template'], ['all'], keepdims=0),
-        node('Mul', ['all', 'zero'], ['nothing'])]
-    extra = 'nothing'
-    if fails:
-        nodes += [node('ReduceMean', ['search'], ['top'], keepdims=0),
-                  node('Greater', ['top', 'high'], ['bright']),
-                  node('Cast', ['bright'], ['number'], to=TensorProto.INT64),
-                  node('Mul', ['number', 'five'], ['index']),
-                  node('Gather', ['vector', 'index'], ['failing']),
-                  node('Add', ['nothing', 'failing'], ['extra'])]
-        extra = 'extra'
-    nodes += [node('Add', ['grid', extra], ['boxes'])]
+        node('Mul', ['search', 'search'], ['square']), node('Neg', ['search'], ['dark']),
+        node('AveragePool', ['search'], ['template_features'], **pool),
+        node('AveragePool', ['square'], ['power'], **pool),
+        node('MaxPool', ['search'], ['high'], **pool), node('MaxPool', ['dark'], ['low'], **pool),
+        node('Concat', ['template_features', 'power', 'high', 'low'], ['raw'], axis=1),
+        node('ReduceMean', ['raw', 'space'], ['mean'], keepdims=1),
+        node('Sub', ['raw', 'mean'], ['centered']), node('Mul', ['centered'] * 2, ['squares']),
+        node('ReduceMean', ['squares', 'all'], ['energy'], keepdims=1),
+        node('Add', ['energy', 'little'], ['positive']), node('Sqrt', ['positive'], ['length']),
+        node('Div', ['centered', 'length'], ['unit']), node('Mul', ['unit', 'scale'], ['features']),
+        node('Identity', ['fixed'], ['boxes']), node('Identity', ['good'], ['quality'])]
     graph = helper.make_graph(
-        nodes, 'toy', [value('search', 1, SIZE, SIZE), value('template', 2, 8, 8)],
-        [value('features', 2, SIZE // 16, SIZE // 16), value('boxes', 4, fine, fine),
-         value('quality', 1, fine, fine), value('template_features', 1, 8, 8)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+        nodes, 'toy', [tensor('search', 1, 1, SIZE, SIZE), tensor('template', 1, 2, 8, 8)],
+        [tensor('features', 1, 4, 8, 8), tensor('boxes', 1, 4, 16, 16),
+         tensor('quality', 1, 1, 16, 16), tensor('template_features', 1, 1, 8, 8)],
+        [constant('space', [2, 3], np.int64), constant('all', [1, 2, 3], np.int64),
+         constant('little', 1e-4), constant('scale', 1 / 8), constant('fixed', boxes),
+         constant('good', np.full((1, 1, 16, 16), 0.9))])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
     checker.check_model(model)
     save(model, path)
-    settings = FilterSettings(
-        initial=1.0, step=1.0, regularization=0.05, spacing=0.5,
-        label=tuple(float(np.exp(-(0.5 * i) ** 2 / 2)) for i in range(10)),
-        mask=tuple(min(1.0, 0.25 * i) for i in range(10))[::-1], weight=(1.0,) * 10)
-    save_card(tracking_card(
-        path.stem, SIZE, 2, 1, Normalization('none'), factor=SIZE / TARGET, filter=settings,
-        onnx_sha256=file_sha256(path)), path)
+    card = {'calibration': {'offset': -3.0, 'score': 8.0, 'quality': 0.0, 'match': 0.0}, **values}
+    save_card(tracking_card('toy', SIZE, 4, 1, Normalization(), factor=FACTOR, filter=settings(),
+                            onnx_sha256=file_sha256(path), **card), path)
     return path
+
+
+def draw(center: tuple[float, float], hidden: bool = False, size: tuple[int, int] = (320, 240),
+         others: tuple[tuple[float, float], ...] = ()) -> NDArray[np.uint8]:
+    """Return a frame with a striped target of 40x40 pixels; others: places of plain ones."""
+    rng = np.random.default_rng(3)
+    frame = cv2.GaussianBlur(rng.integers(40, 110, size[::-1]).astype(np.uint8), (0, 0), 6)
+    for x, y in others:
+        cv2.rectangle(frame, (round(x) - 20, round(y) - 20), (round(x) + 19, round(y) + 19), 150,
+                      -1)
+    if not hidden:
+        left, top = round(center[0]) - 20, round(center[1]) - 20
+        cv2.rectangle(frame, (left, top), (left + 39, top + 39), 235, -1)
+        for row in range(top + 4, top + 36, 12):
+            cv2.rectangle(frame, (left + 4, row), (left + 35, row + 5), 10, -1)
+    return frame
+
+
+def box_around(center: tuple[float, float]) -> list[float]:
+    """Return the box of the drawn target."""
+    return [center[0] - 20, center[1] - 20, center[0] + 20, center[1] + 20]

@@ -101,7 +101,8 @@ def run(
 
     reason, status = ending(work)
     if reason and not states:
-        raise UserError(f'{reason}.')
+        complain(f'{reason}; nothing was followed.')
+        raise typer.Exit(status)
     counts = ', '.join(f'{states.count(state)} {state}' for state in dict.fromkeys(states))
     say(f'{counted(len(states), "frame")}: {counts}')
     say(f'Written: {", ".join(str(path) for path in files)}')
@@ -113,7 +114,8 @@ def run(
 def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make, 'ModelCard']:
     """Return the function that makes a tracker of a model, for one target, and its card."""
     from cgdet_core.detection.predict import check_model, open_detector
-    from cgdet_core.runtime.tracking.tracker import Tracker, TrackingModel
+    from cgdet_core.runtime.tracking.model import TrackingModel
+    from cgdet_core.runtime.tracking.tracker import Tracker
     from cgdet_core.tracking.baselines import finder
 
     check_model(model, backend)
@@ -122,7 +124,7 @@ def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make,
     return lambda: Tracker(loaded, find), loaded.card
 
 
-def open_baseline(name: str, detector: str | None,
+def open_baseline(name: str, detector: str | None, files: Path | None,
                   backend: str) -> tuple[Make, 'ModelCard | None']:
     """Return the function that makes a baseline, and the card of its detector, if it has one."""
     from cgdet_core.detection.predict import open_detector
@@ -131,8 +133,8 @@ def open_baseline(name: str, detector: str | None,
     if name != 'detector':
         if detector is not None:
             raise UserError(f'The baseline {name} does not use a detector.', 'detector')
-        baselines.open_baseline(name)  # the error, if there is none
-        return lambda: baselines.open_baseline(name), None
+        baselines.open_baseline(name, files=files)  # the error, if there is none
+        return lambda: baselines.open_baseline(name, files=files), None
     opened = open_detector(model_of(detector or 'shipped'), backend)
     return lambda: baselines.open_baseline(name, opened), opened.card
 

@@ -58,8 +58,11 @@ def track_evaluate(
         help='Which files have the truth, and how frames are counted: plain, lsotb-tir, ptb-tir, '
         'gtot, rgbt210, rgbt234, lasher or vtuav.')] = 'plain',
     baseline: Annotated[str | None, typer.Option(
-        help='Measure this instead of a model: static, mil, kcf, csrt (the last two require '
-        'opencv-contrib) or detector, the nearest detection.')] = None,
+        help='Measure this instead of a model: static, mil, kcf, csrt (these two require '
+        'opencv-contrib), nano, vit (these two require --files) or detector, the nearest '
+        'detection.')] = None,
+    files: Annotated[Path | None, typer.Option(
+        help="Folder of the networks of OpenCV's trackers nano and vit.")] = None,
     target: Annotated[list[str] | None, typer.Option(
         metavar='NAME', help='Only the target of gt_thermal_NAME.csv; may be repeated.')] = None,
     detector: Finder = None,
@@ -92,13 +95,14 @@ def track_evaluate(
     work = _Evaluation(BENCHMARKS[benchmark], video)
     work.open(folders, target or (), rate)
     work.check(filter(None, (json_path, plot_path)), overwrite)
-    make, card = open_baseline(baseline, detector, backend) if baseline else open_tracker(
+    make, card = open_baseline(baseline, detector, files, backend) if baseline else open_tracker(
         model, detector, backend)
     work.sequences = [replace(s, source=as_seen(s.source, card, unit, polarity))
                       for s in work.sequences]
     reason, status = ending(lambda: work.run(make))
     if not work.results:
-        raise UserError(f'{reason or "No sequence could be followed"}; nothing was measured.')
+        complain(f'{reason or "no sequence could be followed"}; nothing was measured.')
+        raise typer.Exit(status or 1)
     report = work.report({
         'model': None if baseline else str(model), 'baseline': baseline, 'detector': detector,
         'onnx_sha256': None if card is None else card.onnx_sha256, 'interrupted': bool(reason)})

@@ -15,6 +15,7 @@
 """What a tracker must be better than: a box that stays, OpenCV's trackers, a detector."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -28,17 +29,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-OPENCV = {'mil': 'TrackerMIL', 'kcf': 'TrackerKCF', 'csrt': 'TrackerCSRT'}
+OPENCV = {'mil': 'TrackerMIL', 'kcf': 'TrackerKCF', 'csrt': 'TrackerCSRT', 'nano': 'TrackerNano',
+          'vit': 'TrackerVit'}
+# The networks of these, by the names of their parameters; OpenCV's zoo and NanoTrack v2 have them.
+FILES = {'nano': {'backbone': 'nanotrack_backbone_sim.onnx',
+                  'neckhead': 'nanotrack_head_sim.onnx'},
+         'vit': {'net': 'object_tracking_vittrack_2023sep.onnx'}}
 BASELINES = ('static', *OPENCV, 'detector')
 MIN_IOU = 0.1  # of a detection and the last box, to be the target
 MIN_SCORE = 0.1  # of a detection
 
 
-def open_baseline(name: str, detector: Detector | None = None) -> Follower:
+def open_baseline(name: str, detector: Detector | None = None,
+                  files: Path | None = None) -> Follower:
     """
     Return a baseline of `BASELINES` for one target; UserError if there is none of the name.
 
-    detector: of the baseline "detector".
+    detector: of the baseline "detector". files: folder of the networks of OpenCV's trackers.
     """
     if name == 'static':
         return StaticBox()
@@ -47,7 +54,7 @@ def open_baseline(name: str, detector: Detector | None = None) -> Follower:
     if name not in OPENCV:
         raise UserError(f'There is no baseline {name!r}; choose from {", ".join(BASELINES)}.',
                         'baseline')
-    return OpenCvTracker(name)
+    return OpenCvTracker(name, files)
 
 
 class StaticBox:
@@ -66,31 +73,53 @@ class StaticBox:
 
 
 class OpenCvTracker:
-    """A tracker of OpenCV that needs no file: MIL, and with opencv-contrib KCF and CSRT."""
+    """A tracker of OpenCV; KCF and CSRT are of opencv-contrib, Nano and Vit read files."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, files: Path | None = None) -> None:
         create = getattr(cv2, f'{OPENCV[name]}_create', None)
         if create is None:
             there = [key for key, kind in OPENCV.items() if hasattr(cv2, f'{kind}_create')]
             raise UserError(f'This OpenCV {cv2.__version__} has no tracker {name}, which is part '
                             'of opencv-contrib; choose from '
                             f'{", ".join(["static", *there, "detector"])}.', 'baseline')
-        self._tracker = create()
+        self._tracker = create(*_parameters(name, files))
 
     def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
               label: int | None = None) -> Target:
         """Start with the box in whole pixels, as OpenCV requires."""
         self._box = np.asarray(box, np.float32)
-        self._tracker.init(_eight_bit(frame), tuple(int(v) for v in np.rint(sides(self._box))))
+        x, y, w, h = (int(v) for v in np.rint(sides(self._box)))
+        try:
+            self._tracker.init(_eight_bit(frame), (x, y, max(w, 1), max(h, 1)))
+        except cv2.error:
+            raise ValueError(f'OpenCV cannot follow the box {x}, {y}, {w}, {h} (x, y, w, h) in a '
+                             f'frame of {frame.shape[1]}x{frame.shape[0]} pixels') from None
         return Target(self._box, 1.0, State.TRACKED)
 
     def follow(self, frame: NDArray[Any], stamp: float, rgb: NDArray[Any] | None = None,
                frozen: bool = False) -> Target:
         """Return the tracker's box, or its last one if it has lost the target."""
-        good, box = self._tracker.update(_eight_bit(frame))
+        try:
+            good, box = self._tracker.update(_eight_bit(frame))
+        except cv2.error:  # the box has left the frame
+            good, box = False, None
         if good:
             self._box = corners(np.array(box, np.float64))
         return Target(self._box, float(good), State.TRACKED if good else State.LOST)
+
+
+def _parameters(name: str, files: Path | None) -> list[Any]:
+    """Return the parameters of a tracker that reads files; UserError if one is missing."""
+    if name not in FILES:
+        return []
+    parameters = getattr(cv2, f'{OPENCV[name]}_Params')()
+    for entry, file in FILES[name].items():
+        path = None if files is None else files / file
+        if path is None or not path.is_file():
+            raise UserError(f'The baseline {name} requires {" and ".join(FILES[name].values())}; '
+                            'name the folder that has them.', 'files')
+        setattr(parameters, entry, str(path))
+    return [parameters]
 
 
 def _eight_bit(frame: NDArray[Any]) -> Picture:

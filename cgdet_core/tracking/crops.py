@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
+Levels = NDArray[np.uint8]  # a normalized frame in 256 levels
 Box = NDArray[np.float64]
 
 
@@ -34,7 +35,7 @@ class Crop:
     box: Box
 
 
-def cut(image: Image, box: Box, side: float, size: int, rng: np.random.Generator,
+def cut(image: Levels, box: Box, side: float, size: int, rng: np.random.Generator,
         shift: float = 0.0, scale: float = 0.0, stretch: float = 0.0) -> Crop:
     """
     Cut a crop (size, size) around a box of an image (H, W).
@@ -47,7 +48,8 @@ def cut(image: Image, box: Box, side: float, size: int, rng: np.random.Generator
     dx, dy = rng.uniform(-shift, shift, 2) * root
     x, y = (box[0] + box[2]) / 2 + dx - length / 2, (box[1] + box[3]) / 2 + dy - length / 2
     region = Region(float(x), float(y), length, size)
-    found, mapped = region.cut(image), region.to_input(box)
+    found = region.cut(image).astype(np.float32) / np.float32(255)
+    mapped = region.to_input(box)
     if stretch:
         a = float(np.exp(rng.uniform(-stretch, stretch)))
         center = size / 2
@@ -66,11 +68,11 @@ def mirror(crop: Crop) -> Crop:
     return Crop(np.ascontiguousarray(crop.image[:, ::-1]), np.array([size - x2, y1, size - x1, y2]))
 
 
-def paste(crop: Crop, patch: Image, place: tuple[float, float],
+def paste(crop: Crop, patch: Levels, place: tuple[float, float],
           size: tuple[float, float]) -> Crop:
     """Return a crop with a patch, with soft edges, centered at `place`; size: width, height."""
     width, height = (max(2, round(v)) for v in size)
-    patch = cv2.resize(patch, (width, height), interpolation=cv2.INTER_LINEAR)
+    pixels = cv2.resize(patch, (width, height)).astype(np.float32) / np.float32(255)
     rows, columns = (np.minimum(1, 4 * (0.5 - np.abs(np.linspace(-0.5, 0.5, n + 2)[1:-1])))
                      for n in (height, width))
     alpha = (rows[:, None] * columns).astype(np.float32)
@@ -82,11 +84,11 @@ def paste(crop: Crop, patch: Image, place: tuple[float, float],
     image = crop.image.copy()
     inner = (slice(top - y, bottom - y), slice(left - x, right - x))
     window = image[top:bottom, left:right]
-    window += alpha[inner] * (patch[inner] - window)
+    window += alpha[inner] * (pixels[inner] - window)
     return Crop(image, crop.box)
 
 
-def occlude(crop: Crop, other: Image, rng: np.random.Generator) -> Crop:
+def occlude(crop: Crop, other: Levels, rng: np.random.Generator) -> Crop:
     """Return a crop in which a part of another frame hides a part of the object."""
     width, height = crop.box[2] - crop.box[0], crop.box[3] - crop.box[1]
     share = rng.uniform(0.25, 0.6)
@@ -102,7 +104,7 @@ def occlude(crop: Crop, other: Image, rng: np.random.Generator) -> Crop:
     return paste(crop, other[y:y + rows, x:x + columns], place, size)
 
 
-def distract(crop: Crop, patch: Image, rng: np.random.Generator) -> Crop:
+def distract(crop: Crop, patch: Levels, rng: np.random.Generator) -> Crop:
     """Return a crop with another object beside the one of its box."""
     box = crop.box
     size = np.array((box[2] - box[0], box[3] - box[1])) * np.exp(rng.uniform(-0.25, 0.25))

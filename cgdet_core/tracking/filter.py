@@ -74,31 +74,43 @@ class FilterOptimizer(nn.Module):
         start = size // 2 - PAD
         cells = samples[:, 0, :, start:start + KERNEL, start:start + KERNEL]
         filters = [self.initial * cells / (cells.square().sum((1, 2, 3), keepdim=True) + EPS)]
-        columns = unfold(samples)
-        label, mask, weight = (v.flatten(2) for v in self.functions(size, centers))
+        padded = pad(samples)
+        label, mask, weight = self.functions(size, centers)
         squared = (2 * self.log_regularization).exp()
         for _ in range(steps):
-            flat = filters[-1].flatten(1)
-            scores = torch.einsum('bk,bskn->bsn', flat, columns)
+            scores = correlate(padded, filters[-1])
             slope = weight * torch.where(scores > 0, torch.ones_like(mask), mask)
             residual = slope * scores - weight * label
-            gradient = torch.einsum('bsn,bskn->bk', slope * residual, columns) / count
-            gradient = gradient + squared * flat
-            along = slope * torch.einsum('bk,bskn->bsn', gradient, columns)
-            norm = gradient.square().sum(1)
-            curvature = along.square().sum((1, 2)) / count + squared * norm
+            gradient = transposed(padded, slope * residual) / count + squared * filters[-1]
+            along = slope * correlate(padded, gradient)
+            norm = gradient.square().sum((1, 2, 3))
+            curvature = along.square().sum((1, 2, 3)) / count + squared * norm
             length = self.log_step.exp() * norm / (curvature + EPS)
-            filters.append((flat - length[:, None] * gradient).view_as(filters[0]))
+            filters.append(filters[-1] - length[:, None, None, None] * gradient)
         return filters
 
 
-def unfold(samples: Tensor) -> Tensor:
-    """Return the cells below the kernel at each position, (B, S, C k k, (N + 1)^2)."""
-    found = functional.unfold(samples.flatten(0, 1), KERNEL, padding=PAD)
-    return found.unflatten(0, samples.shape[:2])
+def pad(samples: Tensor) -> Tensor:
+    """Return samples (B, S, C, N, N) as the filter sees them, (B, S, C, P, P)."""
+    return functional.pad(samples, [PAD] * 4)
 
 
-def scores_of(filters: Tensor, columns: Tensor, size: int) -> Tensor:
-    """Return the scores (B, S, size + 1, size + 1) of filters and what `unfold` returns."""
-    scores = torch.einsum('bk,bskn->bsn', filters.flatten(1), columns)
-    return scores.unflatten(2, (size + 1, size + 1))
+def correlate(padded: Tensor, filters: Tensor) -> Tensor:
+    """Return the correlation (B, S, N + 1, N + 1) of padded samples with filters (B, C, k, k)."""
+    size = padded.shape[-1]
+    out = size - KERNEL + 1
+    # One product for all cells of the kernel, then a sum of shifted maps.
+    parts = filters.flatten(2).transpose(1, 2)[:, None] @ padded.flatten(3)
+    parts = parts.unflatten(2, (KERNEL, KERNEL)).unflatten(4, (size, size)).contiguous()
+    b, s, i, j, y, x = parts.stride()
+    shifted = parts.as_strided((*padded.shape[:2], KERNEL, KERNEL, out, out),
+                               (b, s, i + y, j + x, y, x))
+    return shifted.sum((2, 3))
+
+
+def transposed(padded: Tensor, maps: Tensor) -> Tensor:
+    """Return (B, C, k, k), the gradient of sum(maps * correlation) by the filters."""
+    size = padded.shape[-1]
+    shifted = functional.pad(maps, [KERNEL - 1] * 4).unfold(2, size, 1).unfold(3, size, 1)
+    found = (padded.flatten(3) @ shifted.flatten(2, 3).flatten(3).transpose(2, 3)).sum(1)
+    return found.unflatten(2, (KERNEL, KERNEL)).flip(2, 3)

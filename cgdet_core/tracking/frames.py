@@ -49,21 +49,25 @@ class Frame:
     labels: NDArray[np.int64]
     record: ImageRecord | None = None
     rgb: bool = False
-    image: NDArray[np.float16] | None = None
+    image: NDArray[np.uint8] | None = None
     extents: bool = True
 
-    def read(self, spec: Normalization) -> NDArray[np.float16]:
-        """Return the normalized frame; an RGB image is seen in gray, in the thermal one's size."""
+    def read(self, spec: Normalization) -> NDArray[np.uint8]:
+        """
+        Return the normalized frame in 256 levels, whose steps are below the noise that is added.
+
+        An RGB image is seen in gray, in the size of the thermal one.
+        """
         if self.image is not None:
             return self.image
         assert self.record is not None
         if not self.rgb:
-            return normalize(self.record.read(), spec).astype(np.float16)
+            return _levels(normalize(self.record.read(), spec))
         assert self.record.rgb_path is not None
         gray = cv2.cvtColor(read_rgb(self.record.rgb_path), cv2.COLOR_RGB2GRAY)
         gray = cv2.resize(gray, (self.record.width, self.record.height),
                           interpolation=cv2.INTER_AREA)
-        return normalize(gray, spec).astype(np.float16)
+        return _levels(normalize(gray, spec))
 
 
 @dataclass(eq=False)
@@ -73,17 +77,17 @@ class FrameCache:
     frames: Sequence[Frame]
     spec: Normalization
     cache_bytes: float
-    _kept: dict[int, NDArray[np.float16]] = field(init=False, default_factory=dict)
+    _kept: dict[int, NDArray[np.uint8]] = field(init=False, default_factory=dict)
 
-    def get(self, index: int) -> NDArray[np.float32]:
-        """Return a frame (H, W) in [0, 1]."""
+    def get(self, index: int) -> NDArray[np.uint8]:
+        """Return a normalized frame (H, W) in 256 levels."""
         found = self._kept.get(index)
         if found is None:
             found = self.frames[index].read(self.spec)
             if found.nbytes <= self.cache_bytes:
                 self._kept[index] = found
                 self.cache_bytes -= found.nbytes
-        return found.astype(np.float32)
+        return found
 
 
 @dataclass
@@ -185,7 +189,7 @@ def scenes(config: SequenceConfig, seed: int) -> list[Frame]:
         for frame, counts, _ in record((scene.frame(t) for t in times), key):
             good = ((frame.boxes[:, 2:] - frame.boxes[:, :2]).prod(1) >= 144) & (
                 frame.visible >= 0.4)
-            image = normalize(counts, Normalization()).astype(np.float16)
+            image = _levels(normalize(counts, Normalization()))
             found.append(Frame(frame.boxes[good], number * 10_000 + frame.track_ids[good],
                                image=image))
     return found
@@ -255,6 +259,10 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
             found.append(Frame(boxes.astype(np.float32), labels, entry,
                                extents=kind == 'detected'))
     return found
+
+
+def _levels(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(255 * image).astype(np.uint8)
 
 
 def _name(frame: Frame) -> str:

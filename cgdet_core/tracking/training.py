@@ -21,7 +21,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
-from cgdet_core.tracking.filter import scores_of, unfold
+from cgdet_core.tracking.filter import correlate, pad
 from cgdet_core.tracking.frames import collect, Frame, labeled, neighbors, Objects, read_sets
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
@@ -106,9 +106,9 @@ class TrackingTraining(TaskModule):
             features, boxes = features.float(), batch['boxes'].float()
             centers = (boxes[..., :2] + boxes[..., 2:]) / (2 * STRIDE)
             filters = self.student.optimizer(features[:, :-1], centers[:, :-1], weights.steps)
-            columns = unfold(features[:, -1:])
+            searched = pad(features[:, -1:])
             labels = score_labels(centers[:, -1], size + 1, weights.sigma)
-            found = [score_loss(scores_of(f, columns, size)[:, 0], labels, weights.threshold)
+            found = [score_loss(correlate(searched, f)[:, 0], labels, weights.threshold)
                      for f in filters]
         terms = {'init': weights.init * found[0], 'final': weights.final * found[-1]}
         if len(found) > 2:
@@ -139,9 +139,8 @@ class TrackingTraining(TaskModule):
         with torch.autocast(self.device.type, enabled=False):
             fused, features = self._features(batch['crops'], torch.zeros_like(batch['rgb']))
             centers = (batch['boxes'][..., :2] + batch['boxes'][..., 2:]) / (2 * STRIDE)
-            size = features.shape[-1]
             last = self.student.optimizer(features[:, :-1], centers[:, :-1], STEPS)[-1]
-            scores = scores_of(last, unfold(features[:, -1:]), size)[:, 0]
+            scores = correlate(pad(features[:, -1:]), last)[:, 0]
             boxes, quality = self.student.boxes(
                 fused[:, -1], self._template(fused[:, 0], batch['mask']))
         arrays = (scores, boxes, quality.sigmoid()[:, 0], batch['boxes'][:, -1])

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import csv
 from pathlib import Path
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
 from cgdet_core.words import counted
@@ -79,7 +79,13 @@ def _without_end(lines: list[str]) -> list[str]:
 
 
 def _csv_rows(path: Path, lines: list[str]) -> Iterator[Row]:
-    table = csv.reader(lines)
+    try:
+        yield from _cells_of(path, csv.reader(lines))
+    except csv.Error as error:
+        raise UserError(f'{path} cannot be read as a table: {error}.') from None
+
+
+def _cells_of(path: Path, table: Any) -> Iterator[Row]:
     head = [name.strip().lower() for name in next(table, [])]
     name = next((name for name in NAMES if name in head), None)
     missing = [side for side in SIDES if side not in head]
@@ -127,8 +133,8 @@ def place(rows: list[Row], names: list[str], path: Path, numbered: bool) -> Trut
     """
     Return the truth of frames with these names; UserError for a row of no frame, or for two.
 
-    numbered: the frames are those of a video; rows name them by numbers from 0 on, or from 1 on
-    if the number of the last frame would be too large otherwise.
+    numbered: the frames are those of a video; rows name them by numbers from 0 on, or from 1 on,
+    see `_first`.
     """
     boxes = np.full((len(names), 4), np.nan)
     annotated = np.zeros(len(names), bool)
@@ -158,9 +164,9 @@ def _finder(
     stems: dict[str, int] = {}
     numbers: dict[int, int] = {}
     if numbered:
-        used = [n for row in rows if (n := _number(row.frame)) is not None]
-        first = int(bool(used) and min(used) > 0 and max(used) == len(names))
-        numbers = {i + first: i for i in range(len(names))}
+        used = [n for row in rows if (n := _number(row.frame, numbered)) is not None]
+        numbers = {i: i - _first(used, len(names)) for i in range(len(names) + 1)}
+        numbers = {number: i for number, i in numbers.items() if 0 <= i < len(names)}
     else:
         stems = {Path(name).stem: i for i, name in enumerate(names)}
         ends = [re.search(r'\d+$', Path(name).stem) for name in names]
@@ -171,13 +177,26 @@ def _finder(
         if isinstance(frame, int):
             return frame if frame < len(names) else None
         index = known.get(frame, stems.get(Path(frame).stem))
-        number = _number(frame)
+        number = _number(frame, numbered)
         return index if index is not None or number is None else numbers.get(number)
 
     return find
 
 
-def _number(frame: str | int) -> int | None:
-    """Return the number that a row names a frame by, such as 12 or 000012.png."""
+def _first(used: list[int], count: int) -> int:
+    """
+    Return the number of a video's first frame, 0 or 1, by the numbers that a truth uses.
+
+    It is 1 if the last number would be too large otherwise, or if the truth starts with 1 and
+    leaves out the last frame, as a sparse one that is numbered from 1.
+    """
+    if not used or min(used) < 1:
+        return 0
+    return int(max(used) == count or min(used) == 1 and max(used) < count - 1)
+
+
+def _number(frame: str | int, numbered: bool) -> int | None:
+    """Return the number that a row names a frame by: 12, 000012.png; of a video also a_12.png."""
     stem = Path(frame).stem if isinstance(frame, str) else ''
-    return int(stem) if re.fullmatch(r'[0-9]+', stem) else None
+    found = re.search(r'[0-9]{1,9}$', stem) if numbered else re.fullmatch(r'[0-9]{1,9}', stem)
+    return int(found[0]) if found else None

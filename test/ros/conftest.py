@@ -170,7 +170,7 @@ def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
 @pytest.fixture(scope='session')
 def toy_tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tracker that follows what is warm."""
-    from toy_tracker import write_tracker
+    from warm_tracker import write_tracker
     return write_tracker(tmp_path_factory.mktemp('toy') / 'toy_tracker.onnx')
 
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import pytest
 from std_msgs.msg import Bool, String
-from toy_tracker import write_tracker
 from tracker_client import detection, frame, SIZE, TrackerClient
 from vision_msgs.msg import Detection2DArray
+from warm_tracker import write_tracker
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ros

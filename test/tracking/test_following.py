@@ -27,7 +27,6 @@ from cgdet_core.tracking.benchmarks import BENCHMARKS
 from cgdet_core.tracking.evaluation import evaluate, measure, Result, summarize
 from cgdet_core.tracking.following import follow_sequence
 from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
-from cgdet_core.tracking.plots import draw_report
 from cgdet_core.tracking.sequences import find_sequences, open_sequence
 import cv2
 from drawn import boxes, write_frames, write_sequence, write_table, write_video
@@ -120,6 +119,13 @@ def test_opencv_follows_a_square_and_takes_16_bit_frames(tmp_path: Path) -> None
     assert found.curves.success.mean() > 0.6 > static.curves.success.mean()
 
 
+def test_a_box_that_opencv_does_not_take(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk')
+    (folder / 'gt_thermal.csv').write_text('file,x,y,w,h\n000000.png,500,400,9,9\n')
+    with pytest.raises(UserError, match=r'000000.png: OpenCV cannot follow the box 500, 400'):
+        result(folder, open_baseline('mil'))
+
+
 def test_baselines_that_are_not_there() -> None:
     with pytest.raises(UserError, match="no baseline 'best'; choose from static, mil, kcf"):
         open_baseline('best')
@@ -127,6 +133,8 @@ def test_baselines_that_are_not_there() -> None:
         if not hasattr(cv2, f'Tracker{name.upper()}_create'):
             with pytest.raises(UserError, match=f'no tracker {name}, which is part of opencv-con'):
                 open_baseline(name)
+    with pytest.raises(UserError, match='nano requires nanotrack_backbone_sim.onnx and nano'):
+        open_baseline('nano', files=Path('none'))
     assert BASELINES[0] == 'static' and BASELINES[-1] == 'detector'
 
 
@@ -189,6 +197,9 @@ def test_videos_with_target_and_truth(tmp_path: Path) -> None:
 
 
 def test_attributes_have_numbers_and_a_plot(tmp_path: Path) -> None:
+    pytest.importorskip('matplotlib', reason='training is not installed')
+    from cgdet_core.tracking.plots import draw_report
+
     folder = write_sequence(tmp_path / 'walk', 8)
     (folder / 'occlusion.label').write_text('1\n1\n' + '0\n' * 6)
     (folder / 'motion_change.label').write_text('0\n' * 8)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from cgdet_core.errors import UserError
 from cgdet_core.tracking.truth import place, read_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -54,6 +56,7 @@ def test_a_box_of_nan_or_without_area_is_a_target_that_is_not_visible(table: Pat
     ('file,x,y,w,h\n0001.jpg,1,2,3,four\n', "line 2: '1,2,3,four' is not 4 numbers."),
     ('file,x,y,w,h\n0001.jpg,1,2,nan,4\n', 'line 2: some values are not finite;'),
     ('file,x,y,w,h\n0001.jpg,1,2,inf,4\n', 'line 2: some values are not finite;'),
+    ('file,x,y,w,h\n' + 'a' * 200_000 + ',1,2,3,4\n', 'cannot be read as a table: field larger'),
     ('file,x,y,w,h\n0009.jpg,1,2,3,4\n', 'names 0009.jpg, which is not among the 6 frames.'),
     ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n', 'has two boxes for 0001.jpg.'),
     ('file,x,y,w,h\n0001.jpg,0,0,0,0\n0002.jpg,nan,nan,nan,nan\n',
@@ -119,7 +122,8 @@ def test_names_without_suffix_and_numbers_find_their_frames(table: Path) -> None
 @pytest.mark.parametrize(('frames', 'indices'), [
     (('0', '3'), [0, 3]), (('000001.jpg', '000003.jpg'), [1, 3]),
     (('1', '4'), [0, 3]),  # the last frame would be missing, so they are counted from 1
-    (('clip_000002.png', '3'), [2, 3])])
+    (('clip_000002.png', '3'), [2, 3]), (('1', '3'), [1, 3]),
+    (('frame_1', 'frame_2'), [0, 1])])  # sparse, and counted from 1
 def test_frames_of_a_video_are_numbers(
     table: Path, frames: tuple[str, ...], indices: list[int],
 ) -> None:
@@ -130,3 +134,23 @@ def test_frames_of_a_video_are_numbers(
     table.write_text('file,x,y,w,h\n0,1,2,3,4\n4,1,2,3,4\n')
     with pytest.raises(UserError, match='names 4, which is not among the 4 frames'):
         place(read_rows(table), names, table, numbered=True)
+
+
+@given(content=st.one_of(
+    st.binary(max_size=200),
+    st.text('0123456789.,-einfa \t\r\n;"', max_size=200).map(str.encode),
+    st.text('0123456789.,-n\n"', max_size=100).map(lambda text: f'file,x,y,w,h\n{text}'.encode())))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize('name', ['gt.csv', 'gt.txt'])
+def test_any_content_is_a_truth_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    for numbered in (False, True):
+        try:
+            truth = place(read_rows(path), NAMES, path, numbered)
+        except UserError as error:
+            assert '\n' not in str(error)
+        else:
+            assert truth.boxes.shape == (6, 4) and truth.visible.any()

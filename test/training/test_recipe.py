@@ -166,7 +166,7 @@ def test_renamed_keys_are_read_and_overridden(recipe: Path, overrides: list[str]
     assert load_recipe(recipe, overrides).data.license == ('ours' if overrides else 'old')
 
 
-@pytest.mark.parametrize('task', ['tracking', ['detection'], {'a': 1}, None])
+@pytest.mark.parametrize('task', ['following', ['detection'], {'a': 1}, None])
 def test_an_unknown_task_is_named(recipe: Path, task: Any) -> None:
     values = yaml.safe_load(recipe.read_text())
     recipe.write_text(yaml.safe_dump({**values, 'task': task}))

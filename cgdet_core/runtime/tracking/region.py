@@ -15,6 +15,7 @@
 """The search region: a square of a frame, cut, scaled to the network's input, and mapped back."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,8 +50,7 @@ class Region:
         return Region(float(box[0] + box[2]) / 2 - side / 2, float(box[1] + box[3]) / 2 - side / 2,
                       side, size)
 
-    def cut(self, image: NDArray[np.float32],
-            out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """
         Return the region of an image (H, W) as (size, size); outside, its border is repeated.
 
@@ -77,9 +77,8 @@ class Region:
                                                                      (self.y, top))]
         matrix = np.array([(a, 0, shift[0]), (0, a, shift[1])])
         return np.asarray(cv2.warpAffine(
-            part, matrix, (self.size, self.size), dst=out,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE),
-            np.float32)
+            part, matrix, (self.size, self.size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE))
 
     def to_frame(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map boxes (..., 4) from pixels of the input to pixels of the frame."""

@@ -1,0 +1,200 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One target is followed, hidden, lost and found again; bad starts are refused."""
+
+from dataclasses import replace
+import json
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import card_path, load_card
+from cgdet_core.runtime.tracking.card import TrackingCard
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.target import State, Target
+from cgdet_core.runtime.tracking.tracker import LOST_S, Tracker
+import numpy as np
+import pytest
+from toy_tracker import box_around, draw, write_toy_tracker
+
+RATE = 20.0
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory: pytest.TempPathFactory) -> TrackingModel:
+    return TrackingModel.load(write_toy_tracker(tmp_path_factory.mktemp('toy') / 'toy.onnx'),
+                              threads=1, backend='onnxruntime')
+
+
+def place(number: int) -> tuple[float, float]:
+    """Return the target's center in a frame: 50 pixels a second to the right."""
+    return 60 + 2.5 * number, 110
+
+
+def error(target: Target, center: tuple[float, float]) -> float:
+    return float(np.linalg.norm((target.box[:2] + target.box[2:]) / 2 - center))
+
+
+def test_a_target_is_followed(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    first = tracker.start(draw(place(0)), box_around(place(0)), 5.0)
+    assert first.state is State.TRACKED and first.score == 1 and first.box.dtype == np.float32
+    assert first.box.tolist() == box_around(place(0))
+    for number in range(1, 40):
+        target = tracker.follow(draw(place(number)), 5 + number / RATE)
+        assert target.state is State.TRACKED, number
+        assert error(target, place(number)) < 8 and 0.5 <= target.score <= 1
+
+
+def test_raw_counts_and_kelvin_are_followed_as_8_bit_frames(model: TrackingModel) -> None:
+    boxes = []
+    for convert in (lambda f: f, lambda f: f.astype(np.uint16) * 100 + 20000,
+                    lambda f: f.astype(np.float32) + 200):
+        tracker = Tracker(model)
+        tracker.start(convert(draw(place(0))), box_around(place(0)), 0.0)
+        boxes.append(tracker.follow(convert(draw(place(2))), 0.1).box)
+    assert np.abs(np.array(boxes) - boxes[0]).max() < 2
+
+
+def test_a_hidden_target_is_uncertain_then_lost_and_found_again(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    states = []
+    for number in range(1, 90):
+        hidden = 20 <= number < 60
+        target = tracker.follow(draw(place(number), hidden), number / RATE)
+        states.append(target.state)
+    assert set(states[:19]) == {State.TRACKED}
+    assert states[19] is State.UNCERTAIN
+    assert states[19 + int(LOST_S * RATE) + 1:59] == [State.LOST] * (40 - int(LOST_S * RATE) - 1)
+    found = states[59:].index(State.TRACKED)
+    assert found <= RATE, 'within a second'
+    assert set(states[59 + found:]) == {State.TRACKED} and error(target, place(number)) < 8
+
+
+def test_one_good_frame_does_not_find_a_lost_target(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    for number in range(1, 30):
+        target = tracker.follow(draw(place(0), number < 29), number / RATE)
+    assert target.state is State.UNCERTAIN
+    assert tracker.follow(draw(place(0), True), 30 / RATE).state is State.LOST
+
+
+def test_detections_of_the_class_find_a_lost_target_far_away(model: TrackingModel) -> None:
+    far = 280.0, 200.0
+    calls = []
+
+    def detect(frame: np.ndarray) -> list[tuple[list[float], float, int]]:
+        calls.append(frame.shape)
+        return [(box_around((60, 40)), 0.9, 1), (box_around(far), 0.8, 0),
+                ([0, 0, 300, 200], 0.9, 0)]
+
+    tracker = Tracker(model, detect)
+    tracker.start(draw((60, 60)), box_around((60, 60)), 0.0, label=0)
+    for number in range(1, 20):
+        target = tracker.follow(draw((0, 0), True), number / RATE)
+    assert target.state is State.LOST and 0 < len(calls) < 10
+    states = [tracker.follow(draw(far), number / RATE) for number in range(20, 30)]
+    assert states[-1].state is State.TRACKED and error(states[-1], far) < 8
+
+
+def test_a_frozen_frame_says_nothing(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    for number in range(1, 20):
+        target = tracker.follow(draw(place(number)), number / RATE)
+    for number in range(20, 40):  # as a camera that shows its shutter
+        frozen = tracker.follow(np.full((240, 320), 90, np.uint8), number / RATE, frozen=True)
+        assert frozen.state is State.UNCERTAIN and frozen.score < target.score
+    assert frozen.box[0] > target.box[0] + 20, 'it keeps moving'
+    assert tracker.follow(draw(place(34)), 2.0).state is State.TRACKED
+
+
+def test_the_motion_is_over_time_not_frames(model: TrackingModel) -> None:
+    for step in (1, 2):
+        tracker = Tracker(model)
+        tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+        for number in range(step, 21, step):
+            tracker.follow(draw(place(number)), number / RATE)
+        predicted = tracker.follow(draw((0, 0), True), 24 / RATE)
+        assert predicted.state is State.UNCERTAIN and error(predicted, place(24)) < 8
+
+
+def test_time_that_goes_back_is_no_time(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 100.0)
+    tracker.follow(draw(place(1)), 100.05)
+    target = tracker.follow(draw(place(2)), 3.0)
+    assert target.state is State.TRACKED and error(target, place(2)) < 8
+
+
+@pytest.mark.parametrize(('box', 'sentence'), [
+    ([10, 10, 10, 40], 'smaller than'), ([50, 50, 40, 60], 'smaller than'),
+    ([400, 10, 440, 50], 'outside of the frame of 320x240'),
+    ([-50, 10, -10, 50], 'outside'), ([np.nan, 0, 10, 10], 'four finite numbers'),
+    ([0, 0, np.inf, 10], 'four finite numbers'), ([1, 2, 3], 'four finite numbers'),
+    ('box', 'four finite numbers')])
+def test_a_box_that_cannot_be_followed(model: TrackingModel, box: object, sentence: str) -> None:
+    tracker = Tracker(model)
+    with pytest.raises(ValueError, match=sentence):
+        tracker.start(draw(place(0)), box, 0.0)
+    with pytest.raises(ValueError, match='no target was chosen'):
+        tracker.follow(draw(place(0)), 0.1)
+
+
+def test_a_frame_of_another_shape_is_refused_and_nothing_is_lost(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    with pytest.raises(ValueError, match='two-dimensional'):
+        tracker.start(np.zeros((240, 320, 3), np.uint8), box_around(place(0)), 0.0)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    with pytest.raises(ValueError, match='NaN'):
+        tracker.follow(np.full((240, 320), np.nan, np.float32), 0.05)
+    assert tracker.follow(draw(place(2)), 0.1).state is State.TRACKED
+
+
+def test_a_target_at_the_border(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw((10, 110)), box_around((10, 110)), 0.0)
+    target = tracker.follow(draw((14, 110)), 0.05)
+    assert target.state is State.TRACKED and error(target, (14, 110)) < 10
+
+
+@pytest.mark.parametrize(('key', 'value', 'sentence'), [
+    ('factor', 0.5, 'factor must be'), ('calibration', {'offset': 1}, 'calibration must be'),
+    ('tracked_threshold', 1.5, 'tracked_threshold must be'),
+    ('lost_threshold', 0.9, 'must not be above'), ('filter', {'step': 1}, 'filter must have'),
+    ('filter', {**json.loads('{"initial": 1, "step": 1, "regularization": 1, "spacing": 0}'),
+                'label': [1], 'mask': [1], 'weight': [1]}, 'spacing must be positive')])
+def test_a_card_that_cannot_be_used(tmp_path: Path, key: str, value: object,
+                                    sentence: str) -> None:
+    path = write_toy_tracker(tmp_path / 'toy.onnx')
+    card = json.loads(card_path(path).read_text())
+    card_path(path).write_text(json.dumps(card | {key: value}))
+    with pytest.raises(UserError, match=sentence):
+        load_card(path, TrackingCard)
+
+
+def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = write_toy_tracker(tmp_path / 'toy.onnx')
+    card = load_card(path, TrackingCard)
+    assert TrackingCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+    with pytest.raises(ValueError, match='boxes must be'):
+        replace(card, outputs={**card.outputs, 'boxes': card.outputs['quality']})
+
+
+def test_a_detector_is_no_tracker(tmp_path: Path) -> None:
+    from toy_model import write_toy
+    with pytest.raises(UserError, match='is a detection model, not a tracking model'):
+        TrackingModel.load(write_toy(tmp_path / 'toy.onnx'))

@@ -1,0 +1,118 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A tiny tracker is trained, resumed, exported, and follows in PyTorch as in ONNX Runtime."""
+
+from pathlib import Path
+
+from cgdet_core.deployment.export import export
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.tracking.card import TrackingCard
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
+from cgdet_core.tasks import load_recipe, train
+from cgdet_core.tracking.network import DeployedTracker, load_tracker
+from cgdet_core.training.checkpoints import read_checkpoint
+from cgdet_core.training.folder import read_results
+import numpy as np
+import pytest
+import torch
+import yaml
+
+MODEL = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
+         'feature_channels': 8, 'tower_channels': 16, 'tower_depth': 1}
+
+
+def write_recipe(folder: Path, pairs: Path) -> Path:
+    path = folder / 'tracker.yaml'
+    path.write_text(yaml.safe_dump({
+        'task': 'tracking', 'name': 'tiny', 'input_size': 128, 'model': MODEL,
+        'data': {'train': [str(pairs)], 'val': [str(pairs)], 'objects': 8, 'val_objects': 6,
+                 'smallest': 6, 'sequences': {'scenes': 1, 'scene_frames': 2}},
+        'crops': {'size': 128}, 'swap': {'share': 0.5},
+        'optim': {'epochs': 2, 'batch_size': 4, 'lr': 0.001},
+        'run': {'output': str(folder / 'runs'), 'workers': 0, 'val_every': 1,
+                'precision': '32-true', 'accelerator': 'cpu'}}))
+    return path
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:
+    return train(load_recipe(write_recipe(tmp_path_factory.mktemp('run'), pairs)), progress=False)
+
+
+def test_losses_and_validation_are_logged(trained: Path) -> None:
+    rows = read_results(trained.parent, 2)
+    assert [row['epoch'] for row in rows] == [1, 2]
+    for name in ('init', 'iterations', 'final', 'box', 'giou', 'quality', 'loss'):
+        assert np.isfinite(rows[-1][f'train/{name}'])
+    assert 0 <= rows[-1]['val/AUC'] <= 1 and 0 <= rows[-1]['val/precision'] <= 1
+
+
+def test_an_exported_tracker_is_the_trained_one(trained: Path, tmp_path: Path) -> None:
+    written = export(trained, tmp_path / 'tiny.onnx')
+    assert (tmp_path / 'tiny.onnx').stat().st_size < 1e6
+    card = load_card(tmp_path / 'tiny.onnx', TrackingCard)
+    assert card == written and card.input_size == 128 and card.training['recipe']['swap']
+    network, held = load_tracker(trained)
+    assert card.filter == held.filter != TrackingCard.from_dict(
+        read_checkpoint(trained)['cgdet']['card']).filter, 'the filter is the learned one'
+    model = TrackingModel.load(tmp_path / 'tiny.onnx', threads=1, backend='onnxruntime')
+    torch.manual_seed(0)
+    region, template = torch.rand(1, 1, 128, 128), torch.rand(1, 17, 8, 8)
+    expected = DeployedTracker(network)(region, template)
+    found = model.see(region[0, 0].numpy(), template[0].numpy())
+    for one, two in zip(found, expected):
+        assert np.abs(one - two.numpy().reshape(one.shape)).max() < 1e-3
+    tracker = Tracker(model)
+    frame = np.random.default_rng(0).integers(0, 255, (100, 120)).astype(np.uint8)
+    tracker.start(frame, (40, 40, 60, 70), 0.0)
+    assert np.isfinite(tracker.follow(frame, 0.1).box).all()
+
+
+def test_the_trunk_of_a_run_begins_another_and_is_frozen_first(
+        trained: Path, tmp_path: Path, pairs: Path) -> None:
+    path = write_recipe(tmp_path, pairs)
+    changes = [f'optim.init={trained}', 'optim.frozen_norms=true', 'frozen_epochs=1',
+               'optim.epochs=1']
+    frozen = load_tracker(train(load_recipe(path, changes), progress=False))[0].state_dict()
+    before = load_tracker(trained)[0].state_dict()
+    for name, value in before.items():
+        same = torch.equal(value, frozen[name])
+        assert same or not name.startswith('backbone.'), name
+    assert not torch.equal(before['fuse.conv.weight'], frozen['fuse.conv.weight'])
+    changes[2:] = ['frozen_epochs=0', 'name=free', 'optim.epochs=1']
+    free = load_tracker(train(load_recipe(path, changes), progress=False))[0].state_dict()
+    moved = [name for name in before if name.startswith('backbone.') and name.endswith(
+        'conv.weight') and not torch.equal(before[name], free[name])]
+    assert moved
+
+
+def test_a_tracker_is_exported_in_fp32_only(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='is a tracking model, which is exported in fp32 only'):
+        export(trained, tmp_path / 'tiny.onnx', 'fp16')
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_of_another_trunk_are_refused(trained: Path, tmp_path: Path,
+                                              pairs: Path) -> None:
+    path = write_recipe(tmp_path, pairs)
+    with pytest.raises(UserError, match='has other layer sizes than the recipe'):
+        train(load_recipe(path, [f'optim.init={trained}', 'model.channels=[8,8,8,16]']),
+              progress=False)
+    with pytest.raises(UserError, match='has other layer sizes than the recipe'):
+        train(load_recipe(path, ['optim.init=shipped']), progress=False)
+    with pytest.raises(UserError, match='nothing.onnx do not exist'):
+        train(load_recipe(path, ['optim.init=nothing.onnx']), progress=False)
