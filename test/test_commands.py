@@ -32,7 +32,7 @@ NOT_CHECKED = {  # commands that these tests know only by their first words, and
     'export': 'of a shell', 'mv': 'of a shell', 'zip': 'of a shell', 'source': 'of a shell',
     '.': 'of a shell', 'MODELS=$(ros2': 'of a shell', 'profile=$(ros2': 'of a shell',
     'ros2 topic': 'ros2cli has no wheel', 'ros2 lifecycle': 'ros2cli has no wheel',
-    'ros2 security': 'sros2 has no wheel',
+    'ros2 security': 'sros2 has no wheel', 'ros2 service': 'ros2cli has no wheel',
 }
 
 
