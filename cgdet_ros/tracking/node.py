@@ -24,7 +24,8 @@ from cgdet_core.runtime.files import share_file, SHIPPED_TRACKER
 from cgdet_core.runtime.imaging.signal import check_signal
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
-from cgdet_core.runtime.tracking.tracker import Tracker, TrackingModel
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs, ImageInput
 from cgdet_ros.node.managed_node import ManagedNode
@@ -80,7 +81,7 @@ class TrackerNode(ManagedNode):
             settings = self._model_settings = parameters.read_model_settings(self)
         models = self.load(lambda progress: _load(settings, progress))
         model, detector = models
-        for card in filter(None, (model.card, detector and detector.card)):
+        for card in (model.card, *([detector.card] if detector else [])):
             check_signal(card.normalization.kind, settings.unit, settings.polarity, card.name)
         if settings.rgb_topic and 'rgb' not in model.card.inputs:
             raise UserError(f'rgb_topic is {settings.rgb_topic}, but {model.card.name} follows in '
@@ -190,8 +191,10 @@ class TrackerNode(ManagedNode):
                 stream.outputs.destroy()
             models, self._models = self._models, None
             self._targets = self._find = None
-        for model in filter(None, models or ()):
-            model.session.close()
+        if models is not None:
+            models[0].session.close()
+            if models[1] is not None:
+                models[1].session.close()
 
     def parameters_changed(self) -> None:
         self._settings = parameters.read_settings(self)

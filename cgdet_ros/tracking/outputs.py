@@ -122,7 +122,7 @@ class Notices:
     """Requests that were refused, and targets that were ended: log and status; thread-safe."""
 
     def __init__(self, node: Node) -> None:
-        self._log = CameraLog(node, '')
+        self._node, self._log = node, CameraLog(node, '', 'targets')
         self._lock = Lock()
         self._latest: deque[tuple[float, str]] = deque(maxlen=4)
         self._refused = 0
@@ -139,7 +139,8 @@ class Notices:
         """Report why targets were ended without a request."""
         if names:
             text = f'{why}, so these targets ended: {", ".join(names)}'
-            self._log.error('start again', ValueError(text))
+            if self._node.context.ok():  # else Ctrl-C has ended them
+                self._log.warning(text)
             self._keep(text)
 
     def _keep(self, text: str) -> None:

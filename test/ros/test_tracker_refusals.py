@@ -40,7 +40,7 @@ def test_wrong_starts_are_refused_and_the_node_follows_on(track: Start) -> None:
         for message, words in (
                 (detection(60, MIDDLE, 0, 10), 'its box of 0 x 10 pixels has no area'),
                 (detection(float('nan'), MIDDLE), 'is not a finite number'),
-                (detection(500, 500), 'outside the'),
+                (detection(500, 500), 'is outside of the frame of 160x128 pixels'),
                 (detection(60, MIDDLE, stamp=old.header.stamp), 'the image of its stamp is gone'),
                 (ahead, 'newer than the newest image'),
                 (Detection2D(), 'has no area')):
