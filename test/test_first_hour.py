@@ -38,7 +38,8 @@ Type = Callable[..., str]
 def lines_of(document: str) -> list[str]:
     """Return the lines of a document's commands, comments left out."""
     text = (ROOT / document).read_text()
-    blocks = ''.join(re.findall(r'^```\n(.*?)^```', text, re.M | re.S))
+    blocks = ''.join(body for kind, body in re.findall(r'^```(\w*)\n(.*?)^```', text, re.M | re.S)
+                     if not kind)
     lines = [shlex.join(shlex.split(line, comments=True))
              for line in re.sub(r' \\\n +', ' ', blocks).splitlines() if 'cgdet ' in line]
     return [line for whole in lines for line in whole.split(" '&&' ")]
