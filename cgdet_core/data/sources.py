@@ -225,7 +225,9 @@ def _open_video(path: Path, name: str) -> Source:
     capture = open_capture(path, str(path))
     try:
         if not capture.isOpened():
-            raise UserError(f'{path} is not a video that OpenCV can read.')
+            raise UserError(f'{path} is empty.' if not path.stat().st_size else (
+                f'{path} is not a video that OpenCV can read: it has no frames, was cut or needs '
+                f'another codec; try "ffmpeg -i {path} -c:v ffv1 OUT.mkv".'))
         if not capture.grab():
             raise UserError(f'The video {path} has no frames that OpenCV can read.')
         total, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
