@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import pytest
 from std_msgs.msg import Bool, String
-from toy_models import write_model
 from tracker_client import detection, frame, SIZE, TrackerClient
 from vision_msgs.msg import Detection2DArray
 from warm_tracker import write_tracker
