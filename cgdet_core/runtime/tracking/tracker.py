@@ -40,8 +40,12 @@ RIVAL = 0.5  # match below which something else looks like the target
 WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
 LOST_S = 0.5  # a target that was not seen for so long is lost
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
-CONFIRM = 2  # frames in a row in which a lost target must be found
-REFOUND = 0.65  # probability that the first of them needs
+CONFIRM = 3  # frames in a row in which a lost target must be found
+REFOUND = 0.6  # probability that the first of them needs
+WORSE = 0.8  # how much less than usual its logit may be
+USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
+RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
+NEAR = 0.6  # of a target's size: it is as likely within this distance of its prediction
 LOST_PLACES = 3  # that are searched in a frame
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
@@ -94,7 +98,8 @@ class Tracker:
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
         self._search = LostSearch(self._detect, label)
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
-        self._hits, self._refinding = 0, False
+        self._hits, self._refinding, self._found_at = 0, False, -np.inf
+        self._usual = _logit(SURE)
         self._last = Target(box.astype(np.float32), 1.0, State.TRACKED)
         return self._last
 
@@ -146,6 +151,7 @@ class Tracker:
         if not self._hits or self._refinding and self._hits < CONFIRM:
             return self._result(self._predicted(), look.probability, State.UNCERTAIN)
         self._refinding = False
+        self._usual += (1 - np.exp(-passed / USUAL_S)) * (_logit(look.probability) - self._usual)
         self._learn(look)
         half = self._size / 2
         return self._result(np.concatenate([center - half, center + half]), look.probability,
@@ -157,13 +163,22 @@ class Tracker:
         side = Region.around(predicted, card.factor, card.input_size).side
         places = self._search.places(frame, self._stamp, predicted, side, LOST_PLACES)
         looks = [self.look(image, place, wide=True) for place in places]
-        best = max(looks, key=lambda look: look.probability)
-        if best.probability < max(REFOUND, card.tracked_threshold):
+        rated = [(self._rate(look), look) for look in looks]
+        rating, best = max(rated, key=lambda pair: pair[0])
+        if rating < max(_logit(REFOUND), self._usual - WORSE):
             return self._result(predicted, best.probability, state)
         self._size = np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5)
         self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
-        self._seen_at, self._hits, self._refinding = self._stamp, 1, True
+        self._found_at = self._seen_at = self._stamp
+        self._hits, self._refinding = 1, True
         return self._result(self._predicted(), best.probability, State.UNCERTAIN)
+
+    def _rate(self, look: Look) -> float:
+        """Return the logit of a look, less where the target is less likely to be."""
+        assert self._motion is not None
+        away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
+        spread = np.hypot(self._motion.spread, NEAR * self._root)
+        return _logit(look.probability) - 0.5 * (away / spread) ** 2
 
     def look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
@@ -192,7 +207,8 @@ class Tracker:
     def _learn(self, look: Look) -> None:
         """Keep a certain sample, and improve the filter from time to time, or with a rival."""
         rival = look.found.match < RIVAL
-        if look.probability < SURE or self._stamp - self._sampled < SAMPLE_S:
+        if (look.probability < SURE or self._stamp - self._sampled < SAMPLE_S
+                or self._stamp - self._found_at < RELEARN_S):
             return
         placed = look.found.box
         self._filter.add(look.seen.features, (placed[:2] + placed[2:]) / (2 * STRIDE),
@@ -216,7 +232,7 @@ class Tracker:
         if passed > GAP_S or passed < -GAP_S:
             self._motion.stop()
         if passed < 0:  # a looping bag, or frames out of order
-            for name in ('_seen_at', '_sampled', '_improved'):
+            for name in ('_seen_at', '_sampled', '_improved', '_found_at'):
                 setattr(self, name, getattr(self, name) + passed)
             passed = 0.0
         self._stamp = stamp
@@ -234,6 +250,11 @@ class Tracker:
     def _result(self, box: NDArray[np.float64], score: float, state: State) -> Target:
         self._last = Target(box.astype(np.float32), float(score), state)
         return self._last
+
+
+def _logit(probability: float) -> float:
+    clipped = min(max(probability, 1e-6), 1 - 1e-6)
+    return float(np.log(clipped / (1 - clipped)))
 
 
 def _window(size: int) -> Image:
