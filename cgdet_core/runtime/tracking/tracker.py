@@ -45,7 +45,8 @@ REFOUND = 0.6  # probability that the first of them needs
 WORSE = 0.8  # how much less than usual its logit may be
 USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
-NEAR = 0.6  # of a target's size: it is as likely within this distance of its prediction
+# A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
+NEAR, AWAY = 0.6, 2.0
 LOST_PLACES = 3  # that are searched in a frame
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
@@ -177,7 +178,8 @@ class Tracker:
         """Return the logit of a look, less where the target is less likely to be."""
         assert self._motion is not None
         away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
-        spread = np.hypot(self._motion.spread, NEAR * self._root)
+        near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
+        spread = np.hypot(self._motion.spread, near * self._root)
         return _logit(look.probability) - 0.5 * (away / spread) ** 2
 
     def look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> Look:
