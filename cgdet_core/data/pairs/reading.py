@@ -134,7 +134,8 @@ def _of_bag(
         raise UserError('Name the RGB topic of the bag.', 'rgb_topic')
     plan = pairing.plan_bag(path, choice)
     chosen = dict(evenly(sorted(plan.partners.items()), count))
-    thermal, rgb = {}, {}
+    thermal: dict[int, Any] = {}
+    rgb: dict[int, Any] = {}
     unreadable = []
     for topic, stamps, found, read in (
             (plan.thermal_topic, chosen.keys(), thermal, lambda m: to_gray(view_message(m))),
