@@ -83,7 +83,8 @@ LIGHT = ('cgdet_core.data.formats.convert', 'cgdet_core.data.show', 'cgdet_core.
          'cgdet_core.deployment.engines', 'cgdet_core.detection.metrics',
          'cgdet_core.detection.predict',
          'cgdet_core.detection.bag_detection', 'cgdet_core.doctor.machine',
-         'cgdet_core.doctor.model')
+         'cgdet_core.doctor.model', 'cgdet_core.tracking.evaluation',
+         'cgdet_core.tracking.baselines', 'cgdet_core.tracking.one_source')
 
 
 def modules() -> list[str]:

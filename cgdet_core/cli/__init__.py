@@ -40,6 +40,8 @@ from cgdet_core.cli.common import (
 from cgdet_core.cli.data import data_app
 from cgdet_core.cli.detect import detect
 from cgdet_core.cli.report import report
+from cgdet_core.cli.track import track_app
+from cgdet_core.cli.track_evaluate import track_evaluate
 from cgdet_core.errors import UserError
 from cgdet_core.machine import installed
 import typer
@@ -55,10 +57,12 @@ for command in (train.train, train.distill, models.ablate, scores.evaluate, repo
 data_app.command('collect')(data_collect)
 bag_app.command('to-dataset')(bag_to_dataset)
 data_app.command('register')(pairs.data_register)
+track_app.command('evaluate')(track_evaluate)
 app.add_typer(bag_app, name='bag')
 app.add_typer(data_app, name='data')
 app.add_typer(models.engines_app, name='engines')
-for program in (app, bag_app, data_app, models.engines_app):
+app.add_typer(track_app, name='track')
+for program in (app, bag_app, data_app, models.engines_app, track_app):
     for entry in program.registered_commands:
         entry.cls = KeepsInputs
 

@@ -14,7 +14,7 @@
 
 """The program, options and output functions that the commands share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 import logging
 import os
@@ -84,7 +84,7 @@ Backend = Annotated[str, typer.Option(
 PAUSE_S = 10.0  # between lines of progress, without a terminal
 COLORED = ('{} is in color: a photo, or a thermal image with a palette. The models are trained on '
            'gray thermal frames, so boxes may be wrong.')
-OUTPUTS = {'json_path', 'output', 'page', 'plot_path'}  # parameters of commands
+OUTPUTS = {'json_path', 'output', 'page', 'plot_path', 'video'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
 
@@ -217,6 +217,34 @@ def exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def ending(run: Callable[[], None]) -> tuple[str, int]:
+    """Run a function and return why it ended early, or nothing, and the exit status."""
+    try:
+        with exit_on_sigterm():
+            run()
+    except KeyboardInterrupt:
+        return 'interrupted', 130
+    except SystemExit as error:  # SIGTERM
+        return 'stopped', int(error.code or 0)
+    except OSError as error:
+        return f'{error.strerror}: {error.filename}' if error.filename else str(error), 1
+    except UserError as error:
+        return sentence_of(error).rstrip('.'), 1
+    return '', 0
+
+
+def check_plot(path: Path) -> None:
+    """Raise UserError before the measurement if the plot cannot be written."""
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ModuleNotFoundError:
+        raise UserError('--plot requires matplotlib; install it with '
+                        '"pip install matplotlib".') from None
+    check_outputs([path])
+    if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f'--plot requires a .png, .svg or .pdf file, not {path.name}.')
 
 
 class _ConsoleLog(logging.Handler):

@@ -27,6 +27,7 @@ from cgdet_core.cli.common import (
     Backend,
     COLORED,
     complain,
+    ending,
     names_of,
     Overwrite,
     Polarity,
@@ -120,7 +121,7 @@ def detect(
                     return
             lines.end_of_source()
 
-    reason, status = _ending(run)
+    reason, status = ending(run)
     if outputs.frames:
         lines.summarize(outputs, float(np.min(
             detector.card.thresholds if threshold is None else threshold)))
@@ -134,22 +135,6 @@ def detect(
                  'read.')
     if status or lines.failed:
         raise typer.Exit(status or 1)
-
-
-def _ending(run: Callable[[], None]) -> tuple[str, int]:
-    """Run a function and return why it ended early, or nothing, and the exit status."""
-    try:
-        with common.exit_on_sigterm():
-            run()
-    except KeyboardInterrupt:
-        return 'interrupted', 130
-    except SystemExit as error:  # SIGTERM
-        return 'stopped', int(error.code or 0)
-    except OSError as error:
-        return f'{error.strerror}: {error.filename}' if error.filename else str(error), 1
-    except UserError as error:
-        return sentence_of(error).rstrip('.'), 1
-    return '', 0
 
 
 def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str]]:

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 from cgdet_core.cli.common import (
     Backend,
     cell,
+    check_plot,
     console,
     counting,
     Images,
@@ -33,7 +34,6 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_core.words import counted
 from rich.box import SIMPLE
@@ -119,7 +119,7 @@ def benchmark(
     from cgdet_core.deployment.benchmark import Plan, plot
 
     if plot_path is not None:
-        _check_plot(plot_path)
+        check_plot(plot_path)
     plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
                 _size(source), yardstick, rate if busy else None)
@@ -156,18 +156,6 @@ def doctor(
     write_report({'checks': [asdict(c) for c in made], **counts}, json_path)
     if counts['FAIL']:
         raise typer.Exit(1)
-
-
-def _check_plot(path: Path) -> None:
-    """Raise UserError before the measurement if the plot cannot be written."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ModuleNotFoundError:
-        raise UserError('--plot requires matplotlib; install it with '
-                        '"pip install matplotlib".') from None
-    check_outputs([path])
-    if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f'--plot requires a .png, .svg or .pdf file, not {path.name}.')
 
 
 def _whole(text: str, option: str) -> int:

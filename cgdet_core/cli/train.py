@@ -36,16 +36,17 @@ Resume = Annotated[bool, typer.Option(
 
 def train(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train a detector from a recipe."""
-    _train(recipe, overrides, resume)
+    run_recipe(recipe, overrides, resume)
 
 
 def distill(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train a detector also, or only, on frames without labels, with the help of RGB."""
-    _train(recipe, overrides, resume, 'unlabeled')
+    run_recipe(recipe, overrides, resume, 'unlabeled')
 
 
-def _train(recipe: Path, overrides: list[str] | None, resume: bool, needs: str = '') -> None:
-    """Train; needs: a section that the recipe must have."""
+def run_recipe(recipe: Path, overrides: list[str] | None, resume: bool, needs: str = '',
+               task: str = '') -> None:
+    """Train; needs: a section that the recipe must have; task: which it must be of."""
     # Without torch: what is wrong with a recipe or its folder is reported at once.
     from cgdet_core.tasks import load_recipe, load_resumed
     from cgdet_core.tasks import train as run
@@ -56,6 +57,9 @@ def _train(recipe: Path, overrides: list[str] | None, resume: bool, needs: str =
         raise UserError(f'{recipe} is a folder; name a recipe, or continue the run in it.',
                         'resume')
     values = load_resumed(recipe, overrides) if resume else load_recipe(recipe, overrides)
+    if task and values.task != task:
+        raise UserError(f'The recipe {recipe} is of the task {values.task}, not {task}; use '
+                        '"cgdet train".')
     if needs and getattr(values, needs, None) is None:
         raise UserError(f'The recipe {recipe} has no section {needs}, the frames without labels; '
                         'add it, as in config/train/distill.yaml, or use "cgdet train".')

@@ -1,0 +1,126 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Follow the target of a sequence with a tracker, or with anything that follows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from cgdet_core.data.sources import Frame
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.tracking.target import Target
+from cgdet_core.tracking.sequences import Sequence
+from cgdet_core.tracking.truth import Truth
+from cgdet_core.words import counted
+import numpy as np
+from numpy.typing import NDArray
+
+Box = NDArray[np.float64]  # (4,) x, y, w, h
+# Called with each frame, its target and the truth's box, if it has one.
+Show = Callable[[Frame, Target, Box | None], None]
+
+
+class Follower(Protocol):
+    """What follows one target, as `runtime.tracking.Tracker` does."""
+
+    def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
+              label: int | None = None) -> Target:
+        """Start with the box (4,), x1, y1, x2, y2, in a raw frame."""
+        ...
+
+    def follow(self, frame: NDArray[Any], stamp: float, rgb: NDArray[Any] | None = None,
+               frozen: bool = False) -> Target:
+        """Return the target in the next frame; stamp: in seconds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A target that was followed.
+
+    boxes (N, 4): x, y, w, h, NaN before the start. truths: of each modality. seconds: spent on
+    the `followed` frames after the start, without reading them.
+    """
+
+    boxes: NDArray[np.float64]
+    truths: tuple[Truth, ...]
+    seconds: float
+    followed: int
+
+    @property
+    def fps(self) -> float | None:
+        """Return the frames followed per second, or None if there were none."""
+        return self.followed / self.seconds if self.seconds > 0 else None
+
+
+def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = None,
+                    progress: Callable[[int], None] = lambda frames: None) -> Run:
+    """
+    Follow the target from the first frame whose truth has a box; earlier frames are skipped.
+
+    UserError names a frame that cannot be read or followed, or has another size than the first.
+    """
+    names, truths = sequence.names, sequence.truths
+    first = int(truths[0].visible.argmax())
+    boxes = np.full((len(names), 4), np.nan)
+    seconds, done, shape = 0.0, 0, None
+    for i, frame in zip(range(len(names)), sequence.source.frames):
+        progress(1)
+        done += 1
+        if i < first:
+            continue
+        pixels = frame.pixels
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
+            raise UserError(f'{frame.where} has {_size(pixels.shape)} pixels, earlier frames have '
+                            f'{_size(shape)}; a sequence has one size.')
+        started = perf_counter()
+        try:
+            if i == first:
+                target = follower.start(pixels, corners(truths[0].boxes[i]), i / sequence.rate)
+            else:
+                target = follower.follow(pixels, i / sequence.rate)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise frame.error(error) from None
+        if i > first:
+            seconds += perf_counter() - started
+        boxes[i] = truths[0].boxes[i] if i == first else sides(target.box)
+        if show is not None:
+            show(frame, target, truths[0].boxes[i] if truths[0].visible[i] else None)
+    if done < len(names):  # a video that ends before its index says
+        if any(truth.annotated[done:].any() for truth in truths):
+            raise UserError(f'Of {sequence.source.where}, only {counted(done, "frame")} can be '
+                            'read, and the truth has boxes of later ones.')
+        boxes, truths = boxes[:done], tuple(
+            Truth(truth.boxes[:done], truth.annotated[:done]) for truth in truths)
+    return Run(boxes, truths, seconds, max(0, done - first - 1))
+
+
+def corners(box: NDArray[Any]) -> NDArray[np.float32]:
+    """Return x1, y1, x2, y2 of a box (4,) x, y, w, h."""
+    return np.array([*box[:2], *(box[:2] + box[2:])], np.float32)
+
+
+def sides(box: NDArray[Any]) -> Box:
+    """Return x, y, w, h of a box (4,) x1, y1, x2, y2."""
+    return np.array([*box[:2], *(box[2:] - box[:2])], np.float64)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f'{shape[1]}x{shape[0]}'

@@ -1,0 +1,184 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Folders of sequences: thermal frames and the truth of a target; RGB frames are not read.
+
+A folder has its frames in `thermal/`, `infrared/`, `img/` and so on, in a video of that name, or
+in itself; the truth is `gt_thermal.csv` (file, x, y, w, h), `gt_thermal_NAME.csv` for each of
+several targets, or the files of a benchmark.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, replace
+from itertools import count
+import os
+from pathlib import Path
+
+from cgdet_core.data.sources import open_path, pictures, RATE, Source
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from cgdet_core.tracking.benchmarks import Benchmark, BENCHMARKS, PLAIN
+from cgdet_core.tracking.truth import place, read_rows, Truth
+
+THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
+TARGETS = 'gt_thermal'
+DEPTH = 3  # of folders that a named folder is searched in for sequences
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A target of a sequence that was found: its name, folder and truth files."""
+
+    name: str
+    folder: Path
+    truths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """
+    A target of a sequence, ready to be followed.
+
+    source: the thermal frames, to be read once. names: of the frames. truths: thermal first, with
+    the other modality if there are two. rate: in Hz. files: everything that is read.
+    """
+
+    entry: Entry
+    source: Source
+    names: list[str]
+    truths: tuple[Truth, ...]
+    rate: float
+    files: tuple[Path, ...]
+
+
+def find_sequences(
+    folder: Path, benchmark: Benchmark = PLAIN, targets: Many[str] = (),
+) -> list[Entry]:
+    """
+    Return the targets in a folder, or of the sequences in the folders below it.
+
+    targets: only these, of the names in `gt_thermal_NAME.csv`. UserError for a folder that is
+    none, or that has no truth in it or below.
+    """
+    folder = Path(os.path.abspath(folder))  # a sequence that is found twice is one
+    if not folder.is_dir():
+        raise UserError(f'{folder} is not a folder; name the folder of a sequence.' if
+                        folder.exists() else f'The folder {folder} does not exist.')
+    found = list(_below(folder, benchmark, targets, DEPTH))
+    if not found:
+        raise UserError(f'{folder} is not the folder of a sequence: {_lacks(folder, benchmark)}',
+                        *(['target'] if targets else []))
+    return found
+
+
+def _below(folder: Path, benchmark: Benchmark, targets: Many[str],
+           depth: int) -> Iterator[Entry]:
+    own = list(_targets(folder, benchmark, targets))
+    yield from own
+    if not own and depth:
+        for inner in sorted(folder.iterdir()):
+            if inner.is_dir() and not inner.name.startswith('.'):
+                yield from _below(inner, benchmark, targets, depth - 1)
+
+
+def _targets(folder: Path, benchmark: Benchmark, targets: Many[str]) -> Iterator[Entry]:
+    """Yield the targets of one folder."""
+    name = folder.resolve().name
+    if benchmark is PLAIN:
+        several = sorted(path for path in folder.glob(f'{TARGETS}_*.csv') if path.is_file())
+        for path in several:
+            target = path.stem.removeprefix(f'{TARGETS}_')
+            if not targets or target in targets:
+                yield Entry(f'{name}/{target}', folder, (path,))
+        one = folder / f'{TARGETS}.csv'
+        if one.is_file() and not targets:
+            yield Entry(name, folder, (one,))
+        if several or one.is_file():
+            return
+    if targets:
+        return
+    for names in benchmark.truths:
+        paths = tuple(folder / name for name in names)
+        if all(path.is_file() for path in paths):
+            yield Entry(name, folder, paths)
+            return
+
+
+def _lacks(folder: Path, benchmark: Benchmark) -> str:
+    """Return what a folder lacks, and the benchmark that it seems to be of."""
+    for key, other in BENCHMARKS.items():
+        if other is not benchmark and any(_below(folder, other, (), DEPTH)):
+            return f'it has the truth of {other.title}; use --benchmark {key}.'
+    names = [' and '.join(names) for names in benchmark.truths]
+    if benchmark is PLAIN:
+        names = [f'{TARGETS}.csv', *names]
+    return f'it has no truth ({", ".join(names)}), and no folder in it has.'
+
+
+def named_apart(places: Many[Entry]) -> list[Entry]:
+    """Return targets whose names differ: the second of a name gets _2, and so on."""
+    taken: set[str] = set()
+    found = []
+    for entry in places:
+        names = (entry.name if n == 1 else f'{entry.name}_{n}' for n in count(1))
+        free = next(name for name in names if name not in taken)
+        taken.add(free)
+        found.append(Entry(free, entry.folder, entry.truths))
+    return found
+
+
+def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0) -> Sequence:
+    """
+    Return a sequence that was found; UserError if it has no frames, or no truth that fits them.
+
+    rate: of its frames, in Hz; 0 for that of the video, or 25.
+    """
+    rows = [read_rows(path, benchmark.corners, benchmark.every) for path in entry.truths]
+    if len({len(of_one) for of_one in rows}) > 1:
+        raise UserError(f'{entry.truths[0]} has {len(rows[0])} rows and {entry.truths[1].name} '
+                        f'{len(rows[1])}; both must have one for each frame.')
+    source = _open_frames(entry.folder)
+    names = list(source.names) or [
+        f'{source.name}_{number:06d}.png' for number in range(source.total or 0)]
+    truths = tuple(place(of_one, names, path, bool(source.rate))
+                   for of_one, path in zip(rows, entry.truths))
+    return Sequence(entry, source, names, truths, rate or source.rate or RATE,
+                    (*source.files, *entry.truths))
+
+
+def _open_frames(folder: Path) -> Source:
+    found = _find(folder, THERMAL)
+    if found is not None:
+        source = open_path(found)
+        if source.total is None:  # a video without an index
+            source = replace(source, total=sum(1 for _ in open_path(found).frames))
+        return source
+    own = files_below(folder, IMAGE_SUFFIXES, '*')
+    if not own:
+        raise UserError(f'{folder} has no frames: no folder or video named '
+                        f'{", ".join(THERMAL)}, and no images.')
+    return pictures(own, folder)
+
+
+def _find(folder: Path, names: Many[str]) -> Path | None:
+    """Return the first folder, or video, of these names."""
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+        for suffix in VIDEO_SUFFIXES:
+            if (folder / f'{name}{suffix}').is_file():
+                return folder / f'{name}{suffix}'
+    return None

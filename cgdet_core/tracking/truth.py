@@ -1,0 +1,202 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Read the truth of a sequence: CSV files that name frames, and text files with a row a frame."""
+
+from collections.abc import Callable, Iterator
+import csv
+from pathlib import Path
+import re
+from typing import Any, NamedTuple
+
+from cgdet_core.errors import UserError
+from cgdet_core.words import counted
+import numpy as np
+from numpy.typing import NDArray
+
+NAMES = ('file', 'frame')  # of the column that names the frame
+SIDES = ('x', 'y', 'w', 'h')
+
+
+class Row(NamedTuple):
+    """
+    A row of a truth file.
+
+    frame: the name of an image, the number of a frame in a video, or the index as an int. box
+    (4,): x, y, w, h, NaN or without area if the target is not visible.
+    """
+
+    frame: str | int
+    box: NDArray[np.float64]
+
+
+class Truth(NamedTuple):
+    """Boxes (N, 4) x, y, w, h, NaN in frames without a row, and which frames (N,) have a row."""
+
+    boxes: NDArray[np.float64]
+    annotated: NDArray[np.bool_]
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """Return the frames (N,) whose box has an area."""
+        return np.asarray((self.boxes[:, 2:] > 0).all(1) & np.isfinite(self.boxes).all(1))
+
+
+def read_rows(path: Path, corners: bool = False, every: int = 1) -> list[Row]:
+    """
+    Return the rows of a truth file; UserError names the line that cannot be understood.
+
+    corners: text files have x1, y1, x2, y2. every: their rows are of frames 0, `every` and so on.
+    """
+    try:
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
+        raise UserError(f'{path} cannot be read: {reason}.') from None
+    rows = list(_csv_rows(path, lines)) if path.suffix.lower() == '.csv' else [
+        Row(number * every, _text_box(path, number, line, corners))
+        for number, line in enumerate(_without_end(lines))]
+    if not rows:
+        raise UserError(f'{path} has no boxes; a truth needs at least one.')
+    return rows
+
+
+def _without_end(lines: list[str]) -> list[str]:
+    """Return lines without empty ones at the end."""
+    end = max((i for i, line in enumerate(lines, 1) if line.strip()), default=0)
+    return lines[:end]
+
+
+def _csv_rows(path: Path, lines: list[str]) -> Iterator[Row]:
+    try:
+        yield from _cells_of(path, csv.reader(lines))
+    except csv.Error as error:
+        raise UserError(f'{path} cannot be read as a table: {error}.') from None
+
+
+def _cells_of(path: Path, table: Any) -> Iterator[Row]:
+    head = [name.strip().lower() for name in next(table, [])]
+    name = next((name for name in NAMES if name in head), None)
+    missing = [side for side in SIDES if side not in head]
+    if name is None or missing:
+        raise UserError(f'{path} has no column {missing[0] if missing else NAMES[0]}; its first '
+                        f'line must be {NAMES[0]},{",".join(SIDES)}.')
+    places = [head.index(side) for side in SIDES]
+    for cells in table:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) <= max(*places, head.index(name)):
+            raise UserError(f'{path}, line {table.line_num}: has {counted(len(cells), "value")}, '
+                            f'but the first line has {len(head)}.')
+        box = _box(path, table.line_num, [cells[i] for i in places])
+        yield Row(cells[head.index(name)].strip(), box)
+
+
+def _text_box(path: Path, number: int, line: str, corners: bool) -> NDArray[np.float64]:
+    values = _box(path, number + 1, re.split(r'[,;\s]+', line.strip(' \t,;')), (4, 8))
+    if len(values) == 8:  # the corners of a polygon
+        x, y = values[::2], values[1::2]
+        return np.array([x.min(), y.min(), np.ptp(x), np.ptp(y)])
+    if corners:
+        values[2:] -= values[:2]
+    return values
+
+
+def _box(path: Path, line: int, cells: list[str],
+         sizes: tuple[int, ...] = (4,)) -> NDArray[np.float64]:
+    """Return numbers; all of them NaN, as of a target that is not visible, are good as well."""
+    try:
+        values = np.array([float(cell) for cell in cells])
+    except ValueError:
+        values = np.empty(0)
+    if len(values) not in sizes:
+        wanted = ' or '.join(map(str, sizes))
+        raise UserError(f'{path}, line {line}: {",".join(cells)!r} is not {wanted} numbers.')
+    if not np.isfinite(values).all() and not np.isnan(values).all():
+        raise UserError(f'{path}, line {line}: some values are not finite; all four are NaN if '
+                        'the target is not visible.')
+    return values
+
+
+def place(rows: list[Row], names: list[str], path: Path, numbered: bool) -> Truth:
+    """
+    Return the truth of frames with these names; UserError for a row of no frame, or for two.
+
+    numbered: the frames are those of a video; rows name them by numbers from 0 on, or from 1 on,
+    see `_first`.
+    """
+    boxes = np.full((len(names), 4), np.nan)
+    annotated = np.zeros(len(names), bool)
+    find = _finder(rows, names, numbered)
+    for frame, box in rows:
+        index = find(frame)
+        if index is None:
+            if isinstance(frame, int):
+                raise UserError(f'{path} has a row for frame {frame}, but there are only '
+                                f'{counted(len(names), "frame")}.')
+            raise UserError(f'{path} names {frame}, which is not among the '
+                            f'{counted(len(names), "frame")}.')
+        if annotated[index]:
+            raise UserError(f'{path} has two boxes for {frame}.')
+        boxes[index], annotated[index] = box, True
+    truth = Truth(boxes, annotated)
+    if not truth.visible.any():
+        raise UserError(f'{path} has no box with an area; a truth needs at least one.')
+    return truth
+
+
+def _finder(
+    rows: list[Row], names: list[str], numbered: bool,
+) -> Callable[[str | int], int | None]:
+    """Return the function from a row's frame to its index, or None if there is no such frame."""
+    known = {name: i for i, name in enumerate(names)}
+    stems: dict[str, int] = {}
+    numbers: dict[int, int] = {}
+    if numbered:
+        used = [n for row in rows if (n := _number(row.frame, numbered)) is not None]
+        numbers = {i: i - _first(used, len(names)) for i in range(len(names) + 1)}
+        numbers = {number: i for number, i in numbers.items() if 0 <= i < len(names)}
+    else:
+        stems = {Path(name).stem: i for i, name in enumerate(names)}
+        ends = [re.search(r'\d+$', Path(name).stem) for name in names]
+        found = {int(end[0]): i for i, end in enumerate(ends) if end}
+        numbers = found if len(found) == len(names) else {}
+
+    def find(frame: str | int) -> int | None:
+        if isinstance(frame, int):
+            return frame if frame < len(names) else None
+        index = known.get(frame, stems.get(Path(frame).stem))
+        number = _number(frame, numbered)
+        return index if index is not None or number is None else numbers.get(number)
+
+    return find
+
+
+def _first(used: list[int], count: int) -> int:
+    """
+    Return the number of a video's first frame, 0 or 1, by the numbers that a truth uses.
+
+    It is 1 if the last number would be too large otherwise, or if the truth starts with 1 and
+    leaves out the last frame, as a sparse one that is numbered from 1.
+    """
+    if not used or min(used) < 1:
+        return 0
+    return int(max(used) == count or min(used) == 1 and max(used) < count - 1)
+
+
+def _number(frame: str | int, numbered: bool) -> int | None:
+    """Return the number that a row names a frame by: 12, 000012.png; of a video also a_12.png."""
+    stem = Path(frame).stem if isinstance(frame, str) else ''
+    found = re.search(r'[0-9]{1,9}$', stem) if numbered else re.fullmatch(r'[0-9]{1,9}', stem)
+    return int(found[0]) if found else None

@@ -1,0 +1,170 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Folders of sequences as people and benchmarks have them."""
+
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.tracking.attributes import find_attributes
+from cgdet_core.tracking.benchmarks import BENCHMARKS
+from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequence
+from drawn import boxes, write_frames, write_sequence, write_table, write_video
+import numpy as np
+import pytest
+
+
+def test_a_plain_folder_keeps_the_depth_of_its_frames(tmp_path: Path) -> None:
+    write_sequence(tmp_path / 'walk', dtype=np.uint16)
+    [entry] = find_sequences(tmp_path / 'walk')
+    sequence = open_sequence(entry)
+    assert (entry.name, sequence.rate, len(sequence.names)) == ('walk', 25.0, 8)
+    assert {frame.pixels.dtype for frame in sequence.source.frames} == {np.dtype(np.uint16)}
+    assert sequence.truths[0].boxes.tolist() == boxes(8).tolist()
+    assert len(sequence.files) == 9 and tmp_path / 'walk' / 'gt_thermal.csv' in sequence.files
+
+
+@pytest.mark.parametrize('place', ['thermal', 'infrared', 'img', 'ir', '.'])
+def test_where_the_frames_are(tmp_path: Path, place: str) -> None:
+    names = write_frames(tmp_path / 'walk' / 'new', 4)
+    for name in names:
+        (tmp_path / 'walk' / place).mkdir(exist_ok=True)
+        (tmp_path / 'walk' / 'new' / name).rename(tmp_path / 'walk' / place / name)
+    (tmp_path / 'walk' / 'new').rmdir()
+    np.savetxt(tmp_path / 'walk' / 'groundtruth_rect.txt', boxes(4), delimiter=',')
+    sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
+    assert sequence.names == names and sequence.truths[0].visible.all()
+
+
+def test_a_video_states_its_rate(tmp_path: Path) -> None:
+    write_video(tmp_path / 'walk' / 'thermal.mp4', 6, rate=20)
+    write_table(tmp_path / 'walk' / 'gt_thermal.csv', ['0', '5'], boxes(2))
+    [entry] = find_sequences(tmp_path / 'walk')
+    sequence = open_sequence(entry)
+    assert sequence.rate == pytest.approx(20) and len(sequence.names) == 6
+    assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5]
+    assert len(list(sequence.source.frames)) == 6
+    assert open_sequence(entry, rate=9).rate == 9
+
+
+def test_several_targets_of_one_folder(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'drive')
+    for name in ('car', 'person'):
+        (folder / f'gt_thermal_{name}.csv').write_text((folder / 'gt_thermal.csv').read_text())
+    (folder / 'gt_thermal.csv').unlink()
+    assert [e.name for e in find_sequences(folder)] == ['drive/car', 'drive/person']
+    assert [e.name for e in find_sequences(folder, targets=['person'])] == ['drive/person']
+    with pytest.raises(UserError, match='is not the folder of a sequence') as caught:
+        find_sequences(folder, targets=['dog'])
+    assert caught.value.fields == ('target',)
+
+
+def test_a_folder_of_sequences_at_any_depth(tmp_path: Path) -> None:
+    for place in ('set/b', 'set/a', 'other/deep/b', 'set/.hidden'):
+        write_sequence(tmp_path / place)
+    (tmp_path / 'set' / 'notes').mkdir()
+    found = named_apart([*find_sequences(tmp_path / 'set'), *find_sequences(tmp_path / 'other')])
+    assert [e.name for e in found] == ['a', 'b', 'b_2']
+    assert found[2].folder == tmp_path / 'other' / 'deep' / 'b'
+
+
+LAYOUTS = {  # files of truth, folder of the frames, the line of a box at 10, 30 of 20x20
+    'lsotb-tir': (('groundtruth_rect.txt',), 'img', '10,30,20,20'),
+    'ptb-tir': (('groundtruth_rect.txt',), 'img', '10\t30\t20\t20'),
+    'gtot': (('groundTruth_i.txt', 'groundTruth_v.txt'), 'i', '10 30 30 50'),
+    'rgbt210': (('init.txt',), 'infrared', '10,30,20,20'),
+    'rgbt234': (('infrared.txt', 'visible.txt'), 'infrared', '10,30,20,20'),
+    'lasher': (('init.txt',), 'infrared', '10,30,20,20'),
+    'vtuav': (('ir.txt', 'rgb.txt'), 'ir', '10 30 20 20')}
+
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_the_layout_of_each_benchmark(tmp_path: Path, name: str) -> None:
+    files, place, line = LAYOUTS[name]
+    folder, count = tmp_path / 'walk', 12
+    write_frames(folder / place, count)
+    rows = 2 if name == 'vtuav' else count
+    for file in files:
+        (folder / file).write_text(f'{line}\n' * rows)
+    sequence = open_sequence(*find_sequences(folder, BENCHMARKS[name]), BENCHMARKS[name])
+    assert len(sequence.truths) == len(files) and len(sequence.names) == count
+    assert sequence.truths[0].boxes[0].tolist() == [10, 30, 20, 20]
+    assert np.flatnonzero(sequence.truths[0].annotated).tolist() == (
+        [0, 10] if name == 'vtuav' else list(range(count)))
+    if 'groundtruth_rect.txt' not in files:
+        with pytest.raises(UserError, match=r'it has the truth of \w+; use --benchmark'):
+            find_sequences(folder)
+
+
+def test_two_truths_of_different_lengths(tmp_path: Path) -> None:
+    write_frames(tmp_path / 'walk' / 'infrared', 3)
+    (tmp_path / 'walk' / 'infrared.txt').write_text('1,2,3,4\n' * 3)
+    (tmp_path / 'walk' / 'visible.txt').write_text('1,2,3,4\n' * 2)
+    benchmark = BENCHMARKS['rgbt234']
+    [entry] = find_sequences(tmp_path / 'walk', benchmark)
+    with pytest.raises(UserError, match='infrared.txt has 3 rows and visible.txt 2'):
+        open_sequence(entry, benchmark)
+
+
+def test_folders_that_are_no_sequences(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='The folder .*none does not exist'):
+        find_sequences(tmp_path / 'none')
+    with pytest.raises(UserError, match=r'it has no truth \(gt_thermal.csv, groundtruth.txt'):
+        find_sequences(tmp_path)
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='file is not a folder; name the folder of a sequence'):
+        find_sequences(tmp_path / 'file')
+    folder = write_sequence(tmp_path / 'walk')
+    for path in (folder / 'thermal').iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match='thermal has no images'):
+        open_sequence(*find_sequences(folder))
+    (folder / 'thermal').rmdir()
+    with pytest.raises(UserError, match='walk has no frames: no folder or video named thermal'):
+        open_sequence(*find_sequences(folder))
+
+
+def test_attributes_of_sequences_and_of_frames(tmp_path: Path) -> None:
+    for place in ('sequences/walk', 'sequences/run'):
+        write_sequence(tmp_path / place, 4)
+        (tmp_path / place / 'groundtruth_rect.txt').write_text('1,2,3,4\n' * 4)
+    [walk, run] = find_sequences(tmp_path / 'sequences')[::-1]
+    ptb = BENCHMARKS['ptb-tir']
+    assert find_attributes(walk, ptb, 4) == {}
+    (tmp_path / 'tiranno' / 'att').mkdir(parents=True)
+    (tmp_path / 'tiranno' / 'att' / 'walk.txt').write_text('1,0,0,0,0,0,0,0,0,1\n')
+    found = find_attributes(walk, ptb, 4)
+    assert list(found) == ['deformation', 'thermal crossover'] and found['deformation'].all()
+    assert find_attributes(run, ptb, 4) == {}
+    with pytest.raises(UserError, match='walk.txt has 10 flags, but LSOTB-TIR has 16 attributes'):
+        find_attributes(walk, BENCHMARKS['lsotb-tir'], 4)
+    (walk.folder / 'size_change.label').write_text('0\n1\n1\n0\n')
+    assert find_attributes(walk, ptb, 4)['size change'].tolist() == [False, True, True, False]
+    with pytest.raises(UserError, match='size_change.label has 4 flags, but there are 5 frames'):
+        find_attributes(walk, ptb, 5)
+    (walk.folder / 'size_change.label').write_text('0\nx\n')
+    with pytest.raises(UserError, match='cannot be read as flags, 0 or 1'):
+        find_attributes(walk, ptb, 2)
+
+
+def test_attributes_listed_for_all_sequences(tmp_path: Path) -> None:
+    rgbt = BENCHMARKS['rgbt234']
+    folder = write_sequence(tmp_path / 'set' / 'walk', 3)
+    lists = tmp_path / 'attr_txt'
+    lists.mkdir()
+    (lists / 'SequencesName.txt').write_text('run\nwalk\n')
+    for name in rgbt.attributes:
+        (lists / f'{name}.txt').write_text('1\n1\n' if name == 'LI' else '1\n0\n')
+    [entry] = find_sequences(folder)
+    assert list(find_attributes(entry, rgbt, 3)) == ['LI']

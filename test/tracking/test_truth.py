@@ -1,0 +1,156 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Truth files: what they may look like, and the sentences for what cannot be understood."""
+
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.tracking.truth import place, read_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+NAMES = [f'{i:04d}.jpg' for i in range(1, 7)]
+
+
+@pytest.fixture()
+def table(tmp_path: Path) -> Path:
+    return tmp_path / 'gt_thermal.csv'
+
+
+def test_a_table_may_be_sparse_and_have_more_columns(table: Path) -> None:
+    table.write_bytes(b'\xef\xbb\xbfkeyframe, File,x,y,w,h\r\n1,0002.jpg,1,2,3,4\r\n\r\n'
+                      b'0,0005.jpg,5.5,6,7,8\r\n')
+    truth = place(read_rows(table), NAMES, table, numbered=False)
+    assert truth.annotated.tolist() == [False, True, False, False, True, False]
+    assert truth.boxes[[1, 4]].tolist() == [[1, 2, 3, 4], [5.5, 6, 7, 8]]
+    assert np.isnan(truth.boxes[0]).all()
+
+
+def test_a_box_of_nan_or_without_area_is_a_target_that_is_not_visible(table: Path) -> None:
+    table.write_text('file,x,y,w,h\n0001.jpg,nan,NaN,nan,nan\n0002.jpg,0,0,0,0\n'
+                     '0003.jpg,0,0,9,9\n')
+    truth = place(read_rows(table), NAMES, table, numbered=False)
+    assert truth.annotated[:4].tolist() == [True, True, True, False]
+    assert truth.visible.tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize(('text', 'sentence'), [
+    ('', 'has no column x; its first line must be file,x,y,w,h.'),
+    ('name,x,y,w,h\n', 'has no column file;'), ('file,x,y,w\n', 'has no column h;'),
+    ('file,x,y,w,h\n', 'has no boxes; a truth needs at least one.'),
+    ('file,x,y,w,h\n0001.jpg,1,2\n', 'line 2: has 3 values, but the first line has 5.'),
+    ('file,x,y,w,h\n0001.jpg,1,2,3,four\n', "line 2: '1,2,3,four' is not 4 numbers."),
+    ('file,x,y,w,h\n0001.jpg,1,2,nan,4\n', 'line 2: some values are not finite;'),
+    ('file,x,y,w,h\n0001.jpg,1,2,inf,4\n', 'line 2: some values are not finite;'),
+    ('file,x,y,w,h\n' + 'a' * 200_000 + ',1,2,3,4\n', 'cannot be read as a table: field larger'),
+    ('file,x,y,w,h\n0009.jpg,1,2,3,4\n', 'names 0009.jpg, which is not among the 6 frames.'),
+    ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n', 'has two boxes for 0001.jpg.'),
+    ('file,x,y,w,h\n0001.jpg,0,0,0,0\n0002.jpg,nan,nan,nan,nan\n',
+     'has no box with an area; a truth needs at least one.')])
+def test_what_a_table_lacks_is_one_sentence(table: Path, text: str, sentence: str) -> None:
+    table.write_text(text)
+    with pytest.raises(UserError, match='gt_thermal.csv') as caught:
+        place(read_rows(table), NAMES, table, numbered=False)
+    assert sentence in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_file_that_is_no_text(table: Path) -> None:
+    table.write_bytes(b'\xff\xfe\x00\x81')
+    with pytest.raises(UserError, match='cannot be read: it is not text in UTF-8'):
+        read_rows(table)
+    table.unlink()
+    with pytest.raises(UserError, match='gt_thermal.csv cannot be read: No such file'):
+        read_rows(table)
+
+
+@pytest.mark.parametrize('text', [
+    '1,2,3,4\n5,6,7,8\n', '1 2 3 4\r\n5 6 7 8', '1\t2\t3\t4\n5,6,7,8\n\n',
+    '1.0;2;3;4\n 5 , 6 , 7 , 8 \n'])
+def test_a_text_has_a_row_for_each_frame(tmp_path: Path, text: str) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text(text)
+    truth = place(read_rows(path), NAMES, path, numbered=False)
+    assert truth.boxes[:2].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert truth.annotated.tolist() == [True, True, False, False, False, False]
+
+
+def test_polygons_corners_and_every_tenth_frame(tmp_path: Path) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text('10,40,10,20,30,20,30,40\nnan,nan,nan,nan,nan,nan,nan,nan\n')
+    first, second = read_rows(path)
+    assert first.box.tolist() == [10, 20, 20, 20] and np.isnan(second.box).all()
+    path.write_text('210 155 314 214\n')
+    assert read_rows(path, corners=True)[0].box.tolist() == [210, 155, 104, 59]
+    path.write_text('1 2 3 4\n' * 3)
+    assert [row.frame for row in read_rows(path, every=10)] == [0, 10, 20]
+
+
+def test_a_text_that_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text('1,2,3,4\n' * 7)
+    with pytest.raises(UserError, match='has a row for frame 6, but there are only 6 frames'):
+        place(read_rows(path), NAMES, path, numbered=False)
+    path.write_text('1,2,3,4\n\n1,2,3,4\n')
+    with pytest.raises(UserError, match="line 2: '' is not 4 or 8 numbers"):
+        read_rows(path)
+    path.write_text('1,2,3\n')
+    with pytest.raises(UserError, match="line 1: '1,2,3' is not 4 or 8 numbers"):
+        read_rows(path)
+
+
+def test_names_without_suffix_and_numbers_find_their_frames(table: Path) -> None:
+    """The images may have been converted since the truth was made."""
+    table.write_text('frame,x,y,w,h\n0001.bmp,1,1,1,1\n2,2,2,2,2\n')
+    truth = place(read_rows(table), NAMES, table, numbered=False)
+    assert truth.boxes[:2, 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(('frames', 'indices'), [
+    (('0', '3'), [0, 3]), (('000001.jpg', '000003.jpg'), [1, 3]),
+    (('1', '4'), [0, 3]),  # the last frame would be missing, so they are counted from 1
+    (('clip_000002.png', '3'), [2, 3]), (('1', '3'), [1, 3]),
+    (('frame_1', 'frame_2'), [0, 1])])  # sparse, and counted from 1
+def test_frames_of_a_video_are_numbers(
+    table: Path, frames: tuple[str, ...], indices: list[int],
+) -> None:
+    table.write_text('file,x,y,w,h\n' + ''.join(f'{frame},1,2,3,4\n' for frame in frames))
+    names = [f'clip_{i:06d}.png' for i in range(4)]
+    truth = place(read_rows(table), names, table, numbered=True)
+    assert np.flatnonzero(truth.annotated).tolist() == indices
+    table.write_text('file,x,y,w,h\n0,1,2,3,4\n4,1,2,3,4\n')
+    with pytest.raises(UserError, match='names 4, which is not among the 4 frames'):
+        place(read_rows(table), names, table, numbered=True)
+
+
+@given(content=st.one_of(
+    st.binary(max_size=200),
+    st.text('0123456789.,-einfa \t\r\n;"', max_size=200).map(str.encode),
+    st.text('0123456789.,-n\n"', max_size=100).map(lambda text: f'file,x,y,w,h\n{text}'.encode())))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize('name', ['gt.csv', 'gt.txt'])
+def test_any_content_is_a_truth_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    for numbered in (False, True):
+        try:
+            truth = place(read_rows(path), NAMES, path, numbered)
+        except UserError as error:
+            assert '\n' not in str(error)
+        else:
+            assert truth.boxes.shape == (6, 4) and truth.visible.any()
