@@ -49,6 +49,7 @@ USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
 # A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
 NEAR, AWAY = 0.6, 2.0
+FAR = 0.4  # factor of the rank of a place that is far from the prediction
 LOST_PLACES = 3  # that are searched in a frame
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
@@ -183,9 +184,13 @@ class Tracker:
         """Return the logit of a look, less where the target is less likely to be."""
         assert self._motion is not None
         away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
+        return _logit(look.probability) - 0.5 * (away / self._spread()) ** 2
+
+    def _spread(self) -> float:
+        """Return the standard deviation of where the target may be, pixels."""
+        assert self._motion is not None
         near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
-        spread = np.hypot(self._motion.spread, near * self._root)
-        return _logit(look.probability) - 0.5 * (away / spread) ** 2
+        return float(np.hypot(self._motion.spread, near * self._root))
 
     def look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
@@ -197,7 +202,7 @@ class Tracker:
         region = Region.around(box, card.factor, card.input_size)
         seen = self.model.see(region.cut(image), self._template)
         scores = refine(self._filter.scores(seen.features))
-        window = None if wide else _window(len(scores))
+        window = None if wide else _window(len(scores), self._spread() / region.side)
         found = best_places(scores, seen.boxes, seen.quality, window)[0]
         probability = card.probability(found.score, found.quality, found.match)
         if not wide:
@@ -270,11 +275,11 @@ def _probability(logit: float) -> float:
     return float(1 / (1 + np.exp(-logit)))
 
 
-def _window(size: int) -> Image:
-    """Return factors (size, size) that prefer the center of the region a little."""
+def _window(size: int, spread: float) -> Image:
+    """Return factors (size, size) that prefer the center; spread: in sides of the region."""
     places = (np.arange(size) + 0.5 - size / 2) / size
-    bell = np.exp(-0.5 * (places / 0.25) ** 2)
-    return (0.6 + 0.4 * bell[:, None] * bell).astype(np.float32)
+    bell = np.exp(-0.5 * (places / spread) ** 2)
+    return (FAR + (1 - FAR) * bell[:, None] * bell).astype(np.float32)
 
 
 def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
