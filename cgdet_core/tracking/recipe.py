@@ -44,7 +44,7 @@ class TrackingDataConfig(Strict):
     smallest: float = Field(10.0, gt=0)  # root of the area of boxes that are used, pixels
     stills: float = Field(0.5, ge=0, le=1)  # share of samples whose crops are of one frame
     patches: float = Field(0.15, ge=0, le=1)  # share of samples of any part of a frame
-    sequences: SequenceConfig = SequenceConfig()  # samples of two frames
+    sequences: SequenceConfig = SequenceConfig()  # what is cut from two frames
     cache_gib: float = Field(4.0, ge=0)  # memory for frames, over all workers
 
 
@@ -53,7 +53,7 @@ class TrackingRecipe(Recipe):
 
     weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
 
-    task: Literal['tracking']
+    task: Literal['tracking']  # following one target
     input_size: int = Field(256, ge=128, multiple_of=32)  # of the search region on the robot
     normalization: Normalization = Normalization()  # of raw frames
     model: TrackerConfig = TrackerConfig()  # sizes of the network
