@@ -35,6 +35,8 @@ FIRST_VIEWS = ((0.0, 0.0, 1.0), (0.4, 0.3, 1.0), (-0.4, 0.3, 1.0), (0.3, -0.4, 1
 FIRST_STEPS, STEPS = 10, 2  # of the filter's optimizer, at the start and later
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
+# Logit by which a target is more likely where it is expected than one of which nothing is known.
+CONTINUITY = 1.6
 SURE = 0.8  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
 WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
@@ -45,7 +47,8 @@ REFOUND = 0.6  # probability that the first of them needs
 WORSE = 0.8  # how much less than usual its logit may be
 USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
-NEAR = 0.6  # of a target's size: it is as likely within this distance of its prediction
+# A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
+NEAR, AWAY = 0.6, 2.0
 LOST_PLACES = 3  # that are searched in a frame
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
@@ -151,7 +154,8 @@ class Tracker:
         if not self._hits or self._refinding and self._hits < CONFIRM:
             return self._result(self._predicted(), look.probability, State.UNCERTAIN)
         self._refinding = False
-        self._usual += (1 - np.exp(-passed / USUAL_S)) * (_logit(look.probability) - self._usual)
+        self._usual += (1 - np.exp(-passed / USUAL_S)) * (
+            _logit(look.probability) - CONTINUITY - self._usual)
         self._learn(look)
         half = self._size / 2
         return self._result(np.concatenate([center - half, center + half]), look.probability,
@@ -177,14 +181,15 @@ class Tracker:
         """Return the logit of a look, less where the target is less likely to be."""
         assert self._motion is not None
         away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
-        spread = np.hypot(self._motion.spread, NEAR * self._root)
+        near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
+        spread = np.hypot(self._motion.spread, near * self._root)
         return _logit(look.probability) - 0.5 * (away / spread) ** 2
 
     def look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
         Search the region around a box (4,) of a normalized frame; nothing of it is kept.
 
-        wide: all places in it are as likely.
+        wide: all places in it are as likely; otherwise the target was just seen near the box.
         """
         card = self.model.card
         region = Region.around(box, card.factor, card.input_size)
@@ -193,6 +198,8 @@ class Tracker:
         window = None if wide else _window(len(scores))
         found = best_places(scores, seen.boxes, seen.quality, window)[0]
         probability = card.probability(found.score, found.quality, found.match)
+        if not wide:
+            probability = _probability(_logit(probability) + CONTINUITY)
         return Look(region.to_frame(found.box), probability, found, region, seen)
 
     def _view(self, image: Image, box: NDArray[np.float64],
@@ -255,6 +262,10 @@ class Tracker:
 def _logit(probability: float) -> float:
     clipped = min(max(probability, 1e-6), 1 - 1e-6)
     return float(np.log(clipped / (1 - clipped)))
+
+
+def _probability(logit: float) -> float:
+    return float(1 / (1 + np.exp(-logit)))
 
 
 def _window(size: int) -> Image:
