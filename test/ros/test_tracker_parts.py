@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_ros.tracking.choice import Choice, finder
+from cgdet_ros.tracking.choice import Choice
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
     Box,
