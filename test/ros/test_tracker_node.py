@@ -170,6 +170,12 @@ def test_a_target_that_is_gone_is_lost_and_its_box_a_prediction(track: Start) ->
         status = client.status('lost', of='target t1')
         assert status['level'] == b'\x02' and status['box'] == 'prediction'
         assert 'target t1: lost' in client.log.read_text()
+        for _ in range(20):
+            message, (target,) = client.show(84)
+            if client.state_of(message) == [(name, 'tracked')]:
+                break
+        assert target.id == name and center(target) == pytest.approx((84, MIDDLE), abs=NEAR)
+        assert client.state_of(message) == [(name, 'tracked')], 'it is found again'
 
 
 def test_a_black_hot_camera_is_seen_as_a_white_hot_one(track: Start) -> None:
