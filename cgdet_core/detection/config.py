@@ -76,7 +76,8 @@ class UnlabeledConfig(ScheduledLoss):
     ignored: tuple[str, ...] = ('bus', 'truck', 'train', 'motorcycle')
     object_score: float = Field(0.5, gt=0, lt=1)  # from here on an object, as certain as its score
     ignore_score: float = Field(0.2, gt=0, lt=1)  # from here on neither object nor background
-    box_weight: float = Field(1.0, ge=0)  # of what pseudo-labels teach of boxes; 0: only classes
+    # Of what pseudo-labels teach of boxes; 0: only classes, as boxes drift without labels.
+    box_weight: float = Field(0.0, ge=0)
     fuse_iou: float = Field(0.5, gt=0, le=1)  # of boxes that are fused to one; CMD has 0.8
     # With cmg.over roi or both: the regions of these frames whose features are compared.
     regions: tuple[Literal['center', 'random', 'detected'], ...] = ('center', 'random', 'detected')

@@ -237,7 +237,11 @@ def test_pseudo_labels_may_teach_classes_only(values: dict, pairs: Path) -> None
         'frames': str(pairs), 'burn_in_epochs': 0, 'sources': ['student'], 'box_weight': 0}})
     target = {'boxes': torch.tensor([[20.0, 20, 60, 90]]), 'labels': torch.tensor([0]),
               'ignored': torch.zeros(0, 4)}
-    for flag, teaches_boxes in ((True, False), (False, True)):
+    classes = module.recipe.unlabeled
+    both = classes.model_copy(update={'box_weight': 1})
+    for flag, config, teaches_boxes in (
+            (True, classes, False), (True, both, True), (False, classes, True)):
+        module.recipe = module.recipe.model_copy(update={'unlabeled': config})
         logits, distributions = (part.detach().requires_grad_() for part in module.student(
             next(iter(module.train_dataloader()))['images'][:1]))
         module._learn((logits, distributions), [target], torch.tensor([flag])).backward()
