@@ -19,18 +19,24 @@ from pathlib import Path
 import re
 
 from cgdet_core.data.coco import load_coco
-from cgdet_core.data.synthetic import write_coco
+from cgdet_core.data.synthetic import Scene, to_counts, write_coco
 from cgdet_core.deployment.verify import scenes, verify
 from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import evaluation_threshold
+from cgdet_core.runtime.detection.postprocess import iou
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.inference.openvino import openvino_version
+from cgdet_core.runtime.tracking.card import TrackingCard
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.target import State
+from cgdet_core.runtime.tracking.tracker import Tracker
 import numpy as np
 import pytest
 
 MODELS = Path(__file__).resolve().parents[1] / 'models'
 MODEL = MODELS / 'thermal.onnx'
 FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / 'thermal_int8.onnx'}
+TRACKER = MODELS / 'thermal_tracker.onnx'
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
 
@@ -57,12 +63,12 @@ def test_limits(shipped: Detector) -> None:
 
 
 def test_every_file_is_named_by_its_precision() -> None:
-    assert sorted(MODELS.glob('*.onnx')) == sorted(FILES.values())
+    assert sorted(MODELS.glob('*.onnx')) == sorted([*FILES.values(), TRACKER])
     for precision, path in FILES.items():
         assert load_card(path, DetectionCard).precision == precision
 
 
-@pytest.mark.parametrize('path', FILES.values(), ids=FILES)
+@pytest.mark.parametrize('path', [*FILES.values(), TRACKER], ids=[*FILES, 'tracker'])
 def test_the_card_names_no_path_of_the_machine_that_made_it(path: Path) -> None:
     text = path.with_suffix('.json').read_text()
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
@@ -111,3 +117,26 @@ def test_real_validation_frames(
     written = detector.card.accuracy['val_thermal.json']
     assert report['AP50'] == pytest.approx(written['AP50'], abs=0.002)
     assert report['AP'] >= shipped.card.accuracy['val_thermal.json']['AP'] - drop - 1e-4
+
+
+def test_the_tracker_is_small_and_says_what_it_was_trained_on() -> None:
+    card = load_card(TRACKER, TrackingCard)
+    assert TRACKER.stat().st_size < 6e6 and card.parameters < 1.1e6 and card.gflops < 1.2
+    assert 'no license' in card.training['license'] and 'CC BY 4.0' in card.training['license']
+    assert card.training['init']['recipe'] and card.accuracy['scores']['cross_fitted']
+
+
+def test_the_tracker_follows_a_target_of_a_synthetic_drive() -> None:
+    tracker = Tracker(TrackingModel.load(TRACKER, threads=1, backend='onnxruntime'))
+    scene, overlaps, states = Scene.traffic(900_000), [], []
+    for number in range(12):
+        frame = scene.frame(5 + number / 10)
+        counts = to_counts(frame.kelvin)
+        row = int((frame.boxes[:, 2:] - frame.boxes[:, :2]).prod(1).argmax()) if not number else (
+            int(np.flatnonzero(frame.track_ids == track)[0]))
+        box, track = frame.boxes[row], frame.track_ids[row]
+        target = (tracker.follow(counts, frame.stamp) if number
+                  else tracker.start(counts, box, frame.stamp))
+        overlaps.append(float(iou(target.box[None], box[None])[0, 0]))
+        states.append(target.state)
+    assert np.mean(overlaps) > 0.5 and states.count(State.TRACKED) >= 8
