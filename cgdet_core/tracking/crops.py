@@ -65,7 +65,8 @@ def mirror(crop: Crop) -> Crop:
     """Return a crop with left and right exchanged."""
     size = crop.image.shape[1]
     x1, y1, x2, y2 = crop.box
-    return Crop(np.ascontiguousarray(crop.image[:, ::-1]), np.array([size - x2, y1, size - x1, y2]))
+    return Crop(np.ascontiguousarray(crop.image[:, ::-1]),
+                np.array([size - x2, y1, size - x1, y2]))
 
 
 def paste(crop: Crop, patch: Levels, place: tuple[float, float],

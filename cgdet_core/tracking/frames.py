@@ -41,8 +41,7 @@ class Frame:
     """
     A frame and its objects, whose labels are comparable within a set only.
 
-    Its pixels are of `record`'s thermal or RGB image, or `image`. extents: whether the boxes are
-    those of objects; regions of unlabeled pairs have none.
+    Its pixels are of `record`'s thermal or RGB image, or `image`.
     """
 
     boxes: NDArray[np.float32]
@@ -50,7 +49,6 @@ class Frame:
     record: ImageRecord | None = None
     rgb: bool = False
     image: NDArray[np.uint8] | None = None
-    extents: bool = True
 
     def read(self, spec: Normalization) -> NDArray[np.uint8]:
         """
@@ -159,9 +157,7 @@ def neighbors(frames: list[Frame], config: SequenceConfig, first: int) -> NDArra
                 break
             rows += [(first + one, a, first + other, b) for a, b in
                      mutual(frames[one], frames[other], config.distance)]
-    found = np.array(rows, np.int64).reshape(-1, 4)
-    return found[np.linspace(0, len(found) - 1, LIMIT).round().astype(np.int64)] \
-        if len(found) > LIMIT else found
+    return evenly(np.array(rows, np.int64).reshape(-1, 4), LIMIT)
 
 
 def mutual(one: Frame, other: Frame, limit: float) -> list[tuple[int, int]]:
@@ -256,9 +252,16 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
                 boxes, labels = boxes[large], labels[large]
             if not len(labels):
                 labels = np.full(len(boxes), -1, np.int64)
-            found.append(Frame(boxes.astype(np.float32), labels, entry,
-                               extents=kind == 'detected'))
+            found.append(Frame(boxes.astype(np.float32), labels, entry))
     return found
+
+
+def evenly(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return at most so many rows, evenly spaced."""
+    count = min(count, len(rows))
+    if not count:
+        return rows[:0]
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
 
 
 def _levels(image: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -39,19 +39,14 @@ def score_loss(scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
     return residual.square().mean()
 
 
-def box_loss(boxes: Tensor, quality: Tensor, truth: Tensor, used: Tensor,
-             ) -> tuple[Tensor, dict[str, Tensor]]:
+def box_loss(boxes: Tensor, quality: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """
     Return L_bb of a batch, and its parts: generalized IoU, L1 and quality.
 
-    boxes (N, 4, H, W) and quality logits (N, 1, H, W) at cells; truth (N, 4); used (N,): samples
-    that have a box. The quality of a cell near the target's center is to be the overlap of its
-    box with the truth, elsewhere 0.
+    boxes (N, 4, H, W) and quality logits (N, 1, H, W) at cells; truth (N, 4). The quality of a
+    cell near the target's center is to be the overlap of its box with the truth, elsewhere 0.
     """
-    boxes, quality, truth = boxes[used], quality[used, 0].float(), truth[used]
-    if not len(boxes):
-        zero = boxes.sum() * 0 + quality.sum() * 0
-        return zero, {'giou': zero.detach(), 'quality': zero.detach()}
+    quality = quality[:, 0].float()
     height, width = quality.shape[1:]
     stride = 8
     xs, ys = (torch.arange(n, device=truth.device).add(0.5).mul(stride) for n in (width, height))

@@ -43,12 +43,13 @@ class TrackingDataConfig(Strict):
     val_objects: int = Field(200, ge=1)  # validation samples, evenly spaced
     smallest: float = Field(10.0, gt=0)  # root of the area of boxes that are used, pixels
     stills: float = Field(0.5, ge=0, le=1)  # share of samples whose crops are of one frame
+    patches: float = Field(0.15, ge=0, le=1)  # share of samples of any part of a frame
     sequences: SequenceConfig = SequenceConfig()
     cache_gib: float = Field(4.0, ge=0)  # memory for frames, over all workers
 
 
 class TrackingRecipe(Recipe):
-    """The recipe of a tracker; L = 0.01 L_bb + 100 L_final + 100 L_init + 400/n sum L_iter (CMD)."""
+    """The recipe of a tracker of one target, trained as CMD's; see `LossConfig` for its loss."""
 
     weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
 

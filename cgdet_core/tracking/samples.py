@@ -20,7 +20,7 @@ from typing import Any
 from cgdet_core.runtime.tracking.card import CELLS, STRIDE
 from cgdet_core.runtime.tracking.region import coverage
 from cgdet_core.tracking.config import CropConfig
-from cgdet_core.tracking.crops import Crop, cut, distract, jitter, mirror, occlude
+from cgdet_core.tracking.crops import Crop, cut, distract, jitter, Levels, mirror, occlude
 from cgdet_core.tracking.frames import FrameCache as FrameCache
 from cgdet_core.tracking.frames import Objects
 from cgdet_core.tracking.recipe import TrackingRecipe
@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 Sample = dict[str, Any]
+FLAT = 20.0  # levels, of 256: standard deviation of a patch that shows nothing
 
 
 @dataclass(eq=False)
@@ -40,8 +41,7 @@ class TrackingSamples(Dataset[Sample]):
     Samples drawn by (epoch, place, index), of which index says nothing.
 
     A sample has `crops` (T + 1, 1, S, S) of which the last is searched, their `boxes` (T + 1, 4)
-    in pixels, `mask` (CELLS, CELLS) of the first template, `rgb` (T + 1,), and `extents`, whether
-    the box is that of an object.
+    in pixels, `mask` (CELLS, CELLS) of the first template, and `rgb` (T + 1,), whether it is RGB.
     """
 
     objects: Objects
@@ -54,6 +54,10 @@ class TrackingSamples(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         epoch, place, _ = key
         rng = np.random.default_rng((self.recipe.seed, epoch, place))
+        if rng.random() < self.recipe.data.patches:
+            number = int(rng.integers(len(self.objects.frames)))
+            box = patch(self.cache.get(number), rng)
+            return self._cut(rng, (number, number), (box, box), None, self.recipe.crops)
         return self.draw(rng, self._row(rng), self.recipe.crops)
 
     def _row(self, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -72,36 +76,48 @@ class TrackingSamples(Dataset[Sample]):
     def draw(self, rng: np.random.Generator, row: NDArray[np.int64], config: CropConfig,
              ) -> Sample:
         """Return the sample of a row (frame, object, frame, object)."""
-        source, frames = row.tolist(), self.objects.frames
+        one, first, other, second = row.tolist()
+        boxes = [self.objects.frames[n].boxes[o].astype(np.float64)
+                 for n, o in ((one, first), (other, second))]
+        return self._cut(rng, (one, other), (boxes[0], boxes[1]), second, config)
+
+    def _cut(self, rng: np.random.Generator, numbers: tuple[int, int],
+             boxes: tuple[NDArray[np.float64], NDArray[np.float64]], place: int | None,
+             config: CropConfig) -> Sample:
+        """
+        Return a sample of boxes in two frames, of which the second is searched.
+
+        place: of the second box in its frame; None: it is of no object.
+        """
         side = config.factor * config.size / self.recipe.input_size
         flipped = rng.random() < config.flip
         crops = []
         for last in (*[False] * config.templates, True):
-            number, place = source[2:] if last else source[:2]
             shift, scale, stretch = (
                 (config.shift, config.scale, config.stretch) if last else
                 (config.template_shift * bool(crops), config.template_scale, 0.0))
-            crop = cut(self.cache.get(number), frames[number].boxes[place].astype(np.float64),
-                       side, config.size, rng, shift, scale, stretch)
+            crop = cut(self.cache.get(numbers[last]), boxes[last], side, config.size, rng, shift,
+                       scale, stretch)
             if last:
-                crop = self._disturb(rng, crop, number, place, config)
+                crop = self._disturb(rng, crop, numbers[1], place, config)
             crop = mirror(crop) if flipped else crop
             crops.append(Crop(jitter(crop.image, config, rng), crop.box))
-        first = frames[source[0]], frames[source[2]]
+        rgb = [self.objects.frames[n].rgb for n in numbers]
         return {
             'crops': torch.from_numpy(np.stack([c.image for c in crops])[:, None]),
             'boxes': torch.from_numpy(np.stack([c.box for c in crops]).astype(np.float32)),
             'mask': torch.from_numpy(coverage(crops[0].box, config.size, CELLS, STRIDE)),
-            'rgb': torch.tensor([first[0].rgb] * config.templates + [first[1].rgb]),
-            'extents': torch.tensor(first[0].extents)}
+            'rgb': torch.tensor(rgb[:1] * config.templates + rgb[1:])}
 
-    def _disturb(self, rng: np.random.Generator, crop: Crop, number: int, place: int,
-                 config: CropConfig) -> Crop:
+    def _disturb(self, rng: np.random.Generator, crop: Crop, number: int,
+                 place: int | None, config: CropConfig) -> Crop:
         """Return a searched crop with what may hide its object or look like it."""
         if rng.random() < config.distract:
             frame = self.objects.frames[number]
-            alike = np.flatnonzero(frame.labels == frame.labels[place])
-            alike = alike[alike != place]
+            alike = np.zeros(0, np.int64)
+            if place is not None:
+                alike = np.flatnonzero(frame.labels == frame.labels[place])
+                alike = alike[alike != place]
             if not len(alike):  # of another frame, whatever it is
                 number, place = self.objects.stills[rng.integers(len(self.objects.stills)), :2]
             else:
@@ -116,6 +132,19 @@ class TrackingSamples(Dataset[Sample]):
             frame_count = len(self.objects.frames)
             crop = occlude(crop, self.cache.get(int(rng.integers(frame_count))), rng)
         return crop
+
+
+def patch(image: Levels, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a random box (4,) in a frame, if possible one that shows something."""
+    height, width = image.shape
+    for _ in range(8):
+        root = min(np.exp(rng.uniform(np.log(20), np.log(160))), 0.4 * min(height, width))
+        stretch = np.exp(rng.uniform(-0.5, 0.5))
+        w, h = root * stretch, root / stretch
+        x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+        if image[int(y):int(y + h), int(x):int(x + w)].std() > FLAT:
+            break
+    return np.array([x, y, x + w, y + h])
 
 
 def collate(samples: list[Sample]) -> dict[str, Tensor]:

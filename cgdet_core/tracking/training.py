@@ -22,9 +22,18 @@ from cgdet_core.machine import commit
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
-from cgdet_core.tracking.frames import collect, Frame, labeled, neighbors, Objects, read_sets
+from cgdet_core.tracking.frames import (
+    collect,
+    evenly,
+    Frame,
+    labeled,
+    neighbors,
+    Objects,
+    read_sets,
+)
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
+from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import TrackingRecipe
 from cgdet_core.tracking.samples import (
     collate,
@@ -37,7 +46,6 @@ from cgdet_core.tracking.starting import origin_of, start
 from cgdet_core.training.module import count_parameters, Losses, TaskModule
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
-from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader, Subset
@@ -115,7 +123,7 @@ class TrackingTraining(TaskModule):
             terms['iterations'] = weights.iterations * torch.stack(found[1:-1]).mean()
         template = self._template(fused[:, 0], batch['mask'])
         predicted, quality = self._boxes(fused[:, -1], template, rgb[:, -1])
-        bb, details = box_loss(predicted, quality, boxes[:, -1], batch['extents'])
+        bb, details = box_loss(predicted, quality, boxes[:, -1])
         terms['box'] = weights.box * bb
         return Losses(terms, details, [fused, features], len(crops))
 
@@ -157,7 +165,8 @@ class TrackingTraining(TaskModule):
                 'val/precision': float((found[:, 1] < 0.2).mean())}
 
 
-def _by_modality(norms_of: nn.Module, run: Any, rgb: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+def _by_modality(norms_of: nn.Module, run: Any, rgb: Tensor,
+                 *inputs: Tensor) -> tuple[Tensor, ...]:
     """
     Return what `run` returns for rows of inputs, thermal and RGB rows by themselves.
 
@@ -181,16 +190,6 @@ def _by_modality(norms_of: nn.Module, run: Any, rgb: Tensor, *inputs: Tensor) ->
     return tuple(torch.cat(column)[order] for column in zip(*(found for _, found in parts)))
 
 
-def overlap_and_error(box: NDArray[np.floating],
-                      truth: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the IoU of two boxes (4,), and the distance of centers in roots of the truth."""
-    low, high = np.maximum(box[:2], truth[:2]), np.minimum(box[2:], truth[2:])
-    common = float(np.clip(high - low, 0, None).prod())
-    areas = [float(np.clip(b[2:] - b[:2], 0, None).prod()) for b in (box, truth)]
-    move = float(np.linalg.norm((box[:2] + box[2:] - truth[:2] - truth[2:]) / 2))
-    return common / max(sum(areas) - common, 1e-9), move / max(areas[1], 1e-9) ** 0.5
-
-
 def validation_objects(recipe: TrackingRecipe) -> Objects:
     """Return the frames and rows of validation, half of them in sequences where there are any."""
     frames: list[Frame] = []
@@ -206,13 +205,8 @@ def validation_objects(recipe: TrackingRecipe) -> Objects:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     half = recipe.data.val_objects // 2 if len(moved) else 0
-    chosen = [_evenly(moved, half), _evenly(stills, recipe.data.val_objects - half)]
+    chosen = [evenly(moved, half), evenly(stills, recipe.data.val_objects - half)]
     return Objects(frames, stills, np.concatenate(chosen), rows[0])
-
-
-def _evenly(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    count = min(count, len(rows))
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)] if count else rows[:0]
 
 
 def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> TrackingCard:

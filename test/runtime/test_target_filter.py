@@ -116,8 +116,8 @@ def test_the_best_place_and_its_rival() -> None:
     boxes = np.stack([x - 16, y - 16, x + 16, y + 16]).astype(np.float32)
     quality = np.full((16, 16), 0.5, np.float32)
     best, second = best_places(scores, boxes, quality, count=2)
-    assert best.box.tolist() == [20, 20, 52, 52] and best.match == pytest.approx(0.25)
-    assert second.box.tolist() == [84, 84, 116, 116]
+    assert best.box == pytest.approx([20, 20, 52, 52]) and best.match == pytest.approx(0.25)
+    assert second.box == pytest.approx([84, 84, 116, 116])
     window = np.ones((16, 16), np.float32)
     window[:8] = 0.5  # the target is expected further down
-    assert best_places(scores, boxes, quality, window)[0].box.tolist() == second.box.tolist()
+    assert best_places(scores, boxes, quality, window)[0].box == pytest.approx(second.box)

@@ -110,12 +110,10 @@ def test_perfect_boxes_cost_only_what_their_quality_lacks() -> None:
     boxes = truth[:, :, None, None].expand(1, 4, 16, 16)
     sure = torch.full((1, 1, 16, 16), -20.0)
     sure[0, 0, 5:10, 6:9] = 20.0
-    used = torch.tensor([True])
-    best, parts = box_loss(boxes, sure, truth, used)
+    best, parts = box_loss(boxes, sure, truth)
     assert parts['giou'] == pytest.approx(0, abs=1e-6) and parts['quality'] < 1
-    assert box_loss(boxes, -sure, truth, used)[0] > best + 1
-    assert box_loss(boxes + 20, sure, truth, used)[0] > best + 1
-    assert box_loss(boxes, sure, truth, ~used)[0] == 0
+    assert box_loss(boxes, -sure, truth)[0] > best + 1
+    assert box_loss(boxes + 20, sure, truth)[0] > best + 1
 
 
 def test_the_statistics_are_those_of_thermal_rows() -> None:

@@ -74,7 +74,7 @@ def best_places(scores: NDArray[np.float32], boxes: NDArray[np.float32],
     rank = np.clip(scores, 0, None) * np.sqrt(quality)
     if window is not None:
         rank = rank * window
-    rank = rank.copy()
+    ranks, rank = rank, rank.copy()
     rows, columns = np.indices(rank.shape)
     stride = 8.0
     found: list[tuple[float, int, int]] = []
@@ -85,7 +85,15 @@ def best_places(scores: NDArray[np.float32], boxes: NDArray[np.float32],
         rank[(rows + 0.5 > y1 - 1) & (rows + 0.5 < y2 + 1)
              & (columns + 0.5 > x1 - 1) & (columns + 0.5 < x2 + 1)] = 0
         rank[row, column] = 0
-    return [Found(boxes[:, row, column].astype(np.float64), float(scores[row, column]),
+    return [Found(_mean_box(ranks, boxes, row, column), float(scores[row, column]),
                   float(quality[row, column]),
                   1 - found[n + 1][0] / value if n == 0 and value > 0 else 0.0)
             for n, (value, row, column) in enumerate(found[:count])]
+
+
+def _mean_box(rank: NDArray[np.float32], boxes: NDArray[np.float32], row: int,
+              column: int) -> NDArray[np.float64]:
+    """Return the mean box (4,) of a place and its neighbors, weighted by their ranks."""
+    part = (slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2))
+    weights = np.square(rank[part].astype(np.float64)) + 1e-12
+    return (boxes[(slice(None), *part)] * weights).sum((1, 2)) / weights.sum()

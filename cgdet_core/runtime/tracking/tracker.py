@@ -37,6 +37,7 @@ SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
 SURE = 0.8  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
+WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
 LOST_S = 0.5  # a target that was not seen for so long is lost
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
 CONFIRM = 2  # frames in a row in which a lost target must be found
@@ -47,8 +48,8 @@ RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
 
 
 @dataclass
-class _Look:
-    """A place in a frame that may show the target, in pixels of the frame."""
+class Look:
+    """A place in a frame that may show the target; box: (4,) in pixels of the frame."""
 
     box: NDArray[np.float64]
     probability: float
@@ -116,29 +117,33 @@ class Tracker:
             return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
         image = self.model.normalized(frame)
         if self._last.state == State.LOST:
-            return self._search_lost(frame, image)
-        look = self._look(image, self._predicted())
-        return self._decide(look, passed)
+            return self._search_lost(frame, image, State.LOST)
+        look = self.look(image, self._predicted())
+        if look.probability >= self.model.card.lost_threshold:
+            return self._correct(look, passed)
+        return self._missed(frame, image, look)
 
-    def _decide(self, look: _Look, passed: float) -> Target:
-        """Return the target by what was seen at its prediction."""
+    def _missed(self, frame: NDArray[Any], image: Image, look: Look) -> Target:
+        """Return the target that was not seen at its prediction."""
+        unseen, self._hits = self._stamp - self._seen_at, 0
+        lost = unseen >= LOST_S or self._refinding
+        state = State.LOST if lost else State.UNCERTAIN
+        if self._refinding or self._last.state == State.TRACKED:
+            self._refinding = False
+            self._search.start()
+        if unseen < WIDER_S:
+            return self._result(self._predicted(), look.probability, state)
+        return self._search_lost(frame, image, state)
+
+    def _correct(self, look: Look, passed: float) -> Target:
+        """Return the target that was seen at its prediction, more or less certainly."""
         assert self._motion is not None
-        card, center = self.model.card, (look.box[:2] + look.box[2:]) / 2
-        if look.probability < card.lost_threshold:
-            self._hits = 0
-            lost = self._stamp - self._seen_at >= LOST_S or self._refinding
-            if lost:
-                self._search.start()
-            return self._result(self._predicted(), look.probability,
-                                State.LOST if lost else State.UNCERTAIN)
+        center = (look.box[:2] + look.box[2:]) / 2
         self._seen_at = self._stamp
         self._motion.update(center, self._root, look.probability)
         self._resize(look.box, passed * look.probability)
-        if look.probability < card.tracked_threshold:
-            self._hits = 0
-            return self._result(self._predicted(), look.probability, State.UNCERTAIN)
-        self._hits += 1
-        if self._refinding and self._hits < CONFIRM:
+        self._hits = self._hits + 1 if look.probability >= self.model.card.tracked_threshold else 0
+        if not self._hits or self._refinding and self._hits < CONFIRM:
             return self._result(self._predicted(), look.probability, State.UNCERTAIN)
         self._refinding = False
         self._learn(look)
@@ -146,22 +151,26 @@ class Tracker:
         return self._result(np.concatenate([center - half, center + half]), look.probability,
                             State.TRACKED)
 
-    def _search_lost(self, frame: NDArray[Any], image: Image) -> Target:
-        """Search for the target in more of the frame."""
+    def _search_lost(self, frame: NDArray[Any], image: Image, state: State) -> Target:
+        """Search for the target in more of the frame; it stays in `state` if it is not found."""
         card, predicted = self.model.card, self._predicted()
         side = Region.around(predicted, card.factor, card.input_size).side
         places = self._search.places(frame, self._stamp, predicted, side, LOST_PLACES)
-        looks = [self._look(image, place, wide=True) for place in places]
+        looks = [self.look(image, place, wide=True) for place in places]
         best = max(looks, key=lambda look: look.probability)
         if best.probability < max(REFOUND, card.tracked_threshold):
-            return self._result(predicted, best.probability, State.LOST)
+            return self._result(predicted, best.probability, state)
         self._size = np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5)
         self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
         self._seen_at, self._hits, self._refinding = self._stamp, 1, True
         return self._result(self._predicted(), best.probability, State.UNCERTAIN)
 
-    def _look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> _Look:
-        """Search a region around a box; wide: all places in it are as likely."""
+    def look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> Look:
+        """
+        Search the region around a box (4,) of a normalized frame; nothing of it is kept.
+
+        wide: all places in it are as likely.
+        """
         card = self.model.card
         region = Region.around(box, card.factor, card.input_size)
         seen = self.model.see(region.cut(image), self._template)
@@ -169,7 +178,7 @@ class Tracker:
         window = None if wide else _window(len(scores))
         found = best_places(scores, seen.boxes, seen.quality, window)[0]
         probability = card.probability(found.score, found.quality, found.match)
-        return _Look(region.to_frame(found.box), probability, found, region, seen)
+        return Look(region.to_frame(found.box), probability, found, region, seen)
 
     def _view(self, image: Image, box: NDArray[np.float64],
               view: tuple[float, float, float]) -> tuple[Seen, NDArray[np.float64]]:
@@ -180,7 +189,7 @@ class Tracker:
         placed = region.to_input(box)
         return self.model.see(region.cut(image)), (placed[:2] + placed[2:]) / (2 * STRIDE)
 
-    def _learn(self, look: _Look) -> None:
+    def _learn(self, look: Look) -> None:
         """Keep a certain sample, and improve the filter from time to time, or with a rival."""
         rival = look.found.match < RIVAL
         if look.probability < SURE or self._stamp - self._sampled < SAMPLE_S:
