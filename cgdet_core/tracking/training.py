@@ -206,7 +206,7 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
     moved = np.concatenate(rows)
     stills = np.array([(f, o, f, o) for f, frame in enumerate(frames)
                        for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
-    if not len(stills):
+    if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     half = recipe.data.val_objects // 2 if len(moved) else 0

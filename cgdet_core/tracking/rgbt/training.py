@@ -68,9 +68,10 @@ class RgbtTraining(TaskModule):
         super().__init__(recipe)
         self.objects = with_pairs(gather(recipe))
         self.val_objects = validation_objects(recipe, paired=True)
-        if recipe.pairs and not len(self.objects.swapped):
-            raise UserError('data.train has no boxes in frames with an RGB image (rgb_file_name); '
-                            'add some, or set pairs to 0.')
+        for key, objects in (('train', self.objects), ('val', self.val_objects)):
+            if not any(frame.paired and len(frame.boxes) for frame in objects.frames):
+                raise UserError(f'data.{key} has no boxes in frames with an RGB image '
+                                '(rgb_file_name); add some.')
         self.student = RgbtNet(recipe.model)
         trained = (THERMAL, RGB) if recipe.loss.teachers else ()
         self.teachers = nn.ModuleDict({name: RgbtNet(recipe.model, (name,)) for name in trained})
