@@ -66,7 +66,8 @@ def write_toy_tracker(path: Path, **values: Any) -> Path:
         node('Sub', ['raw', 'mean'], ['centered']), node('Mul', ['centered'] * 2, ['squares']),
         node('ReduceMean', ['squares', 'all'], ['energy'], keepdims=1),
         node('Add', ['energy', 'little'], ['positive']), node('Sqrt', ['positive'], ['length']),
-        node('Div', ['centered', 'length'], ['unit']), node('Mul', ['unit', 'scale'], ['features']),
+        node('Div', ['centered', 'length'], ['unit']),
+        node('Mul', ['unit', 'scale'], ['features']),
         node('Identity', ['fixed'], ['boxes']), node('Identity', ['good'], ['quality'])]
     graph = helper.make_graph(
         nodes, 'toy', [tensor('search', 1, 1, SIZE, SIZE), tensor('template', 1, 2, 8, 8)],

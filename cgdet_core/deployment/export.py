@@ -57,7 +57,8 @@ def export(
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
             if not isinstance(card, DetectionCard):
-                raise UserError(f'{source} is a {card.task} model, which is exported in fp32 only.')
+                raise UserError(f'{source} is a {card.task} model, which is exported in fp32 '
+                                'only.')
             card = replace(card, accuracy={})  # which is FP32's
             model = onnx.load(temporary)
             if calibration is None:

@@ -82,7 +82,7 @@ def observe(model: TrackingModel, data: Sequence[Path],
                       for n, o in ((one, first), (other, second)))
         tracker = Tracker(model)
         tracker.start(_read(frames[one]), box, 0.0)
-        look = tracker.look(model.normalized(_read(frames[other])), _moved(truth, rng))
+        look = tracker.look(model.normalized(_read(frames[other])), _moved(truth, rng), wide=True)
         yield look, overlap_and_error(look.box, truth)[0] > OVERLAP
         # An object of another frame, of the target's class where there is one.
         while True:
@@ -92,7 +92,7 @@ def observe(model: TrackingModel, data: Sequence[Path],
             if len(frames) < 3:
                 raise UserError('The frames have too few objects to fit scores; choose more.')
         yield tracker.look(model.normalized(_read(frames[far])), _moved(
-            frames[far].boxes[place].astype(np.float64), rng)), False
+            frames[far].boxes[place].astype(np.float64), rng), wide=True), False
 
 
 def fit(evidence: Array, correct: Array, steps: int = 30) -> Array:

@@ -270,7 +270,7 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
                 parts = [[torch.from_numpy(v) for v in row[number]] for row in detections]
                 joined = [torch.cat(column) for column in zip(*parts)]
                 kept = joined[1] >= config.score
-                fused = fuse(*(v[kept] for v in joined), config.fuse_iou)
+                fused = fuse(joined[0][kept], joined[1][kept], joined[2][kept], config.fuse_iou)
                 boxes, labels = fused[0].numpy(), fused[2].numpy()
                 large = (boxes[:, 2:] - boxes[:, :2]).prod(1) >= 144
                 boxes, labels = boxes[large], labels[large]

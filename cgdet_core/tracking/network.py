@@ -82,9 +82,9 @@ class BoxHead(nn.Module):
         self.tower = nn.Sequential(*(ConvBlock(tower, tower) for _ in range(config.tower_depth)))
         self.out = nn.Conv2d(tower, 5, 3, padding=1)
         nn.init.normal_(self.out.weight, std=0.01)
-        nn.init.zeros_(self.out.bias)
+        assert self.out.bias is not None
         with torch.no_grad():
-            self.out.bias[4] = -3.0
+            self.out.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, -3.0]))
 
     def forward(self, search: Tensor, template: Tensor) -> tuple[Tensor, Tensor]:
         """

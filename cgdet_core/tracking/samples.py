@@ -91,7 +91,7 @@ class TrackingSamples(Dataset[Sample]):
         """
         side = config.factor * config.size / self.recipe.input_size
         flipped = rng.random() < config.flip
-        crops = []
+        crops: list[Crop] = []
         for last in (*[False] * config.templates, True):
             shift, scale, stretch = (
                 (config.shift, config.scale, config.stretch) if last else

@@ -93,6 +93,6 @@ def best_places(scores: NDArray[np.float32], boxes: NDArray[np.float32],
 def _mean_box(rank: NDArray[np.float32], boxes: NDArray[np.float32], row: int,
               column: int) -> NDArray[np.float64]:
     """Return the mean box (4,) of a place and its neighbors, weighted by their ranks."""
-    part = (slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2))
-    weights = np.square(rank[part].astype(np.float64)) + 1e-12
-    return (boxes[(slice(None), *part)] * weights).sum((1, 2)) / weights.sum()
+    rows, columns = (slice(max(n - 1, 0), n + 2) for n in (row, column))
+    weights = np.square(rank[rows, columns].astype(np.float64)) + 1e-12
+    return (boxes[:, rows, columns] * weights).sum((1, 2)) / weights.sum()

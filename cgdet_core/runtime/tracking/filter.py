@@ -70,7 +70,8 @@ class FilterSettings:
             raise ValueError('filter: spacing must be positive')
         if len({len(v) for v in lists.values()}) != 1:
             raise ValueError('filter: label, mask and weight must be equally long')
-        return FilterSettings(**{k: tuple(v) if k in lists else v for k, v in values.items()})
+        entries: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in values.items()}
+        return FilterSettings(**entries)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for a model card."""

@@ -48,8 +48,8 @@ class TrackingModel:
     def __init__(self, card: TargetCard, session: Session) -> None:
         self.card = card
         self.session = session
-        self._inputs = {name: np.zeros(spec.shape, np.float32)
-                        for name, spec in card.inputs.items()}
+        self._inputs = {name: np.zeros([int(n) for n in spec.shape], np.float32)
+                        for name, spec in card.with_batch(1).inputs.items()}
         self._scratch = np.empty((0, 0), np.float32)
 
     @staticmethod

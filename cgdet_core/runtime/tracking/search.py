@@ -80,7 +80,7 @@ class LostSearch:
         """Return the nearest place of a grid that was not searched; after the last, begin."""
         columns, rows = (np.arange(-int(c // step), int((n - c) // step) + 1)
                          for c, n in zip(center, size))
-        cells = sorted(((int(a), int(b)) for a in columns for b in rows if (a, b) != (0, 0)),
+        cells = sorted(((int(a), int(b)) for a in columns for b in rows if a or b),
                        key=lambda cell: cell[0] ** 2 + cell[1] ** 2)
         if not cells:
             return None

@@ -29,13 +29,20 @@ from numpy.typing import NDArray
 SMALLEST = 3.0  # pixels, width and height of a target
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
+# Logit by which a target is more likely where it is expected than one of which nothing is known.
+CONTINUITY = 1.6
 SURE = 0.8  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
 WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
 LOST_S = 0.5  # a target that was not seen for so long is lost
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
-CONFIRM = 2  # frames in a row in which a lost target must be found
-REFOUND = 0.65  # probability that the first of them needs
+CONFIRM = 3  # frames in a row in which a lost target must be found
+REFOUND = 0.6  # probability that the first of them needs
+WORSE = 0.8  # how much less than usual its logit may be
+USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
+RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
+# A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
+NEAR, AWAY = 0.6, 2.0
 LOST_PLACES = 3  # that are searched in a frame
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
@@ -80,7 +87,8 @@ class Tracker:
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
         self._search = LostSearch(self._detect, label)
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
-        self._hits, self._refinding = 0, False
+        self._hits, self._refinding, self._found_at = 0, False, -np.inf
+        self._usual = _logit(SURE)
         self._last = Target(box.astype(np.float32), 1.0, State.TRACKED)
         return self._last
 
@@ -134,6 +142,8 @@ class Tracker:
         if not self._hits or self._refinding and self._hits < CONFIRM:
             return self._result(self._predicted(), look.probability, State.UNCERTAIN)
         self._refinding = False
+        self._usual += (1 - np.exp(-passed / USUAL_S)) * (
+            _logit(look.probability) - CONTINUITY - self._usual)
         self._learn(look)
         half = self._size / 2
         return self._result(np.concatenate([center - half, center + half]), look.probability,
@@ -145,30 +155,43 @@ class Tracker:
         side = Region.around(predicted, card.factor, card.input_size).side
         places = self._search.places(frame, self._stamp, predicted, side, LOST_PLACES)
         looks = [self.look(image, place, wide=True) for place in places]
-        best = max(looks, key=lambda look: look.probability)
-        if best.probability < max(REFOUND, card.tracked_threshold):
+        rated = [(self._rate(look), look) for look in looks]
+        rating, best = max(rated, key=lambda pair: pair[0])
+        if rating < max(_logit(REFOUND), self._usual - WORSE):
             return self._result(predicted, best.probability, state)
         self._size = np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5)
         self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
-        self._seen_at, self._hits, self._refinding = self._stamp, 1, True
+        self._found_at = self._seen_at = self._stamp
+        self._hits, self._refinding = 1, True
         return self._result(self._predicted(), best.probability, State.UNCERTAIN)
+
+    def _rate(self, look: Look) -> float:
+        """Return the logit of a look, less where the target is less likely to be."""
+        assert self._motion is not None
+        away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
+        near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
+        spread = np.hypot(self._motion.spread, near * self._root)
+        return _logit(look.probability) - 0.5 * (away / spread) ** 2
 
     def look(self, image: Any, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
         Search the region around a box (4,) of a normalized frame; nothing of it is kept.
 
-        wide: all places in it are as likely.
+        wide: all places in it are as likely; otherwise the target was just seen near the box.
         """
         card = self.model.card
         region = Region.around(box, card.factor, card.input_size)
         found, seen = self._sight.look(image, region, wide)
         probability = card.probability(found.score, found.quality, found.match)
+        if not wide:
+            probability = _probability(_logit(probability) + CONTINUITY)
         return Look(region.to_frame(found.box), probability, found, region, seen)
 
     def _learn(self, look: Look) -> None:
         """Keep a certain sample, and learn of it from time to time, or with a rival."""
         rival = look.found.match < RIVAL
-        if look.probability < SURE or self._stamp - self._sampled < SAMPLE_S:
+        if (look.probability < SURE or self._stamp - self._sampled < SAMPLE_S
+                or self._stamp - self._found_at < RELEARN_S):
             return
         improve = rival or self._stamp - self._improved >= IMPROVE_S
         self._sight.learn(look.found, look.seen, rival, improve)
@@ -190,7 +213,7 @@ class Tracker:
         if passed > GAP_S or passed < -GAP_S:
             self._motion.stop()
         if passed < 0:  # a looping bag, or frames out of order
-            for name in ('_seen_at', '_sampled', '_improved'):
+            for name in ('_seen_at', '_sampled', '_improved', '_found_at'):
                 setattr(self, name, getattr(self, name) + passed)
             passed = 0.0
         self._stamp = stamp
@@ -208,6 +231,15 @@ class Tracker:
     def _result(self, box: NDArray[np.float64], score: float, state: State) -> Target:
         self._last = Target(box.astype(np.float32), float(score), state)
         return self._last
+
+
+def _logit(probability: float) -> float:
+    clipped = min(max(probability, 1e-6), 1 - 1e-6)
+    return float(np.log(clipped / (1 - clipped)))
+
+
+def _probability(logit: float) -> float:
+    return float(1 / (1 + np.exp(-logit)))
 
 
 def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
