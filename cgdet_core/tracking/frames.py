@@ -61,8 +61,9 @@ class Frame:
         assert self.record is not None
         if not self.rgb:
             return _levels(normalize(self.record.read(), spec))
-        assert self.record.rgb_path is not None
-        gray = cv2.cvtColor(self._picture(self.record), cv2.COLOR_RGB2GRAY)
+        picture = self.picture()
+        assert picture is not None
+        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         return _levels(normalize(gray, spec))
 
     @property
@@ -73,16 +74,18 @@ class Frame:
     def read_both(self, spec: Normalization) -> NDArray[np.uint8]:
         """Return the normalized thermal frame and its RGB image, (H, W, 4); without RGB, 0."""
         thermal = self.read(spec)[..., None]
-        picture = np.zeros((*thermal.shape[:2], 3), np.uint8)
-        if self.paired and self.record is not None:
-            picture = self._picture(self.record)
+        picture = self.picture()
+        if picture is None:
+            picture = np.zeros((*thermal.shape[:2], 3), np.uint8)
         return np.concatenate([thermal, picture], 2)
 
-    @staticmethod
-    def _picture(record: ImageRecord) -> NDArray[np.uint8]:
-        assert record.rgb_path is not None
-        return np.asarray(cv2.resize(read_rgb(record.rgb_path), (record.width, record.height),
-                                     interpolation=cv2.INTER_AREA), np.uint8)
+    def picture(self) -> NDArray[np.uint8] | None:
+        """Return the RGB image (H, W, 3) in the size of the thermal one, None without one."""
+        if self.record is None or self.record.rgb_path is None:
+            return None
+        return np.asarray(cv2.resize(
+            read_rgb(self.record.rgb_path), (self.record.width, self.record.height),
+            interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @dataclass(eq=False)

@@ -40,8 +40,9 @@ class TrackingSamples(Dataset[Sample]):
     """
     Samples drawn by (epoch, place, index), of which index says nothing.
 
-    A sample has `crops` (T + 1, 1, S, S), or with RGB (T + 1, 4, S, S), of which the last is searched, their `boxes` (T + 1, 4)
-    in pixels, `mask` (CELLS, CELLS) of the first template, and `rgb` (T + 1,), whether it is RGB.
+    A sample has `crops` (T + 1, 1, S, S), or with RGB (T + 1, 4, S, S), of which the last is
+    searched, their `boxes` (T + 1, 4) in pixels, `mask` (CELLS, CELLS) of the first template, and
+    `rgb` (T + 1,), whether it is RGB.
     """
 
     objects: Objects

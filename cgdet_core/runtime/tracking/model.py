@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.normalization import normalize
-from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.session import Session

@@ -189,7 +189,7 @@ class RgbtSight:
 
     def learn(self, found: Found, seen: RgbtSeen, rival: bool, improve: bool) -> None:
         recent = (1 - RECENT) * self._recent + RECENT * appearance(seen.features, found.box)
-        self._recent = recent / max(float(np.linalg.norm(recent)), 1e-6)
+        self._recent = _unit(recent)
         if self._rgb_template is None and seen.frames.rgb is not None and not rival:
             card = self._model.card
             around = Region.around(seen.region.to_frame(found.box), card.factor, card.input_size)
@@ -216,7 +216,11 @@ def appearance(features: Image, box: NDArray[np.float64]) -> Image:
     if total <= 0:  # the box is outside
         return np.zeros(len(features), np.float32)
     inside = (features * (covered / total)).sum((1, 2)) - features.mean((1, 2))
-    return np.asarray(inside / max(float(np.linalg.norm(inside)), 1e-6), np.float32)
+    return _unit(inside)
+
+
+def _unit(vector: NDArray[np.floating]) -> Image:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-6), np.float32)
 
 
 def is_black(rgb: NDArray[np.uint8]) -> bool:

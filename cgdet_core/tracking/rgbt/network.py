@@ -56,9 +56,8 @@ class CenterHead(nn.Module):
         self.tower = nn.Sequential(ConvBlock(width, channels), ConvBlock(channels, channels))
         self.out = nn.Conv2d(channels, 5, 3, padding=1)
         nn.init.normal_(self.out.weight, std=0.01)
-        nn.init.zeros_(self.out.bias)
         with torch.no_grad():
-            self.out.bias[0] = -4.0
+            self.out.bias.copy_(torch.tensor([-4.0, 0, 0, 0, 0]))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return score logits (N, 1, H, W) and boxes (N, 4, H, W) of features (N, C, H, W)."""
@@ -85,11 +84,12 @@ class RgbtNet(nn.Module):
         super().__init__()
         self.config = config = config or RgbtConfig()
         self.modalities = tuple(modalities)
-        self.backbone = nn.ModuleDict({name: ShortTrunk(TRUNKS[config.trunk](
-            config.model_copy(update={'in_channels': CHANNELS[name]}))) for name in modalities})
+        trunks = {name: ShortTrunk(TRUNKS[config.trunk](config.model_copy(
+            update={'in_channels': CHANNELS[name]}))) for name in modalities}
         width, count = config.width, len(self.modalities)
+        self.backbone = nn.ModuleDict(trunks)
         self.embed = nn.ModuleDict({name: nn.Conv2d(trunk.widths[1], width, 1)
-                                    for name, trunk in self.backbone.items()})
+                                    for name, trunk in trunks.items()})
         self.kind = nn.Parameter(0.02 * torch.randn(2, width))  # of template and search tokens
         self.inside = nn.Parameter(0.02 * torch.randn(width))  # of the target's box
         self.missing = nn.Parameter(0.02 * torch.randn(width))  # RGB that is not known
@@ -97,9 +97,16 @@ class RgbtNet(nn.Module):
                                config.keep)
         self.head = CenterHead(count * width, config.head_channels)
 
+    def trunk(self, name: str) -> ShortTrunk:
+        """Return the trunk of a modality."""
+        found = self.backbone[name]
+        assert isinstance(found, ShortTrunk)
+        return found
+
     def features(self, name: str, regions: Tensor) -> Tensor:
         """Return a modality's features of regions (N, 1 or 3, H, W) in [0, 1]."""
-        return self.embed[name](self.backbone[name](regions)[1])
+        found: Tensor = self.embed[name](self.backbone[name](regions)[1])
+        return found
 
     def forward(self, templates: Sequence[Tensor], searches: Sequence[Tensor], mask: Tensor,
                 shown: Tensor | None = None, visible: Tensor | None = None,
@@ -127,7 +134,8 @@ class RgbtNet(nn.Module):
                     + mask.flatten(2).transpose(1, 2) * self.inside)
         encoded = self.encoder(template, search, present, eliminate)
         fused = torch.cat([*encoded.search], 2).transpose(1, 2).unflatten(2, (height, width))
-        return Found(*self.head(fused), encoded)
+        score, boxes = self.head(fused)
+        return Found(score, boxes, encoded)
 
 
 def center(features: Tensor) -> Tensor:

@@ -73,21 +73,26 @@ class RgbtTraining(TaskModule):
                 raise UserError(f'data.{key} has no boxes in frames with an RGB image '
                                 '(rgb_file_name); add some.')
         self.student = RgbtNet(recipe.model)
-        trained = (THERMAL, RGB) if recipe.loss.teachers else ()
-        self.teachers = nn.ModuleDict({name: RgbtNet(recipe.model, (name,)) for name in trained})
+        taught = (THERMAL, RGB) if recipe.loss.teachers else ()
+        self.teachers = nn.ModuleDict({name: RgbtNet(recipe.model, (name,)) for name in taught})
         self.card = make_card(recipe, self.student, recipe.data.license or self.objects.license)
         if recipe.optim.frozen_norms:
             self.frozen = [m for trunk in self._trunks() for m in trunk.modules()
                            if isinstance(m, nn.BatchNorm2d)]
         self._found: dict[int, tuple[float, ...]] = {}
 
+    def _taught_by(self) -> dict[str, RgbtNet]:
+        """Return the teachers by their modality."""
+        return {name: teacher for name, teacher in self.teachers.items()
+                if isinstance(teacher, RgbtNet)}
+
     def _trunks(self) -> list[nn.Module]:
         """Return the trunks of the student and its teachers."""
-        networks = [self.student, *self.teachers.values()]
+        networks = [self.student, *self._taught_by().values()]
         return [trunk for network in networks for trunk in network.backbone.values()]
 
     def load_start(self) -> None:
-        thermal, rgb = (self.student.backbone[name] for name in (THERMAL, RGB))
+        thermal, rgb = (self.student.trunk(name) for name in (THERMAL, RGB))
         whole = start(self.student, thermal, self.recipe)
         if not whole and self.recipe.optim.init == 'imagenet':
             config = self.recipe.model.model_copy(update={'in_channels': CHANNELS[RGB]})
@@ -96,8 +101,8 @@ class RgbtTraining(TaskModule):
             rgb.load_state_dict(ShortTrunk(trunk).state_dict())
         elif not whole:
             rgb.load_state_dict(gray_as_color(thermal.state_dict(), rgb.state_dict()))
-        for name, teacher in self.teachers.items():
-            teacher.backbone[name].load_state_dict(self.student.backbone[name].state_dict())
+        for name, teacher in self._taught_by().items():
+            teacher.trunk(name).load_state_dict(self.student.trunk(name).state_dict())
 
     def describe(self) -> dict[str, str]:
         found = self.objects
@@ -142,7 +147,7 @@ class RgbtTraining(TaskModule):
             terms['style'] = config.style * style_loss(found.encoded.levels, shown)
         if self.teachers:
             taught = {name: find(teacher, crops, mask, eliminate=False)[0]
-                      for name, teacher in self.teachers.items()}
+                      for name, teacher in self._taught_by().items()}
             terms['teachers'] = config.teachers * (
                 self._weighed(self._track(taught[THERMAL], truth))
                 + self._weighed(self._track(taught[RGB], truth, rgb_shown)))

@@ -64,9 +64,9 @@ class Block(nn.Module):
         self.norm1, self.norm2 = ModalNorm(modalities, width), ModalNorm(modalities, width)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(),
-                                 nn.Linear(4 * width, width))
-        for layer in (self.project, self.mlp[2]):
+        last = nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), last)
+        for layer in (self.project, last):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
 
     def forward(self, template: Tensor, search: Tensor, present: Tensor,
                 eliminate: bool = True) -> Encoded:
-        """template (M, B, T, C), search (M, B, N, C), present (M, B): see `kept_tokens`."""
+        """Encode template (M, B, T, C) and search (M, B, N, C); present: see `kept_tokens`."""
         first, total = template.shape[2], search.shape[2]
         cells = torch.arange(total, device=search.device).expand(search.shape[1], total)
         x = torch.cat([template, search], 2)
