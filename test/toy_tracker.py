@@ -79,7 +79,7 @@ def write_toy_tracker(path: Path, **values: Any) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
     checker.check_model(model)
     save(model, path)
-    card = {'calibration': {'offset': -3.0, 'score': 8.0, 'quality': 0.0, 'match': 0.0}, **values}
+    card = {'calibration': {'offset': -6.2, 'score': 12.0, 'quality': 0.0, 'match': 0.0}, **values}
     save_card(tracking_card('toy', SIZE, 4, 1, Normalization(), factor=FACTOR, filter=settings(),
                             onnx_sha256=file_sha256(path), **card), path)
     return path

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`cgdet track train` and `cgdet track run`; what these and `track evaluate` share."""
+"""`cgdet track train`, `fit-scores` and `run`; what these and `track evaluate` share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,9 @@ from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     Backend,
     complain,
+    console,
     ending,
+    Json,
     model_of,
     Overwrite,
     Polarity,
@@ -54,6 +56,33 @@ Finder = Annotated[str | None, typer.Option(
 def train(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train a tracker from a recipe."""
     run_recipe(recipe, overrides, resume, tasks=('tracking', 'rgbt_tracking'))
+
+
+@track_app.command()
+def fit_scores(
+    model: Annotated[Path, typer.Argument(help='ONNX file of a tracker; its card is written.')],
+    data: Annotated[list[Path], typer.Option(
+        '--data', help='COCO file of frames that it was not trained on; may be repeated.')],
+    objects: Annotated[int, typer.Option(
+        min=20, help='Number of objects, evenly spaced.')] = 200,
+    json_path: Json = None,
+) -> None:
+    """
+    Fit a tracker's scores to annotated frames, and write them to the card.
+
+    A score becomes the probability that the box is on the target.
+    """
+    from cgdet_core.runtime.inference.card import card_path
+    from cgdet_core.tracking.calibration import calibrate
+
+    check_outputs([card_path(model)])
+    with console.status('following'):
+        report = calibrate(model, data, objects)
+    judged = report['cross_fitted']
+    say(f'{counted(report["looks"], "look")}, fitted on one half and judged on the other: '
+        f'{judged["right"]:.1%} decided right, AUROC {judged["AUROC"]:.3f}, calibration error '
+        f'{judged["ECE"]:.3f}')
+    common.write_report(report, json_path)
 
 
 @track_app.command()

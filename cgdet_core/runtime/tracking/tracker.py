@@ -112,6 +112,8 @@ class Tracker:
             state = State.LOST if self._last.state == State.LOST else State.UNCERTAIN
             return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
         image = self.model.normalized(frame, rgb)
+        # What leaves the frame is searched for where it left.
+        self._motion.center = np.clip(self._motion.center, 0, frame.shape[::-1])
         if self._last.state == State.LOST:
             return self._search_lost(frame, image, State.LOST)
         look = self.look(image, self._predicted())
