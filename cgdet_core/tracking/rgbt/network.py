@@ -57,6 +57,7 @@ class CenterHead(nn.Module):
         self.out = nn.Conv2d(channels, 5, 3, padding=1)
         nn.init.normal_(self.out.weight, std=0.01)
         with torch.no_grad():
+            assert self.out.bias is not None
             self.out.bias.copy_(torch.tensor([-4.0, 0, 0, 0, 0]))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
