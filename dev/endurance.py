@@ -65,10 +65,12 @@ def listening(compressed: bool, tracker: bool = False) -> Iterator[Listener]:
 @contextmanager
 def node(options: argparse.Namespace) -> Iterator[tuple[Listener, int]]:
     """Start the node; yield a listener and the node's process id once it detects or follows."""
-    transport = 'compressed' if options.compressed else 'raw'
+    parameters = {'input_transport': 'compressed' if options.compressed else 'raw'}
+    if options.tracker:  # alone: a detector would only run while the target is lost
+        parameters['detector_model_path'] = '""'
     try:
         with listening(options.compressed, options.tracker) as listener, node_process(
-                options.model, '--log-level', 'fatal', input_transport=transport,
+                options.model, '--log-level', 'fatal', **parameters,
                 node='tracker' if options.tracker else 'detector') as process:
             listener.detect(picture(options.size, options.compressed))
             yield listener, process.pid

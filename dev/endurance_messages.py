@@ -151,13 +151,10 @@ class Listener(Node):
     def detect(self, message: Any) -> Any:
         """Publish an image once a second until its detections arrive, and return these."""
         end = monotonic() + PATIENCE_S
-        start = Detection2D()  # the middle of the image: a tracker follows anything
-        start.bbox.center.position.x, start.bbox.center.position.y = 320.0, 256.0
-        start.bbox.size_x = start.bbox.size_y = 60.0
         while monotonic() < end:
-            message.header.stamp = start.header.stamp = self.get_clock().now().to_msg()
+            message.header.stamp = self.get_clock().now().to_msg()
             if self.last is None:
-                self._start.publish(start)
+                self._start.publish(largest_object(message))
             self.camera.publish(message)
             again = monotonic() + 1.0
             while monotonic() < again:
@@ -165,6 +162,17 @@ class Listener(Node):
                 if self.last is not None and self.last.header.stamp == message.header.stamp:
                     return self.last
         sys.exit(f'The node detected nothing within {PATIENCE_S:.0f} s.')
+
+
+def largest_object(message: Any) -> Detection2D:
+    """Return the largest object of a `picture`, whose image a message is."""
+    size = (message.width, message.height) if isinstance(message, Image) else (640, 512)
+    boxes = Scene.random(0, *size).render()[1]
+    x1, y1, x2, y2 = boxes[np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).argmax()].tolist()
+    found = Detection2D(header=message.header)
+    found.bbox.center.position.x, found.bbox.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
+    found.bbox.size_x, found.bbox.size_y = x2 - x1, y2 - y1
+    return found
 
 
 def create_camera(source: Node, compressed: bool) -> Any:

@@ -31,7 +31,6 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     Match,
-    model_of,
     Overwrite,
     Polarity,
     say,
@@ -40,6 +39,7 @@ from cgdet_core.cli.common import (
     Unit,
 )
 from cgdet_core.cli.report import check_page, command, Page, show_page
+from cgdet_core.cli.track import as_seen, Finder, open_tracker
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
@@ -208,11 +208,8 @@ def bag_track(
     output: Annotated[Path | None, typer.Option(
         help='Table to write, .csv or .json: stamp, box, score and state of each image.')] = None,
     video: Annotated[Path | None, typer.Option(help='Video to write, .mp4.')] = None,
-    detector: Annotated[str | None, typer.Option(
-        metavar='MODEL', help='Detector that finds a lost target: an ONNX file, or "shipped" for '
-        'that of the package.')] = None,
-    topic: Topic = None, unit: Unit = None, polarity: Polarity = None, backend: Backend = 'auto',
-    overwrite: Overwrite = False,
+    detector: Finder = None, topic: Topic = None, unit: Unit = None, polarity: Polarity = None,
+    backend: Backend = 'auto', overwrite: Overwrite = False,
 ) -> None:
     """
     Follow a target through the images of a bag, without DDS; write where it was.
@@ -221,11 +218,8 @@ def bag_track(
     the files contain what was done.
     """
     from cgdet_core.data.inputs import find_bags
-    from cgdet_core.data.sources import open_path, viewed
-    from cgdet_core.detection.predict import check_model, open_detector
-    from cgdet_core.runtime.tracking.tracker import Tracker, TrackingModel
+    from cgdet_core.data.sources import open_path
     from cgdet_core.tracking import bag_tracking as tracking
-    from cgdet_core.tracking.baselines import finder
     from cgdet_core.tracking.one_source import parse_box
 
     corners, stamp = parse_box(box), None if start is None else tracking.parse_stamp(start)
@@ -240,12 +234,8 @@ def bag_track(
     check_outputs(files, overwrite=overwrite)
     check_not_inputs(files, source.files)
     place = model or share_file(SHIPPED_TRACKER)
-    check_model(place, backend)
-    loaded = TrackingModel.load(place, backend=backend)
-    card = loaded.card
-    check_signal(card.normalization.kind, unit or CARD, polarity or '', card.name)
-    find = None if detector is None else finder(open_detector(model_of(detector), backend))
-    frames = viewed(source, unit or CARD, polarity or '', card.polarity).frames
+    make, card = open_tracker(place, detector, backend)
+    frames = as_seen(source, card, unit, polarity).frames
     rows: list[tracking.Row] = []
     failed: list[UserError] = []
 
@@ -256,8 +246,8 @@ def bag_track(
     def work() -> None:
         with common.counting('following', source.total) as advance:
             for row in tracking.follow_frames(
-                    Tracker(loaded, find), tracking.from_stamp(frames, stamp), corners, leave_out,
-                    video, source.rate):
+                    make(), tracking.from_stamp(frames, stamp), corners, leave_out, video,
+                    source.rate):
                 rows.append(row)
                 advance(1)
 

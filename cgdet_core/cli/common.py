@@ -20,6 +20,7 @@ import inspect
 import logging
 import os
 from pathlib import Path
+import re
 import signal
 import sys
 from time import monotonic
@@ -87,6 +88,7 @@ COLORED = ('{} is in color: a photo, or a thermal image with a palette. The mode
            'gray thermal frames, so boxes may be wrong.')
 FILE_SUFFIXES = ('.json', '.jsonl', '.csv', '.html', '.png', '.jpg', '.mp4', '.onnx', '.txt',
                  '.yaml', '.zip')
+ADDRESS = re.compile(r'(https?|ftp|s3|gs|rtsp)://?')  # as a path has one slash less
 OUTPUTS = {'json_path', 'output', 'page', 'plot_path', 'video'}  # parameters of commands
 TRAINING_MODULES = ('torch', 'torchvision', 'lightning', 'faster_coco_eval', 'pydantic', 'scipy',
                     'onnx', 'onnxscript', 'tensorboard', 'matplotlib')
@@ -133,6 +135,14 @@ def help_of(function: Callable[..., Any] | None) -> str:
     return '\n\n'.join(' '.join(paragraph.split()) for paragraph in paragraphs)
 
 
+def check_local(paths: Iterable[Path]) -> None:
+    """Raise UserError for a path that was meant as an address."""
+    for path in paths:
+        if ADDRESS.match(str(path)):
+            raise UserError(f'{str(path).replace(":/", "://", 1)} is an address; download the '
+                            'file and name it.')
+
+
 class KeepsInputs(TyperCommand):
     """A command that refuses to write its output over a file that it reads."""
 
@@ -146,6 +156,7 @@ class KeepsInputs(TyperCommand):
         read: list[Path] = []
         for name, value in ctx.params.items():
             values = value if isinstance(value, list | tuple) else [value]
+            check_local(v for v in values if isinstance(v, Path))
             paths = [Path(v) for v in values if isinstance(v, str | Path)]
             (written if name in OUTPUTS else read).extend(paths)
         for paths in (written, read):

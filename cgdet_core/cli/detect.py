@@ -25,6 +25,7 @@ from typing import Annotated, TYPE_CHECKING
 from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     Backend,
+    check_local,
     COLORED,
     complain,
     ending,
@@ -146,6 +147,7 @@ def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str
         return model, sources
     if Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES:
         return share_file(SHIPPED_MODEL), sources
+    check_local([Path(sources[0])])
     if len(sources) == 1:
         raise UserError(f'Name what to detect in after the model {sources[0]}: images, folders, '
                         'videos, bags, a camera or an address.')

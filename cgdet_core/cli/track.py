@@ -143,13 +143,14 @@ def run(
 def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make, 'ModelCard']:
     """Return the function that makes a tracker of a model, for one target, and its card."""
     from cgdet_core.detection.predict import check_model, open_detector
+    from cgdet_core.runtime.detection.detector import finder, LOST_THRESHOLD
     from cgdet_core.runtime.tracking.model import TrackingModel
     from cgdet_core.runtime.tracking.tracker import Tracker
-    from cgdet_core.tracking.baselines import finder
 
     check_model(model, backend)
     loaded = TrackingModel.load(model, backend=backend)
-    find = None if detector is None else finder(open_detector(model_of(detector), backend))
+    find = None if detector is None else finder(
+        open_detector(model_of(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
     return lambda: Tracker(loaded, find), loaded.card
 
 

@@ -108,4 +108,6 @@ def why_no_video(path: Path) -> str:
     if kinds.startswith(b'ftyp') and b'moov' not in kinds:
         return (', as it has no index (moov): its recording or copy was cut off. Copy it again, '
                 'or record as .mkv, which needs none')
-    return ', as it is empty' if not size else ''
+    return ', as it is empty' if not size else (
+        ': it has no frames, was cut or needs another codec; '
+        f'try "ffmpeg -i {path} -c:v ffv1 OUT.mkv"')

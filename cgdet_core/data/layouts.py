@@ -22,15 +22,12 @@ NAMES = ('data.yaml', 'data.yml', 'dataset.yaml', 'classes.txt')  # of the class
 def conversion(path: Path) -> str:
     """Return what a folder, or a file in it, is of and the command that converts it, or ''."""
     folder = path if path.is_dir() else path.parent
-    for place in (folder, folder.parent):
-        if any((place / name).is_file() for name in NAMES) or all(
-                (place / name).is_dir() for name in ('images', 'labels')):
-            return _sentence(path, place, 'YOLO', 'yolo')
-        if next(place.glob('Annotation*/*.xml'), None):
-            return _sentence(path, place, 'VOC', 'voc')
+    places = folder, folder.parent
+    named = [p for p in places if any((p / name).is_file() for name in NAMES)]
+    split = [p for p in places if (p / 'images').is_dir() and (p / 'labels').is_dir()]
+    voc = [p for p in places if next(p.glob('Annotation*/*.xml'), None)]
+    for found, name, word in ((named + split, 'YOLO', 'yolo'), (voc, 'VOC', 'voc')):
+        if found:
+            return (f'{path} is of a {name} set, and a COCO annotation file is required; '
+                    f'"cgdet data convert {word} {found[0]}" writes it.')
     return ''
-
-
-def _sentence(path: Path, place: Path, name: str, word: str) -> str:
-    return (f'{path} is of a {name} set, and a COCO annotation file is required; '
-            f'"cgdet data convert {word} {place}" writes it.')

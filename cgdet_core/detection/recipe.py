@@ -62,7 +62,7 @@ class DetectionRecipe(Recipe):
     # The folder of the teacher's features changes no weight, but using one does.
     presence: ClassVar[tuple[str, ...]] = ('cmg.teacher.cache',)
 
-    task: Literal['detection'] = 'detection'  # the only task so far
+    task: Literal['detection'] = 'detection'  # detecting objects
     classes: tuple[str, ...] = ()  # names, as in the COCO files; empty: those of the training data
     input_size: tuple[int, int] = (640, 512)  # width, height
     normalization: Normalization = Normalization()  # of raw frames

@@ -111,7 +111,8 @@ def write_report(best: Path, val: CocoSet, folder: Path, device: torch.device) -
     figure = Figure((size, size), layout='constrained')
     axes: Any = figure.subplots()
     draw_confusion(axes, counts, card.classes)
-    axes.set_title(f'{best.name}, {val.path.name}, at the scores of the largest F1')
+    figure.suptitle(f'{best.name} on {val.path.name}\nat the scores of the largest F1',
+                    fontsize='medium', wrap=True)
     save_figure(figure, folder / 'confusion.png')
 
     results = [{'variant': best.name, 'curves': curves(found, val.images, card.classes)}]

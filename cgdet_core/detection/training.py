@@ -275,7 +275,8 @@ class DetectionTraining(TaskModule):
             objects['objects'] = outputs[0].new_tensor(
                 sum(len(label['boxes']) for label in labels) / len(labels))
         losses = self._parts(outputs, batch['targets'], unlabeled)
-        terms = {name: losses.pop(name) for name in ('det', 'pseudo') if name in losses}
+        parts: list[str] = [name for name in ('det', 'pseudo') if name in losses]
+        terms = {name: losses.pop(name) for name in parts}
         return terms, losses | objects
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any],

@@ -26,6 +26,7 @@ from typing import Any
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
 from cgdet_core.runtime.tracking.target import State, Target
 from cgdet_core.tracking.following import Follower, sides
@@ -119,7 +120,7 @@ def follow_frames(
             assert frame.stamp_ns is not None
             latest = max(latest, frame.stamp_ns / 1e9)  # as the node: time does not go back
             try:
-                pixels = frame.pixels
+                pixels, _ = fill_dead_pixels(frame.pixels)
                 closed = shutter.update(pixels, latest)
                 target = (follower.follow(pixels, latest, frozen=bool(closed)) if started else
                           follower.start(pixels, box, latest))

@@ -14,12 +14,11 @@
 
 """What a tracker must be better than: a box that stays, OpenCV's trackers, a detector."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.detection.detector import Detector, LOST_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import iou
 from cgdet_core.runtime.imaging.drawing import Picture, to_picture
 from cgdet_core.runtime.tracking.target import State, Target
@@ -37,7 +36,6 @@ FILES = {'nano': {'backbone': 'nanotrack_backbone_sim.onnx',
          'vit': {'net': 'object_tracking_vittrack_2023sep.onnx'}}
 BASELINES = ('static', *OPENCV, 'detector')
 MIN_IOU = 0.1  # of a detection and the last box, to be the target
-MIN_SCORE = 0.1  # of a detection
 
 
 def open_baseline(name: str, detector: Detector | None = None,
@@ -157,7 +155,7 @@ class NearestDetection:
 
     def _nearest(self, frame: NDArray[Any]) -> tuple[NDArray[np.float32], float, int] | None:
         """Return box, score and label of the detection nearest to the last box, if any."""
-        found = self._detector.detect(frame, MIN_SCORE)
+        found = self._detector.detect(frame, LOST_THRESHOLD)
         near = iou(found.boxes, self._box[None])[:, 0]
         if self._label is not None:
             near[found.labels != self._label] = 0
@@ -165,12 +163,3 @@ class NearestDetection:
             return None
         best = int(near.argmax())
         return found.boxes[best], float(found.scores[best]), int(found.labels[best])
-
-
-def finder(detector: Detector) -> Callable[[NDArray[Any]], list[tuple[Any, float, int]]]:
-    """Return the function that a tracker finds a lost target with: box, score, label of each."""
-    def find(frame: NDArray[Any]) -> list[tuple[NDArray[np.float32], float, int]]:
-        found = detector.detect(frame, MIN_SCORE)
-        return list(zip(found.boxes, found.scores.tolist(), found.labels.tolist()))
-
-    return find

@@ -42,10 +42,10 @@ class LossConfig(Strict):
     (generalized IoU, L1, quality), which is larger by about this factor.
     """
 
-    box: float = Field(1.0, ge=0)
-    final: float = Field(100.0, ge=0)
-    init: float = Field(100.0, ge=0)
-    iterations: float = Field(400.0, ge=0)
+    box: float = Field(1.0, ge=0)  # of L_bb
+    final: float = Field(100.0, ge=0)  # of the last filter's L_cls
+    init: float = Field(100.0, ge=0)  # of the first filter's
+    iterations: float = Field(400.0, ge=0)  # of the mean of those between
     steps: int = Field(3, ge=1)  # of the filter's optimizer in training
     sigma: float = Field(1.0, gt=0)  # of the Gaussian labels, cells at stride 16
     threshold: float = Field(0.05, ge=0)  # labels above it are regressed, others are a hinge
@@ -61,7 +61,7 @@ class CropConfig(Strict):
     scale: float = Field(0.3, ge=0)  # of the searched target in [exp(-scale), exp(scale)]
     stretch: float = Field(0.1, ge=0)  # of its aspect ratio, the same
     template_shift: float = Field(0.08, ge=0)  # of templates, whose target is nearly centered
-    template_scale: float = Field(0.08, ge=0)
+    template_scale: float = Field(0.08, ge=0)  # of theirs
     flip: float = Field(0.5, ge=0, le=1)  # probability, of all crops of a sample
     gain: float = Field(0.3, ge=0)  # contrast factor in [1 - gain, 1 + gain]
     offset: float = Field(0.15, ge=0)  # brightness shift, fraction of the range
@@ -76,13 +76,14 @@ class SwapConfig(Strict):
     """
     CMD: the filter from the RGB crop is scored on the thermal crop, and back.
 
-    sources: what is cut out of pairs without boxes.
+    sources: the fixed central region, random squares, and detections.
     """
 
     share: float = Field(0.25, gt=0, le=1)  # of the samples that are swapped pairs
     pairs: Path | None = None  # COCO file of pairs, whose boxes are not used
     # The labeled frames of data.train that have an RGB image are pairs too.
     labeled: bool = True
+    # what is cut out of swap.pairs
     sources: tuple[Literal['center', 'random', 'detected'], ...] = ('center', 'random', 'detected')
     teacher: TeacherConfig | None = None  # RGB detector of `detected`, run on both modalities
     score: float = Field(0.3, gt=0, lt=1)  # of the detections that are cut

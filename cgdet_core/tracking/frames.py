@@ -258,7 +258,8 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
         teacher = TeacherPredictions(config.teacher)
         views = [[View.of(replace(r, rgb_path=None) if thermal else r, thermal) for r in pairs]
                  for thermal in (False, True)]
-        detections = [teacher.of([v for v in row if v is not None], progress) for row in views]
+        detections = [teacher.of([v for v in row if v is not None], torch.device('cpu'), progress)
+                      for row in views]
     for number, entry in enumerate(pairs):
         size = entry.width, entry.height
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)

@@ -21,16 +21,13 @@ from typing import Any
 
 from cgdet_core.data.sources import Frame
 from cgdet_core.data.video import open_video
-from cgdet_core.runtime.imaging.drawing import Color, draw, Picture
+from cgdet_core.runtime.imaging.drawing import Picture
 from cgdet_core.runtime.imaging.normalization import Normalization
-from cgdet_core.runtime.tracking.target import State, Target
+from cgdet_core.runtime.tracking.drawing import draw_targets
+from cgdet_core.runtime.tracking.target import Target
 from cgdet_core.tracking.following import Box, corners, Show
 import numpy as np
 from numpy.typing import NDArray
-
-# BGR; distinguishable with color blindness, as drawing.COLORS.
-COLORS: dict[State, Color] = {
-    State.TRACKED: (115, 158, 0), State.UNCERTAIN: (66, 228, 240), State.LOST: (0, 94, 213)}
 
 
 def stretch(frame: NDArray[Any]) -> Normalization:
@@ -40,9 +37,8 @@ def stretch(frame: NDArray[Any]) -> Normalization:
 
 def draw_target(frame: NDArray[Any], target: Target, truth: Box | None = None) -> Picture:
     """Return a frame (H, W) as an image with the target, and the truth x, y, w, h, dashed."""
-    return draw(frame, stretch(frame), target.box[None], [f'{target.state.value} '
-                f'{target.score:.2f}'], [COLORS[target.state]],
-                None if truth is None else corners(truth)[None])
+    return draw_targets(frame, [target], stretch(frame),
+                        truth=None if truth is None else corners(truth)[None])
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class TrackingDataConfig(Strict):
     smallest: float = Field(10.0, gt=0)  # root of the area of boxes that are used, pixels
     stills: float = Field(0.5, ge=0, le=1)  # share of samples whose crops are of one frame
     patches: float = Field(0.15, ge=0, le=1)  # share of samples of any part of a frame
-    sequences: SequenceConfig = SequenceConfig()
+    sequences: SequenceConfig = SequenceConfig()  # what is cut from two frames
     cache_gib: float = Field(4.0, ge=0)  # memory for frames, over all workers
 
 
@@ -91,7 +91,7 @@ class TargetRecipe(Recipe):
 class TrackingRecipe(TargetRecipe):
     """The recipe of a tracker of one target, trained as CMD's; see `LossConfig` for its loss."""
 
-    task: Literal['tracking']
+    task: Literal['tracking']  # following one target
     model: TrackerConfig = TrackerConfig()  # sizes of the network
     loss: LossConfig = LossConfig()  # weights of the losses
     swap: SwapConfig | None = None  # samples across RGB and thermal (CMD); null: thermal alone

@@ -40,6 +40,8 @@ def draw_results(rows: Sequence[Mapping[str, float]], monitor: str) -> Figure:
                         (rate, 'learning rate')):
         axes.set(title=title, xlabel='epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if rows:  # the same in all three, also if few epochs were validated
+            axes.set_xlim(rows[0]['epoch'] - 0.5, rows[-1]['epoch'] + 0.5)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:

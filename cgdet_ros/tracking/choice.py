@@ -19,9 +19,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.signal import CARD, seen
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.parameters import Settings
 from cgdet_ros.tracking.requests import (
@@ -39,15 +37,6 @@ from numpy.typing import NDArray
 # Boxes (4,) in pixels of the frame, scores and labels of all objects in a frame.
 Found = list[tuple[NDArray[np.float32], float, int]]
 Find = Callable[[NDArray[Any]], Found]
-
-
-def finder(detector: Detector, polarity: str) -> Find:
-    """Return the function that detects in frames of the tracker, which have a polarity."""
-    def find(frame: NDArray[Any]) -> Found:
-        found = detector.detect(seen(frame, CARD, polarity, detector.card.polarity))
-        return list(zip(found.boxes, found.scores.tolist(), found.labels.tolist()))
-
-    return find
 
 
 class Choice:

@@ -20,11 +20,13 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.detector import finder, LOST_THRESHOLD
 from cgdet_core.runtime.files import share_file, SHIPPED_TRACKER
 from cgdet_core.runtime.imaging.signal import check_signal
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
-from cgdet_core.runtime.tracking.tracker import Tracker, TrackingModel
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs, ImageInput
 from cgdet_ros.node.managed_node import ManagedNode
@@ -32,7 +34,7 @@ from cgdet_ros.node.parameters import check_overrides, unknown_overrides
 from cgdet_ros.node.shutter import Shutter
 from cgdet_ros.node.topics import reliable_qos
 from cgdet_ros.tracking import parameters
-from cgdet_ros.tracking.choice import Choice, Find, finder
+from cgdet_ros.tracking.choice import Choice, Find
 from cgdet_ros.tracking.history import History
 from cgdet_ros.tracking.outputs import Notices, Outputs
 from cgdet_ros.tracking.parameters import ModelSettings, SHIPPED, SPECS
@@ -80,21 +82,23 @@ class TrackerNode(ManagedNode):
             settings = self._model_settings = parameters.read_model_settings(self)
         models = self.load(lambda progress: _load(settings, progress))
         model, detector = models
-        for card in filter(None, (model.card, detector and detector.card)):
+        for card in (model.card, *([detector.card] if detector else [])):
             check_signal(card.normalization.kind, settings.unit, settings.polarity, card.name)
         if settings.rgb_topic and 'rgb' not in model.card.inputs:
             raise UserError(f'rgb_topic is {settings.rgb_topic}, but {model.card.name} follows in '
                             'thermal images only; leave rgb_topic empty, or choose an RGB-T model')
-        find = None if detector is None else finder(detector, model.card.polarity)
+        polarity = model.card.polarity
+        lost = None if detector is None else finder(detector, polarity, LOST_THRESHOLD)
         with self.lock:
-            self._models, self._find = models, find
+            self._models = models
+            self._find = None if detector is None else finder(detector, polarity)
             self._backend = model.session.describe()
             source = ImageInput(self, '', settings.input_transport, self._wake)
             self._stream = Stream(
                 source, Shutter(self, '', settings.ffc_topic),
                 RgbInput(self, settings.rgb_topic) if settings.rgb_topic else None,
                 Outputs(self, self.status_name(), model.card.normalization, source.log))
-            self._targets = Targets(self, lambda: Tracker(model, find))
+            self._targets = Targets(self, lambda: Tracker(model, lost))
             self._settings = parameters.read_settings(self)
         self.get_logger().info(
             f'{model.card.name} on {self._backend}; lost targets are '
@@ -190,8 +194,10 @@ class TrackerNode(ManagedNode):
                 stream.outputs.destroy()
             models, self._models = self._models, None
             self._targets = self._find = None
-        for model in filter(None, models or ()):
-            model.session.close()
+        if models is not None:
+            models[0].session.close()
+            if models[1] is not None:
+                models[1].session.close()
 
     def parameters_changed(self) -> None:
         self._settings = parameters.read_settings(self)

@@ -20,9 +20,9 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from cgdet_core.runtime.imaging.drawing import Color, COLORS, draw
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.normalization import Normalization
+from cgdet_core.runtime.tracking.drawing import draw_targets
 from cgdet_core.runtime.tracking.target import State
 from cgdet_ros.node.diagnostics import to_status
 from cgdet_ros.node.logs import CameraLog, time_text
@@ -30,7 +30,6 @@ from cgdet_ros.node.pictures import to_debug_image
 from cgdet_ros.node.topics import Publishers, reliable_qos
 from cgdet_ros.tracking.targets import Followed
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -39,8 +38,6 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 LEVELS = {State.TRACKED: DiagnosticStatus.OK, State.UNCERTAIN: DiagnosticStatus.WARN,
           State.LOST: DiagnosticStatus.ERROR}
-SHOWN: dict[State, Color] = {  # BGR, of the debug image
-    State.TRACKED: COLORS[1], State.UNCERTAIN: COLORS[3], State.LOST: COLORS[0]}
 NOTICE_S = 5.0  # that a refusal is the message of the status
 
 
@@ -81,7 +78,8 @@ class Outputs:
         """Publish the frame (H, W) with its targets, in its own pixels, if it is watched."""
         try:
             if self._picture.get_subscription_count():
-                picture = draw_targets(frame, followed, self._normalization)
+                picture = draw_targets(frame, [each.target for each in followed],
+                                       self._normalization, [each.id for each in followed])
                 self._picture.publish(to_debug_image(picture, header))
         except Exception as error:
             self._log.error('no debug_image{}', error)
@@ -109,20 +107,11 @@ def to_state(followed: Followed, prefix: str, header: Header) -> DiagnosticStatu
          'in this state s': f'{followed.seconds():.3f}'})
 
 
-def draw_targets(frame: NDArray[Any], followed: Sequence[Followed],
-                 normalization: Normalization) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) BGR of a frame with its targets, in the colors of their states."""
-    return draw(frame, normalization,
-                np.array([f.target.box for f in followed], np.float32).reshape(-1, 4),
-                [f'{f.id} {f.target.state.value} {f.target.score:.2f}' for f in followed],
-                [SHOWN[f.target.state] for f in followed])
-
-
 class Notices:
     """Requests that were refused, and targets that were ended: log and status; thread-safe."""
 
     def __init__(self, node: Node) -> None:
-        self._log = CameraLog(node, '')
+        self._node, self._log = node, CameraLog(node, '', 'targets')
         self._lock = Lock()
         self._latest: deque[tuple[float, str]] = deque(maxlen=4)
         self._refused = 0
@@ -139,7 +128,8 @@ class Notices:
         """Report why targets were ended without a request."""
         if names:
             text = f'{why}, so these targets ended: {", ".join(names)}'
-            self._log.error('start again', ValueError(text))
+            if self._node.context.ok():  # else Ctrl-C has ended them
+                self._log.warning(text)
             self._keep(text)
 
     def _keep(self, text: str) -> None:

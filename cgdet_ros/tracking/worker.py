@@ -82,6 +82,7 @@ class TrackingWorker(ImageWorker):
         message = received.message
         age = source.age(message)
         if settings.max_image_age_s and age > settings.max_image_age_s:
+            self.prepared()
             source.statistics.frame_too_old(age)
             return
         start = perf_counter()
@@ -119,7 +120,7 @@ class TrackingWorker(ImageWorker):
     def _moment(self, frame: NDArray[Any], received: Received, crop: Crop, closed: str) -> Moment:
         """Return the moment of an image, and end the targets that cannot be followed into it."""
         stamp = stamp_of(received.message.header)
-        seconds = stamp * 1e-9 if stamp else received.time
+        seconds = stamp / 1e9 if stamp else received.time
         newest, geometry = self._history.newest(), (crop, frame.shape)
         why = ''
         if self._geometry not in (None, geometry):

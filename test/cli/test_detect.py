@@ -146,6 +146,8 @@ def test_a_list_on_standard_input(scenes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     ((MODEL,), 'Name what to detect in after the model'),
+    (('http://host/m.onnx', 'a.png'), 'http://host/m.onnx is an address; download the file'),
+    (('a.png', '--model', 'http://host/m.onnx'), 'http://host/m.onnx is an address'),
     (('a.png', MODEL), 'a model comes before the sources'),
     (('a.png', '--model', MODEL.with_suffix('.json')), 'a JSON file, not a model'),
     (('/dev/video99', '--model', 'none.onnx'), 'none.onnx does not exist'),

@@ -16,12 +16,14 @@
 
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
 
 import cgdet_core
 from cgdet_core.cli import app
+from cgdet_core.errors import UserError
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -71,6 +73,30 @@ def test_the_program_has_one_help() -> None:
 def test_the_topic_can_be_chosen_wherever_a_bag_is_read(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), '--help'], env={'COLUMNS': '200'})
     assert result.exit_code == 0 and '-topic ' in result.output
+
+
+def test_usage_lines_and_help_are_those_of_the_reference() -> None:
+    result = CliRunner().invoke(app, ['detect', '--help'], env={'COLUMNS': '80'})
+    assert ' detect [OPTIONS] SOURCE... ' in result.output
+    assert re.search(r'--output +FOLDER ', result.output)
+    text = ' '.join(result.output.split())
+    assert 'the exit status is then 1. After Ctrl-C the files contain what was done.' in text
+    lines = [line.strip() for line in result.output.splitlines()]
+    assert not any(line.endswith('After Ctrl-C') for line in lines)  # as the docstring breaks it
+    result = CliRunner().invoke(app, ['train', '--help'], env={'COLUMNS': '80'})
+    assert ' train [OPTIONS] RECIPE [KEY=VALUE]... ' in result.output
+
+
+@pytest.mark.parametrize('command', [
+    'detect none.png --output found.json', 'evaluate m.onnx --data d.json --output e.html',
+    'bag evaluate m.onnx bag --data d.json --output report.json',
+    'data convert yolo folder --output all.json', 'data check d.json --output check.png',
+    'data collect clip.mp4 --output set.json', 'data to-yolo d.json --output data.yaml'])
+def test_a_folder_that_is_named_like_a_file_is_refused(command: str) -> None:
+    result = CliRunner().invoke(app, command.split())
+    assert isinstance(result.exception, UserError)
+    assert 'is named like a file, but several files are written' in str(result.exception)
+    assert result.exception.fields == ('output',)
 
 
 def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:

@@ -167,13 +167,15 @@ def test_sequences_of_one_name_are_numbered(tmp_path: Path) -> None:
     ('rtsp://[::1/live', 'is not a valid address'),
     ('http://127.0.0.1:9/a.png', 'http://127.0.0.1:9/a.png cannot be reached: '),
     ('rtsp://me:secret@127.0.0.1:9/live', 'rtsp://127.0.0.1:9/live cannot be opened'),
-    ('none.mp4', 'has no frames|is not a video'), ('m.onnx', 'is a model, not a source'),
+    ('none.mp4', 'as it is empty'), ('short.mp4', 'has no frames'),
+    ('m.onnx', 'is a model, not a source'),
     ('m.json', 'is the card of a model')])
 def test_what_cannot_be_read_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cv2.VideoWriter('none.mp4', cv2.VideoWriter.fourcc(*'mp4v'), 10, (80, 60)).release()
+    (tmp_path / 'none.mp4').rename('short.mp4')
     for name in ('none.mp4', 'm.onnx', 'm.json'):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=words) as caught:

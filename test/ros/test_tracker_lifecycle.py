@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from std_msgs.msg import Bool
-from toy_models import write_model
-from tracker_client import detection, frame, SIZE
+from std_msgs.msg import Bool, String
+from tracker_client import detection, frame, SIZE, TrackerClient
 from vision_msgs.msg import Detection2DArray
 from warm_tracker import write_tracker
 
@@ -115,17 +114,16 @@ def test_a_closed_shutter_makes_the_target_uncertain(track: Start) -> None:
 
 
 def test_inference_that_keeps_failing_reloads_the_model(start: Start, tmp_path: Path) -> None:
-    from tracker_client import TrackerClient
     model = write_tracker(tmp_path / 'fails.onnx', fails=True)
+    # With a topic for the shutter, white images are not taken for it.
     with start(kind=TrackerClient, model_path=model, detector_model_path='""',
-               max_failures=3) as client:
+               max_failures=3, ffc_topic='ffc') as client:
         client.wait_active()
         client.follow(60)
 
         def failing() -> bool:
-            pixels = frame(60)
-            pixels[60:70, 55:65] = 255
-            client.images.publish(client.image(pixels, 'mono8'))
+            white = np.full((SIZE[1], SIZE[0]), 255, np.uint8)
+            client.images.publish(client.image(white, 'mono8'))
             client.wait_for(0.1)
             return any(s.get('restarts') == '1' for s in client.statuses)
 
@@ -137,11 +135,8 @@ def test_inference_that_keeps_failing_reloads_the_model(start: Start, tmp_path: 
         client.follow(60)
 
 
-def test_detector_and_tracker_run_together(
-    start: Start, track: Start, toy: Path, tmp_path: Path,
-) -> None:
+def test_detector_and_tracker_run_together(track: Start, toy: Path) -> None:
     """In one namespace; a detection of the one, by its id, is followed by the other."""
-    toy = write_model(tmp_path / 'toy.onnx')
     with track() as client:
         client.wait_active()
         found: list[Detection2DArray] = client.detections
@@ -156,10 +151,13 @@ def test_detector_and_tracker_run_together(
                 return next((d.id for m in found for d in m.detections if d.id), '')
 
             name = client.wait(named)
-            from std_msgs.msg import String
-            client.follow_id.publish(String(data=name))
-            target, = client.started(30)
-            assert target.id == name
+
+            def followed() -> list[str]:
+                client.follow_id.publish(String(data=name))  # the tracker may not know it yet
+                client.wait_for(0.3)
+                return [t.id for t in client.show(30)[1]]
+
+            assert client.wait(followed) == [name]
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(120)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import PointStamped
+import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -169,6 +170,31 @@ def test_a_target_that_is_gone_is_lost_and_its_box_a_prediction(track: Start) ->
         status = client.status('lost', of='target t1')
         assert status['level'] == b'\x02' and status['box'] == 'prediction'
         assert 'target t1: lost' in client.log.read_text()
+        for _ in range(20):
+            message, (target,) = client.show(84)
+            if client.state_of(message) == [(name, 'tracked')]:
+                break
+        assert target.id == name and center(target) == pytest.approx((84, MIDDLE), abs=NEAR)
+        assert client.state_of(message) == [(name, 'tracked')], 'it is found again'
+
+
+def test_a_black_hot_camera_is_seen_as_a_white_hot_one(track: Start) -> None:
+    with track(polarity='black_hot', unit='counts') as client:
+        client.wait_active()
+
+        def shown(x: float) -> Any:
+            counts = (255 - frame(x).astype(np.uint16)) * 257
+            message = client.image(counts, 'mono16')
+            return message, client.send(message)
+
+        client.send(client.image(np.invert(frame(60)), 'mono8'))  # an 8-bit one, too
+        message, _ = shown(60)
+        client.start.publish(detection(60, MIDDLE, stamp=message.header.stamp))
+        client.wait_for(0.3)
+        for x in (62, 64):
+            message, (target,) = shown(x)
+        assert center(target) == pytest.approx((64, MIDDLE), abs=NEAR)
+        assert client.state_of(message) == [('t1', 'tracked')]
 
 
 def test_the_debug_image_shows_the_target(track: Start) -> None:

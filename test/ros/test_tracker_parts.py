@@ -15,8 +15,12 @@
 """The parts of the tracker node that need no model: history, requests, points, RGB images."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_ros.tracking.choice import Choice
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
     Box,
@@ -139,6 +143,23 @@ def test_the_box_at_a_point_is_the_smallest_or_the_nearest() -> None:
                                  (215, 5, 4, None), (300, 300, 50, None)):
         assert nearest(boxes, Point(0, x, y), radius) == chosen
     assert nearest(np.zeros((0, 4), np.float32), Point(0, 1, 1), 100) is None
+
+
+def test_the_detector_sees_frames_in_its_own_polarity(toy: Path) -> None:
+    detector = Detector.load(toy, 1, 'onnxruntime')
+    frame = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    found = detector.detect(frame)
+    assert len(found) == 4
+    for polarity, given in (('white_hot', frame), ('black_hot', np.invert(frame))):
+        boxes, scores, labels = zip(*finder(detector, polarity)(given))
+        np.testing.assert_array_equal(np.array(boxes), found.boxes)
+        assert list(scores) == found.scores.tolist() and list(labels) == found.labels.tolist()
+
+
+def test_a_class_id_is_a_number_or_a_name_of_the_detector() -> None:
+    choice = Choice(history(), Seen(2.0), None, ('person', 'car'))
+    assert [choice.label(text) for text in ('1', 'person', '2', 'dog', '', '-1')] == [
+        1, 0, None, None, None, None]
 
 
 def detections(seconds: float, *found: object) -> Detection2DArray:

@@ -31,7 +31,8 @@ SEEDS = count()  # equal frames would be those of a closed shutter
 def frame(*xs: float, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Return an 8-bit frame of new noise, with objects centered at each x, in the middle row."""
     width, height = size
-    pixels = np.random.default_rng(next(SEEDS)).integers(60, 80, (height, width)).astype(np.uint8)
+    pixels = np.random.default_rng(next(SEEDS)).integers(10, 30, (height, width)).astype(np.uint8)
+    pixels += np.linspace(0, 60, height).astype(np.uint8)[:, None]  # as a flat one is a shutter's
     for x in xs:
         left, top = round(x - SIDE / 2), (height - SIDE) // 2
         pixels[top:top + SIDE, left:left + SIDE] = 160

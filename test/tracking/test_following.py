@@ -20,9 +20,10 @@ from typing import Any
 from cgdet_core.data.sources import open_path
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
+from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.tracking.target import State, Target
-from cgdet_core.tracking.baselines import BASELINES, finder, NearestDetection, open_baseline
+from cgdet_core.tracking.baselines import BASELINES, NearestDetection, open_baseline
 from cgdet_core.tracking.benchmarks import BENCHMARKS
 from cgdet_core.tracking.evaluation import evaluate, measure, Result, summarize
 from cgdet_core.tracking.following import follow_sequence

@@ -137,14 +137,14 @@ def test_the_first_certain_frame_with_rgb_gives_its_template(model: RgbtModel) -
     sight = model.sight(model.normalized(thermal), box)
     region = Region.around(box, model.card.factor, 128)
     with_rgb = model.normalized(thermal, rgb)
-    found, seen = sight.look(with_rgb, region, False)
-    before = both.look(with_rgb, region, False)[1].scores
+    found, seen = sight.look(with_rgb, region, 0.2)
+    before = both.look(with_rgb, region, 0.2)[1].scores
     assert np.abs(seen.scores - before).max() > 1e-7
     placed = type(found)(region.to_input(box), 1.0, 1.0, 1.0)  # it did not move
     sight.learn(placed, seen, True, True)  # something else looks like it
-    assert np.abs(sight.look(with_rgb, region, False)[1].scores - before).max() > 1e-7
+    assert np.abs(sight.look(with_rgb, region, 0.2)[1].scores - before).max() > 1e-7
     sight.learn(placed, seen, False, True)
-    assert np.abs(sight.look(with_rgb, region, False)[1].scores - before).max() < 1e-5
+    assert np.abs(sight.look(with_rgb, region, 0.2)[1].scores - before).max() < 1e-5
 
 
 def test_likeness_is_that_of_the_target() -> None:

@@ -39,7 +39,9 @@ def recipe(tmp_path: Path, recipe_values: dict) -> Path:
     p for p in sorted((ROOT / 'config' / 'train').glob('*.yaml')) if p.name != 'ablation.yaml'
 ], ids=str)
 def test_shipped_recipes_are_valid(path: Path) -> None:
-    assert load_recipe(path).classes in ((), ('person',), ('person', 'bicycle', 'car'))
+    recipe = load_recipe(path)
+    if recipe.task == 'detection':
+        assert recipe.classes in ((), ('person',), ('person', 'bicycle', 'car'))
 
 
 def test_overrides(recipe: Path) -> None:

@@ -29,6 +29,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import processor
 from cgdet_core.tasks import load_recipe, load_resumed, parse_recipe
 from cgdet_core.training import precision
+from cgdet_core.training.figures import draw_results
 from cgdet_core.training.folder import read_results, RECIPE, write_results, write_start
 import cv2
 import pytest
@@ -186,7 +187,14 @@ def test_sigterm_into_a_pipe_and_on_with_patience(tmp_path: Path, recipe_values:
     rows = [row['epoch'] for row in read_results(folder, 999)]
     assert rows == list(range(1, len(rows) + 1)) and 3 <= len(rows) < 200
     assert load_recipe(folder / RECIPE).data.license == 'other'
-    assert f'cgdet evaluate {folder / "best.ckpt"}' in result.stdout
+    assert f'cgdet export {folder / "best.ckpt"} --output tiny.onnx' in result.stdout
+
+
+def test_figures_of_a_run_have_its_epochs_also_if_few_were_validated() -> None:
+    rows = [{'epoch': 1, 'train/loss': 2.0, 'lr': 1e-3},
+            {'epoch': 2, 'train/loss': 1.0, 'lr': 1e-4, 'val/AP50': 0.5}]
+    figure = draw_results(rows, 'val/AP50')
+    assert [axes.get_xlim() for axes in figure.axes] == [(0.5, 2.5)] * 3
 
 
 def test_a_narrow_terminal_shows_one_bar(tmp_path: Path, recipe_values: dict) -> None:

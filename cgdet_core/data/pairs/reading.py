@@ -134,12 +134,14 @@ def _of_bag(
         raise UserError('Name the RGB topic of the bag.', 'rgb_topic')
     plan = pairing.plan_bag(path, choice)
     chosen = dict(evenly(sorted(plan.partners.items()), count))
-    thermal, rgb = {}, {}
+    thermal: dict[int, NDArray[Any]] = {}
+    rgb: dict[int, NDArray[np.uint8]] = {}
     unreadable = []
-    for topic, stamps, found, read in (
-            (plan.thermal_topic, chosen.keys(), thermal, lambda m: to_gray(view_message(m))),
-            (plan.rgb_topic, chosen.values(), rgb, color_picture)):
-        for stamp, message in pairing.messages(path, topic, set(stamps)):
+    parts: tuple[tuple[str | None, set[int], dict[int, Any], Callable[[Any], Any]], ...] = (
+        (plan.thermal_topic, set(chosen), thermal, lambda message: to_gray(view_message(message))),
+        (plan.rgb_topic, set(chosen.values()), rgb, color_picture))
+    for topic, stamps, found, read in parts:
+        for stamp, message in pairing.messages(path, topic, stamps):
             progress(1)
             try:
                 found[stamp] = read(pairing.whole(message))

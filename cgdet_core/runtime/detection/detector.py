@@ -14,6 +14,7 @@
 
 """The detector: a raw frame in, detections in the frame's pixels out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -27,6 +28,7 @@ from cgdet_core.runtime.detection.result import Result, to_frame
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.runtime.imaging.normalization import normalize
+from cgdet_core.runtime.imaging.signal import CARD, seen
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.session import Session
@@ -37,6 +39,7 @@ from numpy.typing import NDArray
 NOT_FINITE = ('the network returned values that are not numbers (NaN or infinite); if it does so '
               'for every frame, export the model again from finite weights')
 EVALUATION_THRESHOLD = 0.001  # raw scores, for average precision
+LOST_THRESHOLD = 0.1  # of detections that may be a lost target
 
 
 class NotFinite(ValueError):
@@ -161,6 +164,22 @@ class Detector:
         found = self.postprocess(box, threshold)
         self.last_timings = Timings(ready - start, done - ready, perf_counter() - done)
         return found
+
+
+def finder(
+    detector: Detector, polarity: str = '', score_threshold: float | None = None,
+) -> Callable[[NDArray[Any]], list[tuple[NDArray[np.float32], float, int]]]:
+    """
+    Return a function of a raw frame for trackers: box (4,), score and label of each object.
+
+    polarity: of the frames, '' for that of the detector's card. score_threshold: as in `detect`.
+    """
+    def find(frame: NDArray[Any]) -> list[tuple[NDArray[np.float32], float, int]]:
+        found = detector.detect(seen(frame, CARD, polarity, detector.card.polarity),
+                                score_threshold)
+        return list(zip(found.boxes, found.scores.tolist(), found.labels.tolist()))
+
+    return find
 
 
 def evaluation_threshold(

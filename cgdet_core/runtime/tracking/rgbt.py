@@ -177,10 +177,11 @@ class RgbtSight:
         self._mask = coverage(placed, card.input_size, CELLS, STRIDE)[None]
         self._first = self._recent = appearance(seen.features, placed)
 
-    def look(self, image: Frames, region: Region, wide: bool) -> tuple[Found, RgbtSeen]:
+    def look(self, image: Frames, region: Region,
+             spread: float | None) -> tuple[Found, RgbtSeen]:
         seen = self._model.search(image, region,
                                   (self._template, self._rgb_template, self._mask))
-        window = None if wide else prior(len(seen.scores))
+        window = None if spread is None else prior(len(seen.scores), spread)
         found = best_places(seen.scores, seen.boxes, np.ones_like(seen.scores), window,
                             stride=STRIDE)[0]
         shown = appearance(seen.features, found.box)

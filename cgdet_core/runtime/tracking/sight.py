@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 # Regions around the first box that the filter also learns: moves in roots of its area, and scale.
 FIRST_VIEWS = ((0.0, 0.0, 1.0), (0.4, 0.3, 1.0), (-0.4, 0.3, 1.0), (0.3, -0.4, 1.1),
                (-0.3, -0.4, 0.9))
+FAR = 0.4  # factor of the rank of a place that is far from the prediction
 FIRST_STEPS, STEPS = 10, 2  # of the filter's optimizer, at the start and later
 
 
 class Sight(Protocol):
     """What one target is recognized by; made by `model.sight` from a frame and a box."""
 
-    def look(self, image: Any, region: Region, wide: bool) -> tuple[Found, Any]:
+    def look(self, image: Any, region: Region, spread: float | None) -> tuple[Found, Any]:
         """
         Return the best place in a region of a frame of `model.normalized`, and what was seen.
 
-        wide: all places in the region are as likely.
+        spread: standard deviation of where the target may be around the center, in sides of the
+        region; None: all places in it are as likely.
         """
         ...
 
@@ -68,10 +70,11 @@ class FilterSight:
         mask = coverage(region.to_input(box), card.input_size, CELLS, STRIDE)
         self._template = np.concatenate([views[0][0].template_features, mask[None]])
 
-    def look(self, image: 'Image', region: Region, wide: bool) -> tuple[Found, 'Seen']:
+    def look(self, image: 'Image', region: Region,
+             spread: float | None) -> tuple[Found, 'Seen']:
         seen = self._model.see(region.cut(image), self._template)
         scores = refine(self._filter.scores(seen.features))
-        window = None if wide else prior(len(scores))
+        window = None if spread is None else prior(len(scores), spread)
         return best_places(scores, seen.boxes, seen.quality, window)[0], seen
 
     def learn(self, found: Found, seen: 'Seen', rival: bool, improve: bool) -> None:
@@ -90,8 +93,8 @@ class FilterSight:
         return self._model.see(region.cut(image)), (placed[:2] + placed[2:]) / (2 * STRIDE)
 
 
-def prior(size: int) -> NDArray[np.float32]:
-    """Return factors (size, size) that prefer the center of the region a little."""
+def prior(size: int, spread: float) -> NDArray[np.float32]:
+    """Return factors (size, size) that prefer the center; spread: in sides of the region."""
     places = (np.arange(size) + 0.5 - size / 2) / size
-    bell = np.exp(-0.5 * (places / 0.25) ** 2)
-    return (0.6 + 0.4 * bell[:, None] * bell).astype(np.float32)
+    bell = np.exp(-0.5 * (places / spread) ** 2)
+    return (FAR + (1 - FAR) * bell[:, None] * bell).astype(np.float32)

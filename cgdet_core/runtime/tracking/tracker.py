@@ -171,9 +171,13 @@ class Tracker:
         """Return the logit of a look, less where the target is less likely to be."""
         assert self._motion is not None
         away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
+        return _logit(look.probability) - 0.5 * (away / self._spread()) ** 2
+
+    def _spread(self) -> float:
+        """Return the standard deviation of where the target may be, pixels."""
+        assert self._motion is not None
         near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
-        spread = np.hypot(self._motion.spread, near * self._root)
-        return _logit(look.probability) - 0.5 * (away / spread) ** 2
+        return float(np.hypot(self._motion.spread, near * self._root))
 
     def look(self, image: Any, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
@@ -183,7 +187,8 @@ class Tracker:
         """
         card = self.model.card
         region = Region.around(box, card.factor, card.input_size)
-        found, seen = self._sight.look(image, region, wide)
+        spread = None if wide else self._spread() / region.side
+        found, seen = self._sight.look(image, region, spread)
         probability = card.probability(found.score, found.quality, found.match)
         if not wide:
             probability = _probability(_logit(probability) + CONTINUITY)

@@ -67,7 +67,7 @@ class RgbtLossConfig(Strict):
 class RgbtRecipe(TargetRecipe):
     """The recipe of an RGB-T tracker of one target, which also follows in thermal alone (CKD)."""
 
-    task: Literal['rgbt_tracking']
+    task: Literal['rgbt_tracking']  # following one target in RGB and thermal
     model: RgbtConfig = RgbtConfig()  # sizes of the network
     loss: RgbtLossConfig = RgbtLossConfig()  # weights of the losses, and what they hide
     pairs: float = Field(0.7, ge=0, le=1)  # share of samples that show RGB

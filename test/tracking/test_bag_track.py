@@ -1,0 +1,182 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`cgdet bag track`: a bag in, the places of a target out."""
+
+from collections.abc import Callable, Iterator
+import csv
+import json
+from pathlib import Path
+import subprocess
+from typing import Any
+
+from cgdet_core.data.bags.io import START_NS, write_bag
+from cgdet_core.data.sources import Frame
+from cgdet_core.errors import UserError
+from cgdet_core.tracking.bag_tracking import from_stamp, parse_stamp, stamp_text
+import cv2
+import numpy as np
+import pytest
+from toy_tracker import draw, write_toy_tracker
+
+Run = Callable[..., subprocess.CompletedProcess]
+RATE = 10.0
+CENTERS = [(60.0 + 5 * i, 120.0) for i in range(12)]
+BOX = '40,100,40,40'  # of the first
+
+
+def pictures() -> Iterator[np.ndarray]:
+    """Yield frames of a target that moves, each with noise of its own."""
+    for number, center in enumerate(CENTERS):
+        noise = np.random.default_rng(number).integers(0, 3, (240, 320)).astype(np.uint8)
+        yield draw(center) + noise
+
+
+def frames_of(found: list[np.ndarray]) -> list[Frame]:
+    return [Frame(f'{n}.png', lambda pixels=pixels: pixels) for n, pixels in enumerate(found)]
+
+
+@pytest.fixture()
+def drive(tmp_path: Path) -> Path:
+    """Return a bag with a moving target."""
+    write_bag(tmp_path / 'drive', frames_of(list(pictures())), RATE)
+    return tmp_path / 'drive'
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_tracker(tmp_path_factory.mktemp('toy') / 'toy.onnx')
+
+
+def stamp(number: int) -> str:
+    return stamp_text(START_NS + round(number * 1e9 / RATE))
+
+
+def centers(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    return [(float(r['x']) + float(r['w']) / 2, float(r['y']) + float(r['h']) / 2) for r in rows]
+
+
+def test_a_target_is_followed_through_a_bag(
+    run_cgdet: Run, tmp_path: Path, drive: Path, model: Path,
+) -> None:
+    table, video = tmp_path / 'target.csv', tmp_path / 'target.mp4'
+    done = run_cgdet('bag', 'track', drive, '--model', model, '--box', BOX, '--output', table,
+                     '--video', video)
+    assert done.returncode == 0, done.stderr
+    assert '12 images: 12 tracked, 0 uncertain, 0 lost' in done.stdout
+    rows = list(csv.DictReader(table.open()))
+    assert [r['stamp'] for r in rows] == [stamp(n) for n in range(12)]
+    np.testing.assert_allclose(centers(rows), CENTERS, atol=4)
+    assert {r['state'] for r in rows} == {'tracked'} and {r['shutter'] for r in rows} == {''}
+    assert all(0.5 < float(r['score']) <= 1 for r in rows)
+    assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    again = tmp_path / 'again.json'
+    assert run_cgdet('bag', 'track', drive, '--model', model, '--box', BOX, '--output',
+                     again).returncode == 0
+    report = json.loads(again.read_text())
+    assert report['frames'] == [
+        {k: float(v) if k in 'xywh' or k == 'score' else v for k, v in r.items()} for r in rows]
+    assert report['summary'] == {'frames': 12, 'tracked': 12, 'uncertain': 0, 'lost': 0,
+                                 'losses': 0, 'shutter_closed': 0}
+    assert report['box'] == [40, 100, 80, 140] and report['model'] == 'toy.onnx'
+
+
+def test_the_box_is_in_the_image_with_the_stamp(
+    run_cgdet: Run, tmp_path: Path, drive: Path, model: Path,
+) -> None:
+    table = tmp_path / 'target.csv'
+    done = run_cgdet('bag', 'track', drive, '--model', model, '--box', '60,100,40,40', '--start',
+                     stamp(4), '--output', table)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(table.open()))
+    assert rows[0]['stamp'] == stamp(4) and len(rows) == 8
+    np.testing.assert_allclose(centers(rows), CENTERS[4:], atol=4)
+
+
+def test_the_target_coasts_while_the_shutter_is_closed(
+    run_cgdet: Run, tmp_path: Path, model: Path,
+) -> None:
+    found = list(pictures())
+    flat = [np.full_like(found[0], 90 + n) for n in range(3)]
+    write_bag(tmp_path / 'ffc', frames_of([*found[:6], *flat, *found[9:]]), RATE)
+    table = tmp_path / 'target.csv'
+    done = run_cgdet('bag', 'track', tmp_path / 'ffc', '--model', model, '--box', BOX,
+                     '--output', table)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(table.open()))
+    assert [r['shutter'] for r in rows] == [''] * 6 + ['flat'] * 3 + [''] * 3
+    assert [r['state'] for r in rows[6:9]] == ['uncertain'] * 3
+    np.testing.assert_allclose(centers(rows), CENTERS, atol=8)
+
+
+def test_a_damaged_image_is_left_out(
+    run_cgdet: Run, tmp_path: Path, model: Path,
+) -> None:
+    found = list(pictures())
+    found[5] = np.full((240, 320), np.nan, np.float32)
+    write_bag(tmp_path / 'torn', frames_of(found), RATE)
+    table = tmp_path / 'target.csv'
+    done = run_cgdet('bag', 'track', tmp_path / 'torn', '--model', model, '--box', BOX,
+                     '--output', table)
+    assert done.returncode == 1 and 'torn, image 5: ' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert len(list(csv.DictReader(table.open()))) == 11
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (('--box', '1,2,3'), 'A box is X,Y,W,H in pixels'),
+    (('--box', '1,2,0,3'), 'has no area'),
+    (('--box', '900,2,30,30'), 'is outside of the frame of 320x240 pixels'),
+    (('--box', BOX, '--start', 'noon'), 'A stamp is in seconds, as header.stamp'),
+    (('--box', BOX, '--start', '12.5'), 'There is no image within 0.1 s of the stamp 12.5'),
+    (('--box', BOX, '--output', 'target.txt'), 'target.txt must end with .csv or .json'),
+    (('--box', BOX, '--video', 'target.avi'), 'target.avi must end with .mp4'),
+    (('--box', BOX, '--topic', '/rgb'), 'has no images on /rgb')])
+def test_wrong_arguments_are_one_sentence(
+    run_cgdet: Run, drive: Path, model: Path, arguments: tuple[str, ...], words: str,
+) -> None:
+    done = run_cgdet('bag', 'track', drive, '--model', model, *arguments)
+    assert done.returncode == 1 and words in done.stderr and 'Traceback' not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def numbers(*seconds: float) -> list[Frame]:
+    return [Frame(str(s), lambda: np.zeros((2, 2)), stamp_ns=round(s * 1e9)) for s in seconds]
+
+
+def names(stamp_s: float | None, *seconds: float) -> list[str]:
+    wanted = None if stamp_s is None else round(stamp_s * 1e9)
+    return [frame.name for frame in from_stamp(numbers(*seconds), wanted)]
+
+
+def test_frames_begin_with_the_nearest_of_a_stamp() -> None:
+    assert names(None, 1.0, 1.1) == ['1.0', '1.1']
+    assert names(1.1, 1.0, 1.1, 1.2) == ['1.1', '1.2']
+    assert names(1.12, 1.0, 1.1, 1.2) == ['1.1', '1.2']
+    assert names(1.18, 1.0, 1.1, 1.2) == ['1.2']
+    assert names(1.25, 1.0, 1.1, 1.2) == ['1.2']
+    assert names(0.95, 1.0, 1.1) == ['1.0', '1.1']
+    for wrong in (0.5, 1.5, 3.0):
+        with pytest.raises(UserError, match='within 0.1 s of the stamp'):
+            names(wrong, 1.0, 2.0)
+    with pytest.raises(UserError, match='the bag has no images'):
+        names(1.0)
+
+
+def test_stamps_keep_their_nanoseconds() -> None:
+    assert parse_stamp('1700000000.123456789') == 1_700_000_000_123_456_789
+    assert stamp_text(1_700_000_000_000_000_005) == '1700000000.000000005'
+    for text in ('nan', 'inf', 'x', ''):
+        with pytest.raises(UserError, match='in seconds'):
+            parse_stamp(text)
