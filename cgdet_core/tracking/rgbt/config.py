@@ -52,11 +52,11 @@ class RgbtLossConfig(Strict):
     teachers are not both 0, and are no part of the exported network.
     """
 
-    giou: float = Field(2.0, ge=0)
-    l1: float = Field(5.0, ge=0)
-    focal: float = Field(1.0, ge=0)
+    giou: float = Field(2.0, ge=0)  # of L_track: generalized IoU of the box
+    l1: float = Field(5.0, ge=0)  # distance of its sides, in widths of the region
+    focal: float = Field(1.0, ge=0)  # score of the cells
     style: float = Field(0.01, ge=0)  # both students' mean and deviation of each channel
-    content: float = Field(0.1, ge=0)  # students follow the teachers' standardized features
+    content: float = Field(0.1, ge=0)  # students follow teachers' standardized features
     teachers: float = Field(1.0, ge=0)  # of the teachers' own L_track
     mask_ratio: float = Field(0.25, ge=0, lt=1)  # share of search tokens hidden from both students
     dropout: float = Field(0.2, ge=0, le=1)  # of RGB, in samples that show it; 1: thermal alone
