@@ -167,7 +167,7 @@ def test_content_is_the_squared_difference_of_standardized_tokens() -> None:
         own = torch.cat([teacher.levels[0][0, 0, :64], teacher.levels[0][0, 0, [66, 64]]])
         standard = [(x - x.mean(0)) / x.std(0, correction=0) for x in (level[number, 0], own)]
         expected += float((standard[0] - standard[1]).detach().square().mean())
-    assert float(found) == pytest.approx(expected, rel=1e-3)
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-3)
     found.backward()
     assert level.grad is not None and (level.grad.abs().sum(3) > 0).any(2).all()
     assert all(teacher.levels[0].grad is None for teacher in teachers), 'teachers are not moved'
@@ -211,6 +211,20 @@ def test_without_rgb_its_pixels_and_templates_say_nothing() -> None:
     mixed = made(search, half, template, rgb_template, mask)
     assert torch.allclose(mixed[0][0], fused[0][0], atol=1e-6)
     assert torch.allclose(mixed[0][1], alone[0][1], atol=1e-6)
+
+
+def test_the_deployed_form_is_the_network() -> None:
+    made = network()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    search, rgb, template, rgb_template, mask = inputs()
+    features = [made.features('thermal', search), made.features('rgb', rgb)]
+    found = made([template, rgb_template], features, mask)
+    score, boxes, *_ = DeployedRgbt(made)(search, rgb, template, rgb_template, mask)
+    assert torch.allclose(score, found.score.sigmoid(), atol=1e-4)
+    assert torch.allclose(boxes, found.boxes, atol=1e-2)
 
 
 def test_scores_and_boxes_are_in_range() -> None:
