@@ -25,6 +25,7 @@ from typing import Any
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
 from cgdet_core.tracking.recipe import TrackingRecipe
+from cgdet_core.tracking.rgbt.config import RgbtRecipe
 from cgdet_core.training.folder import RECIPE, resumed_values
 from cgdet_core.training.recipe import (
     apply_overrides,
@@ -35,7 +36,8 @@ from cgdet_core.training.recipe import (
     set_value,
 )
 
-TASKS: dict[str, type[Recipe]] = {'detection': DetectionRecipe, 'tracking': TrackingRecipe}
+TASKS: dict[str, type[Recipe]] = {
+    'detection': DetectionRecipe, 'tracking': TrackingRecipe, 'rgbt_tracking': RgbtRecipe}
 RENAMED = {old: new for schema in TASKS.values() for old, new in schema.renamed.items()}
 
 
@@ -87,10 +89,12 @@ def train(recipe: Recipe, resume: bool = False, progress: bool = True,
           started: dict[str, Any] | None = None) -> Path:
     """Train according to a recipe and return the best checkpoint; see `training.run.train`."""
     from cgdet_core.detection.training import DetectionTraining  # with torch: after the checks
+    from cgdet_core.tracking.rgbt.training import RgbtTraining
     from cgdet_core.tracking.training import TrackingTraining
     from cgdet_core.training.module import TaskModule
     from cgdet_core.training.run import train as run
 
     modules: dict[str, type[TaskModule]] = {
-        'detection': DetectionTraining, 'tracking': TrackingTraining}
+        'detection': DetectionTraining, 'tracking': TrackingTraining,
+        'rgbt_tracking': RgbtTraining}
     return run(recipe, modules[recipe.task], resume, progress, started)

@@ -55,7 +55,7 @@ Finder = Annotated[str | None, typer.Option(
 @track_app.command()
 def train(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train a tracker from a recipe."""
-    run_recipe(recipe, overrides, resume, task='tracking')
+    run_recipe(recipe, overrides, resume, tasks=('tracking', 'rgbt_tracking'))
 
 
 @track_app.command()

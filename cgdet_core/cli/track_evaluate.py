@@ -97,14 +97,16 @@ def track_evaluate(
     work.check(filter(None, (json_path, plot_path)), overwrite)
     make, card = open_baseline(baseline, detector, files, backend) if baseline else open_tracker(
         model, detector, backend)
-    work.sequences = [replace(s, source=as_seen(s.source, card, unit, polarity))
-                      for s in work.sequences]
+    both = not baseline and card is not None and 'rgb' in card.inputs
+    work.sequences = [replace(s, source=as_seen(s.source, card, unit, polarity),
+                              rgb=s.rgb if both else ()) for s in work.sequences]
     reason, status = ending(lambda: work.run(make))
     if not work.results:
         complain(f'{reason or "no sequence could be followed"}; nothing was measured.')
         raise typer.Exit(status or 1)
     report = work.report({
         'model': None if baseline else str(model), 'baseline': baseline, 'detector': detector,
+        'with_rgb': [s.entry.name for s in work.sequences if s.rgb],
         'onnx_sha256': None if card is None else card.onnx_sha256, 'interrupted': bool(reason)})
     _show(report)
     write_report(report, json_path)

@@ -45,8 +45,8 @@ def distill(recipe: RecipeArgument, overrides: Overrides = None, resume: Resume 
 
 
 def run_recipe(recipe: Path, overrides: list[str] | None, resume: bool, needs: str = '',
-               task: str = '') -> None:
-    """Train; needs: a section that the recipe must have; task: which it must be of."""
+               tasks: tuple[str, ...] = ()) -> None:
+    """Train; needs: a section that the recipe must have; tasks: one of which it must be of."""
     # Without torch: what is wrong with a recipe or its folder is reported at once.
     from cgdet_core.tasks import load_recipe, load_resumed
     from cgdet_core.tasks import train as run
@@ -57,8 +57,8 @@ def run_recipe(recipe: Path, overrides: list[str] | None, resume: bool, needs: s
         raise UserError(f'{recipe} is a folder; name a recipe, or continue the run in it.',
                         'resume')
     values = load_resumed(recipe, overrides) if resume else load_recipe(recipe, overrides)
-    if task and values.task != task:
-        raise UserError(f'The recipe {recipe} is of the task {values.task}, not {task}; use '
+    if tasks and values.task not in tasks:
+        raise UserError(f'The recipe {recipe} is of the task {values.task}, not {tasks[0]}; use '
                         '"cgdet train".')
     if needs and getattr(values, needs, None) is None:
         raise UserError(f'The recipe {recipe} has no section {needs}, the frames without labels; '

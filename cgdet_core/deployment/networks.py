@@ -26,11 +26,14 @@ from cgdet_core.runtime.inference.card import BATCH, card_path, ModelCard
 from cgdet_core.runtime.inference.session import Session
 from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.rgbt import RgbtCard, RgbtModel
 from cgdet_core.tracking.network import DeployedTracker, load_tracker
+from cgdet_core.tracking.rgbt.network import DeployedRgbt, load_rgbt
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
 from torch import nn
 
-CARDS: dict[str, type[ModelCard]] = {'detection': DetectionCard, 'tracking': TrackingCard}
+CARDS: dict[str, type[ModelCard]] = {
+    card.TASK: card for card in (DetectionCard, TrackingCard, RgbtCard)}
 
 
 class Deployed(NamedTuple):
@@ -57,6 +60,9 @@ def deployed(source: Path) -> Deployed:
     if card_of(source) is TrackingCard:
         tracker, found = load_tracker(source)
         return Deployed(DeployedTracker(tracker), found, tracker.config.trunk)
+    if card_of(source) is RgbtCard:
+        rgbt, held = load_rgbt(source)
+        return Deployed(DeployedRgbt(rgbt), held, rgbt.config.trunk)
     student, card = load_student(source)
     if card.channels != 1:
         raise UserError(f'{source} takes RGB images; it is a teacher and is not '
@@ -74,5 +80,7 @@ def try_out(card: ModelCard, session: Session, model: Path) -> None:
     """Run an exported network once; UserError if outputs of `model` are not finite."""
     if isinstance(card, TrackingCard):
         TrackingModel(card, session).try_out(model)
+    elif isinstance(card, RgbtCard):
+        RgbtModel(card, session).try_out(model)
     elif isinstance(card, DetectionCard):
         Detector(card, session).try_out(model)

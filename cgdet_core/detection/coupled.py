@@ -38,6 +38,7 @@ from cgdet_core.distillation.coupling import (
     random_patches,
 )
 from cgdet_core.distillation.guide import TeacherPyramid
+from cgdet_core.nets.trunk import gray_as_color
 from cgdet_core.training.module import idle
 import torch
 from torch import nn, Tensor
@@ -79,11 +80,8 @@ class Coupled(nn.Module):
 
     def start(self, thermal: Student, imagenet: bool = False) -> None:
         """Start as the thermal student that looks at gray pictures, but for an ImageNet trunk."""
-        own = self.student.state_dict()
-        # The first convolution sees three channels; a gray picture has the same value in each.
-        self.student.load_state_dict({
-            name: value if value.shape == own[name].shape else value.expand_as(own[name]) / 3
-            for name, value in thermal.state_dict().items()})
+        self.student.load_state_dict(
+            gray_as_color(thermal.state_dict(), self.student.state_dict()))
         if imagenet:
             self.student.backbone.load_pretrained()
 

@@ -84,6 +84,17 @@ def fold_input(weight: Tensor, norm: Norm, in_channels: int) -> tuple[Tensor, Te
     return (weight.sum(1, keepdim=True) if in_channels == 1 else weight), bias
 
 
+def gray_as_color(gray: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Return weights of a network of RGB images that sees them in gray, as the one of `gray` does.
+
+    own: the weights of the network of RGB images. A gray picture has the same value in each of
+    the first convolution's three channels.
+    """
+    return {name: value if value.shape == own[name].shape else value.expand_as(own[name]) / 3
+            for name, value in gray.items()}
+
+
 def load_matching(module: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
     """Load weights by name; UserError if one is missing or has another shape."""
     try:

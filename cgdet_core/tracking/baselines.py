@@ -59,7 +59,7 @@ class StaticBox:
     """The first box, for ever."""
 
     def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
-              label: int | None = None) -> Target:
+              label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
         """Keep the box."""
         self._target = Target(np.asarray(box, np.float32), 1.0, State.TRACKED)
         return self._target
@@ -83,7 +83,7 @@ class OpenCvTracker:
         self._tracker = create(*_parameters(name, files))
 
     def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
-              label: int | None = None) -> Target:
+              label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
         """Start with the box in whole pixels, as OpenCV requires."""
         self._box = np.asarray(box, np.float32)
         x, y, w, h = (int(v) for v in np.rint(sides(self._box)))
@@ -137,7 +137,7 @@ class NearestDetection:
         self._label: int | None = None
 
     def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
-              label: int | None = None) -> Target:
+              label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
         """Find out the class, unless it is known."""
         self._box, self._label = np.asarray(box, np.float32), label
         if label is None and (found := self._nearest(frame)) is not None:

@@ -81,8 +81,10 @@ def observe(model: TrackingModel, data: Sequence[Path],
         box, truth = (frames[n].boxes[o].astype(np.float64)
                       for n, o in ((one, first), (other, second)))
         tracker = Tracker(model)
-        tracker.start(_read(frames[one]), box, 0.0)
-        look = tracker.look(model.normalized(_read(frames[other])), _moved(truth, rng), wide=True)
+        frame, rgb = _read(frames[one], model)
+        tracker.start(frame, box, 0.0, rgb=rgb)
+        image = model.normalized(*_read(frames[other], model))
+        look = tracker.look(image, _moved(truth, rng), wide=True)
         yield look, overlap_and_error(look.box, truth)[0] > OVERLAP
         # An object of another frame, of the target's class where there is one.
         while True:
@@ -91,7 +93,7 @@ def observe(model: TrackingModel, data: Sequence[Path],
                 break
             if len(frames) < 3:
                 raise UserError('The frames have too few objects to fit scores; choose more.')
-        yield tracker.look(model.normalized(_read(frames[far])), _moved(
+        yield tracker.look(model.normalized(*_read(frames[far], model)), _moved(
             frames[far].boxes[place].astype(np.float64), rng), wide=True), False
 
 
@@ -135,6 +137,7 @@ def _moved(box: Array, rng: np.random.Generator) -> Array:
     return np.concatenate([center - size / 2, center + size / 2])
 
 
-def _read(frame: Frame) -> NDArray[Any]:
+def _read(frame: Frame, model: TrackingModel) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """Return a thermal frame, and its RGB image if it has one and the model uses it."""
     assert frame.record is not None
-    return frame.record.read()
+    return frame.record.read(), frame.picture() if 'rgb' in model.card.inputs else None

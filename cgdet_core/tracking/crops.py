@@ -29,7 +29,11 @@ Box = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Crop:
-    """A square crop in [0, 1], and the box (4,) of the object in its pixels."""
+    """
+    A square crop in [0, 1], and the box (4,) of the object in its pixels.
+
+    (S, S) thermal, or (S, S, 4) thermal and RGB.
+    """
 
     image: Image
     box: Box
@@ -38,7 +42,7 @@ class Crop:
 def cut(image: Levels, box: Box, side: float, size: int, rng: np.random.Generator,
         shift: float = 0.0, scale: float = 0.0, stretch: float = 0.0) -> Crop:
     """
-    Cut a crop (size, size) around a box of an image (H, W).
+    Cut a crop (size, size) around a box of an image (H, W), or (size, size, C) of (H, W, C).
 
     side: relative to the root of the box's area; shift, scale, stretch: largest of the changes,
     see `CropConfig`.
@@ -85,7 +89,8 @@ def paste(crop: Crop, patch: Levels, place: tuple[float, float],
     image = crop.image.copy()
     inner = (slice(top - y, bottom - y), slice(left - x, right - x))
     window = image[top:bottom, left:right]
-    window += alpha[inner] * (pixels[inner] - window)
+    blend = alpha[inner].reshape(window.shape[:2] + (1,) * (window.ndim - 2))
+    window += blend * (pixels[inner] - window)
     return Crop(image, crop.box)
 
 
@@ -100,7 +105,7 @@ def occlude(crop: Crop, other: Levels, rng: np.random.Generator) -> Crop:
         size = 2 * width, share * height
         place = ((crop.box[0] + crop.box[2]) / 2,
                  float(rng.choice((crop.box[1] + size[1] / 2, crop.box[3] - size[1] / 2))))
-    rows, columns = (max(4, int(n * 0.15)) for n in other.shape)
+    rows, columns = (max(4, int(n * 0.15)) for n in other.shape[:2])
     y, x = rng.integers(other.shape[0] - rows), rng.integers(other.shape[1] - columns)
     return paste(crop, other[y:y + rows, x:x + columns], place, size)
 

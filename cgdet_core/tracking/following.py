@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import read_rgb
 from cgdet_core.runtime.tracking.target import Target
 from cgdet_core.tracking.sequences import Sequence
 from cgdet_core.tracking.truth import Truth
@@ -37,7 +38,7 @@ class Follower(Protocol):
     """What follows one target, as `runtime.tracking.Tracker` does."""
 
     def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
-              label: int | None = None) -> Target:
+              label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
         """Start with the box (4,), x1, y1, x2, y2, in a raw frame."""
         ...
 
@@ -88,12 +89,14 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
         if pixels.shape != shape:
             raise UserError(f'{frame.where} has {_size(pixels.shape)} pixels, earlier frames have '
                             f'{_size(shape)}; a sequence has one size.')
+        color: dict[str, Any] = {'rgb': read_rgb(sequence.rgb[i])} if sequence.rgb else {}
         started = perf_counter()
         try:
             if i == first:
-                target = follower.start(pixels, corners(truths[0].boxes[i]), i / sequence.rate)
+                target = follower.start(pixels, corners(truths[0].boxes[i]), i / sequence.rate,
+                                        **color)
             else:
-                target = follower.follow(pixels, i / sequence.rate)
+                target = follower.follow(pixels, i / sequence.rate, **color)
         except UserError:
             raise
         except ValueError as error:

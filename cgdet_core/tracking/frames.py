@@ -27,7 +27,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_rgb
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 from cgdet_core.tracking.config import SwapConfig
-from cgdet_core.tracking.recipe import SequenceConfig, TrackingRecipe
+from cgdet_core.tracking.recipe import SequenceConfig, TargetRecipe, TrackingRecipe
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -61,27 +61,49 @@ class Frame:
         assert self.record is not None
         if not self.rgb:
             return _levels(normalize(self.record.read(), spec))
-        assert self.record.rgb_path is not None
-        gray = cv2.cvtColor(read_rgb(self.record.rgb_path), cv2.COLOR_RGB2GRAY)
-        gray = cv2.resize(gray, (self.record.width, self.record.height),
-                          interpolation=cv2.INTER_AREA)
+        picture = self.picture()
+        assert picture is not None
+        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         return _levels(normalize(gray, spec))
+
+    @property
+    def paired(self) -> bool:
+        """Return whether the thermal frame has an RGB image."""
+        return not self.rgb and self.record is not None and self.record.rgb_path is not None
+
+    def read_both(self, spec: Normalization) -> NDArray[np.uint8]:
+        """Return the normalized thermal frame and its RGB image, (H, W, 4); without RGB, 0."""
+        thermal = self.read(spec)[..., None]
+        picture = self.picture()
+        if picture is None:
+            picture = np.zeros((*thermal.shape[:2], 3), np.uint8)
+        return np.concatenate([thermal, picture], 2)
+
+    def picture(self) -> NDArray[np.uint8] | None:
+        """Return the RGB image (H, W, 3) in the size of the thermal one, None without one."""
+        if self.record is None or self.record.rgb_path is None:
+            return None
+        return np.asarray(cv2.resize(
+            read_rgb(self.record.rgb_path), (self.record.width, self.record.height),
+            interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @dataclass(eq=False)
 class FrameCache:
-    """Normalized frames, kept in memory while `cache_bytes` last."""
+    """Normalized frames, kept in memory while `cache_bytes` last; both: thermal and RGB."""
 
     frames: Sequence[Frame]
     spec: Normalization
     cache_bytes: float
+    both: bool = False
     _kept: dict[int, NDArray[np.uint8]] = field(init=False, default_factory=dict)
 
     def get(self, index: int) -> NDArray[np.uint8]:
-        """Return a normalized frame (H, W) in 256 levels."""
+        """Return a normalized frame (H, W), or (H, W, 4) of both, in 256 levels."""
         found = self._kept.get(index)
         if found is None:
-            found = self.frames[index].read(self.spec)
+            frame = self.frames[index]
+            found = frame.read_both(self.spec) if self.both else frame.read(self.spec)
             if found.nbytes <= self.cache_bytes:
                 self._kept[index] = found
                 self.cache_bytes -= found.nbytes
@@ -110,6 +132,14 @@ def read_sets(paths: Sequence[Path]) -> list[CocoSet]:
 
 def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
     """Return what a recipe trains on; UserError if there is no box to learn from."""
+    found = gather(recipe)
+    if recipe.swap is not None:
+        found.swapped = swapped(found.frames, recipe.swap, recipe.seed, progress)
+    return found
+
+
+def gather(recipe: TargetRecipe) -> Objects:
+    """Return objects in thermal frames and sequences; UserError if there is none."""
     sets = read_sets(recipe.data.train)
     frames: list[Frame] = []
     moved: list[NDArray[np.int64]] = []
@@ -125,11 +155,8 @@ def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
     if not len(still):
         raise UserError(f'{", ".join(map(str, recipe.data.train))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
-    pairs = np.zeros((0, 4), np.int64)
-    if recipe.swap is not None:
-        pairs = swapped(frames, recipe.swap, recipe.seed, progress)
     license = '; '.join(dict.fromkeys(coco.license for coco in sets))
-    return Objects(frames, still, np.concatenate(moved), pairs, license)
+    return Objects(frames, still, np.concatenate(moved), np.zeros((0, 4), np.int64), license)
 
 
 def labeled(coco: CocoSet, smallest: float) -> list[Frame]:

@@ -48,20 +48,21 @@ class TrackingDataConfig(Strict):
     cache_gib: float = Field(4.0, ge=0)  # memory for frames, over all workers
 
 
-class TrackingRecipe(Recipe):
-    """The recipe of a tracker of one target, trained as CMD's; see `LossConfig` for its loss."""
+class TargetRecipe(Recipe):
+    """What the recipes of all trackers of one target have."""
 
     weightless: ClassVar[tuple[str, ...]] = ('data.cache_gib', 'data.license')
 
-    task: Literal['tracking']  # following one target
     input_size: int = Field(256, ge=128, multiple_of=32)  # of the search region on the robot
     normalization: Normalization = Normalization()  # of raw frames
-    model: TrackerConfig = TrackerConfig()  # sizes of the network
     data: TrackingDataConfig  # frames
     crops: CropConfig = CropConfig()  # how samples are cut and changed
-    loss: LossConfig = LossConfig()  # weights of the losses
-    swap: SwapConfig | None = None  # samples across RGB and thermal (CMD); null: thermal alone
     frozen_epochs: int = Field(0, ge=0)  # the trunk is trained after these
+
+    @property
+    def pairs_share(self) -> float:
+        """Return the share of samples that are of pairs of thermal and RGB."""
+        return 0.0
 
     @field_validator('normalization', mode='before')
     @classmethod
@@ -72,7 +73,7 @@ class TrackingRecipe(Recipe):
             raise ValueError(f'has a value of the wrong type: {error}') from None
 
     @model_validator(mode='after')
-    def _fits_together(self) -> 'TrackingRecipe':
+    def _fits_together(self) -> 'TargetRecipe':
         if self.model.in_channels != 1:
             raise ValueError('a tracker sees thermal frames; set model.in_channels to 1')
         if self.frozen_epochs and self.optim.init is None:
@@ -84,6 +85,23 @@ class TrackingRecipe(Recipe):
             raise ValueError('crops.size must not be above input_size')
         if self.data.objects < self.optim.batch_size:
             raise ValueError('data.objects do not fill one batch; lower optim.batch_size')
+        return self
+
+
+class TrackingRecipe(TargetRecipe):
+    """The recipe of a tracker of one target, trained as CMD's; see `LossConfig` for its loss."""
+
+    task: Literal['tracking']  # following one target
+    model: TrackerConfig = TrackerConfig()  # sizes of the network
+    loss: LossConfig = LossConfig()  # weights of the losses
+    swap: SwapConfig | None = None  # samples across RGB and thermal (CMD); null: thermal alone
+
+    @property
+    def pairs_share(self) -> float:
+        return 0.0 if self.swap is None else self.swap.share
+
+    @model_validator(mode='after')
+    def _has_pairs(self) -> 'TrackingRecipe':
         swap = self.swap
         if swap is not None and not swap.labeled and swap.pairs is None:
             raise ValueError('swap has no pairs; set swap.pairs or swap.labeled')

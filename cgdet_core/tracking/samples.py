@@ -23,7 +23,7 @@ from cgdet_core.tracking.config import CropConfig
 from cgdet_core.tracking.crops import Crop, cut, distract, jitter, Levels, mirror, occlude
 from cgdet_core.tracking.frames import FrameCache as FrameCache
 from cgdet_core.tracking.frames import Objects
-from cgdet_core.tracking.recipe import TrackingRecipe
+from cgdet_core.tracking.recipe import TargetRecipe
 from cgdet_core.training.sampler import EpochSampler, Key
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,13 @@ class TrackingSamples(Dataset[Sample]):
     """
     Samples drawn by (epoch, place, index), of which index says nothing.
 
-    A sample has `crops` (T + 1, 1, S, S) of which the last is searched, their `boxes` (T + 1, 4)
-    in pixels, `mask` (CELLS, CELLS) of the first template, and `rgb` (T + 1,), whether it is RGB.
+    A sample has `crops` (T + 1, 1, S, S), or with RGB (T + 1, 4, S, S), of which the last is
+    searched, their `boxes` (T + 1, 4) in pixels, `mask` (CELLS, CELLS) of the first template, and
+    `rgb` (T + 1,), whether it is RGB.
     """
 
     objects: Objects
-    recipe: TrackingRecipe
+    recipe: TargetRecipe
     cache: FrameCache
 
     def __len__(self) -> int:
@@ -62,9 +63,9 @@ class TrackingSamples(Dataset[Sample]):
 
     def _row(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return a row of the objects; every frame is as likely, not every object."""
-        swap, data = self.recipe.swap, self.recipe.data
+        share, data = self.recipe.pairs_share, self.recipe.data
         rows = self.objects.stills
-        if swap is not None and rng.random() < swap.share:
+        if share and rng.random() < share:
             rows = self.objects.swapped
         elif len(self.objects.moved) and rng.random() >= data.stills:
             rows = self.objects.moved
@@ -101,13 +102,23 @@ class TrackingSamples(Dataset[Sample]):
             if last:
                 crop = self._disturb(rng, crop, numbers[1], place, config)
             crop = mirror(crop) if flipped else crop
-            crops.append(Crop(jitter(crop.image, config, rng), crop.box))
+            crops.append(Crop(self._jitter(rng, crop.image, numbers, config), crop.box))
         rgb = [self.objects.frames[n].rgb for n in numbers]
+        images = np.stack([np.atleast_3d(c.image).transpose(2, 0, 1) for c in crops])
         return {
-            'crops': torch.from_numpy(np.stack([c.image for c in crops])[:, None]),
+            'crops': torch.from_numpy(images),
             'boxes': torch.from_numpy(np.stack([c.box for c in crops]).astype(np.float32)),
             'mask': torch.from_numpy(coverage(crops[0].box, config.size, CELLS, STRIDE)),
             'rgb': torch.tensor(rgb[:1] * config.templates + rgb[1:])}
+
+    def _jitter(self, rng: np.random.Generator, image: NDArray[np.float32],
+                numbers: tuple[int, int], config: CropConfig) -> NDArray[np.float32]:
+        """Return a changed crop; its RGB is changed by itself, and 0 if a frame has none."""
+        if image.ndim == 2:
+            return jitter(image, config, rng)
+        thermal, rgb = jitter(image[..., 0], config, rng), jitter(image[..., 1:], config, rng)
+        shown = all(self.objects.frames[n].paired for n in numbers)
+        return np.concatenate([thermal[..., None], rgb * np.float32(shown)], 2)
 
     def _disturb(self, rng: np.random.Generator, crop: Crop, number: int,
                  place: int | None, config: CropConfig) -> Crop:
@@ -125,7 +136,7 @@ class TrackingSamples(Dataset[Sample]):
             box = self.objects.frames[number].boxes[place].astype(np.float64)
             grown = 0.1 * np.array([*(box[:2] - box[2:]), *(box[2:] - box[:2])])
             image = self.cache.get(int(number))
-            x1, y1, x2, y2 = np.clip(box + grown, 0, [*image.shape[::-1]] * 2).astype(int)
+            x1, y1, x2, y2 = np.clip(box + grown, 0, [*image.shape[1::-1]] * 2).astype(int)
             if x2 - x1 > 3 and y2 - y1 > 3:
                 crop = distract(crop, image[y1:y2, x1:x2], rng)
         if rng.random() < config.occlude:
@@ -136,13 +147,14 @@ class TrackingSamples(Dataset[Sample]):
 
 def patch(image: Levels, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return a random box (4,) in a frame, if possible one that shows something."""
-    height, width = image.shape
+    thermal = image if image.ndim == 2 else image[..., 0]
+    height, width = thermal.shape
     for _ in range(8):
         root = min(np.exp(rng.uniform(np.log(20), np.log(160))), 0.4 * min(height, width))
         stretch = np.exp(rng.uniform(-0.5, 0.5))
         w, h = root * stretch, root / stretch
         x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-        if image[int(y):int(y + h), int(x):int(x + w)].std() > FLAT:
+        if thermal[int(y):int(y + h), int(x):int(x + w)].std() > FLAT:
             break
     return np.array([x, y, x + w, y + h])
 
@@ -152,11 +164,11 @@ def collate(samples: list[Sample]) -> dict[str, Tensor]:
     return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
 
 
-def train_loader(recipe: TrackingRecipe, objects: Objects) -> DataLoader[Any]:
-    """Return the training batches."""
+def train_loader(recipe: TargetRecipe, objects: Objects, both: bool = False) -> DataLoader[Any]:
+    """Return the training batches; both: of thermal and RGB."""
     workers = recipe.run.workers
     cache = FrameCache(objects.frames, recipe.normalization,
-                       recipe.data.cache_gib * 2 ** 30 / max(1, workers))
+                       recipe.data.cache_gib * 2 ** 30 / max(1, workers), both)
     sampler = EpochSampler(recipe.data.objects, recipe.seed, recipe.optim.batch_size)
     return DataLoader(
         TrackingSamples(objects, recipe, cache), recipe.optim.batch_size, sampler=sampler,

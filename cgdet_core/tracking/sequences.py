@@ -13,11 +13,12 @@
 # limitations under the License.
 
 """
-Folders of sequences: thermal frames and the truth of a target; RGB frames are not read.
+Folders of sequences: thermal frames, maybe RGB images of each, and the truth of a target.
 
 A folder has its frames in `thermal/`, `infrared/`, `img/` and so on, in a video of that name, or
-in itself; the truth is `gt_thermal.csv` (file, x, y, w, h), `gt_thermal_NAME.csv` for each of
-several targets, or the files of a benchmark.
+in itself, and RGB images in `visual/`, `visible/`, `rgb/` and so on; the truth is
+`gt_thermal.csv` (file, x, y, w, h), `gt_thermal_NAME.csv` for each of several targets, or the
+files of a benchmark.
 """
 
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from cgdet_core.tracking.benchmarks import Benchmark, BENCHMARKS, PLAIN
 from cgdet_core.tracking.truth import place, read_rows, Truth
 
 THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
+COLOR = ('visual', 'visible', 'rgb', 'vis', 'v', 'color')
 TARGETS = 'gt_thermal'
 DEPTH = 3  # of folders that a named folder is searched in for sequences
 
@@ -53,7 +55,8 @@ class Sequence:
     A target of a sequence, ready to be followed.
 
     source: the thermal frames, to be read once. names: of the frames. truths: thermal first, with
-    the other modality if there are two. rate: in Hz. files: everything that is read.
+    the other modality if there are two. rate: in Hz. files: everything that is read. rgb: the RGB
+    image of each frame, or none; only an RGB-T tracker reads them.
     """
 
     entry: Entry
@@ -62,6 +65,7 @@ class Sequence:
     truths: tuple[Truth, ...]
     rate: float
     files: tuple[Path, ...]
+    rgb: tuple[Path, ...] = ()
 
 
 def find_sequences(
@@ -156,7 +160,16 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     truths = tuple(place(of_one, names, path, bool(source.rate))
                    for of_one, path in zip(rows, entry.truths))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
-                    (*source.files, *entry.truths))
+                    (*source.files, *entry.truths), _pictures(entry.folder, len(names)))
+
+
+def _pictures(folder: Path, count: int) -> tuple[Path, ...]:
+    """Return the RGB images of the frames, none if there is not one for each."""
+    for name in COLOR:
+        if (folder / name).is_dir():
+            found = files_below(folder / name, IMAGE_SUFFIXES, '*')
+            return tuple(found) if len(found) == count else ()
+    return ()
 
 
 def _open_frames(folder: Path) -> Source:

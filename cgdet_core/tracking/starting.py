@@ -23,45 +23,46 @@ from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.files import read_json, share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path
-from cgdet_core.tracking.network import ShortTrunk, TrackerNet
-from cgdet_core.tracking.recipe import TrackingRecipe
+from cgdet_core.tracking.network import ShortTrunk
+from cgdet_core.tracking.recipe import TargetRecipe
 from cgdet_core.training.checkpoints import KEY, read_checkpoint, student_weights
 from torch import nn, Tensor
 
 TRUNK = 'backbone.'  # prefix of the names of its weights
 
 
-def start(network: TrackerNet, recipe: TrackingRecipe) -> None:
+def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> bool:
     """
     Load the weights of `optim.init` in place: of a tracker all, of a detector the trunk's.
 
-    UserError if they do not exist or are of another trunk.
+    backbone: the network's thermal trunk. Return whether all weights were loaded. UserError if
+    they do not exist or are of another trunk.
     """
     if recipe.optim.init == 'imagenet':
         trunk = TRUNKS[recipe.model.trunk](recipe.model)
         trunk.load_pretrained()
-        network.backbone.load_state_dict(ShortTrunk(trunk).state_dict())
-        return
+        backbone.load_state_dict(ShortTrunk(trunk).state_dict())
+        return False
     path = weights_file(recipe)
     if path.suffix.lower() != '.onnx':
         data = read_checkpoint(path)
         weights = student_weights(data)
         if data[KEY]['card'].get('task') == recipe.task:
             _load(network, weights, path)
-            return
-        _load(network.backbone, _of_trunk(network.backbone, weights), path)
-        return
+            return True
+        _load(backbone, _of_trunk(backbone, weights), path)
+        return False
     _read_card(path)
     try:
-        others = set_exported(network.backbone, _of_trunk_exported(
-            network.backbone, exported_weights(path)))
+        others = set_exported(backbone, _of_trunk_exported(backbone, exported_weights(path)))
     except (KeyError, RuntimeError):
         others = ['other layers']
     if others:
         raise _another_trunk(path)
+    return False
 
 
-def origin_of(recipe: TrackingRecipe) -> dict[str, Any] | None:
+def origin_of(recipe: TargetRecipe) -> dict[str, Any] | None:
     """Return for the card where the starting weights come from."""
     if recipe.optim.init is None:
         return None
@@ -76,7 +77,7 @@ def origin_of(recipe: TrackingRecipe) -> dict[str, Any] | None:
     return training if isinstance(training, dict) else None
 
 
-def weights_file(recipe: TrackingRecipe) -> Path:
+def weights_file(recipe: TargetRecipe) -> Path:
     """Return the file of the starting weights."""
     assert recipe.optim.init is not None
     return share_file(SHIPPED_MODEL) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)

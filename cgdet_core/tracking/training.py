@@ -19,6 +19,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
+from cgdet_core.runtime.inference.card import Card
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
@@ -34,7 +35,7 @@ from cgdet_core.tracking.frames import (
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
 from cgdet_core.tracking.overlap import overlap_and_error
-from cgdet_core.tracking.recipe import TrackingRecipe
+from cgdet_core.tracking.recipe import TargetRecipe, TrackingRecipe
 from cgdet_core.tracking.samples import (
     collate,
     FrameCache,
@@ -78,7 +79,7 @@ class TrackingTraining(TaskModule):
         self._found: dict[int, tuple[float, float]] = {}
 
     def load_start(self) -> None:
-        start(self.student, self.recipe)
+        start(self.student, self.student.backbone, self.recipe)
 
     def describe(self) -> dict[str, str]:
         found = self.objects
@@ -190,18 +191,22 @@ def _by_modality(norms_of: nn.Module, run: Any, rgb: Tensor,
     return tuple(torch.cat(column)[order] for column in zip(*(found for _, found in parts)))
 
 
-def validation_objects(recipe: TrackingRecipe) -> Objects:
-    """Return the frames and rows of validation, half of them in sequences where there are any."""
+def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
+    """
+    Return the frames and rows of validation, half of them in sequences where there are any.
+
+    paired: only of frames with RGB.
+    """
     frames: list[Frame] = []
     rows = [np.zeros((0, 4), np.int64)]
     for coco in read_sets(recipe.data.val):
-        own = labeled(coco, recipe.data.smallest)
+        own = [f for f in labeled(coco, recipe.data.smallest) if f.paired or not paired]
         rows.append(neighbors(own, recipe.data.sequences, len(frames)))
         frames += own
     moved = np.concatenate(rows)
     stills = np.array([(f, o, f, o) for f, frame in enumerate(frames)
                        for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
-    if not len(stills):
+    if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     half = recipe.data.val_objects // 2 if len(moved) else 0
@@ -211,19 +216,29 @@ def validation_objects(recipe: TrackingRecipe) -> Objects:
 
 def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> TrackingCard:
     """Return the card of a run."""
-    init = origin_of(recipe)
-    if init is not None and (theirs := init.get('license', 'unknown')) != license:
-        license = f'{license}; starting weights: {theirs}'
     deployed = DeployedTracker(network)
     size, config = recipe.input_size, recipe.model
     card = tracking_card(
         recipe.name, size, config.feature_channels, config.neck_channels, recipe.normalization,
         factor=recipe.crops.factor, filter=network.optimizer.settings(),
-        parameters=count_parameters(deployed),
-        training={'recipe': recipe.record(), 'seed': recipe.seed, 'init': init,
-                  'data': [path.name for path in recipe.data.train],
-                  'license': license, 'commit': commit() or 'unknown'})
+        training=training_record(recipe, license))
+    return with_size(card, deployed)
+
+
+def training_record(recipe: TargetRecipe, license: str) -> dict[str, Any]:
+    """Return for a card what a recipe trains on, and how."""
+    init = origin_of(recipe)
+    if init is not None and (theirs := init.get('license', 'unknown')) != license:
+        license = f'{license}; starting weights: {theirs}'
+    return {'recipe': recipe.record(), 'seed': recipe.seed, 'init': init,
+            'data': [path.name for path in recipe.data.train],
+            'license': license, 'commit': commit() or 'unknown'}
+
+
+def with_size(card: Card, deployed: nn.Module) -> Card:
+    """Return a card with the number of weights and operations of its deployed network."""
     with FlopCounterMode(display=False) as counter:
         deployed(*(torch.zeros([1 if n == 'batch' else int(n) for n in spec.shape])
                    for spec in card.inputs.values()))
-    return replace(card, gflops=round(counter.get_total_flops() / 1e9, 2))
+    return replace(card, parameters=count_parameters(deployed),
+                   gflops=round(counter.get_total_flops() / 1e9, 2))

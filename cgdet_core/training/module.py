@@ -163,7 +163,7 @@ class TaskModule(lightning.LightningModule, ABC):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                trunk = optim.trunk_lr != 1 and 'student.backbone.' in name
+                trunk = optim.trunk_lr != 1 and '.backbone.' in name
                 key = trunk, parameter.ndim <= 1  # two groups, as before there was trunk_lr
                 groups.setdefault(key, []).append(parameter)
         # Biases and normalization weights are not decayed.

@@ -20,6 +20,7 @@ from typing import Any
 
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import ENCODINGS, LIVE, view_pixels
+from cgdet_core.runtime.tracking.rgbt import is_black
 from cgdet_ros.node.bridge import read_pixels
 from cgdet_ros.node.diagnostics import to_status
 from cgdet_ros.node.logs import CameraLog, reason
@@ -36,7 +37,6 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 KEPT = 10  # messages, of which the nearest in time is used
-BLACK = 10  # levels that 99 % of a black image's values do not exceed
 OTHER_CLOCK_S = 60.0  # a difference of stamps that no delay explains
 ALONE = 'thermal alone is used'
 
@@ -105,7 +105,7 @@ class RgbInput:
             raise ValueError(f'the images on {self.topic} have {pixels.shape[1]}x'
                              f'{pixels.shape[0]} pixels, but the thermal ones {expected[0]}x'
                              f'{expected[1]}: register them to the thermal pixels')
-        if np.percentile(pixels[::8, ::8], 99) <= BLACK:
+        if is_black(pixels):
             raise ValueError(f'the images on {self.topic} are black')
         return crop.apply(pixels)
 

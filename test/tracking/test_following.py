@@ -249,3 +249,21 @@ def test_a_source_without_the_frame(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='clip.mp4 has no frame 7'):
         list(follow_source(Recorder(), source, parse_box('1,2,3,4'), tmp_path / 'out', first=7))
     assert not (tmp_path / 'out').exists()
+
+
+def test_rgb_images_are_passed_on_where_a_sequence_has_them(tmp_path: Path) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    class Both(Recorder):
+        def start(self, *values: Any, rgb: NDArray[Any], **others: Any) -> Target:
+            shapes.append(rgb.shape)
+            return super().start(*values, **others)
+
+        def follow(self, *values: Any, rgb: NDArray[Any], **others: Any) -> Target:
+            shapes.append(rgb.shape)
+            return super().follow(*values, **others)
+
+    write_sequence(tmp_path / 'walk')
+    write_frames(tmp_path / 'walk' / 'rgb', 8)
+    result(tmp_path / 'walk', Both())
+    assert len(shapes) == 8 and {shape[2] for shape in shapes} == {3}

@@ -168,3 +168,13 @@ def test_attributes_listed_for_all_sequences(tmp_path: Path) -> None:
         (lists / f'{name}.txt').write_text('1\n1\n' if name == 'LI' else '1\n0\n')
     [entry] = find_sequences(folder)
     assert list(find_attributes(entry, rgbt, 3)) == ['LI']
+
+
+def test_rgb_images_belong_to_frames_if_there_is_one_for_each(tmp_path: Path) -> None:
+    write_sequence(tmp_path / 'walk')
+    assert open_sequence(*find_sequences(tmp_path / 'walk')).rgb == ()
+    names = write_frames(tmp_path / 'walk' / 'visual', 8)
+    sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
+    assert [path.name for path in sequence.rgb] == names
+    (tmp_path / 'walk' / 'visual' / names[3]).unlink()
+    assert open_sequence(*find_sequences(tmp_path / 'walk')).rgb == ()

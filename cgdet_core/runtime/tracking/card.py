@@ -34,24 +34,21 @@ QUALITY = 'N, 1, H, W: the expected overlap of that box with the target, in [0, 
 TEMPLATE_FEATURES = 'N, C, h, w: features of the center of the region'
 # What the probability is computed from, each with its weight.
 EVIDENCE = ('offset', 'score', 'quality', 'match')
+Tensors = dict[str, TensorSpec]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackingCard(ModelCard):
+class TargetCard(ModelCard):
     """
-    The model card of a tracker.
+    What the cards of all trackers have.
 
-    factor: side of the search region, relative to the square root of the box's area. filter: what
-    the optimizer of the target's filter has learned. calibration: weights of `EVIDENCE`, whose
-    sum is the logit of the probability that a box is on the target. tracked_threshold: the
-    probability from which on the target counts as seen; lost_threshold: below it, it does not.
+    factor: side of the search region, relative to the square root of the box's area. calibration:
+    weights of `EVIDENCE`, whose sum is the logit of the probability that a box is on the target.
+    tracked_threshold: the probability from which on the target counts as seen; lost_threshold:
+    below it, it does not.
     """
 
-    TASK: ClassVar[str] = 'tracking'
-
-    task: str = TASK
     factor: float
-    filter: FilterSettings
     calibration: dict[str, float] = field(default_factory=lambda: {
         'offset': -4.0, 'score': 6.0, 'quality': 4.0, 'match': 0.0})
     tracked_threshold: float = 0.5
@@ -62,18 +59,11 @@ class TrackingCard(ModelCard):
         """Return the width and height of the search region in input pixels."""
         return int(self.inputs['search'].shape[2])
 
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Return the channels of the features and of the template's features."""
-        return (int(self.outputs['features'].shape[1]),
-                int(self.outputs['template_features'].shape[1]))
-
     def checks(self) -> Iterator[tuple[bool, str]]:
         """Yield each condition with the error message for when it does not hold, in order."""
         yield from super().checks()
         yield (is_number(self.factor) and 1 < self.factor <= 16,
                'factor must be a number above 1 and at most 16')
-        yield isinstance(self.filter, FilterSettings), 'filter must be a JSON object'
         yield (isinstance(self.calibration, dict)
                and sorted(self.calibration) == sorted(EVIDENCE)
                and all(map(is_number, self.calibration.values())),
@@ -83,6 +73,42 @@ class TrackingCard(ModelCard):
             yield is_number(value) and 0 < value < 1, f'{name} must be a number in (0, 1)'
         yield (self.lost_threshold <= self.tracked_threshold,
                'lost_threshold must not be above tracked_threshold')
+
+    def tensor_checks(self, expected: tuple[Tensors, Tensors]) -> Iterator[tuple[bool, str]]:
+        """Yield the conditions of inputs and outputs, which are those expected."""
+        yield (self.input_size % (2 * STRIDE) == 0 and self.input_size >= CELLS * STRIDE,
+               f'width and height of search must be a multiple of {2 * STRIDE} and at least '
+               f'{CELLS * STRIDE}')
+        given = self.inputs | self.outputs
+        for name, spec in (expected[0] | expected[1]).items():
+            yield given[name] == spec, f'{name} must be {spec}, not {given[name]}'
+
+    def probability(self, score: float, quality: float, match: float) -> float:
+        """Return the probability that a box is on the target."""
+        found = dict(zip(EVIDENCE, (1.0, score, quality, match)))
+        logit = sum(self.calibration[name] * value for name, value in found.items())
+        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingCard(TargetCard):
+    """The model card of a thermal tracker; filter: what its filter's optimizer has learned."""
+
+    TASK: ClassVar[str] = 'tracking'
+
+    task: str = TASK
+    filter: FilterSettings
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Return the channels of the features and of the template's features."""
+        return (int(self.outputs['features'].shape[1]),
+                int(self.outputs['template_features'].shape[1]))
+
+    def checks(self) -> Iterator[tuple[bool, str]]:
+        """Yield each condition with the error message for when it does not hold, in order."""
+        yield from super().checks()
+        yield isinstance(self.filter, FilterSettings), 'filter must be a JSON object'
         names = [*self.inputs, *self.outputs]
         yield (sorted(names) == sorted(('search', 'template', 'features', 'boxes', 'quality',
                                         'template_features')),
@@ -90,13 +116,8 @@ class TrackingCard(ModelCard):
                'quality and template_features')
         yield (all(len(s.shape) == 4 for s in (*self.inputs.values(), *self.outputs.values())),
                'inputs and outputs must have four axes')
-        yield (self.input_size % (2 * STRIDE) == 0 and self.input_size >= CELLS * STRIDE,
-               f'width and height of search must be a multiple of {2 * STRIDE} and at least '
-               f'{CELLS * STRIDE}')
-        inputs, outputs = tensors(self.input_size, *self.channels, self.inputs['search'].shape[0])
-        for name, spec in (inputs | outputs).items():
-            given = (self.inputs | self.outputs)[name]
-            yield given == spec, f'{name} must be {spec}, not {given}'
+        yield from self.tensor_checks(tensors(self.input_size, *self.channels,
+                                              self.inputs['search'].shape[0]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, the long records last."""
@@ -110,15 +131,9 @@ class TrackingCard(ModelCard):
             values = {**values, 'filter': FilterSettings.from_dict(values['filter'])}
         return super().from_dict(values)
 
-    def probability(self, score: float, quality: float, match: float) -> float:
-        """Return the probability that a box is on the target."""
-        found = dict(zip(EVIDENCE, (1.0, score, quality, match)))
-        logit = sum(self.calibration[name] * value for name, value in found.items())
-        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
-
 
 def tensors(size: int, features: int, template: int,
-            batch: int | str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+            batch: int | str) -> tuple[Tensors, Tensors]:
     """Return a tracker's inputs and outputs; features, template: channels."""
     coarse, fine = size // STRIDE, 2 * size // STRIDE
     return ({'search': TensorSpec((batch, 1, size, size), 'float32', SEARCH),

@@ -63,20 +63,19 @@ def refine(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def best_places(scores: NDArray[np.float32], boxes: NDArray[np.float32],
                 quality: NDArray[np.float32], window: NDArray[np.float32] | None = None,
-                count: int = 1) -> list[Found]:
+                count: int = 1, stride: float = 8.0) -> list[Found]:
     """
     Return the best places, best first.
 
-    scores (2 N, 2 N) of the filter, boxes (4, 2 N, 2 N), quality (2 N, 2 N); window: factors of
-    the places' rank by where the target is expected. Further places are outside the boxes of
-    better ones.
+    scores (N, N) of the filter, boxes (4, N, N), quality (N, N), at cells of `stride` input
+    pixels; window: factors of the places' rank by where the target is expected. Further places
+    are outside the boxes of better ones.
     """
     rank = np.clip(scores, 0, None) * np.sqrt(quality)
     if window is not None:
         rank = rank * window
     ranks, rank = rank, rank.copy()
     rows, columns = np.indices(rank.shape)
-    stride = 8.0
     found: list[tuple[float, int, int]] = []
     while len(found) <= count:
         row, column = divmod(int(rank.argmax()), rank.shape[1])

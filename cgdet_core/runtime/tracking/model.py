@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import read_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.normalization import normalize
-from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.session import Session
 from cgdet_core.runtime.tensorrt.cache import Progress
-from cgdet_core.runtime.tracking.card import CELLS, TrackingCard
+from cgdet_core.runtime.tracking.card import TargetCard, TrackingCard
+from cgdet_core.runtime.tracking.sight import FilterSight, Sight
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ class Seen(NamedTuple):
 class TrackingModel:
     """A tracker's card and session; one instance per thread, for all targets of the thread."""
 
-    def __init__(self, card: TrackingCard, session: Session) -> None:
+    def __init__(self, card: TargetCard, session: Session) -> None:
         self.card = card
         self.session = session
         self._inputs = {name: np.zeros([int(n) for n in spec.shape], np.float32)
@@ -59,9 +61,14 @@ class TrackingModel:
         backend: one of `BACKENDS`. progress is called while an engine is built, which may take
         minutes; by default the progress is logged.
         """
-        card = load_card(model, TrackingCard)
-        loaded = TrackingModel(card, open_session(model, card, backend, threads,
-                                                  progress=progress))
+        from cgdet_core.runtime.tracking.rgbt import RgbtCard, RgbtModel  # derived from this
+
+        path = card_path(model)
+        values = read_json(path) if path.is_file() else None
+        rgbt = isinstance(values, dict) and values.get('task') == RgbtCard.TASK
+        card = load_card(model, RgbtCard if rgbt else TrackingCard)
+        session = open_session(model, card, backend, threads, progress=progress)
+        loaded = (RgbtModel if rgbt else TrackingModel)(card, session)
         loaded.try_out(model)
         return loaded
 
@@ -74,11 +81,12 @@ class TrackingModel:
             raise UserError(f'{model} cannot be used: the network returned values that are not '
                             'numbers (NaN or infinite); export it again from finite weights.')
 
-    def normalized(self, frame: NDArray[Any]) -> Image:
+    def normalized(self, frame: NDArray[Any], rgb: NDArray[Any] | None = None) -> Any:
         """
         Return a raw frame (H, W) in [0, 1], in a buffer that the next call overwrites.
 
-        The whole frame, so that the region's contrast does not change with what is in it.
+        The whole frame, so that the region's contrast does not change with what is in it. rgb:
+        (H, W, 3) uint8, which only an RGB-T tracker uses.
         ValueError for a frame that cannot be normalized.
         """
         if frame.ndim != 2 or frame.size == 0:
@@ -88,6 +96,10 @@ class TrackingModel:
         if self._scratch.shape != frame.shape:
             self._scratch = np.empty(frame.shape, np.float32)
         return normalize(frame, self.card.normalization, self._scratch, finite=True)
+
+    def sight(self, image: Any, box: NDArray[np.float64]) -> Sight:
+        """Return what recognizes the target in a box (4,) of a normalized frame."""
+        return FilterSight(self, image, box)
 
     def see(self, region: Image, template: Image | None = None) -> Seen:
         """
@@ -104,8 +116,3 @@ class TrackingModel:
         if not (np.isfinite(seen.features).all() and np.isfinite(seen.boxes).all()):
             raise ValueError('the network returned values that are not numbers (NaN or infinite)')
         return seen
-
-    @property
-    def template_shape(self) -> tuple[int, int, int]:
-        """Return the shape of a template."""
-        return self.card.channels[1] + 1, CELLS, CELLS

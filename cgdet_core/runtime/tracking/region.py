@@ -54,10 +54,12 @@ class Region:
         """
         Return the region of an image (H, W) as (size, size); outside, its border is repeated.
 
+        The image may have up to four channels, (H, W, C).
+
         Regions larger than the input are averaged over whole pixels first, so that nothing is
         skipped.
         """
-        height, width = image.shape
+        height, width = image.shape[:2]
         scale = self.side / self.size
         step = max(1, int(scale))
         left, top = (int(np.clip(v, 0, n - 1)) for v, n in ((self.x - 1, width),

@@ -17,22 +17,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cgdet_core.runtime.tracking.card import CELLS, STRIDE
-from cgdet_core.runtime.tracking.decoding import best_places, Found, refine
-from cgdet_core.runtime.tracking.filter import TargetFilter
-from cgdet_core.runtime.tracking.model import Image, Seen, TrackingModel
+from cgdet_core.runtime.tracking.decoding import Found
+from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.motion import Motion
-from cgdet_core.runtime.tracking.region import coverage, Region
+from cgdet_core.runtime.tracking.region import Region
 from cgdet_core.runtime.tracking.search import Detect, LostSearch
 from cgdet_core.runtime.tracking.target import State, Target
 import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST = 3.0  # pixels, width and height of a target
-# Regions around the first box that the filter also learns: moves in roots of its area, and scale.
-FIRST_VIEWS = ((0.0, 0.0, 1.0), (0.4, 0.3, 1.0), (-0.4, 0.3, 1.0), (0.3, -0.4, 1.1),
-               (-0.3, -0.4, 0.9))
-FIRST_STEPS, STEPS = 10, 2  # of the filter's optimizer, at the start and later
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
 # Logit by which a target is more likely where it is expected than one of which nothing is known.
@@ -49,7 +43,6 @@ USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
 # A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
 NEAR, AWAY = 0.6, 2.0
-FAR = 0.4  # factor of the rank of a place that is far from the prediction
 LOST_PLACES = 3  # that are searched in a frame
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
@@ -63,7 +56,7 @@ class Look:
     probability: float
     found: Found
     region: Region
-    seen: Seen
+    seen: Any  # by the target's sight
 
 
 class Tracker:
@@ -80,24 +73,16 @@ class Tracker:
         self._motion: Motion | None = None
 
     def start(self, frame: NDArray[Any], box: Any, stamp: float,
-              label: int | None = None) -> Target:
+              label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
         """
         Start following what is in a box (4,), x1, y1, x2, y2 in pixels of the frame.
 
         frame: raw (H, W), uint8, uint16 counts or float32 kelvin; stamp: seconds; label: the
-        target's class, as `detect` names it. ValueError for a box of no area, outside of the
-        frame or not finite, and for a frame that cannot be normalized.
+        target's class, as `detect` names it; rgb: as for `follow`. ValueError for a box of no
+        area, outside of the frame or not finite, and for a frame that cannot be normalized.
         """
         box = check_box(box, frame)
-        card = self.model.card
-        image = self.model.normalized(frame)
-        views = [self._view(image, box, view) for view in FIRST_VIEWS]
-        self._filter = TargetFilter(card.filter, card.channels[0], card.input_size // STRIDE)
-        self._filter.start(np.stack([seen.features for seen, _ in views]),
-                           np.stack([center for _, center in views]), FIRST_STEPS)
-        region = Region.around(box, card.factor, card.input_size)
-        mask = coverage(region.to_input(box), card.input_size, CELLS, STRIDE)
-        self._template = np.concatenate([views[0][0].template_features, mask[None]])
+        self._sight = self.model.sight(self.model.normalized(frame, rgb), box)
         self._size = box[2:] - box[:2]
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
         self._search = LostSearch(self._detect, label)
@@ -112,7 +97,9 @@ class Tracker:
         """
         Return the target in the next frame.
 
-        stamp: seconds, of the same clock as at the start; rgb: not used by a thermal tracker.
+        stamp: seconds, of the same clock as at the start; rgb: (H, W, 3) uint8, the same view in
+        the same pixels, which an RGB-T tracker uses; without it, of another size or black, and
+        by a thermal tracker, thermal alone is used.
         frozen: the frame says nothing, as during a shutter event; the target keeps moving, and
         nothing is learned. ValueError before a start, and for a frame that cannot be normalized.
         """
@@ -124,7 +111,7 @@ class Tracker:
             self._seen_at += passed
             state = State.LOST if self._last.state == State.LOST else State.UNCERTAIN
             return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
-        image = self.model.normalized(frame)
+        image = self.model.normalized(frame, rgb)
         # What leaves the frame is searched for where it left.
         self._motion.center = np.clip(self._motion.center, 0, frame.shape[::-1])
         if self._last.state == State.LOST:
@@ -134,7 +121,7 @@ class Tracker:
             return self._correct(look, passed)
         return self._missed(frame, image, look)
 
-    def _missed(self, frame: NDArray[Any], image: Image, look: Look) -> Target:
+    def _missed(self, frame: NDArray[Any], image: Any, look: Look) -> Target:
         """Return the target that was not seen at its prediction."""
         unseen, self._hits = self._stamp - self._seen_at, 0
         lost = unseen >= LOST_S or self._refinding
@@ -164,7 +151,7 @@ class Tracker:
         return self._result(np.concatenate([center - half, center + half]), look.probability,
                             State.TRACKED)
 
-    def _search_lost(self, frame: NDArray[Any], image: Image, state: State) -> Target:
+    def _search_lost(self, frame: NDArray[Any], image: Any, state: State) -> Target:
         """Search for the target in more of the frame; it stays in `state` if it is not found."""
         card, predicted = self.model.card, self._predicted()
         side = Region.around(predicted, card.factor, card.input_size).side
@@ -192,7 +179,7 @@ class Tracker:
         near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
         return float(np.hypot(self._motion.spread, near * self._root))
 
-    def look(self, image: Image, box: NDArray[np.float64], wide: bool = False) -> Look:
+    def look(self, image: Any, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
         Search the region around a box (4,) of a normalized frame; nothing of it is kept.
 
@@ -200,36 +187,23 @@ class Tracker:
         """
         card = self.model.card
         region = Region.around(box, card.factor, card.input_size)
-        seen = self.model.see(region.cut(image), self._template)
-        scores = refine(self._filter.scores(seen.features))
-        window = None if wide else _window(len(scores), self._spread() / region.side)
-        found = best_places(scores, seen.boxes, seen.quality, window)[0]
+        spread = None if wide else self._spread() / region.side
+        found, seen = self._sight.look(image, region, spread)
         probability = card.probability(found.score, found.quality, found.match)
         if not wide:
             probability = _probability(_logit(probability) + CONTINUITY)
         return Look(region.to_frame(found.box), probability, found, region, seen)
 
-    def _view(self, image: Image, box: NDArray[np.float64],
-              view: tuple[float, float, float]) -> tuple[Seen, NDArray[np.float64]]:
-        """Return what the network says of a region near a box, and the box's center in cells."""
-        card, (x, y, scale) = self.model.card, view
-        move = np.array((x, y) * 2) * float(np.sqrt((box[2:] - box[:2]).prod()))
-        region = Region.around(box + move, card.factor * scale, card.input_size)
-        placed = region.to_input(box)
-        return self.model.see(region.cut(image)), (placed[:2] + placed[2:]) / (2 * STRIDE)
-
     def _learn(self, look: Look) -> None:
-        """Keep a certain sample, and improve the filter from time to time, or with a rival."""
+        """Keep a certain sample, and learn of it from time to time, or with a rival."""
         rival = look.found.match < RIVAL
         if (look.probability < SURE or self._stamp - self._sampled < SAMPLE_S
                 or self._stamp - self._found_at < RELEARN_S):
             return
-        placed = look.found.box
-        self._filter.add(look.seen.features, (placed[:2] + placed[2:]) / (2 * STRIDE),
-                         0.04 if rival else 0.02)
+        improve = rival or self._stamp - self._improved >= IMPROVE_S
+        self._sight.learn(look.found, look.seen, rival, improve)
         self._sampled = self._stamp
-        if rival or self._stamp - self._improved >= IMPROVE_S:
-            self._filter.improve(1 if rival else STEPS)
+        if improve:
             self._improved = self._stamp
 
     def _resize(self, box: NDArray[np.float64], passed: float) -> None:
@@ -273,13 +247,6 @@ def _logit(probability: float) -> float:
 
 def _probability(logit: float) -> float:
     return float(1 / (1 + np.exp(-logit)))
-
-
-def _window(size: int, spread: float) -> Image:
-    """Return factors (size, size) that prefer the center; spread: in sides of the region."""
-    places = (np.arange(size) + 0.5 - size / 2) / size
-    bell = np.exp(-0.5 * (places / spread) ** 2)
-    return (FAR + (1 - FAR) * bell[:, None] * bell).astype(np.float32)
 
 
 def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
