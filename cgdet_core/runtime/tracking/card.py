@@ -54,8 +54,8 @@ class TrackingCard(ModelCard):
     filter: FilterSettings
     calibration: dict[str, float] = field(default_factory=lambda: {
         'offset': -4.0, 'score': 6.0, 'quality': 4.0, 'match': 0.0})
-    tracked_threshold: float = 0.5
-    lost_threshold: float = 0.2
+    tracked_threshold: float = 0.7
+    lost_threshold: float = 0.3
 
     @property
     def input_size(self) -> int:
