@@ -44,7 +44,7 @@ LOST_S = 0.5  # a target that was not seen for so long is lost
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
 CONFIRM = 3  # frames in a row in which a lost target must be found
 REFOUND = 0.6  # probability that the first of them needs
-WORSE = 0.5  # how much less than usual its logit may be
+WORSE = 0.8  # how much less than usual its logit may be
 USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
 # A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
@@ -182,13 +182,9 @@ class Tracker:
 
     def _rate(self, look: Look) -> float:
         """Return the logit of a look, less where the target is less likely to be."""
-        return _logit(look.probability) - self._away(look.box)
-
-    def _away(self, box: NDArray[np.float64]) -> float:
-        """Return by how much of a logit the target is less likely to be at a box."""
         assert self._motion is not None
-        away = float(np.linalg.norm((box[:2] + box[2:]) / 2 - self._motion.center))
-        return 0.5 * (away / self._spread()) ** 2
+        away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
+        return _logit(look.probability) - 0.5 * (away / self._spread()) ** 2
 
     def _spread(self) -> float:
         """Return the standard deviation of where the target may be, pixels."""
@@ -209,10 +205,9 @@ class Tracker:
         window = None if wide else _window(len(scores), self._spread() / region.side)
         found = best_places(scores, seen.boxes, seen.quality, window)[0]
         probability = card.probability(found.score, found.quality, found.match)
-        placed = region.to_frame(found.box)
         if not wide:
-            probability = _probability(_logit(probability) + CONTINUITY - self._away(placed))
-        return Look(placed, probability, found, region, seen)
+            probability = _probability(_logit(probability) + CONTINUITY)
+        return Look(region.to_frame(found.box), probability, found, region, seen)
 
     def _view(self, image: Image, box: NDArray[np.float64],
               view: tuple[float, float, float]) -> tuple[Seen, NDArray[np.float64]]:
