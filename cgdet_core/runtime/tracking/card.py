@@ -51,8 +51,8 @@ class TargetCard(ModelCard):
     factor: float
     calibration: dict[str, float] = field(default_factory=lambda: {
         'offset': -4.0, 'score': 6.0, 'quality': 4.0, 'match': 0.0})
-    tracked_threshold: float = 0.5
-    lost_threshold: float = 0.2
+    tracked_threshold: float = 0.7
+    lost_threshold: float = 0.3
 
     @property
     def input_size(self) -> int:

@@ -30,7 +30,7 @@ SMALLEST = 3.0  # pixels, width and height of a target
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
 # Logit by which a target is more likely where it is expected than one of which nothing is known.
-CONTINUITY = 1.6
+CONTINUITY = 2.0
 SURE = 0.8  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
 WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
