@@ -129,12 +129,12 @@ def test_the_tracker_is_small_and_says_what_it_was_trained_on() -> None:
 def test_the_tracker_follows_a_target_of_a_synthetic_drive() -> None:
     tracker = Tracker(TrackingModel.load(TRACKER, threads=1, backend='onnxruntime'))
     scene, overlaps, states = Scene.traffic(900_000), [], []
+    first = scene.frame(5)
+    track = first.track_ids[(first.boxes[:, 2:] - first.boxes[:, :2]).prod(1).argmax()]
     for number in range(12):
         frame = scene.frame(5 + number / 10)
         counts = to_counts(frame.kelvin)
-        row = int((frame.boxes[:, 2:] - frame.boxes[:, :2]).prod(1).argmax()) if not number else (
-            int(np.flatnonzero(frame.track_ids == track)[0]))
-        box, track = frame.boxes[row], frame.track_ids[row]
+        box = frame.boxes[int(np.flatnonzero(frame.track_ids == track)[0])]
         target = (tracker.follow(counts, frame.stamp) if number
                   else tracker.start(counts, box, frame.stamp))
         overlaps.append(float(iou(target.box[None], box[None])[0, 0]))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A tracker's scores are fitted to annotated frames, and how lost targets are found is measured."""
+"""A tracker's scores are fitted to annotated frames; how lost targets are found is measured."""
 
 import json
 from pathlib import Path
