@@ -52,7 +52,8 @@ class AugmentConfig(Strict):
 class ImitationConfig(ScheduledLoss):
     """The settings of the imitation of a larger thermal detector's outputs."""
 
-    teacher: Path  # checkpoint or FP32 ONNX file, of the same classes, normalization and bins
+    # Checkpoint or FP32 ONNX file, of the same classes, normalization and bins; or: shipped.
+    teacher: Path
     of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
     temperature: float = Field(2.0, gt=0)  # T, softens the box distributions
 

@@ -23,7 +23,7 @@ teacher's score, so that background teaches little. No labels are used.
 
 from cgdet_core.detection.config import ImitationConfig
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.starting import load_trained
+from cgdet_core.detection.starting import load_trained, model_file
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import file_sha256
 import torch
@@ -63,9 +63,10 @@ class Imitation:
     def __init__(self, config: ImitationConfig, recipe: DetectionRecipe) -> None:
         """UserError if the teacher's outputs or inputs are not those of the student."""
         self.config = config
-        self.student, card = load_trained(config.teacher)
+        path = model_file(config.teacher)
+        self.student, card = load_trained(path)
         self.student.requires_grad_(False)
-        self.origin = {'sha256': file_sha256(config.teacher), **card.training}
+        self.origin = {'sha256': file_sha256(path), **card.training}
         for name, own, other in (
                 ('classes', list(recipe.classes), list(card.classes)),
                 ('normalization', recipe.normalization.to_dict(), card.normalization.to_dict()),

@@ -87,7 +87,12 @@ def origin_of(recipe: DetectionRecipe, trunk: Trunk) -> dict[str, Any] | None:
 def weights_file(recipe: DetectionRecipe) -> Path:
     """Return the file of the starting weights."""
     assert recipe.optim.init is not None
-    return share_file(SHIPPED_MODEL) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)
+    return model_file(recipe.optim.init)
+
+
+def model_file(model: str | Path) -> Path:
+    """Return the file of a model, of which `shipped` is the package's own."""
+    return share_file(SHIPPED_MODEL) if str(model) == 'shipped' else Path(model)
 
 
 def _check(path: Path, card: DetectionCard, recipe: DetectionRecipe) -> None:

@@ -20,15 +20,16 @@ import math
 from pathlib import Path
 import shutil
 
-from cgdet_core.detection.imitation import imitation_loss
+from cgdet_core.detection.imitation import Imitation, imitation_loss
 from cgdet_core.detection.starting import load_trained
 from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import file_sha256
-from cgdet_core.tasks import parse_recipe
+from cgdet_core.tasks import load_recipe, parse_recipe
 import pytest
 import torch
 
+ROOT = Path(__file__).resolve().parents[2]
 TEMPERATURE = 2.0
 
 
@@ -123,3 +124,10 @@ def test_an_rgb_teacher_is_refused(recipe_values: dict, rgb_teacher: Path) -> No
     values = {**recipe_values, 'imitation': {'teacher': str(rgb_teacher)}}
     with pytest.raises(UserError, match='has model.in_channels 3, the recipe 1'):
         DetectionTraining(parse_recipe(values, 'test'))
+
+
+def test_the_shipped_model_teaches_itself_a_new_camera() -> None:
+    recipe = load_recipe(ROOT / 'config/train/new_camera.yaml')
+    imitation = Imitation(recipe.imitation, recipe)
+    assert imitation.origin['sha256'] == file_sha256(ROOT / 'models/thermal.onnx')
+    assert not any(p.requires_grad for p in imitation.student.parameters())
