@@ -56,7 +56,9 @@ RUN_BY = {
     'cgdet report': 'detection/test_report.py',
     'cgdet train': 'test_first_hour.py',
     'cgdet track evaluate': 'tracking/test_track_command.py',
+    'cgdet track fit-scores': 'tracking/test_calibration.py',
     'cgdet track run': 'tracking/test_track_command.py',
+    'cgdet track train': 'tracking/test_tracker_training.py',
     'cgdet verify': 'deployment/test_verify.py',
     'python -m cgdet_core.experiments.step_cost': 'experiments/test_step_cost.py',
     'python -m cgdet_ros.detector_node': 'ros/test_thermal_drivers.py',
@@ -87,6 +89,8 @@ NOT_RUN = {
     'rosdep install': 'requires a ROS installation', 'colcon': 'requires colcon',
     'git clone': 'requires the network', 'docker': 'requires a Docker daemon',
     'rosdoc2 build': 'requires rosdoc2', 'pre-commit install': 'changes the checkout',
+    'python -m cgdet_core.experiments.refinding': 'takes minutes; '
+    'tracking/test_calibration.py measures one event',
     'python dev/': 'a program for developers, whose numbers are in the documents',
     'python -m pytest': 'runs these tests',
     'alias': 'of a shell', 'cd': 'of a shell', 'export': 'of a shell', 'mv': 'of a shell',

@@ -15,6 +15,7 @@
 """A tiny tracker is trained, resumed, exported, and follows in PyTorch as in ONNX Runtime."""
 
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.deployment.export import export
 from cgdet_core.errors import UserError
@@ -49,8 +50,12 @@ def write_recipe(folder: Path, pairs: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:
-    return train(load_recipe(write_recipe(tmp_path_factory.mktemp('run'), pairs)), progress=False)
+def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Path, run_cgdet: Any) -> Path:
+    folder = tmp_path_factory.mktemp('run')
+    done = run_cgdet('track', 'train', write_recipe(folder, pairs))
+    assert done.returncode == 0, done.stderr
+    assert 'Next: cgdet export ' in done.stdout
+    return folder / 'runs/tiny/best.ckpt'
 
 
 def test_losses_and_validation_are_logged(trained: Path) -> None:
