@@ -40,7 +40,7 @@ test = ['hypothesis', 'pytest', 'pytest-timeout']
 setup(
     name=PACKAGE,
     version='0.1.0',
-    description='Small thermal object detectors and trackers, trained with the help of RGB, as ROS 2 nodes',
+    description='Small thermal object detectors and trackers, trained with RGB, as ROS 2 nodes',
     license='Apache-2.0',
     maintainer='cgdet_ros maintainers',
     maintainer_email='maintainers@cgdet-ros.invalid',

@@ -45,6 +45,10 @@ def quiet(what: str, seconds: float) -> None:
 def test_every_shipped_model_builds(
     rtx: TensorRT, model: Path, targets: tuple[str, ...],
 ) -> None:
+    if targets == ('sm75',) and model.stem == 'thermal_tracker':
+        with pytest.raises(UserError, match='for Turing .*FP32 GEMM is not supported'):
+            build_engine(rtx, model, targets, quiet)
+        return
     told: list[str] = []
     engine = build_engine(rtx, model, targets, lambda what, seconds: told.append(what))
     assert len(engine) > 1e6
