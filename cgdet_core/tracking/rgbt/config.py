@@ -48,8 +48,8 @@ class RgbtLossConfig(Strict):
     """
     CKD: L_track(fused) + style L_SD + content L_CD + teachers (L_track(RGB) + L_track(thermal)).
 
-    L_track = giou L_GIoU + l1 L_1 + focal L_focal. The teachers are trained along unless `teachers`
-    is 0, and are no part of the exported network.
+    L_track = giou L_GIoU + l1 L_1 + focal L_focal. The teachers are trained along unless
+    `teachers` is 0, and are no part of the exported network.
     """
 
     giou: float = Field(2.0, ge=0)  # of L_track: generalized IoU of the box
