@@ -111,6 +111,17 @@ def test_detections_of_the_class_find_a_lost_target_far_away(model: TrackingMode
     assert states[-1].state is State.TRACKED and error(states[-1], far) < 8
 
 
+def test_the_score_is_that_of_the_returned_box(model: TrackingModel) -> None:
+    far = 160.0, 120.0
+    tracker = Tracker(model, lambda frame: [(box_around(far), 0.9, 0)])
+    tracker.start(draw((60, 60)), box_around((60, 60)), 0.0)
+    tracker.follow(draw((60, 60)), 0.05)
+    for number in range(2, 11):  # something like it, too far away to be it
+        target = tracker.follow(draw(far), number / RATE)
+        assert target.state is State.UNCERTAIN and error(target, (60, 60)) < 20
+        assert target.score < 0.5, number
+
+
 def test_a_frozen_frame_says_nothing(model: TrackingModel) -> None:
     tracker = Tracker(model)
     tracker.start(draw(place(0)), box_around(place(0)), 0.0)

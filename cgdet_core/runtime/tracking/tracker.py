@@ -36,6 +36,7 @@ SURE = 0.8  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
 WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
 LOST_S = 0.5  # a target that was not seen for so long is lost
+BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
 CONFIRM = 3  # frames in a row in which a lost target must be found
 REFOUND = 0.6  # probability that the first of them needs
@@ -167,7 +168,8 @@ class Tracker:
         rated = [(self._rate(look), look) for look in looks]
         rating, best = max(rated, key=lambda pair: pair[0])
         if rating < max(_logit(REFOUND), self._usual - WORSE):
-            return self._result(predicted, best.probability, state)
+            # What was seen elsewhere says nothing of the box that is returned.
+            return self._result(predicted, _probability(rated[0][0]), state)
         self._set_size(np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5))
         self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
         self._found_at = self._seen_at = self._stamp
