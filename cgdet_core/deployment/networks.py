@@ -57,10 +57,11 @@ def card_of(source: Path) -> type[ModelCard]:
 
 def deployed(source: Path) -> Deployed:
     """Return the network of a checkpoint in its deployed form; UserError for a teacher."""
-    if card_of(source) is TrackingCard:
+    kind = card_of(source)
+    if kind is TrackingCard:
         tracker, found = load_tracker(source)
         return Deployed(DeployedTracker(tracker), found, tracker.config.trunk)
-    if card_of(source) is RgbtCard:
+    if kind is RgbtCard:
         rgbt, held = load_rgbt(source)
         return Deployed(DeployedRgbt(rgbt), held, rgbt.config.trunk)
     student, card = load_student(source)

@@ -29,6 +29,7 @@ from cgdet_core.runtime.files import write_atomically, write_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
 from cgdet_core.runtime.tracking.target import State, Target
+from cgdet_core.runtime.tracking.tracker import BACK_S
 from cgdet_core.tracking.following import Follower, sides
 from cgdet_core.tracking.pictures import open_target_video
 import numpy as np
@@ -113,12 +114,18 @@ def follow_frames(
 
     The target coasts while the shutter is closed, recognized by the frames. unreadable: called
     for each later frame that cannot be read or followed, which is left out. video: .mp4 to write.
+    UserError if stamps go back by more than a second, where the node ends its targets.
     """
     shutter, started, latest = ShutterDetector(), False, -np.inf
     with open_target_video(video, rate) if video else nullcontext() as show:
         for frame in frames:
             assert frame.stamp_ns is not None
-            latest = max(latest, frame.stamp_ns / 1e9)  # as the node: time does not go back
+            stamp = frame.stamp_ns / 1e9
+            if latest - stamp > BACK_S:
+                raise frame.error(ValueError(
+                    f'its stamp is {latest - stamp:.1f} s older than those before, as of another '
+                    'recording; the target ends there; follow it again with --start'))
+            latest = max(latest, stamp)  # as the node: time does not go back
             try:
                 pixels, _ = fill_dead_pixels(frame.pixels)
                 closed = shutter.update(pixels, latest)

@@ -76,6 +76,8 @@ def observe(model: TrackingModel, data: Sequence[Path],
                        for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
     rows = np.concatenate([evenly(np.concatenate(moved), count - count // 3),
                            evenly(stills, count // 3)])
+    if len(np.unique(stills[:, 0])) < 3:  # one would show no other object than the target's
+        raise UserError('The frames have too few objects to fit scores; choose more.')
     rng = np.random.default_rng(3)
     for one, first, other, second in rows.tolist():
         box, truth = (frames[n].boxes[o].astype(np.float64)
@@ -91,8 +93,6 @@ def observe(model: TrackingModel, data: Sequence[Path],
             far, place = stills[rng.integers(len(stills)), :2].tolist()
             if far not in (one, other):
                 break
-            if len(frames) < 3:
-                raise UserError('The frames have too few objects to fit scores; choose more.')
         yield tracker.look(model.normalized(*_read(frames[far], model)), _moved(
             frames[far].boxes[place].astype(np.float64), rng), wide=True), False
 

@@ -57,7 +57,8 @@ def cut(image: Levels, box: Box, side: float, size: int, rng: np.random.Generato
     if stretch:
         a = float(np.exp(rng.uniform(-stretch, stretch)))
         center = size / 2
-        matrix = np.array([(a, 0, center - a * center), (0, 1 / a, center - center / a)])
+        middle = center - 0.5  # as OpenCV counts from the center of the first pixel
+        matrix = np.array([(a, 0, middle - a * middle), (0, 1 / a, middle - middle / a)])
         found = np.asarray(cv2.warpAffine(found, matrix, (size, size),
                                           borderMode=cv2.BORDER_REPLICATE), np.float32)
         factors = np.array([a, 1 / a] * 2)

@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -73,7 +74,8 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
     """
     Follow the target from the first frame whose truth has a box; earlier frames are skipped.
 
-    UserError names a frame that cannot be read or followed, or has another size than the first.
+    UserError names a frame that cannot be read or followed, or has another size than the first,
+    and an RGB image of another size than its frame.
     """
     names, truths = sequence.names, sequence.truths
     first = int(truths[0].visible.argmax())
@@ -89,7 +91,9 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
         if pixels.shape != shape:
             raise UserError(f'{frame.where} has {_size(pixels.shape)} pixels, earlier frames have '
                             f'{_size(shape)}; a sequence has one size.')
-        color: dict[str, Any] = {'rgb': read_rgb(sequence.rgb[i])} if sequence.rgb else {}
+        color: dict[str, Any] = {}
+        if sequence.rgb:
+            color['rgb'] = _read_rgb(sequence.rgb[i], shape)
         started = perf_counter()
         try:
             if i == first:
@@ -123,6 +127,15 @@ def corners(box: NDArray[Any]) -> NDArray[np.float32]:
 def sides(box: NDArray[Any]) -> Box:
     """Return x, y, w, h of a box (4,) x1, y1, x2, y2."""
     return np.array([*box[:2], *(box[2:] - box[:2])], np.float64)
+
+
+def _read_rgb(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the RGB image of a frame of a shape; UserError if it has another size."""
+    found = read_rgb(path)
+    if found.shape[:2] != shape:
+        raise UserError(f'{path} has {_size(found.shape)} pixels, its thermal frame has '
+                        f'{_size(shape)}; register RGB to the thermal pixels.')
+    return found
 
 
 def _size(shape: tuple[int, ...]) -> str:

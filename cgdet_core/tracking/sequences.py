@@ -159,8 +159,9 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
         f'{source.name}_{number:06d}.png' for number in range(source.total or 0)]
     truths = tuple(place(of_one, names, path, bool(source.rate))
                    for of_one, path in zip(rows, entry.truths))
+    rgb = _pictures(entry.folder, len(names))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
-                    (*source.files, *entry.truths), _pictures(entry.folder, len(names)))
+                    (*source.files, *entry.truths, *rgb), rgb)
 
 
 def _pictures(folder: Path, count: int) -> tuple[Path, ...]:

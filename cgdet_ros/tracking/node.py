@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The tracker node: subscribes to thermal images and publishes the targets that it was told."""
+"""The tracker node: subscribes to thermal images and publishes the chosen targets."""
 
 from collections.abc import Callable
 import importlib
+from itertools import count
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -67,6 +68,7 @@ class TrackerNode(ManagedNode):
         self._requests = Requests()
         self._notices = Notices(self)
         self._targets: Targets | None = None
+        self._numbers = count(1)  # which a reload does not begin again
         self._seen = Seen(0.0)
         self._model_settings = parameters.read_model_settings(self)
         self._settings = parameters.read_settings(self)
@@ -98,7 +100,7 @@ class TrackerNode(ManagedNode):
                 source, Shutter(self, '', settings.ffc_topic),
                 RgbInput(self, settings.rgb_topic) if settings.rgb_topic else None,
                 Outputs(self, self.status_name(), model.card.normalization, source.log))
-            self._targets = Targets(self, lambda: Tracker(model, lost))
+            self._targets = Targets(self, lambda: Tracker(model, lost), self._numbers)
             self._settings = parameters.read_settings(self)
         self.get_logger().info(
             f'{model.card.name} on {self._backend}; lost targets are '
@@ -162,7 +164,7 @@ class TrackerNode(ManagedNode):
         response.success = True
         response.message = (f'ended: {", ".join(ended)}' if ended else
                             'no target was followed') + (
-            f'; {len(waiting)} starts were waiting for their image' if waiting else '')
+            f'; starts that waited for their image: {len(waiting)}' if waiting else '')
         return response
 
     def stop(self) -> None:

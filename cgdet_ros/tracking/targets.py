@@ -16,7 +16,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from threading import Lock
 from typing import Any
 
@@ -101,15 +100,16 @@ class Targets:
     The targets in the order of their start; thread-safe.
 
     The worker starts and follows them, and any thread ends them: after `end` has returned,
-    nothing is published for them.
+    nothing is published for them. numbers: of those that have no id of their own.
     """
 
-    def __init__(self, node: Node, create: Callable[[], Tracker]) -> None:
+    def __init__(self, node: Node, create: Callable[[], Tracker],
+                 numbers: Iterator[int]) -> None:
         self._node = node
         self._create = create
         self._lock = Lock()
         self._all: dict[str, Followed] = {}
-        self._numbers = count(1)
+        self._numbers = numbers
         self._ends = 0  # of all targets
         self.started = 0
 

@@ -22,6 +22,7 @@ from typing import Any
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import encoding_of
 from cgdet_core.runtime.imaging.signal import seen
+from cgdet_core.runtime.tracking.tracker import BACK_S
 from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
 from cgdet_ros.node.loading import Recovery
 from cgdet_ros.node.logs import reason
@@ -34,8 +35,6 @@ from cgdet_ros.tracking.requests import Request, Requests, stamp_of
 from cgdet_ros.tracking.rgb import RgbInput
 from cgdet_ros.tracking.targets import CATCH_UP, Targets
 from numpy.typing import NDArray
-
-BACK_S = 1.0  # that stamps may go back, without being another recording
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@
 """The parts of the tracker node that need no model: history, requests, points, RGB images."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.tracking.choice import Choice
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
@@ -34,6 +37,7 @@ from cgdet_ros.tracking.requests import (
     to_point,
 )
 from cgdet_ros.tracking.rgb import RgbInput, to_rgb
+from cgdet_ros.tracking.targets import Targets
 from geometry_msgs.msg import PointStamped
 import numpy as np
 import pytest
@@ -41,6 +45,7 @@ import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
+from toy_tracker import write_toy_tracker
 from tracker_client import detection
 from vision_msgs.msg import Detection2DArray
 
@@ -268,3 +273,12 @@ def test_the_order_of_colors_is_that_of_the_encoding() -> None:
     assert to_rgb(rgb(0, encoding='bgr8'))[0, 0].tolist() == [0, 0, 200]
     with pytest.raises(ValueError, match='8-bit color'):
         to_rgb(Image(height=2, width=2, encoding='mono8', step=2, data=bytes(4)))
+
+
+def test_ids_are_not_used_again_after_a_reload(node: Node, tmp_path: Path) -> None:
+    model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
+                               backend='onnxruntime')
+    numbers = count(1)
+    names = [Targets(node, lambda: Tracker(model), numbers).reserve('', '', 1).id
+             for _ in range(2)]
+    assert names == ['t1', 't2']

@@ -22,10 +22,11 @@ import shutil
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card, Normalization
-from cgdet_core.runtime.detection.detector import NotFinite, prepare
+from cgdet_core.runtime.detection.detector import prepare
 from cgdet_core.runtime.detection.postprocess import decode
 from cgdet_core.runtime.imaging.normalization import KINDS
 from cgdet_core.runtime.inference.card import card_path, file_sha256, read_card, save_card
+from cgdet_core.runtime.inference.session import NotFinite
 import numpy as np
 import pytest
 from toy_model import write_toy

@@ -62,6 +62,12 @@ def test_nothing_is_skipped_when_a_large_region_shrinks() -> None:
     assert cut.mean() == pytest.approx(1, abs=0.05) and cut.max() < 5
 
 
+@pytest.mark.parametrize('side', [1e7, 1e12])
+def test_a_region_far_larger_than_the_image_needs_no_memory(side: float) -> None:
+    cut = Region(-side / 2, -side / 2, side, 128).cut(np.full((48, 64), 3, np.float32))
+    assert cut.shape == (128, 128) and cut == pytest.approx(3)
+
+
 def test_coverage_is_the_share_of_each_cell() -> None:
     mask = coverage(np.array([64 + 8, 64, 64 + 40, 64 + 16]), 256, 8, 16)
     assert mask.shape == (8, 8) and mask.sum() * 256 == pytest.approx(32 * 16)

@@ -19,9 +19,10 @@ import json
 from pathlib import Path
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import card_path, load_card
+from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card
 from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.search import LostSearch
 from cgdet_core.runtime.tracking.target import State, Target
 from cgdet_core.runtime.tracking.tracker import LOST_S, Tracker
 import numpy as np
@@ -110,6 +111,17 @@ def test_detections_of_the_class_find_a_lost_target_far_away(model: TrackingMode
     assert states[-1].state is State.TRACKED and error(states[-1], far) < 8
 
 
+def test_the_score_is_that_of_the_returned_box(model: TrackingModel) -> None:
+    far = 160.0, 120.0
+    tracker = Tracker(model, lambda frame: [(box_around(far), 0.9, 0)])
+    tracker.start(draw((60, 60)), box_around((60, 60)), 0.0)
+    tracker.follow(draw((60, 60)), 0.05)
+    for number in range(2, 11):  # something like it, too far away to be it
+        target = tracker.follow(draw(far), number / RATE)
+        assert target.state is State.UNCERTAIN and error(target, (60, 60)) < 20
+        assert target.score < 0.5, number
+
+
 def test_a_frozen_frame_says_nothing(model: TrackingModel) -> None:
     tracker = Tracker(model)
     tracker.start(draw(place(0)), box_around(place(0)), 0.0)
@@ -145,7 +157,8 @@ def test_time_that_goes_back_is_no_time(model: TrackingModel) -> None:
     ([400, 10, 440, 50], 'outside of the frame of 320x240'),
     ([-50, 10, -10, 50], 'outside'), ([np.nan, 0, 10, 10], 'four finite numbers'),
     ([0, 0, np.inf, 10], 'four finite numbers'), ([1, 2, 3], 'four finite numbers'),
-    ('box', 'four finite numbers')])
+    ([-400, 0, 400, 100], 'more than 2 times as large as the frame'),
+    ([-1e9, -1e9, 1e9, 1e9], 'more than 2 times'), ('box', 'four finite numbers')])
 def test_a_box_that_cannot_be_followed(model: TrackingModel, box: object, sentence: str) -> None:
     tracker = Tracker(model)
     with pytest.raises(ValueError, match=sentence):
@@ -162,6 +175,44 @@ def test_a_frame_of_another_shape_is_refused_and_nothing_is_lost(model: Tracking
     with pytest.raises(ValueError, match='NaN'):
         tracker.follow(np.full((240, 320), np.nan, np.float32), 0.05)
     assert tracker.follow(draw(place(2)), 0.1).state is State.TRACKED
+
+
+def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    with pytest.raises(ValueError, match='has 640x480 pixels, .* in one of 320x240; start again'):
+        tracker.follow(draw(place(1), size=(640, 480)), 0.05)
+    assert tracker.follow(draw(place(2)), 0.1).state is State.TRACKED
+
+
+@pytest.mark.parametrize('constant', ['scale', 'fixed', 'good'])  # features, boxes, quality
+def test_a_network_that_returns_no_numbers_is_refused(tmp_path: Path, constant: str) -> None:
+    path = write_toy_tracker(tmp_path / 'toy.onnx')
+    import onnx
+    network = onnx.load(path)
+    found = next(value for value in network.graph.initializer if value.name == constant)
+    found.CopyFrom(onnx.numpy_helper.from_array(
+        np.full_like(onnx.numpy_helper.to_array(found), 3e38), constant))  # finite
+    for node in network.graph.node:
+        if node.op_type == 'Identity' and node.input[0] == constant:
+            node.op_type = 'Mul'
+            node.input.append(constant)
+    onnx.save(network, path)
+    card = json.loads(card_path(path).read_text())
+    card_path(path).write_text(json.dumps(card | {'onnx_sha256': file_sha256(path)}))
+    with pytest.raises(UserError, match='toy.onnx cannot be used: .* not numbers'):
+        TrackingModel.load(path, threads=1, backend='onnxruntime')
+
+
+def test_the_scan_of_a_frame_visits_every_place_once() -> None:
+    search = LostSearch(None, None)
+    frame, box = np.zeros((48, 64), np.uint8), np.array([30.0, 20, 34, 24])
+    count = len(range(-4, 5)) * len(range(-3, 4))  # steps of 7.2 pixels
+    for _ in range(2):
+        places = [tuple(place) for _ in range((count - 1) // 2)
+                  for place in search.places(frame, 0.0, box, 16.0, 3)[1:]]
+        assert len(set(places)) == len(places) == count - 1
+        assert not any(np.allclose(place, box) for place in places)
 
 
 def test_a_target_at_the_border(model: TrackingModel) -> None:

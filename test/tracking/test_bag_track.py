@@ -24,7 +24,9 @@ from typing import Any
 from cgdet_core.data.bags.io import START_NS, write_bag
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
-from cgdet_core.tracking.bag_tracking import from_stamp, parse_stamp, stamp_text
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
+from cgdet_core.tracking.bag_tracking import follow_frames, from_stamp, parse_stamp, stamp_text
 import cv2
 import numpy as np
 import pytest
@@ -172,6 +174,16 @@ def test_frames_begin_with_the_nearest_of_a_stamp() -> None:
             names(wrong, 1.0, 2.0)
     with pytest.raises(UserError, match='the bag has no images'):
         names(1.0)
+
+
+def test_stamps_that_go_back_end_the_target(model: Path) -> None:
+    frames = [Frame(str(s), lambda: draw((60, 120)), stamp_ns=round(s * 1e9))
+              for s in (50.0, 50.1, 50.05, 3.0)]
+    tracker = Tracker(TrackingModel.load(model, threads=1, backend='onnxruntime'))
+    found = follow_frames(tracker, frames, np.array([40, 100, 80, 140]), pytest.fail)
+    assert [next(found).stamp_ns for _ in range(3)] == [f.stamp_ns for f in frames[:3]]
+    with pytest.raises(UserError, match=r'its stamp is 47.1 s older .* follow it again'):
+        next(found)
 
 
 def test_stamps_keep_their_nanoseconds() -> None:

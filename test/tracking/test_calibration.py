@@ -93,6 +93,15 @@ def test_too_few_objects_are_refused_and_the_card_stays(tmp_path: Path) -> None:
     assert card_path(model).read_bytes() == before
 
 
+def test_too_few_frames_with_objects_are_refused(tmp_path: Path) -> None:
+    data = write_set(tmp_path / 'set', 4)
+    values = json.loads(data.read_text())
+    values['annotations'] = values['annotations'][:4]
+    data.write_text(json.dumps(values))
+    with pytest.raises(UserError, match='too few objects'):
+        calibrate(write_toy_tracker(tmp_path / 'toy.onnx'), [data])
+
+
 def test_a_hidden_target_is_not_in_the_frame() -> None:
     center = (160.0, 120.0)
     frame = draw(center).astype(np.uint16) * 50

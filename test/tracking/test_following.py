@@ -267,3 +267,7 @@ def test_rgb_images_are_passed_on_where_a_sequence_has_them(tmp_path: Path) -> N
     write_frames(tmp_path / 'walk' / 'rgb', 8)
     result(tmp_path / 'walk', Both())
     assert len(shapes) == 8 and {shape[2] for shape in shapes} == {3}
+    other = tmp_path / 'walk' / 'rgb' / '000002.png'
+    cv2.imwrite(str(other), np.zeros((50, 60, 3), np.uint8))
+    with pytest.raises(UserError, match='000002.png has 60x50 pixels, its thermal frame has 128x'):
+        result(tmp_path / 'walk', Both())

@@ -176,5 +176,6 @@ def test_rgb_images_belong_to_frames_if_there_is_one_for_each(tmp_path: Path) ->
     names = write_frames(tmp_path / 'walk' / 'visual', 8)
     sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
     assert [path.name for path in sequence.rgb] == names
+    assert set(sequence.rgb) <= set(sequence.files), 'outputs never replace them'
     (tmp_path / 'walk' / 'visual' / names[3]).unlink()
     assert open_sequence(*find_sequences(tmp_path / 'walk')).rgb == ()

@@ -55,6 +55,16 @@ def extent(image: np.ndarray) -> list[float]:
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
+@pytest.mark.parametrize('seed', range(3))
+def test_a_stretched_crop_keeps_its_center(seed: int) -> None:
+    box = (60, 50, 90, 80)
+    crop = cut(bright(box), np.array(box, float), 4, 128, np.random.default_rng(seed), stretch=0.8)
+    centers = np.arange(128) + 0.5
+    for axis, place in ((0, crop.box[::2].mean()), (1, crop.box[1::2].mean())):
+        light = crop.image.sum(axis)
+        assert light @ centers / light.sum() == pytest.approx(place, abs=0.05)
+
+
 @pytest.mark.parametrize('seed', range(5))
 def test_the_box_moves_with_its_crop(seed: int) -> None:
     box = (60, 50, 90, 110)

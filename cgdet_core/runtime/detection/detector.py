@@ -31,19 +31,13 @@ from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.imaging.signal import CARD, seen
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import open_session
-from cgdet_core.runtime.inference.session import Session
+from cgdet_core.runtime.inference.session import NotFinite, Session
 from cgdet_core.runtime.tensorrt.cache import Progress
 import numpy as np
 from numpy.typing import NDArray
 
-NOT_FINITE = ('the network returned values that are not numbers (NaN or infinite); if it does so '
-              'for every frame, export the model again from finite weights')
 EVALUATION_THRESHOLD = 0.001  # raw scores, for average precision
 LOST_THRESHOLD = 0.1  # of detections that may be a lost target
-
-
-class NotFinite(ValueError):
-    """The network's outputs are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +137,7 @@ class Detector:
         NotFinite if the network's outputs are not.
         """
         if not (np.isfinite(self.boxes[row]).all() and np.isfinite(self.scores[row]).all()):
-            raise NotFinite(NOT_FINITE)
+            raise NotFinite
         return decode(self.boxes[row], self.scores[row], box, self.card, score_threshold)
 
     def detect(self, frame: NDArray[Any],

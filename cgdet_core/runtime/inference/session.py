@@ -27,6 +27,15 @@ OPEN_BATCH = 64  # maximum batch of a file or network whose batch size is open
 FileTensors = dict[str, tuple[tuple[int, ...], str]]  # name: shape, -1 where open; dtype
 
 
+class NotFinite(ValueError):
+    """The network's outputs are NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the network returned values that are not numbers (NaN or infinite); if it does so '
+            'for every frame, export the model again from finite weights')
+
+
 class Session(Protocol):
     """Run a network; the constructor loads the model and checks its tensors against the card."""
 

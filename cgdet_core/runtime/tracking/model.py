@@ -23,7 +23,7 @@ from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.normalization import normalize
 from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.runtime.inference.choice import open_session
-from cgdet_core.runtime.inference.session import Session
+from cgdet_core.runtime.inference.session import NotFinite, Session
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_core.runtime.tracking.card import TargetCard, TrackingCard
 from cgdet_core.runtime.tracking.sight import FilterSight, Sight
@@ -76,10 +76,13 @@ class TrackingModel:
         """Run on a ramp; UserError if outputs of `model` are not finite."""
         size = self.card.input_size
         ramp = np.linspace(0, 1, size * size, dtype=np.float32).reshape(size, size)
-        seen = self.see(ramp)
-        if not all(np.isfinite(value).all() for value in seen):
-            raise UserError(f'{model} cannot be used: the network returned values that are not '
-                            'numbers (NaN or infinite); export it again from finite weights.')
+        try:
+            self._run_once(ramp)
+        except NotFinite as error:
+            raise UserError(f'{model} cannot be used: {error}.') from None
+
+    def _run_once(self, ramp: Image) -> None:
+        self.see(ramp)
 
     def normalized(self, frame: NDArray[Any], rgb: NDArray[Any] | None = None) -> Any:
         """
@@ -105,14 +108,13 @@ class TrackingModel:
         """
         Run the network on a region (size, size); template: (C + 1, CELLS, CELLS).
 
-        Without a template boxes and quality mean nothing. ValueError if the outputs are not
-        finite.
+        Without a template boxes and quality mean nothing. NotFinite if the outputs are not.
         """
         self._inputs['search'][0, 0] = region
         self._inputs['template'][0] = 0 if template is None else template
         found = self.session.run(self._inputs)
         seen = Seen(found['features'][0], found['boxes'][0], found['quality'][0, 0],
                     found['template_features'][0])
-        if not (np.isfinite(seen.features).all() and np.isfinite(seen.boxes).all()):
-            raise ValueError('the network returned values that are not numbers (NaN or infinite)')
+        if not all(np.isfinite(value).all() for value in seen):
+            raise NotFinite
         return seen

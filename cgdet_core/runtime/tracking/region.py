@@ -61,12 +61,13 @@ class Region:
         """
         height, width = image.shape[:2]
         scale = self.side / self.size
-        step = max(1, int(scale))
         left, top = (int(np.clip(v, 0, n - 1)) for v, n in ((self.x - 1, width),
                                                             (self.y - 1, height)))
         right, bottom = (int(np.clip(np.ceil(v + self.side) + 1, low + 1, n)) for v, low, n in (
             (self.x, left, width), (self.y, top, height)))
         part = image[top:bottom, left:right]
+        # Of a region far larger than the image, no more than the image is averaged.
+        step = int(min(max(1, scale), max(part.shape[:2])))
         if step > 1:
             columns, rows = (-(-n // step) for n in (right - left, bottom - top))
             part = cv2.copyMakeBorder(

@@ -16,12 +16,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import TensorSpec
+from cgdet_core.runtime.inference.session import NotFinite
 from cgdet_core.runtime.tracking.card import CELLS, SEARCH, STRIDE, TargetCard, Tensors
 from cgdet_core.runtime.tracking.decoding import best_places, Found
 from cgdet_core.runtime.tracking.model import TrackingModel
@@ -129,7 +128,7 @@ class RgbtModel(TrackingModel):
     def search(self, frames: Frames, region: Region,
                templates: tuple[Image, Image | None, Image] | None = None) -> RgbtSeen:
         """
-        Run the network on a region; ValueError if the outputs are not finite.
+        Run the network on a region; NotFinite if the outputs are not.
 
         templates: template, rgb_template and mask; without them scores and boxes mean nothing.
         """
@@ -141,21 +140,13 @@ class RgbtModel(TrackingModel):
             values[name][0] = 0 if value is None else value
         found = {name: value[0] for name, value in self.session.run(values).items()}
         if not all(np.isfinite(value).all() for value in found.values()):
-            raise ValueError('the network returned values that are not numbers (NaN or infinite)')
+            raise NotFinite
         return RgbtSeen(found['scores'][0], found['boxes'], found['features'],
                         None if frames.rgb is None else found['rgb_features'], frames, region)
 
-    def try_out(self, model: str | Path) -> None:
-        """Run on a ramp; UserError if outputs of `model` are not finite."""
-        size = self.card.input_size
-        ramp = np.linspace(0, 1, size * size, dtype=np.float32).reshape(size, size)
+    def _run_once(self, ramp: Image) -> None:
         rgb = np.repeat((255 * ramp).astype(np.uint8)[..., None], 3, 2)
-        try:
-            self.search(Frames(ramp, rgb), Region(0, 0, size, size))
-        except ValueError:
-            raise UserError(f'{model} cannot be used: the network returned values that are not '
-                            'numbers (NaN or infinite); export it again from finite weights.'
-                            ) from None
+        self.search(Frames(ramp, rgb), Region(0, 0, len(ramp), len(ramp)))
 
 
 class RgbtSight:

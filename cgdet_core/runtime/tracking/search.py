@@ -37,11 +37,11 @@ class LostSearch:
     def __init__(self, detect: Detect | None, label: int | None) -> None:
         self._detect, self._label = detect, label
         self._next_detection = -np.inf
-        self._seen: list[tuple[int, int]] = []  # places of the scan since it began
+        self._seen: set[tuple[int, int]] = set()  # places of the scan since it began
 
     def start(self) -> None:
         """Begin the search."""
-        self._next_detection, self._seen = -np.inf, []
+        self._next_detection, self._seen = -np.inf, set()
 
     def places(self, frame: NDArray[Any], stamp: float, box: Box, side: float,
                limit: int) -> list[Box]:
@@ -84,10 +84,10 @@ class LostSearch:
                        key=lambda cell: cell[0] ** 2 + cell[1] ** 2)
         if not cells:
             return None
-        if not set(cells) - set(self._seen):
-            self._seen = []
+        if self._seen.issuperset(cells):
+            self._seen = set()
         cell = next(c for c in cells if c not in self._seen)
-        self._seen.append(cell)
+        self._seen.add(cell)
         return center + step * np.array(cell)
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST = 3.0  # pixels, width and height of a target
+LARGEST = 2.0  # the same, in widths and heights of the frame
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
 # Logit by which a target is more likely where it is expected than one of which nothing is known.
@@ -35,6 +36,7 @@ SURE = 0.8  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
 WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
 LOST_S = 0.5  # a target that was not seen for so long is lost
+BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
 CONFIRM = 3  # frames in a row in which a lost target must be found
 REFOUND = 0.6  # probability that the first of them needs
@@ -79,11 +81,12 @@ class Tracker:
 
         frame: raw (H, W), uint8, uint16 counts or float32 kelvin; stamp: seconds; label: the
         target's class, as `detect` names it; rgb: as for `follow`. ValueError for a box of no
-        area, outside of the frame or not finite, and for a frame that cannot be normalized.
+        area, outside of the frame, far larger than it or not finite, and for a frame that cannot
+        be normalized.
         """
         box = check_box(box, frame)
         self._sight = self.model.sight(self.model.normalized(frame, rgb), box)
-        self._size = box[2:] - box[:2]
+        self._shape, self._size = frame.shape, box[2:] - box[:2]
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
         self._search = LostSearch(self._detect, label)
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
@@ -101,10 +104,15 @@ class Tracker:
         the same pixels, which an RGB-T tracker uses; without it, of another size or black, and
         by a thermal tracker, thermal alone is used.
         frozen: the frame says nothing, as during a shutter event; the target keeps moving, and
-        nothing is learned. ValueError before a start, and for a frame that cannot be normalized.
+        nothing is learned. ValueError before a start, and for a frame that cannot be normalized or
+        has another size than that of the start.
         """
         if self._motion is None:
             raise ValueError('no target was chosen; call start with its box first')
+        if frame.ndim == 2 and frame.shape != self._shape:
+            raise ValueError(f'the frame has {_pixels(frame.shape)} pixels, and the target was '
+                             f'chosen in one of {_pixels(self._shape)}; start again with a box in '
+                             'this size')
         passed = self._advance(float(stamp))
         self._motion.predict(passed, self._root)
         if frozen:
@@ -160,8 +168,9 @@ class Tracker:
         rated = [(self._rate(look), look) for look in looks]
         rating, best = max(rated, key=lambda pair: pair[0])
         if rating < max(_logit(REFOUND), self._usual - WORSE):
-            return self._result(predicted, best.probability, state)
-        self._size = np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5)
+            # What was seen elsewhere says nothing of the box that is returned.
+            return self._result(predicted, _probability(rated[0][0]), state)
+        self._set_size(np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5))
         self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
         self._found_at = self._seen_at = self._stamp
         self._hits, self._refinding = 1, True
@@ -211,7 +220,10 @@ class Tracker:
         share = 1 - np.exp(-passed / RESIZE_S)
         ratio = np.clip(np.maximum(box[2:] - box[:2], 1) / self._size, 1 / RESIZE_LIMIT,
                         RESIZE_LIMIT)
-        self._size = np.maximum(self._size * ratio ** share, SMALLEST)
+        self._set_size(self._size * ratio ** share)
+
+    def _set_size(self, size: NDArray[np.float64]) -> None:
+        self._size = np.clip(size, SMALLEST, LARGEST * np.array(self._shape[::-1]))
 
     def _advance(self, stamp: float) -> float:
         """Return the seconds since the last frame; 0 if the clock went back."""
@@ -266,8 +278,15 @@ def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
         raise ValueError(f'a thermal frame must be two-dimensional, this one has shape '
                          f'{frame.shape}')
     height, width = frame.shape
+    if (found[2:] - found[:2] > LARGEST * np.array((width, height))).any():
+        raise ValueError(f'the box {shown} is more than {LARGEST:g} times as large as the frame '
+                         f'of {width}x{height} pixels; choose a smaller one (x1, y1, x2, y2)')
     inside = np.minimum(found[2:], (width, height)) - np.maximum(found[:2], 0)
     if (inside <= 0).any():
         raise ValueError(f'the box {shown} is outside of the frame of {width}x{height} pixels')
     return found
+
+
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f'{shape[1]}x{shape[0]}'
 
