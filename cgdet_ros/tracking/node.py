@@ -152,7 +152,8 @@ class TrackerNode(ManagedNode):
         return receive
 
     def _stop_one(self, message: String) -> None:
-        if self._targets is not None and not self._targets.end(message.data):
+        if self._targets is not None and not (
+                self._targets.end(message.data) or self._requests.cancel(message.data)):
             known = ', '.join(f.id for f in self._targets.current()) or 'none'
             self._notices.refuse('a stop (~/stop_id)', 'there is no target '
                                  f'{message.data[:40]!r}; the targets are {known}')

@@ -125,6 +125,13 @@ class Requests:
             taken, self._waiting = list(self._waiting), deque()
             return taken
 
+    def cancel(self, name: str) -> bool:
+        """Remove the requests that state this id; return whether there was one."""
+        with self._lock:
+            kept = [r for r in self._waiting if getattr(r, 'id', '') != name]
+            found, self._waiting = len(kept) < len(self._waiting), deque(kept)
+            return found
+
     def expired(self) -> int:
         """Remove the requests that no worker has taken in time, and return their number."""
         with self._lock:

@@ -76,6 +76,10 @@ class Followed:
             self._set(moment, self._tracker.follow(
                 moment.frame, moment.seconds, frozen=bool(moment.closed), **extra))
 
+    def is_in(self, moment: Moment) -> bool:
+        """Return whether the target was followed into a moment."""
+        return self._moment is moment
+
     def seconds(self) -> float:
         """Return for how long the target has been in its state."""
         assert self._moment is not None
@@ -111,6 +115,7 @@ class Targets:
         self._all: dict[str, Followed] = {}
         self._numbers = numbers
         self._ends = 0  # of all targets
+        self._reserved = ''  # the id of the one that is being started
         self.started = 0
 
     def reserve(self, name: str, class_id: str, limit: int) -> Followed:
@@ -123,16 +128,18 @@ class Targets:
             raise Refused(f'{len(used)} of {limit} targets (max_targets) are followed already, '
                           f'{", ".join(used)}: end one with ~/stop_id, or all with ~/stop')
         name = name or next(text for n in self._numbers if (text := f't{n}') not in used)
+        self._reserved = name
         followed = Followed(name, class_id, self._create(), CameraLog(self._node, name, 'target'))
         followed.ends = ends
         return followed
 
     def add(self, followed: Followed) -> None:
-        """Add a started target; Refused if all were ended since it was reserved."""
+        """Add a started target; Refused if it was ended since it was reserved."""
         with self._lock:
-            if followed.ends != self._ends:
-                raise Refused('all targets were ended meanwhile')
+            if followed.ends != self._ends or followed.id != self._reserved:
+                raise Refused('it was ended meanwhile')
             self._all[followed.id] = followed
+            self._reserved = ''
             self.started += 1
 
     def current(self) -> list[Followed]:
@@ -152,6 +159,8 @@ class Targets:
             ended = [n for n in self._all if name in (None, n)]
             for each in ended:
                 del self._all[each]
+            if name and name == self._reserved and not ended:  # it is being started
+                self._reserved, ended = '', [name]
             return ended
 
     def statuses(self) -> list[DiagnosticStatus]:

@@ -22,6 +22,7 @@ from typing import Any
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import encoding_of
 from cgdet_core.runtime.imaging.signal import seen
+from cgdet_core.runtime.inference.session import NotFinite
 from cgdet_core.runtime.tracking.tracker import BACK_S
 from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
 from cgdet_ros.node.loading import Recovery
@@ -90,23 +91,20 @@ class TrackingWorker(ImageWorker):
         moment = self._moment(seen(frame, *self._signal), received, settings.crop, closed)
         self.prepared()
         ready = perf_counter()
-        try:
-            self._follow(moment, settings)
-        except ValueError:  # of this image
-            raise
-        except Exception as error:  # inference libraries raise any type
-            if self.running():
-                source.skip(message, error)
-                self._recovery.failed(reason(error), settings.max_failures)
-            return
+        failure = self._follow(moment, settings)
         done = perf_counter()
         if not self.running():  # it hung: the outputs now belong to another worker
             return
-        followed = self._targets.current()
-        if followed and not closed:
-            self._recovery.inferred()
+        followed = [target for target in self._targets.current() if target.is_in(moment)]
         with self._targets.publishing(followed) as alive:
             self._stream.outputs.publish(alive, message.header, settings.crop)
+        if failure is not None:
+            source.skip(message, failure)
+            if isinstance(failure, NotFinite) or not isinstance(failure, ValueError):
+                self._recovery.failed(reason(failure), settings.max_failures)
+            return
+        if followed and not closed:
+            self._recovery.inferred()
         now = perf_counter()
         if closed:
             source.statistics.frame_closed(encoding_of(message), closed, True)
@@ -139,8 +137,8 @@ class TrackingWorker(ImageWorker):
         self._history.add(moment)
         return moment
 
-    def _follow(self, moment: Moment, settings: Settings) -> None:
-        """Start what was requested, and follow all targets into a moment."""
+    def _follow(self, moment: Moment, settings: Settings) -> Exception | None:
+        """Start what was requested, follow all targets into a moment; return what failed."""
         failure: Exception | None = None
         for request in self._requests.take():
             try:
@@ -149,14 +147,16 @@ class TrackingWorker(ImageWorker):
             except Exception as error:  # a ValueError is one of the request
                 self._notices.refuse('a start', error)
                 failure = failure if isinstance(error, ValueError) else error
-        if failure is not None:
-            raise failure
         targets = self._targets.current()
         rgb = None
         if targets and self._stream.rgb is not None:
             rgb = self._stream.rgb.at(moment, settings.crop, settings.rgb_max_delay_s)
         for followed in targets:
-            followed.follow(moment, rgb)
+            try:
+                followed.follow(moment, rgb)
+            except Exception as error:  # of this target; inference libraries raise any type
+                failure = failure or error
+        return failure
 
     def _start(self, request: Request, settings: Settings) -> bool:
         """Start a target; return False if its image is still to come."""

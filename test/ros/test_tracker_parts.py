@@ -282,3 +282,19 @@ def test_ids_are_not_used_again_after_a_reload(node: Node, tmp_path: Path) -> No
     names = [Targets(node, lambda: Tracker(model), numbers).reserve('', '', 1).id
              for _ in range(2)]
     assert names == ['t1', 't2']
+
+
+def test_a_start_that_waits_or_is_under_way_can_be_ended(node: Node, tmp_path: Path) -> None:
+    model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
+                               backend='onnxruntime')
+    targets = Targets(node, lambda: Tracker(model), count(1))
+    started = targets.reserve('', '', 1)
+    assert targets.end('t1') == ['t1'] and not targets.end('t1')
+    with pytest.raises(Refused, match='it was ended meanwhile'):
+        targets.add(started)
+    targets.add(targets.reserve('dog', '', 1))
+    assert [f.id for f in targets.current()] == targets.end('dog') == ['dog']
+
+    waiting = Requests()
+    waiting.put(DetectionId(0, '7'))
+    assert waiting.cancel('7') and not waiting.cancel('7') and not waiting.take()
