@@ -39,7 +39,7 @@ class LossConfig(Strict):
     The weights of L = box L_bb + final L_final + init L_init + iter / n sum L_iter (CMD).
 
     CMD's L_bb compares densities over box proposals, with weight 0.01; ours is that of one box
-    (generalized IoU, L1, quality), which is larger by about this factor.
+    (generalized IoU, L1, quality), so its weight is another one, 1; it was not tuned.
     """
 
     box: float = Field(1.0, ge=0)  # of L_bb

@@ -163,6 +163,11 @@ def test_a_recipe_that_cannot_be_trained(tmp_path: Path, pairs: Path, override: 
         recipe(tmp_path, pairs, override)
 
 
+def test_rgb_images_have_no_temperatures(tmp_path: Path, pairs: Path) -> None:
+    with pytest.raises(UserError, match='swap shows RGB images, which have no temperatures'):
+        recipe(tmp_path, pairs, 'swap={}', 'normalization.kind=window')
+
+
 def test_patches_show_something() -> None:
     image = np.zeros((120, 160), np.uint8)
     image[:, 80:] = np.random.default_rng(0).integers(0, 255, (120, 80))
