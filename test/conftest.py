@@ -26,6 +26,7 @@ from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.runtime import Detector, Normalization
+import cv2
 import pytest
 import yaml
 
@@ -219,8 +220,14 @@ def killed() -> Callable[..., bool]:
     call: another function of os, such as unlink.
     """
     def run(function: Callable[[], object], number: int, call: str = 'replace') -> bool:
-        if child := os.fork():
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # a fork has none of OpenCV's threads, and would wait for them
+        child = os.fork()
+        if child:
+            cv2.setNumThreads(threads)
             return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(120)  # a lock that another thread held is held for ever: killed, too
         real, left = getattr(os, call), iter([True] * number)
         setattr(os, call, lambda *paths: (
             real(*paths) if next(left, False) else os.kill(os.getpid(), signal.SIGKILL)))

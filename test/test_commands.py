@@ -56,7 +56,7 @@ RUN_BY = {
     'cgdet report': 'detection/test_report.py',
     'cgdet train': 'test_first_hour.py',
     'cgdet track evaluate': 'tracking/test_track_command.py',
-    'cgdet track fit-scores': 'tracking/test_calibration.py',
+    'cgdet track fit-scores': 'tracking/test_tracker_scores.py',
     'cgdet track run': 'tracking/test_track_command.py',
     'cgdet track train': 'tracking/test_tracker_training.py',
     'cgdet verify': 'deployment/test_verify.py',
@@ -90,7 +90,7 @@ NOT_RUN = {
     'git clone': 'requires the network', 'docker': 'requires a Docker daemon',
     'rosdoc2 build': 'requires rosdoc2', 'pre-commit install': 'changes the checkout',
     'python -m cgdet_core.experiments.refinding': 'takes minutes; '
-    'tracking/test_calibration.py measures one event',
+    'tracking/test_tracker_scores.py measures one event',
     'python dev/': 'a program for developers, whose numbers are in the documents',
     'python -m pytest': 'runs these tests',
     'alias': 'of a shell', 'cd': 'of a shell', 'export': 'of a shell', 'mv': 'of a shell',
