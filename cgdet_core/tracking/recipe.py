@@ -104,8 +104,8 @@ class TrackingRecipe(TargetRecipe):
     def _has_pairs(self) -> 'TrackingRecipe':
         swap = self.swap
         if swap is not None and self.normalization.kind == 'window':
-            raise ValueError('swap shows RGB images, which have no temperatures; set swap to null, '
-                             'or normalization.kind to plateau or percentile')
+            raise ValueError('swap shows RGB images, which have no temperatures; set swap to '
+                             'null, or normalization.kind to plateau or percentile')
         if swap is not None and not swap.labeled and swap.pairs is None:
             raise ValueError('swap has no pairs; set swap.pairs or swap.labeled')
         if swap is not None and swap.pairs and 'detected' in swap.sources and not swap.teacher:
