@@ -75,14 +75,6 @@ class DetectionRecipe(Recipe):
     imitation: ImitationConfig | None = None  # of a larger thermal detector; null: off
     unlabeled: UnlabeledConfig | None = None  # frames without labels; null: none
 
-    @field_validator('normalization', mode='before')
-    @classmethod
-    def _normalization(cls, value: Any) -> Any:
-        try:
-            return Normalization.from_dict(value) if isinstance(value, dict) else value
-        except TypeError as error:
-            raise ValueError(f'has a value of the wrong type: {error}') from None
-
     @field_validator('classes', mode='before')
     @classmethod
     def _none_is_empty(cls, value: Any) -> Any:

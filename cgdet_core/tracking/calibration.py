@@ -24,7 +24,14 @@ from cgdet_core.runtime.inference.card import save_card
 from cgdet_core.runtime.tracking.card import EVIDENCE
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Look, Tracker
-from cgdet_core.tracking.frames import evenly, Frame, labeled, neighbors, read_sets
+from cgdet_core.tracking.frames import (
+    evenly,
+    Frame,
+    labeled,
+    neighbors,
+    read_sets,
+    still_rows,
+)
 from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import SequenceConfig
 import numpy as np
@@ -72,8 +79,7 @@ def observe(model: TrackingModel, data: Sequence[Path],
         own = labeled(coco, 10.0)
         moved.append(neighbors(own, SequenceConfig(), len(frames)))
         frames += own
-    stills = np.array([(f, o, f, o) for f, frame in enumerate(frames)
-                       for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
+    stills = still_rows(frames)
     rows = np.concatenate([evenly(np.concatenate(moved), count - count // 3),
                            evenly(stills, count // 3)])
     if len(np.unique(stills[:, 0])) < 3:  # one would show no other object than the target's

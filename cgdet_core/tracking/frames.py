@@ -150,8 +150,7 @@ def gather(recipe: TargetRecipe) -> Objects:
     drawn = scenes(recipe.data.sequences, recipe.seed)
     moved.append(tracks(drawn, len(frames)))
     frames += drawn
-    still = np.array([(f, o, f, o) for f, frame in enumerate(frames)
-                      for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
+    still = still_rows(frames)
     if not len(still):
         raise UserError(f'{", ".join(map(str, recipe.data.train))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
@@ -284,8 +283,14 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
     return found
 
 
+def still_rows(frames: list[Frame]) -> NDArray[np.int64]:
+    """Return a row (frame, object, frame, object) for each object, cut from one frame."""
+    return np.array([(f, o, f, o) for f, frame in enumerate(frames)
+                     for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
+
+
 def evenly(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return at most so many rows, evenly spaced."""
+    """Return `count` evenly spaced rows, or all if there are fewer."""
     count = min(count, len(rows))
     if not count:
         return rows[:0]

@@ -15,12 +15,12 @@
 """The recipe of a tracker."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.tracking.config import CropConfig, LossConfig, SwapConfig, TrackerConfig
 from cgdet_core.training.recipe import Recipe, Strict
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 
 class SequenceConfig(Strict):
@@ -63,14 +63,6 @@ class TargetRecipe(Recipe):
     def pairs_share(self) -> float:
         """Return the share of samples that are of pairs of thermal and RGB."""
         return 0.0
-
-    @field_validator('normalization', mode='before')
-    @classmethod
-    def _normalization(cls, value: Any) -> Any:
-        try:
-            return Normalization.from_dict(value) if isinstance(value, dict) else value
-        except TypeError as error:
-            raise ValueError(f'has a value of the wrong type: {error}') from None
 
     @model_validator(mode='after')
     def _fits_together(self) -> 'TargetRecipe':

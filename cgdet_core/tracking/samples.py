@@ -21,15 +21,15 @@ from cgdet_core.runtime.tracking.card import CELLS, STRIDE
 from cgdet_core.runtime.tracking.region import coverage
 from cgdet_core.tracking.config import CropConfig
 from cgdet_core.tracking.crops import Crop, cut, distract, jitter, Levels, mirror, occlude
-from cgdet_core.tracking.frames import FrameCache as FrameCache
-from cgdet_core.tracking.frames import Objects
+from cgdet_core.tracking.frames import FrameCache, Objects
 from cgdet_core.tracking.recipe import TargetRecipe
+from cgdet_core.training.ranks import rank_and_ranks
 from cgdet_core.training.sampler import EpochSampler, Key
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 Sample = dict[str, Any]
 FLAT = 20.0  # levels, of 256: standard deviation of a patch that shows nothing
@@ -192,3 +192,14 @@ class ValidationSamples(Dataset[Sample]):
             'size': self.samples.recipe.input_size, 'templates': 1, 'flip': 0.0, 'blur': 0.0,
             'occlude': 0.0})
         return self.samples.draw(rng, self.rows[index], config)
+
+
+def validation_loader(recipe: TargetRecipe, objects: Objects, both: bool = False,
+                      ) -> DataLoader[Any]:
+    """Return this rank's share of the validation batches; both: of thermal and RGB."""
+    cache = FrameCache(objects.frames, recipe.normalization, 0, both)
+    samples = ValidationSamples(TrackingSamples(objects, recipe, cache), objects.moved)
+    rank, ranks = rank_and_ranks()
+    mine = Subset(samples, list(range(rank, len(samples), ranks)))
+    return DataLoader(mine, recipe.optim.batch_size, collate_fn=collate,
+                      num_workers=recipe.run.workers)

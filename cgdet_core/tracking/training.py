@@ -31,25 +31,20 @@ from cgdet_core.tracking.frames import (
     neighbors,
     Objects,
     read_sets,
+    still_rows,
 )
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
 from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import TargetRecipe, TrackingRecipe
-from cgdet_core.tracking.samples import (
-    collate,
-    FrameCache,
-    TrackingSamples,
-    train_loader,
-    ValidationSamples,
-)
+from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import origin_of, start
 from cgdet_core.training.module import count_parameters, Losses, TaskModule
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import nn, Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 STEPS = 10  # of the filter's optimizer in validation, as at a start on the robot
@@ -92,13 +87,7 @@ class TrackingTraining(TaskModule):
         return train_loader(self.recipe, self.objects)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        objects = self.val_objects
-        cache = FrameCache(objects.frames, self.recipe.normalization, 0)
-        samples = ValidationSamples(TrackingSamples(objects, self.recipe, cache), objects.moved)
-        rank, ranks = rank_and_ranks()
-        mine = Subset(samples, list(range(rank, len(samples), ranks)))
-        return DataLoader(mine, self.recipe.optim.batch_size, collate_fn=collate,
-                          num_workers=self.recipe.run.workers)
+        return validation_loader(self.recipe, self.val_objects)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -204,8 +193,7 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
         rows.append(neighbors(own, recipe.data.sequences, len(frames)))
         frames += own
     moved = np.concatenate(rows)
-    stills = np.array([(f, o, f, o) for f, frame in enumerate(frames)
-                       for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
+    stills = still_rows(frames)
     if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')

@@ -27,7 +27,15 @@ from typing import Any, ClassVar, get_args, Literal, TypeVar
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.bounded_yaml import load_yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
+from cgdet_core.runtime.imaging.normalization import Normalization
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+    ValidationError,
+)
 import yaml
 
 Schema = TypeVar('Schema', bound=BaseModel)
@@ -130,6 +138,14 @@ class Recipe(Strict):
     model: Any  # sizes of the network
     optim: OptimConfig = OptimConfig()  # optimizer and starting weights
     run: RunConfig = RunConfig()  # folder, validation and devices
+
+    @field_validator('normalization', mode='before', check_fields=False)
+    @classmethod
+    def _normalization(cls, value: Any) -> Any:  # of the tasks that have this key
+        try:
+            return Normalization.from_dict(value) if isinstance(value, dict) else value
+        except TypeError as error:
+            raise ValueError(f'has a value of the wrong type: {error}') from None
 
     @property
     def folder(self) -> Path:

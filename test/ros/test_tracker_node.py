@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The tracker node is told what to follow, and says where it is."""
+"""The tracker node follows what is requested, and publishes where it is."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -31,6 +31,7 @@ from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
 import numpy as np
 import pytest
+import tiny_recipe
 import torch
 import yaml
 
@@ -39,16 +40,8 @@ MODEL = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'width': 16, 'block
 
 
 def write_recipe(folder: Path, pairs: Path) -> Path:
-    path = folder / 'rgbt.yaml'
-    path.write_text(yaml.safe_dump({
-        'task': 'rgbt_tracking', 'name': 'tiny', 'input_size': 128, 'model': MODEL,
-        'data': {'train': [str(pairs)], 'val': [str(pairs)], 'objects': 8, 'val_objects': 6,
-                 'smallest': 6, 'sequences': {'scenes': 1, 'scene_frames': 2}},
-        'crops': {'size': 128}, 'loss': {'elimination_after': 1},
-        'optim': {'epochs': 2, 'batch_size': 4, 'lr': 0.001},
-        'run': {'output': str(folder / 'runs'), 'workers': 0, 'val_every': 1,
-                'precision': '32-true', 'accelerator': 'cpu'}}))
-    return path
+    return tiny_recipe.write_recipe(folder, pairs, 'rgbt_tracking', MODEL,
+                                    loss={'elimination_after': 1})
 
 
 @pytest.fixture(scope='module')

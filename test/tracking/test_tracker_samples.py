@@ -21,9 +21,17 @@ from cgdet_core.errors import UserError
 from cgdet_core.tasks import load_recipe
 from cgdet_core.tracking.config import CropConfig, SwapConfig
 from cgdet_core.tracking.crops import Crop, cut, distract, jitter, mirror, occlude
-from cgdet_core.tracking.frames import collect, Frame, mutual, scenes, swapped, tracks
+from cgdet_core.tracking.frames import (
+    collect,
+    Frame,
+    FrameCache,
+    mutual,
+    scenes,
+    swapped,
+    tracks,
+)
 from cgdet_core.tracking.recipe import SequenceConfig, TrackingRecipe
-from cgdet_core.tracking.samples import collate, FrameCache, patch, TrackingSamples
+from cgdet_core.tracking.samples import collate, patch, TrackingSamples
 import numpy as np
 import pytest
 import torch

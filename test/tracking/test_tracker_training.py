@@ -29,24 +29,15 @@ from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
 import numpy as np
 import pytest
+import tiny_recipe
 import torch
-import yaml
 
 MODEL = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
          'feature_channels': 8, 'tower_channels': 16, 'tower_depth': 1}
 
 
 def write_recipe(folder: Path, pairs: Path) -> Path:
-    path = folder / 'tracker.yaml'
-    path.write_text(yaml.safe_dump({
-        'task': 'tracking', 'name': 'tiny', 'input_size': 128, 'model': MODEL,
-        'data': {'train': [str(pairs)], 'val': [str(pairs)], 'objects': 8, 'val_objects': 6,
-                 'smallest': 6, 'sequences': {'scenes': 1, 'scene_frames': 2}},
-        'crops': {'size': 128}, 'swap': {'share': 0.5},
-        'optim': {'epochs': 2, 'batch_size': 4, 'lr': 0.001},
-        'run': {'output': str(folder / 'runs'), 'workers': 0, 'val_every': 1,
-                'precision': '32-true', 'accelerator': 'cpu'}}))
-    return path
+    return tiny_recipe.write_recipe(folder, pairs, 'tracking', MODEL, swap={'share': 0.5})
 
 
 @pytest.fixture(scope='module')

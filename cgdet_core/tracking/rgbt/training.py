@@ -23,7 +23,7 @@ from cgdet_core.nets.trunk import gray_as_color
 from cgdet_core.runtime.tracking.card import STRIDE
 from cgdet_core.runtime.tracking.decoding import best_places
 from cgdet_core.runtime.tracking.rgbt import rgbt_card, RgbtCard
-from cgdet_core.tracking.frames import FrameCache, gather, Objects
+from cgdet_core.tracking.frames import gather, Objects
 from cgdet_core.tracking.network import ShortTrunk
 from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.rgbt.config import RgbtRecipe
@@ -37,12 +37,7 @@ from cgdet_core.tracking.rgbt.network import (
     RgbtNet,
     THERMAL,
 )
-from cgdet_core.tracking.samples import (
-    collate,
-    TrackingSamples,
-    train_loader,
-    ValidationSamples,
-)
+from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import start
 from cgdet_core.tracking.training import training_record, validation_objects, with_size
 from cgdet_core.training.module import Losses, TaskModule
@@ -50,7 +45,7 @@ from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import nn, Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 
 class RgbtTraining(TaskModule):
@@ -114,13 +109,7 @@ class RgbtTraining(TaskModule):
         return train_loader(self.recipe, self.objects, both=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        objects = self.val_objects
-        cache = FrameCache(objects.frames, self.recipe.normalization, 0, both=True)
-        samples = ValidationSamples(TrackingSamples(objects, self.recipe, cache), objects.moved)
-        rank, ranks = rank_and_ranks()
-        mine = Subset(samples, list(range(rank, len(samples), ranks)))
-        return DataLoader(mine, self.recipe.optim.batch_size, collate_fn=collate,
-                          num_workers=self.recipe.run.workers)
+        return validation_loader(self.recipe, self.val_objects, both=True)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
