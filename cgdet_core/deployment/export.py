@@ -51,14 +51,15 @@ def export(
     """
     source, output = Path(source), Path(output)
     check_request(source, output, precision, calibration is not None, dynamic_batch)
+    kind = card_of(source) if precision != 'fp32' else DetectionCard
+    if kind is not DetectionCard:
+        raise UserError(f'{source} is a {kind.TASK} model, which is exported in fp32 only.')
     files = (output.name, cards.card_path(output).name)
     with together(output, files) as folder:
         temporary = folder / output.name
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
-            if not isinstance(card, DetectionCard):
-                raise UserError(f'{source} is a {card.task} model, which is exported in fp32 '
-                                'only.')
+            assert isinstance(card, DetectionCard)
             card = replace(card, accuracy={})  # which is FP32's
             model = onnx.load(temporary)
             if calibration is None:

@@ -17,7 +17,7 @@ Measure how lost targets are found: `python -m cgdet_core.experiments.refinding 
 
 In synthetic traffic a target is followed, hidden for two seconds and shown again where it is then.
 An event counts as found if the tracker tracks it again within a second, and as false if it tracks
-something else at any time from the hiding on.
+something else at any time from the hiding on, or still the place where it was 0.3 s after that.
 """
 
 import argparse
@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 RATE = 10.0  # Hz
 SEEN_S, HIDDEN_S, AFTER_S = 1.5, 2.0, 1.0
+NOTICE_S = 0.3  # in which a tracker may notice that its target is hidden
 SMALLEST = 16.0  # pixels, root of the area of a target
 ON, OFF = 0.3, 0.1  # overlaps from which a box is on the target, and below which on another
 PER_SCENE = 4  # events
@@ -111,7 +112,7 @@ def follow(tracker: Tracker, frames: Frames, track: int) -> Event:
         overlap, _ = overlap_and_error(target.box.astype(np.float64), box)
         if not hidden and overlap > ON and found is None:
             found = stamp - back
-        false = false or overlap < OFF or hidden
+        false = false or overlap < OFF or hidden and stamp >= first + SEEN_S + NOTICE_S
     return Event(found, false)
 
 

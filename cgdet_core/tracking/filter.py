@@ -57,6 +57,18 @@ class FilterOptimizer(nn.Module):
             self.initial, self.log_step.exp(), self.log_regularization.exp()))
         return FilterSettings(initial, step, regularization, SPACING, *lists)
 
+    def load(self, settings: FilterSettings) -> None:
+        """Start from what a card says; ValueError for functions of other distances."""
+        if len(settings.label) != KNOTS or settings.spacing != SPACING:
+            raise ValueError('its filter has functions of other distances')
+        with torch.no_grad():
+            self.initial.fill_(settings.initial)
+            self.log_step.fill_(math.log(max(settings.step, EPS)))
+            self.log_regularization.fill_(math.log(max(settings.regularization, EPS)))
+            self.label.copy_(torch.tensor(settings.label))
+            self.mask_logit.copy_(torch.tensor(settings.mask).logit(EPS))
+            self.weight.copy_(torch.tensor(settings.weight))
+
     def functions(self, size: int, centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return y, m and v at all positions of the scores, each (B, S, N + 1, N + 1)."""
         places = torch.arange(size + 1, device=centers.device)

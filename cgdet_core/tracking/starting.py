@@ -23,7 +23,9 @@ from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.files import read_json, share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path
-from cgdet_core.tracking.network import ShortTrunk
+from cgdet_core.runtime.tracking.card import TrackingCard
+from cgdet_core.runtime.tracking.filter import FilterSettings
+from cgdet_core.tracking.network import ShortTrunk, TrackerNet
 from cgdet_core.tracking.recipe import TargetRecipe
 from cgdet_core.training.checkpoints import KEY, read_checkpoint, student_weights
 from torch import nn, Tensor
@@ -52,7 +54,17 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
             return True
         _load(backbone, _of_trunk(backbone, weights), path)
         return False
-    _read_card(path)
+    card = _read_card(path)
+    if card.get('task') == TrackingCard.TASK and isinstance(network, TrackerNet):
+        try:
+            weights = exported_weights(path)
+            others = set_exported(network, weights)
+            network.optimizer.load(FilterSettings.from_dict(card.get('filter')))
+        except (KeyError, RuntimeError, ValueError):
+            others = ['other layers']
+        if others:
+            raise _another_trunk(path)
+        return True
     try:
         others = set_exported(backbone, _of_trunk_exported(backbone, exported_weights(path)))
     except (KeyError, RuntimeError):

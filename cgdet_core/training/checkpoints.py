@@ -56,8 +56,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path} is not a checkpoint of "cgdet train": it holds the weights or '
                         'values of another program.')
     if isinstance(data['state_dict'], dict) and (bad := not_finite(data['state_dict'])):
-        raise UserError(f'The checkpoint {path} has weights that are not finite (in {bad}), so it '
-                        'detects nothing; use another one, or train again with a lower optim.lr.')
+        raise UserError(f'The checkpoint {path} has weights that are not finite (in {bad}); '
+                        'choose another one, or train again with a lower optim.lr.')
     return data
 
 

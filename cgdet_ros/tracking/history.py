@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 SLACK_S = 0.1  # between a box and the image it is on: an image in between may not have arrived
 MOST = 128  # images that are kept
+MOST_BYTES = 2 ** 28  # of them, at least one image
 
 
 class Refused(ValueError):
@@ -52,9 +53,10 @@ class History:
         self._moments: deque[Moment] = deque(maxlen=MOST)
 
     def add(self, moment: Moment) -> None:
-        """Add the newest moment and forget those that are too old."""
+        """Add the newest moment and forget those that are too old or too many."""
         self._moments.append(moment)
-        while moment.seconds - self._moments[0].seconds > self._seconds:
+        while (moment.seconds - self._moments[0].seconds > self._seconds
+               or len(self._moments) > max(1, MOST_BYTES // moment.frame.nbytes)):
             self._moments.popleft()
 
     def newest(self) -> Moment | None:

@@ -99,6 +99,19 @@ def test_images_of_one_stamp_are_kept_apart() -> None:
     assert kept.after(first, 20) == [second] and kept.find(0) is second
 
 
+def test_large_images_are_kept_while_they_fit_into_memory() -> None:
+    kept = History(100.0)
+    large = np.broadcast_to(np.uint8(0), (2 ** 13, 2 ** 13))  # 64 MiB
+    for number in range(9):
+        kept.add(Moment(number, float(number), large, ''))
+    assert seconds_of(kept.after(kept.find(5), 20)) == [6, 7, 8]
+    with pytest.raises(Refused, match='is gone'):
+        kept.find(-10 ** 9)
+    huge = np.broadcast_to(np.uint8(0), (2 ** 15, 2 ** 15))
+    kept.add(Moment(10, 10.0, huge, ''))
+    assert kept.newest().seconds == 10 and kept.after(kept.newest(), 5) == []
+
+
 @pytest.mark.parametrize(('message', 'words'), [
     (detection(5, 5, 0, 4), '0 x 4 pixels has no area'),
     (detection(5, 5, 4, -1), 'has no area'),

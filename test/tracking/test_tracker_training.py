@@ -24,7 +24,8 @@ from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_core.tasks import load_recipe, train
-from cgdet_core.tracking.network import DeployedTracker, load_tracker
+from cgdet_core.tracking.network import DeployedTracker, load_tracker, TrackerNet
+from cgdet_core.tracking.starting import origin_of, start
 from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
 import numpy as np
@@ -94,6 +95,22 @@ def test_the_trunk_of_a_run_begins_another_and_is_frozen_first(
     moved = [name for name in before if name.startswith('backbone.') and name.endswith(
         'conv.weight') and not torch.equal(before[name], free[name])]
     assert moved
+
+
+def test_an_exported_tracker_begins_another_whole(trained: Path, tmp_path: Path,
+                                                  pairs: Path) -> None:
+    export(trained, tmp_path / 'first.onnx')
+    recipe = load_recipe(write_recipe(tmp_path, pairs), [f'optim.init={tmp_path}/first.onnx'])
+    network, (before, card) = TrackerNet(recipe.model), load_tracker(trained)
+    assert start(network, network.backbone, recipe)
+    torch.manual_seed(0)
+    region, template = torch.rand(1, 1, 128, 128), torch.rand(1, 17, 8, 8)
+    for one, other in zip(DeployedTracker(before)(region, template),
+                          DeployedTracker(network)(region, template)):
+        assert (one - other).abs().max() < 1e-4
+    assert network.optimizer.settings().label == pytest.approx(card.filter.label)
+    assert network.optimizer.settings().step == pytest.approx(card.filter.step)
+    assert origin_of(recipe)['recipe']['name'] == 'tiny', 'for the card of the next'
 
 
 def test_a_tracker_is_exported_in_fp32_only(trained: Path, tmp_path: Path) -> None:

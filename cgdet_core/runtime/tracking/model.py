@@ -51,6 +51,9 @@ class TrackingModel:
         self._inputs = {name: np.zeros([int(n) for n in spec.shape], np.float32)
                         for name, spec in card.with_batch(1).inputs.items()}
         self._scratch = np.empty((0, 0), np.float32)
+        self._frame: NDArray[Any] | None = None  # that was prepared
+        self._rgb: NDArray[Any] | None = None
+        self._stamp, self._prepared = 0.0, None
 
     @staticmethod
     def load(model: str | Path, threads: int = 0, backend: str = 'auto',
@@ -61,14 +64,11 @@ class TrackingModel:
         backend: one of `BACKENDS`. progress is called while an engine is built, which may take
         minutes; by default the progress is logged.
         """
-        from cgdet_core.runtime.tracking.rgbt import RgbtCard, RgbtModel  # derived from this
+        from cgdet_core.runtime.tracking.rgbt import RgbtModel  # derived from this
 
-        path = card_path(model)
-        values = read_json(path) if path.is_file() else None
-        rgbt = isinstance(values, dict) and values.get('task') == RgbtCard.TASK
-        card = load_card(model, RgbtCard if rgbt else TrackingCard)
+        card = load_tracker_card(model)
         session = open_session(model, card, backend, threads, progress=progress)
-        loaded = (RgbtModel if rgbt else TrackingModel)(card, session)
+        loaded = (TrackingModel if isinstance(card, TrackingCard) else RgbtModel)(card, session)
         loaded.try_out(model)
         return loaded
 
@@ -84,6 +84,14 @@ class TrackingModel:
     def _run_once(self, ramp: Image) -> None:
         self.see(ramp)
 
+    def prepare(self, frame: NDArray[Any], rgb: NDArray[Any] | None, stamp: float) -> Any:
+        """Return `normalized`, once for all targets that are followed into the same frame."""
+        if self._frame is not frame or self._rgb is not rgb or self._stamp != stamp:
+            self._frame = self._rgb = None  # nothing is kept of a frame that is refused
+            self._prepared = self.normalized(frame, rgb)
+            self._frame, self._rgb, self._stamp = frame, rgb, stamp
+        return self._prepared
+
     def normalized(self, frame: NDArray[Any], rgb: NDArray[Any] | None = None) -> Any:
         """
         Return a raw frame (H, W) in [0, 1], in a buffer that the next call overwrites.
@@ -92,6 +100,7 @@ class TrackingModel:
         (H, W, 3) uint8, which only an RGB-T tracker uses.
         ValueError for a frame that cannot be normalized.
         """
+        self._frame = None
         if frame.ndim != 2 or frame.size == 0:
             raise ValueError('a thermal frame must be two-dimensional and not empty, this one '
                              f'has shape {frame.shape}')
@@ -118,3 +127,13 @@ class TrackingModel:
         if not all(np.isfinite(value).all() for value in seen):
             raise NotFinite
         return seen
+
+
+def load_tracker_card(model: str | Path) -> TargetCard:
+    """Return the card of a tracker's ONNX file; UserError states what is wrong."""
+    from cgdet_core.runtime.tracking.rgbt import RgbtCard  # its model derives from this one
+
+    path = card_path(model)
+    values = read_json(path) if path.is_file() else None
+    rgbt = isinstance(values, dict) and values.get('task') == RgbtCard.TASK
+    return load_card(model, RgbtCard if rgbt else TrackingCard)

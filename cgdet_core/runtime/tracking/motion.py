@@ -69,3 +69,52 @@ class Motion:
     def stop(self) -> None:
         """Forget the speed, as after a jump in time."""
         self.speed = np.zeros(2)
+
+
+PATH_S = 1.0  # boxes that are older say nothing of the speed
+APART_S = 0.25  # between two boxes that tell a speed
+RATE_NOISE = 0.02  # per second, of how fast the size changes; more if the sizes scatter
+FURTHER = 0.4, 2.5  # how much nearer and further than before a target is expected at most
+
+
+class Trail:
+    """Boxes of a target in the last second, and where it is expected from them."""
+
+    def __init__(self) -> None:
+        self._stamps: list[float] = []
+        self._boxes: list[Point] = []
+
+    def add(self, stamp: float, box: Point) -> None:
+        """Add a box (4,) x1, y1, x2, y2 at a stamp in seconds."""
+        recent = sum(stamp - s > PATH_S for s in self._stamps)
+        self._stamps, self._boxes = [*self._stamps[recent:], stamp], [*self._boxes[recent:], box]
+
+    def ahead(self, stamp: float) -> tuple[Point, Point]:
+        """
+        Return where the target is expected at a later stamp, and its size (2,).
+
+        The places (2, 2) are one where it is if it goes on, and one if it slows down. Speeds are
+        the median of those between any two boxes, so that a few that are wrong do not count. The
+        reciprocal of a size changes at the same rate while the speed of an approaching object
+        stays the same; what may be noise of it does not count.
+        """
+        stamps, boxes = np.array(self._stamps), np.stack(self._boxes)
+        centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        size, middle = np.median(sizes, 0), float(np.median(stamps))
+        one, other = np.triu_indices(len(stamps), 1)
+        kept = stamps[other] - stamps[one] >= APART_S
+        if not kept.any():
+            return np.stack([centers[-1]] * 2), size
+        one, other = one[kept], other[kept]
+        passed = stamps[other] - stamps[one]
+        speed = np.median((centers[other] - centers[one]) / passed[:, None], 0)
+        center = np.median(centers - speed * (stamps - middle)[:, None], 0)
+        far = 1 / np.sqrt(sizes.prod(1))
+        far /= np.median(far)
+        rate = float(np.median((far[other] - far[one]) / passed))
+        noise = RATE_NOISE + float(np.abs(far - 1 - rate * (stamps - middle)).mean())
+        rate *= rate ** 2 / (rate ** 2 + noise ** 2)
+        ahead, since = stamp - middle, stamp - stamps[-1]
+        slow = stamps[-1] - middle + DAMPING_S * (1 - np.exp(-since / DAMPING_S))
+        return (center + speed * np.array([[ahead], [slow]]),
+                size / np.clip(1 + rate * ahead, *FURTHER))

@@ -44,12 +44,13 @@ class LostSearch:
         self._next_detection, self._seen = -np.inf, set()
 
     def places(self, frame: NDArray[Any], stamp: float, box: Box, side: float,
-               limit: int) -> list[Box]:
+               limit: int, reach: float = np.inf) -> list[Box]:
         """
         Return up to `limit` boxes (4,) to search around, the most promising first.
 
-        box: the prediction; side: of a search region in pixels. The prediction is always one;
-        detections of the target's class come before the scan.
+        box: the prediction; side: of a search region in pixels; reach: how far from the prediction
+        the scan goes, pixels. The prediction is always one; detections of the target's class come
+        before the scan.
         """
         height, width = frame.shape
         center, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
@@ -59,7 +60,7 @@ class LostSearch:
             self._next_detection = stamp + DETECT_S
             chosen += self._detections(frame, center, size)[:limit - 1]
         while len(chosen) < limit:
-            place = self._scan(center, (width, height), STEP * side)
+            place = self._scan(center, (width, height), STEP * side, reach)
             if place is None:
                 break
             chosen.append(_box(place, size))
@@ -76,11 +77,14 @@ class LostSearch:
                 found.append(box)
         return sorted(found, key=lambda b: float(np.linalg.norm((b[:2] + b[2:]) / 2 - center)))
 
-    def _scan(self, center: Box, size: tuple[int, int], step: float) -> Box | None:
+    def _scan(self, center: Box, size: tuple[int, int], step: float,
+              reach: float) -> Box | None:
         """Return the nearest place of a grid that was not searched; after the last, begin."""
         columns, rows = (np.arange(-int(c // step), int((n - c) // step) + 1)
                          for c, n in zip(center, size))
-        cells = sorted(((int(a), int(b)) for a in columns for b in rows if a or b),
+        near = max(2.0, (reach / step) ** 2)
+        cells = sorted(((int(a), int(b)) for a in columns for b in rows
+                        if 0 < a ** 2 + b ** 2 <= near),
                        key=lambda cell: cell[0] ** 2 + cell[1] ** 2)
         if not cells:
             return None

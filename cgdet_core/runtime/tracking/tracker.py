@@ -19,7 +19,8 @@ from typing import Any
 
 from cgdet_core.runtime.tracking.decoding import Found
 from cgdet_core.runtime.tracking.model import TrackingModel
-from cgdet_core.runtime.tracking.motion import Motion
+from cgdet_core.runtime.tracking.motion import Motion, Trail
+from cgdet_core.runtime.tracking.presence import logit, Presence, probability
 from cgdet_core.runtime.tracking.region import Region
 from cgdet_core.runtime.tracking.search import Detect, LostSearch
 from cgdet_core.runtime.tracking.target import State, Target
@@ -30,22 +31,21 @@ SMALLEST = 3.0  # pixels, width and height of a target
 LARGEST = 2.0  # the same, in widths and heights of the frame
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
-# Logit by which a target is more likely where it is expected than one of which nothing is known.
-CONTINUITY = 2.0
-SURE = 0.8  # probability from which on a sample is kept
+SURE = 0.35  # probability from which on a sample is kept
 RIVAL = 0.5  # match below which something else looks like the target
-WIDER_S = 0.1  # a target that was not seen for so long is searched for in more of the frame
 LOST_S = 0.5  # a target that was not seen for so long is lost
 BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
-CONFIRM = 3  # frames in a row in which a lost target must be found
-REFOUND = 0.6  # probability that the first of them needs
-WORSE = 0.8  # how much less than usual its logit may be
-USUAL_S = 1.0  # time in which the usual logit follows to 1 - 1/e
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
-# A target is likely within NEAR of its prediction, in its size, and AWAY times more per second.
-NEAR, AWAY = 0.6, 2.0
+CONTINUITY = 2.0  # logit by which what is near the prediction is rather the target than unknown
+# A target is likely within NEAR of its prediction, in its size, or within JUMPS times the mean of
+# how far it was from it in the last JUMPS_S. Unseen, it is within AWAY more per second, and ASTRAY
+# more per second squared.
+NEAR, AWAY, ASTRAY = 0.3, 0.1, 0.07
+JUMPS, JUMPS_S = 3.0, 1.0
+FIRST_JUMP = 0.2  # of the target's size
 LOST_PLACES = 3  # that are searched in a frame
+SAME = 0.5  # of the target's size: places that are nearer are searched once
 RESIZE_S = 0.12  # time in which the size follows the box head to 1 - 1/e
 RESIZE_LIMIT = 1.25  # largest change of width and height in a frame
 
@@ -73,6 +73,8 @@ class Tracker:
         self.model = model
         self._detect = detect
         self._motion: Motion | None = None
+        # Where a target that is not seen is expected, (2, 2), and its size, (2,).
+        self._expected: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     def start(self, frame: NDArray[Any], box: Any, stamp: float,
               label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
@@ -90,8 +92,9 @@ class Tracker:
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
         self._search = LostSearch(self._detect, label)
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
-        self._hits, self._refinding, self._found_at = 0, False, -np.inf
-        self._usual = _logit(SURE)
+        self._presence, self._expected, self._found_at = Presence(), None, -np.inf
+        self._jump, self._trail = FIRST_JUMP, Trail()
+        self._trail.add(self._stamp, box)
         self._last = Target(box.astype(np.float32), 1.0, State.TRACKED)
         return self._last
 
@@ -119,74 +122,91 @@ class Tracker:
             self._seen_at += passed
             state = State.LOST if self._last.state == State.LOST else State.UNCERTAIN
             return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
-        image = self.model.normalized(frame, rgb)
+        image = self.model.prepare(frame, rgb, self._stamp)
+        if self._expected is not None:
+            self._expected = self._trail.ahead(self._stamp)
         # What leaves the frame is searched for where it left.
         self._motion.center = np.clip(self._motion.center, 0, frame.shape[::-1])
-        if self._last.state == State.LOST:
-            return self._search_lost(frame, image, State.LOST)
         look = self.look(image, self._predicted())
-        if look.probability >= self.model.card.lost_threshold:
-            return self._correct(look, passed)
-        return self._missed(frame, image, look)
-
-    def _missed(self, frame: NDArray[Any], image: Any, look: Look) -> Target:
-        """Return the target that was not seen at its prediction."""
-        unseen, self._hits = self._stamp - self._seen_at, 0
-        lost = unseen >= LOST_S or self._refinding
-        state = State.LOST if lost else State.UNCERTAIN
-        if self._refinding or self._last.state == State.TRACKED:
-            self._refinding = False
+        evidence = self._evidence(look)
+        if self._presence.logit < 0:
+            look, evidence = self._search_elsewhere(frame, image, look, evidence)
+        self._presence.add(evidence, passed)
+        if self._presence.logit < 0 and self._expected is None:
             self._search.start()
-        if unseen < WIDER_S:
-            return self._result(self._predicted(), look.probability, state)
-        return self._search_lost(frame, image, state)
+            self._expected = self._trail.ahead(self._stamp)
+        if logit(look.probability) + CONTINUITY < logit(self.model.card.lost_threshold):
+            return self._unseen()
+        return self._correct(look, evidence, passed)
 
-    def _correct(self, look: Look, passed: float) -> Target:
-        """Return the target that was seen at its prediction, more or less certainly."""
+    def _unseen(self) -> Target:
+        """Return the target that is not seen, or not yet certainly."""
+        lost = self._expected is not None and self._stamp - self._seen_at >= LOST_S
+        return self._result(self._predicted(), self._presence.probability,
+                            State.LOST if lost else State.UNCERTAIN)
+
+    def _correct(self, look: Look, evidence: float, passed: float) -> Target:
+        """Return the target that was seen, more or less certainly."""
         assert self._motion is not None
         center = (look.box[:2] + look.box[2:]) / 2
+        trust = probability(logit(look.probability) + CONTINUITY)
+        away = float(np.linalg.norm(center - self._motion.center)) / self._root
+        self._motion.update(center, self._root, trust)
+        self._resize(look.box, passed * trust)
+        present = self._presence.probability
+        if present < self.model.card.tracked_threshold:
+            return self._unseen()
+        if self._expected is not None:
+            self._expected, self._found_at, self._trail = None, self._stamp, Trail()
+            self._trail.add(self._stamp, look.box)
+        elif evidence > 0:
+            self._trail.add(self._stamp, look.box)
         self._seen_at = self._stamp
-        self._motion.update(center, self._root, look.probability)
-        self._resize(look.box, passed * look.probability)
-        self._hits = self._hits + 1 if look.probability >= self.model.card.tracked_threshold else 0
-        if not self._hits or self._refinding and self._hits < CONFIRM:
-            return self._result(self._predicted(), look.probability, State.UNCERTAIN)
-        self._refinding = False
-        self._usual += (1 - np.exp(-passed / USUAL_S)) * (
-            _logit(look.probability) - CONTINUITY - self._usual)
+        self._jump += (1 - np.exp(-passed / JUMPS_S)) * (min(away, 1.0) - self._jump)
+        self._presence.learn(logit(look.probability), passed)
         self._learn(look)
         half = self._size / 2
-        return self._result(np.concatenate([center - half, center + half]), look.probability,
+        return self._result(np.concatenate([center - half, center + half]), present,
                             State.TRACKED)
 
-    def _search_lost(self, frame: NDArray[Any], image: Any, state: State) -> Target:
-        """Search for the target in more of the frame; it stays in `state` if it is not found."""
-        card, predicted = self.model.card, self._predicted()
-        side = Region.around(predicted, card.factor, card.input_size).side
-        places = self._search.places(frame, self._stamp, predicted, side, LOST_PLACES)
-        looks = [self.look(image, place, wide=True) for place in places]
-        rated = [(self._rate(look), look) for look in looks]
-        rating, best = max(rated, key=lambda pair: pair[0])
-        if rating < max(_logit(REFOUND), self._usual - WORSE):
-            # What was seen elsewhere says nothing of the box that is returned.
-            return self._result(predicted, _probability(rated[0][0]), state)
-        self._set_size(np.clip(best.box[2:] - best.box[:2], self._size / 1.5, self._size * 1.5))
-        self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
-        self._found_at = self._seen_at = self._stamp
-        self._hits, self._refinding = 1, True
-        return self._result(self._predicted(), best.probability, State.UNCERTAIN)
+    def _search_elsewhere(self, frame: NDArray[Any], image: Any, look: Look,
+                          evidence: float) -> tuple[Look, float]:
+        """
+        Return the best look in more of the frame, and its evidence.
 
-    def _rate(self, look: Look) -> float:
-        """Return the logit of a look, less where the target is less likely to be."""
+        If that is for the target, its motion goes on from there.
+        """
+        assert self._expected is not None and self._motion is not None
+        card, (centers, size) = self.model.card, self._expected
+        expected = np.concatenate([centers[0] - size / 2, centers[0] + size / 2])
+        side = Region.around(expected, card.factor, card.input_size).side
+        places = self._search.places(frame, self._stamp, expected, side, LOST_PLACES,
+                                     2 * self._spread())
+        if np.linalg.norm(centers[0] - self._motion.center) < SAME * self._root:
+            places = places[1:]
+        looks = [self.look(image, place, wide=True) for place in places[:LOST_PLACES - 1]]
+        found, best = max([(self._evidence(other), other) for other in looks] + [(evidence, look)],
+                          key=lambda pair: pair[0])
+        if best is not look and found > 0:
+            self._set_size(np.clip(best.box[2:] - best.box[:2], size / 1.5, size * 1.5))
+            self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
+            return best, found
+        return look, evidence
+
+    def _evidence(self, look: Look) -> float:
+        """Return what a look says, less where the target is less likely to be."""
         assert self._motion is not None
-        away = float(np.linalg.norm((look.box[:2] + look.box[2:]) / 2 - self._motion.center))
-        return _logit(look.probability) - 0.5 * (away / self._spread()) ** 2
+        places = self._motion.center[None] if self._expected is None else self._expected[0]
+        center = (look.box[:2] + look.box[2:]) / 2
+        away = float(np.linalg.norm(places - center, axis=1).min())
+        return (self._presence.evidence(logit(look.probability))
+                - 0.5 * (away / self._spread()) ** 2)
 
     def _spread(self) -> float:
         """Return the standard deviation of where the target may be, pixels."""
-        assert self._motion is not None
-        near = NEAR * (1 + AWAY * (self._stamp - self._seen_at))
-        return float(np.hypot(self._motion.spread, near * self._root))
+        near, passed = max(NEAR, JUMPS * self._jump), self._stamp - self._seen_at
+        size = self._size if self._expected is None else self._expected[1]
+        return float(np.sqrt(size.prod())) * (near + AWAY * passed + ASTRAY * passed ** 2)
 
     def look(self, image: Any, box: NDArray[np.float64], wide: bool = False) -> Look:
         """
@@ -198,10 +218,8 @@ class Tracker:
         region = Region.around(box, card.factor, card.input_size)
         spread = None if wide else self._spread() / region.side
         found, seen = self._sight.look(image, region, spread)
-        probability = card.probability(found.score, found.quality, found.match)
-        if not wide:
-            probability = _probability(_logit(probability) + CONTINUITY)
-        return Look(region.to_frame(found.box), probability, found, region, seen)
+        return Look(region.to_frame(found.box),
+                    card.probability(found.score, found.quality, found.match), found, region, seen)
 
     def _learn(self, look: Look) -> None:
         """Keep a certain sample, and learn of it from time to time, or with a rival."""
@@ -231,6 +249,8 @@ class Tracker:
         passed = stamp - self._stamp
         if passed > GAP_S or passed < -GAP_S:
             self._motion.stop()
+            self._trail = Trail()
+            self._trail.add(stamp, self._predicted())
         if passed < 0:  # a looping bag, or frames out of order
             for name in ('_seen_at', '_sampled', '_improved', '_found_at'):
                 setattr(self, name, getattr(self, name) + passed)
@@ -250,15 +270,6 @@ class Tracker:
     def _result(self, box: NDArray[np.float64], score: float, state: State) -> Target:
         self._last = Target(box.astype(np.float32), float(score), state)
         return self._last
-
-
-def _logit(probability: float) -> float:
-    clipped = min(max(probability, 1e-6), 1 - 1e-6)
-    return float(np.log(clipped / (1 - clipped)))
-
-
-def _probability(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit)))
 
 
 def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
