@@ -111,10 +111,10 @@ def demo(options: argparse.Namespace, ros_args: list[str] | None = None) -> int:
         sentences = remarks(run, source, options.rate)
         with bar('drawing', source) as progress:
             write_pictures(source.frames(), run, source.truth, card, recorded_rate(run), folder,
-                           progress)
+                           progress, source.target)
         write_json(folder / 'report.json', report)
         write_page(folder, source.name, model.name, sentences, report, bool(source.truth),
-                   not (options.bag or options.images))
+                   not (options.bag or options.images), source.target is not None)
         show(report, sentences)
     return 1 if source.unreadable else 0
 

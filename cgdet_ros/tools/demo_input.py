@@ -30,10 +30,14 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.words import counted
 import numpy as np
+from numpy.typing import NDArray
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
 SEED = 424242  # of the drawn street; not used in training
+FOLLOWED = 54  # its track that is followed: a person in a crowd, who is hidden five times
+SEEN_WELL = 0.9  # share of the target that is visible when it is chosen
 STREET_HZ, PICTURES_HZ = 20.0, 10.0
+Target = tuple[int, NDArray[np.float64]]
 
 
 @dataclass
@@ -45,6 +49,7 @@ class DemoInput:
     truth: dict[int, ImageRecord] = field(default_factory=dict)  # by stamp
     unreadable: list[str] = field(default_factory=list)  # pictures that are left out
     topic: str | None = None  # of the images, if the bag has several
+    target: Target | None = None  # number of the frame and box (4,) from which it is followed
 
     def frames(self) -> Iterator[Frame]:
         """Return the frames of the bag."""
@@ -66,16 +71,30 @@ def open_input(bag: str | None, images: str | None, data: str | None, seconds: f
                 PICTURES_HZ, card, advance)
         return replace(source, truth=truth)
     total = round(seconds * STREET_HZ)
+    source = DemoInput(path, f'a street drawn for the demo, {counted(total, "frame")}')
+
+    def frames() -> Iterator[Frame]:
+        for number, (scene, frame) in enumerate(street(seconds, card.classes)):
+            if source.target is None:
+                source.target = _target(number, scene)
+            yield frame
+
     with counting('drawing a street', total) as advance:
-        truth = _write(path, street(seconds, card.classes), STREET_HZ, card, advance)
-    return DemoInput(path, f'a street drawn for the demo, {counted(total, "frame")}', truth)
+        source.truth = _write(path, frames(), STREET_HZ, card, advance)
+    return source
 
 
-def street(seconds: float, classes: tuple[str, ...]) -> Iterator[Frame]:
+def _target(number: int, scene: SceneFrame) -> Target | None:
+    """Return the start of what is followed, if it is seen well in a frame."""
+    rows = np.flatnonzero((scene.track_ids == FOLLOWED) & (scene.visible > SEEN_WELL))
+    return (number, scene.boxes[rows[0]].astype(np.float64)) if len(rows) else None
+
+
+def street(seconds: float, classes: tuple[str, ...]) -> Iterator[tuple[SceneFrame, Frame]]:
     """Yield the frames of a drawn street with 14-bit counts, and the boxes of these classes."""
     for number, (scene, counts, _) in enumerate(record(sequence(SEED, seconds, STREET_HZ), SEED)):
         name = f'street_{number:05d}.png'
-        yield Frame(name, partial(np.asarray, counts), truth=_truth(
+        yield scene, Frame(name, partial(np.asarray, counts), truth=_truth(
             scene, ImageRecord(number, Path(name), *counts.shape[::-1]), classes))
 
 

@@ -26,9 +26,13 @@ from cgdet_core.data.sources import Frame
 from cgdet_core.data.video import open_video
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.drawing import draw_detections
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import share_file, SHIPPED_TRACKER, write_atomically
 from cgdet_core.runtime.imaging.drawing import contact_sheet, save_picture
+from cgdet_core.runtime.tracking.drawing import draw_target
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.tools.collector import Collected
+from cgdet_ros.tools.demo_input import Target
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,15 +96,26 @@ NEXT = (
 
 def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, ImageRecord],
                    card: DetectionCard, rate: float, output: Path,
-                   progress: Callable[[], None] = lambda: None) -> None:
-    """Write a video of `rate` frames/s of all processed frames and a contact sheet of twelve."""
+                   progress: Callable[[], None] = lambda: None,
+                   start: Target | None = None) -> None:
+    """
+    Write a video of `rate` frames/s of all processed frames and a contact sheet of twelve.
+
+    start: number of the frame and box (4,) of what the shipped tracker follows in the pictures.
+    """
     stamps = [stamp for stamp in run.sent if stamp in run.received]
     left = set(run.received)
     chosen = set(evenly(stamps, TILES))
     sheet: list[NDArray[np.uint8]] = []
+    tracker = None if start is None else Tracker(TrackingModel.load(share_file(SHIPPED_TRACKER)))
     with open_video(output / VIDEO, rate) as write:
-        for frame in frames:
+        for number, frame in enumerate(frames):
             progress()
+            target = None
+            if tracker is not None and start is not None and number >= start[0]:
+                seconds = number / rate
+                target = (tracker.follow(frame.pixels, seconds) if number > start[0] else
+                          tracker.start(frame.pixels, start[1], seconds))
             stamp = frame.stamp_ns
             if stamp not in left or stamp is None:
                 continue
@@ -108,6 +123,8 @@ def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, Ima
             boxes = truth[stamp].boxes if stamp in truth else None
             picture = draw_detections(frame.pixels, run.received[stamp].above(card.thresholds),
                                       card, boxes)
+            if target is not None:
+                draw_target(picture, target)
             write(picture)
             if stamp in chosen:
                 sheet.append(picture)
@@ -116,12 +133,17 @@ def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, Ima
 
 
 def write_page(output: Path, source: str, model: str, sentences: list[str],
-               report: dict[str, Any], truth: bool, drawn: bool) -> None:
+               report: dict[str, Any], truth: bool, drawn: bool,
+               followed: bool = False) -> None:
     """Write index.html: video, contact sheet, figures with their meaning, and what to do next."""
     legend = 'Colored boxes are detections, with class and score.'
     if truth:
         legend += (' Dashed boxes in black and white are the truth: what a perfect detector would '
                    'find.')
+    if followed:
+        legend += (" One person is also followed by the package's tracker, from the box that was "
+                   'chosen in one of the first frames: green while tracked, yellow while '
+                   'uncertain, orange while lost and searched for.')
     rows = ''.join(
         f'<tr><td>{escape(key)}</td><td>{escape(as_text(value))}</td>'
         f'<td>{escape(meaning(key))}</td></tr>' for key, value in report.items())

@@ -32,7 +32,7 @@ from cgdet_core.data.sources import bag_frames
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
-from cgdet_ros.tools import collector, session
+from cgdet_ros.tools import collector, demo_input, session
 from cgdet_ros.tools.collector import Collected
 from cgdet_ros.tools.demo import main, results, summarize
 from cgdet_ros.tools.play import play
@@ -225,6 +225,33 @@ def test_the_demo_writes_table_pictures_and_video(
     assert all((out / name).is_file() for name in page.files)  # nothing from a network
     assert all(str(key) in page.text for key in report)
     assert f'{report["AP"]:.3f}' in page.text and 'make demo IMAGES=' in page.text
+
+
+def test_the_demo_follows_a_person_in_the_drawn_street(
+    domain: int, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = next(iter(demo_input.street(0.6, ('person',))))[0]  # other lengths have other people
+    row = int(np.flatnonzero((scene.labels == 0) & (scene.visible > 0.95))[0])
+    monkeypatch.setattr(demo_input, 'FOLLOWED', int(scene.track_ids[row]))
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit) as ended:
+        main(['--seconds', '0.6', '--model', str(toy), '--output', str(out)])
+    assert not ended.value.code
+    assert "followed by the package's tracker" in (out / 'index.html').read_text()
+    x, y = scene.boxes[row, 0], scene.boxes[row, 1::2].mean()
+    frame = cv2.VideoCapture(str(out / 'detections.mp4')).read()[1]
+    edge = frame[round(y) - 5:round(y) + 5, round(x) - 5:round(x) - 2].astype(int)
+    assert (edge[..., 1] - edge[..., 2]).max() > 60, 'a green line to the left of the person'
+
+
+def test_the_demo_of_a_street_without_that_person(
+    domain: int, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(demo_input, 'FOLLOWED', -1)
+    with pytest.raises(SystemExit) as ended:
+        main(['--seconds', '0.2', '--model', str(toy), '--output', str(tmp_path / 'out')])
+    assert not ended.value.code
+    assert 'tracker' not in (tmp_path / 'out/index.html').read_text()
 
 
 class Page(HTMLParser):

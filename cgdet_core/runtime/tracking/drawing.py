@@ -17,12 +17,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cgdet_core.runtime.imaging.drawing import Color, draw, Picture
+from cgdet_core.runtime.imaging.drawing import Color, draw, draw_boxes, Picture
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.tracking.target import State, Target
 import numpy as np
 from numpy.typing import NDArray
 
+GROWN = 4  # pixels, of a target around its detection
 # BGR; distinguishable with color blindness, as imaging.drawing.COLORS.
 COLORS: dict[State, Color] = {
     State.TRACKED: (115, 158, 0), State.UNCERTAIN: (66, 228, 240), State.LOST: (0, 94, 213)}
@@ -36,3 +37,10 @@ def draw_targets(frame: NDArray[Any], targets: Sequence[Target], normalization: 
              for target, name in zip(targets, ids or [''] * len(targets))]
     return draw(frame, normalization, boxes, texts,
                 [COLORS[target.state] for target in targets], truth)
+
+
+def draw_target(picture: Picture, target: Target) -> None:
+    """Draw a target around what is already drawn in a picture, such as its detection."""
+    around = target.box + np.array((-GROWN, -GROWN, GROWN, GROWN), np.float32)
+    draw_boxes(picture, around[None], [f'target {target.state.value} {target.score:.2f}'],
+               [COLORS[target.state]])
