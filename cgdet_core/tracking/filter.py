@@ -66,7 +66,7 @@ class FilterOptimizer(nn.Module):
             self.log_step.fill_(math.log(max(settings.step, EPS)))
             self.log_regularization.fill_(math.log(max(settings.regularization, EPS)))
             self.label.copy_(torch.tensor(settings.label))
-            self.mask_logit.copy_(torch.tensor(settings.mask).logit(EPS))
+            self.mask_logit.copy_(torch.tensor(settings.mask).logit(1e-6))
             self.weight.copy_(torch.tensor(settings.weight))
 
     def functions(self, size: int, centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:

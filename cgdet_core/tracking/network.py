@@ -94,7 +94,7 @@ class BoxHead(nn.Module):
         centered target.
         """
         features, mask = template[:, :-1], template[:, -1:].flatten(1)
-        places = torch.stack([1 - mask, mask], -1) @ self.place
+        places = torch.stack([1 - mask, mask], -1) @ self.place  # keeps its name in an export
         cells = self.of_template(features).flatten(2).transpose(1, 2) + places
         compared = self.of_search(search)
         height, width = compared.shape[2:]

@@ -56,14 +56,7 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
         return False
     card = _read_card(path)
     if card.get('task') == TrackingCard.TASK and isinstance(network, TrackerNet):
-        try:
-            weights = exported_weights(path)
-            others = set_exported(network, weights)
-            network.optimizer.load(FilterSettings.from_dict(card.get('filter')))
-        except (KeyError, RuntimeError, ValueError):
-            others = ['other layers']
-        if others:
-            raise _another_trunk(path)
+        _set_tracker(network, path, card)
         return True
     try:
         others = set_exported(backbone, _of_trunk_exported(backbone, exported_weights(path)))
@@ -72,6 +65,24 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     if others:
         raise _another_trunk(path)
     return False
+
+
+def _set_tracker(network: TrackerNet, path: Path, card: dict[str, Any]) -> None:
+    """Load all weights of an exported tracker, and its filter's optimizer from the card."""
+    weights = exported_weights(path)
+    if 'head.place' not in weights:
+        raise UserError(f'{path} was exported by an older version of cgdet, without all weights; '
+                        'export it again.')
+    try:
+        others = set_exported(network, weights)
+    except (KeyError, RuntimeError):
+        others = ['other layers']
+    if others:
+        raise _another_trunk(path)
+    try:
+        network.optimizer.load(FilterSettings.from_dict(card.get('filter')))
+    except ValueError as error:
+        raise UserError(f'The card of {path} cannot be used: {error}.') from None
 
 
 def origin_of(recipe: TargetRecipe) -> dict[str, Any] | None:

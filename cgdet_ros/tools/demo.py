@@ -39,7 +39,7 @@ from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.words import counted
 from cgdet_ros.resources import use_transport_profile
 from cgdet_ros.tools.collector import Collected
-from cgdet_ros.tools.demo_input import DemoInput, open_input
+from cgdet_ros.tools.demo_input import DemoInput, open_input, SECONDS
 from cgdet_ros.tools.demo_page import as_text, PAGE, write_page, write_pictures
 from cgdet_ros.tools.session import run_bag
 import numpy as np
@@ -59,7 +59,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--model', help='ONNX file; by default the shipped one that is fastest')
     parser.add_argument('--rate', type=float, default=1.0,
                         help='maximum speed, relative to the recording')
-    parser.add_argument('--seconds', type=float, default=20.0, help='length of the drawn street')
+    parser.add_argument('--seconds', type=float, default=SECONDS,
+                        help='length of the drawn street')
     parser.add_argument('--output', type=Path,
                         help='folder for the results; by default a new one: demo, demo_2 ...')
     parser.add_argument('--running', action='store_true',

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 BAG = 'cgdet_demo_bag'  # name of the bag of pictures or scenes, in the output folder
 SEED = 424242  # of the drawn street; not used in training
+SECONDS = 20.0  # of the street by default; other lengths have other people
 FOLLOWED = 54  # its track that is followed: a person in a crowd, who is hidden five times
 SEEN_WELL = 0.9  # share of the target that is visible when it is chosen
 STREET_HZ, PICTURES_HZ = 20.0, 10.0
@@ -75,7 +76,7 @@ def open_input(bag: str | None, images: str | None, data: str | None, seconds: f
 
     def frames() -> Iterator[Frame]:
         for number, (scene, frame) in enumerate(street(seconds, card.classes)):
-            if source.target is None:
+            if source.target is None and seconds == SECONDS:
                 source.target = _target(number, scene)
             yield frame
 
@@ -91,7 +92,7 @@ def _target(number: int, scene: SceneFrame) -> Target | None:
 
 
 def street(seconds: float, classes: tuple[str, ...]) -> Iterator[tuple[SceneFrame, Frame]]:
-    """Yield the frames of a drawn street with 14-bit counts, and the boxes of these classes."""
+    """Yield scenes of a drawn street, and their frames: 14-bit counts, boxes of these classes."""
     for number, (scene, counts, _) in enumerate(record(sequence(SEED, seconds, STREET_HZ), SEED)):
         name = f'street_{number:05d}.png'
         yield scene, Frame(name, partial(np.asarray, counts), truth=_truth(

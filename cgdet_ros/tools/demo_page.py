@@ -107,7 +107,8 @@ def write_pictures(frames: Iterator[Frame], run: Collected, truth: dict[int, Ima
     left = set(run.received)
     chosen = set(evenly(stamps, TILES))
     sheet: list[NDArray[np.uint8]] = []
-    tracker = None if start is None else Tracker(TrackingModel.load(share_file(SHIPPED_TRACKER)))
+    tracker = None if start is None else Tracker(TrackingModel.load(
+        share_file(SHIPPED_TRACKER), backend='onnxruntime'))  # an engine may take minutes to build
     with open_video(output / VIDEO, rate) as write:
         for number, frame in enumerate(frames):
             progress()

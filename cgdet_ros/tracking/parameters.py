@@ -42,7 +42,8 @@ SPECS = (
     Spec('max_targets', 1, 'Number of targets that are followed at a time; another start is '
          'refused', 1, 16),
     Spec('history_s', 2.0, 'Seconds of images that are kept, so that a target starts on the '
-         'image with the stamp of its box; at most 128 images', 0.1, 10.0, effect='static'),
+         'image with the stamp of its box; at most 128 images and 256 MiB', 0.1, 10.0,
+         effect='static'),
     Spec('point_radius_px', 40.0, 'A point stands for the detection that contains it, or else for '
          'the nearest one within this distance', 0.0, 10000.0),
     Spec('point_size_px', 40.0, 'Width and height of the box around a point without a detection',

@@ -132,6 +132,8 @@ class TrackingWorker(ImageWorker):
             self._notices.ended(self._targets.end(), why)
         elif newest is not None:
             seconds = max(seconds, newest.seconds)  # of images out of order
+        if crop != Crop():  # a view would keep all of the image in the history
+            frame = frame.copy()
         moment = Moment(max(stamp, newest.stamp_ns) if newest and not why else stamp, seconds,
                         frame, closed)
         self._history.add(moment)

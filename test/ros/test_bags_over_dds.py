@@ -233,6 +233,7 @@ def test_the_demo_follows_a_person_in_the_drawn_street(
     scene = next(iter(demo_input.street(0.6, ('person',))))[0]  # other lengths have other people
     row = int(np.flatnonzero((scene.labels == 0) & (scene.visible > 0.95))[0])
     monkeypatch.setattr(demo_input, 'FOLLOWED', int(scene.track_ids[row]))
+    monkeypatch.setattr(demo_input, 'SECONDS', 0.6)
     out = tmp_path / 'out'
     with pytest.raises(SystemExit) as ended:
         main(['--seconds', '0.6', '--model', str(toy), '--output', str(out)])
@@ -245,9 +246,8 @@ def test_the_demo_follows_a_person_in_the_drawn_street(
 
 
 def test_the_demo_of_a_street_without_that_person(
-    domain: int, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    domain: int, toy: Path, tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(demo_input, 'FOLLOWED', -1)
     with pytest.raises(SystemExit) as ended:
         main(['--seconds', '0.2', '--model', str(toy), '--output', str(tmp_path / 'out')])
     assert not ended.value.code

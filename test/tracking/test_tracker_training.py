@@ -14,21 +14,25 @@
 
 """A tiny tracker is trained, resumed, exported, and follows in PyTorch as in ONNX Runtime."""
 
+from dataclasses import replace
+import json
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.deployment.export import export
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import load_card
+from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_core.tasks import load_recipe, train
+from cgdet_core.tracking.filter import FilterOptimizer
 from cgdet_core.tracking.network import DeployedTracker, load_tracker, TrackerNet
 from cgdet_core.tracking.starting import origin_of, start
 from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
 import numpy as np
+import onnx
 import pytest
 import tiny_recipe
 import torch
@@ -111,6 +115,29 @@ def test_an_exported_tracker_begins_another_whole(trained: Path, tmp_path: Path,
     assert network.optimizer.settings().label == pytest.approx(card.filter.label)
     assert network.optimizer.settings().step == pytest.approx(card.filter.step)
     assert origin_of(recipe)['recipe']['name'] == 'tiny', 'for the card of the next'
+    path = card_path(tmp_path / 'first.onnx')
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, 'filter': {**values['filter'], 'spacing': 0.25}}))
+    with pytest.raises(UserError, match='first.onnx cannot be used: its filter has functions of'):
+        start(network, network.backbone, recipe)
+    other = recipe.model.model_copy(update={'tower_channels': 8})
+    with pytest.raises(UserError, match='has other layer sizes'):
+        start(TrackerNet(other), TrackerNet(other).backbone, recipe)
+    model = onnx.load(tmp_path / 'first.onnx')
+    kept = [i for i in model.graph.initializer if not i.name.endswith('head.place')]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    onnx.save(model, tmp_path / 'first.onnx')
+    with pytest.raises(UserError, match='exported by an older version of cgdet'):
+        start(network, network.backbone, recipe)
+
+
+def test_a_mask_of_one_is_no_infinite_weight() -> None:
+    optimizer = FilterOptimizer()
+    settings = replace(optimizer.settings(), mask=(1.0,) * 12 + (0.0,))
+    optimizer.load(settings)
+    assert all(torch.isfinite(value).all() for value in optimizer.state_dict().values())
+    assert optimizer.settings().mask == pytest.approx(settings.mask, abs=1e-5)
 
 
 def test_a_tracker_is_exported_in_fp32_only(trained: Path, tmp_path: Path) -> None:

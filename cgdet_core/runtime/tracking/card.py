@@ -44,8 +44,8 @@ class TargetCard(ModelCard):
 
     factor: side of the search region, relative to the square root of the box's area. calibration:
     weights of `EVIDENCE`, whose sum is the logit of the probability that a box is on the target.
-    tracked_threshold: the probability from which on the target counts as seen; lost_threshold:
-    below it, it does not.
+    tracked_threshold: the probability over time from which on the target is tracked, at least 0.5;
+    lost_threshold: that of a look near the prediction, below which its box is not followed.
     """
 
     factor: float

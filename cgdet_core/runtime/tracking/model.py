@@ -85,9 +85,12 @@ class TrackingModel:
         self.see(ramp)
 
     def prepare(self, frame: NDArray[Any], rgb: NDArray[Any] | None, stamp: float) -> Any:
-        """Return `normalized`, once for all targets that are followed into the same frame."""
+        """
+        Return `normalized`, once for all targets that are followed into the same frame.
+
+        That is the same array with the same stamp: a buffer that is used again needs a new stamp.
+        """
         if self._frame is not frame or self._rgb is not rgb or self._stamp != stamp:
-            self._frame = self._rgb = None  # nothing is kept of a frame that is refused
             self._prepared = self.normalized(frame, rgb)
             self._frame, self._rgb, self._stamp = frame, rgb, stamp
         return self._prepared
@@ -100,7 +103,7 @@ class TrackingModel:
         (H, W, 3) uint8, which only an RGB-T tracker uses.
         ValueError for a frame that cannot be normalized.
         """
-        self._frame = None
+        self._frame = self._rgb = None
         if frame.ndim != 2 or frame.size == 0:
             raise ValueError('a thermal frame must be two-dimensional and not empty, this one '
                              f'has shape {frame.shape}')

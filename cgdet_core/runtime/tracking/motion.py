@@ -39,11 +39,6 @@ class Motion:
         self.speed = np.zeros(2)
         self._pp, self._pv, self._vv = (NOISE * size) ** 2, 0.0, (FIRST_SPEED * size) ** 2
 
-    @property
-    def spread(self) -> float:
-        """Return the standard deviation of the predicted center, pixels."""
-        return float(np.sqrt(self._pp))
-
     def predict(self, seconds: float, size: float) -> None:
         """Predict the center after some seconds; size: of the target, pixels."""
         fade = float(np.exp(-seconds / DAMPING_S))
@@ -74,37 +69,58 @@ class Motion:
 PATH_S = 1.0  # boxes that are older say nothing of the speed
 APART_S = 0.25  # between two boxes that tell a speed
 RATE_NOISE = 0.02  # per second, of how fast the size changes; more if the sizes scatter
-FURTHER = 0.4, 2.5  # how much nearer and further than before a target is expected at most
+FURTHER = 0.55, 1.8  # how much nearer and further than before a target is expected at most
 
 
 class Trail:
     """Boxes of a target in the last second, and where it is expected from them."""
 
-    def __init__(self) -> None:
-        self._stamps: list[float] = []
-        self._boxes: list[Point] = []
+    def __init__(self, stamp: float, box: Point) -> None:
+        """Start with a box (4,) x1, y1, x2, y2 at a stamp in seconds."""
+        self._stamps, self._boxes = [stamp], [box]
+        self._fit: tuple[Point, Point, Point, float, float] | None = None
 
     def add(self, stamp: float, box: Point) -> None:
-        """Add a box (4,) x1, y1, x2, y2 at a stamp in seconds."""
-        recent = sum(stamp - s > PATH_S for s in self._stamps)
-        self._stamps, self._boxes = [*self._stamps[recent:], stamp], [*self._boxes[recent:], box]
+        """Add a box; only those of the second before it stay, and of a stamp the last."""
+        kept = [i for i, s in enumerate(self._stamps) if 0 < stamp - s <= PATH_S]
+        self._stamps = [*(self._stamps[i] for i in kept), stamp]
+        self._boxes = [*(self._boxes[i] for i in kept), box]
+        self._fit = None
+
+    def shift(self, seconds: float) -> None:
+        """Follow a clock that was set."""
+        self._stamps = [s + seconds for s in self._stamps]
+        self._fit = None
 
     def ahead(self, stamp: float) -> tuple[Point, Point]:
         """
         Return where the target is expected at a later stamp, and its size (2,).
 
-        The places (2, 2) are one where it is if it goes on, and one if it slows down. Speeds are
-        the median of those between any two boxes, so that a few that are wrong do not count. The
-        reciprocal of a size changes at the same rate while the speed of an approaching object
-        stays the same; what may be noise of it does not count.
+        The places (2, 2) are one where it is if it goes on, and one if it slows down.
+        """
+        center, speed, size, middle, rate = self._fit = self._fit or self._fitted()
+        ahead, last = stamp - middle, self._stamps[-1] - middle
+        slow = last + DAMPING_S * (1 - float(np.exp(-(ahead - last) / DAMPING_S)))
+        return (center + speed * np.array([[ahead], [slow]]),
+                size / np.clip(1 + rate * ahead, *FURTHER))
+
+    def _fitted(self) -> tuple[Point, Point, Point, float, float]:
+        """
+        Return center (2,), speed (2,), size (2,) at the median stamp, that stamp, and a rate.
+
+        Speeds are the median of those between any two boxes, so that a few that are wrong do not
+        count. The rate is that of the reciprocal of the size, in its own units per second: it
+        stays the same while the speed of an approaching object does. What may be noise of it does
+        not count.
         """
         stamps, boxes = np.array(self._stamps), np.stack(self._boxes)
-        centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
         size, middle = np.median(sizes, 0), float(np.median(stamps))
         one, other = np.triu_indices(len(stamps), 1)
         kept = stamps[other] - stamps[one] >= APART_S
         if not kept.any():
-            return np.stack([centers[-1]] * 2), size
+            return centers[-1], np.zeros(2), size, float(stamps[-1]), 0.0
         one, other = one[kept], other[kept]
         passed = stamps[other] - stamps[one]
         speed = np.median((centers[other] - centers[one]) / passed[:, None], 0)
@@ -113,8 +129,4 @@ class Trail:
         far /= np.median(far)
         rate = float(np.median((far[other] - far[one]) / passed))
         noise = RATE_NOISE + float(np.abs(far - 1 - rate * (stamps - middle)).mean())
-        rate *= rate ** 2 / (rate ** 2 + noise ** 2)
-        ahead, since = stamp - middle, stamp - stamps[-1]
-        slow = stamps[-1] - middle + DAMPING_S * (1 - np.exp(-since / DAMPING_S))
-        return (center + speed * np.array([[ahead], [slow]]),
-                size / np.clip(1 + rate * ahead, *FURTHER))
+        return center, speed, size, middle, rate * rate ** 2 / (rate ** 2 + noise ** 2)

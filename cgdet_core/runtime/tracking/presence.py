@@ -16,7 +16,7 @@
 
 import numpy as np
 
-LEAVES_S, RETURNS_S = 20.0, 5.0  # mean times in which a target is hidden, and shown again
+LEAVES_S, RETURNS_S = 20.0, 5.0  # mean times until a target is hidden, and until it is shown again
 FRAME_S = 0.1  # frames that follow each other faster say the same thing, and count less
 MOST, LEAST = 3.0, -3.0  # logits
 USUAL = 0.8  # logit of a look at a target that was just chosen
@@ -49,9 +49,9 @@ class Presence:
 
     def add(self, evidence: float, seconds: float) -> None:
         """Take a frame into account, the given time after the one before."""
-        here = self.probability
-        leaves, returns = (1 - np.exp(-seconds / s) for s in (LEAVES_S, RETURNS_S))
-        here = here * (1 - leaves) + (1 - here) * returns
+        forgotten = 1 - float(np.exp(-seconds * (1 / LEAVES_S + 1 / RETURNS_S)))
+        usually = LEAVES_S / (LEAVES_S + RETURNS_S)
+        here = self.probability + (usually - self.probability) * forgotten
         weight = min(1.0, seconds / FRAME_S)
         self.logit = min(max(logit(here) + weight * evidence, LEAST), MOST)
 

@@ -43,6 +43,10 @@ class LostSearch:
         """Begin the search."""
         self._next_detection, self._seen = -np.inf, set()
 
+    def shift(self, seconds: float) -> None:
+        """Follow a clock that was set."""
+        self._next_detection += seconds
+
     def places(self, frame: NDArray[Any], stamp: float, box: Box, side: float,
                limit: int, reach: float = np.inf) -> list[Box]:
         """

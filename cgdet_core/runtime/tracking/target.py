@@ -26,7 +26,8 @@ class State(str, Enum):
     Whether the target is seen.
 
     TRACKED: it was found in the frame. UNCERTAIN: it may have been, or the frame says nothing, as
-    during a shutter event. LOST: it is searched for in more of the frame.
+    during a shutter event. LOST: it was probably absent, is searched for in more of the frame, and
+    was not found again for certain.
     """
 
     TRACKED = 'tracked'

@@ -31,8 +31,9 @@ SMALLEST = 3.0  # pixels, width and height of a target
 LARGEST = 2.0  # the same, in widths and heights of the frame
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
-SURE = 0.35  # probability from which on a sample is kept
+SURE = 0.35  # probability of a look, without CONTINUITY, from which on it is learned
 RIVAL = 0.5  # match below which something else looks like the target
+LEAST_S = 0.005  # that a frame counts for, also if its stamp is that of the one before
 LOST_S = 0.5  # a target that was not seen for so long is lost
 BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
@@ -93,8 +94,7 @@ class Tracker:
         self._search = LostSearch(self._detect, label)
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
         self._presence, self._expected, self._found_at = Presence(), None, -np.inf
-        self._jump, self._trail = FIRST_JUMP, Trail()
-        self._trail.add(self._stamp, box)
+        self._jump, self._trail = FIRST_JUMP, Trail(self._stamp, box)
         self._last = Target(box.astype(np.float32), 1.0, State.TRACKED)
         return self._last
 
@@ -103,7 +103,8 @@ class Tracker:
         """
         Return the target in the next frame.
 
-        stamp: seconds, of the same clock as at the start; rgb: (H, W, 3) uint8, the same view in
+        stamp: seconds, of the same clock as at the start; with that of the frame before, the frame
+        counts little. rgb: (H, W, 3) uint8, the same view in
         the same pixels, which an RGB-T tracker uses; without it, of another size or black, and
         by a thermal tracker, thermal alone is used.
         frozen: the frame says nothing, as during a shutter event; the target keeps moving, and
@@ -124,20 +125,20 @@ class Tracker:
             return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
         image = self.model.prepare(frame, rgb, self._stamp)
         if self._expected is not None:
-            self._expected = self._trail.ahead(self._stamp)
+            self._expected = self._expect()
         # What leaves the frame is searched for where it left.
         self._motion.center = np.clip(self._motion.center, 0, frame.shape[::-1])
         look = self.look(image, self._predicted())
-        evidence = self._evidence(look)
+        support = self._support(look)
         if self._presence.logit < 0:
-            look, evidence = self._search_elsewhere(frame, image, look, evidence)
-        self._presence.add(evidence, passed)
+            look, support = self._search_elsewhere(frame, image, look, support)
+        self._presence.add(support, max(passed, LEAST_S))
         if self._presence.logit < 0 and self._expected is None:
             self._search.start()
-            self._expected = self._trail.ahead(self._stamp)
+            self._expected = self._expect()
         if logit(look.probability) + CONTINUITY < logit(self.model.card.lost_threshold):
             return self._unseen()
-        return self._correct(look, evidence, passed)
+        return self._correct(look, support, passed)
 
     def _unseen(self) -> Target:
         """Return the target that is not seen, or not yet certainly."""
@@ -145,7 +146,7 @@ class Tracker:
         return self._result(self._predicted(), self._presence.probability,
                             State.LOST if lost else State.UNCERTAIN)
 
-    def _correct(self, look: Look, evidence: float, passed: float) -> Target:
+    def _correct(self, look: Look, support: float, passed: float) -> Target:
         """Return the target that was seen, more or less certainly."""
         assert self._motion is not None
         center = (look.box[:2] + look.box[2:]) / 2
@@ -154,12 +155,12 @@ class Tracker:
         self._motion.update(center, self._root, trust)
         self._resize(look.box, passed * trust)
         present = self._presence.probability
-        if present < self.model.card.tracked_threshold:
+        if present < max(0.5, self.model.card.tracked_threshold):
             return self._unseen()
         if self._expected is not None:
-            self._expected, self._found_at, self._trail = None, self._stamp, Trail()
-            self._trail.add(self._stamp, look.box)
-        elif evidence > 0:
+            self._expected, self._found_at = None, self._stamp
+            self._trail = Trail(self._stamp, look.box)
+        elif support > 0:
             self._trail.add(self._stamp, look.box)
         self._seen_at = self._stamp
         self._jump += (1 - np.exp(-passed / JUMPS_S)) * (min(away, 1.0) - self._jump)
@@ -169,32 +170,37 @@ class Tracker:
         return self._result(np.concatenate([center - half, center + half]), present,
                             State.TRACKED)
 
-    def _search_elsewhere(self, frame: NDArray[Any], image: Any, look: Look,
-                          evidence: float) -> tuple[Look, float]:
-        """
-        Return the best look in more of the frame, and its evidence.
+    def _expect(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return where the target is expected, (2, 2), inside of the frame, and its size."""
+        centers, size = self._trail.ahead(self._stamp)
+        return np.clip(centers, 0, self._shape[::-1]), size
 
-        If that is for the target, its motion goes on from there.
+    def _search_elsewhere(self, frame: NDArray[Any], image: Any, look: Look,
+                          support: float) -> tuple[Look, float]:
+        """
+        Return a look in more of the frame that is for the target, or else the given one.
+
+        With it its support; the motion goes on from what was found.
         """
         assert self._expected is not None and self._motion is not None
         card, (centers, size) = self.model.card, self._expected
         expected = np.concatenate([centers[0] - size / 2, centers[0] + size / 2])
         side = Region.around(expected, card.factor, card.input_size).side
-        places = self._search.places(frame, self._stamp, expected, side, LOST_PLACES,
-                                     2 * self._spread())
-        if np.linalg.norm(centers[0] - self._motion.center) < SAME * self._root:
-            places = places[1:]
-        looks = [self.look(image, place, wide=True) for place in places[:LOST_PLACES - 1]]
-        found, best = max([(self._evidence(other), other) for other in looks] + [(evidence, look)],
-                          key=lambda pair: pair[0])
-        if best is not look and found > 0:
-            self._set_size(np.clip(best.box[2:] - best.box[:2], size / 1.5, size * 1.5))
-            self._motion = Motion((best.box[:2] + best.box[2:]) / 2, self._root)
-            return best, found
-        return look, evidence
+        # The given look may have been there already.
+        same = int(np.linalg.norm(centers[0] - self._motion.center) < SAME * self._root)
+        places = self._search.places(frame, self._stamp, expected, side, LOST_PLACES - 1 + same,
+                                     2 * self._spread())[same:]
+        looks = [self.look(image, place, wide=True) for place in places]
+        rated = [(self._support(other), other) for other in looks]
+        best, found = max(rated, key=lambda pair: pair[0], default=(0.0, look))
+        if best <= max(support, 0.0):
+            return look, support
+        self._set_size(np.clip(found.box[2:] - found.box[:2], size / 1.5, size * 1.5))
+        self._motion = Motion((found.box[:2] + found.box[2:]) / 2, self._root)
+        return found, best
 
-    def _evidence(self, look: Look) -> float:
-        """Return what a look says, less where the target is less likely to be."""
+    def _support(self, look: Look) -> float:
+        """Return what a look says for the target, less where the target is less likely to be."""
         assert self._motion is not None
         places = self._motion.center[None] if self._expected is None else self._expected[0]
         center = (look.box[:2] + look.box[2:]) / 2
@@ -222,7 +228,7 @@ class Tracker:
                     card.probability(found.score, found.quality, found.match), found, region, seen)
 
     def _learn(self, look: Look) -> None:
-        """Keep a certain sample, and learn of it from time to time, or with a rival."""
+        """Keep what was seen of a target that is tracked, and learn of it now and then."""
         rival = look.found.match < RIVAL
         if (look.probability < SURE or self._stamp - self._sampled < SAMPLE_S
                 or self._stamp - self._found_at < RELEARN_S):
@@ -249,11 +255,13 @@ class Tracker:
         passed = stamp - self._stamp
         if passed > GAP_S or passed < -GAP_S:
             self._motion.stop()
-            self._trail = Trail()
-            self._trail.add(stamp, self._predicted())
+            self._trail = Trail(stamp, self._predicted())
         if passed < 0:  # a looping bag, or frames out of order
             for name in ('_seen_at', '_sampled', '_improved', '_found_at'):
                 setattr(self, name, getattr(self, name) + passed)
+            self._search.shift(passed)
+            if passed >= -GAP_S:
+                self._trail.shift(passed)
             passed = 0.0
         self._stamp = stamp
         return passed
