@@ -122,8 +122,10 @@ def test_real_validation_frames(
 def test_the_tracker_is_small_and_says_what_it_was_trained_on() -> None:
     card = load_card(TRACKER, TrackingCard)
     assert TRACKER.stat().st_size < 6e6 and card.parameters < 1.1e6 and card.gflops < 1.2
-    assert 'no license' in card.training['license'] and 'CC BY 4.0' in card.training['license']
-    assert card.training['init']['recipe'] and card.accuracy['scores']['AUROC'] > 0.8
+    assert 'state no license' in card.training['license']
+    assert card.training['data'] == ['train_thermal.json'], 'that license is of all of its data'
+    assert card.training['init']['recipe']
+    assert card.accuracy['scores']['cross_fitted']['AUROC'] > 0.8
 
 
 def test_the_tracker_follows_a_target_of_a_synthetic_drive() -> None:

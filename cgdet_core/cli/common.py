@@ -60,8 +60,9 @@ def _writable(path: Path | None) -> Path | None:
     if path is not None and path.is_file() and path.stat().st_size:
         with suppress(UserError):
             earlier = read_json(path)
-            if isinstance(earlier, dict) and 'onnx_sha256' not in earlier and (
-                    not isinstance(earlier.get('images'), list)):  # no card, no COCO file
+            if isinstance(earlier, dict) and not (  # no card, no COCO file
+                    {'onnx_sha256', 'normalization'} <= earlier.keys()
+                    or isinstance(earlier.get('images'), list)):
                 return path
         raise UserError(f'{path} exists and is not a report; choose another name.', 'json')
     return path

@@ -216,6 +216,11 @@ def test_a_tracker_is_measured(
     assert values['success_auc'] > 0.7 and values['precision_20px'] == 1
     assert values['model'] == str(tracker) and len(values['onnx_sha256']) == 64
     assert values['sequences']['striped']['fps'] > 0
+    again = run_cgdet('track', 'evaluate', '--baseline', 'static', striped, '--json', report)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(report.read_text())['model'] is None, 'an earlier report is replaced'
+    card = run_cgdet('track', 'evaluate', tracker, striped, '--json', tracker.with_suffix('.json'))
+    assert card.returncode == 1 and 'exists and is not a report' in card.stderr
 
 
 def test_a_target_is_followed_in_a_source_of_ones_own(
