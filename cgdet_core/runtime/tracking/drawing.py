@@ -33,7 +33,7 @@ def draw_targets(frame: NDArray[Any], targets: Sequence[Target], normalization: 
                  ids: Sequence[str] = (), truth: NDArray[np.float32] | None = None) -> Picture:
     """Return a frame (H, W) as an image with targets, and truth (M, 4), dashed."""
     boxes = np.array([target.box for target in targets], np.float32).reshape(-1, 4)
-    texts = [f'{name} {target.state.value} {target.score:.2f}'.lstrip()
+    texts = [_caption(name, target)
              for target, name in zip(targets, ids or [''] * len(targets))]
     return draw(frame, normalization, boxes, texts,
                 [COLORS[target.state] for target in targets], truth)
@@ -42,5 +42,9 @@ def draw_targets(frame: NDArray[Any], targets: Sequence[Target], normalization: 
 def draw_target(picture: Picture, target: Target) -> None:
     """Draw a target around what is already drawn in a picture, such as its detection."""
     around = target.box + np.array((-GROWN, -GROWN, GROWN, GROWN), np.float32)
-    draw_boxes(picture, around[None], [f'target {target.state.value} {target.score:.2f}'],
+    draw_boxes(picture, around[None], [_caption('target', target)],
                [COLORS[target.state]])
+
+
+def _caption(name: str, target: Target) -> str:
+    return f'{name} {target.state.value} {target.score:.2f}'.lstrip()

@@ -23,6 +23,11 @@ NOISE = 0.05  # standard deviation of a found center
 FIRST_SPEED = 1.0  # per second: standard deviation of the initial speed
 ACCELERATION = 4.0  # squared, per s^3: spectral density of the acceleration
 DAMPING_S = 0.8  # time in which the speed of an unseen target falls to 1/e
+# Of a trail.
+PATH_S = 1.0  # boxes that are older say nothing of the speed
+APART_S = 0.25  # between two boxes that tell a speed
+RATE_NOISE = 0.02  # per second, of how fast the size changes; more if the sizes scatter
+FURTHER = 0.55, 1.8  # how much nearer and further than before a target is expected at most
 
 
 class Motion:
@@ -64,12 +69,6 @@ class Motion:
     def stop(self) -> None:
         """Forget the speed, as after a jump in time."""
         self.speed = np.zeros(2)
-
-
-PATH_S = 1.0  # boxes that are older say nothing of the speed
-APART_S = 0.25  # between two boxes that tell a speed
-RATE_NOISE = 0.02  # per second, of how fast the size changes; more if the sizes scatter
-FURTHER = 0.55, 1.8  # how much nearer and further than before a target is expected at most
 
 
 class Trail:

@@ -61,6 +61,14 @@ class Look:
     region: Region
     seen: Any  # by the target's sight
 
+    @property
+    def center(self) -> NDArray[np.float64]:
+        return (self.box[:2] + self.box[2:]) / 2
+
+    @property
+    def logit(self) -> float:
+        return logit(self.probability)
+
 
 class Tracker:
     """
@@ -104,9 +112,9 @@ class Tracker:
         Return the target in the next frame.
 
         stamp: seconds, of the same clock as at the start; with that of the frame before, the frame
-        counts little. rgb: (H, W, 3) uint8, the same view in
-        the same pixels, which an RGB-T tracker uses; without it, of another size or black, and
-        by a thermal tracker, thermal alone is used.
+        counts little. rgb: (H, W, 3) uint8, the same view in the same pixels, which an RGB-T
+        tracker uses; without it, of another size or black, and by a thermal tracker, thermal alone
+        is used.
         frozen: the frame says nothing, as during a shutter event; the target keeps moving, and
         nothing is learned. ValueError before a start, and for a frame that cannot be normalized or
         has another size than that of the start.
@@ -136,7 +144,7 @@ class Tracker:
         if self._presence.logit < 0 and self._expected is None:
             self._search.start()
             self._expected = self._expect()
-        if logit(look.probability) + CONTINUITY < logit(self.model.card.lost_threshold):
+        if look.logit + CONTINUITY < logit(self.model.card.lost_threshold):
             return self._unseen()
         return self._correct(look, support, passed)
 
@@ -149,8 +157,8 @@ class Tracker:
     def _correct(self, look: Look, support: float, passed: float) -> Target:
         """Return the target that was seen, more or less certainly."""
         assert self._motion is not None
-        center = (look.box[:2] + look.box[2:]) / 2
-        trust = probability(logit(look.probability) + CONTINUITY)
+        center = look.center
+        trust = probability(look.logit + CONTINUITY)
         away = float(np.linalg.norm(center - self._motion.center)) / self._root
         self._motion.update(center, self._root, trust)
         self._resize(look.box, passed * trust)
@@ -164,7 +172,7 @@ class Tracker:
             self._trail.add(self._stamp, look.box)
         self._seen_at = self._stamp
         self._jump += (1 - np.exp(-passed / JUMPS_S)) * (min(away, 1.0) - self._jump)
-        self._presence.learn(logit(look.probability), passed)
+        self._presence.learn(look.logit, passed)
         self._learn(look)
         half = self._size / 2
         return self._result(np.concatenate([center - half, center + half]), present,
@@ -196,17 +204,15 @@ class Tracker:
         if best <= max(support, 0.0):
             return look, support
         self._set_size(np.clip(found.box[2:] - found.box[:2], size / 1.5, size * 1.5))
-        self._motion = Motion((found.box[:2] + found.box[2:]) / 2, self._root)
+        self._motion = Motion(found.center, self._root)
         return found, best
 
     def _support(self, look: Look) -> float:
         """Return what a look says for the target, less where the target is less likely to be."""
         assert self._motion is not None
         places = self._motion.center[None] if self._expected is None else self._expected[0]
-        center = (look.box[:2] + look.box[2:]) / 2
-        away = float(np.linalg.norm(places - center, axis=1).min())
-        return (self._presence.evidence(logit(look.probability))
-                - 0.5 * (away / self._spread()) ** 2)
+        away = float(np.linalg.norm(places - look.center, axis=1).min())
+        return self._presence.evidence(look.logit) - 0.5 * (away / self._spread()) ** 2
 
     def _spread(self) -> float:
         """Return the standard deviation of where the target may be, pixels."""
