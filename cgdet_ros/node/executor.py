@@ -80,8 +80,9 @@ class NodeExecutor(SingleThreadedExecutor):
         else:
             handler()
             error = handler.exception()
-            if isinstance(entity, Subscription) and isinstance(error, Exception) and (
-                    self.context.ok()):
+            if isinstance(error, Exception) and not self.context.ok():
+                return  # rclpy was shut down meanwhile, and takes or publishes nothing any more
+            if isinstance(entity, Subscription) and isinstance(error, Exception):
                 # Nothing that another program sends ends the node, such as a negative /clock.
                 get_logger(self._name).error(
                     f'a message on {entity.topic_name} is ignored: {reason(error)}',

@@ -61,3 +61,30 @@ def test_a_subscription_may_be_destroyed_after_it_became_ready(domain: int) -> N
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+@pytest.mark.parametrize('running', [True, False])
+def test_an_error_counts_only_while_rclpy_runs(domain: int, running: bool) -> None:
+    def fail() -> None:
+        if not running:
+            rclpy.shutdown()  # as SIGINT does, at any time
+        raise RuntimeError('taken too late')
+
+    rclpy.init()
+    node = rclpy.create_node('failing')
+    executor = NodeExecutor(MutuallyExclusiveCallbackGroup())
+    executor.add_node(node)
+    called = node.create_timer(0.001, fail)
+    try:
+        if running:
+            with pytest.raises(RuntimeError, match='taken too late'):
+                while True:
+                    executor.spin_once(1)
+        else:
+            executor.spin()
+            assert not rclpy.ok()
+    finally:
+        called.cancel()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
