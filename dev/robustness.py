@@ -247,19 +247,43 @@ def converting(folder: Path, scenes: Path, model: Path) -> Writer:
 
 
 def training(folder: Path, scenes: Path, model: Path) -> Writer:
+    return _trained(folder, _detection(scenes))
+
+
+def distilling(folder: Path, scenes: Path, model: Path) -> Writer:
+    return _trained(folder, _detection(scenes) | {'unlabeled': {
+        'frames': str(scenes), 'sources': ['student'], 'burn_in_epochs': 0}})
+
+
+def training_tracker(folder: Path, scenes: Path, model: Path) -> Writer:
+    return _trained(folder, {
+        'task': 'tracking', 'model': TINY | {
+            'neck_channels': 32, 'feature_channels': 8, 'tower_channels': 8, 'tower_depth': 1},
+        'input_size': 128, 'crops': {'size': 128},
+        'data': {'train': [str(scenes)], 'val': [str(scenes)], 'objects': 8, 'val_objects': 2,
+                 'sequences': {'scenes': 1, 'scene_frames': 2}}})
+
+
+TINY = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1]}
+
+
+def _detection(scenes: Path) -> dict[str, Any]:
+    """Return the recipe of a small detector, without what all recipes have."""
+    return {'input_size': [160, 128], 'model': TINY | {
+        'neck_channels': 16, 'head_channels': 16, 'bins': 8},
+        'data': {'train': str(scenes), 'val': str(scenes)}}
+
+
+def _trained(folder: Path, recipe: dict[str, Any]) -> Writer:
     from cgdet_core.tasks import parse_recipe, train
     from cgdet_core.training.checkpoints import read_checkpoint
 
-    recipe = parse_recipe({
-        'name': 'run', 'input_size': [160, 128], 'model': {
-            'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
-            'head_channels': 16, 'bins': 8},
-        'data': {'train': str(scenes), 'val': str(scenes)},
-        'optim': {'epochs': 3, 'batch_size': 4, 'warmup_epochs': 1},
+    parsed = parse_recipe(recipe | {
+        'name': 'run', 'optim': {'epochs': 3, 'batch_size': 4, 'warmup_epochs': 1},
         'run': {'output': str(folder), 'val_every': 1, 'workers': 0, 'accelerator': 'cpu',
                 'precision': '32-true', 'report': False}}, 'dev/robustness.py')
     last = folder / 'run' / 'last.ckpt'
-    return Writer(folder, lambda: train(recipe, last.is_file(), progress=False),
+    return Writer(folder, lambda: train(parsed, last.is_file(), progress=False),
                   lambda: [read_checkpoint(path) for path in folder.rglob('*.ckpt')],
                   lambda: shutil.rmtree(folder / 'run', ignore_errors=True))
 
@@ -333,8 +357,9 @@ def detecting(folder: Path, scenes: Path, model: Path) -> Writer:
 
 
 WRITERS: dict[str, Callable[[Path, Path, Path], Writer]] = {
-    'export': exporting, 'data convert': converting, 'train': training, 'engine cache': caching,
-    'data collect': collecting, 'report': reporting, 'detect': detecting}
+    'export': exporting, 'data convert': converting, 'train': training, 'distill': distilling,
+    'track train': training_tracker, 'engine cache': caching, 'data collect': collecting,
+    'report': reporting, 'detect': detecting}
 
 
 @contextmanager
