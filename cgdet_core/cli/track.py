@@ -96,6 +96,9 @@ def run(
         help='A video (.mp4), or a folder for a video and a table of the boxes.')],
     frame: Annotated[int, typer.Option(
         min=0, help='Number of the frame that the box is in; earlier ones are skipped.')] = 0,
+    rgb: Annotated[Path | None, typer.Option(
+        metavar='FOLDER', help='RGB images for an RGB-T tracker, registered to the thermal '
+        'pixels: one for each frame, or with the name of one.')] = None,
     detector: Finder = None,
     topic: Topic = None,
     unit: Unit = None,
@@ -109,6 +112,7 @@ def run(
     After Ctrl-C the files contain what was done.
     """
     from cgdet_core.data.inputs import find_sources
+    from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES
     from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
 
     start = parse_box(box)
@@ -117,14 +121,16 @@ def run(
         raise UserError(f'{source} is {len(found)} sources; name one.')
     files = outputs_of(output, found[0])
     check_outputs(files, overwrite=overwrite)
-    check_not_inputs(files, found[0].files)
+    check_not_inputs(files, [*found[0].files, *(
+        files_below(rgb, IMAGE_SUFFIXES, '*') if rgb is not None and rgb.is_dir() else ())])
     make, card = open_tracker(model, detector, backend)
+    colors = () if rgb is None else colors_of(rgb, found[0], card)
     frames = as_seen(found[0], card, unit, polarity)
     states: list[str] = []
 
     def work() -> None:
         with common.counting('following', frames.total) as advance:
-            for target in follow_source(make(), frames, start, output, frame):
+            for target in follow_source(make(), frames, start, output, frame, colors):
                 states.append(target.state.value)
                 advance(1)
 
@@ -138,6 +144,21 @@ def run(
     if reason:
         complain(f'{reason}; {counted(len(states), "frame")} done.')
         raise typer.Exit(status)
+
+
+def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path | None, ...]:
+    """Return the RGB image of each frame of a source; UserError if there is no use for them."""
+    from cgdet_core.tracking.sequences import rgb_of
+
+    if 'rgb' not in card.inputs:
+        raise UserError(f'{card.name} follows in thermal images only; leave out the RGB images, or '
+                        'choose an RGB-T model.', 'rgb')
+    if not folder.is_dir():
+        raise UserError(f'{folder} is not a folder of RGB images.', 'rgb')
+    if source.total is None:
+        raise UserError(f'It is not known how many frames {source.where} has, and so which RGB '
+                        'image belongs to which; make a folder of images of them.', 'rgb')
+    return rgb_of(folder, source.names or ('',) * source.total)
 
 
 def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make, 'ModelCard']:

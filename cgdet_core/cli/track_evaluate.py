@@ -97,9 +97,10 @@ def track_evaluate(
     work.check(filter(None, (json_path, plot_path)), overwrite)
     make, card = open_baseline(baseline, detector, files, backend) if baseline else open_tracker(
         model, detector, backend)
-    both = not baseline and card is not None and 'rgb' in card.inputs
-    work.sequences = [replace(s, source=as_seen(s.source, card, unit, polarity),
-                              rgb=s.rgb if both else ()) for s in work.sequences]
+    work.sequences = [replace(s, source=as_seen(s.source, card, unit, polarity))
+                      for s in work.sequences]
+    if not baseline and card is not None and 'rgb' in card.inputs:
+        work.pair()
     reason, status = ending(lambda: work.run(make))
     if not work.results:
         complain(f'{reason or "no sequence could be followed"}; nothing was measured.')
@@ -148,6 +149,19 @@ class _Evaluation:
                 self.sequences.append(open_sequence(entry, self.benchmark, rate))
             except UserError as error:
                 self._fail(entry.name, error)
+
+    def pair(self) -> None:
+        """Find the RGB images of the sequences that have some; report what is not paired."""
+        from cgdet_core.tracking.sequences import rgb_of
+
+        paired = []
+        for sequence in self.sequences:
+            try:
+                paired.append(sequence if sequence.color is None else replace(
+                    sequence, rgb=rgb_of(sequence.color, sequence.names)))
+            except UserError as error:
+                self._fail(sequence.entry.name, error)
+        self.sequences = paired
 
     def check(self, files: Iterable[Path], overwrite: bool) -> None:
         """Raise UserError for files, or videos, that cannot be written or are read."""

@@ -92,8 +92,8 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
             raise UserError(f'{frame.where} has {_size(pixels.shape)} pixels, earlier frames have '
                             f'{_size(shape)}; a sequence has one size.')
         color: dict[str, Any] = {}
-        if sequence.rgb:
-            color['rgb'] = _read_rgb(sequence.rgb[i], shape)
+        if sequence.rgb and (picture := sequence.rgb[i]):
+            color['rgb'] = read_rgb_of(picture, shape)
         started = perf_counter()
         try:
             if i == first:
@@ -129,7 +129,7 @@ def sides(box: NDArray[Any]) -> Box:
     return np.array([*box[:2], *(box[2:] - box[:2])], np.float64)
 
 
-def _read_rgb(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def read_rgb_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return the RGB image of a frame of a shape; UserError if it has another size."""
     found = read_rgb(path)
     if found.shape[:2] != shape:

@@ -14,15 +14,16 @@
 
 """Follow a target in a source of the user's own, and write what was found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.data.sources import RATE, Source
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.tracking.target import Target
-from cgdet_core.tracking.following import Follower, sides
+from cgdet_core.tracking.following import Follower, read_rgb_of, sides
 from cgdet_core.tracking.pictures import open_target_video
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +54,12 @@ def parse_box(text: str) -> NDArray[np.float32]:
 
 def follow_source(
     follower: Follower, source: Source, box: NDArray[np.float32], output: Path, first: int = 0,
+    rgb: Sequence[Path | None] = (),
 ) -> Iterator[Target]:
     """
     Follow the target with the box (4,) x1, y1, x2, y2 in frame `first`; yield it in each frame.
 
+    rgb: the RGB image of each frame, None where there is none, for a tracker that sees both.
     Writes the files of `outputs_of`, also if the source ends with an error; the table has the
     columns of a truth, so that it can be corrected and used as one. UserError if there is no
     frame `first`.
@@ -70,9 +73,12 @@ def follow_source(
                 if number < first:
                     continue
                 stamp = number / rate if frame.stamp_ns is None else frame.stamp_ns / 1e9
+                color: dict[str, Any] = {}
+                if number < len(rgb) and (picture := rgb[number]):
+                    color['rgb'] = read_rgb_of(picture, frame.pixels.shape)
                 try:
-                    target = (follower.follow(frame.pixels, stamp) if number > first else
-                              follower.start(frame.pixels, box, stamp))
+                    target = (follower.follow(frame.pixels, stamp, **color) if number > first
+                              else follower.start(frame.pixels, box, stamp, **color))
                 except UserError:
                     raise
                 except ValueError as error:

@@ -33,6 +33,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from cgdet_core.tracking.benchmarks import Benchmark, BENCHMARKS, PLAIN
 from cgdet_core.tracking.truth import place, read_rows, Truth
+from cgdet_core.words import counted
 
 THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
 COLOR = ('visual', 'visible', 'rgb', 'vis', 'v', 'color')
@@ -55,8 +56,9 @@ class Sequence:
     A target of a sequence, ready to be followed.
 
     source: the thermal frames, to be read once. names: of the frames. truths: thermal first, with
-    the other modality if there are two. rate: in Hz. files: everything that is read. rgb: the RGB
-    image of each frame, or none; only an RGB-T tracker reads them.
+    the other modality if there are two. rate: in Hz. files: everything that is read. color: the
+    folder of RGB images, if there is one. rgb: the image of each frame (`rgb_of`), or none; only
+    an RGB-T tracker reads them.
     """
 
     entry: Entry
@@ -65,7 +67,8 @@ class Sequence:
     truths: tuple[Truth, ...]
     rate: float
     files: tuple[Path, ...]
-    rgb: tuple[Path, ...] = ()
+    color: Path | None = None
+    rgb: tuple[Path | None, ...] = ()
 
 
 def find_sequences(
@@ -159,18 +162,32 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
         f'{source.name}_{number:06d}.png' for number in range(source.total or 0)]
     truths = tuple(place(of_one, names, path, bool(source.rate))
                    for of_one, path in zip(rows, entry.truths))
-    rgb = _pictures(entry.folder, len(names))
+    color = next((entry.folder / name for name in COLOR if (entry.folder / name).is_dir()), None)
+    pictures = () if color is None else files_below(color, IMAGE_SUFFIXES, '*')
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
-                    (*source.files, *entry.truths, *rgb), rgb)
+                    (*source.files, *entry.truths, *pictures), color)
 
 
-def _pictures(folder: Path, count: int) -> tuple[Path, ...]:
-    """Return the RGB images of the frames, none if there is not one for each."""
-    for name in COLOR:
-        if (folder / name).is_dir():
-            found = files_below(folder / name, IMAGE_SUFFIXES, '*')
-            return tuple(found) if len(found) == count else ()
-    return ()
+def rgb_of(folder: Path, names: Many[str]) -> tuple[Path | None, ...]:
+    """
+    Return the RGB images in a folder of frames with these names.
+
+    With as many images as frames they are in the same order, whatever they are called; otherwise
+    those with a frame's name without its ending, None for frames that have none. UserError if
+    there are no images, or none of a frame.
+    """
+    found = files_below(folder, IMAGE_SUFFIXES, '*')
+    if not found:
+        raise UserError(f'{folder} has no images.')
+    if len(found) == len(names):
+        return tuple(found)
+    named = {path.stem: path for path in found}
+    rgb = tuple(named.get(Path(name).stem) for name in names)
+    if not any(rgb):
+        raise UserError(
+            f'{folder} has {counted(len(found), "image")} for {counted(len(names), "frame")}, and '
+            'none has the name of a frame; there must be one for each frame, or of its name.')
+    return rgb
 
 
 def _open_frames(folder: Path) -> Source:

@@ -14,6 +14,7 @@
 
 """Following the target of a sequence: what is started, counted, drawn, and refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cgdet_core.tracking.benchmarks import BENCHMARKS
 from cgdet_core.tracking.evaluation import evaluate, measure, Result, summarize
 from cgdet_core.tracking.following import follow_sequence
 from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
-from cgdet_core.tracking.sequences import find_sequences, open_sequence
+from cgdet_core.tracking.sequences import find_sequences, open_sequence, rgb_of
 import cv2
 from drawn import boxes, write_frames, write_sequence, write_table, write_video
 import numpy as np
@@ -251,23 +252,39 @@ def test_a_source_without_the_frame(tmp_path: Path) -> None:
     assert not (tmp_path / 'out').exists()
 
 
+class Both(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...] | None] = []
+
+    def start(self, *values: Any, rgb: NDArray[Any] | None = None, **others: Any) -> Target:
+        self.shapes.append(None if rgb is None else rgb.shape)
+        return super().start(*values, **others)
+
+    def follow(self, *values: Any, rgb: NDArray[Any] | None = None, **others: Any) -> Target:
+        self.shapes.append(None if rgb is None else rgb.shape)
+        return super().follow(*values, **others)
+
+
 def test_rgb_images_are_passed_on_where_a_sequence_has_them(tmp_path: Path) -> None:
-    shapes: list[tuple[int, ...]] = []
-
-    class Both(Recorder):
-        def start(self, *values: Any, rgb: NDArray[Any], **others: Any) -> Target:
-            shapes.append(rgb.shape)
-            return super().start(*values, **others)
-
-        def follow(self, *values: Any, rgb: NDArray[Any], **others: Any) -> Target:
-            shapes.append(rgb.shape)
-            return super().follow(*values, **others)
-
     write_sequence(tmp_path / 'walk')
-    write_frames(tmp_path / 'walk' / 'rgb', 8)
-    result(tmp_path / 'walk', Both())
-    assert len(shapes) == 8 and {shape[2] for shape in shapes} == {3}
-    other = tmp_path / 'walk' / 'rgb' / '000002.png'
-    cv2.imwrite(str(other), np.zeros((50, 60, 3), np.uint8))
-    with pytest.raises(UserError, match='000002.png has 60x50 pixels, its thermal frame has 128x'):
-        result(tmp_path / 'walk', Both())
+    rgb = tmp_path / 'walk' / 'rgb'
+    names = write_frames(rgb, 8)
+    sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
+
+    def shapes() -> list[tuple[int, ...] | None]:
+        again = open_sequence(sequence.entry)
+        both = Both()
+        follow_sequence(both, replace(again, rgb=rgb_of(rgb, again.names)))
+        return both.shapes
+
+    assert [shape and shape[2] for shape in shapes()] == [3] * 8
+    (rgb / names[2]).unlink()
+    assert [shape and shape[2] for shape in shapes()] == [3, 3, None, 3, 3, 3, 3, 3]
+    both = Both()
+    list(follow_source(both, open_path(tmp_path / 'walk' / 'thermal'), parse_box('1,2,30,40'),
+                       tmp_path / 'out', first=1, rgb=rgb_of(rgb, sequence.names)))
+    assert [shape and shape[2] for shape in both.shapes] == [3, None, 3, 3, 3, 3, 3]
+    cv2.imwrite(str(rgb / names[3]), np.zeros((50, 60, 3), np.uint8))
+    with pytest.raises(UserError, match='000003.png has 60x50 pixels, its thermal frame has 128x'):
+        shapes()

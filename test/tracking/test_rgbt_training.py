@@ -14,9 +14,11 @@
 
 """A tiny RGB-T tracker is trained, exported, and follows with and without RGB."""
 
+from collections.abc import Callable
 from dataclasses import replace
 import json
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.deployment.export import export
 from cgdet_core.errors import UserError
@@ -30,6 +32,7 @@ from cgdet_core.tracking.rgbt.network import DeployedRgbt, load_rgbt
 from cgdet_core.tracking.rgbt.training import RgbtTraining, shown_in
 from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
+from drawn import boxes as drawn_boxes, write_frames, write_sequence
 import numpy as np
 import pytest
 import tiny_recipe
@@ -124,6 +127,30 @@ def test_a_target_is_followed_with_rgb_and_in_thermal_alone(model: RgbtModel) ->
     assert np.abs(looks['both'] - looks['neither']).max() > 1e-7
     for name in ('start', 'later', 'black'):
         assert np.abs(looks[name] - looks['neither']).max() < 1e-6, name
+
+
+def test_a_source_is_followed_with_its_rgb_images(
+    exported: Path, tmp_path: Path, run_cgdet: Callable[..., Any],
+) -> None:
+    folder = write_sequence(tmp_path / 'walk', 4)
+    names = write_frames(folder / 'rgb', 4)
+    boxes = '{:g},{:g},{:g},{:g}'.format(*drawn_boxes(1)[0])
+    ask = 'track', 'run', exported, folder / 'thermal', '--box', boxes
+    one = run_cgdet(*ask, '--rgb', folder / 'rgb', '--output', tmp_path / 'one')
+    two = run_cgdet(*ask, '--output', tmp_path / 'two')
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    tables = [(tmp_path / name / 'track.csv').read_text() for name in ('one', 'two')]
+    assert tables[0] != tables[1] and [len(t.splitlines()) for t in tables] == [5, 5]
+    for name in names[1:]:
+        (folder / 'rgb' / name).unlink()
+    (folder / 'rgb' / names[0]).rename(folder / 'rgb' / 'other.png')
+    bad = run_cgdet(*ask, '--rgb', folder / 'rgb', '--output', tmp_path / 'bad')
+    assert bad.returncode == 1 and '1 image for 4 frames, and none has the name' in bad.stderr
+    report = run_cgdet('track', 'evaluate', exported, folder)
+    assert report.returncode == 1 and 'walk' in report.stderr, 'RGB is not left out silently'
+    (folder / 'rgb' / 'other.png').rename(folder / 'rgb' / names[0])
+    again = run_cgdet(*ask, '--rgb', folder / 'rgb', '--output', tmp_path / 'again')
+    assert again.returncode == 0, again.stderr
 
 
 def test_the_first_certain_frame_with_rgb_gives_its_template(model: RgbtModel) -> None:

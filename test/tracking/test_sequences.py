@@ -19,7 +19,7 @@ from pathlib import Path
 from cgdet_core.errors import UserError
 from cgdet_core.tracking.attributes import find_attributes
 from cgdet_core.tracking.benchmarks import BENCHMARKS
-from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequence
+from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequence, rgb_of
 from drawn import boxes, write_frames, write_sequence, write_table, write_video
 import numpy as np
 import pytest
@@ -170,12 +170,20 @@ def test_attributes_listed_for_all_sequences(tmp_path: Path) -> None:
     assert list(find_attributes(entry, rgbt, 3)) == ['LI']
 
 
-def test_rgb_images_belong_to_frames_if_there_is_one_for_each(tmp_path: Path) -> None:
+def test_rgb_images_belong_to_frames_by_number_or_by_name(tmp_path: Path) -> None:
     write_sequence(tmp_path / 'walk')
-    assert open_sequence(*find_sequences(tmp_path / 'walk')).rgb == ()
-    names = write_frames(tmp_path / 'walk' / 'visual', 8)
+    assert open_sequence(*find_sequences(tmp_path / 'walk')).color is None
+    folder = tmp_path / 'walk' / 'visual'
+    names = write_frames(folder, 8)
     sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
-    assert [path.name for path in sequence.rgb] == names
-    assert set(sequence.rgb) <= set(sequence.files), 'outputs never replace them'
-    (tmp_path / 'walk' / 'visual' / names[3]).unlink()
-    assert open_sequence(*find_sequences(tmp_path / 'walk')).rgb == ()
+    assert sequence.color == folder and sequence.rgb == ()
+    rgb = rgb_of(folder, [f'{n}.jpg' for n in range(8)])
+    assert [path.name for path in rgb if path] == names, 'in the order of the frames'
+    assert set(rgb) <= set(sequence.files), 'outputs never replace them'
+    (folder / names[3]).unlink()
+    expected = [folder / name if i != 3 else None for i, name in enumerate(names)]
+    assert list(rgb_of(folder, [f'{Path(n).stem}.tiff' for n in names])) == expected
+    with pytest.raises(UserError, match='visual has 7 images for 8 frames, and none has the name'):
+        rgb_of(folder, [f'frame{n}.png' for n in range(8)])
+    with pytest.raises(UserError, match='has no images'):
+        rgb_of(tmp_path, names)

@@ -242,6 +242,9 @@ def test_a_target_is_followed_in_a_source_of_ones_own(
                     '--output', tmp_path / 'no.mp4')
     assert far.returncode == 1 and not (tmp_path / 'no.mp4').exists()
     assert '000.png: the box 900, 900, 909, 909 is outside of the frame' in far.stderr
+    blind = run_cgdet('track', 'run', tracker, striped / 'thermal', '--box', '9,9,9,9',
+                      '--rgb', striped / 'thermal', '--output', tmp_path / 'no.mp4')
+    assert blind.returncode == 1 and 'follows in thermal images only' in blind.stderr
 
 
 def test_models_of_another_task(run_cgdet: Run, striped: Path, tracker: Path) -> None:
