@@ -32,7 +32,8 @@ from cgdet_core.tracking.rgbt.network import DeployedRgbt, load_rgbt
 from cgdet_core.tracking.rgbt.training import RgbtTraining, shown_in
 from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
-from drawn import boxes as drawn_boxes, write_frames, write_sequence
+from drawn import boxes as drawn_boxes
+from drawn import write_frames, write_sequence
 import numpy as np
 import pytest
 import tiny_recipe
