@@ -156,8 +156,8 @@ def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path |
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder of RGB images.', 'rgb')
     if source.total is None:
-        raise UserError(f'It is not known how many frames {source.where} has, and so which RGB '
-                        'image belongs to which; make a folder of images of them.', 'rgb')
+        raise UserError(f'It is not known how many frames {source.where} has, so which RGB image '
+                        'is of which; make a folder of images of them.', 'rgb')
     return rgb_of(folder, source.names or ('',) * source.total)
 
 
