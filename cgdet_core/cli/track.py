@@ -151,8 +151,8 @@ def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path |
     from cgdet_core.tracking.sequences import rgb_of
 
     if 'rgb' not in card.inputs:
-        raise UserError(f'{card.name} follows in thermal images only; leave out the RGB images, or '
-                        'choose an RGB-T model.', 'rgb')
+        raise UserError(f'{card.name} follows in thermal images only; leave out the RGB images, '
+                        'or choose an RGB-T model.', 'rgb')
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder of RGB images.', 'rgb')
     if source.total is None:
