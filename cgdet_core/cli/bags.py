@@ -208,8 +208,14 @@ def bag_track(
     output: Annotated[Path | None, typer.Option(
         help='Table to write, .csv or .json: stamp, box, score and state of each image.')] = None,
     video: Annotated[Path | None, typer.Option(help='Video to write, .mp4.')] = None,
-    detector: Finder = None, topic: Topic = None, unit: Unit = None, polarity: Polarity = None,
-    backend: Backend = 'auto', overwrite: Overwrite = False,
+    detector: Finder = None, topic: Topic = None,
+    rgb_topic: Annotated[str | None, typer.Option(
+        metavar='TOPIC', help='RGB images for an RGB-T tracker, registered to the thermal '
+        'pixels.')] = None,
+    max_gap_ms: Annotated[float, typer.Option(
+        min=0, help='Maximum time between a thermal frame and its RGB image.')] = 50.0,
+    unit: Unit = None, polarity: Polarity = None, backend: Backend = 'auto',
+    overwrite: Overwrite = False,
 ) -> None:
     """
     Follow a target through the images of a bag, without DDS; write where it was.
@@ -230,11 +236,18 @@ def bag_track(
     bags = find_bags([str(path)])
     if len(bags) > 1:
         raise UserError(f'{path} holds {len(bags)} bags; name one, such as {bags[0]}.')
+    colors = None
+    if rgb_topic is not None:
+        topic = tracking.thermal_topic(bags[0], topic, rgb_topic)
+        colors = tracking.ColorTopic(bags[0], rgb_topic, max_gap_ms)
     source = open_path(bags[0], topic)
     check_outputs(files, overwrite=overwrite)
     check_not_inputs(files, source.files)
     place = model or share_file(SHIPPED_TRACKER)
     make, card = open_tracker(place, detector, backend)
+    if colors is not None and 'rgb' not in card.inputs:
+        raise UserError(f'{card.name} follows in thermal images only; leave out the RGB topic, or '
+                        'choose an RGB-T model.', 'rgb_topic')
     frames = as_seen(source, card, unit, polarity).frames
     rows: list[tracking.Row] = []
     failed: list[UserError] = []
@@ -247,7 +260,7 @@ def bag_track(
         with common.counting('following', source.total) as advance:
             for row in tracking.follow_frames(
                     make(), tracking.from_stamp(frames, stamp), corners, leave_out, video,
-                    source.rate):
+                    source.rate, colors):
                 rows.append(row)
                 advance(1)
 
@@ -257,10 +270,14 @@ def bag_track(
     if output is not None:
         tracking.write_rows(output, rows, {
             'bag': str(path), 'model': place.name, 'detector': detector,
+            'rgb_topic': rgb_topic, 'with_rgb': colors.used if colors else 0,
             'box': [round(float(v), 2) for v in corners]})
     found = tracking.summary(rows)
     say(f'{counted(len(rows), "image")}: ' + ', '.join(
         f'{found[state]} {state}' for state in ('tracked', 'uncertain', 'lost')))
+    if colors is not None:
+        say(f'RGB in {counted(colors.used, "image")}' + ''.join(
+            f'; none in {count}, as {why}' for why, count in colors.missing.most_common(3)))
     if files:
         say(f'Written: {", ".join(map(str, files))}')
     if reason:

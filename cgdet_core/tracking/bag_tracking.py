@@ -14,6 +14,7 @@
 
 """Follow a target through the images of a bag, as the node does with those of a camera."""
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 import csv
@@ -23,15 +24,19 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.bags.io import color_picture, image_connections, image_messages, open_bag
+from cgdet_core.data.bags.pairing import whole
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically, write_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
+from cgdet_core.runtime.tracking.rgbt import is_black
 from cgdet_core.runtime.tracking.target import State, Target
 from cgdet_core.runtime.tracking.tracker import BACK_S
 from cgdet_core.tracking.following import Follower, sides
 from cgdet_core.tracking.pictures import open_target_video
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,15 +110,77 @@ def from_stamp(frames: Iterable[Frame], stamp_ns: int | None) -> Iterator[Frame]
                         f'{stamp_text(stamp_ns or 0)}; {text}.', 'start')
 
 
+def thermal_topic(bag: Path, topic: str | None, rgb_topic: str) -> str:
+    """Return the thermal topic of a bag beside an RGB topic; UserError if one is missing."""
+    with open_bag(bag) as reader:
+        image_connections(reader, bag, rgb_topic, field='rgb_topic')
+        found = str(image_connections(reader, bag, topic, rgb_topic)[0].topic)
+    if found == rgb_topic:
+        raise UserError(f'{found} cannot be both the thermal and the RGB topic.', 'rgb_topic')
+    return found
+
+
+class ColorTopic:
+    """
+    The RGB images of a bag, asked for in the order of the thermal stamps, as the node does.
+
+    used: number of frames that had one. missing: how often one was missing, by the reason.
+    """
+
+    def __init__(self, bag: Path, topic: str, max_gap_ms: float) -> None:
+        self._messages = self._read(bag, topic)
+        self._topic, self._gap = topic, round(max_gap_ms * 1e6)
+        self._near: deque[tuple[int, Any]] = deque()
+        self.used, self.missing = 0, Counter[str]()
+
+    @staticmethod
+    def _read(bag: Path, topic: str) -> Iterator[tuple[int, Any]]:
+        with open_bag(bag) as reader:
+            for _, stamp, message in image_messages(reader, bag, topic):
+                yield stamp, message
+
+    def at(self, stamp_ns: int, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """Return the RGB image (H, W, 3) nearest to a frame of a shape, None if unusable."""
+        while not self._near or self._near[-1][0] <= stamp_ns + self._gap:
+            if (following := next(self._messages, None)) is None:
+                break
+            self._near.append(following)
+        while self._near and self._near[0][0] < stamp_ns - self._gap:
+            self._near.popleft()
+        try:
+            rgb = self._pixels(stamp_ns, shape)
+        except (ValueError, cv2.error) as error:
+            self.missing[str(error)] += 1
+            return None
+        self.used += 1
+        return rgb
+
+    def _pixels(self, stamp_ns: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        stamp, message = min(self._near, key=lambda pair: abs(pair[0] - stamp_ns),
+                             default=(stamp_ns + self._gap + 1, None))
+        if abs(stamp - stamp_ns) > self._gap:
+            raise ValueError(f'{self._topic} has none within {self._gap / 1e6:g} ms')
+        rgb = cv2.cvtColor(color_picture(whole(message)), cv2.COLOR_BGR2RGB)
+        if rgb.shape[:2] != shape[:2]:
+            raise ValueError(f'those of {self._topic} have {rgb.shape[1]}x{rgb.shape[0]} pixels, '
+                             f'the thermal ones {shape[1]}x{shape[0]}: register them to the '
+                             'thermal pixels')
+        if is_black(np.asarray(rgb, np.uint8)):
+            raise ValueError(f'those of {self._topic} are black')
+        return np.asarray(rgb, np.uint8)
+
+
 def follow_frames(
     follower: Follower, frames: Iterable[Frame], box: NDArray[np.float32],
     unreadable: Callable[[UserError], None], video: Path | None = None, rate: float = 10.0,
+    colors: ColorTopic | None = None,
 ) -> Iterator[Row]:
     """
     Follow the target with the box (4,) x1, y1, x2, y2 in the first frame; yield it in each.
 
     The target coasts while the shutter is closed, recognized by the frames. unreadable: called
     for each later frame that cannot be read or followed, which is left out. video: .mp4 to write.
+    colors: RGB images for an RGB-T tracker, which follows in thermal alone where there is none.
     UserError if stamps go back by more than a second, where the node ends its targets.
     """
     shutter, started, latest = ShutterDetector(), False, -np.inf
@@ -129,8 +196,10 @@ def follow_frames(
             try:
                 pixels, _ = fill_dead_pixels(frame.pixels)
                 closed = shutter.update(pixels, latest)
-                target = (follower.follow(pixels, latest, frozen=bool(closed)) if started else
-                          follower.start(pixels, box, latest))
+                rgb: dict[str, Any] = {} if colors is None else {
+                    'rgb': colors.at(frame.stamp_ns, pixels.shape)}
+                target = (follower.follow(pixels, latest, frozen=bool(closed), **rgb) if started
+                          else follower.start(pixels, box, latest, **rgb))
             except ValueError as error:
                 error = error if isinstance(error, UserError) else frame.error(error)
                 if not started:

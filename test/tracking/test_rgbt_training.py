@@ -33,11 +33,13 @@ from cgdet_core.tracking.rgbt.training import RgbtTraining, shown_in
 from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
 from drawn import boxes as drawn_boxes
+from drawn import frames as drawn_frames
 from drawn import write_frames, write_sequence
 import numpy as np
 import pytest
 import tiny_recipe
 import torch
+from two_cameras import PERIOD, RGB, START, write_two_cameras
 import yaml
 
 MODEL = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'width': 16, 'blocks': 2, 'heads': 2,
@@ -152,6 +154,36 @@ def test_a_source_is_followed_with_its_rgb_images(
     (folder / 'rgb' / 'other.png').rename(folder / 'rgb' / names[0])
     again = run_cgdet(*ask, '--rgb', folder / 'rgb', '--output', tmp_path / 'again')
     assert again.returncode == 0, again.stderr
+
+
+def test_a_bag_is_followed_with_its_rgb_topic(
+    exported: Path, tmp_path: Path, run_cgdet: Callable[..., Any],
+) -> None:
+    thermal = {START + n * PERIOD: frame for n, frame in enumerate(drawn_frames(5))}
+    rgb = {stamp + PERIOD // 10: np.stack([frame] * 3, 2) for stamp, frame in thermal.items()}
+    late, dark = list(rgb)[2:4]
+    rgb[late + PERIOD // 2] = rgb.pop(late)  # 60 ms
+    rgb[dark] = 0 * rgb[dark]
+    rgb[list(rgb)[0]] = rgb[list(rgb)[0]][:50]
+    write_two_cameras(tmp_path / 'drive', thermal, rgb)
+    ask = ('bag', 'track', tmp_path / 'drive', '--model', exported,
+           '--box', '{:g},{:g},{:g},{:g}'.format(*drawn_boxes(1)[0]))
+    done = run_cgdet(*ask, '--rgb-topic', RGB, '--output', tmp_path / 'out.json')
+    assert done.returncode == 0, done.stderr
+    words = ' '.join(done.stdout.split())
+    assert 'RGB in 2 images' in words
+    for why in ('none in 1, as /rgb/image_raw has none within 50 ms', 'are black',
+                'have 128x50 pixels, the thermal ones 128x96'):
+        assert why in words
+    report = json.loads((tmp_path / 'out.json').read_text())
+    assert (report['rgb_topic'], report['with_rgb'], len(report['frames'])) == (RGB, 2, 5)
+    wide = run_cgdet(*ask, '--rgb-topic', RGB, '--max-gap-ms', 70)
+    assert 'RGB in 3 images' in wide.stdout, wide.stderr
+    for options, why in ((('--rgb-topic', '/none'), 'has no images on /none'),
+                         (('--rgb-topic', RGB, '--topic', RGB), 'cannot be both'),
+                         ((), 'several image topics')):
+        bad = run_cgdet(*ask, *options)
+        assert bad.returncode == 1 and why in bad.stderr, bad.stderr
 
 
 def test_the_first_certain_frame_with_rgb_gives_its_template(model: RgbtModel) -> None:
