@@ -75,9 +75,12 @@ class UnlabeledConfig(ScheduledLoss):
     names: dict[str, str] = {}  # the teacher's name of an object: the class; others keep theirs
     # What the teacher finds of these is neither object nor background.
     ignored: tuple[str, ...] = ('bus', 'truck', 'train', 'motorcycle')
-    object_score: float = Field(0.5, gt=0, lt=1)  # from here on an object, as certain as its score
+    object_score: float = Field(0.5, gt=0, lt=1)  # from here on an object
     ignore_score: float = Field(0.2, gt=0, lt=1)  # from here on neither object nor background
-    # Of what pseudo-labels teach of boxes; 0: only classes, as boxes drift without labels.
+    # What the teacher is sure of is a label like others, not one as certain as its score.
+    hard: bool = True
+    # Of what objects that the student alone finds teach of boxes; 0: only classes, as boxes that
+    # it learns from itself drift.
     box_weight: float = Field(0.0, ge=0)
     fuse_iou: float = Field(0.5, gt=0, le=1)  # of boxes that are fused to one; CMD has 0.8
     # With cmg.over roi or both: the regions of these frames whose features are compared.

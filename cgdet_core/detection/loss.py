@@ -89,9 +89,10 @@ def detection_loss(
     logits (N, A, C) and distributions (N, A, 4, bins) of the head; targets: one dict per image
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
     `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
-    augmentation has cut), and `scores` (M,) of pseudo-labels, which are their largest soft
-    targets; image_size (height, width). All terms are normalized by the sum of the soft targets,
-    averaged over the ranks, or `minimum` if that is more.
+    augmentation has cut), and of pseudo-labels `scores` (M,), which are their largest soft targets
+    (NaN: those of a label), and `box_weights` (M,) of their boxes; image_size (height, width). All
+    terms are normalized by the sum of the soft targets, averaged over the ranks, or `minimum` if
+    that is more.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
@@ -109,10 +110,12 @@ def detection_loss(
     xy, stride = centers[found.cells], strides[found.cells]
     distances = torch.cat([xy - gt[:, :2], gt[:, 2:] - xy], 1) / stride
     total = mean_over_ranks(quality.sum(), minimum)
+    weights = quality * torch.cat([
+        t.get('box_weights', torch.ones_like(t['boxes'][:, 0])) for t in targets])[found.objects]
     terms = {
         'cls': varifocal_loss(logits, soft, negative=_negative(targets, centers, strides)),
-        'box': (generalized_box_iou_loss(boxes[at], gt) * quality).sum(),
-        'dfl': (distribution_focal_loss(distributions[at], distances) * quality).sum()}
+        'box': (generalized_box_iou_loss(boxes[at], gt) * weights).sum(),
+        'dfl': (distribution_focal_loss(distributions[at], distances) * weights).sum()}
     terms = {name: WEIGHTS[name] * value / total for name, value in terms.items()}
     return {**terms, 'det': torch.stack(list(terms.values())).sum()}
 

@@ -253,8 +253,7 @@ class DetectionTraining(TaskModule):
         if weight > 0:
             parts = detection_loss(*outputs, blank(targets, ~unlabeled, size), size[::-1],
                                    max(1.0, SOFT_TARGETS * count))
-            losses['pseudo'] = weight * (
-                parts['cls'] + config.box_weight * (parts['box'] + parts['dfl']))
+            losses['pseudo'] = weight * parts['det']
         return losses
 
     def _detection(self, outputs: Outputs, batch: dict[str, Any],

@@ -20,14 +20,17 @@ Learning from frames without labels: pseudo-labels of an RGB teacher and of the 
 The student learns on the strong view, the augmented sample. The averaged student (mean teacher,
 arXiv 1703.01780) looks at the weak view, the same sample before its contrast is jittered. Both
 have one geometry, and so do the teacher's boxes, which are moved with the frame. All boxes are
-fused (`regions.fuse`): those with a score of `object_score` are objects, as certain as that score,
-and those above `ignore_score` neither objects nor background. RGB only adds objects: by night it
-does not see what thermal sees, so that background is only where nobody sees an object.
+fused (`regions.fuse`): those with a score of `object_score` are objects, and those above
+`ignore_score` neither objects nor background. What the teacher finds is a label like others; what
+the student alone finds is as certain as its score, and teaches classes, but by default no boxes.
+RGB only adds objects: by night it does not see what thermal sees, so that background is only where
+nobody sees an object.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 import logging
+import math
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
@@ -45,6 +48,7 @@ from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 IOU = 0.5  # of the suppression of the student's boxes
 # Minimum sum of soft targets that pseudo-labels are normalized by, per sample: with few of them,
@@ -189,7 +193,8 @@ def pseudo_labels(
     Fuse what the teacher (targets) and the student (found) see in each sample.
 
     If the student is no source, what it finds is at least no background.
-    Returns per sample `boxes`, `labels` and `scores` of objects, and `ignored` regions.
+    Returns per sample `boxes`, `labels`, `scores` (NaN: certain) and `box_weights` of objects, and
+    `ignored` regions.
     """
     labels: Targets = []
     for target, own in zip(targets, found):
@@ -202,8 +207,12 @@ def pseudo_labels(
                  for key in ('boxes', 'scores', 'labels')}
         boxes, scores, classes = fuse(**every, iou=config.fuse_iou)
         certain = scores >= config.object_score
+        sure = target['scores'] >= config.object_score
+        taught = ((box_iou(boxes, target['boxes'][sure]) >= config.fuse_iou)
+                  & (classes[:, None] == target['labels'][sure])).any(1)
         labels.append({'boxes': boxes[certain], 'labels': classes[certain],
-                       'scores': scores[certain],
+                       'scores': torch.where(taught & config.hard, math.nan, scores)[certain],
+                       'box_weights': torch.where(taught, 1.0, config.box_weight)[certain],
                        'ignored': torch.cat([*ignored, boxes[~certain]])})
     return labels
 

@@ -53,9 +53,20 @@ def test_scores_decide_between_object_and_ignore_region() -> None:
     rgb, student = boxes((0, 0, 0.8), (50, 2, 0.3)), boxes((2, 0, 0.6), (100, 1, 0.7))
     [found] = pseudo_labels([rgb], [student], config())
     assert found['labels'].tolist() == [0, 1]
-    assert found['scores'].tolist() == pytest.approx([0.8, 0.7])
+    assert found['scores'].isnan().tolist() == [True, False], 'that of RGB is certain'
+    assert found['scores'][1] == pytest.approx(0.7)
+    assert found['box_weights'].tolist() == [1, 0], 'and teaches where it ends'
     assert found['boxes'][0].tolist() == pytest.approx([2 * 0.6 / 1.4, 10, 20 + 2 * 0.6 / 1.4, 30])
     assert found['ignored'].tolist() == [[50, 10, 70, 30]]
+
+
+def test_a_teacher_may_be_as_certain_as_its_scores() -> None:
+    rgb, student = boxes((0, 0, 0.8), (50, 2, 0.3)), boxes((2, 1, 0.9), (52, 2, 0.6))
+    [found] = pseudo_labels([rgb], [student], config(hard=False, box_weight=0.5))
+    assert found['scores'].tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert found['box_weights'].tolist() == [0.5, 1, 0.5], 'it is not sure of the car'
+    [found] = pseudo_labels([rgb], [student], config())
+    assert found['scores'].isnan().tolist() == [False, True, False]
 
 
 def test_what_only_thermal_shows_is_never_background() -> None:

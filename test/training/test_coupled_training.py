@@ -234,17 +234,16 @@ def test_pseudo_labels_teach_both_students(values: dict, pairs: Path) -> None:
 def test_pseudo_labels_may_teach_classes_only(values: dict, pairs: Path) -> None:
     module = prepared({**values, 'classes': ['person', 'bicycle', 'car'], 'data': {
         **values['data'], 'pair_share': None}, 'unlabeled': {
-        'frames': str(pairs), 'burn_in_epochs': 0, 'sources': ['student'], 'box_weight': 0}})
+        'frames': str(pairs), 'burn_in_epochs': 0, 'sources': ['student']}})
     target = {'boxes': torch.tensor([[20.0, 20, 60, 90]]), 'labels': torch.tensor([0]),
               'ignored': torch.zeros(0, 4)}
-    classes = module.recipe.unlabeled
-    both = classes.model_copy(update={'box_weight': 1})
-    for flag, config, teaches_boxes in (
-            (True, classes, False), (True, both, True), (False, classes, True)):
-        module.recipe = module.recipe.model_copy(update={'unlabeled': config})
+    for flag, more, teaches_boxes in (
+            (True, {'box_weights': torch.zeros(1)}, False),
+            (True, {'box_weights': torch.ones(1)}, True), (False, {}, True)):
         logits, distributions = (part.detach().requires_grad_() for part in module.student(
             next(iter(module.train_dataloader()))['images'][:1]))
-        module._learn((logits, distributions), [target], torch.tensor([flag])).backward()
+        module._learn(
+            (logits, distributions), [{**target, **more}], torch.tensor([flag])).backward()
         assert logits.grad.any()
         assert bool(distributions.grad.any()) == teaches_boxes
 
