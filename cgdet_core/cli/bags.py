@@ -42,6 +42,7 @@ from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.cli.track import as_seen, Finder, open_tracker
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
+from cgdet_core.runtime.imaging.frames import is_bag, lacks_metadata
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 from rich.table import Table
@@ -226,6 +227,7 @@ def bag_track(
     from cgdet_core.data.inputs import find_bags
     from cgdet_core.data.sources import open_path
     from cgdet_core.tracking import bag_tracking as tracking
+    from cgdet_core.tracking.following import Clock
     from cgdet_core.tracking.one_source import parse_box
 
     corners, stamp = parse_box(box), None if start is None else tracking.parse_stamp(start)
@@ -236,7 +238,10 @@ def bag_track(
     bags = find_bags([str(path)])
     if len(bags) > 1:
         raise UserError(f'{path} holds {len(bags)} bags; name one, such as {bags[0]}.')
-    colors = None
+    if not (bags[0].suffix == '.bag' or is_bag(bags[0]) or lacks_metadata(bags[0])):
+        raise UserError(f'{bags[0]} is not a bag; cgdet track run follows in other sources.' if
+                        bags[0].exists() else f'The bag {bags[0]} does not exist.')
+    colors, clock = None, Clock()
     if rgb_topic is not None:
         topic = tracking.thermal_topic(bags[0], topic, rgb_topic)
         colors = tracking.ColorTopic(bags[0], rgb_topic, max_gap_ms)
@@ -259,8 +264,8 @@ def bag_track(
     def work() -> None:
         with common.counting('following', source.total) as advance:
             for row in tracking.follow_frames(
-                    make(), tracking.from_stamp(frames, stamp), corners, leave_out, video,
-                    source.rate, colors):
+                    make(), tracking.from_stamp(frames, stamp), corners, leave_out, clock,
+                    video, source.rate, colors):
                 rows.append(row)
                 advance(1)
 
@@ -275,6 +280,8 @@ def bag_track(
     found = tracking.summary(rows)
     say(f'{counted(len(rows), "image")}: ' + ', '.join(
         f'{found[state]} {state}' for state in ('tracked', 'uncertain', 'lost')))
+    if clock.sentence:
+        common.complain(f'{clock.sentence}.')
     if colors is not None:
         say(f'RGB in {counted(colors.used, "image")}' + ''.join(
             f'; none in {count}, as {why}' for why, count in colors.missing.most_common(3)))

@@ -113,6 +113,7 @@ def run(
     """
     from cgdet_core.data.inputs import find_sources
     from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES
+    from cgdet_core.tracking.following import Clock
     from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
 
     start = parse_box(box)
@@ -127,10 +128,17 @@ def run(
     colors = () if rgb is None else colors_of(rgb, found[0], card)
     frames = as_seen(found[0], card, unit, polarity)
     states: list[str] = []
+    failed: list[UserError] = []
+    clock = Clock()
+
+    def leave_out(error: UserError) -> None:
+        failed.append(error)
+        complain(common.sentence_of(error))
 
     def work() -> None:
         with common.counting('following', frames.total) as advance:
-            for target in follow_source(make(), frames, start, output, frame, colors):
+            for target in follow_source(make(), frames, start, output, clock, frame, colors,
+                                        leave_out):
                 states.append(target.state.value)
                 advance(1)
 
@@ -143,7 +151,10 @@ def run(
     say(f'Written: {", ".join(str(path) for path in files)}')
     if reason:
         complain(f'{reason}; {counted(len(states), "frame")} done.')
-        raise typer.Exit(status)
+    if clock.sentence:
+        complain(f'{clock.sentence}.')
+    if status or failed:
+        raise typer.Exit(status or 1)
 
 
 def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path | None, ...]:

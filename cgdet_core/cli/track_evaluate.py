@@ -121,7 +121,10 @@ def track_evaluate(
     elif work.failed:
         complain(f'{counted(len(work.failed), "sequence or folder", "sequences or folders")} '
                  'could not be measured.')
-    if status or work.failed:
+    if work.unreadable:
+        complain(f'In {counted(len(work.unreadable), "frame")} that cannot be read, the target '
+                 'counts as where it was before.')
+    if status or work.failed or work.unreadable:
         raise typer.Exit(status or 1)
 
 
@@ -133,10 +136,17 @@ class _Evaluation:
         self.sequences: list[Sequence] = []
         self.results: list[Result] = []
         self.failed: dict[str, str] = {}  # name or folder -> sentence
+        self.unreadable: list[str] = []  # sentences of frames
 
     def open(self, folders: Many[Path], targets: Many[str], rate: float) -> None:
         """Open what is in folders; report what cannot be opened."""
-        from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequence
+        from cgdet_core.tracking.sequences import (
+            different,
+            find_sequences,
+            named_apart,
+            open_sequence,
+            without_truth,
+        )
 
         entries = []
         for folder in folders:
@@ -144,7 +154,10 @@ class _Evaluation:
                 entries += find_sequences(folder, self.benchmark, targets)
             except UserError as error:
                 self._fail(str(folder), error)
-        for entry in named_apart(list(dict.fromkeys(entries))):
+                continue
+            for place, lack in without_truth(folder, self.benchmark) if not targets else ():
+                self._fail(str(place), lack)
+        for entry in named_apart(different(entries)):
             try:
                 self.sequences.append(open_sequence(entry, self.benchmark, rate))
             except UserError as error:
@@ -152,13 +165,15 @@ class _Evaluation:
 
     def pair(self) -> None:
         """Find the RGB images of the sequences that have some; report what is not paired."""
+        from cgdet_core.tracking.benchmarks import PLAIN
         from cgdet_core.tracking.sequences import rgb_of
 
         paired = []
         for sequence in self.sequences:
             try:
                 paired.append(sequence if sequence.color is None else replace(
-                    sequence, rgb=rgb_of(sequence.color, sequence.names)))
+                    sequence, rgb=rgb_of(sequence.color, sequence.names,
+                                         self.benchmark is not PLAIN)))
             except UserError as error:
                 self._fail(sequence.entry.name, error)
         self.sequences = paired
@@ -170,6 +185,8 @@ class _Evaluation:
         videos = [] if self.videos is None else [
             video_of(self.videos, sequence.entry) for sequence in self.sequences]
         read = [file for sequence in self.sequences for file in sequence.files]
+        files = [*files]
+        check_outputs(files)
         check_not_inputs([*files, *videos], read)
         check_outputs(videos, overwrite=overwrite)
 
@@ -180,7 +197,7 @@ class _Evaluation:
         total = sum(len(sequence.names) for sequence in self.sequences)
         with common.counting('following', total) as advance:
             for sequence, found in evaluate(make, self.sequences, self.benchmark, self.videos,
-                                            advance):
+                                            advance, self._leave_out):
                 if isinstance(found, UserError):
                     self._fail(sequence.entry.name, found)
                 else:
@@ -192,7 +209,12 @@ class _Evaluation:
         from cgdet_core.tracking.evaluation import summarize
 
         return {**about, **summarize(self.results, self.benchmark), 'failed': self.failed,
+                'unreadable': self.unreadable,
                 'machine': describe_machine()}
+
+    def _leave_out(self, error: UserError) -> None:
+        self.unreadable.append(str(error))
+        complain(sentence_of(error))
 
     def _fail(self, name: str, error: UserError) -> None:
         self.failed[name] = str(error)

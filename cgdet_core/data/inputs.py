@@ -26,7 +26,13 @@ from urllib.parse import unquote, urlsplit
 from cgdet_core.data.sources import open_path, pictures, Source
 from cgdet_core.data.streams import check_url, is_device, open_camera, open_url
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import ADDED, files_below, IMAGE_SUFFIXES, is_bag
+from cgdet_core.runtime.imaging.frames import (
+    ADDED,
+    files_below,
+    IMAGE_SUFFIXES,
+    is_bag,
+    natural,
+)
 
 BOM = '\ufeff'  # that Windows writes before a text
 _log = logging.getLogger(__name__)
@@ -148,8 +154,8 @@ def _expand(text: str, standard_input: Iterable[str]) -> list[str]:
     if _is_url(text):
         check_url(text)
     elif has_magic(text) and not Path(text).exists():
-        found = sorted(path for path in glob(text, recursive=True)
-                       if not any(part in ADDED and part not in text for part in Path(path).parts))
+        found = sorted((path for path in glob(text, recursive=True) if not any(
+            part in ADDED and part not in text for part in Path(path).parts)), key=natural)
         if not found:
             raise UserError(f'No file matches {text}.')
         return found

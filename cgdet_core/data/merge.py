@@ -22,7 +22,7 @@ from typing import Any
 from cgdet_core.data.coco import CocoSet, load_coco, read_coco
 from cgdet_core.data.coco_checks import check_links
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, write_json
+from cgdet_core.runtime.files import check_json, check_not_inputs, check_outputs, write_json
 
 
 def merge(
@@ -39,7 +39,9 @@ def merge(
     """
     if len(paths) < 2:
         raise UserError('There is one set; name two or more to merge.')
+    check_json(output)
     check_outputs([output], overwrite=overwrite)
+    check_not_inputs([output], paths)
     names: dict[str, int] = {}
     merged: dict[str, list[dict[str, Any]]] = {
         'licenses': [], 'images': [], 'categories': [], 'annotations': []}

@@ -21,7 +21,7 @@ from typing import Any
 
 from cgdet_core.data.coco import read_coco
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs, write_json
+from cgdet_core.runtime.files import check_json, check_not_inputs, check_outputs, write_json
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
@@ -35,6 +35,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     if output.absolute().parent != path.absolute().parent:
         raise UserError(f'{output} must be in the folder of {path.name}, as image paths are '
                         'relative.')
+    check_json(output)
     check_outputs([output], overwrite=overwrite)
     check_not_inputs([output], [path, labels])
     ours, theirs = read_coco(path), read_coco(labels)

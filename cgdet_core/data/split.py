@@ -24,7 +24,8 @@ from cgdet_core.data.check import ALIKE, thumbnail
 from cgdet_core.data.coco import CocoSet, load_coco, read_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.frames import natural, read_thermal
+from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,13 +83,19 @@ def _groups(
         except re.error as error:
             raise UserError(f'The pattern {pattern!r} is not a regular expression: {error}',
                             'group') from None
+        if not any(found):
+            raise UserError(f'{pattern!r} is in none of the file names, such as '
+                            f'{coco.images[0].path.name}.', 'group')
+        if alone := sum(match is None for match in found):
+            _log.warning('%r is not in %s; each is a group of its own.', pattern,
+                         counted(alone, 'file name'))
         keys = [match[0] if match else record.path.name
                 for match, record in zip(found, coco.images)]
         return f'by {pattern!r} in the file name', np.unique(keys, return_inverse=True)[1]
     recordings = [record.bag or record.video or '' for record in coco.images]
     if len(set(recordings)) > 1:
         return 'by bag or video', np.unique(recordings, return_inverse=True)[1]
-    order = sorted(range(len(coco.images)), key=lambda i: _natural(coco.images[i].path.as_posix()))
+    order = sorted(range(len(coco.images)), key=lambda i: natural(coco.images[i].path))
     groups = _scenes(coco, progress)
     if np.bincount(groups).max() <= max(share, 1 - share) * len(groups) and len(groups) > 1:
         return 'by near-duplicates', groups
@@ -96,12 +103,6 @@ def _groups(
     blocks[order] = np.arange(len(order)) * BLOCKS // len(order)
     return ('by blocks of consecutive file names, as most frames are of one scene, which is '
             'then in both'), blocks
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts numbers in names by value."""
-    return [(int(part), '') if part.isdigit() else (-1, part)
-            for part in re.split(r'(\d+)', name) if part]
 
 
 def _scenes(coco: CocoSet, progress: Callable[[int], None]) -> NDArray[np.int64]:

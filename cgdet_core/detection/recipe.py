@@ -148,6 +148,9 @@ class DetectionRecipe(Recipe):
         if unlabeled.stop_epoch is not None and unlabeled.burn_in_epochs >= unlabeled.stop_epoch:
             raise ValueError('unlabeled stops before its burn-in ends; lower '
                              'unlabeled.burn_in_epochs or raise unlabeled.stop_epoch')
+        if unlabeled.burn_in_epochs >= self.optim.epochs:
+            raise ValueError('no epoch would see unlabeled frames; lower '
+                             'unlabeled.burn_in_epochs or raise optim.epochs')
         if unlabeled.share * self.optim.batch_size < 1:
             raise ValueError(f'unlabeled.share={unlabeled.share:g} is less than a frame of a '
                              f'batch of {self.optim.batch_size}; raise it or optim.batch_size')

@@ -59,6 +59,7 @@ from cgdet_core.training.checkpoints import checkpoint_entry, KEY, read_checkpoi
 from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.run import AtomicCheckpoints, processes
+from cgdet_core.words import counted
 from rich.table import Table
 import torch
 from torch import Tensor
@@ -102,6 +103,7 @@ class DetectionTraining(TaskModule):
         self.val_set = recipe.frames(recipe.data.val)
         check_data(recipe, self.train_set, self.unlabeled_set)
         check_boxes(recipe, self.train_set, self.val_set)
+        warn_of_shared(self.val_set, self.train_set, self.unlabeled_set)
         self.guide = None if recipe.cmg is None else Guide(
             recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
         self.imitation = (
@@ -365,6 +367,14 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | No
     if missing:
         raise UserError(f'{len(missing)} of the RGB images listed in {recipe.data.train} are '
                         f'missing, the first is {missing[0]}.')
+
+
+def warn_of_shared(val: CocoSet, *training: CocoSet | None) -> None:
+    """Log how many validation frames are also trained on."""
+    seen = {record.path.resolve() for coco in training if coco for record in coco.images}
+    if shared := sum(record.path.resolve() in seen for record in val.images):
+        _log.warning('%s of %s are also trained on, so that the metrics say little of other '
+                     'frames.', counted(shared, 'frame'), val.path)
 
 
 def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:

@@ -14,6 +14,7 @@
 
 """Read JSON, write files and folders atomically, and find the files of the package."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 import errno
@@ -237,6 +238,9 @@ def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
                   overwrite: bool = True) -> None:
     """Raise UserError for outputs that cannot be written, or exist and may not be replaced."""
     wanted = [(path, False) for path in files] + [(path, True) for path in folders]
+    for name, times in Counter(os.path.abspath(path) for path, _ in wanted).items():
+        if times > 1:
+            raise UserError(f'{name} would be written twice; choose different names.')
     for path, folder in wanted:
         if path.is_dir() and not folder:
             raise UserError(f'{path} is a folder; name a file.')
@@ -253,6 +257,12 @@ def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
             raise UserError(f'{path} cannot be written: {inside} is not a folder.')
         if not os.access(inside, os.W_OK | os.X_OK):
             raise UserError(f'{path} cannot be written: no permission to write to {inside}.')
+
+
+def check_json(path: Path) -> None:
+    """Raise UserError for an output that is named like something else than a JSON file."""
+    if path.suffix.lower() != '.json':
+        raise UserError(f'{path} must end with .json.', 'output')
 
 
 def free_folder(path: Path) -> Path:

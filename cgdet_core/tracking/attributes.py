@@ -21,6 +21,7 @@ import re
 from cgdet_core.errors import UserError
 from cgdet_core.tracking.benchmarks import Benchmark
 from cgdet_core.tracking.sequences import Entry
+from cgdet_core.tracking.truth import read_text
 from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def _of_sequence(folder: Path, benchmark: Benchmark) -> NDArray[np.bool_]:
                 return flags
         listed = place / LISTS / 'SequencesName.txt'
         if listed.is_file():
-            names = listed.read_text().split()
+            names = read_text(listed).split()
             columns = [_flags(place / LISTS / f'{attribute}.txt')
                        for attribute in benchmark.attributes]
             if name in names and all(len(column) == len(names) for column in columns):
@@ -78,8 +79,8 @@ def _places(folder: Path) -> Iterator[Path]:
 
 
 def _flags(path: Path) -> NDArray[np.bool_]:
+    text = read_text(path)
     try:
-        text = path.read_text()
         return np.array([float(cell) > 0 for cell in re.split(r'[,\s]+', text.strip()) if cell])
-    except (OSError, ValueError):
+    except ValueError:
         raise UserError(f'{path} cannot be read as flags, 0 or 1.') from None

@@ -33,8 +33,7 @@ from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
 from cgdet_core.runtime.tracking.rgbt import is_black
 from cgdet_core.runtime.tracking.target import State, Target
-from cgdet_core.runtime.tracking.tracker import BACK_S
-from cgdet_core.tracking.following import Follower, sides
+from cgdet_core.tracking.following import Clock, Follower, sides
 from cgdet_core.tracking.pictures import open_target_video
 import cv2
 import numpy as np
@@ -172,27 +171,23 @@ class ColorTopic:
 
 def follow_frames(
     follower: Follower, frames: Iterable[Frame], box: NDArray[np.float32],
-    unreadable: Callable[[UserError], None], video: Path | None = None, rate: float = 10.0,
-    colors: ColorTopic | None = None,
+    unreadable: Callable[[UserError], None], clock: Clock, video: Path | None = None,
+    rate: float = 10.0, colors: ColorTopic | None = None,
 ) -> Iterator[Row]:
     """
     Follow the target with the box (4,) x1, y1, x2, y2 in the first frame; yield it in each.
 
     The target coasts while the shutter is closed, recognized by the frames. unreadable: called
     for each later frame that cannot be read or followed, which is left out. video: .mp4 to write.
-    colors: RGB images for an RGB-T tracker, which follows in thermal alone where there is none.
+    clock: takes the stamps. colors: RGB images for an RGB-T tracker, which follows in thermal
+    alone where there is none.
     UserError if stamps go back by more than a second, where the node ends its targets.
     """
-    shutter, started, latest = ShutterDetector(), False, -np.inf
+    shutter, started = ShutterDetector(), False
     with open_target_video(video, rate) if video else nullcontext() as show:
         for frame in frames:
             assert frame.stamp_ns is not None
-            stamp = frame.stamp_ns / 1e9
-            if latest - stamp > BACK_S:
-                raise frame.error(ValueError(
-                    f'its stamp is {latest - stamp:.1f} s older than those before, as of another '
-                    'recording; the target ends there; follow it again with --start'))
-            latest = max(latest, stamp)  # as the node: time does not go back
+            latest = clock.at(frame, frame.stamp_ns / 1e9)
             try:
                 pixels, _ = fill_dead_pixels(frame.pixels)
                 closed = shutter.update(pixels, latest)

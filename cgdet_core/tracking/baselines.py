@@ -35,6 +35,7 @@ FILES = {'nano': {'backbone': 'nanotrack_backbone_sim.onnx',
                   'neckhead': 'nanotrack_head_sim.onnx'},
          'vit': {'net': 'object_tracking_vittrack_2023sep.onnx'}}
 BASELINES = ('static', *OPENCV, 'detector')
+SMALLEST_MIL = 8  # pixels of a side
 MIN_IOU = 0.1  # of a detection and the last box, to be the target
 
 
@@ -80,13 +81,16 @@ class OpenCvTracker:
             raise UserError(f'This OpenCV {cv2.__version__} has no tracker {name}, which is part '
                             'of opencv-contrib; choose from '
                             f'{", ".join(["static", *there, "detector"])}.', 'baseline')
-        self._tracker = create(*_parameters(name, files))
+        self._name, self._tracker = name, create(*_parameters(name, files))
 
     def start(self, frame: NDArray[Any], box: NDArray[Any], stamp: float,
               label: int | None = None, rgb: NDArray[Any] | None = None) -> Target:
         """Start with the box in whole pixels, as OpenCV requires."""
         self._box = np.asarray(box, np.float32)
         x, y, w, h = (int(v) for v in np.rint(sides(self._box)))
+        if self._name == 'mil' and min(w, h) < SMALLEST_MIL:
+            raise ValueError(f'The MIL of OpenCV does not return for targets as small as {w}x{h} '
+                             f'pixels; they must have {SMALLEST_MIL}x{SMALLEST_MIL}')
         try:
             self._tracker.init(_eight_bit(frame), (x, y, max(w, 1), max(h, 1)))
         except cv2.error:

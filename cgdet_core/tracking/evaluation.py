@@ -14,7 +14,7 @@
 
 """Measure what follows a target on sequences, as a benchmark counts."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Many
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -52,12 +52,14 @@ class Result:
 def evaluate(
     make: Callable[[], Follower], sequences: Iterable[Sequence], benchmark: Benchmark = PLAIN,
     videos: Path | None = None, progress: Callable[[int], None] = lambda frames: None,
+    unreadable: Callable[[UserError], None] | None = None,
 ) -> Iterator[tuple[Sequence, Result | UserError]]:
     """
     Follow the target of each sequence with a new follower, and yield what was measured.
 
     In place of the result of a sequence that cannot be read or followed, the UserError that
-    names it. videos: a folder for a video of each, see `video_of`.
+    names it. videos: a folder for a video of each, see `video_of`. unreadable: see
+    `follow_sequence`.
     """
     for sequence in sequences:
         found: Result | UserError
@@ -65,8 +67,9 @@ def evaluate(
             with ExitStack() as stack:
                 show = None if videos is None else stack.enter_context(
                     open_target_video(video_of(videos, sequence.entry), sequence.rate))
-                run = follow_sequence(make(), sequence, show, progress)
-            found = measure(sequence.entry, run, benchmark)
+                marked = find_attributes(sequence.entry, benchmark, len(sequence.names))
+                run = follow_sequence(make(), sequence, show, progress, unreadable)
+            found = measure(sequence.entry, run, benchmark, marked)
         except UserError as error:
             found = error
         yield sequence, found
@@ -77,18 +80,19 @@ def video_of(folder: Path, entry: Entry) -> Path:
     return folder / f'{entry.name}.mp4'
 
 
-def measure(entry: Entry, run: Run, benchmark: Benchmark = PLAIN) -> Result:
+def measure(entry: Entry, run: Run, benchmark: Benchmark = PLAIN,
+            attributes: Mapping[str, NDArray[np.bool_]] = {}) -> Result:
     """
-    Count the frames of a target that was followed.
+    Count the frames of a target that was followed; attributes: the frames (N,) that have each.
 
     Of plain folders, the frames count whose truth has a box with an area; of a benchmark, those
     that have a row, whatever it says.
     """
     counted = run.truths[0].visible if benchmark is PLAIN else run.truths[0].annotated
     errors = compare(run.boxes[counted], [t.boxes[counted] for t in run.truths], benchmark)
-    attributes = {name: frames[counted] for name, frames in find_attributes(
-        entry, benchmark, len(run.boxes)).items() if frames[counted].any()}
-    return Result(entry.name, errors, curves_of(errors, benchmark), attributes, run.fps)
+    marked = {name: frames[:len(counted)][counted] for name, frames in attributes.items()}
+    marked = {name: frames for name, frames in marked.items() if frames.any()}
+    return Result(entry.name, errors, curves_of(errors, benchmark), marked, run.fps)
 
 
 def summarize(results: Many[Result], benchmark: Benchmark = PLAIN) -> dict[str, Any]:

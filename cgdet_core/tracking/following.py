@@ -24,6 +24,7 @@ from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_rgb
 from cgdet_core.runtime.tracking.target import Target
+from cgdet_core.runtime.tracking.tracker import BACK_S
 from cgdet_core.tracking.sequences import Sequence
 from cgdet_core.tracking.truth import Truth
 from cgdet_core.words import counted
@@ -69,13 +70,44 @@ class Run:
         return self.followed / self.seconds if self.seconds > 0 else None
 
 
+class Clock:
+    """
+    The stamps of frames that follow each other, in seconds, as the node takes them.
+
+    repeated: number of frames whose stamp is that of an earlier one.
+    """
+
+    def __init__(self) -> None:
+        self._latest: float = -np.inf
+        self.repeated = 0
+
+    def at(self, frame: Frame, stamp: float) -> float:
+        """Return the stamp, which never goes back; UserError if it is of another recording."""
+        if self._latest - stamp > BACK_S:
+            raise frame.error(ValueError(
+                f'its stamp is {self._latest - stamp:.1f} s older than those before, as of '
+                'another recording; the target ends there; follow it again from there'))
+        self.repeated += stamp <= self._latest
+        self._latest = max(self._latest, stamp)
+        return float(self._latest)
+
+    @property
+    def sentence(self) -> str:
+        """Return what is wrong with the stamps, '' if nothing is."""
+        return (f'{counted(self.repeated, "image")} with the stamp of an earlier one; motion is '
+                'judged by stamps: the camera driver must set header.stamp'
+                if self.repeated else '')
+
+
 def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = None,
-                    progress: Callable[[int], None] = lambda frames: None) -> Run:
+                    progress: Callable[[int], None] = lambda frames: None,
+                    unreadable: Callable[[UserError], None] | None = None) -> Run:
     """
     Follow the target from the first frame whose truth has a box; earlier frames are skipped.
 
-    UserError names a frame that cannot be read or followed, or has another size than the first,
-    and an RGB image of another size than its frame.
+    unreadable: called for each later frame that cannot be read, in which the target is where it
+    was before. UserError names a frame that cannot be read, without it, or followed, one that has
+    another size than the first, and an RGB image of another size than its frame.
     """
     names, truths = sequence.names, sequence.truths
     first = int(truths[0].visible.argmax())
@@ -86,7 +118,16 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
         done += 1
         if i < first:
             continue
-        pixels = frame.pixels
+        try:
+            pixels = frame.pixels
+        except UserError as error:
+            if unreadable is None or i == first:
+                raise
+            unreadable(error)
+            boxes[i] = boxes[i - 1]
+            continue
+        if shape is None:
+            _check_truth(truths[0], pixels.shape, sequence)
         shape = shape or pixels.shape
         if pixels.shape != shape:
             raise UserError(f'{frame.where} has {_size(pixels.shape)} pixels, earlier frames have '
@@ -117,6 +158,17 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
         boxes, truths = boxes[:done], tuple(
             Truth(truth.boxes[:done], truth.annotated[:done]) for truth in truths)
     return Run(boxes, truths, seconds, max(0, done - first - 1))
+
+
+def _check_truth(truth: Truth, shape: tuple[int, ...], sequence: Sequence) -> None:
+    """Raise UserError if all boxes reach beyond the frame, and are inside as two corners."""
+    x, y, w, h = truth.boxes[truth.visible].T
+    height, width = shape[:2]
+    outside = (x + w > width) | (y + h > height)
+    if (outside & (w > x) & (h > y) & (w <= width) & (h <= height)).all():
+        raise UserError(f'{sequence.entry.truths[0]}: all boxes reach beyond the frames of '
+                        f'{_size(shape)} pixels, and seem to be x1, y1, x2, y2; a truth has the '
+                        'left and top side, width and height.')
 
 
 def corners(box: NDArray[Any]) -> NDArray[np.float32]:

@@ -79,9 +79,10 @@ def compare(boxes: Boxes, truths: Sequence[Boxes], benchmark: Benchmark) -> Erro
         if not (boxes[i, 2:] > 0).all():
             boxes[i] = boxes[i - 1]
     found = [_compare(boxes, truth, benchmark.invalid_hits) for truth in truths]
-    return Errors(np.maximum.reduce([e.overlap for e in found]),
-                  np.minimum.reduce([e.distance for e in found]),
-                  np.minimum.reduce([e.relative for e in found]))
+    # Of two truths, of which one has no box: the other one.
+    return Errors(np.fmax.reduce([e.overlap for e in found]),
+                  np.fmin.reduce([e.distance for e in found]),
+                  np.fmin.reduce([e.relative for e in found]))
 
 
 def _compare(boxes: Boxes, truth: Boxes, invalid_hits: bool) -> Errors:

@@ -14,7 +14,7 @@
 
 """Follow a target in a source of the user's own, and write what was found."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from cgdet_core.data.sources import RATE, Source
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.tracking.target import Target
-from cgdet_core.tracking.following import Follower, read_rgb_of, sides
+from cgdet_core.tracking.following import Clock, Follower, read_rgb_of, sides
 from cgdet_core.tracking.pictures import open_target_video
+from cgdet_core.tracking.truth import LARGEST
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +37,9 @@ def outputs_of(output: Path, source: Source) -> list[Path]:
     """Return the files that `follow_source` writes: a video, and in a folder also a table."""
     if output.suffix.lower() == VIDEO:
         return [output]
+    if output.suffix and not output.is_dir():
+        raise UserError(f'{output} is named like a file; name a video ({VIDEO}), or a folder for '
+                        f'a video and a table, such as {output.with_suffix("")}.', 'output')
     name = source.name or 'track'
     return [output / f'{name}{VIDEO}', output / f'{name}.csv']
 
@@ -47,19 +51,24 @@ def parse_box(text: str) -> NDArray[np.float32]:
     except ValueError:
         raise UserError(f'A box is X,Y,W,H in pixels, for example 120,80,30,60, not {text!r}.',
                         'box') from None
-    if not (np.isfinite((x, y, w, h)).all() and w > 0 and h > 0):
+    if not (np.abs((x, y, w, h)) < LARGEST).all():
+        raise UserError(f'The box {text} is not in pixels.', 'box')
+    if not (w > 0 and h > 0):
         raise UserError(f'The box {text} has no area; W and H must be positive.', 'box')
     return np.array((x, y, x + w, y + h), np.float32)
 
 
 def follow_source(
-    follower: Follower, source: Source, box: NDArray[np.float32], output: Path, first: int = 0,
-    rgb: Sequence[Path | None] = (),
+    follower: Follower, source: Source, box: NDArray[np.float32], output: Path, clock: Clock,
+    first: int = 0, rgb: Sequence[Path | None] = (),
+    unreadable: Callable[[UserError], None] | None = None,
 ) -> Iterator[Target]:
     """
     Follow the target with the box (4,) x1, y1, x2, y2 in frame `first`; yield it in each frame.
 
     rgb: the RGB image of each frame, None where there is none, for a tracker that sees both.
+    clock: takes the stamps. unreadable: called for each later frame that cannot be read, which is
+    left out.
     Writes the files of `outputs_of`, also if the source ends with an error; the table has the
     columns of a truth, so that it can be corrected and used as one. UserError if there is no
     frame `first`.
@@ -72,13 +81,21 @@ def follow_source(
             for number, frame in enumerate(source.frames):
                 if number < first:
                     continue
-                stamp = number / rate if frame.stamp_ns is None else frame.stamp_ns / 1e9
+                try:
+                    pixels = frame.pixels
+                except UserError as error:
+                    if unreadable is None or number == first:
+                        raise
+                    unreadable(error)
+                    continue
+                stamp = clock.at(frame, number / rate if frame.stamp_ns is None
+                                 else frame.stamp_ns / 1e9)
                 color: dict[str, Any] = {}
                 if number < len(rgb) and (picture := rgb[number]):
-                    color['rgb'] = read_rgb_of(picture, frame.pixels.shape)
+                    color['rgb'] = read_rgb_of(picture, pixels.shape)
                 try:
-                    target = (follower.follow(frame.pixels, stamp, **color) if number > first
-                              else follower.start(frame.pixels, box, stamp, **color))
+                    target = (follower.follow(pixels, stamp, **color) if number > first
+                              else follower.start(pixels, box, stamp, **color))
                 except UserError:
                     raise
                 except ValueError as error:

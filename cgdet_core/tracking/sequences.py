@@ -30,7 +30,12 @@ from pathlib import Path
 
 from cgdet_core.data.sources import open_path, pictures, RATE, Source
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from cgdet_core.runtime.imaging.frames import (
+    files_below,
+    IMAGE_SUFFIXES,
+    natural,
+    VIDEO_SUFFIXES,
+)
 from cgdet_core.tracking.benchmarks import Benchmark, BENCHMARKS, PLAIN
 from cgdet_core.tracking.truth import place, read_rows, Truth
 from cgdet_core.words import counted
@@ -38,6 +43,7 @@ from cgdet_core.words import counted
 THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
 COLOR = ('visual', 'visible', 'rgb', 'vis', 'v', 'color')
 TARGETS = 'gt_thermal'
+PAGES = ('.tif', '.tiff')
 DEPTH = 3  # of folders that a named folder is searched in for sequences
 
 
@@ -86,9 +92,34 @@ def find_sequences(
                         folder.exists() else f'The folder {folder} does not exist.')
     found = list(_below(folder, benchmark, targets, DEPTH))
     if not found:
-        raise UserError(f'{folder} is not the folder of a sequence: {_lacks(folder, benchmark)}',
-                        *(['target'] if targets else []))
+        raise UserError(
+            f'{folder} is not the folder of a sequence: {_lacks(folder, benchmark, targets)}',
+            *(['target'] if targets else []))
     return found
+
+
+def without_truth(folder: Path, benchmark: Benchmark = PLAIN) -> list[tuple[Path, UserError]]:
+    """Return the folders below that have frames like a sequence, but no truth, with an error."""
+    return [(place, UserError(f'{place} has frames, but {_lacks(place, benchmark)}'))
+            for place in _unlabeled(Path(os.path.abspath(folder)), benchmark, DEPTH)]
+
+
+def _unlabeled(folder: Path, benchmark: Benchmark, depth: int) -> Iterator[Path]:
+    if any(_targets(folder, benchmark, ())):
+        return
+    if _find(folder, THERMAL) is not None:
+        yield folder
+        return
+    for inner in _folders(folder) if depth else ():
+        yield from _unlabeled(inner, benchmark, depth - 1)
+
+
+def different(places: Many[Entry]) -> list[Entry]:
+    """Return targets without those that are there twice, also through a link."""
+    found: dict[tuple[str, ...], Entry] = {}
+    for entry in places:
+        found.setdefault(tuple(os.path.realpath(path) for path in entry.truths), entry)
+    return list(found.values())
 
 
 def _below(folder: Path, benchmark: Benchmark, targets: Many[str],
@@ -96,16 +127,21 @@ def _below(folder: Path, benchmark: Benchmark, targets: Many[str],
     own = list(_targets(folder, benchmark, targets))
     yield from own
     if not own and depth:
-        for inner in sorted(folder.iterdir()):
-            if inner.is_dir() and not inner.name.startswith('.'):
-                yield from _below(inner, benchmark, targets, depth - 1)
+        for inner in _folders(folder):
+            yield from _below(inner, benchmark, targets, depth - 1)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted((inner for inner in folder.iterdir()
+                   if inner.is_dir() and not inner.name.startswith('.')), key=natural)
 
 
 def _targets(folder: Path, benchmark: Benchmark, targets: Many[str]) -> Iterator[Entry]:
     """Yield the targets of one folder."""
     name = folder.resolve().name
     if benchmark is PLAIN:
-        several = sorted(path for path in folder.glob(f'{TARGETS}_*.csv') if path.is_file())
+        several = sorted((path for path in folder.glob(f'{TARGETS}_*.csv') if path.is_file()),
+                         key=natural)
         for path in several:
             target = path.stem.removeprefix(f'{TARGETS}_')
             if not targets or target in targets:
@@ -124,8 +160,13 @@ def _targets(folder: Path, benchmark: Benchmark, targets: Many[str]) -> Iterator
             return
 
 
-def _lacks(folder: Path, benchmark: Benchmark) -> str:
+def _lacks(folder: Path, benchmark: Benchmark, targets: Many[str] = ()) -> str:
     """Return what a folder lacks, and the benchmark that it seems to be of."""
+    if targets:
+        known = sorted({path.stem.removeprefix(f'{TARGETS}_') for path in folder.glob(
+            f'**/{TARGETS}_*.csv')})
+        wanted = ' or '.join(f'{TARGETS}_{target}.csv' for target in targets)
+        return f'it has no {wanted}' + (f'; its targets are {", ".join(known)}.' if known else '.')
     for key, other in BENCHMARKS.items():
         if other is not benchmark and any(_below(folder, other, (), DEPTH)):
             return f'it has the truth of {other.title}; use --benchmark {key}.'
@@ -160,29 +201,31 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     source = _open_frames(entry.folder)
     names = list(source.names) or [
         f'{source.name}_{number:06d}.png' for number in range(source.total or 0)]
-    truths = tuple(place(of_one, names, path, bool(source.rate))
+    numbered = bool(source.rate) or len(source.files) == 1 < len(names)  # a video, or pages
+    truths = tuple(place(of_one, names, path, numbered, benchmark.every)
                    for of_one, path in zip(rows, entry.truths))
-    color = next((entry.folder / name for name in COLOR if (entry.folder / name).is_dir()), None)
+    colors = [entry.folder / name for name in COLOR if (entry.folder / name).is_dir()]
+    color = next((c for c in colors if files_below(c, IMAGE_SUFFIXES, '*')), None)
     pictures = () if color is None else files_below(color, IMAGE_SUFFIXES, '*')
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
                     (*source.files, *entry.truths, *pictures), color)
 
 
-def rgb_of(folder: Path, names: Many[str]) -> tuple[Path | None, ...]:
+def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path | None, ...]:
     """
     Return the RGB images in a folder of frames with these names.
 
-    With as many images as frames they are in the same order, whatever they are called; otherwise
-    those with a frame's name without its ending, None for frames that have none. UserError if
-    there are no images, or none of a frame.
+    They are those with a frame's name without its ending, None for frames that have none; if none
+    has, and there are as many images as frames, they are in the same order. by_order: so they
+    are in any case, as in benchmarks. UserError if there are no images, or none of a frame.
     """
     found = files_below(folder, IMAGE_SUFFIXES, '*')
     if not found:
         raise UserError(f'{folder} has no images.')
-    if len(found) == len(names):
-        return tuple(found)
     named = {path.stem: path for path in found}
     rgb = tuple(named.get(Path(name).stem) for name in names)
+    if len(found) == len(names) and (by_order or not any(rgb)):
+        return tuple(found)
     if not any(rgb):
         raise UserError(
             f'{folder} has {counted(len(found), "image")} for {counted(len(names), "frame")}, and '
@@ -199,8 +242,11 @@ def _open_frames(folder: Path) -> Source:
         return source
     own = files_below(folder, IMAGE_SUFFIXES, '*')
     if not own:
+        videos = files_below(folder, VIDEO_SUFFIXES, '*')
         raise UserError(f'{folder} has no frames: no folder or video named '
-                        f'{", ".join(THERMAL)}, and no images.')
+                        f'{", ".join(THERMAL)}, and no images.' + (
+                            f' Name {videos[0].name} thermal{videos[0].suffix}.' if videos
+                            else ''))
     return pictures(own, folder)
 
 
@@ -209,7 +255,7 @@ def _find(folder: Path, names: Many[str]) -> Path | None:
     for name in names:
         if (folder / name).is_dir():
             return folder / name
-        for suffix in VIDEO_SUFFIXES:
-            if (folder / f'{name}{suffix}').is_file():
-                return folder / f'{name}{suffix}'
+        for path in sorted(folder.glob(f'{name}.*')):
+            if path.suffix.lower() in (*VIDEO_SUFFIXES, *PAGES) and path.is_file():
+                return path
     return None

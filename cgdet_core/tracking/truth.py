@@ -16,6 +16,8 @@
 
 from collections.abc import Callable, Iterator
 import csv
+import json
+import logging
 from pathlib import Path
 import re
 from typing import Any, NamedTuple
@@ -27,6 +29,10 @@ from numpy.typing import NDArray
 
 NAMES = ('file', 'frame')  # of the column that names the frame
 SIDES = ('x', 'y', 'w', 'h')
+OURS = ('score', 'state')  # columns of a table of "cgdet track run", which numbers from 0
+LARGEST = 1e6  # pixels
+_log = logging.getLogger(__name__)
+_SUFFIX = re.compile(r'\.[A-Za-z][A-Za-z0-9]*$')  # of an image; .25 is of a stamp
 
 
 class Row(NamedTuple):
@@ -34,11 +40,13 @@ class Row(NamedTuple):
     A row of a truth file.
 
     frame: the name of an image, the number of a frame in a video, or the index as an int. box
-    (4,): x, y, w, h, NaN or without area if the target is not visible.
+    (4,): x, y, w, h, NaN or without area if the target is not visible. ours: of a table that
+    "cgdet track run" wrote.
     """
 
     frame: str | int
     box: NDArray[np.float64]
+    ours: bool = False
 
 
 class Truth(NamedTuple):
@@ -59,52 +67,64 @@ def read_rows(path: Path, corners: bool = False, every: int = 1) -> list[Row]:
 
     corners: text files have x1, y1, x2, y2. every: their rows are of frames 0, `every` and so on.
     """
-    try:
-        lines = path.read_text(encoding='utf-8-sig').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
-        raise UserError(f'{path} cannot be read: {reason}.') from None
+    lines = re.sub(r'(\r?\n[ \t]*)+$', '', read_text(path)).splitlines()
     rows = list(_csv_rows(path, lines)) if path.suffix.lower() == '.csv' else [
         Row(number * every, _text_box(path, number, line, corners))
-        for number, line in enumerate(_without_end(lines))]
-    if not rows:
+        for number, line in enumerate(lines)]
+    if not any(np.isfinite(row.box).all() for row in rows):
         raise UserError(f'{path} has no boxes; a truth needs at least one.')
     return rows
 
 
-def _without_end(lines: list[str]) -> list[str]:
-    """Return lines without empty ones at the end."""
-    end = max((i for i, line in enumerate(lines, 1) if line.strip()), default=0)
-    return lines[:end]
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8 or UTF-16; UserError if it is none."""
+    try:
+        content = path.read_bytes()
+        return content.decode(json.detect_encoding(content)).removeprefix('\ufeff')
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8; save it as UTF-8'
+        raise UserError(f'{path} cannot be read: {reason}.') from None
 
 
 def _csv_rows(path: Path, lines: list[str]) -> Iterator[Row]:
+    separator = max(',;\t', key=lines[0].count) if lines else ','
     try:
-        yield from _cells_of(path, csv.reader(lines))
+        yield from _cells_of(path, csv.reader(lines, delimiter=separator), separator)
     except csv.Error as error:
         raise UserError(f'{path} cannot be read as a table: {error}.') from None
 
 
-def _cells_of(path: Path, table: Any) -> Iterator[Row]:
+def _cells_of(path: Path, table: Any, separator: str) -> Iterator[Row]:
     head = [name.strip().lower() for name in next(table, [])]
     name = next((name for name in NAMES if name in head), None)
     missing = [side for side in SIDES if side not in head]
     if name is None or missing:
         raise UserError(f'{path} has no column {missing[0] if missing else NAMES[0]}; its first '
                         f'line must be {NAMES[0]},{",".join(SIDES)}.')
-    places = [head.index(side) for side in SIDES]
+    places, ours = [head.index(side) for side in SIDES], {*OURS} <= {*head}
     for cells in table:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) <= max(*places, head.index(name)):
             raise UserError(f'{path}, line {table.line_num}: has {counted(len(cells), "value")}, '
                             f'but the first line has {len(head)}.')
-        box = _box(path, table.line_num, [cells[i] for i in places])
-        yield Row(cells[head.index(name)].strip(), box)
+        sides = [cells[i].strip() for i in places]
+        if separator != ',':  # a comma is that of a decimal
+            sides = [re.sub(r'^([^,.]*),([^,.]*)$', r'\1.\2', side) for side in sides]
+        box = _box(path, table.line_num, sides if any(sides) else ['nan'] * 4)
+        yield Row(cells[head.index(name)].strip(), box, ours)
 
 
 def _text_box(path: Path, number: int, line: str, corners: bool) -> NDArray[np.float64]:
-    values = _box(path, number + 1, re.split(r'[,;\s]+', line.strip(' \t,;')), (4, 8))
+    if not line.strip(' \t,;'):
+        return np.full(4, np.nan)
+    parts = re.split(r'[;\s]+', re.sub(r'\s*,\s*', ',', line.strip()))
+    cells = [part.strip(',') for part in parts]
+    if len(cells) > 1 and any(',' in cell for cell in cells):
+        raise UserError(f'{path}, line {number + 1}: in {line.strip()!r} a comma may be that of a '
+                        'decimal or separate numbers; write decimals with points, and one kind '
+                        'of separator.')
+    values = _box(path, number + 1, [c for cell in cells for c in cell.split(',') if c], (4, 8))
     if len(values) == 8:  # the corners of a polygon
         x, y = values[::2], values[1::2]
         return np.array([x.min(), y.min(), np.ptp(x), np.ptp(y)])
@@ -120,31 +140,42 @@ def _box(path: Path, line: int, cells: list[str],
         values = np.array([float(cell) for cell in cells])
     except ValueError:
         values = np.empty(0)
+    if any('_' in cell for cell in cells):  # to Python a part of a number
+        values = np.empty(0)
     if len(values) not in sizes:
         wanted = ' or '.join(map(str, sizes))
         raise UserError(f'{path}, line {line}: {",".join(cells)!r} is not {wanted} numbers.')
     if not np.isfinite(values).all() and not np.isnan(values).all():
         raise UserError(f'{path}, line {line}: some values are not finite; all four are NaN if '
                         'the target is not visible.')
+    if (np.abs(values) > LARGEST).any():
+        raise UserError(f'{path}, line {line}: {",".join(cells)!r} is not in pixels.')
     return values
 
 
-def place(rows: list[Row], names: list[str], path: Path, numbered: bool) -> Truth:
+def place(rows: list[Row], names: list[str], path: Path, numbered: bool,
+          every: int = 1) -> Truth:
     """
     Return the truth of frames with these names; UserError for a row of no frame, or for two.
 
     numbered: the frames are those of a video; rows name them by numbers from 0 on, or from 1 on,
-    see `_first`.
+    see `_first`. every: rows of a text are of so many frames; if it has too few, that is logged.
     """
+    if isinstance(rows[0].frame, int) and len(rows) < (expected := -(-len(names) // every)):
+        _log.warning('%s has %s for %s%s; the frames after them are not counted. If one between '
+                     'is missing, later boxes are of wrong frames.', path,
+                     counted(len(rows), 'row'), counted(len(names), 'frame'),
+                     f', and {expected} are expected' if every > 1 else '')
     boxes = np.full((len(names), 4), np.nan)
     annotated = np.zeros(len(names), bool)
     find = _finder(rows, names, numbered)
-    for frame, box in rows:
+    for frame, box, _ in rows:
         index = find(frame)
         if index is None:
             if isinstance(frame, int):
+                only = f' Its rows are of each {every}th frame.' if every > 1 else ''
                 raise UserError(f'{path} has a row for frame {frame}, but there are only '
-                                f'{counted(len(names), "frame")}.')
+                                f'{counted(len(names), "frame")}.{only}')
             raise UserError(f'{path} names {frame}, which is not among the '
                             f'{counted(len(names), "frame")}.')
         if annotated[index]:
@@ -165,18 +196,19 @@ def _finder(
     numbers: dict[int, int] = {}
     if numbered:
         used = [n for row in rows if (n := _number(row.frame, numbered)) is not None]
-        numbers = {i: i - _first(used, len(names)) for i in range(len(names) + 1)}
+        first = 0 if rows[0].ours else _first(used, len(names))
+        numbers = {i: i - first for i in range(len(names) + 1)}
         numbers = {number: i for number, i in numbers.items() if 0 <= i < len(names)}
     else:
-        stems = {Path(name).stem: i for i, name in enumerate(names)}
-        ends = [re.search(r'\d+$', Path(name).stem) for name in names]
+        stems = {_stem(name): i for i, name in enumerate(names)}
+        ends = [re.search(r'\d+$', _stem(name)) for name in names]
         found = {int(end[0]): i for i, end in enumerate(ends) if end}
         numbers = found if len(found) == len(names) else {}
 
     def find(frame: str | int) -> int | None:
         if isinstance(frame, int):
             return frame if frame < len(names) else None
-        index = known.get(frame, stems.get(Path(frame).stem))
+        index = None if numbered else known.get(frame, stems.get(_stem(frame)))
         number = _number(frame, numbered)
         return index if index is not None or number is None else numbers.get(number)
 
@@ -197,6 +229,11 @@ def _first(used: list[int], count: int) -> int:
 
 def _number(frame: str | int, numbered: bool) -> int | None:
     """Return the number that a row names a frame by: 12, 000012.png; of a video also a_12.png."""
-    stem = Path(frame).stem if isinstance(frame, str) else ''
-    found = re.search(r'[0-9]{1,9}$', stem) if numbered else re.fullmatch(r'[0-9]{1,9}', stem)
-    return int(found[0]) if found else None
+    stem = _stem(frame) if isinstance(frame, str) else ''
+    found = re.fullmatch(r'(?:.*[^0-9.])?([0-9]{1,9})' if numbered else '([0-9]{1,9})', stem)
+    return int(found[1]) if found else None
+
+
+def _stem(name: str) -> str:
+    """Return a name without folders, also those of Windows, and without the suffix of images."""
+    return _SUFFIX.sub('', re.split(r'[/\\]', name)[-1])

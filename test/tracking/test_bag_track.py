@@ -27,6 +27,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_core.tracking.bag_tracking import follow_frames, from_stamp, parse_stamp, stamp_text
+from cgdet_core.tracking.following import Clock
 import cv2
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_stamps_that_go_back_end_the_target(model: Path) -> None:
     frames = [Frame(str(s), lambda: draw((60, 120)), stamp_ns=round(s * 1e9))
               for s in (50.0, 50.1, 50.05, 3.0)]
     tracker = Tracker(TrackingModel.load(model, threads=1, backend='onnxruntime'))
-    found = follow_frames(tracker, frames, np.array([40, 100, 80, 140]), pytest.fail)
+    found = follow_frames(tracker, frames, np.array([40, 100, 80, 140]), pytest.fail, Clock())
     assert [next(found).stamp_ns for _ in range(3)] == [f.stamp_ns for f in frames[:3]]
     with pytest.raises(UserError, match=r'its stamp is 47.1 s older .* follow it again'):
         next(found)

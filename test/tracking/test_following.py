@@ -18,16 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.sources import open_path
+from cgdet_core.data.sources import Frame, open_path
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.tracking.target import State, Target
+from cgdet_core.tracking.attributes import find_attributes
 from cgdet_core.tracking.baselines import BASELINES, NearestDetection, open_baseline
 from cgdet_core.tracking.benchmarks import BENCHMARKS
 from cgdet_core.tracking.evaluation import evaluate, measure, Result, summarize
-from cgdet_core.tracking.following import follow_sequence
+from cgdet_core.tracking.following import Clock, follow_sequence
 from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
 from cgdet_core.tracking.sequences import find_sequences, open_sequence, rgb_of
 import cv2
@@ -65,7 +66,8 @@ class Recorder:
 def result(folder: Path, follower: Any, benchmark: str = 'plain') -> Result:
     kind = BENCHMARKS[benchmark]
     sequence = open_sequence(*find_sequences(folder, kind), kind)
-    return measure(sequence.entry, follow_sequence(follower, sequence), kind)
+    marked = find_attributes(sequence.entry, kind, len(sequence.names))
+    return measure(sequence.entry, follow_sequence(follower, sequence), kind, marked)
 
 
 def test_a_sparse_truth_is_followed_from_its_first_box_on(tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_a_source_of_ones_own(tmp_path: Path) -> None:
     box = parse_box('16,30,20,20')
     assert box.tolist() == [16, 30, 36, 50]
     source = open_path(tmp_path / 'clip.mp4')
-    found = list(follow_source(Recorder(2), source, box, tmp_path / 'out', first=2))
+    found = list(follow_source(Recorder(2), source, box, tmp_path / 'out', Clock(), first=2))
     video, table = outputs_of(tmp_path / 'out', source)
     assert len(found) == 4 and cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 4
     lines = table.read_text().splitlines()
@@ -248,7 +250,8 @@ def test_a_source_without_the_frame(tmp_path: Path) -> None:
     write_video(tmp_path / 'clip.mp4', 3)
     source = open_path(tmp_path / 'clip.mp4')
     with pytest.raises(UserError, match='clip.mp4 has no frame 7'):
-        list(follow_source(Recorder(), source, parse_box('1,2,3,4'), tmp_path / 'out', first=7))
+        list(follow_source(Recorder(), source, parse_box('1,2,3,4'), tmp_path / 'out', Clock(),
+                           first=7))
     assert not (tmp_path / 'out').exists()
 
 
@@ -283,8 +286,61 @@ def test_rgb_images_are_passed_on_where_a_sequence_has_them(tmp_path: Path) -> N
     assert [shape and shape[2] for shape in shapes()] == [3, 3, None, 3, 3, 3, 3, 3]
     both = Both()
     list(follow_source(both, open_path(tmp_path / 'walk' / 'thermal'), parse_box('1,2,30,40'),
-                       tmp_path / 'out', first=1, rgb=rgb_of(rgb, sequence.names)))
+                       tmp_path / 'out', Clock(), first=1, rgb=rgb_of(rgb, sequence.names)))
     assert [shape and shape[2] for shape in both.shapes] == [3, None, 3, 3, 3, 3, 3]
     cv2.imwrite(str(rgb / names[3]), np.zeros((50, 60, 3), np.uint8))
     with pytest.raises(UserError, match='000003.png has 60x50 pixels, its thermal frame has 128x'):
         shapes()
+
+
+def test_a_frame_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk')
+    (folder / 'thermal' / '000003.png').write_bytes(b'no picture')
+    said: list[UserError] = []
+    sequence = open_sequence(*find_sequences(folder))
+    run = follow_sequence(Recorder(), sequence, unreadable=said.append)
+    assert len(said) == 1 and '000003.png' in str(said[0])
+    assert run.boxes[3].tolist() == run.boxes[2].tolist() and np.isfinite(run.boxes).all()
+    left: list[UserError] = []
+    found = list(follow_source(Recorder(), open_path(folder / 'thermal'), parse_box('1,2,30,40'),
+                               tmp_path / 'out', Clock(), unreadable=left.append))
+    assert len(found) == 7 and len(left) == 1
+    assert len((tmp_path / 'out' / 'track.csv').read_text().splitlines()) == 8
+
+
+def test_a_truth_of_corners_is_questioned(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk')
+    (folder / 'gt_thermal.csv').unlink()
+    truth = np.tile([70.0, 50, 90, 80], (8, 1))  # 128x96 pixels
+    np.savetxt(folder / 'groundtruth.txt', truth, delimiter=',')
+    with pytest.raises(UserError, match='seem to be x1, y1, x2, y2'):
+        result(folder, Recorder())
+    truth[0] = 70, 50, 20, 30
+    np.savetxt(folder / 'groundtruth.txt', truth, delimiter=',')
+    result(folder, Recorder())
+
+
+def test_stamps_of_another_recording_end_the_target(tmp_path: Path) -> None:
+    clock, frame = Clock(), Frame('a.png', lambda: np.zeros((2, 2)))
+    assert [clock.at(frame, stamp) for stamp in (5.0, 5.1, 4.9, 5.2)] == [5.0, 5.1, 5.1, 5.2]
+    assert clock.sentence.startswith('1 image with the stamp of an earlier one')
+    with pytest.raises(UserError, match='a.png.* is 1.2 s older .* another recording'):
+        clock.at(frame, 4.0)
+    assert Clock().sentence == ''
+
+
+def test_outputs_are_a_video_or_a_folder(tmp_path: Path) -> None:
+    source = open_path(write_sequence(tmp_path / 'walk') / 'thermal')
+    for name in ('o.avi', 'o.csv'):
+        with pytest.raises(UserError, match='is named like a file; name a video'):
+            outputs_of(tmp_path / name, source)
+    (tmp_path / 'night.2').mkdir()
+    assert len(outputs_of(tmp_path / 'night.2', source)) == 2
+    with pytest.raises(UserError, match='is not in pixels'):
+        parse_box('1,2,1e39,4')
+
+
+def test_mil_refuses_targets_for_which_it_does_not_return() -> None:
+    frame = np.zeros((90, 90), np.uint8)
+    with pytest.raises(ValueError, match='does not return for targets as small as 4x20'):
+        open_baseline('mil').start(frame, np.array([10, 10, 14, 30]), 0.0)

@@ -19,8 +19,16 @@ from pathlib import Path
 from cgdet_core.errors import UserError
 from cgdet_core.tracking.attributes import find_attributes
 from cgdet_core.tracking.benchmarks import BENCHMARKS
-from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequence, rgb_of
-from drawn import boxes, write_frames, write_sequence, write_table, write_video
+from cgdet_core.tracking.sequences import (
+    different,
+    find_sequences,
+    named_apart,
+    open_sequence,
+    rgb_of,
+    without_truth,
+)
+import cv2
+from drawn import boxes, frames, write_frames, write_sequence, write_table, write_video
 import numpy as np
 import pytest
 
@@ -170,20 +178,69 @@ def test_attributes_listed_for_all_sequences(tmp_path: Path) -> None:
     assert list(find_attributes(entry, rgbt, 3)) == ['LI']
 
 
-def test_rgb_images_belong_to_frames_by_number_or_by_name(tmp_path: Path) -> None:
+def test_rgb_images_belong_to_frames_by_name_or_by_number(tmp_path: Path) -> None:
     write_sequence(tmp_path / 'walk')
     assert open_sequence(*find_sequences(tmp_path / 'walk')).color is None
-    folder = tmp_path / 'walk' / 'visual'
+    (tmp_path / 'walk' / 'visual').mkdir()
+    folder = tmp_path / 'walk' / 'rgb'
     names = write_frames(folder, 8)
     sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
-    assert sequence.color == folder and sequence.rgb == ()
+    assert sequence.color == folder and sequence.rgb == (), 'an empty folder hides none'
     rgb = rgb_of(folder, [f'{n}.jpg' for n in range(8)])
     assert [path.name for path in rgb if path] == names, 'in the order of the frames'
     assert set(rgb) <= set(sequence.files), 'outputs never replace them'
-    (folder / names[3]).unlink()
+    (folder / names[3]).rename(folder / '999.png')
     expected = [folder / name if i != 3 else None for i, name in enumerate(names)]
-    assert list(rgb_of(folder, [f'{Path(n).stem}.tiff' for n in names])) == expected
-    with pytest.raises(UserError, match='visual has 7 images for 8 frames, and none has the name'):
+    thermal = [f'{Path(n).stem}.tiff' for n in names]
+    assert list(rgb_of(folder, thermal)) == expected
+    assert [p and p.name for p in rgb_of(folder, thermal, by_order=True)] == [
+        *names[:3], *names[4:], '999.png'], 'as toolkits do'
+    (folder / '999.png').unlink()
+    assert list(rgb_of(folder, thermal)) == expected
+    with pytest.raises(UserError, match='rgb has 7 images for 8 frames, and none has the name'):
         rgb_of(folder, [f'frame{n}.png' for n in range(8)])
     with pytest.raises(UserError, match='has no images'):
         rgb_of(tmp_path, names)
+
+
+def test_frames_are_in_natural_order(tmp_path: Path) -> None:
+    names = write_frames(tmp_path / 'walk' / 'thermal', 12)
+    for number, name in enumerate(names, 1):
+        (tmp_path / 'walk' / 'thermal' / name).rename(
+            tmp_path / 'walk' / 'thermal' / f'{number}.png')
+    np.savetxt(tmp_path / 'walk' / 'groundtruth.txt', boxes(12), delimiter=',')
+    sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
+    assert sequence.names == [f'{number}.png' for number in range(1, 13)]
+
+
+def test_what_has_frames_and_no_truth_is_named(tmp_path: Path) -> None:
+    write_sequence(tmp_path / 'set' / 'a')
+    write_frames(tmp_path / 'set' / 'b' / 'thermal', 3)
+    write_frames(tmp_path / 'set' / 'c' / 'infrared', 3)
+    (tmp_path / 'set' / 'c' / 'init.txt').write_text('1,2,3,4')
+    assert [e.name for e in find_sequences(tmp_path / 'set')] == ['a']
+    [(one, lack), (other, hint)] = without_truth(tmp_path / 'set')
+    assert one.name == 'b' and 'b has frames, but it has no truth (gt_thermal.csv' in str(lack)
+    assert other.name == 'c' and 'use --benchmark rgbt210' in str(hint)
+    (tmp_path / 'set' / 'link').symlink_to(tmp_path / 'set' / 'a')
+    assert [e.name for e in different(find_sequences(tmp_path / 'set'))] == ['a']
+    (tmp_path / 'set' / 'a' / 'gt_thermal.csv').rename(
+        tmp_path / 'set' / 'a' / 'gt_thermal_car.csv')
+    with pytest.raises(UserError, match='has no gt_thermal_foo.csv; its targets are car'):
+        find_sequences(tmp_path / 'set', targets=['foo'])
+
+
+def test_videos_of_other_names_and_pages(tmp_path: Path) -> None:
+    folder = tmp_path / 'walk'
+    write_video(folder / 'drive.mp4', 6)
+    write_table(folder / 'gt_thermal.csv', ['1', '6'], boxes(2))
+    with pytest.raises(UserError, match='has no frames: .* Name drive.mp4 thermal.mp4'):
+        open_sequence(*find_sequences(folder))
+    (folder / 'drive.mp4').rename(folder / 'thermal.MP4')
+    sequence = open_sequence(*find_sequences(folder))
+    assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5]
+    (folder / 'thermal.MP4').unlink()
+    cv2.imwritemulti(str(folder / 'thermal.tiff'), frames(6))
+    sequence = open_sequence(*find_sequences(folder))
+    assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5], 'as of a video'
+    assert len(list(sequence.source.frames)) == 6

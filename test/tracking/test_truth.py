@@ -69,7 +69,7 @@ def test_what_a_table_lacks_is_one_sentence(table: Path, text: str, sentence: st
 
 
 def test_a_file_that_is_no_text(table: Path) -> None:
-    table.write_bytes(b'\xff\xfe\x00\x81')
+    table.write_bytes(b'x\xff\xfe\x81')
     with pytest.raises(UserError, match='cannot be read: it is not text in UTF-8'):
         read_rows(table)
     table.unlink()
@@ -104,8 +104,8 @@ def test_a_text_that_does_not_fit(tmp_path: Path) -> None:
     path.write_text('1,2,3,4\n' * 7)
     with pytest.raises(UserError, match='has a row for frame 6, but there are only 6 frames'):
         place(read_rows(path), NAMES, path, numbered=False)
-    path.write_text('1,2,3,4\n\n1,2,3,4\n')
-    with pytest.raises(UserError, match="line 2: '' is not 4 or 8 numbers"):
+    path.write_text('1,2,3,4\n1,2,3\n1,2,3,4\n')
+    with pytest.raises(UserError, match="line 2: '1,2,3' is not 4 or 8 numbers"):
         read_rows(path)
     path.write_text('1,2,3\n')
     with pytest.raises(UserError, match="line 1: '1,2,3' is not 4 or 8 numbers"):
@@ -154,3 +154,72 @@ def test_any_content_is_a_truth_or_one_sentence(
             assert '\n' not in str(error)
         else:
             assert truth.boxes.shape == (6, 4) and truth.visible.any()
+
+
+@pytest.mark.parametrize('row', [
+    '257,5;159,0;55,8;59,9', '257,5 159,0 55,8 59,9', '1,5\t2,5\t3,5\t4,5', '1_0,2,3,4',
+    '1,2,3,1e300'])
+def test_numbers_that_may_mean_something_else_are_refused(tmp_path: Path, row: str) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text(f'{row}\n')
+    with pytest.raises(UserError, match='line 1: .*(write decimals with points|4 or 8 numbers|'
+                                        'is not in pixels)'):
+        read_rows(path)
+
+
+def test_a_line_without_numbers_is_a_target_that_is_not_visible(tmp_path: Path) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text('1,2,3,4\n\n , \n5,6,7,8\n')
+    truth = place(read_rows(path), NAMES[:4], path, numbered=False)
+    assert truth.visible.tolist() == [True, False, False, True] and truth.annotated.all()
+
+
+def test_too_few_rows_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text('1,2,3,4\n' * 5)
+    place(read_rows(path), NAMES, path, numbered=False)
+    assert 'groundtruth.txt has 5 rows for 6 frames' in caplog.text
+    caplog.clear()
+    place(read_rows(path, every=2), NAMES + NAMES[:4], path, numbered=False, every=2)
+    assert not caplog.text
+    with pytest.raises(UserError, match='frame 6, but .* Its rows are of each 2th frame'):
+        place(read_rows(path, every=2), NAMES, path, numbered=False, every=2)
+
+
+@pytest.mark.parametrize(('text', 'encoding'), [
+    ('file;x;y;w;h\n0002.jpg;1,5;2;3,0;4\n0003.jpg;;;;\n', 'utf-8'),
+    ('file\tx\ty\tw\th\n0002.jpg\t1.5\t2\t3\t4\n0003.jpg\t\t\t\t\n', 'utf-16'),
+    ('file,x,y,w,h\nC:\\data\\thermal\\0002.jpg,1.5,2,3,4\nthermal/0003.jpg,,,,\n', 'utf-8')])
+def test_tables_of_spreadsheets_and_other_systems(table: Path, text: str, encoding: str) -> None:
+    table.write_text(text, encoding=encoding)
+    truth = place(read_rows(table), NAMES, table, numbered=False)
+    assert truth.boxes[1].tolist() == [1.5, 2, 3, 4]
+    assert truth.annotated.tolist() == [False, True, True, False, False, False]
+    assert not truth.visible[2]
+
+
+def placed(table: Path, frames: list[str], names: list[str], numbered: bool,
+           more: str = '') -> list[int]:
+    head = 'file,x,y,w,h' + (',score,state' if more else '')
+    table.write_text('\n'.join([head, *(f'{f},1,2,3,4{more}' for f in frames)]))
+    return np.flatnonzero(place(read_rows(table), names, table, numbered).annotated).tolist()
+
+
+def test_stamps_as_names_are_not_cut_off(table: Path) -> None:
+    names = [f'3.{i:02d}.jpg' for i in range(1, 7)]
+    assert placed(table, ['3.01', '3.04.jpg'], names, False) == [0, 3]
+    with pytest.raises(UserError, match='names 3.20, which is not among'):
+        placed(table, ['3.20'], names, False)
+    with pytest.raises(UserError, match='names 0.1, which is not among'):
+        placed(table, ['0.1'], [f'drive_{i:06d}.png' for i in range(6)], True)
+
+
+def test_frames_of_a_video_have_one_rule_however_they_are_named(table: Path) -> None:
+    names = [f'thermal_{i:06d}.png' for i in range(12)]
+    for form in ('{}', '{:06d}.png', 'thermal_{:06d}.png', 'other_{:06d}'):
+        assert placed(table, [form.format(i) for i in range(1, 13)], names, True) == [*range(12)]
+        assert placed(table, [form.format(i) for i in range(1, 10)], names, True) == [*range(9)]
+        assert placed(table, [form.format(i) for i in range(10)], names, True) == [*range(10)]
+    own = [f'drive_{i:06d}.png' for i in range(1, 10)]
+    found = placed(table, own, names, True, more=',0.9,tracked')
+    assert found == [*range(1, 10)], 'a table of ours'

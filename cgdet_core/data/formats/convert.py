@@ -33,6 +33,8 @@ from cgdet_core.runtime.imaging.frames import read_thermal, SHEET
 from cgdet_core.words import counted
 
 NO_OPTIONS = Options()
+OUTSIDE, CLIPPED = 'degenerate or outside, dropped', 'clipped to the picture'
+FEW = 3  # boxes with which nothing is said of a format
 
 
 @dataclass
@@ -120,6 +122,13 @@ def _check_read(tally: Tally, total: int, some: bool) -> None:
         raise UserError(f'{len(resized)} of the {total} thermal images have another size than '
                         f'their labels state, the first is {resized[0]}; convert the images that '
                         'were labeled.')
+    boxes = tally.classes.total() - tally.dropped.total()
+    for what, wrong in tally.boxes.items():
+        if what in (OUTSIDE, CLIPPED) and wrong >= FEW and 2 * wrong > boxes:
+            raise UserError(f'{wrong} of {counted(boxes, "box", "boxes")} '
+                            + ('are outside of their images or have no area'
+                               if what == OUTSIDE else 'reach beyond their images')
+                            + '; the labels seem to be of another format, or of other images.')
     if some:
         return
     what = f'None of the {total} thermal images of the labels can be used'
@@ -243,9 +252,9 @@ def _boxes(
         corners = tuple(round(v * s, 2) for v, s in zip(item.box, scale * 2))
         left, top, right, bottom = (min(max(v, 0.0), n) for v, n in zip(corners, size * 2))
         if not (right - left >= 1 and bottom - top >= 1):
-            tally.boxes['degenerate or outside, dropped'] += 1
+            tally.boxes[OUTSIDE] += 1
             continue
-        tally.boxes['clipped to the picture'] += (left, top, right, bottom) != corners
+        tally.boxes[CLIPPED] += (left, top, right, bottom) != corners
         box = left, top, round(right - left, 2), round(bottom - top, 2)
         key = name, ignore, box
         tally.boxes['repeated, dropped'] += key in kept

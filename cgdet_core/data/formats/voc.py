@@ -61,6 +61,8 @@ def parse_voc(path: Path, occlusion: int | None = None) -> Labels:
             keys = ('x', 'y', 'w', 'h') if sized else ('xmin', 'ymin', 'xmax', 'ymax')
             x1, y1, x2, y2 = (float(box.findtext(key, '')) for key in keys)
             corners = (x1, y1, x1 + x2, y1 + y2) if sized else (x1, y1, x2, y2)
+            if not (corners[0] <= corners[2] and corners[1] <= corners[3]):  # or NaN
+                raise ValueError
             ignore = int(node.findtext('difficult') or 0) == 1 or (
                 occlusion is not None and int(node.findtext('occlusion') or 0) >= occlusion)
         except (ValueError, OverflowError):
@@ -91,6 +93,12 @@ def _frames(
     splits = {split: native.read_names(path) for split in ('train', 'val', 'test')
               if (path := lists / f'{split}.txt').is_file()}
     frames = []
+    of: dict[str, str] = {}
+    for split, stems in splits.items():
+        for stem in stems:
+            if (other := of.setdefault(stem, split)) != split:
+                raise UserError(f'{stem} is in {other}.txt and in {split}.txt of {lists}; a frame '
+                                'can be in one of them, or validation is on training frames.')
     for split, stems in (splits or {'all': sorted(files.keys() | thermal.keys())}).items():
         for stem in native.unique(stems, counts):
             if stem in files:

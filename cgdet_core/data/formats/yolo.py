@@ -94,6 +94,9 @@ def _yaml_names(path: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if isinstance(names, dict) and names and all(isinstance(k, int) for k in names):
+        if isinstance(count := content.get('nc'), int) and count != len(names):
+            raise UserError(f'{path} has {count} classes (nc), but names {len(names)}; correct '
+                            'one of them.')
         return {k: str(n).strip() for k, n in names.items()}
     raise UserError(f'{path} has no list "names"; write the class names in order of their '
                     'numbers.')
