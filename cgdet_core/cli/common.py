@@ -279,14 +279,18 @@ def ending(run: Callable[[], None]) -> tuple[str, int]:
     return '', 0
 
 
-def check_plot(path: Path) -> None:
-    """Raise UserError before the measurement if the plot cannot be written."""
+def check_plot(path: Path, *others: Path | None) -> None:
+    """
+    Raise UserError before the measurement if the plot cannot be written.
+
+    others: further files that will be written.
+    """
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ModuleNotFoundError:
         raise UserError('--plot requires matplotlib; install it with '
                         '"pip install matplotlib".') from None
-    check_outputs([path])
+    check_outputs([path, *(other for other in others if other is not None)])
     if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
         raise UserError(f'--plot requires a .png, .svg or .pdf file, not {path.name}.')
 

@@ -120,7 +120,7 @@ def benchmark(
     from cgdet_core.deployment.benchmark import Plan, plot
 
     if plot_path is not None:
-        check_plot(plot_path)
+        check_plot(plot_path, json_path)
     plan = Plan(models, peer or (), backend or ('auto',),
                 [_whole(b, '--batch') for b in batch.split(',')], frames, rounds, threads,
                 _size(source), yardstick, rate if busy else None)

@@ -90,7 +90,7 @@ def track_evaluate(
         raise UserError(f'There is no benchmark {benchmark!r}; choose from '
                         f'{", ".join(BENCHMARKS)}.', 'benchmark')
     if plot_path is not None:
-        check_plot(plot_path)
+        check_plot(plot_path, json_path)
     model, folders = _model_first(paths, baseline)
     work = _Evaluation(BENCHMARKS[benchmark], video)
     work.open(folders, target or (), rate)
@@ -185,8 +185,6 @@ class _Evaluation:
         videos = [] if self.videos is None else [
             video_of(self.videos, sequence.entry) for sequence in self.sequences]
         read = [file for sequence in self.sequences for file in sequence.files]
-        files = [*files]
-        check_outputs(files)
         check_not_inputs([*files, *videos], read)
         check_outputs(videos, overwrite=overwrite)
 

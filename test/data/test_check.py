@@ -261,6 +261,7 @@ def test_bags_and_single_scenes_are_split_too(tmp_path: Path) -> None:
     ({'share': 0}, 'between 0 and 1'), ({'share': 1.5}, 'between 0 and 1'),
     ({'share': 0.2, 'pattern': '('}, 'not a regular expression'),
     ({'share': 0.2, 'pattern': 'png'}, 'has one group of frames'),
+    ({'share': 0.2, 'pattern': 'x(.)y'}, 'is in none of the file names'),
 ])
 def test_splits_that_cannot_be(training: Path, options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):

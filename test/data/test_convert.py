@@ -194,6 +194,13 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
      '</object></a>', 'a.xml: object 0 has a rotated box'),
     ('yolo', 'data.yaml', 'names: [', 'not a readable YAML'),
     ('yolo', 'data.yaml', 'names: [car, deer, car]', 'names the class car twice'),
+    ('yolo', 'data.yaml', 'nc: 5\nnames: [car, deer]', 'has 5 classes (nc), but names 2'),
+    ('yolo', 'labels/train/a.txt', '0 .6 .6 .9 .9\n' * 9, 'reach beyond their images; the labels'),
+    ('yolo', 'labels/train/a.txt', '0 1.5 .5 .2 .2\n' * 9, 'are outside of their images or have'),
+    ('voc', 'Annotations/a.xml', '<a><object><name>car</name><bndbox><xmin>9</xmin><ymin>1</ymin>'
+     '<xmax>2</xmax><ymax>8</ymax></bndbox></object></a>', 'object 0 has no valid name and box'),
+    ('voc', 'Annotations/a.xml', '<a><object><name>car</name><bndbox><xmin>nan</xmin>'
+     '<ymin>1</ymin><xmax>2</xmax><ymax>8</ymax></bndbox></object></a>', 'object 0 has no valid name and box'),
 ])
 def test_damaged_labels_are_named(
     tmp_path: Path, name: str, file: str, content: str, words: str,

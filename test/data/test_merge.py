@@ -70,6 +70,12 @@ def test_a_frame_twice_one_set_and_an_existing_file_are_refused(tmp_path: Path) 
     before = path.read_bytes()
     with pytest.raises(UserError, match='already exists'):
         merge([path, path], path)
+    other = write(tmp_path / 'yard', {1: 'car'}, [(1, [1, 2, 5, 5])])
+    with pytest.raises(UserError, match='is an input and would be replaced'):
+        merge([path, other], path, overwrite=True)
+    picture = tmp_path / 'road' / 'thermal' / 'a.png'
+    with pytest.raises(UserError, match='a.png must end with .json'):
+        merge([path, other], picture, overwrite=True)
     assert path.read_bytes() == before and not (tmp_path / 'all.json').exists()
 
 

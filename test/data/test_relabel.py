@@ -77,6 +77,8 @@ def test_exports_of_something_else(tmp_path: Path, ours: Path) -> None:
             (tmp_path / 'none.json', 'does not exist')):
         with pytest.raises(UserError, match=words):
             relabel(ours, labels, output, False)
+    with pytest.raises(UserError, match='1.png must end with .json'):
+        relabel(ours, ours, tmp_path / '1.png', True)
     with pytest.raises(UserError, match='must be in the folder of'):
         relabel(ours, ours, tmp_path / 'far' / 'a.json', False)
     assert not output.exists()

@@ -154,6 +154,14 @@ def test_wrong_arguments_are_one_sentence(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_other_sources_are_no_bags(run_cgdet: Run, tmp_path: Path, model: Path) -> None:
+    (tmp_path / 'thermal').mkdir()
+    cv2.imwrite(str(tmp_path / 'thermal' / '1.png'), next(pictures()))
+    for name, why in (('thermal', 'is not a bag; cgdet track run'), ('none', 'does not exist')):
+        done = run_cgdet('bag', 'track', tmp_path / name, '--model', model, '--box', BOX)
+        assert done.returncode == 1 and why in done.stderr and 'Traceback' not in done.stderr
+
+
 def numbers(*seconds: float) -> list[Frame]:
     return [Frame(str(s), lambda: np.zeros((2, 2)), stamp_ns=round(s * 1e9)) for s in seconds]
 

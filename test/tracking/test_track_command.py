@@ -76,6 +76,28 @@ def test_a_bad_sequence_is_named_and_the_rest_is_done(
     assert cv2.VideoCapture(str(tmp_path / 'videos' / 'walk.mp4')).isOpened()
 
 
+def test_what_is_left_out_is_said(run_cgdet: Run, tmp_path: Path, walk: Path) -> None:
+    whole = tmp_path / 'set'
+    shutil.copytree(walk, whole / 'a')
+    shutil.copytree(walk / 'thermal', whole / 'b' / 'thermal')
+    broken = sorted((whole / 'a' / 'thermal').iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:60])
+    report = tmp_path / 'r.json'
+    ask = 'track', 'evaluate', '--baseline', 'static', whole, '--json', report
+    done = run_cgdet(*ask)
+    assert done.returncode == 1 and 'b has frames, but it has no truth' in done.stderr
+    assert broken.name in done.stderr and 'In 1 frame that cannot be read' in done.stderr
+    found = json.loads(report.read_text())
+    assert list(found['sequences']) == ['a'] and len(found['unreadable']) == 1
+    twice = run_cgdet(*ask, '--plot', report)
+    assert twice.returncode == 1 and 'Traceback' not in twice.stderr
+    same = tmp_path / 'same.png'
+    twice = run_cgdet('track', 'evaluate', '--baseline', 'static', walk, '--json', same,
+                      '--plot', same)
+    assert twice.returncode == 1 and 'would be written twice' in twice.stderr
+    assert not same.exists()
+
+
 def test_a_plot(run_cgdet: Run, tmp_path: Path, walk: Path) -> None:
     pytest.importorskip('matplotlib', reason='training is not installed')
     done = run_cgdet('track', 'evaluate', '--baseline', 'static', walk, '--plot',

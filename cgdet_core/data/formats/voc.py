@@ -93,12 +93,6 @@ def _frames(
     splits = {split: native.read_names(path) for split in ('train', 'val', 'test')
               if (path := lists / f'{split}.txt').is_file()}
     frames = []
-    of: dict[str, str] = {}
-    for split, stems in splits.items():
-        for stem in stems:
-            if (other := of.setdefault(stem, split)) != split:
-                raise UserError(f'{stem} is in {other}.txt and in {split}.txt of {lists}; a frame '
-                                'can be in one of them, or validation is on training frames.')
     for split, stems in (splits or {'all': sorted(files.keys() | thermal.keys())}).items():
         for stem in native.unique(stems, counts):
             if stem in files:
