@@ -164,6 +164,10 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
         run(name, tmp_path / 'nowhere')
 
 
+VOC = ('<a><object><name>car</name><bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax>'
+       '<ymax>8</ymax></bndbox></object></a>')
+
+
 @pytest.mark.parametrize(('name', 'file', 'content', 'words'), [
     ('llvip', 'Annotations_v2/010001.xml', '<annotation><object>', '010001.xml is not a readable'),
     ('llvip', 'Annotations_v2/010001.xml', '', '010001.xml is not a readable XML'),
@@ -197,10 +201,7 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
     ('yolo', 'data.yaml', 'nc: 5\nnames: [car, deer]', 'has 5 classes (nc), but names 2'),
     ('yolo', 'labels/train/a.txt', '0 .6 .6 .9 .9\n' * 9, 'reach beyond their images; the labels'),
     ('yolo', 'labels/train/a.txt', '0 1.5 .5 .2 .2\n' * 9, 'are outside of their images or have'),
-    ('voc', 'Annotations/a.xml', '<a><object><name>car</name><bndbox><xmin>9</xmin><ymin>1</ymin>'
-     '<xmax>2</xmax><ymax>8</ymax></bndbox></object></a>', 'object 0 has no valid name and box'),
-    ('voc', 'Annotations/a.xml', '<a><object><name>car</name><bndbox><xmin>nan</xmin>'
-     '<ymin>1</ymin><xmax>2</xmax><ymax>8</ymax></bndbox></object></a>', 'object 0 has no valid name and box'),
+    ('voc', 'Annotations/a.xml', VOC.format('nan', 2), 'object 0 has no valid name and box'),
 ])
 def test_damaged_labels_are_named(
     tmp_path: Path, name: str, file: str, content: str, words: str,

@@ -15,6 +15,7 @@
 """Pascal VOC labels, one XML file per image: the generic layout, M3FD and LLVIP."""
 
 from collections import Counter
+import math
 from pathlib import Path
 import re
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def parse_voc(path: Path, occlusion: int | None = None) -> Labels:
             keys = ('x', 'y', 'w', 'h') if sized else ('xmin', 'ymin', 'xmax', 'ymax')
             x1, y1, x2, y2 = (float(box.findtext(key, '')) for key in keys)
             corners = (x1, y1, x1 + x2, y1 + y2) if sized else (x1, y1, x2, y2)
-            if not (corners[0] <= corners[2] and corners[1] <= corners[3]):  # or NaN
+            if not all(map(math.isfinite, corners)):
                 raise ValueError
             ignore = int(node.findtext('difficult') or 0) == 1 or (
                 occlusion is not None and int(node.findtext('occlusion') or 0) >= occlusion)
