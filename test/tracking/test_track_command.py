@@ -56,12 +56,12 @@ def test_a_bad_sequence_is_named_and_the_rest_is_done(
 ) -> None:
     bad = write_sequence(tmp_path / 'bad')
     (bad / 'gt_thermal.csv').write_text('file,x,y,w,h\n999.png,1,2,3,4\n')
-    (write_sequence(tmp_path / 'torn') / 'thermal' / '000002.png').write_bytes(b'')
+    (write_sequence(tmp_path / 'torn') / 'thermal' / '000000.png').write_bytes(b'')
     report = tmp_path / 'report.json'
     done = run_cgdet('track', 'evaluate', '--baseline', 'static', walk, tmp_path / 'none',
                      tmp_path / 'torn', bad, '--json', report, '--video', tmp_path / 'videos')
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    for sentence in ('none does not exist.', '000002.png', 'names 999.png, which is not among',
+    for sentence in ('none does not exist.', '000000.png', 'names 999.png, which is not among',
                      '3 sequences or folders could not be measured.'):
         assert sentence in done.stderr
     values = json.loads(report.read_text())
