@@ -122,8 +122,8 @@ def track_evaluate(
         complain(f'{counted(len(work.failed), "sequence or folder", "sequences or folders")} '
                  'could not be measured.')
     if work.unreadable:
-        complain(f'In {counted(len(work.unreadable), "frame")} that cannot be read, the target '
-                 'counts as where it was before.')
+        complain(f'{counted(len(work.unreadable), "image")} could not be read; without a thermal '
+                 'frame, the target counts as where it was before.')
     if status or work.failed or work.unreadable:
         raise typer.Exit(status or 1)
 

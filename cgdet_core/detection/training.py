@@ -373,8 +373,9 @@ def warn_of_shared(val: CocoSet, *training: CocoSet | None) -> None:
     """Log how many validation frames are also trained on."""
     seen = {record.path.resolve() for coco in training if coco for record in coco.images}
     if shared := sum(record.path.resolve() in seen for record in val.images):
-        _log.warning('%s of %s are also trained on, so that the metrics say little of other '
-                     'frames.', counted(shared, 'frame'), val.path)
+        _log.warning('%d of the %s of %s also in the training data; metrics of these say little '
+                     'of other frames.', shared, counted(len(val.images), 'frame'),
+                     f'{val.path} are' if len(val.images) > 1 else f'{val.path} is')
 
 
 def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags.io import color_picture, image_connections, image_messages, open_bag
-from cgdet_core.data.bags.pairing import whole
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically, write_json
@@ -39,6 +38,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+AHEAD_NS = 10**10  # of a stamp before the recorder's time, since the last image
 SLACK_NS = 10**8  # between the requested stamp and that of the image
 COLUMNS = ('stamp', 'x', 'y', 'w', 'h', 'score', 'state', 'shutter')
 FORMATS = ('.csv', '.json')
@@ -128,14 +128,21 @@ class ColorTopic:
 
     def __init__(self, bag: Path, topic: str, max_gap_ms: float) -> None:
         self._messages = self._read(bag, topic)
+        if not 0 <= max_gap_ms < 1e6:
+            raise UserError(f'{max_gap_ms:g} is no time in milliseconds.', 'max_gap_ms')
         self._topic, self._gap = topic, round(max_gap_ms * 1e6)
         self._near: deque[tuple[int, Any]] = deque()
         self.used, self.missing = 0, Counter[str]()
 
     @staticmethod
     def _read(bag: Path, topic: str) -> Iterator[tuple[int, Any]]:
+        before: tuple[int, int] | None = None  # stamp and recorder's time
         with open_bag(bag) as reader:
-            for _, stamp, message in image_messages(reader, bag, topic):
+            for received, stamp, message in image_messages(reader, bag, topic):
+                ahead = 0 if before is None else stamp - before[0] - (received - before[1])
+                if isinstance(message, ValueError) or ahead > AHEAD_NS:  # damaged
+                    continue
+                before = stamp, received
                 yield stamp, message
 
     def at(self, stamp_ns: int, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -143,7 +150,8 @@ class ColorTopic:
         while not self._near or self._near[-1][0] <= stamp_ns + self._gap:
             if (following := next(self._messages, None)) is None:
                 break
-            self._near.append(following)
+            if following[0] >= stamp_ns - self._gap:
+                self._near.append(following)
         while self._near and self._near[0][0] < stamp_ns - self._gap:
             self._near.popleft()
         try:
@@ -159,7 +167,7 @@ class ColorTopic:
                              default=(stamp_ns + self._gap + 1, None))
         if abs(stamp - stamp_ns) > self._gap:
             raise ValueError(f'{self._topic} has none within {self._gap / 1e6:g} ms')
-        rgb = cv2.cvtColor(color_picture(whole(message)), cv2.COLOR_BGR2RGB)
+        rgb = cv2.cvtColor(color_picture(message), cv2.COLOR_BGR2RGB)
         if rgb.shape[:2] != shape[:2]:
             raise ValueError(f'those of {self._topic} have {rgb.shape[1]}x{rgb.shape[0]} pixels, '
                              f'the thermal ones {shape[1]}x{shape[0]}: register them to the '

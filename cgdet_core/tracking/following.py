@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -32,6 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = NDArray[np.float64]  # (4,) x, y, w, h
+BEYOND, FEW = 1.05, 3  # of the frame, by which so many boxes of a truth reach outside
+_log = logging.getLogger(__name__)
 # Called with each frame, its target and the truth's box, if it has one.
 Show = Callable[[Frame, Target, Box | None], None]
 
@@ -74,7 +77,7 @@ class Clock:
     """
     The stamps of frames that follow each other, in seconds, as the node takes them.
 
-    repeated: number of frames whose stamp is that of an earlier one.
+    repeated: number of frames whose stamp is not later than those before.
     """
 
     def __init__(self) -> None:
@@ -94,8 +97,8 @@ class Clock:
     @property
     def sentence(self) -> str:
         """Return what is wrong with the stamps, '' if nothing is."""
-        return (f'{counted(self.repeated, "image")} with the stamp of an earlier one; motion is '
-                'judged by stamps: the camera driver must set header.stamp'
+        return (f'{counted(self.repeated, "image")} with a stamp that is not later than those '
+                'before; motion is judged by stamps: the camera driver must set header.stamp'
                 if self.repeated else '')
 
 
@@ -106,13 +109,14 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
     Follow the target from the first frame whose truth has a box; earlier frames are skipped.
 
     unreadable: called for each later frame that cannot be read, in which the target is where it
-    was before. UserError names a frame that cannot be read, without it, or followed, one that has
-    another size than the first, and an RGB image of another size than its frame.
+    was before, and for each RGB image that cannot, without which it is followed in thermal alone.
+    UserError names a frame that cannot be read, without it, or followed, one that has another
+    size than the first, and an RGB image of another size than its frame.
     """
     names, truths = sequence.names, sequence.truths
     first = int(truths[0].visible.argmax())
     boxes = np.full((len(names), 4), np.nan)
-    seconds, done, shape = 0.0, 0, None
+    seconds, followed, done, shape = 0.0, 0, 0, None
     for i, frame in zip(range(len(names)), sequence.source.frames):
         progress(1)
         done += 1
@@ -127,14 +131,14 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
             boxes[i] = boxes[i - 1]
             continue
         if shape is None:
-            _check_truth(truths[0], pixels.shape, sequence)
+            _check_truth(truths[0], pixels.shape, sequence.entry.truths[0])
         shape = shape or pixels.shape
         if pixels.shape != shape:
             raise UserError(f'{frame.where} has {_size(pixels.shape)} pixels, earlier frames have '
                             f'{_size(shape)}; a sequence has one size.')
         color: dict[str, Any] = {}
         if sequence.rgb and (picture := sequence.rgb[i]):
-            color['rgb'] = read_rgb_of(picture, shape)
+            color['rgb'] = read_rgb_of(picture, shape, unreadable)
         started = perf_counter()
         try:
             if i == first:
@@ -148,6 +152,7 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
             raise frame.error(error) from None
         if i > first:
             seconds += perf_counter() - started
+            followed += 1
         boxes[i] = truths[0].boxes[i] if i == first else sides(target.box)
         if show is not None:
             show(frame, target, truths[0].boxes[i] if truths[0].visible[i] else None)
@@ -157,18 +162,18 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
                             'read, and the truth has boxes of later ones.')
         boxes, truths = boxes[:done], tuple(
             Truth(truth.boxes[:done], truth.annotated[:done]) for truth in truths)
-    return Run(boxes, truths, seconds, max(0, done - first - 1))
+    return Run(boxes, truths, seconds, followed)
 
 
-def _check_truth(truth: Truth, shape: tuple[int, ...], sequence: Sequence) -> None:
-    """Raise UserError if all boxes reach beyond the frame, and are inside as two corners."""
+def _check_truth(truth: Truth, shape: tuple[int, ...], path: Path) -> None:
+    """Log it if all boxes reach far beyond the frame, and are inside as two corners."""
     x, y, w, h = truth.boxes[truth.visible].T
     height, width = shape[:2]
-    outside = (x + w > width) | (y + h > height)
-    if (outside & (w > x) & (h > y) & (w <= width) & (h <= height)).all():
-        raise UserError(f'{sequence.entry.truths[0]}: all boxes reach beyond the frames of '
-                        f'{_size(shape)} pixels, and seem to be x1, y1, x2, y2; a truth has the '
-                        'left and top side, width and height.')
+    outside = (x + w > BEYOND * width) | (y + h > BEYOND * height)
+    if len(x) >= FEW and (outside & (w > x) & (h > y) & (w <= width) & (h <= height)).all():
+        _log.warning('%s: all boxes reach beyond the frames of %s pixels, and seem to be '
+                     'x1, y1, x2, y2; a truth has the left and top side, width and height.', path,
+                     _size(shape))
 
 
 def corners(box: NDArray[Any]) -> NDArray[np.float32]:
@@ -181,10 +186,22 @@ def sides(box: NDArray[Any]) -> Box:
     return np.array([*box[:2], *(box[2:] - box[:2])], np.float64)
 
 
-def read_rgb_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the RGB image of a frame of a shape; UserError if it has another size."""
-    found = read_rgb(path)
-    if found.shape[:2] != shape:
+def read_rgb_of(
+    path: Path, shape: tuple[int, ...], unreadable: Callable[[UserError], None] | None = None,
+) -> NDArray[np.uint8] | None:
+    """
+    Return the RGB image of a frame of a shape; UserError if it has another size.
+
+    unreadable: called with the error if it cannot be read, in place of raising it.
+    """
+    try:
+        found = read_rgb(path)
+    except UserError as error:
+        if unreadable is None:
+            raise
+        unreadable(error)
+        return None
+    if found.shape[:2] != shape[:2]:
         raise UserError(f'{path} has {_size(found.shape)} pixels, its thermal frame has '
                         f'{_size(shape)}; register RGB to the thermal pixels.')
     return found

@@ -17,6 +17,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+import re
 from typing import Any
 
 from cgdet_core.data.sources import RATE, Source
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 VIDEO = '.mp4'
+NAMED = re.compile(r'\.[A-Za-z]\w*')  # a suffix of files, not of a date or version
 COLUMNS = 'file,x,y,w,h,score,state'
 
 
@@ -37,7 +39,7 @@ def outputs_of(output: Path, source: Source) -> list[Path]:
     """Return the files that `follow_source` writes: a video, and in a folder also a table."""
     if output.suffix.lower() == VIDEO:
         return [output]
-    if output.suffix and not output.is_dir():
+    if NAMED.fullmatch(output.suffix) and not output.is_dir():
         raise UserError(f'{output} is named like a file; name a video ({VIDEO}), or a folder for '
                         f'a video and a table, such as {output.with_suffix("")}.', 'output')
     name = source.name or 'track'
@@ -92,7 +94,7 @@ def follow_source(
                                  else frame.stamp_ns / 1e9)
                 color: dict[str, Any] = {}
                 if number < len(rgb) and (picture := rgb[number]):
-                    color['rgb'] = read_rgb_of(picture, pixels.shape)
+                    color['rgb'] = read_rgb_of(picture, pixels.shape, unreadable)
                 try:
                     target = (follower.follow(pixels, stamp, **color) if number > first
                               else follower.start(pixels, box, stamp, **color))

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from itertools import count
+import logging
 import os
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from cgdet_core.words import counted
 THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
 COLOR = ('visual', 'visible', 'rgb', 'vis', 'v', 'color')
 TARGETS = 'gt_thermal'
+_log = logging.getLogger(__name__)
 PAGES = ('.tif', '.tiff')
 DEPTH = 3  # of folders that a named folder is searched in for sequences
 
@@ -100,14 +102,17 @@ def find_sequences(
 
 def without_truth(folder: Path, benchmark: Benchmark = PLAIN) -> list[tuple[Path, UserError]]:
     """Return the folders below that have frames like a sequence, but no truth, with an error."""
-    return [(place, UserError(f'{place} has frames, but {_lacks(place, benchmark)}'))
+    return [(place, UserError(f'{place} is not measured: {_lacks(place, benchmark)}'))
             for place in _unlabeled(Path(os.path.abspath(folder)), benchmark, DEPTH)]
 
 
 def _unlabeled(folder: Path, benchmark: Benchmark, depth: int) -> Iterator[Path]:
     if any(_targets(folder, benchmark, ())):
         return
-    if _find(folder, THERMAL) is not None:
+    frames = _find(folder, THERMAL)
+    own = folder if frames is None and depth < DEPTH else frames
+    if own is not None and (own.is_file() or files_below(own, IMAGE_SUFFIXES, '*')) and not any(
+            _below(folder, benchmark, (), depth)):
         yield folder
         return
     for inner in _folders(folder) if depth else ():
@@ -118,7 +123,7 @@ def different(places: Many[Entry]) -> list[Entry]:
     """Return targets without those that are there twice, also through a link."""
     found: dict[tuple[str, ...], Entry] = {}
     for entry in places:
-        found.setdefault(tuple(os.path.realpath(path) for path in entry.truths), entry)
+        found.setdefault(tuple(map(os.path.realpath, (entry.folder, *entry.truths))), entry)
     return list(found.values())
 
 
@@ -230,6 +235,9 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
         raise UserError(
             f'{folder} has {counted(len(found), "image")} for {counted(len(names), "frame")}, and '
             'none has the name of a frame; there must be one for each frame, or of its name.')
+    if (used := sum(picture is not None for picture in rgb)) < max(len(found), len(names)):
+        _log.warning('%s: %s of %s with the name of one of the %s.', folder, used,
+                     counted(len(found), 'image'), counted(len(names), 'frame'))
     return rgb
 
 
@@ -255,7 +263,9 @@ def _find(folder: Path, names: Many[str]) -> Path | None:
     for name in names:
         if (folder / name).is_dir():
             return folder / name
-        for path in sorted(folder.glob(f'{name}.*')):
-            if path.suffix.lower() in (*VIDEO_SUFFIXES, *PAGES) and path.is_file():
-                return path
-    return None
+        for suffix in VIDEO_SUFFIXES:
+            for path in (folder / f'{name}{suffix}', folder / f'{name}{suffix.upper()}'):
+                if path.is_file():
+                    return path
+    return next((folder / f'{name}{suffix}' for name in names for suffix in PAGES
+                 if (folder / f'{name}{suffix}').is_file()), None)

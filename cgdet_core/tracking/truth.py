@@ -14,9 +14,9 @@
 
 """Read the truth of a sequence: CSV files that name frames, and text files with a row a frame."""
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 import csv
-import json
 import logging
 from pathlib import Path
 import re
@@ -67,7 +67,9 @@ def read_rows(path: Path, corners: bool = False, every: int = 1) -> list[Row]:
 
     corners: text files have x1, y1, x2, y2. every: their rows are of frames 0, `every` and so on.
     """
-    lines = re.sub(r'(\r?\n[ \t]*)+$', '', read_text(path)).splitlines()
+    lines = read_text(path).splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
     rows = list(_csv_rows(path, lines)) if path.suffix.lower() == '.csv' else [
         Row(number * every, _text_box(path, number, line, corners))
         for number, line in enumerate(lines)]
@@ -80,7 +82,8 @@ def read_text(path: Path) -> str:
     """Return the text of a file in UTF-8 or UTF-16; UserError if it is none."""
     try:
         content = path.read_bytes()
-        return content.decode(json.detect_encoding(content)).removeprefix('\ufeff')
+        wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        return content.decode('utf-16' if wide else 'utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8; save it as UTF-8'
         raise UserError(f'{path} cannot be read: {reason}.') from None
@@ -116,11 +119,10 @@ def _cells_of(path: Path, table: Any, separator: str) -> Iterator[Row]:
 
 
 def _text_box(path: Path, number: int, line: str, corners: bool) -> NDArray[np.float64]:
-    if not line.strip(' \t,;'):
+    if not (text := line.strip(' \t,;')):
         return np.full(4, np.nan)
-    parts = re.split(r'[;\s]+', re.sub(r'\s*,\s*', ',', line.strip()))
-    cells = [part.strip(',') for part in parts]
-    if len(cells) > 1 and any(',' in cell for cell in cells):
+    cells = [cell.strip(',') for cell in re.split(r'[;\s]+', re.sub(r'\s*,\s*', ',', text))]
+    if len(cells) in (4, 8) and any(',' in cell for cell in cells):
         raise UserError(f'{path}, line {number + 1}: in {line.strip()!r} a comma may be that of a '
                         'decimal or separate numbers; write decimals with points, and one kind '
                         'of separator.')
@@ -173,7 +175,7 @@ def place(rows: list[Row], names: list[str], path: Path, numbered: bool,
         index = find(frame)
         if index is None:
             if isinstance(frame, int):
-                only = f' Its rows are of each {every}th frame.' if every > 1 else ''
+                only = f' It has one row for every {every} frames.' if every > 1 else ''
                 raise UserError(f'{path} has a row for frame {frame}, but there are only '
                                 f'{counted(len(names), "frame")}.{only}')
             raise UserError(f'{path} names {frame}, which is not among the '
@@ -229,7 +231,7 @@ def _first(used: list[int], count: int) -> int:
 
 def _number(frame: str | int, numbered: bool) -> int | None:
     """Return the number that a row names a frame by: 12, 000012.png; of a video also a_12.png."""
-    stem = _stem(frame) if isinstance(frame, str) else ''
+    stem = _stem(re.sub(r'^([0-9]+)\.0+$', r'\1', frame)) if isinstance(frame, str) else ''
     found = re.fullmatch(r'(?:.*[^0-9.])?([0-9]{1,9})' if numbered else '([0-9]{1,9})', stem)
     return int(found[1]) if found else None
 

@@ -81,7 +81,9 @@ class NodeExecutor(SingleThreadedExecutor):
             handler()
             error = handler.exception()
             if isinstance(error, Exception) and not self.context.ok():
-                return  # rclpy was shut down meanwhile, and takes or publishes nothing any more
+                # rclpy was shut down meanwhile, and takes or publishes nothing any more.
+                get_logger(self._name).debug(f'after the shutdown: {reason(error)}')
+                return
             if isinstance(entity, Subscription) and isinstance(error, Exception):
                 # Nothing that another program sends ends the node, such as a negative /clock.
                 get_logger(self._name).error(

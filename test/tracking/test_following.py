@@ -301,6 +301,7 @@ def test_a_frame_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
     run = follow_sequence(Recorder(), sequence, unreadable=said.append)
     assert len(said) == 1 and '000003.png' in str(said[0])
     assert run.boxes[3].tolist() == run.boxes[2].tolist() and np.isfinite(run.boxes).all()
+    assert run.followed == 6
     left: list[UserError] = []
     found = list(follow_source(Recorder(), open_path(folder / 'thermal'), parse_box('1,2,30,40'),
                                tmp_path / 'out', Clock(), unreadable=left.append))
@@ -308,22 +309,26 @@ def test_a_frame_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
     assert len((tmp_path / 'out' / 'track.csv').read_text().splitlines()) == 8
 
 
-def test_a_truth_of_corners_is_questioned(tmp_path: Path) -> None:
+def test_a_truth_of_corners_is_questioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
     folder = write_sequence(tmp_path / 'walk')
     (folder / 'gt_thermal.csv').unlink()
     truth = np.tile([70.0, 50, 90, 80], (8, 1))  # 128x96 pixels
     np.savetxt(folder / 'groundtruth.txt', truth, delimiter=',')
-    with pytest.raises(UserError, match='seem to be x1, y1, x2, y2'):
-        result(folder, Recorder())
-    truth[0] = 70, 50, 20, 30
+    result(folder, Recorder())
+    assert 'groundtruth.txt: all boxes reach beyond' in caplog.text
+    caplog.clear()
+    truth[:] = 10, 6, 120, 90  # a large target that leaves the frame
     np.savetxt(folder / 'groundtruth.txt', truth, delimiter=',')
     result(folder, Recorder())
+    assert not caplog.text
 
 
 def test_stamps_of_another_recording_end_the_target(tmp_path: Path) -> None:
     clock, frame = Clock(), Frame('a.png', lambda: np.zeros((2, 2)))
     assert [clock.at(frame, stamp) for stamp in (5.0, 5.1, 4.9, 5.2)] == [5.0, 5.1, 5.1, 5.2]
-    assert clock.sentence.startswith('1 image with the stamp of an earlier one')
+    assert clock.sentence.startswith('1 image with a stamp that is not later')
     with pytest.raises(UserError, match='a.png.* is 1.2 s older .* another recording'):
         clock.at(frame, 4.0)
     assert Clock().sentence == ''
@@ -331,6 +336,7 @@ def test_stamps_of_another_recording_end_the_target(tmp_path: Path) -> None:
 
 def test_outputs_are_a_video_or_a_folder(tmp_path: Path) -> None:
     source = open_path(write_sequence(tmp_path / 'walk') / 'thermal')
+    assert outputs_of(tmp_path / 'run_v1.2', source)[0].parent.name == 'run_v1.2'
     for name in ('o.avi', 'o.csv'):
         with pytest.raises(UserError, match='is named like a file; name a video'):
             outputs_of(tmp_path / name, source)

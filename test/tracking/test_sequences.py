@@ -15,8 +15,10 @@
 """Folders of sequences as people and benchmarks have them."""
 
 from pathlib import Path
+import shutil
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import natural
 from cgdet_core.tracking.attributes import find_attributes
 from cgdet_core.tracking.benchmarks import BENCHMARKS
 from cgdet_core.tracking.sequences import (
@@ -178,7 +180,9 @@ def test_attributes_listed_for_all_sequences(tmp_path: Path) -> None:
     assert list(find_attributes(entry, rgbt, 3)) == ['LI']
 
 
-def test_rgb_images_belong_to_frames_by_name_or_by_number(tmp_path: Path) -> None:
+def test_rgb_images_belong_to_frames_by_name_or_by_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
     write_sequence(tmp_path / 'walk')
     assert open_sequence(*find_sequences(tmp_path / 'walk')).color is None
     (tmp_path / 'walk' / 'visual').mkdir()
@@ -193,6 +197,7 @@ def test_rgb_images_belong_to_frames_by_name_or_by_number(tmp_path: Path) -> Non
     expected = [folder / name if i != 3 else None for i, name in enumerate(names)]
     thermal = [f'{Path(n).stem}.tiff' for n in names]
     assert list(rgb_of(folder, thermal)) == expected
+    assert 'rgb: 7 of 8 images with the name of one of the 8 frames' in caplog.text
     assert [p and p.name for p in rgb_of(folder, thermal, by_order=True)] == [
         *names[:3], *names[4:], '999.png'], 'as toolkits do'
     (folder / '999.png').unlink()
@@ -211,6 +216,8 @@ def test_frames_are_in_natural_order(tmp_path: Path) -> None:
     np.savetxt(tmp_path / 'walk' / 'groundtruth.txt', boxes(12), delimiter=',')
     sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
     assert sequence.names == [f'{number}.png' for number in range(1, 13)]
+    stamps = ['9.5.png', '12.1234.png', '12.123999.png', '12.25.png', '12.4.png', 'b/9', 'b/10']
+    assert sorted({*stamps}, key=natural) == stamps
 
 
 def test_what_has_frames_and_no_truth_is_named(tmp_path: Path) -> None:
@@ -220,8 +227,16 @@ def test_what_has_frames_and_no_truth_is_named(tmp_path: Path) -> None:
     (tmp_path / 'set' / 'c' / 'init.txt').write_text('1,2,3,4')
     assert [e.name for e in find_sequences(tmp_path / 'set')] == ['a']
     [(one, lack), (other, hint)] = without_truth(tmp_path / 'set')
-    assert one.name == 'b' and 'b has frames, but it has no truth (gt_thermal.csv' in str(lack)
+    assert one.name == 'b' and 'b is not measured: it has no truth (gt_thermal.csv' in str(lack)
     assert other.name == 'c' and 'use --benchmark rgbt210' in str(hint)
+    write_frames(tmp_path / 'set' / 'd', 3)  # in the folder itself
+    assert [p.name for p, _ in without_truth(tmp_path / 'set')] == ['b', 'c', 'd']
+    np.savetxt(tmp_path / 'set' / 'b' / 'thermal' / 'groundtruth.txt', boxes(3), delimiter=',')
+    assert [p.name for p, _ in without_truth(tmp_path / 'set')] == ['c', 'd'], 'beside the images'
+    (tmp_path / 'set' / 'd' / 'groundtruth.txt').symlink_to('../b/thermal/groundtruth.txt')
+    assert [e.name for e in different(find_sequences(tmp_path / 'set'))] == ['a', 'thermal', 'd']
+    shutil.rmtree(tmp_path / 'set' / 'b')
+    shutil.rmtree(tmp_path / 'set' / 'd')
     (tmp_path / 'set' / 'link').symlink_to(tmp_path / 'set' / 'a')
     assert [e.name for e in different(find_sequences(tmp_path / 'set'))] == ['a']
     (tmp_path / 'set' / 'a' / 'gt_thermal.csv').rename(
@@ -239,6 +254,8 @@ def test_videos_of_other_names_and_pages(tmp_path: Path) -> None:
     (folder / 'drive.mp4').rename(folder / 'thermal.MP4')
     sequence = open_sequence(*find_sequences(folder))
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5]
+    (folder / 'thermal.boxes.mp4').write_bytes(b'')
+    assert len(open_sequence(*find_sequences(folder)).names) == 6
     (folder / 'thermal.MP4').unlink()
     cv2.imwritemulti(str(folder / 'thermal.tiff'), frames(6))
     sequence = open_sequence(*find_sequences(folder))

@@ -85,8 +85,8 @@ def test_what_is_left_out_is_said(run_cgdet: Run, tmp_path: Path, walk: Path) ->
     report = tmp_path / 'r.json'
     ask = 'track', 'evaluate', '--baseline', 'static', whole, '--json', report
     done = run_cgdet(*ask)
-    assert done.returncode == 1 and 'b has frames, but it has no truth' in done.stderr
-    assert broken.name in done.stderr and 'In 1 frame that cannot be read' in done.stderr
+    assert done.returncode == 1 and 'b is not measured: it has no truth' in done.stderr
+    assert broken.name in done.stderr and '1 image could not be read' in done.stderr
     found = json.loads(report.read_text())
     assert list(found['sequences']) == ['a'] and len(found['unreadable']) == 1
     twice = run_cgdet(*ask, '--plot', report)

@@ -79,7 +79,7 @@ def test_a_file_that_is_no_text(table: Path) -> None:
 
 @pytest.mark.parametrize('text', [
     '1,2,3,4\n5,6,7,8\n', '1 2 3 4\r\n5 6 7 8', '1\t2\t3\t4\n5,6,7,8\n\n',
-    '1.0;2;3;4\n 5 , 6 , 7 , 8 \n'])
+    '1.0;2;3;4\n 5 , 6 , 7 , 8 \n', '1,2,3,4;\n5,6 7,8 ;\n'])
 def test_a_text_has_a_row_for_each_frame(tmp_path: Path, text: str) -> None:
     path = tmp_path / 'groundtruth.txt'
     path.write_text(text)
@@ -182,7 +182,7 @@ def test_too_few_rows_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     caplog.clear()
     place(read_rows(path, every=2), NAMES + NAMES[:4], path, numbered=False, every=2)
     assert not caplog.text
-    with pytest.raises(UserError, match='frame 6, but .* Its rows are of each 2th frame'):
+    with pytest.raises(UserError, match='frame 6, but .* It has one row for every 2 frames'):
         place(read_rows(path, every=2), NAMES, path, numbered=False, every=2)
 
 
@@ -216,7 +216,7 @@ def test_stamps_as_names_are_not_cut_off(table: Path) -> None:
 
 def test_frames_of_a_video_have_one_rule_however_they_are_named(table: Path) -> None:
     names = [f'thermal_{i:06d}.png' for i in range(12)]
-    for form in ('{}', '{:06d}.png', 'thermal_{:06d}.png', 'other_{:06d}'):
+    for form in ('{}', '{}.0', '{:06d}.png', 'thermal_{:06d}.png', 'other_{:06d}'):
         assert placed(table, [form.format(i) for i in range(1, 13)], names, True) == [*range(12)]
         assert placed(table, [form.format(i) for i in range(1, 10)], names, True) == [*range(9)]
         assert placed(table, [form.format(i) for i in range(10)], names, True) == [*range(10)]

@@ -34,7 +34,7 @@ from cgdet_core.words import counted
 
 NO_OPTIONS = Options()
 OUTSIDE, CLIPPED = 'degenerate or outside, dropped', 'clipped to the picture'
-FEW = 3  # boxes with which nothing is said of a format
+FEW, BEYOND_PX = 5, 2.0  # boxes that say something of a format, and how far out they reach
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Tally:
     largest: Counter[str] = field(default_factory=Counter)  # value per bit depth
     sizes: Counter[str] = field(default_factory=Counter)
     boxes: Counter[str] = field(default_factory=Counter)
+    beyond: int = 0  # boxes that reach clearly out of their image
     classes: Counter[str] = field(default_factory=Counter)  # "native -> ours"
     dropped: Counter[str] = field(default_factory=Counter)  # background on request, by name
     emptied: int = 0  # frames whose objects were all dropped
@@ -123,12 +124,11 @@ def _check_read(tally: Tally, total: int, some: bool) -> None:
                         f'their labels state, the first is {resized[0]}; convert the images that '
                         'were labeled.')
     boxes = tally.classes.total() - tally.dropped.total()
-    for what, wrong in tally.boxes.items():
-        if what in (OUTSIDE, CLIPPED) and wrong >= FEW and 2 * wrong > boxes:
-            raise UserError(f'{wrong} of {counted(boxes, "box", "boxes")} '
-                            + ('are outside of their images or have no area'
-                               if what == OUTSIDE else 'reach beyond their images')
-                            + '; the labels seem to be of another format, or of other images.')
+    for what, wrong in (('are outside of their images or have no area', tally.boxes[OUTSIDE]),
+                        ('reach beyond their images', tally.beyond)):
+        if wrong >= FEW and 2 * wrong > boxes:
+            raise UserError(f'{wrong} of {counted(boxes, "box", "boxes")} {what}; the labels seem '
+                            'to be of another format, or of other images.')
     if some:
         return
     what = f'None of the {total} thermal images of the labels can be used'
@@ -255,6 +255,8 @@ def _boxes(
             tally.boxes[OUTSIDE] += 1
             continue
         tally.boxes[CLIPPED] += (left, top, right, bottom) != corners
+        tally.beyond += any(abs(a - b) > BEYOND_PX for a, b in zip(
+            corners, (left, top, right, bottom)))
         box = left, top, round(right - left, 2), round(bottom - top, 2)
         key = name, ignore, box
         tally.boxes['repeated, dropped'] += key in kept

@@ -68,10 +68,23 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
                   key=natural)
 
 
-def natural(path: Path | str) -> list[tuple[list[tuple[int, str]], str]]:
-    """Return a key that sorts the numbers in names by value, folder by folder."""
-    return [([(int(part), '') if part.isdecimal() else (-1, part)
-              for part in re.split(r'(\d+)', name) if part], name) for name in Path(path).parts]
+def natural(path: Path | str) -> list[tuple[list[tuple[int, Any]], str]]:
+    """
+    Return a key that sorts the numbers in names by value, folder by folder.
+
+    Digits after the point of a number are text, as of a stamp: 12.1234 comes before 12.4.
+    """
+    key = []
+    for name in Path(path).parts:
+        values: list[tuple[int, Any]] = []  # numbers before text
+        for text, number in re.findall(r'(\D*)(\d*)', name):
+            fraction = text == '.' and bool(values)  # of the number before
+            if text:
+                values.append((1, text))
+            if number:
+                values.append((1, number) if fraction else (0, int(number)))
+        key.append((values, name))
+    return key
 
 
 def is_stray(path: Path) -> bool:
