@@ -36,6 +36,7 @@ import pytest
 MODELS = Path(__file__).resolve().parents[1] / 'models'
 MODEL = MODELS / 'thermal.onnx'
 FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / 'thermal_int8.onnx'}
+CLEAN = {'fp32': MODELS / 'thermal_clean.onnx', 'fp16': MODELS / 'thermal_clean_fp16.onnx'}
 TRACKER = MODELS / 'thermal_tracker.onnx'
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
@@ -63,12 +64,13 @@ def test_limits(shipped: Detector) -> None:
 
 
 def test_every_file_is_named_by_its_precision() -> None:
-    assert sorted(MODELS.glob('*.onnx')) == sorted([*FILES.values(), TRACKER])
-    for precision, path in FILES.items():
+    assert sorted(MODELS.glob('*.onnx')) == sorted([*FILES.values(), *CLEAN.values(), TRACKER])
+    for precision, path in [*FILES.items(), *CLEAN.items()]:
         assert load_card(path, DetectionCard).precision == precision
 
 
-@pytest.mark.parametrize('path', [*FILES.values(), TRACKER], ids=[*FILES, 'tracker'])
+@pytest.mark.parametrize('path', [*FILES.values(), *CLEAN.values(), TRACKER],
+                         ids=lambda path: path.stem)
 def test_the_card_names_no_path_of_the_machine_that_made_it(path: Path) -> None:
     text = path.with_suffix('.json').read_text()
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
@@ -86,6 +88,30 @@ def test_a_precision_is_equal_enough_to_fp32(shipped: Detector, precision: str) 
     other = Detector.load(FILES[precision], backend='onnxruntime')
     report = verify(other, shipped, scenes(shipped.card, 12))
     assert report['passed'], report['failures']
+
+
+def test_the_clean_model_is_of_data_whose_license_allows_products() -> None:
+    card = load_card(CLEAN['fp32'], DetectionCard)
+    assert card.classes == ('person', 'bicycle', 'car', 'dog')
+    assert CLEAN['fp32'].stat().st_size < 6e6 and card.parameters < 1.3e6
+    record, licenses = card.training, []
+    while record:  # each run and the one that it began with
+        licenses.append(record['license'])
+        record = record.get('init')
+    assert len(licenses) > 2 and licenses[-1] == 'Apache-2.0', 'NanoDet-Plus'
+    for license in licenses[:-1]:
+        assert 'public domain' in license and 'CC BY 4.0' in license
+        assert not any(word in license for word in ('no licence', 'non-commercial', 'unknown'))
+    assert card.accuracy['hituav_val.json']['AP50'] > 0.55
+    assert card.accuracy['dogs_people_val.json']['per_class']['person']['AP50'] > 0.75
+
+
+def test_the_clean_model_in_fp16_is_equal_enough() -> None:
+    one, other = (Detector.load(path, backend='onnxruntime') for path in CLEAN.values())
+    report = verify(other, one, scenes(one.card, 12))
+    assert report['detections'] > 20 and report['matched_share'] == 1
+    assert report['score']['p99'] < 0.03, 'its fitted scores are steep'
+    assert report['corner_px']['p50'] < 0.1
 
 
 @pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
