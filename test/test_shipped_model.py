@@ -28,6 +28,7 @@ from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.inference.openvino import openvino_version
 from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.rgbt import RgbtCard
 from cgdet_core.runtime.tracking.target import State
 from cgdet_core.runtime.tracking.tracker import Tracker
 import numpy as np
@@ -37,7 +38,7 @@ MODELS = Path(__file__).resolve().parents[1] / 'models'
 MODEL = MODELS / 'thermal.onnx'
 FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / 'thermal_int8.onnx'}
 CLEAN = {'fp32': MODELS / 'thermal_clean.onnx', 'fp16': MODELS / 'thermal_clean_fp16.onnx'}
-TRACKER = MODELS / 'thermal_tracker.onnx'
+TRACKER, RGBT = MODELS / 'thermal_tracker.onnx', MODELS / 'rgbt_tracker.onnx'
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
 
@@ -64,12 +65,13 @@ def test_limits(shipped: Detector) -> None:
 
 
 def test_every_file_is_named_by_its_precision() -> None:
-    assert sorted(MODELS.glob('*.onnx')) == sorted([*FILES.values(), *CLEAN.values(), TRACKER])
+    named = [*FILES.values(), *CLEAN.values(), TRACKER, RGBT]
+    assert sorted(MODELS.glob('*.onnx')) == sorted(named)
     for precision, path in [*FILES.items(), *CLEAN.items()]:
         assert load_card(path, DetectionCard).precision == precision
 
 
-@pytest.mark.parametrize('path', [*FILES.values(), *CLEAN.values(), TRACKER],
+@pytest.mark.parametrize('path', [*FILES.values(), *CLEAN.values(), TRACKER, RGBT],
                          ids=lambda path: path.stem)
 def test_the_card_names_no_path_of_the_machine_that_made_it(path: Path) -> None:
     text = path.with_suffix('.json').read_text()
@@ -154,8 +156,17 @@ def test_the_tracker_is_small_and_says_what_it_was_trained_on() -> None:
     assert card.accuracy['scores']['cross_fitted']['AUROC'] > 0.8
 
 
-def test_the_tracker_follows_a_target_of_a_synthetic_drive() -> None:
-    tracker = Tracker(TrackingModel.load(TRACKER, threads=1, backend='onnxruntime'))
+def test_the_rgbt_tracker_says_what_it_was_trained_on() -> None:
+    card = load_card(RGBT, RgbtCard)
+    assert RGBT.stat().st_size < 15e6 and card.parameters < 3e6 and card.gflops < 3
+    assert 'state no license' in card.training['license']
+    assert card.training['data'] == ['train_thermal.json'], 'that license is of all of its data'
+    assert card.accuracy['scores']['cross_fitted']['AUROC'] > 0.9
+
+
+@pytest.mark.parametrize(('path', 'with_rgb'), [(TRACKER, False), (RGBT, False), (RGBT, True)])
+def test_a_tracker_follows_a_target_of_a_synthetic_drive(path: Path, with_rgb: bool) -> None:
+    tracker = Tracker(TrackingModel.load(path, threads=1, backend='onnxruntime'))
     scene, overlaps, states = Scene.traffic(900_000), [], []
     first = scene.frame(5)
     track = first.track_ids[(first.boxes[:, 2:] - first.boxes[:, :2]).prod(1).argmax()]
@@ -163,8 +174,10 @@ def test_the_tracker_follows_a_target_of_a_synthetic_drive() -> None:
         frame = scene.frame(5 + number / 10)
         counts = to_counts(frame.kelvin)
         box = frame.boxes[int(np.flatnonzero(frame.track_ids == track)[0])]
-        target = (tracker.follow(counts, frame.stamp) if number
-                  else tracker.start(counts, box, frame.stamp))
+        gray = np.clip((counts - counts.min()) / np.ptp(counts) * 255, 0, 255).astype(np.uint8)
+        seen = {'rgb': np.stack([gray] * 3, 2)} if with_rgb else {}
+        target = (tracker.follow(counts, frame.stamp, **seen) if number
+                  else tracker.start(counts, box, frame.stamp, **seen))
         overlaps.append(float(iou(target.box[None], box[None])[0, 0]))
         states.append(target.state)
     assert np.mean(overlaps) > 0.5 and states.count(State.TRACKED) >= 8
