@@ -196,9 +196,13 @@ class ManagedNode(LifecycleNode, ABC):
 
     def _try(self, work: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         """Run a transition; if it fails, report why in the log and /diagnostics, and undo it."""
+        quiet = False
         try:
             work()
-        except (UserError, ParameterException, Stopped) as error:
+        except Stopped as error:  # by Ctrl-C, of which rclpy's context may not know yet
+            result, quiet = TransitionCallbackReturn.FAILURE, True
+            self.error = reason(error)
+        except (UserError, ParameterException) as error:
             result = TransitionCallbackReturn.FAILURE
             self.error = reason(error) + parameters.hint(error)
         except Hangs as error:
@@ -210,7 +214,7 @@ class ManagedNode(LifecycleNode, ABC):
         else:
             self.error = ''
             return SUCCESS
-        if self.context.ok():  # else Ctrl-C has stopped the loading
+        if self.context.ok() and not quiet:
             self.get_logger().error(self.error)
         undo()
         return result
