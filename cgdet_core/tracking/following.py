@@ -17,6 +17,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 import logging
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = NDArray[np.float64]  # (4,) x, y, w, h
+PIXELS = attrgetter('pixels')  # of a frame, which is read then
 BEYOND, FEW = 1.05, 3  # of the frame, by which so many boxes of a truth reach outside
 _log = logging.getLogger(__name__)
 # Called with each frame, its target and the truth's box, if it has one.
@@ -122,12 +124,8 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
         done += 1
         if i < first:
             continue
-        try:
-            pixels = frame.pixels
-        except UserError as error:
-            if unreadable is None or i == first:
-                raise
-            unreadable(error)
+        pixels = read_or_tell(PIXELS, frame, unreadable if i > first else None)
+        if pixels is None:
             boxes[i] = boxes[i - 1]
             continue
         if shape is None:
@@ -186,6 +184,19 @@ def sides(box: NDArray[Any]) -> Box:
     return np.array([*box[:2], *(box[2:] - box[:2])], np.float64)
 
 
+def read_or_tell(
+    read: Callable[[Any], NDArray[Any]], what: Any, unreadable: Callable[[UserError], None] | None,
+) -> NDArray[Any] | None:
+    """Return read(what); if it cannot be read, call unreadable and return None, or raise."""
+    try:
+        return read(what)
+    except UserError as error:
+        if unreadable is None:
+            raise
+        unreadable(error)
+        return None
+
+
 def read_rgb_of(
     path: Path, shape: tuple[int, ...], unreadable: Callable[[UserError], None] | None = None,
 ) -> NDArray[np.uint8] | None:
@@ -194,14 +205,8 @@ def read_rgb_of(
 
     unreadable: called with the error if it cannot be read, in place of raising it.
     """
-    try:
-        found = read_rgb(path)
-    except UserError as error:
-        if unreadable is None:
-            raise
-        unreadable(error)
-        return None
-    if found.shape[:2] != shape[:2]:
+    found = read_or_tell(read_rgb, path, unreadable)
+    if found is not None and found.shape[:2] != shape[:2]:
         raise UserError(f'{path} has {_size(found.shape)} pixels, its thermal frame has '
                         f'{_size(shape)}; register RGB to the thermal pixels.')
     return found

@@ -24,7 +24,14 @@ from cgdet_core.data.sources import RATE, Source
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.runtime.tracking.target import Target
-from cgdet_core.tracking.following import Clock, Follower, read_rgb_of, sides
+from cgdet_core.tracking.following import (
+    Clock,
+    Follower,
+    PIXELS,
+    read_or_tell,
+    read_rgb_of,
+    sides,
+)
 from cgdet_core.tracking.pictures import open_target_video
 from cgdet_core.tracking.truth import LARGEST
 import numpy as np
@@ -83,12 +90,8 @@ def follow_source(
             for number, frame in enumerate(source.frames):
                 if number < first:
                     continue
-                try:
-                    pixels = frame.pixels
-                except UserError as error:
-                    if unreadable is None or number == first:
-                        raise
-                    unreadable(error)
+                pixels = read_or_tell(PIXELS, frame, unreadable if number > first else None)
+                if pixels is None:
                     continue
                 stamp = clock.at(frame, number / rate if frame.stamp_ns is None
                                  else frame.stamp_ns / 1e9)

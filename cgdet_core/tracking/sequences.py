@@ -209,9 +209,9 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     numbered = bool(source.rate) or len(source.files) == 1 < len(names)  # a video, or pages
     truths = tuple(place(of_one, names, path, numbered, benchmark.every)
                    for of_one, path in zip(rows, entry.truths))
-    colors = [entry.folder / name for name in COLOR if (entry.folder / name).is_dir()]
-    color = next((c for c in colors if files_below(c, IMAGE_SUFFIXES, '*')), None)
-    pictures = () if color is None else files_below(color, IMAGE_SUFFIXES, '*')
+    color, pictures = next(
+        ((folder, found) for name in COLOR if (folder := entry.folder / name).is_dir()
+         and (found := files_below(folder, IMAGE_SUFFIXES, '*'))), (None, []))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
                     (*source.files, *entry.truths, *pictures), color)
 

@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import natural
 
 # A bus or truck is not a "car", a motorcycle not a "bicycle", but similar enough that detecting
 # one as such is not counted as wrong.
@@ -143,7 +144,7 @@ def read_llvip(folder: Path, options: Options) -> Listing:
     options.allow('llvip', 'labels')
     # The lower-case folder is our output, unless it contains the labels.
     versions = sorted((p for p in folder.glob('[Aa]nnotation*') if native.files_in(p, '.xml')),
-                      key=lambda p: re.sub(r'\d+', lambda n: n[0].zfill(9), p.name.lower()))
+                      key=lambda p: natural(p.name.lower()))
     if not (folder / 'infrared').is_dir() or not (versions or options.labels):
         raise native.wrong_layout(folder, 'LLVIP', 'infrared/{train,test}/, '
                                   'visible/{train,test}/ and Annotations/*.xml')
