@@ -150,6 +150,15 @@ def run(
     """Run the node that `create` returns; `name` is the prefix of error messages."""
     check_arguments(name, specs, sys.argv if args is None else args)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    spinning = False
+
+    def interrupt(*_: Any) -> None:
+        # rclpy calls this besides its own handler, which ends the spinning. An exception could be
+        # raised where Python can only print it, such as in a __del__ of rclpy.
+        if not spinning:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         rclpy.init(args=args)
     except RCLError as error:
@@ -157,6 +166,9 @@ def run(
         sys.exit(f'{name}: {sentence(error)}{todo}')
     try:
         node = create()
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        sys.exit(130)
     except ParameterException as error:
         rclpy.try_shutdown()
         sys.exit(f'{name}: {error}{hint(error)}')
@@ -165,9 +177,10 @@ def run(
         sys.exit(f'{name}: the node cannot be created: {sentence(error)}')
     executor = NodeExecutor(node.transitions, name)
     executor.add_node(node)
+    spinning = True
     try:
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except RCLError:  # a timer callback published during shutdown
         if rclpy.ok():
@@ -178,7 +191,7 @@ def run(
         # This stops rclpy's thread that wakes the executors after a signal: if one is destroyed
         # at that moment, the process crashes.
         uninstall_signal_handlers()
-        node.stop_loading()  # Ctrl-C interrupts the spinning thread only
+        node.stop_loading()  # which another thread does
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

@@ -14,6 +14,9 @@
 
 """The executor survives the destruction of entities during transitions."""
 
+from pathlib import Path
+import subprocess
+import sys
 from time import monotonic
 from typing import Any
 
@@ -23,7 +26,33 @@ import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Empty
 
+ROOT = Path(__file__).resolve().parents[2]
+# Ctrl-C while an object is destroyed, where Python prints an exception and goes on.
+INTERRUPTED = """
+import os, signal
+from cgdet_ros.detection.node import DetectorNode, NAME, SPECS
+from cgdet_ros.node.executor import run
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Interrupted(DetectorNode):
+    def __init__(self):
+        super().__init__()
+        self.create_timer(0.01, Dying)
+
+run(Interrupted, NAME, SPECS)
+"""
 pytestmark = pytest.mark.ros
+
+
+def test_ctrl_c_is_quiet_wherever_it_arrives(domain: int, toy: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, '-c', INTERRUPTED, '--ros-args', '-p', f'model_path:={toy}'],
+        capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout) == (0, '')
+    assert 'Traceback' not in result.stderr and 'KeyboardInterrupt' not in result.stderr
 
 
 def test_a_subscription_may_be_destroyed_after_it_became_ready(domain: int) -> None:
