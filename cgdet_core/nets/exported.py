@@ -27,8 +27,17 @@ def exported_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights of an FP32 file of "cgdet export", by their names in the network."""
     import onnx
     from onnx import numpy_helper
-    return {i.name.removeprefix(PREFIX): torch.tensor(numpy_helper.to_array(i))
-            for i in onnx.load(path).graph.initializer if i.name.startswith(PREFIX)}
+    graph = onnx.load(path).graph
+    weights = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in graph.initializer}
+    # The exporter transposes the weights of linear layers and gives them other names.
+    products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == 'MatMul'}
+    for node in graph.node:
+        if node.op_type == 'Add' and node.input[0] in products:
+            weight, layer = products[node.input[0]], node.input[1].removesuffix('.bias')
+            if weight in weights and layer != node.input[1]:
+                weights[f'{layer}.weight'] = weights[weight].T
+    return {name.removeprefix(PREFIX): value for name, value in weights.items()
+            if name.startswith(PREFIX)}
 
 
 def set_exported(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
@@ -39,7 +48,13 @@ def set_exported(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     """
     weights = dict(weights)
     names = {module: name for name, module in network.named_modules()}
+    folded: set[str] = set()
     for _, _, conv, _, norm in normalized(network):
         weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
         set_folded(conv, norm, weight, bias)
-    return list(network.load_state_dict(weights, strict=False).unexpected_keys)
+        folded |= {names[conv], names[norm]}
+    loaded = network.load_state_dict(weights, strict=False)
+    missing = [name for name in loaded.missing_keys if name.rpartition('.')[0] not in folded]
+    if missing:
+        raise KeyError(*missing)
+    return list(loaded.unexpected_keys)

@@ -23,7 +23,6 @@ from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.files import read_json, share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path
-from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.filter import FilterSettings
 from cgdet_core.tracking.network import ShortTrunk, TrackerNet
 from cgdet_core.tracking.recipe import TargetRecipe
@@ -55,7 +54,7 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
         _load(backbone, _of_trunk(backbone, weights), path)
         return False
     card = _read_card(path)
-    if card.get('task') == TrackingCard.TASK and isinstance(network, TrackerNet):
+    if card.get('task') == recipe.task:
         _set_tracker(network, path, card)
         return True
     try:
@@ -67,18 +66,23 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     return False
 
 
-def _set_tracker(network: TrackerNet, path: Path, card: dict[str, Any]) -> None:
-    """Load all weights of an exported tracker, and its filter's optimizer from the card."""
+def _set_tracker(network: nn.Module, path: Path, card: dict[str, Any]) -> None:
+    """Load all weights of an exported tracker; if it has a filter, its optimizer's of the card."""
     weights = exported_weights(path)
-    if 'head.place' not in weights:
-        raise UserError(f'{path} was exported by an older version of cgdet, without all weights; '
-                        'export it again.')
+    if isinstance(network, TrackerNet):
+        if 'head.place' not in weights:
+            raise UserError(f'{path} was exported by an older version of cgdet, without all '
+                            'weights; export it again.')
+        weights |= {name: value for name, value in network.state_dict().items()
+                    if name.startswith('optimizer.')}
     try:
         others = set_exported(network, weights)
     except (KeyError, RuntimeError):
         others = ['other layers']
     if others:
         raise _another_trunk(path)
+    if not isinstance(network, TrackerNet):
+        return
     try:
         network.optimizer.load(FilterSettings.from_dict(card.get('filter')))
     except ValueError as error:

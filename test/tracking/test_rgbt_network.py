@@ -136,7 +136,7 @@ def test_both_students_have_the_same_cells_hidden() -> None:
         made([features[0], features[1]], features, torch.zeros(2, 1, 8, 8), None, mask)
     same = (seen[0] == seen[1]).all(3)
     assert not same[:, :, 2 * 8 + 3].any() and same.sum() == 2 * 2 * 63
-    bare = positions(features[0].flatten(2).transpose(1, 2), 8, 8)[19] + made.kind[1]
+    bare = positions(features[0].flatten(2).transpose(1, 2), 8, 8)[19] + made.of_search
     assert torch.allclose(seen[1][:, :, 19], bare.expand(2, 2, 16)), 'no template is hidden'
 
 

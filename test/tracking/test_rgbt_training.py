@@ -29,13 +29,14 @@ from cgdet_core.runtime.tracking.rgbt import appearance, RgbtCard, RgbtModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_core.tasks import load_recipe, train
 from cgdet_core.tracking.rgbt.network import DeployedRgbt, load_rgbt
-from cgdet_core.tracking.rgbt.training import RgbtTraining, shown_in
+from cgdet_core.tracking.rgbt.training import find, RgbtTraining, shown_in
 from cgdet_core.training.checkpoints import read_checkpoint
 from cgdet_core.training.folder import read_results
 from drawn import boxes as drawn_boxes
 from drawn import frames as drawn_frames
 from drawn import write_frames, write_sequence
 import numpy as np
+import onnx
 import pytest
 import tiny_recipe
 import torch
@@ -265,6 +266,35 @@ def test_a_tracker_begins_another(trained: Path, tmp_path: Path, pairs: Path) ->
                for name, value in module.student.state_dict().items())
     with pytest.raises(UserError, match='has other layer sizes than the recipe'):
         RgbtTraining(load_recipe(path, ['optim.init=shipped'])).load_start()
+
+
+def test_an_exported_tracker_begins_another(
+    trained: Path, exported: Path, tmp_path: Path, pairs: Path,
+) -> None:
+    path = write_recipe(tmp_path, pairs)
+    module = RgbtTraining(load_recipe(path, [f'optim.init={exported}', 'optim.frozen_norms=true']))
+    module.load_start()
+    crops, mask = torch.rand(1, 2, 4, 128, 128), torch.ones(1, 1, 8, 8)
+    wanted = find(load_rgbt(trained)[0], crops, mask)[0]
+    found = find(module.student.eval(), crops, mask)[0]
+    for name in ('score', 'boxes'):
+        torch.testing.assert_close(
+            getattr(found, name), getattr(wanted, name), atol=1e-4, rtol=1e-4)
+    # What a teacher knows of its modality is the student's.
+    regions = crops[:, 0, 1:]
+    features = [network.eval().features('rgb', regions) for network in (
+        module.student, module._taught_by()['rgb'])]
+    torch.testing.assert_close(features[0], features[1])
+
+    model = onnx.load(exported)
+    kept = [i for i in model.graph.initializer if not i.name.endswith('of_search')]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    onnx.save(model, exported.with_name('older.onnx'))
+    exported.with_name('older.json').write_text(exported.with_suffix('.json').read_text())
+    with pytest.raises(UserError, match='older.onnx has other layer sizes than the recipe'):
+        RgbtTraining(load_recipe(
+            path, [f'optim.init={exported.with_name("older.onnx")}'])).load_start()
 
 
 def test_a_detectors_trunk_begins_both(tmp_path: Path, pairs: Path) -> None:

@@ -91,7 +91,9 @@ class RgbtNet(nn.Module):
         self.backbone = nn.ModuleDict(trunks)
         self.embed = nn.ModuleDict({name: nn.Conv2d(trunk.widths[1], width, 1)
                                     for name, trunk in trunks.items()})
-        self.kind = nn.Parameter(0.02 * torch.randn(2, width))  # of template and search tokens
+        # Added to the tokens of the template and to those of the search region.
+        self.of_template = nn.Parameter(0.02 * torch.randn(width))
+        self.of_search = nn.Parameter(0.02 * torch.randn(width))
         self.inside = nn.Parameter(0.02 * torch.randn(width))  # of the target's box
         self.missing = nn.Parameter(0.02 * torch.randn(width))  # RGB that is not known
         self.encoder = Encoder(count, width, config.blocks, config.heads, config.eliminate,
@@ -103,6 +105,17 @@ class RgbtNet(nn.Module):
         found = self.backbone[name]
         assert isinstance(found, ShortTrunk)
         return found
+
+    def begin_as(self, network: 'RgbtNet') -> None:
+        """Load the weights of a network of more modalities, of each what belongs to these."""
+        weights = network.state_dict()
+        for name, own in self.state_dict().items():
+            if weights[name].shape != own.shape:
+                axis = [a == b for a, b in zip(own.shape, weights[name].shape)].index(False)
+                parts = weights[name].chunk(len(network.modalities), axis)
+                weights[name] = torch.cat(
+                    [parts[network.modalities.index(m)] for m in self.modalities], axis)
+        self.load_state_dict({name: weights[name] for name in self.state_dict()})
 
     def features(self, name: str, regions: Tensor) -> Tensor:
         """Return a modality's features of regions (N, 1 or 3, H, W) in [0, 1]."""
@@ -130,8 +143,8 @@ class RgbtNet(nn.Module):
         gap = (1 - present)[..., None, None] * self.missing
         search = search * present[..., None, None] + gap
         template = template * present[..., None, None] + gap
-        search = search + positions(search, height, width) + self.kind[1]
-        template = (template + positions(template, CELLS, CELLS) + self.kind[0]
+        search = search + positions(search, height, width) + self.of_search
+        template = (template + positions(template, CELLS, CELLS) + self.of_template
                     + mask.flatten(2).transpose(1, 2) * self.inside)
         encoded = self.encoder(template, search, present, eliminate)
         fused = torch.cat([*encoded.search], 2).transpose(1, 2).unflatten(2, (height, width))

@@ -97,7 +97,10 @@ class RgbtTraining(TaskModule):
         elif not whole:
             rgb.load_state_dict(gray_as_color(thermal.state_dict(), rgb.state_dict()))
         for name, teacher in self._taught_by().items():
-            teacher.trunk(name).load_state_dict(self.student.trunk(name).state_dict())
+            if whole:
+                teacher.begin_as(self.student)
+            else:
+                teacher.trunk(name).load_state_dict(self.student.trunk(name).state_dict())
 
     def describe(self) -> dict[str, str]:
         found = self.objects
