@@ -32,6 +32,7 @@ from cgdet_core.runtime.tracking.rgbt import RgbtCard
 from cgdet_core.runtime.tracking.target import State
 from cgdet_core.runtime.tracking.tracker import Tracker
 import numpy as np
+import onnx
 import pytest
 
 MODELS = Path(__file__).resolve().parents[1] / 'models'
@@ -53,6 +54,13 @@ def average_precision(detector: Detector, annotations: Path) -> dict:
     low = evaluation_threshold(detector.card)
     found = [detector.detect(read_thermal(r.path), low) for r in coco.images]
     return evaluation.evaluate(found, coco)
+
+
+@pytest.mark.parametrize('path', sorted(MODELS.glob('*.onnx')), ids=lambda path: path.stem)
+def test_files_tell_nothing_of_the_machine_that_exported_them(path: Path) -> None:
+    graph = onnx.load(path).graph
+    assert not any(node.metadata_props or node.doc_string for node in graph.node)
+    assert b'site-packages' not in path.read_bytes()
 
 
 def test_limits(shipped: Detector) -> None:

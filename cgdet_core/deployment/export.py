@@ -24,6 +24,7 @@ from cgdet_core.deployment.calibration import CalibrationFrames, quantize
 from cgdet_core.deployment.networks import card_of, deployed, example_shape, try_out
 from cgdet_core.deployment.precisions import to_half
 from cgdet_core.errors import UserError
+from cgdet_core.nets.exported import keep_names
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import together
@@ -123,4 +124,7 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> cards.ModelCar
             raise UserError(
                 f'ONNX cannot hold the trunk {trunk} of {source}: '
                 f'{type(error).__name__}. Train with another model.trunk.') from error
+    model = onnx.load(path)
+    keep_names(model, network)
+    onnx.save(model, path)
     return card if dynamic_batch else card.with_batch(1)

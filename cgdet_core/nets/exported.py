@@ -14,29 +14,61 @@
 
 """Weights of a network in an exported FP32 file, whose normalization layers are folded."""
 
+from contextlib import suppress
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgdet_core.nets.blocks import normalized, set_folded
 import torch
 from torch import nn, Tensor
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 PREFIX = 'student.'  # of the names of the network's weights
+RENAMED = 'renamed_weights'  # in the file's metadata, see `keep_names`
+
+
+def keep_names(model: 'ModelProto', network: nn.Module) -> None:
+    """
+    Note in the metadata where a network's weights are that PyTorch's exporter renamed.
+
+    It transposes those of linear layers, and keeps one of several that are equal. What it adds
+    to each node, such as paths of this machine, is removed.
+    """
+    from onnx import numpy_helper
+    held = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    renamed = {}
+    for name, value in network.state_dict().items():
+        if name not in held:
+            for transposed in ((False, True) if value.ndim == 2 else (False,)):
+                wanted = value.numpy().T if transposed else value.numpy()
+                renamed |= {name: [other, transposed] for other, array in held.items()
+                            if array.shape == wanted.shape and (array == wanted).all()}
+    del model.metadata_props[:]
+    if renamed:
+        model.metadata_props.add(key=RENAMED, value=json.dumps(renamed))
+    graph = model.graph
+    for noted in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input,
+                  *graph.output):
+        del noted.metadata_props[:]
+        noted.doc_string = ''
 
 
 def exported_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights of an FP32 file of "cgdet export", by their names in the network."""
     import onnx
     from onnx import numpy_helper
-    graph = onnx.load(path).graph
-    weights = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in graph.initializer}
-    # The exporter transposes the weights of linear layers and gives them other names.
-    products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == 'MatMul'}
-    for node in graph.node:
-        if node.op_type == 'Add' and node.input[0] in products:
-            weight, layer = products[node.input[0]], node.input[1].removesuffix('.bias')
-            if weight in weights and layer != node.input[1]:
-                weights[f'{layer}.weight'] = weights[weight].T
-    return {name.removeprefix(PREFIX): value for name, value in weights.items()
+    model = onnx.load(path)
+    held = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in model.graph.initializer}
+    for entry in model.metadata_props:
+        if entry.key != RENAMED:
+            continue
+        with suppress(AttributeError, KeyError, TypeError, ValueError):  # of another program
+            held |= {name: held[other].T if transposed else held[other]
+                     for name, (other, transposed) in json.loads(entry.value).items()}
+    return {name.removeprefix(PREFIX): value for name, value in held.items()
             if name.startswith(PREFIX)}
 
 
