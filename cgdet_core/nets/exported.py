@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgdet_core.nets.blocks import normalized, set_folded
+import numpy as np
 import torch
 from torch import nn, Tensor
 
@@ -39,13 +40,14 @@ def keep_names(model: 'ModelProto', network: nn.Module) -> None:
     """
     from onnx import numpy_helper
     held = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    renamed = {}
+    renamed: dict[str, tuple[str, bool]] = {}
     for name, value in network.state_dict().items():
         if name not in held:
-            for transposed in ((False, True) if value.ndim == 2 else (False,)):
-                wanted = value.numpy().T if transposed else value.numpy()
-                renamed |= {name: [other, transposed] for other, array in held.items()
-                            if array.shape == wanted.shape and (array == wanted).all()}
+            wanted = value.numpy()
+            for other, array in held.items():
+                for transposed in ((False, True) if value.ndim == 2 else (False,)):
+                    if np.array_equal(array, wanted.T if transposed else wanted):
+                        renamed[name] = other, transposed
     del model.metadata_props[:]
     if renamed:
         model.metadata_props.add(key=RENAMED, value=json.dumps(renamed))
