@@ -17,19 +17,24 @@
 from collections import defaultdict
 import os
 from pathlib import Path, PurePosixPath
+import re
 from typing import Any
 
 from cgdet_core.data.coco import read_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_json, check_not_inputs, check_outputs, write_json
 
+# What tools add to the stems of names: Label Studio in front, Roboflow behind.
+ADDED = re.compile(r'^[0-9a-f]{8}-(?=.)|(?<=.)_(png|jpe?g|tiff?|bmp)\.rf\.\w+$')
+
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
     """
     Write a set's frames with the boxes of another COCO file, which lacks RGB and stamps.
 
-    Frames are matched by file name, as tools may change folders and suffixes; frames that are not
-    in the labels are left out. Returns the numbers of frames, boxes and frames left out.
+    Frames are matched by file name, as tools may change folders and suffixes, and without what
+    Label Studio and Roboflow add to it; frames that are not in the labels are left out. Return the
+    numbers of frames, boxes and frames left out.
     UserError if the labels list an image that is not in the set, twice, or of another size.
     """
     if output.absolute().parent != path.absolute().parent:
@@ -45,7 +50,7 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     ids: dict[int, int] = {}
     for image in theirs['images']:
         name = image['file_name']
-        frame = _find(name, by_stem[PurePosixPath(name).stem], path)
+        frame = _find(name, by_stem, path)
         if any(frame[side] != image[side] for side in ('width', 'height')):
             raise UserError(f'{name} has {image["width"]}x{image["height"]} pixels in {labels}, '
                             f'{frame["width"]}x{frame["height"]} in {path}.')
@@ -66,11 +71,15 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
     return len(kept), len(boxes), len(ours['images']) - len(kept)
 
 
-def _find(name: str, frames: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+def _find(name: str, by_stem: dict[str, list[dict[str, Any]]], path: Path) -> dict[str, Any]:
     """Return the frame whose path has the longest common ending with the name."""
+    place = PurePosixPath(name).with_suffix('')
+    if place.name not in by_stem:
+        place = place.with_name(ADDED.sub('', place.name))
+    frames = by_stem.get(place.name)
     if not frames:
         raise UserError(f'{name} is not in {path}.')
-    wanted = PurePosixPath(name).with_suffix('').parts[::-1]
+    wanted = place.parts[::-1]
 
     def common(frame: dict[str, Any]) -> int:
         parts = PurePosixPath(frame['file_name']).with_suffix('').parts[::-1]

@@ -21,6 +21,7 @@ from cgdet_core.data.coco import classes_with_boxes, CocoSet, ImageRecord, load_
 from cgdet_core.data.formats import FORMATS
 from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
+from cgdet_core.errors import UserError
 from native_layouts import (
     flir_aligned,
     flir_v1,
@@ -263,6 +264,18 @@ def test_yolo_flat_with_class_list_and_mapping(tmp_path: Path) -> None:
                          mapping={'deer': 'ignore-person', 'Van': 'car'})
     frame = (None, [(CAR, 16, 12, 48, 36)], [(PERSON, 8, 12, 24, 36)])
     assert found == {'train': {'a': frame}, 'val': {'b': frame}}
+
+
+@pytest.mark.parametrize('place', ['', 'labels/', 'labels/train/', 'train/labels/'])
+def test_names_of_yolo_classes_that_contradict_each_other(tmp_path: Path, place: str) -> None:
+    thermal(tmp_path / 'images' / 'train' / 'a.png')
+    text(tmp_path / 'labels' / 'train' / 'a.txt', '0 0.25 0.5 0.25 0.5\n')
+    text(tmp_path / 'data.yaml', 'names: [Person]\n')
+    text(tmp_path / place / 'classes.txt', 'person\ncar\n')
+    assert list(converted('yolo', tmp_path, (PERSON,))[0]['train']) == ['a']
+    text(tmp_path / place / 'classes.txt', 'dog\nperson\n')
+    with pytest.raises(UserError, match=r'Class 0 is Person in .*data.yaml and dog in .*classes'):
+        converted('yolo', tmp_path, (PERSON,))
 
 
 def test_voc(tmp_path: Path) -> None:

@@ -63,6 +63,17 @@ def test_boxes_of_an_export(tmp_path: Path, ours: Path) -> None:
     assert relabel(ours, labels, output, True) == (2, 1, 1)
 
 
+@pytest.mark.parametrize('name', [
+    'images/0a1b2c3d-3.png', '../../media/upload/1/0a1b2c3d-3.png',  # Label Studio
+    '3_png.rf.0123456789abcdef0123456789abcdef.jpg', '3_tiff.rf.Ab0.jpg'])  # Roboflow
+def test_what_tools_add_to_names_is_left_out(tmp_path: Path, ours: Path, name: str) -> None:
+    output = tmp_path / 'labelled.json'
+    assert relabel(ours, export(tmp_path, image(10, name)), output, False) == (1, 1, 2)
+    assert json.loads(output.read_text())['images'][0]['id'] == 3
+    with pytest.raises(UserError, match='0a1b2c3d-4.png is not in'):
+        relabel(ours, export(tmp_path, image(1, '0a1b2c3d-4.png')), output, True)
+
+
 def test_exports_of_something_else(tmp_path: Path, ours: Path) -> None:
     output = tmp_path / 'labelled.json'
     for labels, words in (

@@ -63,18 +63,30 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
 
 
 def read_class_names(folder: Path) -> dict[int, str]:
-    """Read the names of data.yaml or classes.txt; UserError if there are none, or one is twice."""
-    for path in (folder / 'data.yaml', folder / 'data.yml', folder / 'dataset.yaml'):
-        if path.is_file():
-            return _different(_yaml_names(path), path)
-    for path in (folder / 'classes.txt', folder / 'labels' / 'classes.txt'):
-        if path.is_file():
-            lines = [line.strip() for line in native.read_text(path).splitlines() if line.strip()]
-            # Some tools write the number before the name.
-            return _different({i: line.removeprefix(f'{i} ').strip()
-                               for i, line in enumerate(lines)}, path)
-    raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add one, '
-                    'as YOLO labels have only class numbers.')
+    """
+    Read the names of data.yaml or classes.txt.
+
+    UserError if there are none, one is twice, or two files contradict each other.
+    """
+    found = {path: _different(read(path), path) for pattern, read in NAME_FILES.items()
+             for path in sorted(folder.glob(pattern)) if path.is_file()}
+    if not found:
+        raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add '
+                        'one, as YOLO labels have only class numbers.')
+    first, *others = found
+    for other in others:
+        for number in found[first].keys() & found[other].keys():
+            one, two = found[first][number], found[other][number]
+            if one.lower() != two.lower():
+                raise UserError(f'Class {number} is {one} in {first} and {two} in {other}; '
+                                'delete the file that the labels were not written with.')
+    return found[first]
+
+
+def _text_names(path: Path) -> dict[int, str]:
+    lines = [line.strip() for line in native.read_text(path).splitlines() if line.strip()]
+    # Some tools write the number before the name.
+    return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
 
 
 def _different(names: dict[int, str], path: Path) -> dict[int, str]:
@@ -100,6 +112,12 @@ def _yaml_names(path: Path) -> dict[int, str]:
         return {k: str(n).strip() for k, n in names.items()}
     raise UserError(f'{path} has no list "names"; write the class names in order of their '
                     'numbers.')
+
+
+NAME_FILES = {
+    'data.yaml': _yaml_names, 'data.yml': _yaml_names, 'dataset.yaml': _yaml_names,
+    **dict.fromkeys(('classes.txt', 'labels/classes.txt', 'labels/*/classes.txt',
+                     '*/labels/classes.txt'), _text_names)}
 
 
 def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
