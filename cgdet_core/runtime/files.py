@@ -14,6 +14,7 @@
 
 """Read JSON, write files and folders atomically, and find the files of the package."""
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -176,6 +177,20 @@ def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> Non
 def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2) -> None:
     """Write a report as JSON; indent None writes it compactly."""
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or UTF-16 with a byte order mark; UserError if it is none."""
+    try:
+        content = path.read_bytes()
+        wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        return content.decode('utf-16' if wide else 'utf-8-sig')
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}.') from None
+    except UnicodeDecodeError:
+        kind = file_kind(path) or 'another encoding'
+        raise UserError(f'{path} is not a text file in UTF-8 or UTF-16 but seems to be {kind}; '
+                        'save or download it again, as UTF-8.') from None
 
 
 def read_json(path: Path) -> Any:

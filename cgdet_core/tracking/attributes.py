@@ -19,9 +19,9 @@ from pathlib import Path
 import re
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import read_text
 from cgdet_core.tracking.benchmarks import Benchmark
 from cgdet_core.tracking.sequences import Entry
-from cgdet_core.tracking.truth import read_text
 from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray

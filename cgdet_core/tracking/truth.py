@@ -14,7 +14,6 @@
 
 """Read the truth of a sequence: CSV files that name frames, and text files with a row a frame."""
 
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 import csv
 import logging
@@ -23,6 +22,7 @@ import re
 from typing import Any, NamedTuple
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import read_text
 from cgdet_core.words import counted
 import numpy as np
 from numpy.typing import NDArray
@@ -76,17 +76,6 @@ def read_rows(path: Path, corners: bool = False, every: int = 1) -> list[Row]:
     if not any(np.isfinite(row.box).all() for row in rows):
         raise UserError(f'{path} has no boxes; a truth needs at least one.')
     return rows
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8 or UTF-16; UserError if it is none."""
-    try:
-        content = path.read_bytes()
-        wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-        return content.decode('utf-16' if wide else 'utf-8-sig')
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8; save it as UTF-8'
-        raise UserError(f'{path} cannot be read: {reason}.') from None
 
 
 def _csv_rows(path: Path, lines: list[str]) -> Iterator[Row]:

@@ -70,7 +70,7 @@ def test_what_a_table_lacks_is_one_sentence(table: Path, text: str, sentence: st
 
 def test_a_file_that_is_no_text(table: Path) -> None:
     table.write_bytes(b'x\xff\xfe\x81')
-    with pytest.raises(UserError, match='cannot be read: it is not text in UTF-8'):
+    with pytest.raises(UserError, match='is not a text file in UTF-8 or UTF-16'):
         read_rows(table)
     table.unlink()
     with pytest.raises(UserError, match='gt_thermal.csv cannot be read: No such file'):

@@ -25,6 +25,7 @@ from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.data.formats.voc import parse_voc
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import read_text
 
 # In the benchmark, crowds, doubtful persons and riders are neither required nor counted as false
 # detections.
@@ -118,7 +119,7 @@ def parse_kaist(path: Path) -> list[Item]:
     if path.suffix == '.xml':
         return parse_voc(path, HEAVY).items
     items = []
-    for number, line in enumerate(native.read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith('%'):
             continue

@@ -14,7 +14,6 @@
 
 """Types and file access shared by the readers of native layouts."""
 
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import re
 from typing import NamedTuple
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.files import read_text
 from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES
 
 CLASSES = ('person', 'bicycle', 'car')
@@ -146,18 +145,6 @@ def existing(folder: Path, path: Path, kind: str) -> Path:
     if not place.is_dir():
         raise UserError(f'The {kind} folder {path} does not exist.')
     return place
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8; UserError if it is not one."""
-    content = path.read_bytes()
-    try:
-        return content.decode('utf-8-sig')
-    except UnicodeDecodeError:
-        kind = 'UTF-16' if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else (
-            file_kind(path) or 'another encoding')
-        raise UserError(f'{path} is not a text file in UTF-8 but seems to be {kind}; save or '
-                        'download it again, as UTF-8.') from None
 
 
 def read_names(path: Path) -> list[str]:

@@ -22,6 +22,7 @@ from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.bounded_yaml import load_yaml
+from cgdet_core.runtime.files import read_text
 from cgdet_core.runtime.imaging.frames import is_stray
 import yaml
 
@@ -37,7 +38,7 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
     A score after them is skipped. UserError names the line that is not valid.
     """
     items = []
-    for number, line in enumerate(native.read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -84,7 +85,7 @@ def read_class_names(folder: Path) -> dict[int, str]:
 
 
 def _text_names(path: Path) -> dict[int, str]:
-    lines = [line.strip() for line in native.read_text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     # Some tools write the number before the name.
     return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
 
@@ -98,7 +99,7 @@ def _different(names: dict[int, str], path: Path) -> dict[int, str]:
 
 def _yaml_names(path: Path) -> dict[int, str]:
     try:
-        content: Any = load_yaml(native.read_text(path))
+        content: Any = load_yaml(read_text(path))
     except yaml.YAMLError as error:
         reason = ' '.join(str(error).split())
         raise UserError(f'{path} is not a readable YAML file: {reason}.') from None
