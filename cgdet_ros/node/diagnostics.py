@@ -177,7 +177,7 @@ class Statistics:
             named = '' if self._counts_frames else self.frame_id
             return to_status(name, named or hardware, level, message, {
                 'encoding': self.encoding,
-                'false colour': 'yes' if self.false_color else 'no',
+                'false color': 'yes' if self.false_color else 'no',
                 'received': self.received, 'processed': self.processed,
                 'dropped': self.replaced + self.too_old, 'replaced': self.replaced,
                 'too old': self.too_old, 'failed': self.failed,

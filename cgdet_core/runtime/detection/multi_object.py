@@ -15,7 +15,7 @@
 """
 Track ids: the same id for the same detected object in successive frames.
 
-This belongs to detection. Following one chosen target is the second task, not built yet.
+This belongs to detection. Following one chosen target is a task of its own, `runtime.tracking`.
 """
 
 from collections import deque
