@@ -195,7 +195,7 @@ def _lifecycle_node(
     model, params = value(context, 'model_path'), value(context, 'params_file')
     wanted = {
         'model_path': str(existing(model, 'The model')) if model else None,
-        'backend': value(context, 'backend') or None, 'input_transport': transport or None,
+        'backend': value(context, 'backend') or None, 'image_transport': transport or None,
         'use_sim_time': flag(context, 'use_sim_time'), 'autostart': flag(context, 'autostart'),
         **wanted}
     given = {name: ParameterValue(v, value_type=type(v))

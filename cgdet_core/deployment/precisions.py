@@ -16,8 +16,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.int8 import ZERO_POINT
+from cgdet_core.runtime.inference.int8 import SIGNED_ZERO_POINT, ZERO_POINT
 import numpy as np
 from onnx import (
     GraphProto,
@@ -35,10 +34,8 @@ LIMIT = float(np.finfo(np.float16).max)
 LEVELS = 127  # of int8, of each sign; symmetric, as TensorRT demands
 # Their result is a choice of their input's values, as a Concat's is: one scale for both spares
 # a rescaling.
-SAME_SCALE = ('Concat', 'Split', 'MaxPool', 'Resize')
-QUANTIZED = ('Conv', 'Add', *SAME_SCALE)
-# What never makes a negative value of values that are not; ONNX Runtime's form relies on it.
-NEVER_NEGATIVE = ('Relu', 'Add', *SAME_SCALE)
+SAME_SCALE = ('Concat', 'Split', 'MaxPool', 'Resize', 'Reshape', 'Transpose')
+QUANTIZED = ('Conv', 'Add', 'LeakyRelu', *SAME_SCALE)
 OPTIONS = {
     'ActivationSymmetric': True, 'WeightSymmetric': True,
     'QuantizeBias': False,  # TensorRT takes no int32 biases
@@ -111,7 +108,7 @@ def to_int8(
     whose convolutions stay FP32. Activations have one scale per tensor, weights one per output
     channel, all zero points are 0; biases stay FP32.
     """
-    network = network_nodes(model.graph)
+    network, rounded = network_nodes(model.graph), activations(model)
     ranges = {name: TensorData(lowest=np.float32(-limit), highest=np.float32(limit))
               for name, limit in _shared(model, limits).items()}
     quantizer = QDQQuantizer(
@@ -121,20 +118,28 @@ def to_int8(
         nodes_to_quantize=[node.name for node in network if node.op_type in QUANTIZED
                            and (node.op_type != 'Conv' or node.input[1] not in left_out)],
         nodes_to_exclude=[], op_types_to_quantize=QUANTIZED, extra_options=OPTIONS)
-    for node in network:
-        if node.op_type == 'Relu':  # also before a layer left out: the one above stays int8
-            quantizer.quantize_activation_tensor(node.output[0])
+    for name in rounded:  # also before a layer left out: the one above stays int8
+        quantizer.quantize_activation_tensor(name)
     quantized = quantizer.quantize_model()
     quantizer.model.topological_sort()
-    graph = quantized.graph
-    # All activations have one zero point, whose type the runtime changes.
+    _share_zero_points(quantized.graph, maybe_negative(model))
+    return quantized
+
+
+def _share_zero_points(graph: GraphProto, negative: Collection[str]) -> None:
+    """Give activations one of two zero points, whose type and value the runtime changes."""
     zeros = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and not t.dims]
-    _read_instead(graph.node, {t.name: ZERO_POINT for t in zeros})
+    names, made = {t.name for t in zeros}, {n.output[0]: n.input[0] for n in graph.node}
+    used = set()
+    for node in graph.node:
+        if node.op_type in ('QuantizeLinear', 'DequantizeLinear') and node.input[2] in names:
+            source = node.input[0] if node.op_type[0] == 'Q' else made[node.input[0]]
+            node.input[2] = SIGNED_ZERO_POINT if source in negative else ZERO_POINT
+            used.add(node.input[2])
     for tensor in zeros:
         graph.initializer.remove(tensor)
-    graph.initializer.append(helper.make_tensor(
-        ZERO_POINT, TensorProto.INT8, [], b'\0', raw=True))
-    return quantized
+    graph.initializer.extend(
+        helper.make_tensor(name, TensorProto.INT8, [], b'\0', raw=True) for name in sorted(used))
 
 
 def layers(model: ModelProto) -> list[str]:
@@ -143,27 +148,50 @@ def layers(model: ModelProto) -> list[str]:
 
 
 def activations(model: ModelProto) -> list[str]:
-    """Name the tensors whose range is needed; UserError if one of them may be negative."""
+    """
+    Name the tensors that are rounded, whose range is needed.
+
+    Those are all between the network's nodes, but for what a Relu follows at once.
+    """
     network = network_nodes(model.graph)
     entries = [i.name for i in model.graph.input]
-    made = {name: node.op_type for node in network for name in node.output}
-    read = {name for node in network for name in node.input}
-    found = {node.input[0] for node in network if node.op_type == 'Conv'} | {
-        name for node in network if node.op_type == 'Add' for name in node.input if name in made
-    } | {
-        name for name, kind in made.items() if kind in NEVER_NEGATIVE and name in read}
-    wrong = [name for name in found if name in made and made[name] not in NEVER_NEGATIVE]
-    if wrong:
-        raise UserError(f'{wrong[0]} may be negative, and int8 needs activations that end in a '
-                        'Relu: train the trunk csp with the neck pan, or export fp16.')
-    return [name for name in (*entries, *made) if name in found]
+    made = [name for node in network for name in node.output]
+    read = {name for node in network if node.op_type != 'Relu' for name in node.input}
+    return [name for name in (*entries, *made) if name in read]
+
+
+def maybe_negative(model: ModelProto) -> set[str]:
+    """Name the tensors that may be negative, with all that share a scale with one."""
+    network = network_nodes(model.graph)
+    made = {name for node in network for name in node.output}
+    found: set[str] = set()
+    for node in network:  # in order
+        inputs = [name for name in node.input if name in made]
+        if node.op_type in ('Conv', 'LeakyRelu') or (
+                node.op_type != 'Relu' and not found.isdisjoint(inputs)):
+            found.update(node.output)
+    for group in _groups(model, made):
+        if not found.isdisjoint(group):
+            found.update(group)
+    return found
 
 
 def _shared(model: ModelProto, limits: Mapping[str, float]) -> dict[str, float]:
     """Return for tensors that share a scale the largest limit among them."""
     shared = {name: limits[name] for name in activations(model)}
-    groups = [[name for name in (*node.input, *node.output) if name in shared]
-              for node in network_nodes(model.graph) if node.op_type in SAME_SCALE]
-    for group in groups * len(groups):  # a limit passes at least one node each time
+    for group in _groups(model, shared):
         shared |= dict.fromkeys(group, max(shared[name] for name in group))
     return shared
+
+
+def _groups(model: ModelProto, names: Collection[str]) -> list[set[str]]:
+    """Return the sets of these tensors that share a scale."""
+    groups: list[set[str]] = []
+    for node in network_nodes(model.graph):
+        if node.op_type in SAME_SCALE:
+            group = {name for name in (*node.input, *node.output) if name in names}
+            for other in [g for g in groups if not g.isdisjoint(group)]:
+                groups.remove(other)
+                group |= other
+            groups.append(group)
+    return groups

@@ -89,7 +89,7 @@ class OptimConfig(Strict):
     clip_norm: float = Field(10.0, gt=0)  # largest norm of the gradient
     ema_decay: float = Field(0.999, ge=0, lt=1)  # of the averaged weights, which are evaluated
     # Starting weights: a checkpoint; an exported FP32 file with its card, or `shipped`, our
-    # detector; `imagenet`, those of the trunk; for a detector also NanoDet-Plus-m's ONNX file. Of a
+    # detector; `imagenet`, those of the trunk; of a detector also NanoDet-Plus-m's file. Of a
     # detector a tracker takes the trunk.
     init: Literal['imagenet', 'shipped'] | Path | None = None
     # Of tasks whose network has a trunk.

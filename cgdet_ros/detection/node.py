@@ -93,6 +93,7 @@ class DetectorNode(ManagedNode):
         with self.lock:
             for stream in self._streams:
                 stream.input.unsubscribe()
+                stream.shutter.unsubscribe()
             worker, self._worker = self._worker, None
         if worker is None:
             return

@@ -79,11 +79,13 @@ class ImageInput:
         self._slot: Received | None = None
         self._number: int | None = None  # that the publisher gave the latest image
         self._alone = False  # there is one publisher, whose numbers can be followed
+        self._warned = False  # of false color
         self._subscription: Subscription | None = None
 
     def subscribe(self) -> None:
         """Subscribe with new statistics; raise rclpy's error for a bad qos_overrides entry."""
         self.statistics = Statistics()
+        self._number, self._alone, self._warned = None, False, False
         self._subscription = self._node.create_subscription(
             *self._source, self._take, input_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
@@ -154,8 +156,9 @@ class ImageInput:
                              'accepted')
         pixels = crop.apply(read_pixels(message))
         statistics = self.statistics
-        if pixels.ndim == 3 and not statistics.false_color and is_false_color(pixels):
-            statistics.false_color = True
+        statistics.false_color = pixels.ndim == 3 and is_false_color(pixels)
+        if statistics.false_color and not self._warned:
+            self._warned = True
             self._node.get_logger().warning(
                 f'the image{self.log.of_camera} is in color ({encoding_of(message)}); its '
                 'luminance is used, in which a palette does not preserve the order of '

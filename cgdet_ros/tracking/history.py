@@ -66,14 +66,15 @@ class History:
         """
         Return the moment of a stamp, None if it is still to come; Refused if it is gone.
 
-        0 stands for the newest. Without the very image, it is the nearest one within SLACK_S.
+        0 stands for the newest. Without the very image, it is the nearest one within SLACK_S; of
+        several, as after a clock that was set back, the newest.
         """
         newest = self.newest()
-        if newest is None or stamp_ns > newest.stamp_ns:
+        if newest is None or stamp_ns > max(m.stamp_ns for m in self._moments):
             return None
         if stamp_ns == 0:
             return newest
-        found = min(self._moments, key=lambda m: abs(m.stamp_ns - stamp_ns))
+        found = min(reversed(self._moments), key=lambda m: abs(m.stamp_ns - stamp_ns))
         if (off := abs(found.stamp_ns - stamp_ns) * 1e-9) > SLACK_S:
             raise Refused(
                 f'the image of its stamp is gone: it is {(newest.stamp_ns - stamp_ns) * 1e-9:.2f} '

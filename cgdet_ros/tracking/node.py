@@ -113,7 +113,7 @@ class TrackerNode(ManagedNode):
             assert self._models is not None and self._stream and self._targets
             model, detector = self._models
             history, self._seen = History(settings.history_s), Seen(settings.history_s)
-            self._requests.take()  # of the time before
+            self._requests.cancel()  # of the time before
             self._stream.shutter.subscribe()
             if self._stream.rgb is not None:
                 self._stream.rgb.subscribe()
@@ -152,7 +152,9 @@ class TrackerNode(ManagedNode):
         return receive
 
     def _stop_one(self, message: String) -> None:
-        if self._targets is not None and not (
+        if not message.data:
+            self._notices.refuse('a stop (~/stop_id)', 'the id is empty; ~/stop ends all targets')
+        elif self._targets is not None and not (
                 self._targets.end(message.data) or self._requests.cancel(message.data)):
             known = ', '.join(f.id for f in self._targets.current()) or 'none'
             self._notices.refuse('a stop (~/stop_id)', 'there is no target '
@@ -160,12 +162,12 @@ class TrackerNode(ManagedNode):
 
     def _stop_all(self, request: Any, response: Any) -> Any:
         """Serve stop: end all targets, also those that wait for their image."""
-        waiting = self._requests.take()
+        waiting = self._requests.cancel()
         ended = [] if self._targets is None else self._targets.end()
         response.success = True
         response.message = (f'ended: {", ".join(ended)}' if ended else
                             'no target was followed') + (
-            f'; starts that waited for their image: {len(waiting)}' if waiting else '')
+            f'; starts that waited for their image: {waiting}' if waiting else '')
         return response
 
     def stop(self) -> None:

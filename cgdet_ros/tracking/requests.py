@@ -17,7 +17,7 @@
 from collections import deque
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from cgdet_ros.tracking.history import Refused
 from geometry_msgs.msg import PointStamped
@@ -111,6 +111,7 @@ class Requests:
     def __init__(self) -> None:
         self._lock = Lock()
         self._waiting: deque[Request] = deque()
+        self._taken: list[Request] = []  # by the worker, which has not served them yet
 
     def put(self, request: Request) -> None:
         """Add a request; Refused if too many wait."""
@@ -120,17 +121,36 @@ class Requests:
             self._waiting.append(request)
 
     def take(self) -> list[Request]:
-        """Return all, and hold none."""
+        """Return all that wait, to be served; until then they can be canceled."""
         with self._lock:
-            taken, self._waiting = list(self._waiting), deque()
-            return taken
+            self._taken, self._waiting = list(self._waiting), deque()
+            return list(self._taken)
 
-    def cancel(self, name: str) -> bool:
-        """Remove the requests that state this id; return whether there was one."""
+    def put_back(self, request: Request) -> None:
+        """Let a request that was taken wait again, unless it was canceled."""
         with self._lock:
-            kept = [r for r in self._waiting if getattr(r, 'id', '') != name]
-            found, self._waiting = len(kept) < len(self._waiting), deque(kept)
-            return found
+            if any(r is request for r in self._taken):
+                self._waiting.append(request)
+
+    def holds(self, request: Request) -> bool:
+        """Return whether a request that was taken has not been canceled."""
+        with self._lock:
+            return any(r is request for r in self._taken)
+
+    def cancel(self, name: str | None = None) -> int:
+        """Remove the requests that state this id, or all; return how many there were."""
+        with self._lock:
+            before = len(self._waiting) + len(self._taken)
+            waiting, self._taken = (
+                [r for r in held if name not in (None, getattr(r, 'id', ''))]
+                for held in (self._waiting, self._taken))
+            self._waiting = deque(waiting)
+            return before - len(self._waiting) - len(self._taken)
+
+    def served(self, request: Request) -> None:
+        """Forget a request that was taken."""
+        with self._lock:
+            self._taken = [r for r in self._taken if r is not request]
 
     def expired(self) -> int:
         """Remove the requests that no worker has taken in time, and return their number."""
@@ -146,14 +166,14 @@ class Seen:
     def __init__(self, seconds: float) -> None:
         self._ns = round(seconds * 1e9)
         self._lock = Lock()
-        self._messages: deque[Detection2DArray] = deque(maxlen=128)
+        self._messages: deque[tuple[int, Detection2DArray]] = deque(maxlen=128)
 
     def add(self, message: Detection2DArray) -> None:
         """Keep a message, and those of the seconds before it."""
         stamp = stamp_of(message.header)
         with self._lock:
-            self._messages.append(message)
-            while not 0 <= stamp - stamp_of(self._messages[0].header) <= self._ns:
+            self._messages.append((monotonic_ns(), message))
+            while not 0 <= stamp - stamp_of(self._messages[0][1].header) <= self._ns:
                 self._messages.popleft()
 
     def clear(self) -> None:
@@ -162,8 +182,7 @@ class Seen:
 
     def find(self, request: DetectionId) -> Box:
         """Return the newest box with an id; Refused if the detector does not know it."""
-        with self._lock:
-            messages = list(self._messages)
+        messages = self._recent()
         for message in reversed(messages):
             for detection in message.detections:
                 if detection.id == request.id:
@@ -185,8 +204,7 @@ class Seen:
         Of the newest detections, not later than the point: the smallest box that contains the
         point, or else the nearest. newest_ns: stamp of the newest image.
         """
-        with self._lock:
-            messages = list(self._messages)
+        messages = self._recent()
         last = point.stamp_ns or newest_ns
         message = next((m for m in reversed(messages)
                         if 0 <= last - stamp_of(m.header) <= self._ns), None)
@@ -200,6 +218,12 @@ class Seen:
                 continue
         chosen = nearest(np.array([b.box for b in boxes]).reshape(-1, 4), point, radius)
         return None if chosen is None else boxes[chosen]
+
+    def _recent(self) -> list[Detection2DArray]:
+        """Return the messages; those without a stamp only for the seconds since they came."""
+        with self._lock:
+            return [message for came, message in self._messages
+                    if stamp_of(message.header) or monotonic_ns() - came <= self._ns]
 
     @staticmethod
     def _box(detection: Detection2D, message: Detection2DArray, request: Request) -> Box:

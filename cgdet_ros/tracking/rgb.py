@@ -52,11 +52,12 @@ class RgbInput:
         self._lock = Lock()
         self._messages: deque[Any] = deque(maxlen=KEPT)
         self._problem = ''
+        self._resting = True  # no target is followed
         self._used = self._alone = 0
 
     def subscribe(self) -> None:
         """Subscribe with new statistics; raise rclpy's error for a bad qos_overrides entry."""
-        self._problem, self._used, self._alone = '', 0, 0
+        self._problem, self._resting, self._used, self._alone = '', True, 0, 0
         kind = CompressedImage if self.topic.endswith('/compressed') else Image
         self._subscription = self._node.create_subscription(
             kind, self.topic, self._receive, input_qos(),
@@ -78,19 +79,23 @@ class RgbInput:
         try:
             pixels = self._read(moment, crop, max_delay_s)
         except Exception as error:  # whatever is wrong with it, thermal goes on
-            self._problem = reason(error)
+            self._problem, self._resting = reason(error), False
             self._alone += 1
             return None
-        self._problem = ''
+        self._problem, self._resting = '', False
         self._used += 1
         return pixels
+
+    def rest(self) -> None:
+        """Note that no target is followed, so that no RGB image is asked for."""
+        self._problem, self._resting = '', True
 
     def _read(self, moment: Moment, crop: Crop, max_delay_s: float) -> NDArray[np.uint8]:
         with self._lock:
             messages = list(self._messages)
         if not messages:
             raise ValueError(f'no image has arrived on {self.topic}')
-        nearest = min(messages, key=lambda m: abs(stamp_of(m.header) - moment.stamp_ns))
+        nearest = min(reversed(messages), key=lambda m: abs(stamp_of(m.header) - moment.stamp_ns))
         off = abs(stamp_of(nearest.header) - moment.stamp_ns) * 1e-9
         if off > max(OTHER_CLOCK_S, max_delay_s):
             raise ValueError(f'the stamps of {self.topic} are {off:.0f} s off those of the '
@@ -113,9 +118,9 @@ class RgbInput:
         """Return the status for /diagnostics, and log a new problem."""
         problem = self._problem
         level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
+        usual = 'waits for a target' if self._resting else 'used'
         status = to_status(
-            f'{prefix}: RGB', self.topic, level,
-            f'{problem}; {ALONE}' if problem else 'used' if self._used else 'waits for a target',
+            f'{prefix}: RGB', self.topic, level, f'{problem}; {ALONE}' if problem else usual,
             {'topic': self.topic, 'images with RGB': self._used,
              'images of thermal alone': self._alone})
         self._log.follow(status)

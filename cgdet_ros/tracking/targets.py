@@ -14,7 +14,7 @@
 
 """The targets that are followed: start, follow, end."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -56,7 +56,7 @@ class Followed:
         return self._target
 
     def start(self, moment: Moment, box: NDArray[np.float32], label: int | None,
-              later: Sequence[Moment]) -> None:
+              later: Iterable[Moment]) -> None:
         """
         Start on a box (4,) in pixels of the frame, and follow the target through later moments.
 
@@ -114,14 +114,18 @@ class Targets:
         self._lock = Lock()
         self._all: dict[str, Followed] = {}
         self._numbers = numbers
-        self._ends = 0  # of all targets
+        self.ends = 0  # of all targets
         self._reserved = ''  # the id of the one that is being started
         self.started = 0
 
-    def reserve(self, name: str, class_id: str, limit: int) -> Followed:
-        """Return a new target, which `add` adds; Refused for a used id, or above the limit."""
+    def reserve(self, name: str, class_id: str, limit: int, ends: int) -> Followed:
+        """
+        Return a new target, which `add` adds; Refused for a used id, or above the limit.
+
+        ends: `self.ends` when it was decided to start it.
+        """
         with self._lock:
-            used, ends = list(self._all), self._ends
+            used = list(self._all)
         if name in used:
             raise Refused(f'the target {name} is followed already')
         if len(used) >= limit:
@@ -136,7 +140,7 @@ class Targets:
     def add(self, followed: Followed) -> None:
         """Add a started target; Refused if it was ended since it was reserved."""
         with self._lock:
-            if followed.ends != self._ends or followed.id != self._reserved:
+            if followed.ends != self.ends or followed.id != self._reserved:
                 raise Refused('it was ended meanwhile')
             self._all[followed.id] = followed
             self._reserved = ''
@@ -155,7 +159,7 @@ class Targets:
     def end(self, name: str | None = None) -> list[str]:
         """End one target, or all; return the ids of those that were followed."""
         with self._lock:
-            self._ends += name is None
+            self.ends += name is None
             ended = [n for n in self._all if name in (None, n)]
             for each in ended:
                 del self._all[each]

@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from time import perf_counter
 from typing import Any
 
@@ -134,25 +135,28 @@ class TrackingWorker(ImageWorker):
             seconds = max(seconds, newest.seconds)  # of images out of order
         if crop != Crop():  # a view would keep all of the image in the history
             frame = frame.copy()
-        moment = Moment(max(stamp, newest.stamp_ns) if newest and not why else stamp, seconds,
-                        frame, closed)
+        moment = Moment(stamp, seconds, frame, closed)
         self._history.add(moment)
         return moment
 
     def _follow(self, moment: Moment, settings: Settings) -> Exception | None:
         """Start what was requested, follow all targets into a moment; return what failed."""
         failure: Exception | None = None
-        for request in self._requests.take():
+        for request in takewhile(lambda _: self.running(), self._requests.take()):
             try:
                 if not self._start(request, settings):
-                    self._requests.put(request)
+                    self._requests.put_back(request)
             except Exception as error:  # a ValueError is one of the request
                 self._notices.refuse('a start', error)
                 failure = failure if isinstance(error, ValueError) else error
+            finally:
+                self._requests.served(request)
         targets = self._targets.current()
         rgb = None
-        if targets and self._stream.rgb is not None:
+        if self._stream.rgb is not None and targets:
             rgb = self._stream.rgb.at(moment, settings.crop, settings.rgb_max_delay_s)
+        elif self._stream.rgb is not None:
+            self._stream.rgb.rest()
         for followed in targets:
             try:
                 followed.follow(moment, rgb)
@@ -161,13 +165,18 @@ class TrackingWorker(ImageWorker):
         return failure
 
     def _start(self, request: Request, settings: Settings) -> bool:
-        """Start a target; return False if its image is still to come."""
+        """Start a target, unless it was stopped; return False if its image is still to come."""
+        ends = self._targets.ends  # before it is asked whether the request was stopped
+        if not self._requests.holds(request):
+            return True
         found = self._choice.start_of(request, settings)
         if found is None:
             return False
+        if not self._requests.holds(request):
+            raise Refused('it was ended meanwhile')
         box, moment = found
-        target = self._targets.reserve(box.id, box.class_id, settings.max_targets)
-        later = self._history.after(moment, CATCH_UP)
+        target = self._targets.reserve(box.id, box.class_id, settings.max_targets, ends)
+        later = takewhile(lambda _: self.running(), self._history.after(moment, CATCH_UP))
         target.start(moment, in_frame(box, settings.crop).box, self._choice.label(box.class_id),
                      later)
         if not self.running():

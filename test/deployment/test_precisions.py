@@ -21,11 +21,22 @@ from pathlib import Path
 from cgdet_core.data.coco import load_coco
 from cgdet_core.deployment.calibration import _leave_out, Judge, load_frames, open_session
 from cgdet_core.deployment.export import export
-from cgdet_core.deployment.precisions import activations, layers, to_half, to_int8
-from cgdet_core.errors import UserError
+from cgdet_core.deployment.precisions import (
+    activations,
+    layers,
+    maybe_negative,
+    to_half,
+    to_int8,
+)
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
-from cgdet_core.runtime.inference.int8 import SIGNED, UNSIGNED, ZERO_POINT
+from cgdet_core.runtime.inference.int8 import (
+    read_for_cpu,
+    SIGNED,
+    SIGNED_ZERO_POINT,
+    UNSIGNED,
+    ZERO_POINT,
+)
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto
@@ -212,19 +223,52 @@ def test_a_bias_fits_whatever_its_weights() -> None:
     np.testing.assert_allclose(found, expected, atol=0.2)
 
 
-def test_activations_that_may_be_negative_are_refused() -> None:
-    names = ['a', 'b']
+def test_what_may_be_negative_is_signed_for_tensorrt_and_has_a_zero_point_for_cpus(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    constants = {'w': rng.normal(size=(4, 1, 3, 3)), 'x': rng.normal(size=(4, 4, 1, 1)),
+                 'y': rng.normal(size=(2, 12, 1, 1))}
+    node = helper.make_node
     graph = helper.make_graph(
-        [helper.make_node('Conv', ['images', 'w'], ['a']),
-         helper.make_node('Conv', ['a', 'w'], ['b'])], 'bare',
+        [node('Conv', ['images', 'w'], ['a'], 'first'), node('LeakyRelu', ['a'], ['b'], 'leaky'),
+         node('Relu', ['a'], ['r'], 'relu'), node('Conv', ['r', 'x'], ['d'], 'linear'),
+         node('Conv', ['d', 'x'], ['e'], 'second'), node('Relu', ['e'], ['f'], 'positive'),
+         node('Conv', ['f', 'x'], ['g'], 'third'), node('LeakyRelu', ['g'], ['h'], 'leaky 2'),
+         node('Add', ['h', 'b'], ['i'], 'sum'),
+         node('Concat', ['b', 'i', 'd'], ['j'], 'joined', axis=1),
+         node('Conv', ['j', 'y'], ['k'], 'last')], 'leaky',
         [helper.make_tensor_value_info('images', FLOAT, [1, 1, 8, 8])],
-        [helper.make_tensor_value_info('b', FLOAT, [1, 1, 8, 8])],
-        [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), 'w')])
-    with pytest.raises(UserError, match='may be negative'):
-        to_int8(helper.make_model(graph), dict.fromkeys(names, 1.0))
+        [helper.make_tensor_value_info('k', FLOAT, None)],
+        [numpy_helper.from_array(v.astype(np.float32), name) for name, v in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
+    names = activations(model)
+    assert {*names} == {'images', *'abdfghij', 'r'} - {'e'}
+    assert maybe_negative(model) == {*'abdeghijk'}
+    images = {'images': rng.random((1, 1, 8, 8), dtype=np.float32)}
+    session = open_session(model, names)
+    largest = dict(zip(names[1:], session.run(names[1:], images)))
+    limits = {name: float(np.abs(largest.get(name, 1)).max()) for name in names}
+    onnx.save(to_int8(model, limits), tmp_path / 'int8.onnx')
+    written = onnx.load(tmp_path / 'int8.onnx')
+    zeros = {t.name: t for t in written.graph.initializer if 'activation' in t.name}
+    assert {*zeros} == {ZERO_POINT, SIGNED_ZERO_POINT}
+    assert {t.data_type for t in zeros.values()} == {TensorProto.INT8}
+    signed = {n.input[0] for n in written.graph.node
+              if n.op_type == 'QuantizeLinear' and n.input[2] == SIGNED_ZERO_POINT}
+    assert signed == {*'abdghij'}
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / 'optimized.onnx')
+    on_cpu = onnxruntime.InferenceSession(
+        read_for_cpu(tmp_path / 'int8.onnx'), options, providers=['CPUExecutionProvider'])
+    expected = open_session(written, []).run(None, images)[0]
+    found = on_cpu.run(None, images)[0]
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+    kinds = [n.op_type for n in onnx.load(tmp_path / 'optimized.onnx').graph.node]
+    assert kinds.count('QLinearConv') >= 4 and 'QLinearLeakyRelu' in kinds
 
 
 def test_the_zero_point_is_found_by_its_name() -> None:
     for kind, prefix in ((TensorProto.INT8, SIGNED), (TensorProto.UINT8, UNSIGNED)):
         tensor = helper.make_tensor(ZERO_POINT, kind, [], b'\0', raw=True)
-        assert tensor.SerializeToString() == prefix + b'\x4a\x01\x00'
+        assert tensor.SerializeToString() == prefix

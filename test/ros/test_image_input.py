@@ -66,6 +66,40 @@ def float_image(dead: int = 0, frame_id: str = 'thermal') -> Image:
     return message
 
 
+def test_what_was_sent_while_not_subscribed_is_not_lost(create: Callable[..., Node]) -> None:
+    node = create(**{RELIABLE: 'reliable'})
+    source = ImageInput(node, '', 'raw', Handover())
+    publisher = node.create_publisher(Image, 'image_raw', 10)
+
+    def receive() -> dict[str, str]:
+        source.subscribe()
+        spin_until(node, publisher.get_subscription_count)
+        source.status('test', 60.0)  # sees that there is one publisher
+        publisher.publish(float_image())
+        spin_until(node, lambda: source.statistics.received)
+        return {v.key: v.value for v in source.status('test', 60.0).values}
+
+    assert receive()['lost'] == '0'
+    source.unsubscribe()
+    spin_until(node, lambda: not publisher.get_subscription_count())
+    for _ in range(5):
+        publisher.publish(float_image())
+    assert receive()['lost'] == '0'
+
+
+def test_false_color_is_that_of_the_latest_image(
+    create: Callable[..., Node], cv_bridge: None,
+) -> None:
+    source = ImageInput(create(), '', 'raw', Handover())
+    palette = np.zeros((64, 64, 3), np.uint8)
+    palette[..., 0] = np.arange(64)
+    colored = Image(height=64, width=64, encoding='bgr8', step=192, data=palette.tobytes())
+    gray = Image(height=64, width=64, encoding='mono8', step=64, data=palette[..., 0].tobytes())
+    for message, expected in ((colored, True), (gray, False), (colored, True)):
+        source.to_frame(message, Crop(), 0.1)
+        assert source.statistics.false_color is expected
+
+
 def test_images_that_the_reader_overwrites_are_counted(create: Callable[..., Node]) -> None:
     node = create(**{RELIABLE: 'reliable'})
     source = ImageInput(node, '', 'raw', Handover())

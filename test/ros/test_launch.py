@@ -209,7 +209,7 @@ def test_parameters_of_an_including_launch_file_win(domain: int, tmp_path: Path)
 
 
 def test_arguments_reach_the_node(domain: int) -> None:
-    names = ['use_sim_time', 'backend', 'input_transport', 'autostart']
+    names = ['use_sim_time', 'backend', 'image_transport', 'autostart']
     assert parameters_of(
         'thermal_detect.launch.py', '/eyes/night', names, 'namespace:=eyes', 'node_name:=night',
         'use_sim_time:=true', 'backend:=onnxruntime', 'image_topic:=/cam/image_raw/compressed',
@@ -217,7 +217,7 @@ def test_arguments_reach_the_node(domain: int) -> None:
 
 
 def test_arguments_reach_the_tracker(domain: int) -> None:
-    names = ['max_targets', 'detector_model_path', 'rgb_topic', 'input_transport', 'backend']
+    names = ['max_targets', 'detector_model_path', 'rgb_topic', 'image_transport', 'backend']
     assert parameters_of(
         'track_target.launch.py', '/eyes/target_tracker', names, 'namespace:=eyes',
         'max_targets:=3', 'detector_model_path:=none', 'rgb_topic:=/rgb', 'backend:=onnxruntime',
@@ -286,7 +286,7 @@ def test_a_compressed_bag_is_scored_whatever_a_robots_parameters_are(
     (compressed / 'metadata.yaml').write_text(yaml.safe_dump(metadata[1]))
     params = tmp_path / 'robot.yaml'
     params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
-        'cameras': ['front', 'rear'], 'input_transport': 'raw', 'max_image_age_s': 0.001,
+        'cameras': ['front', 'rear'], 'image_transport': 'raw', 'max_image_age_s': 0.001,
         'track': True, 'class_thresholds': {'person': 1.0, 'bicycle': 1.0, 'car': 1.0}}}}))
     report = score(compressed, scenes, tmp_path / 'out', 'rate:=0.5', f'params_file:={params}')
     assert report['frames processed'] > 0 and report['AP'] > 0

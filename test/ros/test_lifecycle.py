@@ -126,6 +126,16 @@ def test_a_model_may_be_below_the_home_of_the_user(
         client.send(client.image(gray(0.5), 'mono8'))
 
 
+def test_an_inactive_node_does_not_listen_to_the_shutter(start: Start, toy: Path) -> None:
+    with start(model_path=toy, ffc_topic='ffc') as client:
+        for _ in range(2):
+            client.wait_active()
+            client.wait(lambda: client.node.count_subscribers('/ffc') == 1)
+            assert client.change_state('deactivate')
+            client.wait(lambda: client.node.count_subscribers('/ffc') == 0)
+            assert client.change_state('activate')
+
+
 def test_a_second_ctrl_c_is_ignored(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()

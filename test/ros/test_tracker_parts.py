@@ -15,6 +15,7 @@
 """The parts of the tracker node that need no model: history, requests, points, RGB images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
+from cgdet_ros.tracking import requests as requests_module
 from cgdet_ros.tracking.choice import Choice
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
@@ -97,6 +99,15 @@ def test_images_of_one_stamp_are_kept_apart() -> None:
     kept.add(first)
     kept.add(second)
     assert kept.after(first, 20) == [second] and kept.find(0) is second
+
+
+def test_after_a_clock_was_set_back_an_image_is_the_newest_of_its_stamp() -> None:
+    kept = history(10.0, 10.2, 10.4)
+    again = [replace(moment(seconds), seconds=10.4) for seconds in (10.1, 10.2)]
+    for each in again:
+        kept.add(each)
+    assert kept.find(round(10.2e9)) is again[1] and kept.find(0) is again[1]
+    assert kept.find(round(10.4e9)).stamp_ns == round(10.4e9) and kept.find(round(10.5e9)) is None
 
 
 def test_large_images_are_kept_while_they_fit_into_memory() -> None:
@@ -207,6 +218,17 @@ def test_an_id_is_found_in_the_newest_detections_that_have_it() -> None:
     assert seen.find(DetectionId(0, '9')).stamp_ns == 3 * 10**9
 
 
+def test_detections_without_a_stamp_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen(2.0)
+    seen.add(Detection2DArray(detections=[detection(2, 3, name='7')]))
+    assert seen.find(DetectionId(0, '7')).id == '7'
+    now = requests_module.monotonic_ns()
+    monkeypatch.setattr(requests_module, 'monotonic_ns', lambda: now + 3 * 10**9)
+    with pytest.raises(Refused, match='no detections have arrived'):
+        seen.find(DetectionId(0, '7'))
+    assert seen.at(Point(0, 2, 3), 5, 0) is None
+
+
 def test_older_detections_are_forgotten_when_stamps_go_back() -> None:
     seen = Seen(2.0)
     seen.add(detections(100.0, detection(5, 5, name='9')))
@@ -258,6 +280,21 @@ def test_rgb_is_that_of_the_nearest_stamp_cropped_as_the_frame(node: Node) -> No
     assert source.at(moment(10.0), crop, 0.05) is None
 
 
+def test_rgb_without_stamps_is_the_newest_and_rests_without_a_target(node: Node) -> None:
+    source = RgbInput(node, 'rgb')
+    source.subscribe()
+    assert source.at(moment(0.0), Crop(top=2, left=2), 0.05) is None
+    assert source.status('n').level == b'\x01'
+    source.rest()
+    status = source.status('n')
+    assert (status.level, status.message) == (b'\x00', 'waits for a target')
+    for level in (100, 150, 200):
+        source._receive(rgb(0.0, level))
+    assert source.at(moment(0.0), Crop(top=2, left=2), 0.05)[0, 0, 0] == 200
+    assert source.status('n').message == 'used'
+    source.unsubscribe()
+
+
 @pytest.mark.parametrize(('message', 'words'), [
     (None, 'no image has arrived on /rgb; thermal alone is used'),
     (rgb(10.2), 'the nearest image on /rgb is 0.200 s off the thermal one, more than rgb_max_del'),
@@ -292,7 +329,7 @@ def test_ids_are_not_used_again_after_a_reload(node: Node, tmp_path: Path) -> No
     model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
                                backend='onnxruntime')
     numbers = count(1)
-    names = [Targets(node, lambda: Tracker(model), numbers).reserve('', '', 1).id
+    names = [Targets(node, lambda: Tracker(model), numbers).reserve('', '', 1, 0).id
              for _ in range(2)]
     assert names == ['t1', 't2']
 
@@ -301,13 +338,29 @@ def test_a_start_that_waits_or_is_under_way_can_be_ended(node: Node, tmp_path: P
     model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
                                backend='onnxruntime')
     targets = Targets(node, lambda: Tracker(model), count(1))
-    started = targets.reserve('', '', 1)
+    started = targets.reserve('', '', 1, targets.ends)
     assert targets.end('t1') == ['t1'] and not targets.end('t1')
     with pytest.raises(Refused, match='it was ended meanwhile'):
         targets.add(started)
-    targets.add(targets.reserve('dog', '', 1))
+    targets.add(targets.reserve('dog', '', 1, targets.ends))
     assert [f.id for f in targets.current()] == targets.end('dog') == ['dog']
 
     waiting = Requests()
     waiting.put(DetectionId(0, '7'))
-    assert waiting.cancel('7') and not waiting.cancel('7') and not waiting.take()
+    assert waiting.cancel('7') == 1 and not waiting.cancel('7') and not waiting.take()
+
+    # Nor does one start that the worker has taken before it was stopped.
+    requests = [DetectionId(0, '7'), Point(0, 1, 2), DetectionId(0, '8'), DetectionId(0, '9')]
+    for request in requests:
+        waiting.put(request)
+    taken, ends = waiting.take(), targets.ends
+    assert waiting.cancel('8') == 1 and [*map(waiting.holds, taken)] == [True, True, False, True]
+    waiting.served(taken[0])
+    waiting.put_back(taken[3])
+    waiting.served(taken[3])
+    assert waiting.cancel() == 2 and not any(map(waiting.holds, taken))
+    targets.end()
+    waiting.put_back(taken[1])
+    assert not waiting.take()
+    with pytest.raises(Refused, match='it was ended meanwhile'):
+        targets.add(targets.reserve('7', '', 1, ends))

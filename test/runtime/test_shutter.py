@@ -77,6 +77,14 @@ def test_a_slow_camera_that_freezes_is_closed_after_a_while(drive: list) -> None
     assert found == ['' if stamp < FROZEN_S else 'frozen' for stamp in stamps]
 
 
+def test_a_camera_that_starts_again_with_other_images_is_open(drive: list) -> None:
+    counts = [(stamp, counts) for stamp, counts, _, closed in drive if not closed]
+    gray = [(stamp + SECONDS, gray) for stamp, _, gray, closed in drive if not closed]
+    kelvin = [(stamp + 2 * SECONDS, (shown / 100).astype(np.float32)) for stamp, shown in counts]
+    smaller = [(stamp + 3 * SECONDS, shown[::2, ::2] / 8) for stamp, shown in kelvin]
+    assert not any(watch([*counts, *gray, *kelvin, *smaller]))
+
+
 def test_a_flat_scene_is_no_shutter(drive: list) -> None:
     """A camera turned to a wall, slowly or at once, is not closed for longer than a shutter is."""
     counts = drive[0][1].astype(np.float64)

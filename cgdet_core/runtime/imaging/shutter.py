@@ -44,6 +44,9 @@ class ShutterDetector:
     """
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._before: NDArray[Any] | None = None
         self._same_since = 0.0  # time of the first of equal frames
         self._different = 0  # frames in a row
@@ -53,6 +56,9 @@ class ShutterDetector:
 
     def update(self, frame: NDArray[Any], seconds: float) -> str:
         """Return '' for an open shutter, or 'frozen' or 'flat'; seconds: the frame's time."""
+        before = self._before
+        if before is not None and (before.dtype, before.shape) != (frame.dtype, frame.shape):
+            self._reset()  # another camera, or another form of its images
         contrast = _contrast(frame)
         if self._is_frozen(frame, seconds) and contrast > 0:
             return 'frozen'

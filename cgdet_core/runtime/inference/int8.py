@@ -16,18 +16,30 @@
 
 from pathlib import Path
 
-ZERO_POINT = 'activation_zero_point'  # shared by all activations in an INT8 file
-# Type and name of that constant as encoded in ONNX files: int8 (3), for TensorRT, or uint8 (2).
-_NAME = bytes([0x42, len(ZERO_POINT)]) + ZERO_POINT.encode()
-SIGNED, UNSIGNED = b'\x10\x03' + _NAME, b'\x10\x02' + _NAME
+# Zero points of the activations in an INT8 file, all 0: of those that are never negative, and of
+# those that may be.
+ZERO_POINT, SIGNED_ZERO_POINT = 'activation_zero_point', 'signed_activation_zero_point'
+
+
+def _constant(name: str, kind: int, value: int) -> bytes:
+    """Return a constant as it is encoded in ONNX files; kind: int8 (3) or uint8 (2)."""
+    return bytes([0x10, kind, 0x42, len(name)]) + name.encode() + bytes([0x4a, 1, value])
+
+
+SIGNED, UNSIGNED = _constant(ZERO_POINT, 3, 0), _constant(ZERO_POINT, 2, 0)
+CHANGES = {SIGNED: UNSIGNED,
+           _constant(SIGNED_ZERO_POINT, 3, 0): _constant(SIGNED_ZERO_POINT, 2, 128)}
 
 
 def read_for_cpu(model: str | Path) -> bytes:
     """
     Return an ONNX file, with its quantized activations as uint8.
 
-    No activation is negative, so their values are the same. With int8 activations ONNX Runtime
-    leaves most convolutions in FP32. OpenVINO scales them up to the range of uint8, and on CPUs
-    without VNNI, sums of two products then overflow 16 bits.
+    Their values are the same: those that may be negative have the zero point 128. With int8
+    activations ONNX Runtime leaves most convolutions in FP32. OpenVINO scales them up to the range
+    of uint8, and on CPUs without VNNI, sums of two products then overflow 16 bits.
     """
-    return Path(model).read_bytes().replace(SIGNED, UNSIGNED, 1)
+    content = Path(model).read_bytes()
+    for written, read in CHANGES.items():
+        content = content.replace(written, read, 1)
+    return content
