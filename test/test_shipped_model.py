@@ -38,7 +38,8 @@ import pytest
 MODELS = Path(__file__).resolve().parents[1] / 'models'
 MODEL = MODELS / 'thermal.onnx'
 FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / 'thermal_int8.onnx'}
-CLEAN = {'fp32': MODELS / 'thermal_clean.onnx', 'fp16': MODELS / 'thermal_clean_fp16.onnx'}
+CLEAN = {name: MODELS / f'thermal_clean{end}.onnx'
+         for name, end in (('fp32', ''), ('fp16', '_fp16'), ('int8', '_int8'))}
 TRACKER, RGBT = MODELS / 'thermal_tracker.onnx', MODELS / 'rgbt_tracker.onnx'
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
@@ -117,11 +118,18 @@ def test_the_clean_model_is_of_data_whose_license_allows_products() -> None:
 
 
 def test_the_clean_model_in_fp16_is_equal_enough() -> None:
-    one, other = (Detector.load(path, backend='onnxruntime') for path in CLEAN.values())
+    one, other = (Detector.load(CLEAN[name], backend='onnxruntime') for name in ('fp32', 'fp16'))
     report = verify(other, one, scenes(one.card, 12))
     assert report['detections'] > 20 and report['matched_share'] == 1
     assert report['score']['p99'] < 0.03, 'its fitted scores are steep'
     assert report['corner_px']['p50'] < 0.1
+
+
+def test_the_clean_model_in_int8_finds_what_fp32_finds() -> None:
+    one, other = (Detector.load(CLEAN[name], backend='onnxruntime') for name in ('fp32', 'int8'))
+    report = verify(other, one, scenes(one.card, 12), score_threshold=0.3)
+    assert report['detections'] > 20 and report['matched_share'] > 0.7
+    assert report['score']['p50'] < 0.2 and report['corner_px']['p50'] < 2
 
 
 @pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
