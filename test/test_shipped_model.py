@@ -61,7 +61,9 @@ def average_precision(detector: Detector, annotations: Path) -> dict:
 def test_files_tell_nothing_of_the_machine_that_exported_them(path: Path) -> None:
     graph = onnx.load(path).graph
     assert not any(node.metadata_props or node.doc_string for node in graph.node)
-    assert b'site-packages' not in path.read_bytes()
+    content = path.read_bytes()
+    words = b'site-packages', b'/home/', b'/work/', b'.py"'
+    assert not [word for word in words if word in content]
 
 
 def test_limits(shipped: Detector) -> None:
@@ -133,9 +135,9 @@ def test_the_clean_model_in_int8_finds_what_fp32_finds() -> None:
 
 
 @pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
-@pytest.mark.parametrize('precision', FILES)
-def test_openvino_is_equal_enough_to_onnx_runtime(precision: str) -> None:
-    one, other = (Detector.load(FILES[precision], backend=backend)
+@pytest.mark.parametrize('path', [*FILES.values(), CLEAN['int8']], ids=lambda path: path.stem)
+def test_openvino_is_equal_enough_to_onnx_runtime(path: Path) -> None:
+    one, other = (Detector.load(path, backend=backend)
                   for backend in ('openvino_fp32', 'onnxruntime'))
     report = verify(one, other, scenes(one.card, 12))
     assert report['backend'].startswith('OpenVINO')

@@ -25,7 +25,8 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_json, check_not_inputs, check_outputs, write_json
 
 # What tools add to the stems of names: Label Studio in front, Roboflow behind.
-ADDED = re.compile(r'^[0-9a-f]{8}-(?=.)|(?<=.)_(png|jpe?g|tiff?|bmp)\.rf\.\w+$')
+ADDED = re.compile(
+    r'^[0-9a-f]{8}-(?=.)|(?<=.)_(png|jpe?g|tiff?|bmp|webp)\.rf\.\w+$', re.IGNORECASE)
 
 
 def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[int, int, int]:
@@ -73,13 +74,12 @@ def relabel(path: Path, labels: Path, output: Path, overwrite: bool) -> tuple[in
 
 def _find(name: str, by_stem: dict[str, list[dict[str, Any]]], path: Path) -> dict[str, Any]:
     """Return the frame whose path has the longest common ending with the name."""
-    place = PurePosixPath(name).with_suffix('')
-    if place.name not in by_stem:
-        place = place.with_name(ADDED.sub('', place.name))
-    frames = by_stem.get(place.name)
+    place = PurePosixPath(name)
+    stem = place.stem if place.stem in by_stem else ADDED.sub('', place.stem)
+    frames = by_stem.get(stem)
     if not frames:
         raise UserError(f'{name} is not in {path}.')
-    wanted = place.parts[::-1]
+    wanted = stem, *place.parts[-2::-1]
 
     def common(frame: dict[str, Any]) -> int:
         parts = PurePosixPath(frame['file_name']).with_suffix('').parts[::-1]

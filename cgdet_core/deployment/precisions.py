@@ -16,6 +16,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.int8 import SIGNED_ZERO_POINT, ZERO_POINT
 import numpy as np
 from onnx import (
@@ -36,6 +37,10 @@ LEVELS = 127  # of int8, of each sign; symmetric, as TensorRT demands
 # a rescaling.
 SAME_SCALE = ('Concat', 'Split', 'MaxPool', 'Resize', 'Reshape', 'Transpose')
 QUANTIZED = ('Conv', 'Add', 'LeakyRelu', *SAME_SCALE)
+KNOWN = ('Relu', *QUANTIZED)
+# Of weights that are multiplied with activations that may be negative: a CPU without VNNI adds two
+# products of uint8 and int8 in 16 bits, and those activations use all of uint8.
+HALF_LEVELS = 63
 OPTIONS = {
     'ActivationSymmetric': True, 'WeightSymmetric': True,
     'QuantizeBias': False,  # TensorRT takes no int32 biases
@@ -118,18 +123,40 @@ def to_int8(
         nodes_to_quantize=[node.name for node in network if node.op_type in QUANTIZED
                            and (node.op_type != 'Conv' or node.input[1] not in left_out)],
         nodes_to_exclude=[], op_types_to_quantize=QUANTIZED, extra_options=OPTIONS)
+    entries = {i.name for i in model.graph.input}
     for name in rounded:  # also before a layer left out: the one above stays int8
-        quantizer.quantize_activation_tensor(name)
+        if name not in entries:
+            quantizer.quantize_activation_tensor(name)
+    negative = maybe_negative(model)
     quantized = quantizer.quantize_model()
     quantizer.model.topological_sort()
-    _share_zero_points(quantized.graph, maybe_negative(model))
+    _share_zero_points(quantized.graph, negative)
+    _halve_weights(quantized.graph, model.graph, {
+        node.input[1] for node in network
+        if node.op_type == 'Conv' and node.input[0] in negative})
     return quantized
+
+
+def _halve_weights(graph: GraphProto, original: GraphProto, names: Collection[str]) -> None:
+    """Round these weights to at most HALF_LEVELS of each sign."""
+    weights = {t.name: numpy_helper.to_array(t) for t in original.initializer if t.name in names}
+    tensors = {t.name: t for t in graph.initializer}
+    for name, values in weights.items():
+        rounded, scale = tensors.get(f'{name}_quantized'), tensors.get(f'{name}_scale')
+        if rounded is None or scale is None:  # a layer that is left out
+            continue
+        steps = numpy_helper.to_array(scale) * np.float32(LEVELS / HALF_LEVELS)
+        shape = (-1, *(1,) * (values.ndim - 1))
+        found = np.clip(np.rint(values / steps.reshape(shape)), -HALF_LEVELS, HALF_LEVELS)
+        rounded.CopyFrom(numpy_helper.from_array(found.astype(np.int8), rounded.name))
+        scale.CopyFrom(numpy_helper.from_array(steps, scale.name))
 
 
 def _share_zero_points(graph: GraphProto, negative: Collection[str]) -> None:
     """Give activations one of two zero points, whose type and value the runtime changes."""
     zeros = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and not t.dims]
-    names, made = {t.name for t in zeros}, {n.output[0]: n.input[0] for n in graph.node}
+    names = {t.name for t in zeros}
+    made = {n.output[0]: n.input[0] for n in graph.node if n.op_type == 'QuantizeLinear'}
     used = set()
     for node in graph.node:
         if node.op_type in ('QuantizeLinear', 'DequantizeLinear') and node.input[2] in names:
@@ -151,9 +178,14 @@ def activations(model: ModelProto) -> list[str]:
     """
     Name the tensors that are rounded, whose range is needed.
 
-    Those are all between the network's nodes, but for what a Relu follows at once.
+    Those are all between the network's nodes, but for what a Relu follows at once. UserError for
+    nodes that int8 does not know.
     """
     network = network_nodes(model.graph)
+    unknown = sorted({node.op_type for node in network} - {*KNOWN})
+    if unknown:
+        raise UserError(f'int8 knows no {", ".join(unknown)}: train another trunk, or export '
+                        'fp16.')
     entries = [i.name for i in model.graph.input]
     made = [name for node in network for name in node.output]
     read = {name for node in network if node.op_type != 'Relu' for name in node.input}
@@ -166,9 +198,9 @@ def maybe_negative(model: ModelProto) -> set[str]:
     made = {name for node in network for name in node.output}
     found: set[str] = set()
     for node in network:  # in order
-        inputs = [name for name in node.input if name in made]
-        if node.op_type in ('Conv', 'LeakyRelu') or (
-                node.op_type != 'Relu' and not found.isdisjoint(inputs)):
+        constant = node.op_type == 'Add' and not made.issuperset(node.input)
+        if node.op_type in ('Conv', 'LeakyRelu') or constant or (
+                node.op_type != 'Relu' and not found.isdisjoint(node.input)):
             found.update(node.output)
     for group in _groups(model, made):
         if not found.isdisjoint(group):

@@ -150,13 +150,13 @@ def run(
     """Run the node that `create` returns; `name` is the prefix of error messages."""
     check_arguments(name, specs, sys.argv if args is None else args)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    spinning = False
+    created = False
 
     def interrupt(*_: Any) -> None:
-        # rclpy calls this besides its own handler, which ends the spinning. An exception could be
-        # raised where Python can only print it, such as in a __del__ of rclpy.
-        if not spinning:
-            raise KeyboardInterrupt
+        # Called besides rclpy's own handler, which ends the spinning. An exception could be raised
+        # where Python can only print it, such as in a __del__ of rclpy.
+        if not created:
+            sys.exit(130)
 
     signal.signal(signal.SIGINT, interrupt)
     try:
@@ -166,18 +166,15 @@ def run(
         sys.exit(f'{name}: {sentence(error)}{todo}')
     try:
         node = create()
-    except KeyboardInterrupt:
-        rclpy.try_shutdown()
-        sys.exit(130)
     except ParameterException as error:
         rclpy.try_shutdown()
         sys.exit(f'{name}: {error}{hint(error)}')
     except RCLError as error:
         rclpy.try_shutdown()
         sys.exit(f'{name}: the node cannot be created: {sentence(error)}')
+    created = True
     executor = NodeExecutor(node.transitions, name)
     executor.add_node(node)
-    spinning = True
     try:
         executor.spin()
     except ExternalShutdownException:

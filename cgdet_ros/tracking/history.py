@@ -53,7 +53,15 @@ class History:
         self._moments: deque[Moment] = deque(maxlen=MOST)
 
     def add(self, moment: Moment) -> None:
-        """Add the newest moment and forget those that are too old or too many."""
+        """
+        Add the newest moment and forget those that are too old or too many.
+
+        If the clock was set back, those of later stamps are forgotten too.
+        """
+        newest = self.newest()
+        if newest is not None and newest.stamp_ns - moment.stamp_ns > SLACK_S * 1e9:
+            kept = [m for m in self._moments if m.stamp_ns < moment.stamp_ns]
+            self._moments = deque(kept, self._moments.maxlen)
         self._moments.append(moment)
         while (moment.seconds - self._moments[0].seconds > self._seconds
                or len(self._moments) > max(1, MOST_BYTES // moment.frame.nbytes)):
@@ -66,8 +74,7 @@ class History:
         """
         Return the moment of a stamp, None if it is still to come; Refused if it is gone.
 
-        0 stands for the newest. Without the very image, it is the nearest one within SLACK_S; of
-        several, as after a clock that was set back, the newest.
+        0 stands for the newest. Without the very image, it is the nearest one within SLACK_S.
         """
         newest = self.newest()
         if newest is None or stamp_ns > max(m.stamp_ns for m in self._moments):

@@ -154,20 +154,22 @@ class TrackerNode(ManagedNode):
     def _stop_one(self, message: String) -> None:
         if not message.data:
             self._notices.refuse('a stop (~/stop_id)', 'the id is empty; ~/stop ends all targets')
-        elif self._targets is not None and not (
-                self._targets.end(message.data) or self._requests.cancel(message.data)):
+            return
+        # First those that are not followed yet, so that none is followed after this.
+        canceled = self._requests.cancel(message.data)
+        if self._targets is not None and not (self._targets.end(message.data) or canceled):
             known = ', '.join(f.id for f in self._targets.current()) or 'none'
             self._notices.refuse('a stop (~/stop_id)', 'there is no target '
                                  f'{message.data[:40]!r}; the targets are {known}')
 
     def _stop_all(self, request: Any, response: Any) -> Any:
         """Serve stop: end all targets, also those that wait for their image."""
-        waiting = self._requests.cancel()
+        canceled = self._requests.cancel()  # first, so that none is followed after this
         ended = [] if self._targets is None else self._targets.end()
         response.success = True
         response.message = (f'ended: {", ".join(ended)}' if ended else
                             'no target was followed') + (
-            f'; starts that waited for their image: {waiting}' if waiting else '')
+            f'; starts that waited or were under way: {canceled}' if canceled else '')
         return response
 
     def stop(self) -> None:

@@ -130,6 +130,7 @@ class Requests:
         """Let a request that was taken wait again, unless it was canceled."""
         with self._lock:
             if any(r is request for r in self._taken):
+                self._taken = [r for r in self._taken if r is not request]
                 self._waiting.append(request)
 
     def holds(self, request: Request) -> bool:

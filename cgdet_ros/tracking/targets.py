@@ -46,7 +46,6 @@ class Followed:
         self._tracker = tracker
         self._moment: Moment | None = None  # the latest it was followed in
         self._target: Target | None = None
-        self.ends = 0  # of all targets, before this one was requested
         self._since = 0.0  # when the state began
 
     @property
@@ -114,16 +113,10 @@ class Targets:
         self._lock = Lock()
         self._all: dict[str, Followed] = {}
         self._numbers = numbers
-        self.ends = 0  # of all targets
-        self._reserved = ''  # the id of the one that is being started
         self.started = 0
 
-    def reserve(self, name: str, class_id: str, limit: int, ends: int) -> Followed:
-        """
-        Return a new target, which `add` adds; Refused for a used id, or above the limit.
-
-        ends: `self.ends` when it was decided to start it.
-        """
+    def reserve(self, name: str, class_id: str, limit: int) -> Followed:
+        """Return a new target, which `add` adds; Refused for a used id, or above the limit."""
         with self._lock:
             used = list(self._all)
         if name in used:
@@ -132,18 +125,14 @@ class Targets:
             raise Refused(f'{len(used)} of {limit} targets (max_targets) are followed already, '
                           f'{", ".join(used)}: end one with ~/stop_id, or all with ~/stop')
         name = name or next(text for n in self._numbers if (text := f't{n}') not in used)
-        self._reserved = name
-        followed = Followed(name, class_id, self._create(), CameraLog(self._node, name, 'target'))
-        followed.ends = ends
-        return followed
+        return Followed(name, class_id, self._create(), CameraLog(self._node, name, 'target'))
 
-    def add(self, followed: Followed) -> None:
-        """Add a started target; Refused if it was ended since it was reserved."""
+    def add(self, followed: Followed, wanted: Callable[[], bool]) -> None:
+        """Add a started target; Refused if it is not wanted any more."""
         with self._lock:
-            if followed.ends != self.ends or followed.id != self._reserved:
+            if not wanted():
                 raise Refused('it was ended meanwhile')
             self._all[followed.id] = followed
-            self._reserved = ''
             self.started += 1
 
     def current(self) -> list[Followed]:
@@ -159,12 +148,9 @@ class Targets:
     def end(self, name: str | None = None) -> list[str]:
         """End one target, or all; return the ids of those that were followed."""
         with self._lock:
-            self.ends += name is None
             ended = [n for n in self._all if name in (None, n)]
             for each in ended:
                 del self._all[each]
-            if name and name == self._reserved and not ended:  # it is being started
-                self._reserved, ended = '', [name]
             return ended
 
     def statuses(self) -> list[DiagnosticStatus]:

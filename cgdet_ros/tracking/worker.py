@@ -166,20 +166,17 @@ class TrackingWorker(ImageWorker):
 
     def _start(self, request: Request, settings: Settings) -> bool:
         """Start a target, unless it was stopped; return False if its image is still to come."""
-        ends = self._targets.ends  # before it is asked whether the request was stopped
         if not self._requests.holds(request):
             return True
         found = self._choice.start_of(request, settings)
         if found is None:
             return False
-        if not self._requests.holds(request):
-            raise Refused('it was ended meanwhile')
         box, moment = found
-        target = self._targets.reserve(box.id, box.class_id, settings.max_targets, ends)
+        target = self._targets.reserve(box.id, box.class_id, settings.max_targets)
         later = takewhile(lambda _: self.running(), self._history.after(moment, CATCH_UP))
         target.start(moment, in_frame(box, settings.crop).box, self._choice.label(box.class_id),
                      later)
         if not self.running():
             raise Refused('the node was deactivated meanwhile')
-        self._targets.add(target)
+        self._targets.add(target, lambda: self._requests.holds(request))
         return True

@@ -273,6 +273,10 @@ def test_names_of_yolo_classes_that_contradict_each_other(tmp_path: Path, place:
     text(tmp_path / 'data.yaml', 'names: [Person]\n')
     text(tmp_path / place / 'classes.txt', 'person\ncar\n')
     assert list(converted('yolo', tmp_path, (PERSON,))[0]['train']) == ['a']
+    text(tmp_path / place / 'classes.txt', 'dog\ndog\n\n' if place else '')
+    text(tmp_path / 'dataset.yaml', 'path: .\n')  # no list of names
+    if not place:
+        assert converted('yolo', tmp_path, (PERSON,), overwrite=True)
     text(tmp_path / place / 'classes.txt', 'dog\nperson\n')
     with pytest.raises(UserError, match=r'Class 0 is Person in .*data.yaml and dog in .*classes'):
         converted('yolo', tmp_path, (PERSON,))

@@ -65,7 +65,7 @@ def test_boxes_of_an_export(tmp_path: Path, ours: Path) -> None:
 
 @pytest.mark.parametrize('name', [
     'images/0a1b2c3d-3.png', '../../media/upload/1/0a1b2c3d-3.png',  # Label Studio
-    '3_png.rf.0123456789abcdef0123456789abcdef.jpg', '3_tiff.rf.Ab0.jpg'])  # Roboflow
+    '3_JPG.rf.0123456789abcdef0123456789abcdef.jpg', 'a/3_tiff.rf.Ab0.jpg'])  # Roboflow
 def test_what_tools_add_to_names_is_left_out(tmp_path: Path, ours: Path, name: str) -> None:
     output = tmp_path / 'labelled.json'
     assert relabel(ours, export(tmp_path, image(10, name)), output, False) == (1, 1, 2)
@@ -78,6 +78,7 @@ def test_exports_of_something_else(tmp_path: Path, ours: Path) -> None:
     output = tmp_path / 'labelled.json'
     for labels, words in (
             (export(tmp_path, image(1, '4.png')), 'is not in'),
+            (export(tmp_path, image(1, '0a1b2c3d-_png.rf.abc.png')), 'is not in'),
             (export(tmp_path, image(1, '1.png', width=65)), '65x48 pixels'),
             (export(tmp_path, image(1, '1.png'), annotations=[box(1, 5)]), 'does not list'),
             (export(tmp_path, image(1, '1.png'), categories=[]), 'no "categories"'),

@@ -28,6 +28,7 @@ from cgdet_core.deployment.precisions import (
     to_half,
     to_int8,
 )
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.frames import read_thermal
 from cgdet_core.runtime.inference.int8 import (
@@ -265,7 +266,22 @@ def test_what_may_be_negative_is_signed_for_tensorrt_and_has_a_zero_point_for_cp
     found = on_cpu.run(None, images)[0]
     np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
     kinds = [n.op_type for n in onnx.load(tmp_path / 'optimized.onnx').graph.node]
+    # A CPU without VNNI adds two products in 16 bits.
+    weights = {t.name: numpy_helper.to_array(t) for t in written.graph.initializer}
+    for name, largest in (('w', 127), ('x', 63), ('y', 63)):
+        assert np.abs(weights[f'{name}_quantized']).max() == largest
     assert kinds.count('QLinearConv') >= 4 and 'QLinearLeakyRelu' in kinds
+
+
+def test_nodes_that_int8_does_not_know_are_refused() -> None:
+    graph = helper.make_graph(
+        [helper.make_node('Conv', ['images', 'w'], ['a']),
+         helper.make_node('HardSwish', ['a'], ['b']), helper.make_node('Conv', ['b', 'w'], ['c'])],
+        'hard swish', [helper.make_tensor_value_info('images', FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info('c', FLOAT, [1, 1, 8, 8])],
+        [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), 'w')])
+    with pytest.raises(UserError, match='int8 knows no HardSwish'):
+        to_int8(helper.make_model(graph), {})
 
 
 def test_the_zero_point_is_found_by_its_name() -> None:

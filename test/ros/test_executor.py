@@ -44,6 +44,7 @@ class Interrupted(DetectorNode):
 
 run(Interrupted, NAME, SPECS)
 """
+EARLY = INTERRUPTED.replace('self.create_timer(0.01, Dying)', 'Dying.__del__(self)')
 pytestmark = pytest.mark.ros
 
 
@@ -53,6 +54,9 @@ def test_ctrl_c_is_quiet_wherever_it_arrives(domain: int, toy: Path) -> None:
         capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stdout) == (0, '')
     assert 'Traceback' not in result.stderr and 'KeyboardInterrupt' not in result.stderr
+    result = subprocess.run(
+        [sys.executable, '-c', EARLY], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (130, '', '')
 
 
 def test_a_subscription_may_be_destroyed_after_it_became_ready(domain: int) -> None:

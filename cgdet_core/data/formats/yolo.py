@@ -15,6 +15,7 @@
 """YOLO text labels, boxes in fractions of the image size: the generic layout and MSRS."""
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +70,23 @@ def read_class_names(folder: Path) -> dict[int, str]:
 
     UserError if there are none, one is twice, or two files contradict each other.
     """
-    found = {path: _different(read(path), path) for pattern, read in NAME_FILES.items()
-             for path in sorted(folder.glob(pattern)) if path.is_file()}
-    if not found:
+    files = [(path, read) for pattern, read in NAME_FILES.items()
+             for path in sorted(folder.glob(pattern)) if path.is_file()]
+    if not files:
         raise UserError(f'{folder} has neither a data.yaml with "names" nor a classes.txt; add '
                         'one, as YOLO labels have only class numbers.')
-    first, *others = found
-    for other in others:
-        for number in found[first].keys() & found[other].keys():
-            one, two = found[first][number], found[other][number]
-            if one.lower() != two.lower():
-                raise UserError(f'Class {number} is {one} in {first} and {two} in {other}; '
-                                'delete the file that the labels were not written with.')
-    return found[first]
+    (first, read_first), *others = files
+    names = _different(read_first(first), first)
+    for other, read in others:
+        found: dict[int, str] = {}
+        with suppress(UserError):  # what is no list of names contradicts nothing
+            found = read(other)
+        for number in names.keys() & found.keys():
+            if names[number].lower() != found[number].lower():
+                raise UserError(f'Class {number} is {names[number]} in {first} and '
+                                f'{found[number]} in {other}; delete the file that the labels '
+                                'were not written with.')
+    return names
 
 
 def _text_names(path: Path) -> dict[int, str]:

@@ -35,9 +35,10 @@ def read_for_cpu(model: str | Path) -> bytes:
     """
     Return an ONNX file, with its quantized activations as uint8.
 
-    Their values are the same: those that may be negative have the zero point 128. With int8
-    activations ONNX Runtime leaves most convolutions in FP32. OpenVINO scales them up to the range
-    of uint8, and on CPUs without VNNI, sums of two products then overflow 16 bits.
+    Their values are the same: those that may be negative have the zero point 128, and are
+    multiplied with smaller weights. With int8 activations ONNX Runtime leaves most convolutions in
+    FP32. OpenVINO scales them up to the range of uint8, and on CPUs without VNNI, sums of two
+    products then overflow 16 bits.
     """
     content = Path(model).read_bytes()
     for written, read in CHANGES.items():
