@@ -28,6 +28,7 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 # The test that runs a command, with small data, by the words that the command starts with.
 RUN_BY = {
+    'python -m cgdet_core.deployment.average': 'deployment/test_average.py',
     'cgdet ablate': 'experiments/test_ablation.py',
     'cgdet bag evaluate': 'cli/test_cli.py',
     'cgdet bag from-coco': 'cli/test_cli.py',

@@ -64,14 +64,21 @@ def exported_weights(path: Path) -> dict[str, Tensor]:
     from onnx import numpy_helper
     model = onnx.load(path)
     held = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in model.graph.initializer}
+    return {name.removeprefix(PREFIX): held[place].T if transposed else held[place]
+            for name, (place, transposed) in places(model).items() if place in held}
+
+
+def places(model: 'ModelProto') -> dict[str, tuple[str, bool]]:
+    """Return the initializer of each weight, by its name in the network, and if it is turned."""
+    found = {i.name: (i.name, False) for i in model.graph.initializer
+             if i.name.startswith(PREFIX)}
     for entry in model.metadata_props:
         if entry.key != RENAMED:
             continue
-        with suppress(AttributeError, KeyError, TypeError, ValueError):  # of another program
-            held |= {name: held[other].T if transposed else held[other]
-                     for name, (other, transposed) in json.loads(entry.value).items()}
-    return {name.removeprefix(PREFIX): value for name, value in held.items()
-            if name.startswith(PREFIX)}
+        with suppress(AttributeError, TypeError, ValueError):  # of another program
+            found |= {str(name): (str(place), bool(transposed))
+                      for name, (place, transposed) in json.loads(entry.value).items()}
+    return found
 
 
 def set_exported(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:

@@ -1,0 +1,79 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Average two exported FP32 networks: `python -m cgdet_core.deployment.average A.onnx B.onnx -o C`.
+
+B must have begun as A, or both as a third, with the same layers: such weights can be averaged, and
+their mean often generalizes better than either (arXiv 2203.05482). C.onnx is exported again by
+its own commands: fit its scores, and measure it.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from cgdet_core.deployment.networks import card_of
+from cgdet_core.errors import UserError
+from cgdet_core.nets.exported import places
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, together
+from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card, save_card
+import onnx
+from onnx import numpy_helper
+
+
+def average(one: Path, other: Path, output: Path) -> None:
+    """Write the mean of two networks, with the card of the second; UserError if they differ."""
+    check_outputs([output, card_path(output)])
+    check_not_inputs([output], [one, other])
+    cards = [load_card(path, card_of(path)) for path in (one, other)]
+    if any(card.precision != 'fp32' for card in cards):
+        raise UserError('Both files must be in FP32.')
+    first, model = onnx.load(one), onnx.load(other)
+    held = {i.name: numpy_helper.to_array(i) for i in first.graph.initializer}
+    tensors = {i.name: i for i in model.graph.initializer}
+    theirs, ours = places(first), places(model)
+    if theirs.keys() != ours.keys():
+        raise UserError(f'{one} and {other} have other layers.')
+    done = set()
+    for name, (own, transposed) in ours.items():
+        place, turned = theirs[name]
+        values, mine = held[place], numpy_helper.to_array(tensors[own])
+        values = values.T if transposed != turned else values
+        if values.shape != mine.shape:
+            raise UserError(f'{one} and {other} have other layer sizes.')
+        if own not in done:  # equal weights are kept once
+            tensors[own].CopyFrom(numpy_helper.from_array((values + mine) / 2, own))
+            done.add(own)
+    with together(output, (output.name, card_path(output).name)) as folder:
+        onnx.save(model, folder / output.name)
+        training = {**cards[1].training, 'averaged_with': file_sha256(one)[:16]}
+        save_card(replace(cards[1], training=training, accuracy={},
+                          onnx_sha256=file_sha256(folder / output.name)), folder / output.name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('one', type=Path)
+    parser.add_argument('other', type=Path)
+    parser.add_argument('-o', '--output', type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        average(options.one, options.other, options.output)
+    except UserError as error:
+        parser.exit(1, f'{error}\n')
+
+
+if __name__ == '__main__':
+    main()

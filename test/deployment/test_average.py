@@ -1,0 +1,72 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The mean of two exported networks, and what cannot be averaged."""
+
+from pathlib import Path
+import shutil
+import sys
+
+from cgdet_core.deployment.average import average, main
+from cgdet_core.nets.exported import exported_weights, places
+from cgdet_core.runtime import DetectionCard, Detector
+from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card
+import numpy as np
+import onnx
+from onnx import numpy_helper
+import pytest
+
+
+def copied(source: Path, target: Path) -> Path:
+    for one, other in ((source, target), (card_path(source), card_path(target))):
+        shutil.copyfile(one, other)
+    return target
+
+
+def test_each_weight_is_the_mean_of_both(onnx_model: Path, tmp_path: Path) -> None:
+    one = copied(onnx_model, tmp_path / 'one.onnx')
+    model = onnx.load(one)
+    weights = {place for place, _ in places(model).values()}
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(numpy_helper.from_array(
+                3 * numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, one)
+    text = card_path(one).read_text()
+    card_path(one).write_text(text.replace(file_sha256(onnx_model), file_sha256(one)))
+    output = tmp_path / 'mean.onnx'
+    average(one, onnx_model, output)
+    before, after = exported_weights(onnx_model), exported_weights(output)
+    assert before.keys() == after.keys()
+    for name, values in after.items():
+        np.testing.assert_allclose(values, 2 * before[name], rtol=1e-6)
+    card = load_card(output, DetectionCard)
+    assert card.training['averaged_with'] == file_sha256(one)[:16]
+    Detector.load(output)
+
+
+def test_other_networks_are_refused(
+    onnx_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shipped = Path(__file__).resolve().parents[2] / 'models'
+    for other, words in ((shipped / 'rgbt_tracker.onnx', 'have other layers'),
+                         (shipped / 'thermal_fp16.onnx', 'must be in FP32'),
+                         (shipped / 'thermal.onnx', 'have other layer')):
+        monkeypatch.setattr(sys, 'argv', ['average', str(onnx_model), str(other), '-o',
+                                          str(tmp_path / 'mean.onnx')])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 1 and words in capsys.readouterr().err
+    assert not [*tmp_path.glob('mean*')]
