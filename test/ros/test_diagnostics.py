@@ -162,11 +162,11 @@ def test_false_color_stays_in_the_status(start: Start, toy: Path, cv_bridge: Non
         client.wait_active()
         plain = np.repeat(gray(0.5)[..., None], 3, 2)
         client.send(client.image(plain, 'bgr8'))
-        client.status('running', of='camera', processed='1', false_colour='no')
+        client.status('running', of='camera', processed='1', false_color='no')
         colored = plain.copy()
         colored[..., 0] = 0
         client.send(client.image(colored, 'bgr8'))
-        client.status('running', of='camera', processed='2', false_colour='yes')
+        client.status('running', of='camera', processed='2', false_color='yes')
 
 
 @pytest.mark.parametrize('name', ['input_transport', 'image_transport'])
