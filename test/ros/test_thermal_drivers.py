@@ -152,7 +152,7 @@ def test_lepton(start: Start, toy: Path, cv_bridge: None) -> None:
             np.testing.assert_allclose(boxes(found), expected(toy, gray), atol=0.3)
             ids |= {d.id for d in found.detections if d.id}
         assert len(ids) == len(found.detections)
-        status = client.status('running', of='camera', processed='6', false_colour='no')
+        status = client.status('running', of='camera', processed='6', false_color='no')
         assert status['hardware'] == 'none'
 
 
@@ -171,9 +171,9 @@ def test_the_other_drivers(start: Start, toy: Path, cv_bridge: None) -> None:
                 (yuv, 'yuv422', gray)):  # Optris, visible
             found = boxes(client.send(client.image(pixels, encoding)))
             np.testing.assert_allclose(found, expected(toy, frame), atol=0.3)
-        client.status('running', of='camera', processed='4', false_colour='no')
+        client.status('running', of='camera', processed='4', false_color='no')
         client.send(client.image(tyrian, 'rgb8'))  # Seek wrapper, FLIR Boson palettes
-        client.status('running', of='camera', processed='5', false_colour='yes')
+        client.status('running', of='camera', processed='5', false_color='yes')
         assert client.log.read_text().count('is in color (rgb8)') == 1
 
 
