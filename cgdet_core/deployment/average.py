@@ -26,7 +26,7 @@ from pathlib import Path
 
 from cgdet_core.deployment.networks import card_of
 from cgdet_core.errors import UserError
-from cgdet_core.nets.exported import places
+from cgdet_core.nets.exported import exported_weights, places, PREFIX
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, together
 from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card, save_card
 import onnx
@@ -40,17 +40,15 @@ def average(one: Path, other: Path, output: Path) -> None:
     cards = [load_card(path, card_of(path)) for path in (one, other)]
     if any(card.precision != 'fp32' for card in cards):
         raise UserError('Both files must be in FP32.')
-    first, model = onnx.load(one), onnx.load(other)
-    held = {i.name: numpy_helper.to_array(i) for i in first.graph.initializer}
+    weights, model = exported_weights(one), onnx.load(other)
     tensors = {i.name: i for i in model.graph.initializer}
-    theirs, ours = places(first), places(model)
-    if theirs.keys() != ours.keys():
+    ours = {name.removeprefix(PREFIX): place for name, place in places(model).items()}
+    if weights.keys() != ours.keys():
         raise UserError(f'{one} and {other} have other layers.')
     done = set()
     for name, (own, transposed) in ours.items():
-        place, turned = theirs[name]
-        values, mine = held[place], numpy_helper.to_array(tensors[own])
-        values = values.T if transposed != turned else values
+        values, mine = weights[name].numpy(), numpy_helper.to_array(tensors[own])
+        values = values.T if transposed else values
         if values.shape != mine.shape:
             raise UserError(f'{one} and {other} have other layer sizes.')
         if own not in done:  # equal weights are kept once

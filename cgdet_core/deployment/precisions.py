@@ -153,14 +153,14 @@ def _halve_weights(graph: GraphProto, original: GraphProto, names: Collection[st
 
 
 def _share_zero_points(graph: GraphProto, negative: Collection[str]) -> None:
-    """Give activations one of two zero points, whose type and value the runtime changes."""
+    """Set the zero points of activations to two constants, which the runtime changes."""
     zeros = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and not t.dims]
     names = {t.name for t in zeros}
     made = {n.output[0]: n.input[0] for n in graph.node if n.op_type == 'QuantizeLinear'}
     used = set()
     for node in graph.node:
         if node.op_type in ('QuantizeLinear', 'DequantizeLinear') and node.input[2] in names:
-            source = node.input[0] if node.op_type[0] == 'Q' else made[node.input[0]]
+            source = made.get(node.input[0], node.input[0])
             node.input[2] = SIGNED_ZERO_POINT if source in negative else ZERO_POINT
             used.add(node.input[2])
     for tensor in zeros:

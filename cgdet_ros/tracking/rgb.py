@@ -76,13 +76,14 @@ class RgbInput:
 
     def at(self, moment: Moment, crop: Crop, max_delay_s: float) -> NDArray[np.uint8] | None:
         """Return the RGB image (H, W, 3) of a moment, cropped as its frame, None if unusable."""
+        self._resting = False
         try:
             pixels = self._read(moment, crop, max_delay_s)
         except Exception as error:  # whatever is wrong with it, thermal goes on
-            self._problem, self._resting = reason(error), False
+            self._problem = reason(error)
             self._alone += 1
             return None
-        self._problem, self._resting = '', False
+        self._problem = ''
         self._used += 1
         return pixels
 
