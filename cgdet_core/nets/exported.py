@@ -42,7 +42,7 @@ def keep_names(model: 'ModelProto', network: nn.Module) -> None:
     held = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     renamed: dict[str, tuple[str, bool]] = {}
     for name, value in network.state_dict().items():
-        if name not in held:
+        if name not in held and name.startswith(PREFIX):
             wanted = value.numpy()
             for other, array in held.items():
                 for transposed in ((False, True) if value.ndim == 2 else (False,)):
