@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area
 
+TOP_K = 13  # positive cells of an object
+
 
 class Assignment(NamedTuple):
     """The positive cells of a batch, by image and cell: for which object, and how strongly."""
@@ -33,7 +35,7 @@ class Assignment(NamedTuple):
 def assign(
     scores: Tensor, boxes: Tensor, centers: Tensor, strides: Tensor,
     gt_boxes: Tensor, gt_labels: Tensor, gt_images: Tensor,
-    top_k: int = 13, alpha: float = 1.0, beta: float = 6.0,
+    top_k: int = TOP_K, alpha: float = 1.0, beta: float = 6.0,
 ) -> Assignment:
     """
     Assign each object the cells of its image whose class score and box match it best.

@@ -26,11 +26,12 @@ from pydantic import Field, model_validator
 class StudentConfig(PyramidConfig):
     """The sizes of the student; the defaults are those of the shipped model."""
 
-    added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth')
+    added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth', 'one_to_one')
 
     head_channels: Width = 64  # of the towers
     head_depth: int = Field(2, ge=1)  # convolutions of a tower
     bins: int = Field(16, ge=2)  # of the distribution of a distance, in cells
+    one_to_one: bool = False  # deployed scores that need no non-maximum suppression
 
 
 class AugmentConfig(Strict):

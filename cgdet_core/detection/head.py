@@ -14,6 +14,7 @@
 
 """Decoupled anchor-free head and the decoding of its box distributions."""
 
+import copy
 import math
 
 from cgdet_core.nets.blocks import ConvBlock
@@ -34,10 +35,15 @@ class DecoupledHead(nn.Module):
 
     Input P3, P4, P5 (N, C, H_l, W_l); output logits (N, A, num_classes) and distributions
     (N, A, 4, bins), A = cells of all levels, P3 first, row by row.
+
+    one_to_one: a second class tower learns to score one cell of each object only, from features
+    that it does not change (dual assignment, YOLOv10, arXiv 2405.14458). It replaces the other in
+    the deployed form, whose boxes then need no suppression, at the same cost.
     """
 
     def __init__(
         self, num_classes: int, c_in: int, channels: int, bins: int, depth: int = 2,
+        one_to_one: bool = False,
     ) -> None:
         super().__init__()
         self.bins = bins
@@ -51,15 +57,34 @@ class DecoupledHead(nn.Module):
             assert layer.bias is not None
             nn.init.constant_(layer.bias, bias)
         nn.init.zeros_(self.box_out.weight)
+        self.dual = one_to_one
+        if one_to_one:
+            self.one_tower = copy.deepcopy(self.cls_tower)
+            self.one_out = copy.deepcopy(self.cls_out)
 
     def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        logits, distributions = [], []
-        for adapt, level in zip(self.adapt, pyramid):
-            x = adapt(level)
-            logits.append(self.cls_out(self.cls_tower(x)).flatten(2))
-            distributions.append(self.box_out(self.box_tower(x)).flatten(2))
+        return self._outputs(self._adapted(pyramid))
+
+    def both(self, pyramid: list[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return what `forward` returns, and the second tower's logits (N, A, num_classes)."""
+        levels = self._adapted(pyramid)
+        logits = [self.one_out(self.one_tower(x.detach())).flatten(2) for x in levels]
+        return self._outputs(levels), torch.cat(logits, 2).transpose(1, 2)
+
+    def _adapted(self, pyramid: list[Tensor]) -> list[Tensor]:
+        return [adapt(level) for adapt, level in zip(self.adapt, pyramid)]
+
+    def _outputs(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        logits = [self.cls_out(self.cls_tower(x)).flatten(2) for x in levels]
+        distributions = [self.box_out(self.box_tower(x)).flatten(2) for x in levels]
         return (torch.cat(logits, 2).transpose(1, 2),
                 torch.cat(distributions, 2).transpose(1, 2).unflatten(2, (4, self.bins)))
+
+    def keep_one_to_one(self) -> None:
+        """Replace the class tower by the second one, if there is one, in place."""
+        if self.dual:
+            self.cls_tower, self.cls_out, self.dual = self.one_tower, self.one_out, False
+            del self.one_tower, self.one_out
 
 
 def cell_centers(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@
 import math
 from typing import Any
 
-from cgdet_core.detection.assignment import assign, Assignment
+from cgdet_core.detection.assignment import assign, Assignment, TOP_K
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.distillation.rois import boxes_of
 from cgdet_core.training.ranks import mean_over_ranks
@@ -81,7 +81,7 @@ def within(regions: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
 
 def detection_loss(
     logits: Tensor, distributions: Tensor, targets: list[dict[str, Any]],
-    image_size: tuple[int, int], minimum: float = 1.0,
+    image_size: tuple[int, int], minimum: float = 1.0, top_k: int = TOP_K,
 ) -> dict[str, Tensor]:
     """
     Compute the terms of L_det, weighted, and their sum.
@@ -90,9 +90,9 @@ def detection_loss(
     with `boxes` (M, 4) x1, y1, x2, y2 in input pixels, `labels` (M,) and, if there are any,
     `ignored` (I, 4), regions whose cells are not negatives (COCO's iscrowd, objects that the
     augmentation has cut), and of pseudo-labels `scores` (M,), which are their largest soft targets
-    (NaN: those of a label), and `box_weights` (M,) of their boxes; image_size (height, width). All
-    terms are normalized by the sum of the soft targets, averaged over the ranks, or `minimum` if
-    that is more.
+    (NaN: those of a label), and `box_weights` (M,) of their boxes; image_size (height, width);
+    top_k positive cells of an object. All terms are normalized by the sum of the soft targets,
+    averaged over the ranks, or `minimum` if that is more.
     Returns {'cls', 'box', 'dfl', 'det'}, scalars, float32.
     """
     logits, distributions = logits.float(), distributions.float()
@@ -101,7 +101,7 @@ def detection_loss(
     gt_boxes, gt_images = boxes_of(targets)
     gt_boxes, gt_labels = gt_boxes.float(), torch.cat([target['labels'] for target in targets])
     found = assign(logits.detach().sigmoid(), boxes.detach(), centers, strides,
-                   gt_boxes, gt_labels, gt_images)
+                   gt_boxes, gt_labels, gt_images, top_k)
     at, gt = (found.images, found.cells), gt_boxes[found.objects]
     quality = _quality(found, targets)
 

@@ -110,6 +110,9 @@ class DetectionRecipe(Recipe):
         for name, teacher in (('cmg', self.cmg), ('imitation', self.imitation)):
             if teacher is not None and self.model.in_channels != 1:
                 raise ValueError(f'{name} teaches a thermal student; set model.in_channels to 1')
+        if self.model.one_to_one and (self.unlabeled or self.coupled):
+            raise ValueError('model.one_to_one learns from labels only; train without it first, '
+                             'then from the result without unlabeled and coupled')
         self._check_unlabeled()
         if self.coupled is not None and self.cmg is None:
             raise ValueError('coupled needs the RGB teacher cmg.teacher; set it (cmg.weight may '

@@ -32,6 +32,7 @@ from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.training.recipe import check_values
 from torch import nn, Tensor
 
+OUTPUTS = ('head.cls_out.', 'head.one_out.')  # of the classes
 _log = logging.getLogger(__name__)
 
 
@@ -112,12 +113,24 @@ def _take_classes(student: Student, weights: dict[str, Tensor], card: DetectionC
         ('leaves out', unused)) if names]
     _log.info('Starting from the weights of %s: %s; all other layers are kept.', card.name,
               ', '.join(parts))
-    for name in ('head.cls_out.weight', 'head.cls_out.bias'):
+    _fit_head(student, weights)
+    for name in [name for name in weights if name.startswith(OUTPUTS)]:
         own = student.state_dict()[name].clone()
         for row, label in enumerate(recipe.classes):
             if label in card.classes and own[row].shape == weights[name].shape[1:]:
                 own[row] = weights[name][card.classes.index(label)]
         weights[name] = own
+
+
+def _fit_head(student: Student, weights: dict[str, Tensor]) -> None:
+    """Leave out the second class tower, or begin it as the first, as the student needs."""
+    first, second = 'head.cls_', 'head.one_'
+    both = student.head.dual and not any(name.startswith(second) for name in weights)
+    for name in list(weights):
+        if name.startswith(second) and not student.head.dual:
+            del weights[name]
+        elif name.startswith(first) and both:
+            weights[second + name.removeprefix(first)] = weights[name].clone()
 
 
 def load_trained(path: Path) -> tuple[Student, DetectionCard]:
@@ -130,7 +143,9 @@ def load_trained(path: Path) -> tuple[Student, DetectionCard]:
         raise UserError(f'The card of {path} has no recipe; name the checkpoint instead.')
     model = check_values(StudentConfig, recipe.get('model', {}), f'The card of {path}, model')
     student = Student(len(card.classes), model)
-    _set_exported(student, _exported(path, card), path)
+    weights = _exported(path, card)
+    _fit_head(student, weights)
+    _set_exported(student, weights, path)
     return student.eval(), card
 
 

@@ -46,7 +46,7 @@ class Student(FeaturePyramid):
         super().__init__(config)
         self.head = DecoupledHead(
             num_classes, config.neck_channels, config.head_channels, config.bins,
-            config.head_depth)
+            config.head_depth, config.one_to_one)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(self.pyramid(images))
@@ -71,6 +71,7 @@ class DeployedStudent(nn.Module):
         if width % 32 or height % 32:
             raise ValueError(f'input size {width}x{height} is not a multiple of 32')
         self.student = copy.deepcopy(student).eval()
+        self.student.head.keep_one_to_one()
         fold_norms(self.student)
         centers, strides = cell_centers(height, width, next(student.parameters()).device)
         self.register_buffer('centers', centers)

@@ -204,11 +204,18 @@ class DetectionTraining(TaskModule):
         if coupled is not None:
             images = coupled.mask(batch, self.step_generator())
         pyramid = self.student.pyramid(images)
-        outputs = self.student.head(pyramid)
+        if self.student.head.dual:
+            outputs, one = self.student.head.both(pyramid)
+        else:
+            outputs, one = self.student.head(pyramid), None
         pairs = None if coupled is None else coupled.look(
             batch, self.student, pyramid, outputs, self._thermal_teacher())
         with torch.autocast(self.device.type, enabled=False):
             terms, details = self._detection(outputs, batch)
+            if one is not None:  # boxes are learned from many cells
+                terms['one'] = detection_loss(
+                    one, outputs[1].detach(), batch['targets'], self.recipe.input_size[::-1],
+                    top_k=1)['cls']
             teacher = self._teacher(batch)
             terms |= self._distillation(pyramid, batch, teacher)
             if coupled is not None and pairs is not None:
@@ -439,7 +446,7 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
             license = f'{license}; {what}: {theirs}'
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
-    return detection_card(
+    card = detection_card(
         name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
         normalization=recipe.normalization, channels=recipe.model.in_channels,
         top_k=deployed.top_k, parameters=count_parameters(deployed),
@@ -455,3 +462,5 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),
             'license': license, 'commit': commit() or 'unknown'})
+    # One cell scores an object: there is nothing to suppress.
+    return replace(card, iou_threshold=1.0) if student.head.dual else card
