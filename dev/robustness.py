@@ -42,6 +42,7 @@ from typing import Any
 
 from cgdet_core.data.bags.io import write_bag
 from cgdet_core.data.bags.pairing import Choice
+from cgdet_core.data.bags.registration import read_homography
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.collect import collect
 from cgdet_core.data.formats.convert import convert
@@ -53,7 +54,7 @@ from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
-from cgdet_core.runtime.imaging.frames import files_below, read_thermal
+from cgdet_core.runtime.imaging.frames import files_below, read_rgb, read_thermal
 from cgdet_core.runtime.imaging.message import ENCODINGS, view_message
 from cgdet_core.runtime.tensorrt.cache import EngineCache
 from cgdet_core.runtime.tensorrt.engine_file import EngineKey
@@ -319,6 +320,27 @@ def collecting(folder: Path, scenes: Path, model: Path) -> Writer:
     return Writer(folder, write, whole, lambda: shutil.rmtree(output, ignore_errors=True))
 
 
+def registering(folder: Path, scenes: Path, model: Path) -> Writer:
+    from cgdet_core.data.pairs.estimate import estimate
+    from cgdet_core.data.pairs.output import save_fit, save_overlay
+    from cgdet_core.data.pairs.reading import PairSource, read_pairs
+
+    pairs = read_pairs(PairSource(write_coco(folder / 'pairs', 20, size=(320, 256), rgb=1,
+                                             frames_per_scene=1)), 20)
+    fit, output = estimate(pairs.thermal, pairs.rgb), folder / 'registration.yaml'
+    picture = output.with_suffix('.png')
+
+    def write() -> None:
+        save_fit(output, fit, 'dev/robustness.py')
+        save_overlay(picture, fit, pairs)
+
+    def whole() -> None:
+        read_homography(output)
+        read_rgb(picture)
+
+    return Writer(folder, write, whole)
+
+
 def reporting(folder: Path, scenes: Path, model: Path) -> Writer:
     from cgdet_core.detection.evaluation import detect_all, evaluation_of
     from cgdet_core.detection.report import write_page
@@ -359,7 +381,7 @@ def detecting(folder: Path, scenes: Path, model: Path) -> Writer:
 WRITERS: dict[str, Callable[[Path, Path, Path], Writer]] = {
     'export': exporting, 'data convert': converting, 'train': training, 'distill': distilling,
     'track train': training_tracker, 'engine cache': caching, 'data collect': collecting,
-    'report': reporting, 'detect': detecting}
+    'data register': registering, 'report': reporting, 'detect': detecting}
 
 
 @contextmanager

@@ -52,20 +52,21 @@ def export(
     """
     source, output = Path(source), Path(output)
     check_request(source, output, precision, calibration is not None, dynamic_batch)
-    kind = card_of(source) if precision != 'fp32' else DetectionCard
+    kind = card_of(source) if precision == 'int8' else DetectionCard
     if kind is not DetectionCard:
-        raise UserError(f'{source} is a {kind.TASK} model, which is exported in fp32 only.')
+        raise UserError(f'{source} is a {kind.TASK} model, which is exported in fp32 and fp16 '
+                        'only.')
     files = (output.name, cards.card_path(output).name)
     with together(output, files) as folder:
         temporary = folder / output.name
         card = _write_fp32(source, temporary, dynamic_batch)
         if precision != 'fp32':
-            assert isinstance(card, DetectionCard)
             card = replace(card, accuracy={})  # which is FP32's
             model = onnx.load(temporary)
             if calibration is None:
                 model = to_half(model)
             else:
+                assert isinstance(card, DetectionCard)
                 detector = Detector(card, OnnxRuntimeSession(temporary, card))
                 model, record = quantize(model, detector, calibration)
                 card = replace(card, training={**card.training, 'calibration': record})

@@ -14,7 +14,7 @@
 
 """FP16 and INT8 forms of exported FP32 graphs; decoding, input and outputs stay in FP32."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.int8 import SIGNED_ZERO_POINT, ZERO_POINT
@@ -61,42 +61,61 @@ def network_nodes(graph: GraphProto) -> list[NodeProto]:
     return [node for node in graph.node if node.output[0] in found]
 
 
-def _read_instead(nodes: Iterable[NodeProto], names: Mapping[str, str]) -> None:
-    for node in nodes:
-        node.input[:] = [names.get(name, name) for name in node.input]
-
-
 def to_half(model: ModelProto) -> ModelProto:
     """
     Convert an exported FP32 graph; weights, biases and features become FP16.
 
     Every tensor has one type, as strongly typed TensorRT networks and ONNX Runtime require, with
-    casts after `images` and where decoding (top-k, softmax over bins, centers, sigmoid) begins.
+    casts after the inputs, before outputs, and where decoding (top-k, softmax over bins, centers,
+    sigmoid) begins.
     """
     half = ModelProto.FromString(model.SerializeToString())
     graph = half.graph
     network = network_nodes(graph)
-    # The scales of a Resize are always FP32.
-    weights = {name for node in network if node.op_type == 'Conv' for name in node.input[1:]}
-    for tensor in graph.initializer:
-        if tensor.name in weights:
-            values = np.clip(numpy_helper.to_array(tensor), -LIMIT, LIMIT)
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
-    entry = graph.input[0].name
-    _read_instead(network, {entry: f'{entry}_fp16'})
-    inside = {node.output[0] for node in network}
-    decoding = [node for node in graph.node if node.output[0] not in inside]
-    nodes = [_cast(entry, f'{entry}_fp16', TensorProto.FLOAT16)]
+    kinds = {v.name: v.type.tensor_type.elem_type
+             for v in shape_inference.infer_shapes(model).graph.value_info}
+    inside = {name for node in network for name in node.output
+              if kinds.get(name, TensorProto.FLOAT) == TensorProto.FLOAT}
+    constants = {name for node in network for name in _floats(node)}
+    others = {name for node in graph.node for name in node.input
+              if node not in network or name not in _floats(node)}
+    halved = {t.name: f'{t.name}_fp16' if t.name in others else t.name for t in graph.initializer
+              if t.name in constants and t.data_type == TensorProto.FLOAT}
+    entries, ends = ({v.name: f'{v.name}_fp16' for v in values} for values in (
+        graph.input, [v for v in graph.output if v.name in inside]))
+    nodes = [_cast(name, cast, TensorProto.FLOAT16) for name, cast in entries.items()]
     for node in graph.node:
         nodes.append(node)
-        for name in node.output if node.output[0] in inside else ():
-            if any(name in reader.input for reader in decoding):
-                _read_instead(decoding, {name: f'{name}_fp32'})
-                nodes.append(_cast(name, f'{name}_fp32', TensorProto.FLOAT))
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        if node not in network:  # of the decoding
+            node.input[:] = [f'{n}_fp32' if n in inside - {*ends} else n for n in node.input]
+            continue
+        names = halved | entries | ends
+        node.input[:] = [names[n] if n in names and n in _floats(node) else n
+                         for n in node.input]
+        node.output[:] = [ends.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            if node.op_type == 'Cast' and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    read = {name for node in nodes for name in node.input}
+    casts = {cast: name for name, cast in ends.items()} | {
+        name: f'{name}_fp32' for name in inside if f'{name}_fp32' in read}
+    copies = []
+    for node in nodes:
+        copies.append(NodeProto.FromString(node.SerializeToString()))
+        copies += [_cast(n, casts[n], TensorProto.FLOAT) for n in node.output if n in casts]
     del graph.node[:], graph.value_info[:]  # readers infer the types again
     graph.node.extend(copies)
+    for tensor in [t for t in graph.initializer if t.name in halved]:
+        values = np.clip(numpy_helper.to_array(tensor), -LIMIT, LIMIT).astype(np.float16)
+        if tensor.name not in others:
+            graph.initializer.remove(tensor)
+        graph.initializer.append(numpy_helper.from_array(values, halved[tensor.name]))
     return half
+
+
+def _floats(node: NodeProto) -> list[str]:
+    """Return the inputs of a node that may be FP16; the scales of a Resize are always FP32."""
+    return list(node.input[:1] if node.op_type == 'Resize' else node.input)
 
 
 def _cast(name: str, result: str, kind: int) -> NodeProto:

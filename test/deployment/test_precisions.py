@@ -38,12 +38,14 @@ from cgdet_core.runtime.inference.int8 import (
     UNSIGNED,
     ZERO_POINT,
 )
+from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto
 import onnxruntime
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
@@ -94,6 +96,24 @@ def test_fp16_has_half_layers_and_decodes_in_full(
     assert card.precision == 'fp16' and not card.accuracy
     assert 0 < changed(onnx_model, path, scenes) < 0.005
     Detector.load(path)
+
+
+@pytest.mark.parametrize('name', ['thermal_tracker', 'rgbt_tracker'])
+def test_a_tracker_in_fp16_sees_the_same(tmp_path: Path, name: str) -> None:
+    model, path = ROOT / 'models' / f'{name}.onnx', tmp_path / 'half.onnx'
+    card = export(model, path, 'fp16')
+    assert card.precision == 'fp16' and path.stat().st_size < 0.55 * model.stat().st_size
+    kinds = types(path)
+    assert {kinds[name] for name in (*card.inputs, *card.outputs)} == {FLOAT}
+    for node in onnx.load(path).graph.node:
+        if node.op_type in ('Conv', 'Relu', 'LayerNormalization'):
+            assert {kinds[name] for name in (*node.input, *node.output) if name} == {HALF}
+    rng = np.random.default_rng(0)
+    inputs = {key: rng.random([int(n) for n in spec.shape], np.float32)
+              for key, spec in card.inputs.items()}
+    exact, found = (OnnxRuntimeSession(file, card).run(inputs) for file in (model, path))
+    for key, value in exact.items():
+        assert np.abs(found[key] - value).max() < 2e-3 * np.abs(value).max()
 
 
 def test_weights_beyond_half_precision_stay_finite(onnx_model: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import shutil
 import threading
 
+from cgdet_core.deployment.export import export
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import DetectionCard, load_card, ModelCard
 from cgdet_core.runtime.tensorrt import building
@@ -53,6 +54,12 @@ def test_every_shipped_model_builds(
     engine = build_engine(rtx, model, targets, lambda what, seconds: told.append(what))
     assert len(engine) > 1e6
     assert told[0] == f'Building the TensorRT-RTX engine of {model.name}'
+
+
+@pytest.mark.parametrize('name', ['thermal_tracker', 'rgbt_tracker'])
+def test_trackers_in_fp16_build_for_turing_too(rtx: TensorRT, tmp_path: Path, name: str) -> None:
+    export(SHIPPED.with_stem(name), tmp_path / 'half.onnx', 'fp16')
+    assert build_engine(rtx, tmp_path / 'half.onnx', ('sm75',), quiet)
 
 
 @pytest.mark.parametrize('batch', [1, 4, 'n'])

@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.deployment.calibration import CalibrationFrames
 from cgdet_core.deployment.export import export
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import card_path, load_card
@@ -140,9 +141,10 @@ def test_a_mask_of_one_is_no_infinite_weight() -> None:
     assert optimizer.settings().mask == pytest.approx(settings.mask, abs=1e-5)
 
 
-def test_a_tracker_is_exported_in_fp32_only(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='is a tracking model, which is exported in fp32 only'):
-        export(trained, tmp_path / 'tiny.onnx', 'fp16')
+def test_a_tracker_is_not_exported_in_int8(trained: Path, tmp_path: Path) -> None:
+    frames = CalibrationFrames('frames', [np.zeros((64, 64), np.uint8)])
+    with pytest.raises(UserError, match='is a tracking model, .* in fp32 and fp16 only'):
+        export(trained, tmp_path / 'tiny.onnx', 'int8', frames)
     assert not [*tmp_path.iterdir()]
 
 
