@@ -328,15 +328,15 @@ def registering(folder: Path, scenes: Path, model: Path) -> Writer:
     pairs = read_pairs(PairSource(write_coco(folder / 'pairs', 20, size=(320, 256), rgb=1,
                                              frames_per_scene=1)), 20)
     fit, output = estimate(pairs.thermal, pairs.rgb), folder / 'registration.yaml'
-    picture = output.with_suffix('.png')
+    overlay = output.with_suffix('.png')
 
     def write() -> None:
         save_fit(output, fit, 'dev/robustness.py')
-        save_overlay(picture, fit, pairs)
+        save_overlay(overlay, fit, pairs)
 
     def whole() -> None:
         read_homography(output)
-        read_rgb(picture)
+        read_rgb(overlay)
 
     return Writer(folder, write, whole)
 

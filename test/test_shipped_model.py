@@ -40,6 +40,8 @@ MODEL = MODELS / 'thermal.onnx'
 FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / 'thermal_int8.onnx'}
 CLEAN = {name: MODELS / f'thermal_clean{end}.onnx'
          for name, end in (('fp32', ''), ('fp16', '_fp16'), ('int8', '_int8'))}
+SMALL = {name: MODELS / f'thermal_small{end}.onnx'
+         for name, end in (('fp32', ''), ('fp16', '_fp16'))}
 TRACKER, RGBT = MODELS / 'thermal_tracker.onnx', MODELS / 'rgbt_tracker.onnx'
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
@@ -76,14 +78,13 @@ def test_limits(shipped: Detector) -> None:
 
 
 def test_every_file_is_named_by_its_precision() -> None:
-    named = [*FILES.values(), *CLEAN.values(), TRACKER, RGBT]
+    named = [*FILES.values(), *CLEAN.values(), *SMALL.values(), TRACKER, RGBT]
     assert sorted(MODELS.glob('*.onnx')) == sorted(named)
-    for precision, path in [*FILES.items(), *CLEAN.items()]:
+    for precision, path in [*FILES.items(), *CLEAN.items(), *SMALL.items()]:
         assert load_card(path, DetectionCard).precision == precision
 
 
-@pytest.mark.parametrize('path', [*FILES.values(), *CLEAN.values(), TRACKER, RGBT],
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(MODELS.glob('*.onnx')), ids=lambda path: path.stem)
 def test_the_card_names_no_path_of_the_machine_that_made_it(path: Path) -> None:
     text = path.with_suffix('.json').read_text()
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
@@ -101,6 +102,38 @@ def test_a_precision_is_equal_enough_to_fp32(shipped: Detector, precision: str) 
     other = Detector.load(FILES[precision], backend='onnxruntime')
     report = verify(other, shipped, scenes(shipped.card, 12))
     assert report['passed'], report['failures']
+
+
+@pytest.mark.parametrize('path', [MODEL, CLEAN['fp32'], SMALL['fp32']],
+                         ids=lambda path: path.stem)
+def test_a_shipped_model_can_be_a_start_and_a_teacher(path: Path) -> None:
+    torch = pytest.importorskip('torch')
+    from cgdet_core.detection.starting import load_trained
+    from cgdet_core.detection.student import DeployedStudent
+
+    student, card = load_trained(path)
+    detector = Detector.load(path, backend='onnxruntime')
+    detector.preprocess(next(scenes(card, 1)).pixels)
+    wanted = detector.session.run({'images': detector.input})
+    _, found = DeployedStudent(student, card.input_size)(torch.from_numpy(detector.input))
+    np.testing.assert_allclose(found.numpy(), wanted['scores'], atol=2e-3)
+
+
+def test_the_small_model_has_better_boxes_at_half_the_size() -> None:
+    small, model = (load_card(path, DetectionCard) for path in (SMALL['fp32'], MODEL))
+    assert small.classes == model.classes and small.parameters < 0.55 * model.parameters
+    measured = (card.accuracy['val_thermal.json'] for card in (small, model))
+    assert all(one['AP'] > other['AP'] + 0.02 and one['AP50'] > other['AP50']
+               for one, other in [tuple(measured)])
+    assert 'state no license' in small.training['license']
+
+
+def test_the_small_model_in_fp16_is_equal_enough() -> None:
+    one, other = (Detector.load(SMALL[name], backend='onnxruntime') for name in ('fp32', 'fp16'))
+    report = verify(other, one, scenes(one.card, 12))
+    assert report['detections'] > 20 and report['matched_share'] > 0.98
+    assert report['score']['p99'] < 0.05, 'its fitted scores are steep'
+    assert report['corner_px']['p50'] < 0.1
 
 
 def test_the_clean_model_is_of_data_whose_license_allows_products() -> None:
@@ -153,11 +186,13 @@ def test_8_and_16_bit_give_the_same_detections(shipped: Detector) -> None:
     np.testing.assert_allclose(one.boxes, two.boxes, atol=1e-2)
 
 
-@pytest.mark.parametrize(('precision', 'drop'), [('fp32', 0.0), ('fp16', 0.001), ('int8', 0.010)])
+@pytest.mark.parametrize(('path', 'drop'), [
+    (FILES['fp32'], 0.0), (FILES['fp16'], 0.001), (FILES['int8'], 0.010), (SMALL['fp32'], 0.0),
+    (SMALL['fp16'], 0.0)], ids=lambda value: getattr(value, 'stem', None))
 def test_real_validation_frames(
-    shipped: Detector, real_data: Path, precision: str, drop: float,
+    shipped: Detector, real_data: Path, path: Path, drop: float,
 ) -> None:
-    detector = Detector.load(FILES[precision], backend='onnxruntime')
+    detector = Detector.load(path, backend='onnxruntime')
     report = average_precision(detector, real_data / 'val_thermal.json')
     assert report['AP50'] >= PEER_AP50
     written = detector.card.accuracy['val_thermal.json']

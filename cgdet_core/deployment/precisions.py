@@ -32,6 +32,7 @@ from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
 LIMIT = float(np.finfo(np.float16).max)
+TINY = float(np.finfo(np.float16).smallest_subnormal)
 LEVELS = 127  # of int8, of each sign; symmetric, as TensorRT demands
 # Their result is a choice of their input's values, as a Concat's is: one scale for both spares
 # a rescaling.
@@ -71,46 +72,57 @@ def to_half(model: ModelProto) -> ModelProto:
     """
     half = ModelProto.FromString(model.SerializeToString())
     graph = half.graph
-    network = network_nodes(graph)
+    first = {node.output[0] for node in network_nodes(graph)}
+    network = [node for node in graph.node if node.output[0] in first]
+    decoding = [node for node in graph.node if node.output[0] not in first]
+    known = shape_inference.infer_shapes(model).graph
     kinds = {v.name: v.type.tensor_type.elem_type
-             for v in shape_inference.infer_shapes(model).graph.value_info}
+             for v in (*known.value_info, *known.output, *known.input)}
     inside = {name for node in network for name in node.output
               if kinds.get(name, TensorProto.FLOAT) == TensorProto.FLOAT}
-    constants = {name for node in network for name in _floats(node)}
-    others = {name for node in graph.node for name in node.input
-              if node not in network or name not in _floats(node)}
-    halved = {t.name: f'{t.name}_fp16' if t.name in others else t.name for t in graph.initializer
-              if t.name in constants and t.data_type == TensorProto.FLOAT}
-    entries, ends = ({v.name: f'{v.name}_fp16' for v in values} for values in (
-        graph.input, [v for v in graph.output if v.name in inside]))
-    nodes = [_cast(name, cast, TensorProto.FLOAT16) for name, cast in entries.items()]
-    for node in graph.node:
-        nodes.append(node)
-        if node not in network:  # of the decoding
-            node.input[:] = [f'{n}_fp32' if n in inside - {*ends} else n for n in node.input]
-            continue
-        names = halved | entries | ends
-        node.input[:] = [names[n] if n in names and n in _floats(node) else n
-                         for n in node.input]
+    entries = {v.name: f'{v.name}_fp16' for v in graph.input
+               if kinds[v.name] == TensorProto.FLOAT}
+    ends = {v.name: f'{v.name}_fp16' for v in graph.output if v.name in inside}
+    names = _halve_constants(graph, network) | entries | ends
+    for node in network:
+        floats = _floats(node)
+        node.input[:] = [names[n] if n in names and n in floats else n for n in node.input]
         node.output[:] = [ends.get(name, name) for name in node.output]
         for attribute in node.attribute:
             if node.op_type == 'Cast' and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
-    read = {name for node in nodes for name in node.input}
+    for node in decoding:
+        node.input[:] = [f'{n}_fp32' if n in inside - {*ends} else n for n in node.input]
+    read = {name for node in decoding for name in node.input}
     casts = {cast: name for name, cast in ends.items()} | {
         name: f'{name}_fp32' for name in inside if f'{name}_fp32' in read}
-    copies = []
-    for node in nodes:
-        copies.append(NodeProto.FromString(node.SerializeToString()))
-        copies += [_cast(n, casts[n], TensorProto.FLOAT) for n in node.output if n in casts]
+    nodes = [_cast(name, cast, TensorProto.FLOAT16) for name, cast in entries.items()]
+    for node in graph.node:
+        nodes.append(NodeProto.FromString(node.SerializeToString()))
+        nodes += [_cast(n, casts[n], TensorProto.FLOAT) for n in node.output if n in casts]
     del graph.node[:], graph.value_info[:]  # readers infer the types again
-    graph.node.extend(copies)
-    for tensor in [t for t in graph.initializer if t.name in halved]:
-        values = np.clip(numpy_helper.to_array(tensor), -LIMIT, LIMIT).astype(np.float16)
+    graph.node.extend(nodes)
+    return half
+
+
+def _halve_constants(graph: GraphProto, network: Collection[NodeProto]) -> dict[str, str]:
+    """Turn what the network reads of constants into FP16; return the new names, by the old."""
+    inside = {node.output[0] for node in network}
+    read = {name for node in network for name in _floats(node)}
+    others = {name for node in graph.node for name in node.input
+              if node.output[0] not in inside or name not in _floats(node)}
+    names = {}
+    for tensor in [t for t in graph.initializer
+                   if t.name in read and t.data_type == TensorProto.FLOAT]:
+        values = numpy_helper.to_array(tensor)
+        # What divides may be small, but not 0.
+        values = np.sign(values) * np.clip(np.abs(values), TINY * (values != 0), LIMIT)
+        names[tensor.name] = f'{tensor.name}_fp16' if tensor.name in others else tensor.name
         if tensor.name not in others:
             graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(values, halved[tensor.name]))
-    return half
+        graph.initializer.append(
+            numpy_helper.from_array(values.astype(np.float16), names[tensor.name]))
+    return names
 
 
 def _floats(node: NodeProto) -> list[str]:

@@ -111,7 +111,7 @@ def _take_classes(student: Student, weights: dict[str, Tensor], card: DetectionC
     parts = [f'{what} {", ".join(names)}' for what, names in (
         ('the class output keeps', kept), ('learns from the start', new),
         ('leaves out', unused)) if names]
-    _log.info('Starting from the weights of %s: %s; all other layers are kept.', card.name,
+    _log.info('Starting from the weights of %s: %s; other layers are kept.', card.name,
               ', '.join(parts))
     _fit_head(student, weights)
     for name in [name for name in weights if name.startswith(OUTPUTS)]:
@@ -142,10 +142,11 @@ def load_trained(path: Path) -> tuple[Student, DetectionCard]:
     if not isinstance(recipe, dict):
         raise UserError(f'The card of {path} has no recipe; name the checkpoint instead.')
     model = check_values(StudentConfig, recipe.get('model', {}), f'The card of {path}, model')
+    if model.one_to_one:
+        raise UserError(f'{path} has only the scores of one cell of each object (model.one_to_one)'
+                        '; name the checkpoint instead.')
     student = Student(len(card.classes), model)
-    weights = _exported(path, card)
-    _fit_head(student, weights)
-    _set_exported(student, weights, path)
+    _set_exported(student, _exported(path, card), path)
     return student.eval(), card
 
 

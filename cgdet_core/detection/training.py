@@ -131,9 +131,17 @@ class DetectionTraining(TaskModule):
         if folded and not self.recipe.optim.frozen_norms:
             frames = replace(self.train_set, images=evenly(self._frames(), NORM_FRAMES))
             images = [b.images for b in val_loader(self.recipe, frames, self.card)]
-            restore_norms(folded, self.student, torch.cat(images))
+            restore_norms(folded, self._all_outputs, torch.cat(images))
         if self.coupled is not None:
             self.coupled.start(self.student, self.recipe.optim.init == 'imagenet')
+
+    def _all_outputs(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
+        """Return the student's outputs, and the logits of a second class tower."""
+        return self._heads(self.student.pyramid(images))
+
+    def _heads(self, pyramid: list[Tensor]) -> tuple[Outputs, Tensor | None]:
+        head = self.student.head
+        return head.both(pyramid) if head.dual else (head(pyramid), None)
 
     def setup(self, stage: str) -> None:
         # Here, as loading workers start when the optimizer requests the number of steps.
@@ -204,10 +212,7 @@ class DetectionTraining(TaskModule):
         if coupled is not None:
             images = coupled.mask(batch, self.step_generator())
         pyramid = self.student.pyramid(images)
-        if self.student.head.dual:
-            outputs, one = self.student.head.both(pyramid)
-        else:
-            outputs, one = self.student.head(pyramid), None
+        outputs, one = self._heads(pyramid)
         pairs = None if coupled is None else coupled.look(
             batch, self.student, pyramid, outputs, self._thermal_teacher())
         with torch.autocast(self.device.type, enabled=False):

@@ -77,7 +77,8 @@ def places(model: 'ModelProto') -> dict[str, tuple[str, bool]]:
             continue
         with suppress(AttributeError, TypeError, ValueError):  # of another program
             found |= {str(name): (str(place), bool(transposed))
-                      for name, (place, transposed) in json.loads(entry.value).items()}
+                      for name, (place, transposed) in json.loads(entry.value).items()
+                      if str(name).startswith(PREFIX)}
     return found
 
 

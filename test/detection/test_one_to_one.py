@@ -17,12 +17,14 @@
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.deployment.average import average
 from cgdet_core.deployment.export import export
 from cgdet_core.detection.config import StudentConfig
 from cgdet_core.detection.loss import detection_loss
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.starting import load_trained, start
+from cgdet_core.detection.starting import load_trained
 from cgdet_core.detection.student import DeployedStudent, load_student, Student
+from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.tasks import parse_recipe, train
@@ -121,29 +123,55 @@ def test_a_run_and_its_export(dual: Path, recipe: Any) -> None:
     np.testing.assert_allclose(found['scores'], scores, atol=1e-4)
     for ours, theirs in zip(found['boxes'][0].T, boxes[0].numpy().T):  # scores may be equal
         np.testing.assert_allclose(np.sort(ours), np.sort(theirs), atol=1e-2)
-    # An exported file holds the second tower only, which a teacher has as both.
-    teacher, _ = load_trained(output)
-    logits, one = teacher.head.both(teacher.pyramid(images))
+    # An exported file holds the second tower only, which would teach the first one.
+    with pytest.raises(UserError, match='dual.onnx has only the scores of one cell of each'):
+        load_trained(output)
+    begun = started(recipe(output))
+    logits, one = begun.head.both(begun.pyramid(images))
     torch.testing.assert_close(logits[0], one)
+    torch.testing.assert_close(one, student.head.both(student.pyramid(images))[1], atol=1e-4,
+                               rtol=1e-4)
+
+
+def started(made: DetectionRecipe) -> Student:
+    """Return the student of a run that begins, in evaluation."""
+    training = DetectionTraining(made)
+    training.load_start()
+    return training.student.eval()
 
 
 @pytest.mark.parametrize('file', ['checkpoint', 'onnx'])
-def test_either_student_starts_from_the_other(
-    file: str, dual: Path, trained: Path, onnx_model: Path, recipe: Any,
+def test_the_second_tower_begins_as_the_first(
+    file: str, trained: Path, onnx_model: Path, recipe: Any,
 ) -> None:
-    path = trained / 'last.ckpt' if file == 'checkpoint' else onnx_model
-    made = recipe(path)
-    student = Student(len(made.classes), made.model)
-    start(student, made)
-    towers = (student.head.cls_out, student.head.one_out), (
-        student.head.cls_tower[0].conv, student.head.one_tower[0].conv)
-    for first, second in towers:
-        assert torch.equal(first.weight, second.weight)
-    made = recipe(dual, one_to_one=False)
-    plain = Student(len(made.classes), made.model)
-    start(plain, made)
-    other, _ = load_student(dual)
-    assert torch.equal(plain.head.cls_out.weight, other.head.cls_out.weight)
+    student = started(recipe(trained / 'last.ckpt' if file == 'checkpoint' else onnx_model))
+    expected, _ = load_student(trained / 'last.ckpt')
+    images = torch.rand(4, 1, 128, 160)
+    with torch.no_grad():
+        wanted = expected(images)[0]
+        for logits in (student(images)[0], student.head.both(student.pyramid(images))[1]):
+            torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
+        student.train()  # its normalization layers are restored like the others
+        (first, _), second = student.head.both(student.pyramid(images))
+    torch.testing.assert_close(first, second)
+
+
+def test_a_student_without_it_begins_as_the_first_tower(dual: Path, recipe: Any) -> None:
+    plain, (other, _) = started(recipe(dual, one_to_one=False)), load_student(dual)
+    images = torch.rand(2, 1, 128, 160)
+    for ours, theirs in zip(plain(images), other(images)):
+        torch.testing.assert_close(ours, theirs)
+    both = started(recipe(dual))
+    torch.testing.assert_close(both.head.both(both.pyramid(images))[1],
+                               other.head.both(other.pyramid(images))[1])
+
+
+def test_files_that_score_in_other_ways_are_not_averaged(
+    dual: Path, onnx_model: Path, tmp_path: Path,
+) -> None:
+    export(dual, tmp_path / 'dual.onnx')
+    with pytest.raises(UserError, match=r'in other ways \(model.one_to_one\)'):
+        average(tmp_path / 'dual.onnx', onnx_model, tmp_path / 'mean.onnx')
 
 
 def test_it_learns_from_labels_only(recipe: Any, scenes: Path) -> None:

@@ -57,6 +57,14 @@ def test_equals_greedy_suppression(seed: int) -> None:
         np.testing.assert_array_equal(found.boxes[i], boxes[cell])
 
 
+def test_nothing_is_suppressed_at_an_overlap_of_1() -> None:
+    boxes = np.repeat(np.array([[0, 0, 10, 10]], np.float32), 3, 0)
+    scores = np.array([[0.3, 0.0], [0.9, 0.6], [0.5, 0.0]], np.float32)
+    found = select(boxes, scores, 0.2, 1.0, 10)
+    np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.5, 0.3])
+    assert found.labels.tolist() == [0, 1, 0, 0] and len(select(boxes, scores, 0.2, 1.0, 2)) == 2
+
+
 def test_classes_do_not_suppress_each_other_and_the_limit_holds() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10]], np.float32)
     scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], np.float32)

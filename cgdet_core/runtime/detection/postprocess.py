@@ -115,20 +115,28 @@ def select(
     candidates, confidence = boxes[cells], scores[cells, labels]
     if not len(cells):
         return Detections(candidates, confidence, labels)
-    # Move each class to its own area, so that one call suppresses per class (OpenCV 4.5 has no
-    # batched version).
-    sides = candidates.astype(np.float64)
-    sides[:, 2:] -= sides[:, :2]
-    sides[:, 0] += labels * (np.ptp(candidates) + 1.0)
-    # The kept indices are sorted by descending score.
-    keep = cv2.dnn.NMSBoxes(sides, confidence, 0.0, iou_threshold)
-    kept = np.asarray(keep, np.int64).ravel()[:max_detections]
+    kept = _suppress(candidates, confidence, labels, iou_threshold)[:max_detections]
     if scaling is not None:
         kept = kept[np.argsort(-final[cells[kept], labels[kept]], kind='stable')]
     found = Detections(candidates[kept], final[cells[kept], labels[kept]], labels[kept])
     if voting_iou is None:
         return found
     return replace(found, boxes=vote(found.boxes, found.labels, boxes, scores, voting_iou))
+
+
+def _suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64],
+              iou_threshold: float) -> NDArray[np.int64]:
+    """Return the indices of the boxes that non-maximum suppression keeps, best first."""
+    if iou_threshold >= 1:
+        return np.argsort(-scores, kind='stable')
+    # Move each class to its own area, so that one call suppresses per class (OpenCV 4.5 has no
+    # batched version).
+    sides = boxes.astype(np.float64)
+    sides[:, 2:] -= sides[:, :2]
+    sides[:, 0] += labels * (np.ptp(boxes) + 1.0)
+    # The kept indices are sorted by descending score.
+    keep = cv2.dnn.NMSBoxes(sides, scores, 0.0, iou_threshold)
+    return np.asarray(keep, np.int64).ravel()
 
 
 def decode(boxes: NDArray[np.float32], scores: NDArray[np.float32], box: Letterbox,
