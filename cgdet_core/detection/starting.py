@@ -31,6 +31,7 @@ from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
 from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.training.recipe import check_values
 from torch import nn, Tensor
+import yaml
 
 OUTPUTS = ('head.cls_out.', 'head.one_out.')  # of the classes
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
         try:
             student.load_state_dict(weights)
         except RuntimeError:
-            raise UserError(f'{path} has other layer sizes than the recipe.') from None
+            raise _other_sizes(path, card) from None
         return []
     if not card_path(path).is_file():
         load_nanodet(student, path)
@@ -67,8 +68,8 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
     try:
         _take_classes(student, weights, card, recipe)
     except KeyError:
-        raise UserError(f'{path} has other layer sizes than the recipe.') from None
-    _set_exported(student, weights, path)
+        raise _other_sizes(path, card) from None
+    _set_exported(student, weights, path, card)
     return [student]
 
 
@@ -146,7 +147,7 @@ def load_trained(path: Path) -> tuple[Student, DetectionCard]:
         raise UserError(f'{path} has only the scores of one cell of each object (model.one_to_one)'
                         '; name the checkpoint instead.')
     student = Student(len(card.classes), model)
-    _set_exported(student, _exported(path, card), path)
+    _set_exported(student, _exported(path, card), path, card)
     return student.eval(), card
 
 
@@ -157,11 +158,23 @@ def _exported(path: Path, card: DetectionCard) -> dict[str, Tensor]:
     return exported_weights(path)
 
 
-def _set_exported(student: Student, weights: dict[str, Tensor], path: Path) -> None:
+def _set_exported(student: Student, weights: dict[str, Tensor], path: Path,
+                  card: DetectionCard) -> None:
     """Load exported weights, with the normalization folded into the convolutions, in place."""
     try:
         others = set_exported(student, weights)
     except (KeyError, RuntimeError):
         others = ['other layers']
     if others:
-        raise UserError(f'{path} has other layer sizes than the recipe.')
+        raise _other_sizes(path, card)
+
+
+def _other_sizes(path: Path, card: DetectionCard) -> UserError:
+    """Return the error of weights that do not fit, with the model that they fit."""
+    recipe = card.training.get('recipe')
+    model = recipe.get('model') if isinstance(recipe, dict) else None
+    wanted = ''
+    if isinstance(model, dict):
+        text = yaml.safe_dump(model, default_flow_style=True, width=10_000).strip()
+        wanted = f"; its own is 'model={text}'"
+    return UserError(f'{path} has other layer sizes than the recipe{wanted}.')
