@@ -96,10 +96,14 @@ def write_compressed(bag: Path) -> Callable[..., Path]:
     return write
 
 
+# Found here, as a test may leave the documented one among the imported modules.
+CV_BRIDGE = importlib.util.find_spec('cv_bridge') is not None
+
+
 @pytest.fixture
 def cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nodes find cv_bridge: the installed one, or its documented conversions."""
-    if importlib.util.find_spec('cv_bridge') is None:
+    if not CV_BRIDGE:
         paths = str(Path(__file__).parent / 'documented'), os.environ.get('PYTHONPATH', '')
         monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, paths)))
         monkeypatch.syspath_prepend(paths[0])
