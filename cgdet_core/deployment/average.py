@@ -28,13 +28,7 @@ from cgdet_core.deployment.networks import card_of
 from cgdet_core.errors import UserError
 from cgdet_core.nets.exported import exported_weights, places, PREFIX
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, together
-from cgdet_core.runtime.inference.card import (
-    card_path,
-    file_sha256,
-    load_card,
-    ModelCard,
-    save_card,
-)
+from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card, save_card
 import onnx
 from onnx import numpy_helper
 
@@ -46,7 +40,7 @@ def average(one: Path, other: Path, output: Path) -> None:
     cards = [load_card(path, card_of(path)) for path in (one, other)]
     if any(card.precision != 'fp32' for card in cards):
         raise UserError('Both files must be in FP32.')
-    if len({_one_to_one(card) for card in cards}) > 1:
+    if len({bool((c.trained_model or {}).get('one_to_one')) for c in cards}) > 1:
         raise UserError(f'{one} and {other} score objects in other ways (model.one_to_one).')
     weights, model = exported_weights(one), onnx.load(other)
     tensors = {i.name: i for i in model.graph.initializer}
@@ -67,12 +61,6 @@ def average(one: Path, other: Path, output: Path) -> None:
         training = {**cards[1].training, 'averaged_with': file_sha256(one)[:16]}
         save_card(replace(cards[1], training=training, accuracy={},
                           onnx_sha256=file_sha256(folder / output.name)), folder / output.name)
-
-
-def _one_to_one(card: ModelCard) -> bool:
-    recipe = card.training.get('recipe')
-    model = recipe.get('model') if isinstance(recipe, dict) else None
-    return isinstance(model, dict) and bool(model.get('one_to_one'))
 
 
 def main() -> None:

@@ -83,7 +83,8 @@ def to_half(model: ModelProto) -> ModelProto:
     entries = {v.name: f'{v.name}_fp16' for v in graph.input
                if kinds[v.name] == TensorProto.FLOAT}
     ends = {v.name: f'{v.name}_fp16' for v in graph.output if v.name in inside}
-    names = _halve_constants(graph, network) | entries | ends
+    names = _halve_constants(graph, network, decoding) | entries | ends
+    shown = inside - {*ends}
     for node in network:
         floats = _floats(node)
         node.input[:] = [names[n] if n in names and n in floats else n for n in node.input]
@@ -92,7 +93,7 @@ def to_half(model: ModelProto) -> ModelProto:
             if node.op_type == 'Cast' and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
     for node in decoding:
-        node.input[:] = [f'{n}_fp32' if n in inside - {*ends} else n for n in node.input]
+        node.input[:] = [f'{n}_fp32' if n in shown else n for n in node.input]
     read = {name for node in decoding for name in node.input}
     casts = {cast: name for name, cast in ends.items()} | {
         name: f'{name}_fp32' for name in inside if f'{name}_fp32' in read}
@@ -105,12 +106,12 @@ def to_half(model: ModelProto) -> ModelProto:
     return half
 
 
-def _halve_constants(graph: GraphProto, network: Collection[NodeProto]) -> dict[str, str]:
+def _halve_constants(graph: GraphProto, network: Collection[NodeProto],
+                     decoding: Collection[NodeProto]) -> dict[str, str]:
     """Turn what the network reads of constants into FP16; return the new names, by the old."""
-    inside = {node.output[0] for node in network}
     read = {name for node in network for name in _floats(node)}
-    others = {name for node in graph.node for name in node.input
-              if node.output[0] not in inside or name not in _floats(node)}
+    others = {name for node in decoding for name in node.input} | {
+        name for node in network for name in node.input if name not in _floats(node)}
     names = {}
     for tensor in [t for t in graph.initializer
                    if t.name in read and t.data_type == TensorProto.FLOAT]:

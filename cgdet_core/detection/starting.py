@@ -171,10 +171,8 @@ def _set_exported(student: Student, weights: dict[str, Tensor], path: Path,
 
 def _other_sizes(path: Path, card: DetectionCard) -> UserError:
     """Return the error of weights that do not fit, with the model that they fit."""
-    recipe = card.training.get('recipe')
-    model = recipe.get('model') if isinstance(recipe, dict) else None
     wanted = ''
-    if isinstance(model, dict):
-        text = yaml.safe_dump(model, default_flow_style=True, width=10_000).strip()
+    if card.trained_model is not None:
+        text = yaml.safe_dump(card.trained_model, default_flow_style=True, width=10_000).strip()
         wanted = f"; its own is 'model={text}'"
     return UserError(f'{path} has other layer sizes than the recipe{wanted}.')

@@ -451,11 +451,13 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
             license = f'{license}; {what}: {theirs}'
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
-    card = detection_card(
+    return detection_card(
         name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
         normalization=recipe.normalization, channels=recipe.model.in_channels,
         top_k=deployed.top_k, parameters=count_parameters(deployed),
         gflops=round(counter.get_total_flops() / 1e9, 2),
+        # If one cell scores an object, there is nothing to suppress.
+        iou_threshold=1.0 if student.head.dual else DetectionCard.iou_threshold,
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
@@ -467,5 +469,3 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),
             'license': license, 'commit': commit() or 'unknown'})
-    # One cell scores an object: there is nothing to suppress.
-    return replace(card, iou_threshold=1.0) if student.head.dual else card

@@ -119,6 +119,13 @@ class ModelCard:
             yield isinstance(getattr(self, name), dict), f'{name} must be a JSON object'
             yield _is_finite(getattr(self, name)), f'{name} must not contain NaN or infinity'
 
+    @property
+    def trained_model(self) -> dict[str, Any] | None:
+        """Return `model` of the recipe that trained it; None if the record does not have it."""
+        recipe = self.training.get('recipe')
+        model = recipe.get('model') if isinstance(recipe, dict) else None
+        return model if isinstance(model, dict) else None
+
     def with_batch(self: Card, batch: int) -> Card:
         """Return the card of the same model with its open batch size fixed."""
         def fixed(specs: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
