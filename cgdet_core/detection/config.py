@@ -51,12 +51,25 @@ class AugmentConfig(Strict):
 
 
 class ImitationConfig(ScheduledLoss):
-    """The settings of the imitation of a larger thermal detector's outputs."""
+    """The settings of the imitation of the outputs of thermal detectors."""
 
-    # Checkpoint or FP32 ONNX file, of the same classes, normalization and bins; or: shipped.
-    teacher: Path
+    # Checkpoint or FP32 ONNX file, of the same classes, normalization and bins; or: shipped. Of
+    # several the student learns the mean.
+    teacher: Path | tuple[Path, ...]
+    mirrored: bool = False  # the mean also with what they see in the mirrored sample
     of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
     temperature: float = Field(2.0, gt=0)  # T, softens the box distributions
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """Return the teachers, one or several."""
+        return (self.teacher,) if isinstance(self.teacher, Path) else self.teacher
+
+    @model_validator(mode='after')
+    def _has_a_teacher(self) -> 'ImitationConfig':
+        if not self.teachers:
+            raise ValueError('teacher must name a file, or several')
+        return self
 
 
 class UnlabeledConfig(ScheduledLoss):

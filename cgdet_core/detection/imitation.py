@@ -13,18 +13,23 @@
 # limitations under the License.
 
 """
-Imitation of a larger thermal detector's outputs, a training-only loss.
+Imitation of the outputs of thermal detectors, a training-only loss.
 
-The teacher is a student as well (a checkpoint or an exported model), usually with a larger trunk,
-and sees the sample that the student sees. The student learns its class scores and its box
-distributions at every cell (localization distillation, LD, arXiv 2102.12252), weighted by the
-teacher's score, so that background teaches little. No labels are used.
+A teacher is a student as well (a checkpoint or an exported model), with a larger trunk, or one of
+several of any size, and sees the sample that the student sees. The student learns its class scores
+and its box distributions at every cell (localization distillation, LD, arXiv 2102.12252), weighted
+by the teacher's score, so that background teaches little. No labels are used.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 from cgdet_core.detection.config import ImitationConfig
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.starting import load_trained, model_file
+from cgdet_core.detection.student import Student
 from cgdet_core.errors import UserError
+from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.runtime.inference.card import file_sha256
 import torch
 from torch import Tensor
@@ -58,27 +63,64 @@ def imitation_loss(
 
 
 class Imitation:
-    """A frozen teacher and the loss to its outputs; no part of the student or its checkpoints."""
+    """Frozen teachers and the loss to their outputs; no part of the student or its checkpoints."""
 
     def __init__(self, config: ImitationConfig, recipe: DetectionRecipe) -> None:
-        """UserError if the teacher's outputs or inputs are not those of the student."""
+        """UserError if a teacher's outputs or inputs are not those of the student."""
         self.config = config
-        path = model_file(config.teacher)
-        self.student, card = load_trained(path)
-        self.student.requires_grad_(False)
-        self.origin = {'sha256': file_sha256(path), **card.training}
-        for name, own, other in (
-                ('classes', list(recipe.classes), list(card.classes)),
-                ('normalization', recipe.normalization.to_dict(), card.normalization.to_dict()),
-                ('model.bins', recipe.model.bins, self.student.head.bins),
-                ('model.in_channels', 1, card.inputs['images'].shape[1])):
-            if own != other:
-                raise UserError(f'The thermal teacher {config.teacher} has {name} {other}, the '
-                                f'recipe {own}; they must be the same.')
+        self.students: list[Student] = []
+        self.origins: list[dict[str, Any]] = []  # hash and training of each teacher
+        for teacher in config.teachers:
+            path = model_file(teacher)
+            student, card = load_trained(path)
+            for name, own, other in (
+                    ('classes', list(recipe.classes), list(card.classes)),
+                    ('normalization', recipe.normalization.to_dict(),
+                     card.normalization.to_dict()),
+                    ('model.bins', recipe.model.bins, student.head.bins),
+                    ('model.in_channels', 1, card.inputs['images'].shape[1])):
+                if own != other:
+                    raise UserError(f'The thermal teacher {teacher} has {name} {other}, the '
+                                    f'recipe {own}; they must be the same.')
+            self.students.append(student.requires_grad_(False))
+            self.origins.append({'sha256': file_sha256(path), **card.training})
 
-    def loss(self, images: Tensor, logits: Tensor, distributions: Tensor) -> Tensor:
-        """Return the imitation loss of a batch of samples (N, 1, H, W)."""
+    def to(self, device: torch.device) -> None:
+        """Move the teachers."""
+        for student in self.students:
+            student.to(device)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Return the mean of what the teachers see in samples (N, 1, H, W), without a gradient.
+
+        The mean of probabilities, of scores and of distances, as logits (N, A, C) and
+        distributions (N, A, 4, bins).
+        """
         with torch.no_grad():
-            outputs = self.student(images)
-        return imitation_loss(logits, distributions, outputs, self.config.of_box,
+            seen = [student(images) for student in self.students]
+            if self.config.mirrored:
+                seen += [mirror(student(images.flip(3)), images.shape[2:])
+                         for student in self.students]
+            if len(seen) == 1:
+                return seen[0]
+            scores = torch.stack([logits.float().sigmoid() for logits, _ in seen]).mean(0)
+            distances = torch.stack([d.float().softmax(-1) for _, d in seen]).mean(0)
+            return scores.logit(1e-7), distances.clamp(min=1e-12).log()
+
+    def loss(
+        self, taught: tuple[Tensor, Tensor], logits: Tensor, distributions: Tensor,
+    ) -> Tensor:
+        """Return the imitation loss to what `outputs` returned."""
+        return imitation_loss(logits, distributions, taught, self.config.of_box,
                               self.config.temperature)
+
+
+def mirror(outputs: tuple[Tensor, Tensor], size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return a head's outputs for a mirrored image, (height, width), as if for the image."""
+    cells = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
+    order = torch.cat([
+        part.view(cell).flip(1).flatten() for part, cell in zip(
+            torch.arange(outputs[0].shape[1]).split([h * w for h, w in cells]), cells)])
+    # Of left, top, right, bottom the first and the third change places.
+    return outputs[0][:, order], outputs[1][:, order][:, :, [2, 1, 0, 3]]

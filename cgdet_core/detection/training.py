@@ -116,7 +116,7 @@ class DetectionTraining(TaskModule):
                     if recipe.cmg and self.guide else None)
         self.coupled: Coupled | None = None
         if recipe.coupled is not None and self.guide is not None:
-            other = self.imitation.student.config.neck_channels if self.imitation else None
+            other = self.imitation.students[0].config.neck_channels if self.imitation else None
             self.coupled = Coupled(recipe, self.guide.teacher.channels, other)
             self.coupled.start(self.student)
         loaded = [self.student.backbone] if recipe.optim.init == 'imagenet' else [
@@ -167,7 +167,7 @@ class DetectionTraining(TaskModule):
         # Faster convolutions on CPU (AMX, AVX-512) and on tensor cores alike.
         self.student.to(memory_format=torch.channels_last)
         if self.imitation is not None:
-            self.imitation.student.to(self.device)
+            self.imitation.to(self.device)
         # Here, as a resumed run has loaded the scales of its checkpoint.
         if (self.guide is not None and self.recipe.cmg is not None and self.guide.scales is None
                 and not standardizes(self.recipe.cmg.objective)):
@@ -215,6 +215,8 @@ class DetectionTraining(TaskModule):
         outputs, one = self._heads(pyramid)
         pairs = None if coupled is None else coupled.look(
             batch, self.student, pyramid, outputs, self._thermal_teacher())
+        imitated = 0.0 if self.imitation is None else self.imitation.config.weight_at(self.epoch())
+        taught = self.imitation.outputs(whole) if self.imitation and imitated else None
         with torch.autocast(self.device.type, enabled=False):
             terms, details = self._detection(outputs, batch)
             if one is not None:  # boxes are learned from many cells
@@ -230,15 +232,14 @@ class DetectionTraining(TaskModule):
             elif self.coupled is not None:
                 terms |= {'rgb': idle(self.coupled)}
             if self.imitation is not None:
-                weight = self.imitation.config.weight_at(self.epoch())
-                terms['imitation'] = weight * self.imitation.loss(
-                    whole, *outputs) if weight > 0 else pyramid[0].new_zeros(())
+                terms['imitation'] = pyramid[0].new_zeros(()) if taught is None else (
+                    imitated * self.imitation.loss(taught, *outputs))
         return Losses(terms, details, pyramid + (pairs.rgb if pairs else []), len(images))
 
     def _thermal_teacher(self) -> Student:
         """Return the thermal teacher of coupled students: that of `imitation`, or the average."""
         if self.imitation is not None:
-            return self.imitation.student
+            return self.imitation.students[0]
         assert self.average is not None
         return self.average().student
 
@@ -444,11 +445,12 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
     student = Student(len(recipe.classes), recipe.model)
     deployed = DeployedStudent(student, recipe.input_size)
     init = origin_of(recipe, student.backbone)
-    taught = imitation.origin if imitation is not None else None
-    license = recipe.data.license or license
-    for what, training in (('starting weights', init), ('thermal teacher', taught)):
-        if training is not None and (theirs := training.get('license', UNKNOWN)) != license:
-            license = f'{license}; {what}: {theirs}'
+    taught = imitation.origins if imitation is not None else []
+    licenses = {recipe.data.license or license: ''}  # and whose they are
+    for what, training in (('starting weights', init),
+                           *(('thermal teacher', teacher) for teacher in taught)):
+        if training is not None:
+            licenses.setdefault(training.get('license', UNKNOWN), f'{what}: ')
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
     return detection_card(
@@ -461,11 +463,12 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
         training={
             'recipe': recipe.record(), 'seed': recipe.seed,
             'teacher': teacher_key(recipe.cmg.teacher) if recipe.cmg else None,
-            'init': init, 'imitation': taught,
+            'init': init, 'imitation': taught[0] if len(taught) == 1 else taught or None,
             **({'pseudo_teacher': teacher_key(recipe.unlabeled.teacher)}
                if recipe.unlabeled and recipe.unlabeled.teacher else {}),
             'data': [path.name for path in (
                 recipe.data.train, recipe.unlabeled and recipe.unlabeled.frames) if path] + (
                 [f'{recipe.data.synthetic} synthetic scenes per epoch']
                 if recipe.data.synthetic else []),
-            'license': license, 'commit': commit() or 'unknown'})
+            'license': '; '.join(whose + text for text, whose in licenses.items()),
+            'commit': commit() or 'unknown'})

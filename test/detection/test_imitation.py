@@ -20,7 +20,7 @@ import math
 from pathlib import Path
 import shutil
 
-from cgdet_core.detection.imitation import Imitation, imitation_loss
+from cgdet_core.detection.imitation import Imitation, imitation_loss, mirror
 from cgdet_core.detection.starting import load_trained
 from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
@@ -70,13 +70,13 @@ def test_a_run_learns_from_its_teacher(recipe_values: dict, trained: Path) -> No
     values = {**recipe_values, 'imitation': {'teacher': str(trained / 'last.ckpt')}}
     module = DetectionTraining(parse_recipe(values, 'test'))
     assert module.imitation is not None
-    teacher = module.imitation.student
+    [teacher] = module.imitation.students
     before = copy.deepcopy(teacher.state_dict())
     images = torch.rand(2, 1, 128, 160)
     optimizer = torch.optim.Adam(module.parameters(), 0.002)
     losses = []
     for _ in range(12):
-        loss = module.imitation.loss(images, *module.student(images))
+        loss = module.imitation.loss(module.imitation.outputs(images), *module.student(images))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -129,5 +129,53 @@ def test_an_rgb_teacher_is_refused(recipe_values: dict, rgb_teacher: Path) -> No
 def test_the_shipped_model_teaches_itself_a_new_camera() -> None:
     recipe = load_recipe(ROOT / 'config/train/new_camera.yaml')
     imitation = Imitation(recipe.imitation, recipe)
-    assert imitation.origin['sha256'] == file_sha256(ROOT / 'models/thermal.onnx')
-    assert not any(p.requires_grad for p in imitation.student.parameters())
+    [origin], [student] = imitation.origins, imitation.students
+    assert origin['sha256'] == file_sha256(ROOT / 'models/thermal.onnx')
+    assert not any(p.requires_grad for p in student.parameters())
+
+
+def test_mirrored_outputs_are_those_of_the_mirrored_image(trained: Path) -> None:
+    torch.manual_seed(0)
+    student, images = load_trained(trained / 'last.ckpt')[0], torch.rand(1, 1, 128, 160)
+    logits, distributions = student(images)
+    # The same outputs of another place: each cell's in the cell on the other side of its row.
+    mirrored = mirror((logits, distributions), (128, 160))
+    again = mirror(mirrored, (128, 160))
+    assert torch.equal(again[0], logits) and torch.equal(again[1], distributions)
+    first = 0
+    for stride in (8, 16, 32):
+        height, width = 128 // stride, 160 // stride
+        cells = torch.arange(first, first + height * width).view(height, width)
+        for row, column in ((0, 0), (height - 1, 1)):
+            here, there = cells[row, column], cells[row, width - 1 - column]
+            assert torch.equal(mirrored[0][0, here], logits[0, there])
+            left, top, right, bottom = mirrored[1][0, here]
+            for side, other in ((left, 2), (top, 1), (right, 0), (bottom, 3)):
+                assert torch.equal(side, distributions[0, there, other])
+        first += height * width
+
+
+def test_several_teachers_teach_their_mean(recipe_values: dict, trained: Path) -> None:
+    files = [str(trained / 'last.ckpt'), str(trained / 'best.ckpt')]
+    values = {**recipe_values, 'imitation': {'teacher': files, 'mirrored': True}}
+    module = DetectionTraining(parse_recipe(values, 'test'))
+    assert module.imitation is not None
+    with torch.no_grad():  # otherwise they may be the same
+        module.imitation.students[1].head.cls_out.bias += 0.7
+    images = torch.rand(2, 1, 128, 160)
+    scores, distances = [], []
+    for student in module.imitation.students:
+        for logits, distributions in (
+                student(images), mirror(student(images.flip(3)), (128, 160))):
+            scores.append(logits.sigmoid())
+            distances.append(distributions.softmax(-1))
+    taught = module.imitation.outputs(images)
+    torch.testing.assert_close(taught[0].sigmoid(), sum(scores) / 4, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(taught[1].softmax(-1), sum(distances) / 4, atol=1e-5, rtol=1e-4)
+    origins = module.card.training['imitation']
+    assert [o['sha256'] for o in origins] == [file_sha256(Path(f)) for f in files]
+
+
+def test_no_teacher_at_all_is_refused(recipe_values: dict) -> None:
+    with pytest.raises(UserError, match='teacher must name a file, or several'):
+        parse_recipe({**recipe_values, 'imitation': {'teacher': []}}, 'test')

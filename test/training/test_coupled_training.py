@@ -207,7 +207,7 @@ def test_the_thermal_teacher_of_an_imitation_also_teaches_content(
     module = prepared({**values, 'classes': ['person', 'bicycle', 'car'], 'imitation': {
         'teacher': str(trained / 'last.ckpt')}})
     assert [type(a) for a in module.coupled.coupling.adapt_thermal] == [nn.Conv2d] * 3
-    assert module._thermal_teacher() is module.imitation.student
+    assert module._thermal_teacher() is module.imitation.students[0]
     batch = next(iter(module.train_dataloader()))
     assert module.losses(batch).terms['content'] > 0
 
