@@ -101,6 +101,89 @@ def flip(sample: Sample) -> Sample:
         'views': [view.mirrored(width) for view in sample['views']]}
 
 
+def paste(sample: Sample, donor: Sample, classes: Tensor) -> Sample:
+    """
+    Put an object of another frame, with what overlaps it, into a frame (arXiv 2012.07177).
+
+    One of the donor's objects of `classes` (labels) is drawn; both samples are whole frames. It is
+    scaled and mirrored at random and stands as high in the frame as it did, where it covers no
+    other object. Its brightness is shifted to that around it, and its border blends. The frame
+    itself is returned if there is no place or no such object.
+    """
+    height, width = sample['image'].shape[-2:]
+    candidates = torch.isin(donor['labels'], classes).nonzero()[:, 0]
+    if not len(candidates):
+        return sample
+    chosen = candidates[torch.randint(len(candidates), ())]
+    region, margin = _group(donor, chosen)
+    x1, y1, x2, y2 = region
+    factor = width / donor['image'].shape[-1] * uniform(0.7, 1.3)
+    new_h, new_w = round((y2 - y1) * factor), round((x2 - x1) * factor)
+    if min(new_h, new_w) < 4 or new_h > height // 2 or new_w > width // 2:
+        return sample
+    patch = functional.resize(donor['image'].as_subclass(Tensor)[:, y1:y2, x1:x2], [new_h, new_w],
+                              antialias=True)
+    scales = torch.tensor([new_w / (x2 - x1), new_h / (y2 - y1)] * 2)
+    boxes = (donor['boxes'].as_subclass(Tensor) - torch.tensor([x1, y1] * 2)) * scales
+    if uniform(0, 1) < 0.5:
+        patch = patch.flip(2)
+        boxes = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor(
+            [new_w, 0, new_w, 0])
+    foot = y2 / donor['image'].shape[-2] * height
+    for _ in range(10):
+        left = round(uniform(0, width - new_w))
+        top = min(max(round(foot + uniform(-0.05, 0.05) * height - new_h), 0), height - new_h)
+        place = torch.tensor([[left, top, left + new_w, top + new_h]], dtype=torch.float32)
+        covered = _shared(sample['boxes'].as_subclass(Tensor), place)
+        if not (covered > 0.1).any():
+            break
+    else:
+        return sample
+    image = sample['image'].as_subclass(Tensor).clone()
+    window = image[:, top:top + new_h, left:left + new_w]
+    opaque = _faded(new_h, new_w, max(1, round(margin * factor)))
+    border = 1 - opaque  # what surrounds the object
+    shift = ((window - patch) * border).sum() / (border.sum() * len(image)).clamp(min=1e-6)
+    window += opaque * ((patch + shift).clamp(0, 1) - window)
+    inside = _shared(boxes, torch.tensor([[0.0, 0.0, new_w, new_h]]))
+    boxes = boxes.clamp(min=0).minimum(torch.tensor([new_w, new_h] * 2))
+    keep = inside > 0
+    labels = torch.where(inside > 0.9, donor['labels'], IGNORED)[keep]
+    return {
+        **sample, 'image': tv_tensors.Image(image),
+        'boxes': tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
+            torch.cat([sample['boxes'].as_subclass(Tensor), boxes[keep] + torch.tensor(
+                [left, top] * 2)]), format='XYXY', canvas_size=(height, width)),
+        'labels': torch.cat([sample['labels'], labels]),
+        'scores': torch.cat([sample['scores'], donor['scores'][keep]])}
+
+
+def _group(sample: Sample, chosen: Tensor) -> tuple[list[int], float]:
+    """Return x1, y1, x2, y2 of an object and what overlaps it, with a margin, and the margin."""
+    boxes = sample['boxes'].as_subclass(Tensor)
+    own = boxes[chosen][None]
+    together = boxes[(_shared(boxes, own) > 0.3) | (_shared(own, boxes) > 0.3)]
+    corners = torch.cat([together[:, :2].amin(0), together[:, 2:].amax(0)])
+    margin = max(3.0, 0.15 * float((corners[2:] - corners[:2]).amin()))
+    height, width = sample['image'].shape[-2:]
+    x1, y1, x2, y2 = (corners + torch.tensor([-margin, -margin, margin, margin])).round().int()
+    return [max(0, int(x1)), max(0, int(y1)), min(width, int(x2)), min(height, int(y2))], margin
+
+
+def _shared(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return which share of each box (M, 4) another covers, (M, 4) or (1, 4)."""
+    sides = (torch.minimum(boxes[:, 2:], others[:, 2:])
+             - torch.maximum(boxes[:, :2], others[:, :2])).clamp(min=0)
+    return sides.prod(1) / box_area(boxes).clamp(min=1e-6)
+
+
+def _faded(height: int, width: int, margin: int) -> Tensor:
+    """Return opacity (height, width): 1 inside, a ramp towards 0 over the margin."""
+    y, x = (torch.minimum(torch.arange(n) + 1, torch.arange(n, 0, -1)) / (margin + 1)
+            for n in (height, width))
+    return torch.minimum(y.clamp(max=1)[:, None], x.clamp(max=1)[None])
+
+
 def jitter_contrast(image: Tensor, config: AugmentConfig) -> Tensor:
     """
     Simulate variations of cameras, their gain control and the weather, on values in [0, 1].

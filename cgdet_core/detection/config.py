@@ -48,6 +48,8 @@ class AugmentConfig(Strict):
     noise: float = Field(0.02, ge=0)  # largest standard deviation of added noise
     blur: float = Field(0.15, ge=0, le=1)  # probability of a slight blur (lens, motion)
     min_visible: float = Field(0.25, ge=0, le=1)  # objects cut below this share are ignored
+    paste: float = Field(0.0, ge=0, le=1)  # probability that a frame gets an object of another
+    paste_classes: tuple[str, ...] = ()  # names of what is pasted; empty: all classes
 
 
 class ImitationConfig(ScheduledLoss):

@@ -46,7 +46,7 @@ class AugmentedFrames(Dataset[Sample]):
     a batch stays as the sampler chose it. teacher is called before epoch `teacher_until`.
     unlabeled: frames from this index on have no labels; their samples also have `weak`, the image
     before its contrast is jittered. Before epoch `rgb_until` they have `rgb`, what `paint_rgb`
-    returns.
+    returns. donors: frames with objects of the classes (labels) `pasted`.
     """
 
     sources: Sequence[Dataset[Sample]]
@@ -59,6 +59,8 @@ class AugmentedFrames(Dataset[Sample]):
     teacher_until: int | None = None  # by default to the end
     unlabeled: int | None = None
     rgb_until: int = 0
+    donors: Sequence[int] = ()
+    pasted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self._frames: ConcatDataset[Sample] = ConcatDataset(self.sources)
@@ -78,9 +80,9 @@ class AugmentedFrames(Dataset[Sample]):
         for source in self.sources:
             if isinstance(source, SyntheticFrames):
                 source.set_epoch(epoch)
-        sample = self._frames[index]
+        sample = self._frame(index)
         if epoch < self.epochs - c.close_mosaic_epochs and uniform(0, 1) < c.mosaic:
-            tiles = [sample, *(self._frames[i] for i in self._partners(index))]
+            tiles = [sample, *(self._frame(i) for i in self._partners(index))]
             tiles = [tiles[i] for i in torch.randperm(4).tolist()]
             sample = augmentation.mosaic(tiles, self.size, c.scale, c.min_visible)
         else:
@@ -100,6 +102,16 @@ class AugmentedFrames(Dataset[Sample]):
         if self.teacher is not None and epoch < until:
             sample['teacher'] = self.teacher(sample['views'], self.size)
         return sample
+
+    def _frame(self, index: int) -> Sample:
+        """Return a frame, maybe with an object of another frame in it."""
+        sample = self._frames[index]
+        if not self.donors or (self.unlabeled is not None and index >= self.unlabeled):
+            return sample
+        if uniform(0, 1) >= self.config.paste:
+            return sample
+        donor = self.donors[int(torch.randint(len(self.donors), ()))]
+        return augmentation.paste(sample, self._frames[donor], torch.tensor(self.pasted))
 
     def _partners(self, index: int) -> list[int]:
         if self.kinds is None:
@@ -178,13 +190,18 @@ def train_loader(
     if unlabeled is not None:
         sources.append(read(unlabeled))
     sampler = epoch_sampler(recipe, coco, more)
+    pasted = [recipe.classes.index(name)
+              for name in recipe.augment.paste_classes or recipe.classes]
+    donors = [index for index, record in enumerate(coco.images)
+              if np.isin(record.labels[record.crowd == 0], pasted).any()]
     frames = AugmentedFrames(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
         sampler.kinds if sampler.share is not None else None,
         guide.reader if guide else None,
         recipe.cmg.stop_epoch if recipe.cmg and not recipe.coupled else None,
         None if unlabeled is None else labeled,
-        (recipe.coupled.stop_epoch or recipe.optim.epochs) if recipe.coupled and guide else 0)
+        (recipe.coupled.stop_epoch or recipe.optim.epochs) if recipe.coupled and guide else 0,
+        donors if recipe.augment.paste else (), pasted)
     return DataLoader(
         frames, recipe.optim.batch_size, sampler=sampler, collate_fn=collate,
         num_workers=recipe.run.workers, drop_last=True,

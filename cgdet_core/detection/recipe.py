@@ -110,6 +110,13 @@ class DetectionRecipe(Recipe):
         for name, teacher in (('cmg', self.cmg), ('imitation', self.imitation)):
             if teacher is not None and self.model.in_channels != 1:
                 raise ValueError(f'{name} teaches a thermal student; set model.in_channels to 1')
+        if self.augment.paste and (self.cmg or self.coupled or self.model.in_channels != 1):
+            raise ValueError('augment.paste puts objects into thermal frames where RGB images do '
+                             'not have them; set it to 0, or remove cmg and coupled')
+        if unknown := set(self.augment.paste_classes) - set(self.classes or
+                                                            self.augment.paste_classes):
+            raise ValueError(f'augment.paste_classes names {", ".join(sorted(unknown))}, which '
+                             'classes does not')
         if self.model.one_to_one and (self.unlabeled or self.coupled):
             raise ValueError('model.one_to_one learns from labels only; train without it first, '
                              'then from the result without unlabeled and coupled')
