@@ -113,10 +113,7 @@ class DetectionRecipe(Recipe):
         if self.augment.paste and (self.cmg or self.coupled or self.model.in_channels != 1):
             raise ValueError('augment.paste puts objects into thermal frames where RGB images do '
                              'not have them; set it to 0, or remove cmg and coupled')
-        if unknown := set(self.augment.paste_classes) - set(self.classes or
-                                                            self.augment.paste_classes):
-            raise ValueError(f'augment.paste_classes names {", ".join(sorted(unknown))}, which '
-                             'classes does not')
+        self._check_pasted(self.classes or self.augment.paste_classes)
         if self.model.one_to_one and (self.unlabeled or self.coupled):
             raise ValueError('model.one_to_one learns from labels only; train without it first, '
                              'then from the result without unlabeled and coupled')
@@ -134,6 +131,12 @@ class DetectionRecipe(Recipe):
                 raise ValueError(f'{name} stops before its warm-up ends; lower '
                                  f'{name}.warmup_epochs or raise {name}.stop_epoch')
         return self
+
+    def _check_pasted(self, classes: tuple[str, ...]) -> None:
+        """Raise ValueError if a class to paste is none of the classes."""
+        if unknown := [name for name in self.augment.paste_classes if name not in classes]:
+            raise ValueError(f'augment.paste_classes names {", ".join(unknown)}, but the classes '
+                             f'are {", ".join(classes)}')
 
     def _check_unlabeled(self) -> None:
         """Raise ValueError if labeled and unlabeled frames do not fit together."""
@@ -188,6 +191,10 @@ class DetectionRecipe(Recipe):
         if self.rcs is not None and len(classes) == 1:
             raise UserError(f'{self.data.train} has one class, {classes[0]}, and rcs needs at '
                             'least two; set rcs to null.')
+        try:
+            self._check_pasted(classes)
+        except ValueError as error:
+            raise UserError(f'{self.data.train}: {error}.') from None
         return self.model_copy(update={'classes': classes})
 
     def labeled(self) -> CocoSet:
