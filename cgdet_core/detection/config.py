@@ -86,8 +86,9 @@ class UnlabeledConfig(ScheduledLoss):
     share: float = Field(0.5, gt=0, le=1)  # of a batch; 1: no labels at all
     burn_in_epochs: float = Field(2.0, ge=0)  # labels only; then the warm-up of u begins
     teacher: TeacherConfig | None = None  # RGB detector; null: only the student finds objects
-    # Who finds objects: the student in thermal frames, the teacher in RGB and in thermal frames.
-    sources: tuple[Literal['student', 'rgb', 'thermal'], ...] = ('student', 'rgb')
+    # Who finds objects: the student in thermal frames; the teacher in RGB, in thermal frames, and
+    # in thermal frames shown black hot, in which RGB detectors find more people.
+    sources: tuple[Literal['student', 'rgb', 'thermal', 'black_hot'], ...] = ('student', 'rgb')
     names: dict[str, str] = {}  # the teacher's name of an object: the class; others keep theirs
     # What the teacher finds of these is neither object nor background.
     ignored: tuple[str, ...] = ('bus', 'truck', 'train', 'motorcycle')
@@ -112,8 +113,8 @@ class UnlabeledConfig(ScheduledLoss):
         if not self.sources:
             raise ValueError('sources must name who finds objects: student, rgb, thermal')
         if self.teacher is None and set(self.sources) - {'student'}:
-            raise ValueError('sources rgb and thermal need a teacher; set unlabeled.teacher, or '
-                             'sources to [student]')
+            raise ValueError('sources other than student need a teacher; set unlabeled.teacher, '
+                             'or sources to [student]')
         if self.teacher is not None and self.teacher.kind == 'onnx' and not self.teacher.decoder:
             raise ValueError('the teacher finds objects only with a decoder; set teacher.decoder')
         return self

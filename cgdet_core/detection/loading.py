@@ -181,7 +181,7 @@ def train_loader(
     def read(frames: CocoSet) -> CocoFrames:
         return CocoFrames(
             frames, recipe.normalization, recipe.model.in_channels, largest,
-            cache * len(frames.images), guide is not None and guide.thermal)
+            cache * len(frames.images), 'skip' if guide is None else guide.unpaired)
 
     sources: list[Dataset[Sample]] = [read(coco)]
     if synthetic:

@@ -19,6 +19,7 @@ from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.data.synthetic import CLASSES, Scene, to_counts
+from cgdet_core.distillation.config import Unpaired
 from cgdet_core.distillation.views import View
 from cgdet_core.runtime.imaging.geometry import Letterbox, resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
@@ -64,8 +65,8 @@ class CocoFrames(Dataset[Sample]):
 
     Frames larger than `fit` = (width, height), the largest size that training uses, are shrunk
     into it. Every worker keeps the frames in memory, while `cache_bytes` last, as float16 in steps
-    (0.0005 at most) far below any sensor's noise. view_thermal: the teacher sees the thermal
-    frame if there is no RGB.
+    (0.0005 at most) far below any sensor's noise. unpaired: what the teacher sees if
+    there is no RGB.
     """
 
     coco: CocoSet
@@ -73,7 +74,7 @@ class CocoFrames(Dataset[Sample]):
     channels: int = 1
     fit: tuple[int, int] | None = None
     cache_bytes: float = 1e9
-    view_thermal: bool = False
+    unpaired: Unpaired = 'skip'
     _cache: dict[int, NDArray[np.float16]] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:
@@ -91,7 +92,7 @@ class CocoFrames(Dataset[Sample]):
         return make_sample(
             image.astype(np.float32), (record.boxes * factor).astype(np.float32),
             np.where(record.crowd == 0, record.labels, IGNORED),
-            View.of(record, self.view_thermal), record.scores)
+            View.of(record, self.unpaired), record.scores)
 
     def _read(self, record: ImageRecord) -> NDArray[np.float16]:
         raw = record.read(self.channels)

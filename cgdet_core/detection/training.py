@@ -105,7 +105,7 @@ class DetectionTraining(TaskModule):
         check_boxes(recipe, self.train_set, self.val_set)
         warn_of_shared(self.val_set, self.train_set, self.unlabeled_set)
         self.guide = None if recipe.cmg is None else Guide(
-            recipe.cmg.teacher, recipe.cmg.unpaired == 'thermal')
+            recipe.cmg.teacher, recipe.cmg.unpaired)
         self.imitation = (
             Imitation(recipe.imitation, recipe) if recipe.imitation is not None else None)
         self.card = make_card(recipe, self._license(), self.imitation)
@@ -372,7 +372,7 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | No
         return
     pictures = [r.rgb_path for r in frames.images + more if r.rgb_path]
     needs = 'coupled' if recipe.coupled is not None else (
-        'the guidance (cmg)' if recipe.cmg.unpaired != 'thermal' else '')
+        'the guidance (cmg)' if recipe.cmg.unpaired == 'skip' else '')
     if not pictures and needs:
         raise UserError(f'{recipe.data.train or frames.path} lists no RGB images '
                         f'(rgb_file_name), which {needs} needs.')

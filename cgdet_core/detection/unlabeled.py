@@ -39,7 +39,7 @@ from cgdet_core.detection.config import UnlabeledConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.detection.student import DeployedStudent, load_student, Student
-from cgdet_core.distillation.config import TeacherConfig
+from cgdet_core.distillation.config import TeacherConfig, Unpaired
 from cgdet_core.distillation.predictions import Predictions, suppress, TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
 from cgdet_core.distillation.views import View
@@ -96,12 +96,15 @@ def predict(coco: CocoSet, recipe: DetectionRecipe, device: torch.device, progre
     label_of = labels_of(teacher.predictor.classes, config, recipe.classes)
     found: list[list[Predictions]] = [[] for _ in coco.images]
     rank, ranks = rank_and_ranks()
-    for source, thermal in (('rgb', False), ('thermal', True)):
+    pictures: dict[str, Unpaired] = {
+        'rgb': 'skip', 'thermal': 'thermal', 'black_hot': 'black_hot'}
+    for source, picture in pictures.items():  # in one order, whatever that of the recipe
         if source not in config.sources:
             continue
-        shown = [replace(record, rgb_path=None) if thermal else record for record in coco.images]
+        shown = coco.images if source == 'rgb' else [
+            replace(record, rgb_path=None) for record in coco.images]
         views = {n: view for n, record in enumerate(shown)
-                 if (view := View.of(record, thermal)) is not None}
+                 if (view := View.of(record, picture)) is not None}
         mine = [*views][rank::ranks]
         part = dict(zip(mine, teacher.of([views[n] for n in mine], device,
                                          progress and rank == 0)))

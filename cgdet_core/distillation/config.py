@@ -30,6 +30,7 @@ from pydantic import (
 
 Scale = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Unpaired = Literal['skip', 'thermal', 'black_hot']
 # By the name of a function of `objectives`: the parameters that a recipe may set, with their type
 # and default.
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -106,7 +107,8 @@ class GuidanceConfig(ScheduledLoss):
     weight: float = Field(5.0, ge=0)  # lambda_cms
     objective: str | dict[str, Any] = 'pearson'  # a name, or {name: ..., parameter: value}
     over: Literal['pyramid', 'roi', 'both'] = 'pyramid'  # all cells, regions of objects, or both
-    unpaired: Literal['skip', 'thermal'] = 'skip'  # thermal: teacher sees the thermal frame
+    # Of a frame without RGB the teacher sees nothing, the thermal frame, or that black hot.
+    unpaired: Unpaired = 'skip'
     roi_size: int = Field(3, gt=0)  # cells of a pooled region's side
 
     @field_validator('teacher')

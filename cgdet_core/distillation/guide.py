@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
-from cgdet_core.distillation.config import TeacherConfig
+from cgdet_core.distillation.config import TeacherConfig, Unpaired
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.scales import PICTURES, scales_of, standardize, sums_of
 from cgdet_core.distillation.store import PictureStore
@@ -114,7 +114,7 @@ class FeatureCache:
 class Guide:
     """Run the frozen teacher, which is neither trained nor saved, or look up its features."""
 
-    def __init__(self, config: TeacherConfig, thermal: bool = False) -> None:
+    def __init__(self, config: TeacherConfig, unpaired: Unpaired = 'skip') -> None:
         # A student starts from the same weights with and without a teacher.
         with torch.random.fork_rng(devices=[]):
             self.teacher = open_teacher(config)
@@ -124,7 +124,7 @@ class Guide:
         random = config.kind == 'torchvision' and config.weights is None
         self.cache = (FeatureCache(config.cache / teacher_key(config), self.layout)
                       if config.cache and not random else None)
-        self.thermal = thermal  # show the thermal frame to the teacher if there is no RGB
+        self.unpaired: Unpaired = unpaired  # what the teacher sees if there is no RGB
         self.scales: list[Tensor] | None = None  # if set, `of` returns features of unit scale
 
     def __deepcopy__(self, memo: Any) -> 'Guide':
@@ -145,7 +145,7 @@ class Guide:
         if self.cache is None:
             return
         rank, ranks = rank_and_ranks()
-        views = [View.of(record, self.thermal) for record in records[rank::ranks]]
+        views = [View.of(record, self.unpaired) for record in records[rank::ranks]]
         found = Counter[str]()
         for view in track(views, 'teacher', disable=not progress or rank > 0, transient=True):
             state = 'good' if view is None else self.cache.check(view)
@@ -169,7 +169,7 @@ class Guide:
         Features are read from the cache if they are there. Without a cache the teacher runs once
         on each of these pictures: the samples it sees later have the same channels.
         """
-        every = [View.of(record, self.thermal) for record in records]
+        every = [View.of(record, self.unpaired) for record in records]
         views = [view for view in every if view is not None]
         chosen = views[::-(-len(views) // PICTURES)]
         rank, ranks = rank_and_ranks()

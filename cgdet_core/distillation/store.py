@@ -35,6 +35,8 @@ class PictureStore:
         name = f'{view.picture.resolve()} {state.st_size} {state.st_mtime_ns} {width}x{height}'
         if view.thermal:
             name += f' {AS_A_PICTURE.to_dict()}{view.polarity}'
+        if view.black_hot:
+            name += ' black hot'
         return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:24]}{self._suffix}'
 
     def read(self, path: Path) -> bytes | None:

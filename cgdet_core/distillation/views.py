@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgdet_core.data.coco import ImageRecord
+from cgdet_core.distillation.config import Unpaired
 from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
@@ -45,15 +46,17 @@ class View(NamedTuple):
     region: tuple[float, float, float, float]
     thermal: bool = False  # the picture is the thermal frame itself
     polarity: str = ''  # of that frame, see `signal.seen`
+    black_hot: bool = False  # the frame is shown with this polarity, otherwise white hot
 
     @staticmethod
-    def of(record: ImageRecord, thermal: bool) -> 'View | None':
-        """Return the view of a whole frame: of its RGB, or of itself if `thermal`, or None."""
+    def of(record: ImageRecord, unpaired: Unpaired) -> 'View | None':
+        """Return the view of a whole frame: of its RGB, or what there is instead of it."""
         size = record.width, record.height
-        if record.rgb_path is None and not thermal:
-            return None
-        return View(record.rgb_path or record.path, size, size, (0, 0), (0, 0, *size),
-                    record.rgb_path is None, record.polarity)
+        if record.rgb_path is not None:
+            return View(record.rgb_path, size, size, (0, 0), (0, 0, *size))
+        return None if unpaired == 'skip' else View(
+            record.path, size, size, (0, 0), (0, 0, *size), True, record.polarity,
+            unpaired == 'black_hot')
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float],
               size: tuple[int, int]) -> 'View':
@@ -97,7 +100,7 @@ def paint(view: View, canvas: NDArray[np.uint8]) -> None:
     if view.thermal:
         frame = normalize(seen(read_thermal(view.picture), CARD, view.polarity, POLARITIES[0]),
                           AS_A_PICTURE)
-        picture = np.rint(frame * 255).astype(np.uint8)
+        picture = np.rint((1 - frame if view.black_hot else frame) * 255).astype(np.uint8)
     else:
         picture = read_rgb(view.picture)
     sized = np.empty((bottom - top, right - left, *picture.shape[2:]), np.uint8)

@@ -255,8 +255,8 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
     detections = None
     if 'detected' in config.sources and config.teacher is not None:
         teacher = TeacherPredictions(config.teacher)
-        views = [[View.of(replace(r, rgb_path=None) if thermal else r, thermal) for r in pairs]
-                 for thermal in (False, True)]
+        views = [[View.of(r, 'skip') for r in pairs],
+                 [View.of(replace(r, rgb_path=None), 'thermal') for r in pairs]]
         detections = [teacher.of([v for v in row if v is not None], torch.device('cpu'), progress)
                       for row in views]
     for number, entry in enumerate(pairs):

@@ -130,7 +130,7 @@ def test_removed_features_are_named(cache: FeatureCache, picture: Path) -> None:
 
 
 def test_a_thermal_picture_has_separate_features(cache: FeatureCache, picture: Path) -> None:
-    seen = View.of(ImageRecord(1, picture, 64, 32), True)
+    seen = View.of(ImageRecord(1, picture, 64, 32), 'thermal')
     assert seen is not None
     cache.write(seen, pyramid())
     assert cache.read(seen) is not None

@@ -102,7 +102,7 @@ def test_predictions_are_in_pixels_of_the_frame_and_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records = load_coco(pairs).images[:4]
-    views = [view for r in records if (view := View.of(r, False)) is not None]
+    views = [view for r in records if (view := View.of(r, 'skip')) is not None]
     predictions = TeacherPredictions(teacher(yolox_output()))
     first = predictions.of(views, CPU, progress=False)
     assert len(first) == len(views) == 2
@@ -127,7 +127,7 @@ def test_predictions_are_in_pixels_of_the_frame_and_stored(
 def test_a_cache_that_cannot_be_written_is_a_sentence(
     teacher: Callable[..., TeacherConfig], pairs: Path, tmp_path: Path,
 ) -> None:
-    view = View.of(load_coco(pairs).images[0], True)
+    view = View.of(load_coco(pairs).images[0], 'thermal')
     (tmp_path / 'file').touch()
     config = teacher(yolox_output()).model_copy(update={'cache': tmp_path / 'file'})
     with pytest.raises(UserError, match=r'file/\w+ cannot be written .*set teacher.cache'):
@@ -140,7 +140,7 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(
 def test_stored_rows_that_no_teacher_wrote_are_computed_again(
     content: bytes, teacher: Callable[..., TeacherConfig], pairs: Path, tmp_path: Path,
 ) -> None:
-    view = View.of(load_coco(pairs).images[0], True)
+    view = View.of(load_coco(pairs).images[0], 'thermal')
     predictions = TeacherPredictions(teacher(yolox_output()))
     first = predictions.of([view], CPU, False)[0]
     cached, = (tmp_path / 'cache').glob('*/*')
@@ -155,7 +155,7 @@ def test_a_teacher_that_finds_no_numbers_is_refused(
 ) -> None:
     output = yolox_output()
     output[CELLS[8] + 1, place] = np.nan
-    view = View.of(load_coco(pairs).images[0], True)
+    view = View.of(load_coco(pairs).images[0], 'thermal')
     with pytest.raises(UserError, match=r'The teacher finds objects in .* no numbers \(NaN\)'):
         TeacherPredictions(teacher(output)).of([view], CPU, False)
 
@@ -163,7 +163,7 @@ def test_a_teacher_that_finds_no_numbers_is_refused(
 def test_an_output_that_the_decoder_does_not_read_is_a_sentence(
     teacher: Callable[..., TeacherConfig], pairs: Path,
 ) -> None:
-    view = View.of(load_coco(pairs).images[0], True)
+    view = View.of(load_coco(pairs).images[0], 'thermal')
     for output, words in ((torch.zeros(7, 85), '7 rows instead of 42'),
                           (torch.zeros(42, 84), '79 classes instead of 80')):
         with pytest.raises(UserError, match=f'none that its teacher.decoder reads: {words}'):

@@ -243,11 +243,11 @@ def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(layout: Layout, tmp_path
     path = tmp_path / 'thermal.png'
     cv2.imwrite(str(path), np.linspace(3000, 4000, 64 * 32).astype(np.uint16).reshape(32, 64))
     record = ImageRecord(1, path, 64, 32)
-    assert View.of(record, False) is None
-    seen = View.of(record, True)
+    assert View.of(record, 'skip') is None
+    seen = View.of(record, 'thermal')
     assert seen is not None and seen.thermal
     found = layout.pixels([seen], (64, 32))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     assert found[0, 0, 0] == 0 and found[0, 31, 63] == 255 and (found[:, 32:] == 9).all()
-    paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), True)
+    paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), 'thermal')
     assert paired is not None and paired.picture.name == 'rgb.png' and not paired.thermal

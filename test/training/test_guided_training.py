@@ -252,7 +252,7 @@ def test_without_rgb_the_teacher_sees_thermal_frames_only(values: dict) -> None:
     def seen(rgb: bool) -> list[bool]:
         module = DetectionTraining(parse_recipe(
             {**values, 'data': {**data, 'rgb': rgb}, 'cmg': cmg}, 'test'))
-        views = [View.of(record, True) for record in module.train_set.images]
+        views = [View.of(record, 'thermal') for record in module.train_set.images]
         return [view is not None and view.thermal for view in views]
 
     assert seen(True) == [False, True] * 6 and seen(False) == [True] * 12
