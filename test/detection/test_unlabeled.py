@@ -23,8 +23,10 @@ from cgdet_core.detection.config import UnlabeledConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.detection.loading import collate, train_loader
 from cgdet_core.detection.loss import detection_loss
-from cgdet_core.detection.unlabeled import blank, labels_of, pseudo_labels, regions
-from cgdet_core.distillation.predictions import COCO
+from cgdet_core.detection.unlabeled import blank, labels_of, predict, pseudo_labels, regions
+from cgdet_core.distillation.config import TeacherConfig
+from cgdet_core.distillation.predictions import COCO, Predictions
+from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe
 import numpy as np
@@ -163,6 +165,41 @@ def test_the_boxes_of_a_teacher_move_with_the_frame_and_keep_their_scores(
     flags = [index >= count for _, _, index in loader.sampler]
     batches = np.array(flags).reshape(-1, recipe.optim.batch_size)
     assert (batches.sum(1) == recipe.optim.batch_size // 2).all(), 'the share, in every batch'
+
+
+class Witness:
+    """A teacher that finds a car as wide as the number of pictures that it has seen."""
+
+    seen: list[View] = []
+
+    def __init__(self, config: TeacherConfig, more: Any) -> None:
+        self.predictor = type('Predictor', (), {'classes': ('car',)})
+
+    def of(self, views: list[View], device: Any, progress: bool) -> list[Predictions]:
+        self.seen.extend(views)
+        side = float(len(self.seen))
+        return [Predictions(np.array([[0, 0, side, 9]], np.float32),
+                            np.array([0.9], np.float32), np.array([0])) for _ in views]
+
+
+def test_each_source_shows_the_teacher_its_own_picture(
+    recipe_values: dict, pairs: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr('cgdet_core.detection.unlabeled.TeacherPredictions', Witness)
+    monkeypatch.setattr(Witness, 'seen', [])
+    coco = load_coco(pairs)
+    paired = sum(record.rgb_path is not None for record in coco.images)
+    recipe = parse_recipe({
+        **recipe_values, 'classes': list(CLASSES), 'unlabeled': {
+            'frames': str(pairs), 'sources': ['black_hot', 'thermal', 'rgb', 'student'],
+            'teacher': {'path': 'any'}}}, 'test')
+    found = predict(coco, recipe, torch.device('cpu'), False)
+    kinds = [(view.thermal, view.black_hot) for view in Witness.seen]
+    assert kinds == ([(False, False)] * paired + [(True, False)] * len(coco.images)
+                     + [(True, True)] * len(coco.images))
+    for record in found.images:
+        assert (record.labels == CLASSES.index('car')).all()
+        assert len(record.boxes) == 2 + (record.rgb_path is not None), 'one of each picture'
 
 
 @pytest.mark.parametrize(('values', 'words'), [

@@ -136,6 +136,7 @@ def test_a_thermal_picture_has_separate_features(cache: FeatureCache, picture: P
     assert cache.read(seen) is not None
     # The same file has other features as an RGB image.
     assert cache.read(seen._replace(thermal=False)) is None
+    assert cache.read(seen._replace(black_hot=True)) is None
 
 
 def test_changed_features_are_reported_and_computed_again_when_a_run_starts(
@@ -144,7 +145,7 @@ def test_changed_features_are_reported_and_computed_again_when_a_run_starts(
 ) -> None:
     guide = Guide(TeacherConfig(
         kind='onnx', path=pooling_teacher(tmp_path / 'teacher.onnx'), tensors=('p8', 'p16', 'p32'),
-        input_size=(64, 64), cache=tmp_path / 'features'), thermal=True)
+        input_size=(64, 64), cache=tmp_path / 'features'), unpaired='thermal')
     records, device = [ImageRecord(1, picture, 64, 32)], torch.device('cpu')
     guide.fill_cache(records, device, progress=False)
     [path] = (tmp_path / 'features').rglob('*.f16')

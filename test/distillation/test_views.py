@@ -249,5 +249,16 @@ def test_a_teacher_may_see_a_frame_without_rgb_as_it_is(layout: Layout, tmp_path
     found = layout.pixels([seen], (64, 32))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     assert found[0, 0, 0] == 0 and found[0, 31, 63] == 255 and (found[:, 32:] == 9).all()
-    paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), 'thermal')
-    assert paired is not None and paired.picture.name == 'rgb.png' and not paired.thermal
+    black_hot = View.of(record, 'black_hot')
+    assert black_hot is not None and black_hot.thermal
+    negative = layout.pixels([black_hot], (64, 32))
+    assert (negative[:, :32].int() + found[:, :32].int() == 255).all()
+    assert (negative[:, 32:] == 9).all()
+    # A camera that sends black hot shows the same.
+    cv2.imwrite(str(path), np.invert(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+    inverted = View.of(replace(record, polarity='black_hot'), 'black_hot')
+    assert inverted is not None and torch.equal(layout.pixels([inverted], (64, 32)), negative)
+    for unpaired in ('thermal', 'black_hot'):
+        paired = View.of(replace(record, rgb_path=tmp_path / 'rgb.png'), unpaired)
+        assert paired is not None and paired.picture.name == 'rgb.png'
+        assert not paired.thermal and not paired.black_hot

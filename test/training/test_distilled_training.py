@@ -67,7 +67,7 @@ def values(
         'optim': {'epochs': EPOCHS, 'batch_size': 4, 'warmup_epochs': 1},
         'cmg': {'over': 'both', 'teacher': {'path': str(rgb_teacher)}},
         'unlabeled': {'frames': str(unlabeled), 'burn_in_epochs': 1, 'warmup_epochs': 1,
-                      'sources': ['student', 'rgb', 'thermal'],
+                      'sources': ['student', 'rgb', 'thermal', 'black_hot'],
                       'teacher': {'path': str(finder)}}}
 
 
