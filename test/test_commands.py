@@ -61,6 +61,7 @@ RUN_BY = {
     'cgdet track run': 'tracking/test_track_command.py',
     'cgdet track train': 'tracking/test_tracker_training.py',
     'cgdet verify': 'deployment/test_verify.py',
+    'python -m cgdet_core.experiments.pseudo_labels': 'experiments/test_pseudo_labels.py',
     'python -m cgdet_core.experiments.step_cost': 'experiments/test_step_cost.py',
     'python -m cgdet_ros.detector_node': 'ros/test_thermal_drivers.py',
     'python -m cgdet_ros.tools.demo': 'ros/test_bags_over_dds.py',

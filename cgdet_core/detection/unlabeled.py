@@ -31,6 +31,7 @@ from collections.abc import Callable
 from dataclasses import replace
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
@@ -63,9 +64,7 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     config = recipe.unlabeled
     assert config is not None
     coco = load_coco(config.frames, recipe.data.images)
-    none = ImageRecord(0, config.frames, 0, 0)
-    records = [replace(record, boxes=none.boxes, labels=none.labels, areas=none.areas,
-                       crowd=none.crowd) for record in coco.images]
+    records = without_boxes(coco.images)
     if not recipe.data.rgb:
         records = [replace(record, rgb_path=None) for record in records]
     pictures = [record.rgb_path for record in records if record.rgb_path is not None]
@@ -83,6 +82,13 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
         if not report.good:
             _log.warning('%s: %s', config.frames, report.sentence)
     return replace(coco, images=records, classes=recipe.classes, others={})
+
+
+def without_boxes(records: list[ImageRecord]) -> list[ImageRecord]:
+    """Return frames as if nobody had labeled them."""
+    none = ImageRecord(0, Path(), 0, 0)
+    return [replace(record, boxes=none.boxes, labels=none.labels, areas=none.areas,
+                    crowd=none.crowd) for record in records]
 
 
 def predict(coco: CocoSet, recipe: DetectionRecipe, device: torch.device, progress: bool,
