@@ -25,6 +25,7 @@ from typing import Any
 from cgdet_core.data.bags.io import is_compressed
 from cgdet_core.errors import UserError
 from cgdet_core.processes import program
+from cgdet_ros.node.starting import create, init
 from cgdet_ros.tools.collector import Collected, Collector
 from cgdet_ros.tools.play import play
 import rclpy
@@ -70,8 +71,8 @@ def run_bag(
     """
     transport, suffix = (
         ('compressed', '/compressed') if is_compressed(bag, topic) else ('raw', ''))
-    rclpy.init(args=ros_args or [])
-    collector, executor = Collector(), SingleThreadedExecutor()
+    init(ros_args or [])
+    collector, executor = create(Collector), SingleThreadedExecutor()
     executor.add_node(collector)
     spinning = Thread(target=_spin, args=(executor,), daemon=True)
     spinning.start()

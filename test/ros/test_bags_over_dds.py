@@ -395,6 +395,37 @@ def test_bad_input_of_the_demo_is_reported_in_one_sentence(
     assert 'Traceback' not in result.stderr
 
 
+@pytest.mark.parametrize('arguments', [('-r', '10'), ('--topics', '/foo'), ('--bogus',)])
+def test_the_player_refuses_options_that_it_does_not_have(
+    domain: int, run_cgdet: Run, bag: Path, arguments: tuple[str, ...],
+) -> None:
+    result = run_cgdet('bag', 'play', bag, *arguments)
+    assert result.returncode != 0 and 'Traceback' not in result.stderr
+    assert f'unrecognized arguments: {" ".join(arguments)}' in result.stderr
+
+
+def test_a_topic_that_ros_2_does_not_allow_is_skipped(domain: int, tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS2_JAZZY)
+    kind = 'std_msgs/msg/String'
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        for i, name in enumerate(('/cam/0/text', '/text')):
+            bag.write(bag.add_connection(name, kind, typestore=store), 10**9 + i,
+                      store.serialize_cdr(store.types[kind](data=name), kind))
+    rclpy.init()
+    node = rclpy.create_node('player')
+    texts: list[String] = []
+    node.create_subscription(String, '/text', texts.append, 10)
+    try:
+        assert play(node, tmp_path / 'bag') == 1
+        end = monotonic() + 120
+        while not texts and monotonic() < end:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        assert [m.data for m in texts] == ['/text']
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
 def test_ctrl_c_ends_the_player_quietly(domain: int, bag: Path) -> None:
     player = subprocess.Popen(
         [sys.executable, '-m', 'cgdet_core', 'bag', 'play', str(bag), '--loop', '--ros-args',
