@@ -185,6 +185,7 @@ class Statistics:
                 'dead pixels': self.dead_pixels,
                 'shutter': f'closed: {self._shutter}' if self._shutter else 'open',
                 'shutter closed': self.closings, 'images of a closed shutter': self.closed,
+                'skipped': self._unpublished,
                 'last error': self.last_error,
                 'last error time': self.last_error_time,
                 'input rate Hz': f'{_rate(self._arrivals):.1f}',
