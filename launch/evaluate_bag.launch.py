@@ -61,6 +61,7 @@ def parameters(bag: Path, topic: str, model: Path) -> dict[str, Any]:
     minimums = np.broadcast_to(evaluation_threshold(card), len(card.classes)).tolist()
     return {
         'model_path': str(model), 'autostart': True, 'track': False, 'cameras': [''],
+        'class_names': False, 'while_shutter_closed': 'publish',  # each image has an answer
         'image_transport': 'compressed' if compressed else 'raw',
         'use_sim_time': True, 'max_image_age_s': 0.0,  # the time is that of the bag
         # Average precision requires all detections.

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Check the ROS graph around the detector: cameras, subscriptions, states, diagnostics."""
+"""Check the ROS graph around our nodes: cameras, subscriptions, states, diagnostics."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 import difflib
 from shutil import which
@@ -33,7 +33,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 IMAGES = {RAW: Image, COMPRESSED: CompressedImage}
-DETECTIONS = 'vision_msgs/msg/Detection2DArray'
+# The roles of our nodes, which are in their status names, and what each publishes.
+PUBLISHED = {'detector': 'vision_msgs/msg/Detection2DArray',
+             'tracker': 'vision_msgs/msg/Detection2D'}
 LEVELS: dict[bytes, Level] = {DiagnosticStatus.OK: 'OK', DiagnosticStatus.WARN: 'WARN'}
 STATE_ADVICE = {
     'unconfigured': 'ros2 lifecycle set {} configure, then activate',
@@ -49,18 +51,20 @@ Cameras = list[tuple[str, str]]  # topic and type; a topic may have both types
 
 @dataclass
 class FoundNode:
-    """A detector node: its name, its image inputs and all its topics."""
+    """A node of ours: its name and role, its image inputs, its pictures and all its topics."""
 
     name: str
+    role: str
     inputs: dict[str, str]  # topic: type
+    pictures: set[str]
     topics: set[str]
 
 
 def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
     """Check the graph after receiving images and diagnostics for `seconds`."""
     _spin(node, DISCOVERY_S)
-    # A debug image is not a camera, and subscribing to it would make the detector draw it.
-    cameras = image_topics(node, {d.name for d in find_detectors(node, ())})
+    # A debug image is not a camera, and subscribing to it would make the node draw it.
+    cameras = image_topics(node, find_nodes(node, ()))
     statuses: dict[str, DiagnosticStatus] = {}
     heard = _listen(node, cameras, statuses, seconds)
     if not cameras:
@@ -68,30 +72,33 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
                     'start the camera driver; check its ROS_DOMAIN_ID and discovery range')
     for topic, kind in cameras:
         yield camera_check(topic, kind, heard[topic, kind], seconds)
-    detectors = find_detectors(node, statuses)
-    if not detectors:
-        yield Check('graph', 'detector', 'WARN', 'no detector node is running',
+    nodes = find_nodes(node, statuses)
+    if not nodes:
+        yield Check('graph', 'detector', 'WARN', 'no detector or tracker node is running',
                     'ros2 launch cgdet_ros thermal_detect.launch.py' if which('ros2')
                     else 'python -m cgdet_ros.detector_node')
-    for detector in detectors:
-        yield from _detector_checks(node, detector, statuses, cameras)
+    for found in nodes:
+        yield from node_checks(node, found, statuses, cameras)
 
 
-def image_topics(node: Node, detectors: Container[str]) -> Cameras:
-    """Return the image topics published by nodes other than these detectors, with their types."""
+def image_topics(node: Node, ours: Iterable[FoundNode]) -> Cameras:
+    """Return the image topics, with their types, that do not show what our nodes draw."""
+    names = {found.name for found in ours}
+    # image_transport publishes a picture again below its name.
+    drawn = tuple(f'{topic}/' for found in ours for topic in found.pictures)
     return [(topic, kind) for topic, _ in node.get_topic_names_and_types()
-            if not topic.startswith(f'/{node.get_name()}/')
-            for kind in sorted(published_types(node, topic, detectors) & IMAGES.keys())]
+            if not f'{topic}/'.startswith((f'/{node.get_name()}/', *drawn))
+            for kind in sorted(published_types(node, topic, names) & IMAGES.keys())]
 
 
-def published_types(node: Node, topic: str, detectors: Container[str]) -> set[str]:
-    """Return the types published by nodes other than these detectors, without subscriptions."""
+def published_types(node: Node, topic: str, ours: Container[str]) -> set[str]:
+    """Return the types published by nodes other than these of ours, without subscriptions."""
     return {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)
-            if _owner(publisher) not in detectors}
+            if _owner(publisher) not in ours}
 
 
-def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
-    """Return the lifecycle nodes that publish detections or a detector status."""
+def find_nodes(node: Node, statuses: Container[str]) -> list[FoundNode]:
+    """Return the lifecycle nodes that publish what our nodes do, or a status of one."""
     found = []
     for name, namespace in set(node.get_node_names_and_namespaces()):
         full = f'{namespace.rstrip("/")}/{name}'
@@ -101,13 +108,15 @@ def find_detectors(node: Node, statuses: Container[str]) -> list[FoundNode]:
             services = dict(node.get_service_names_and_types_by_node(name, namespace))
         except RuntimeError:  # the node has ended in the meantime
             continue
-        if f'{full}/get_state' in services and (
-                f'{full}: detector'.lstrip('/') in statuses
-                or any(DETECTIONS in kinds for kinds in published.values())):
+        role = next((role for role, wanted in PUBLISHED.items()
+                     if f'{full}: {role}'.lstrip('/') in statuses
+                     or any(wanted in kinds for kinds in published.values())), '')
+        if role and f'{full}/get_state' in services:
             inputs = {topic: kind for topic, kinds in subscribed.items() for kind in kinds
                       if kind in IMAGES}
-            found.append(FoundNode(full, inputs, {*published, *subscribed}))
-    return sorted(found, key=lambda d: d.name)
+            pictures = {topic for topic, kinds in published.items() if IMAGES.keys() & kinds}
+            found.append(FoundNode(full, role, inputs, pictures, {*published, *subscribed}))
+    return sorted(found, key=lambda f: f.name)
 
 
 def camera_check(topic: str, kind: str, heard: Counter[str], seconds: float) -> Check:
@@ -119,22 +128,31 @@ def camera_check(topic: str, kind: str, heard: Counter[str], seconds: float) -> 
                  f'{_short(kind)} {", ".join(sorted(heard))} at {heard.total() / seconds:.1f} Hz')
 
 
-def _detector_checks(
-    node: Node, detector: FoundNode, statuses: dict[str, DiagnosticStatus],
-    cameras: Cameras,
+def node_checks(
+    node: Node, found: FoundNode, statuses: dict[str, DiagnosticStatus], cameras: Cameras,
 ) -> Iterator[Check]:
-    yield state_check(detector.name, get_state(node, detector.name))
+    """Check the state, the diagnostics, the inputs and the QoS of a node of ours."""
+    yield state_check(found.name, get_state(node, found.name))
+    prefix = f'{found.name}:'.lstrip('/')
     for name, status in statuses.items():
-        if name.startswith(f'{detector.name}:'.lstrip('/')):
+        # A target that is lost is no fault of the robot.
+        if name.startswith(prefix) and not name.startswith(f'{prefix} target '):
             yield Check('graph', 'diagnostics', LEVELS.get(status.level, 'FAIL'),
                         f'{name}: {status.message}')
-    for topic, kind in detector.inputs.items():
-        published = published_types(node, topic, [detector.name])
-        if not published:
-            yield unconnected(topic, kind, cameras)
-        elif kind not in published:
-            yield wrong_type(topic, kind, min(published))
-    for topic in sorted(detector.topics):
+    rgb = {value.value for value in getattr(statuses.get(f'{prefix} RGB'), 'values', ())
+           if value.key == 'topic'}
+    free = [camera for camera in cameras if camera[0] not in found.inputs]
+    for topic, kind in found.inputs.items():
+        published = published_types(node, topic, [found.name])
+        if kind in published:
+            continue
+        if topic in rgb:
+            yield unused_rgb(topic, kind)
+        elif published:
+            yield wrong_type(topic, kind, min(published), found.role)
+        else:
+            yield unconnected(topic, kind, free, found.role)
+    for topic in sorted(found.topics):
         yield from qos_checks(topic, node.get_publishers_info_by_topic(topic),
                               node.get_subscriptions_info_by_topic(topic))
 
@@ -147,8 +165,16 @@ def state_check(name: str, state: str) -> Check:
     return Check('graph', name, 'WARN', state or 'does not respond', advice.format(name))
 
 
-def unconnected(topic: str, kind: str, cameras: Cameras) -> Check:
-    """Report that an input of a detector has no publisher, and suggest a topic."""
+def unused_rgb(topic: str, kind: str) -> Check:
+    """Report that nothing publishes the RGB images of a tracker, which goes on without."""
+    return Check('graph', topic, 'WARN',
+                 f'has no publisher of {_short(kind)}, the RGB images of the tracker',
+                 'start the RGB camera, or set rgb_topic to its topic, whose name ends with '
+                 '/compressed if it has CompressedImage')
+
+
+def unconnected(topic: str, kind: str, cameras: Cameras, role: str = 'detector') -> Check:
+    """Report that an input of a node has no publisher, and suggest a topic."""
     same = [name for name, other in cameras if other == kind]
     near = difflib.get_close_matches(topic, same, 1, SIMILAR) or (same if len(same) == 1 else [])
     if near:
@@ -159,18 +185,18 @@ def unconnected(topic: str, kind: str, cameras: Cameras) -> Check:
         advice = f'only {_short(other_kind)} is published: {use(other, other_kind)}'
     else:
         advice = 'start the camera driver, or remap the topic'
-    return Check('graph', topic, 'FAIL', 'is an input of the detector without publisher', advice)
+    return Check('graph', topic, 'FAIL', f'is an input of the {role} without publisher', advice)
 
 
-def wrong_type(topic: str, kind: str, published: str) -> Check:
-    """Report that an input of a detector is published with another type."""
+def wrong_type(topic: str, kind: str, published: str, role: str = 'detector') -> Check:
+    """Report that an input of a node is published with another type."""
     return Check('graph', topic, 'FAIL',
-                 f'has {_short(published)}, the detector expects {_short(kind)}',
+                 f'has {_short(published)}, the {role} expects {_short(kind)}',
                  use(topic, published) if published in IMAGES else 'it is not an image topic')
 
 
 def use(topic: str, kind: str) -> str:
-    """Return how to configure a detector for the images of this topic."""
+    """Return how to configure a node for the images of this topic."""
     name = image_topic(topic, kind)
     if kind == RAW:
         return f'set input_transport to raw and image_topic to {name}'

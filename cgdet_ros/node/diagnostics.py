@@ -28,6 +28,7 @@ import numpy as np
 TEXT = 256  # characters of an image's frame_id and encoding that are reported
 WINDOW = 1000  # frames that the percentiles are computed over
 FUTURE_S = 1.0  # maximum of a stamp in the future: more than synchronized clocks differ
+STILL_S = 1.0  # with images of one stamp
 STUCK_S = 5.0  # with images and without a result: longer than any useful inference
 YEAR_S = 365.25 * 86400.0
 OLD_S = 10 * YEAR_S  # older than any bag that is played: such stamps do not mean a date
@@ -60,7 +61,8 @@ class Statistics:
         self.encoding = ''
         self.last_error = ''  # empty when images are processed again
         self.last_error_time = ''
-        self.stamped = True
+        self._stamp: int | None = None  # of the latest image, ns, and when it was new
+        self._stamp_since = 0.0
         self.image_age = 0.0
         self.started = monotonic()
         self._last_received: float | None = None
@@ -73,16 +75,17 @@ class Statistics:
         self._latencies: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
         self._histogram = [0] * HISTOGRAM_BINS
 
-    def frame_received(self, frame_id: str, replaces: bool, stamped: bool = True) -> None:
-        """Count a frame, and a replaced one if another was waiting; stamped: not with 0."""
+    def frame_received(self, frame_id: str, replaces: bool, stamp: int | None = None) -> None:
+        """Count a frame, and a replaced one if another was waiting; stamp: in ns, if known."""
         with self._lock:
             self.received += 1
             self.replaced += replaces
             # Some drivers count frames in it: then it does not name the camera.
             self._counts_frames |= self.received > 1 and frame_id[:TEXT] != self.frame_id
             self.frame_id = frame_id[:TEXT]
-            self.stamped = stamped
             self._last_received = monotonic()
+            if stamp is None or stamp != self._stamp:
+                self._stamp, self._stamp_since = stamp, self._last_received
             if replaces:
                 self._replacements.append(self._last_received)
             self._waiting_since = self._waiting_since or self._last_received
@@ -185,10 +188,11 @@ class Statistics:
                 'dead pixels': self.dead_pixels,
                 'shutter': f'closed: {self._shutter}' if self._shutter else 'open',
                 'shutter closed': self.closings, 'images of a closed shutter': self.closed,
+                'skipped': self._unpublished,
                 'last error': self.last_error,
                 'last error time': self.last_error_time,
-                'input rate Hz': f'{_rate(self._arrivals):.1f}',
-                'output rate Hz': f'{_rate(self._outputs):.1f}',
+                'input rate Hz': f'{_rate(self._arrivals):.2f}',
+                'output rate Hz': f'{_rate(self._outputs):.2f}',
                 'image age s': f'{self.image_age:.3f}', **self._percentiles()})
 
     def _level(self, source: str, no_input_warn_s: float) -> tuple[bytes, str]:
@@ -211,10 +215,15 @@ class Statistics:
                 'camera or its driver hangs, or its shutter is stuck')
         if self._last_result == 'too old':
             return DiagnosticStatus.WARN, f'images are too old, {self.image_age:.1f} s'
-        if not self.stamped and self.image_age > FUTURE_S:
+        if self._stamp == 0 and self.image_age > FUTURE_S:
             return DiagnosticStatus.WARN, (
                 'the stamps of the images are 0: set them in the driver, as nothing can be '
                 'matched with these detections by time')
+        still = (self._last_received or self._stamp_since) - self._stamp_since
+        if still > STILL_S:
+            return DiagnosticStatus.WARN, (
+                f'the stamps of the images have stood still for {still:.0f} s: set header.stamp '
+                'for each image in the driver; if it has use_sim_time, check that /clock runs')
         if self.image_age > OLD_S:
             return DiagnosticStatus.WARN, (
                 f'stamps are {self.image_age / YEAR_S:.0f} years old: the driver stamps with '
@@ -278,5 +287,10 @@ def _recent(times: deque[float], seconds: float) -> list[float]:
 
 
 def _rate(times: deque[float]) -> float:
+    """Return the Hz of the last 5 s, or of the latest two of slower ones, less in a pause."""
     recent = _recent(times, 5.0)
-    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+    if len(recent) > 1:
+        return (len(recent) - 1) / (recent[-1] - recent[0])
+    if len(times) < 2:
+        return 0.0
+    return 1 / max(times[-1] - times[-2], monotonic() - times[-1])

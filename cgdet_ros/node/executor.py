@@ -17,11 +17,12 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 import os
-import re
 import signal
 import sys
 from typing import Any
 
+from cgdet_core.errors import UserError
+from cgdet_ros.node import starting
 from cgdet_ros.node.logs import ERROR_PERIOD_S, reason
 from cgdet_ros.node.managed_node import ManagedNode
 from cgdet_ros.node.parameters import hint, Spec
@@ -40,12 +41,10 @@ from rclpy.logging import get_logger
 from rclpy.signals import uninstall_signal_handlers
 from rclpy.subscription import Subscription
 from rclpy.task import Task
-from rclpy.utilities import remove_ros_args
 
 # The worker receives the interpreter lock from the executor sooner than after the default 5 ms:
 # 0.1 ms of overhead, about the spread of the measurement (docs/decisions/0009).
 SWITCH_INTERVAL_S = 1e-4
-SOURCE = re.compile(r',? at [^ ,]+:\d+')  # where in rcl an error occurred
 
 
 class NodeExecutor(SingleThreadedExecutor):
@@ -119,20 +118,12 @@ class NodeExecutor(SingleThreadedExecutor):
             self.wake()
 
 
-def sentence(error: RCLError) -> str:
-    """Return an error of rcl as one line, and what to do if security is enabled."""
-    text = ' '.join(SOURCE.sub('', str(error)).split())
-    if 'security libraries' in text:
-        return ('ROS_SECURITY_ENABLE is true, but this build of the middleware has no security; '
-                'use that of a ROS 2 distribution, or unset the variable (docs/sros2.md)')
-    return text if os.environ.get('ROS_SECURITY_ENABLE') != 'true' else (
-        f'{text}; ROS_SECURITY_ENABLE is true: check keystore, enclave and policy '
-        '(docs/sros2.md)')
-
-
 def check_arguments(name: str, specs: Iterable[Spec], args: list[str]) -> None:
     """Print the usage for --help, and end the process for another argument that is not ROS's."""
-    own = remove_ros_args(args)[1:]
+    try:
+        own = starting.own_arguments(args)
+    except UserError as error:
+        sys.exit(f'{name}: {error}')
     if {'-h', '--help'} & {*own}:
         print(f'usage: {name} [--ros-args -p PARAMETER:=VALUE -r FROM:=TO ...]\n\nparameters:')
         for spec in specs:
@@ -160,18 +151,14 @@ def run(
 
     signal.signal(signal.SIGINT, interrupt)
     try:
-        rclpy.init(args=args)
-    except RCLError as error:
-        todo = '; set ROS_LOG_DIR to a writable folder' if 'log directory' in str(error) else ''
-        sys.exit(f'{name}: {sentence(error)}{todo}')
-    try:
-        node = create()
+        starting.init(args)
+        node = starting.create(create)
     except ParameterException as error:
         rclpy.try_shutdown()
         sys.exit(f'{name}: {error}{hint(error)}')
-    except RCLError as error:
+    except UserError as error:
         rclpy.try_shutdown()
-        sys.exit(f'{name}: the node cannot be created: {sentence(error)}')
+        sys.exit(f'{name}: {error}')
     created = True
     executor = NodeExecutor(node.transitions, name)
     executor.add_node(node)

@@ -78,14 +78,14 @@ class ImageInput:
         self.topic = node.resolve_topic_name(self._source[1])
         self._slot: Received | None = None
         self._number: int | None = None  # that the publisher gave the latest image
-        self._alone = False  # there is one publisher, whose numbers can be followed
+        self._numbering: set[bytes] = set()  # the publishers that gave the numbers, if known
         self._warned = False  # of false color
         self._subscription: Subscription | None = None
 
     def subscribe(self) -> None:
         """Subscribe with new statistics; raise rclpy's error for a bad qos_overrides entry."""
         self.statistics = Statistics()
-        self._number, self._alone, self._warned = None, False, False
+        self._number, self._numbering, self._warned = None, set(), False
         self._subscription = self._node.create_subscription(
             *self._source, self._take, input_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
@@ -103,14 +103,24 @@ class ImageInput:
         Receive an image, and count those before it that did not arrive.
 
         The publisher numbers its messages: with depth 1 the middleware overwrites an image that
-        waits for the executor, and reports it nowhere. Not all middleware passes the number on.
+        waits for the executor, and reports it nowhere. Not all middleware passes the number on,
+        and none says whose it is: those of several publishers do not follow each other.
         """
         number = dict(info).get('publication_sequence_number')
         if number is not None:
-            before, self._number = self._number, number
-            self.statistics.frames_lost(
-                number - before - 1 if self._alone and before and number > before else 0)
+            before, self._number = self._number or number - 1, number
+            if number <= before:
+                self._numbering = set()  # it is another publisher's
+            gap = max(0, number - before - 1)
+            self.statistics.frames_lost(gap if gap and self._is_alone() else 0)
         self._receive(message)
+
+    def _is_alone(self) -> bool:
+        """Return whether one publisher gave the numbers since this was asked last."""
+        before = self._numbering
+        self._numbering = {bytes(p.endpoint_gid) for p in
+                           self._node.get_publishers_info_by_topic(self.topic)}
+        return len(before) == 1 and self._numbering == before
 
     def _receive(self, message: Image | CompressedImage) -> None:
         received = Received(message, perf_counter())
@@ -120,7 +130,7 @@ class ImageInput:
             stamp = message.header.stamp
             self.statistics.frame_received(
                 message.header.frame_id, replaces=self._slot is not None,
-                stamped=bool(stamp.sec or stamp.nanosec))
+                stamp=stamp.sec * 10**9 + stamp.nanosec)
             self._slot = received
             self._wake.notify_all()
             if self._wake.idle:
@@ -187,7 +197,9 @@ class ImageInput:
     def _publishers(self) -> str:
         """Return the topic and its publishers, and why images may not be received."""
         found = self._node.get_publishers_info_by_topic(self.topic)
-        self._alone = len(found) == 1
+        gids = {bytes(p.endpoint_gid) for p in found}
+        if gids != self._numbering:
+            self._number, self._numbering = None, gids
         text = f'{self.topic}: {len(found)} publisher{"" if len(found) == 1 else "s"}'
         return text if not found or self.statistics.received else f'{text}, {self._why(found)}'
 

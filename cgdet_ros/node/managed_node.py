@@ -266,13 +266,14 @@ class ManagedNode(LifecycleNode, ABC):
         Set parameters, and use the new values for the next image.
 
         The value that a parameter has is accepted in any state, so that a node can load its dump.
+        Of a parameter that is named twice, the last value counts.
         """
         with self.lock:
             for parameter in parameter_list:
                 if not self.has_parameter(parameter.name):
                     return SetParametersResult(
                         successful=False, reason=self.missing(parameter.name))
-            changed = [p for p in parameter_list
+            changed = [p for p in {p.name: p for p in parameter_list}.values()
                        if not parameters.is_same(p, self.get_parameter(p.name))]
             if not changed:
                 return SetParametersResult(successful=True)

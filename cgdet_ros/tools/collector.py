@@ -22,6 +22,7 @@ from time import monotonic
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_ros.node.logs import reason
 from cgdet_ros.node.topics import latched_qos
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -57,6 +58,7 @@ class Collector(Node):
         self._news = Condition()  # notified of detections and of diagnostics
         self._counted = 0.0  # time of the last diagnostics
         self._before = 0, 0  # the node's counts before the first image
+        self._error: Exception | None = None  # of a callback, after which nothing is received
         self.create_subscription(Detection2DArray, 'detections', self._detections, 100)
         self.create_subscription(LabelInfo, 'label_info', self._label_info, latched_qos())
         self.create_subscription(DiagnosticArray, '/diagnostics', self._diagnostics, 10)
@@ -74,23 +76,39 @@ class Collector(Node):
         """
         Wait for the detections of the last image, until the node failed at it, or it was lost.
 
-        check: called while waiting; raises an error to end it. UserError if the node stalls.
+        check: called while waiting; raises an error to end it. UserError if the node stalls, or
+        if what it publishes cannot be read.
         """
         stamp, start = next(reversed(self.run.sent.items()))
         with self._news:
             while stamp not in self.run.received and not self._is_settled(start):
                 check()
+                self.check()
                 if monotonic() > start + STALLED_S:
                     why = self.run.status.get('message', 'it reports nothing')
                     raise UserError(f'The node did not answer an image within {STALLED_S:.0f} s: '
                                     f'{why}.')
                 self._news.wait(0.2)
 
+    def fail(self, error: Exception) -> None:
+        """Store the error of a callback, with which the receiving thread ends."""
+        with self._news:
+            self._error = error
+            self._news.notify_all()
+
+    def check(self) -> None:
+        """Raise UserError if nothing is received any more."""
+        if isinstance(self._error, UserError):
+            raise self._error
+        if self._error is not None:
+            raise UserError(f'What the node publishes cannot be read: {reason(self._error)}'
+                            ) from self._error
+
     def wait_for_status(self, patience: float) -> None:
         """Wait for diagnostics that are published after this call, at most `patience` seconds."""
         start = monotonic()
         with self._news:
-            self._news.wait_for(lambda: self._counted > start, patience)
+            self._news.wait_for(lambda: self._counted > start or self._error, patience)
 
     def _is_settled(self, start: float) -> bool:
         """Return whether the node cannot answer the image that was sent at `start` any more."""
@@ -102,10 +120,11 @@ class Collector(Node):
         return self._counted > start + LOST_S
 
     def _counts(self) -> tuple[int, int]:
-        """Return the images that the node received, and those that it failed at or dropped."""
-        received, failed, dropped = (
-            int(self.run.status.get(key, 0)) for key in ('received', 'failed', 'dropped'))
-        return received, failed + dropped
+        """Return the images that the node received, and those that it publishes nothing for."""
+        received, failed, dropped, skipped = (
+            int(self.run.status.get(key, 0))
+            for key in ('received', 'failed', 'dropped', 'skipped'))
+        return received, failed + dropped + skipped
 
     def _detections(self, message: Detection2DArray) -> None:
         now = monotonic()
@@ -135,12 +154,15 @@ class Collector(Node):
 
 
 def from_message(message: Detection2DArray) -> Detections:
-    """Return the arrays of a message, the inverse of `to_detection_array`."""
+    """Return the arrays of a message, the inverse of `to_detection_array` with class numbers."""
     boxes = np.array([(d.bbox.center.position.x, d.bbox.center.position.y,
                        d.bbox.size_x, d.bbox.size_y) for d in message.detections],
                      np.float64).reshape(-1, 4)
     half = boxes[:, 2:] / 2
     hypotheses = [d.results[0].hypothesis for d in message.detections]
+    if named := next((h.class_id for h in hypotheses if not h.class_id.isdecimal()), ''):
+        raise UserError(f'The detections have names of classes ({named}); set the parameter '
+                        'class_names of the node to false.')
     return Detections(
         np.hstack([boxes[:, :2] - half, boxes[:, :2] + half]).astype(np.float32),
         np.array([h.score for h in hypotheses], np.float32),

@@ -170,7 +170,9 @@ def remarks(run: Collected, source: DemoInput, rate: float) -> list[str]:
             f'The node answers {played:.1f} frames/s here, so the recording was played at '
             f'{played / recorded:.2g} of its speed.')
     if lost := len(run.sent.keys() - run.received.keys()):
-        why = run.status.get('last error') or 'they did not reach the node'
+        why = run.status.get('last error') or (
+            'the shutter of the camera was closed' if run.status.get('skipped', '0') != '0'
+            else 'they did not reach the node')
         sentences.append(f'Of {counted(len(run.sent), "image")}, {lost} have no result: {why}.')
     if run.repeated:
         sentences.append(f'Without a result of their own: {counted(run.repeated, "image")} with '

@@ -24,9 +24,11 @@ from typing import Any
 
 from cgdet_core.data.bags.io import COMPRESSED_TYPE, image_connections, open_bag
 from cgdet_core.errors import UserError
+from cgdet_ros.node.starting import create, init
 from cgdet_ros.resources import use_transport_profile
 import rclpy
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -60,11 +62,12 @@ def play(
 
     Messages are published byte for byte as recorded, and latched if they were. Playing starts when
     every topic has a subscriber, or after 10 s. rate: speed relative to the recording. Topics
-    whose message package is not installed are skipped with a warning. on_publish is called with
-    each serialized message. only_images: play only the image topic, as `image_raw` or
-    `image_raw/compressed`; topic: which, if there are several. clock: publish the time of each
-    message on /clock before it, in place of a recorded clock, for nodes with use_sim_time.
-    answered: called after each message; it may wait, and then the rest is played later by as much.
+    whose message package is not installed, or whose name ROS 2 does not allow, are skipped with a
+    warning. on_publish is called with each serialized message. only_images: play only the image
+    topic, as `image_raw` or `image_raw/compressed`; topic: which, if there are several. clock:
+    publish the time of each message on /clock before it, in place of a recorded clock, for nodes
+    with use_sim_time. answered: called after each message; it may wait, and then the rest is
+    played later by as much.
     """
     if not rate > 0:
         raise UserError(f'The rate must be positive, not {rate}.')
@@ -124,14 +127,16 @@ def _create_publishers(node: Node, connections: list[Any], only_images: bool) ->
         qos.durability.name == 'TRANSIENT_LOCAL' for qos in c.ext.offered_qos_profiles)}
     publishers = {}
     for topic, name in {c.topic: c.msgtype for c in connections}.items():
+        image = 'image_raw/compressed' if name == COMPRESSED_TYPE else 'image_raw'
         try:
-            kind = message_class(name)
+            publishers[topic] = node.create_publisher(
+                message_class(name), image if only_images else topic,
+                LATCHED if topic in latched else QUEUED)
         except UserError as error:
             node.get_logger().warning(f'{error} The topic {topic} is skipped.')
-            continue
-        image = 'image_raw/compressed' if name == COMPRESSED_TYPE else 'image_raw'
-        publishers[topic] = node.create_publisher(
-            kind, image if only_images else topic, LATCHED if topic in latched else QUEUED)
+        except InvalidTopicNameException:
+            node.get_logger().warning(
+                f'ROS 2 does not allow the name {topic}. The topic is skipped.')
     return publishers
 
 
@@ -152,9 +157,15 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--loop', action='store_true', help='repeat at the end')
     parser.add_argument('--clock', action='store_true', help='publish the bag time on /clock')
     options, ros_args = parser.parse_known_args(args)
+    if ros_args and ros_args[0] != '--ros-args':
+        sys.exit(f'cgdet: unrecognized arguments: {" ".join(ros_args)}; those of ROS follow '
+                 '--ros-args, and "cgdet bag play --help" lists the others')
     use_transport_profile()
-    rclpy.init(args=ros_args)
-    node = Node('cgdet_bag_player')
+    try:
+        init(ros_args)
+        node = create(lambda: Node('cgdet_bag_player'))
+    except UserError as error:
+        sys.exit(f'cgdet: {error}')
     try:
         while True:
             count = play(node, options.bag, options.rate, clock=options.clock)

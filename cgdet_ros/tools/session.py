@@ -15,7 +15,7 @@
 """Start the detector node, play a bag into it, and collect what it publishes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import subprocess
 from threading import Thread
@@ -25,6 +25,7 @@ from typing import Any
 from cgdet_core.data.bags.io import is_compressed
 from cgdet_core.errors import UserError
 from cgdet_core.processes import program
+from cgdet_ros.node.starting import create, init
 from cgdet_ros.tools.collector import Collected, Collector
 from cgdet_ros.tools.play import play
 import rclpy
@@ -70,10 +71,10 @@ def run_bag(
     """
     transport, suffix = (
         ('compressed', '/compressed') if is_compressed(bag, topic) else ('raw', ''))
-    rclpy.init(args=ros_args or [])
-    collector, executor = Collector(), SingleThreadedExecutor()
+    init(ros_args or [])
+    collector, executor = create(Collector), SingleThreadedExecutor()
     executor.add_node(collector)
-    spinning = Thread(target=_spin, args=(executor,), daemon=True)
+    spinning = Thread(target=_spin, args=(executor, collector), daemon=True)
     spinning.start()
     try:
         with nullcontext() if running else node_process(
@@ -96,9 +97,14 @@ def run_bag(
     return collector.run
 
 
-def _spin(executor: SingleThreadedExecutor) -> None:
-    with suppress(ExternalShutdownException):
+def _spin(executor: SingleThreadedExecutor, collector: Collector) -> None:
+    try:
         executor.spin()
+    except ExternalShutdownException:
+        pass
+    except Exception as error:
+        if collector.context.ok():  # else of a shutdown
+            collector.fail(error)
 
 
 def wait_until_active(
@@ -109,6 +115,7 @@ def wait_until_active(
     end = monotonic() + START_TIMEOUT_S
     while collector.classes is None:
         check_running(process)
+        collector.check()
         status = collector.run.status
         if status.get('elapsed s') != elapsed:  # an engine takes minutes to build
             elapsed, end = status.get('elapsed s'), monotonic() + START_TIMEOUT_S

@@ -34,9 +34,9 @@ from cgdet_core.runtime import DetectionCard, Detector, load_card
 from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_ros.tools import collector, demo_input, session
 from cgdet_ros.tools.collector import Collected
-from cgdet_ros.tools.demo import main, results, summarize
+from cgdet_ros.tools.demo import main, remarks, results, summarize
 from cgdet_ros.tools.play import play
-from cgdet_ros.tools.session import run_bag
+from cgdet_ros.tools.session import node_process, run_bag
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
@@ -115,7 +115,8 @@ def test_a_demo_without_a_processed_image_fails_with_the_reason(
 def test_a_node_that_builds_an_engine_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, reports: bool,
 ) -> None:
-    waiting: Any = SimpleNamespace(classes=None, run=Collected())
+    waiting: Any = SimpleNamespace(
+        classes=None, run=Collected(), check=lambda: None)
     now = 0.0  # simulated: the build takes five minutes
 
     def sleep(seconds: float) -> None:
@@ -339,6 +340,46 @@ def test_an_image_that_the_node_never_received_is_not_waited_for(
         rclpy.try_shutdown()
 
 
+def test_a_running_node_that_names_classes_ends_the_run_with_a_sentence(
+    domain: int, bag: Path, toy: Path,
+) -> None:
+    with node_process(toy, backend='onnxruntime', class_names='true'):
+        with pytest.raises(UserError, match='set the parameter class_names of the node to false'):
+            run_bag(bag, toy, -1.0, running=True)
+
+
+def test_answers_that_cannot_be_read_end_the_waiting(domain: int) -> None:
+    rclpy.init()
+    node = collector.Collector()
+    try:
+        node.sent(bytes(4) + collector.STAMP.pack(7, 0))
+        node.fail(IndexError('list index out of range'))
+        with pytest.raises(UserError, match='cannot be read: list index out of range'):
+            node.wait_for_answer(lambda: None)
+        with pytest.raises(UserError, match='cannot be read'):
+            session.wait_until_active(node)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def test_a_running_node_may_skip_images_of_a_closed_shutter(
+    domain: int, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector, 'STALLED_S', 30.0)
+    shown = (0, 1, 1, 1, 2)  # the second and third of the same frame are those of a shutter
+    bag = write_two_cameras(
+        tmp_path / 'bag', {START + i * 4 * PERIOD: scene(n) for i, n in enumerate(shown)},
+        {START: np.zeros((96, 128, 3), np.uint8)})
+    with node_process(toy, backend='onnxruntime', while_shutter_closed='skip',
+                      **{session.RELIABLE.format(''): 'reliable'}):
+        run = run_bag(bag, toy, -1.0, running=True, topic=THERMAL)
+    assert len(run.sent) == 5 and len(run.received) == 3 and run.status['skipped'] == '2'
+    source: Any = SimpleNamespace(unreadable=[])
+    assert '2 have no result: the shutter of the camera was closed.' in (
+        ' '.join(remarks(run, source, 1.0)))
+
+
 def test_results_of_two_runs_are_never_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -393,6 +434,37 @@ def test_bad_input_of_the_demo_is_reported_in_one_sentence(
         cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and words in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('arguments', [('-r', '10'), ('--topics', '/foo'), ('--bogus',)])
+def test_the_player_refuses_options_that_it_does_not_have(
+    domain: int, run_cgdet: Run, bag: Path, arguments: tuple[str, ...],
+) -> None:
+    result = run_cgdet('bag', 'play', bag, *arguments)
+    assert result.returncode != 0 and 'Traceback' not in result.stderr
+    assert f'unrecognized arguments: {" ".join(arguments)}' in result.stderr
+
+
+def test_a_topic_that_ros_2_does_not_allow_is_skipped(domain: int, tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS2_JAZZY)
+    kind = 'std_msgs/msg/String'
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        for i, name in enumerate(('/cam/0/text', '/text')):
+            bag.write(bag.add_connection(name, kind, typestore=store), 10**9 + i,
+                      store.serialize_cdr(store.types[kind](data=name), kind))
+    rclpy.init()
+    node = rclpy.create_node('player')
+    texts: list[String] = []
+    node.create_subscription(String, '/text', texts.append, 10)
+    try:
+        assert play(node, tmp_path / 'bag') == 1
+        end = monotonic() + 120
+        while not texts and monotonic() < end:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        assert [m.data for m in texts] == ['/text']
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def test_ctrl_c_ends_the_player_quietly(domain: int, bag: Path) -> None:

@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 import sys
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detections, Normalization
 from cgdet_core.runtime.detection.card import detection_card
 from cgdet_ros.detection.stream import to_detection_array, to_label_info, to_vision_info
@@ -54,6 +55,13 @@ def test_round_trip_over_the_wire() -> None:
     np.testing.assert_allclose(back.boxes, sent.boxes, atol=1e-4)
     np.testing.assert_array_equal(back.scores, sent.scores)
     np.testing.assert_array_equal(back.labels, sent.labels)
+
+
+def test_names_of_classes_are_not_read_as_numbers() -> None:
+    sent = Detections(np.array([[1, 2, 3, 4]], np.float32), np.ones(1, np.float32), np.array([2]))
+    message = to_detection_array(sent, header(), names=CARD.classes)
+    with pytest.raises(UserError, match=r'\(car\); set the parameter class_names'):
+        from_message(message)
 
 
 def test_no_detections_are_an_empty_array_with_a_header() -> None:

@@ -88,10 +88,56 @@ def test_clocks_may_differ_a_little(age: float, level: bytes) -> None:
     (5e8, True, '16 years old'), (1e8, True, ''), (0.5, False, '')])
 def test_stamps_that_mean_no_date_are_a_warning(age: float, stamped: bool, words: str) -> None:
     statistics = Statistics()
-    statistics.frame_received('thermal', replaces=False, stamped=stamped)
+    statistics.frame_received('thermal', replaces=False, stamp=int(stamped))
     statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), age)
     status = statistics.status('camera', 'front', '/image_raw', 2.0)
     assert status.level == (WARN if words else OK) and words in status.message
+
+
+def test_stamps_that_stand_still_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(diagnostics, 'monotonic', lambda: now)
+    statistics = Statistics()
+
+    def show(stamp: int) -> tuple[bytes, str]:
+        nonlocal now
+        now += 0.5
+        statistics.frame_received('thermal', replaces=False, stamp=stamp)
+        statistics.frame_done('mono16', 0.02, (0.0, 0.02, 0.0), 0.02)
+        status = statistics.status('camera', 'front', '/image_raw', 60.0)
+        return status.level, status.message
+
+    assert [show(stamp)[0] for stamp in (1, 1, 2, 2, 2)] == [OK] * 5, 'one image twice'
+    level, message = show(2)
+    assert level == WARN and 'stamps of the images have stood still for 2 s' in message
+    now += 30.0  # a pause is none of the stamps
+    assert 'for 2 s' in statistics.status('camera', 'front', '/image_raw', 60.0).message
+    assert show(3)[0] == OK
+
+
+@pytest.mark.parametrize(('period', 'rate'), [
+    (0.5, '2.00'), (2.6, '0.38'), (3.3, '0.30'), (6.0, '0.17')])
+def test_the_rate_of_a_slow_camera_is_steady(
+    monkeypatch: pytest.MonkeyPatch, period: float, rate: str,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(diagnostics, 'monotonic', lambda: now)
+    statistics = Statistics()
+
+    def shown() -> str:
+        status = statistics.status('camera', 'front', '/image_raw', 60.0)
+        return next(v.value for v in status.values if v.key == 'input rate Hz')
+
+    found = set()
+    for tick in range(1, 600):  # tenths of a second
+        now = 100.0 + tick / 10
+        if tick % round(period * 10) == 0:
+            statistics.frame_received('thermal', replaces=False)
+        if tick > 150:
+            found.add(shown())
+    assert found == {rate}
+    now += 50.0
+    assert shown() == '0.02', 'no rate remains'
 
 
 def test_the_last_error_ends_with_a_good_image_and_its_time_stays() -> None:

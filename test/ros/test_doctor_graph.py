@@ -21,10 +21,13 @@ from pathlib import Path
 import subprocess
 from typing import Any
 
+from cgdet_core.doctor import Check
 from cgdet_ros.doctor.exchange import exchange, summarize
 from cgdet_ros.doctor.graph import (
     COMPRESSED,
+    FoundNode,
     graph_checks,
+    node_checks,
     qos_checks,
     RAW,
     state_check,
@@ -32,6 +35,7 @@ from cgdet_ros.doctor.graph import (
     wrong_type,
 )
 from cgdet_ros.doctor.transport import profile_variables
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 import pytest
 import rclpy
@@ -211,6 +215,49 @@ def test_a_debug_image_is_not_a_camera(start: Callable[..., Any]) -> None:
     assert '/boson' in checks and '/debug_image' not in checks
     assert checks['/image_raw'].level == 'FAIL'
     assert 'image_topic:=/boson' in checks['/image_raw'].advice
+
+
+def test_a_tracker_is_found_and_its_picture_is_not_a_camera(track: Callable[..., Any]) -> None:
+    with track() as client:
+        client.wait(lambda: client.images.get_subscription_count())
+        client.node.destroy_publisher(client.images)
+        again = client.node.create_publisher(
+            CompressedImage, '/target_tracker/debug_image/compressed', 10)
+        camera = client.node.create_publisher(Image, 'boson', 10)
+        checks = {c.name: c for c in graph_checks(client.node, 2.0)}
+        picture = '/target_tracker/debug_image'
+        assert {info.node_name for info in
+                client.node.get_subscriptions_info_by_topic(picture)} == set()
+        client.node.destroy_publisher(camera)
+        client.node.destroy_publisher(again)
+    assert '/boson' in checks and 'detector' not in checks
+    assert not [name for name in checks if name.startswith(picture)]
+    assert checks['/target_tracker'].found == 'active'
+    assert 'target_tracker: ' in checks['diagnostics'].found
+    assert checks['/image_raw'].level == 'FAIL'
+    assert checks['/image_raw'].found == 'is an input of the tracker without publisher'
+    assert 'image_topic:=/boson' in checks['/image_raw'].advice
+
+
+def test_rgb_images_of_a_tracker_are_not_taken_for_its_thermal_camera(node: Node) -> None:
+    found = FoundNode('/target_tracker', 'tracker', {'/image_raw': RAW, '/rgb': RAW},
+                      {'/target_tracker/debug_image'}, set())
+    statuses = {name: DiagnosticStatus(name=name, level=level, values=values) for name, level,
+                values in (
+        ('target_tracker: RGB', b'\1', [KeyValue(key='topic', value='/rgb')]),
+        ('target_tracker: target 1', b'\2', []))}
+
+    def checks() -> dict[str, Check]:
+        return {c.name: c for c in node_checks(node, found, statuses, [('/rgb', RAW)])}
+
+    assert checks()['/rgb'].level == 'WARN' and 'set rgb_topic' in checks()['/rgb'].advice
+    assert checks()['/image_raw'].advice == 'start the camera driver, or remap the topic'
+    assert checks()['diagnostics'].found.startswith('target_tracker: RGB')
+    node.create_publisher(Image, '/rgb', 10)
+    for _ in range(100):
+        if '/rgb' not in checks():
+            return
+    pytest.fail('the publisher was not found')
 
 
 def test_advice_for_an_inactive_detector(start: Callable[..., Any]) -> None:

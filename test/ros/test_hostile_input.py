@@ -153,6 +153,30 @@ def test_arguments_that_are_not_ros_arguments(
     assert words in result.stdout + result.stderr and 'Traceback' not in result.stderr
 
 
+@pytest.mark.parametrize('program', ['detector_node', 'tracker_node', 'tools.play'])
+@pytest.mark.parametrize(('option', 'value', 'words'), [
+    ('--params-file', 'absent.yaml', 'name a YAML file'),
+    ('--params-file', 'cut.yaml', 'near line 3); name a YAML file'),
+    ('-r', '__ns:=/a b', 'write -r FROM:=TO'), ('-r', 'image_raw:=/a b', 'write -r FROM:=TO'),
+    ('-p', 'threads', 'write -p NAME:=VALUE'), ('--log-level', 'loud', 'write debug, info'),
+    ('--bogus', '', '--bogus')])
+def test_wrong_ros_arguments_are_one_sentence(
+    domain: int, tmp_path: Path, program: str, option: str, value: str, words: str,
+) -> None:
+    (tmp_path / 'cut.yaml').write_text('/**:\n  ros__parameters:\n    threads: [1,\n')
+    result = subprocess.run(
+        [sys.executable, '-m', f'cgdet_ros.{program}', *(['bag'] if 'play' in program else []),
+         '--ros-args', option, *filter(None, [value])],
+        capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])})
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    name = {'detector_node': 'thermal_detector', 'tracker_node': 'target_tracker'}.get(
+        program, 'cgdet')
+    assert last.startswith(f'{name}: ') and words in last
+    assert 'lexeme' not in last and '.c:' not in last
+
+
 @pytest.mark.parametrize('enclaves', [True, False])
 def test_security_that_cannot_be_used_is_one_sentence(
     domain: int, tmp_path: Path, enclaves: bool,

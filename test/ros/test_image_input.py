@@ -25,6 +25,7 @@ import pytest
 import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Empty
@@ -129,6 +130,45 @@ def test_images_that_the_reader_overwrites_are_counted(create: Callable[..., Nod
     publisher.publish(float_image())
     spin_until(node, lambda: statistics.received == 4)
     assert lost() == '4'
+
+
+def test_a_publisher_that_joins_is_no_loss(create: Callable[..., Node]) -> None:
+    node = create(**{RELIABLE: 'reliable'})
+    source = ImageInput(node, '', 'raw', Handover())
+    source.subscribe()
+    first = node.create_publisher(Image, 'image_raw', 10)
+    statistics, wanted = source.statistics, [0]
+
+    def receive(publisher: Publisher, count: int = 1) -> None:
+        for _ in range(count):
+            wanted.append(statistics.received + 1)
+            publisher.publish(float_image())
+            spin_until(node, lambda: statistics.received == wanted[-1])
+
+    spin_until(node, first.get_subscription_count)
+    source.status('test', 60.0)  # once a second, so that what follows is between two
+    receive(first, 20)
+    second = node.create_publisher(Image, 'image_raw', 10)
+    spin_until(node, second.get_subscription_count)
+    for publisher in (second, first, second, first):
+        receive(publisher)
+    assert statistics.lost == 0
+    node.destroy_publisher(first)
+    third = node.create_publisher(Image, 'image_raw', 10)
+    spin_until(node, third.get_subscription_count)
+    receive(second, 20)
+    for publisher in (third, second):
+        receive(publisher)
+    node.destroy_publisher(third)
+    spin_until(node, lambda: node.count_publishers('/image_raw') == 1)
+    receive(second, 3)
+    assert statistics.lost == 0 and statistics.received == 49
+    source.status('test', 60.0)
+    receive(second)
+    for _ in range(4):  # while the executor is busy
+        second.publish(float_image())
+    spin_until(node, lambda: statistics.received + (statistics.lost or 0) == 54)
+    assert statistics.lost == 3
 
 
 def test_the_graph_shows_why_nothing_is_received(create: Callable[..., Node]) -> None:

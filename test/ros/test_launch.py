@@ -287,7 +287,8 @@ def test_a_compressed_bag_is_scored_whatever_a_robots_parameters_are(
     params = tmp_path / 'robot.yaml'
     params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
         'cameras': ['front', 'rear'], 'image_transport': 'raw', 'max_image_age_s': 0.001,
-        'track': True, 'class_thresholds': {'person': 1.0, 'bicycle': 1.0, 'car': 1.0}}}}))
+        'track': True, 'class_names': True, 'while_shutter_closed': 'skip',
+        'class_thresholds': {'person': 1.0, 'bicycle': 1.0, 'car': 1.0}}}}))
     report = score(compressed, scenes, tmp_path / 'out', 'rate:=0.5', f'params_file:={params}')
     assert report['frames processed'] > 0 and report['AP'] > 0
 

@@ -279,10 +279,13 @@ def test_cleanup_frees_the_model_and_its_topics(start: Start, tmp_path: Path) ->
         assert empty[-1] - empty[0] < 0.1 * weights, empty
 
 
-def test_no_folder_for_logs_is_one_sentence(domain: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize('program', [('detector_node',), ('tools.play', 'bag')])
+def test_no_folder_for_logs_is_one_sentence(
+    domain: int, tmp_path: Path, program: tuple[str, ...],
+) -> None:
     (tmp_path / 'file').touch()
     result = subprocess.run(
-        [sys.executable, '-m', 'cgdet_ros.detector_node'], capture_output=True, text=True,
-        cwd=ROOT, env={**os.environ, 'ROS_LOG_DIR': str(tmp_path / 'file' / 'log')})
+        [sys.executable, '-m', f'cgdet_ros.{program[0]}', *program[1:]], capture_output=True,
+        text=True, cwd=ROOT, env={**os.environ, 'ROS_LOG_DIR': str(tmp_path / 'file' / 'log')})
     assert result.returncode == 1 and 'ROS_LOG_DIR' in result.stderr
     assert 'Traceback' not in result.stderr

@@ -128,3 +128,10 @@ def test_parameters_are_checked_against_the_nodes_own_table(node: Minimal) -> No
     assert refusal('limits.left', 0.13) == 'limits.left is unlucky'
     assert refusal('limits.left', float('nan'))
     assert refusal('limits.left', 0.25) == '' and 'changed' in node.calls
+
+
+def test_the_last_value_of_a_parameter_that_is_named_twice_counts(node: Minimal) -> None:
+    for values in ((5, 3), (5, 4)):  # the present value is 3
+        result = node.set_parameters_atomically(
+            [Parameter('max_failures', value=value) for value in values])
+        assert result.successful and node.get_parameter('max_failures').value == values[-1]
