@@ -171,11 +171,17 @@ class Seen:
 
     def add(self, message: Detection2DArray) -> None:
         """Keep a message, and those of the seconds before it."""
-        stamp = stamp_of(message.header)
+        now, stamp = monotonic_ns(), stamp_of(message.header)
         with self._lock:
-            self._messages.append((monotonic_ns(), message))
-            while not 0 <= stamp - stamp_of(self._messages[0][1].header) <= self._ns:
+            self._messages.append((now, message))
+            while not 0 <= self._before(self._messages[0], now, stamp) <= self._ns:
                 self._messages.popleft()
+
+    @staticmethod
+    def _before(entry: tuple[int, Detection2DArray], now: int, stamp: int) -> int:
+        """Return how old a message is by its stamp, or without one by when it came."""
+        came, earlier = entry[0], stamp_of(entry[1].header)
+        return stamp - earlier if stamp and earlier else now - came
 
     def clear(self) -> None:
         with self._lock:

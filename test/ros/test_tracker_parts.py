@@ -25,7 +25,7 @@ from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.tracking import requests as requests_module
-from cgdet_ros.tracking.choice import Choice
+from cgdet_ros.tracking.choice import Choice, late
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
     Box,
@@ -111,6 +111,19 @@ def test_after_a_clock_was_set_back_a_box_is_on_no_older_image() -> None:
     late = replace(moment(10.15), seconds=10.6)  # not in order
     kept.add(late)
     assert kept.find(round(10.2e9)) is again[1] and kept.find(0) is late
+
+
+def test_an_image_without_a_stamp_among_others_is_no_set_back_clock() -> None:
+    kept = history(10.0, 10.1)
+    kept.add(Moment(0, 10.2, np.zeros((4, 6), np.uint8), ''))
+    assert kept.find(round(10.1e9)).seconds == 10.1 and kept.find(0).seconds == 10.2
+    with pytest.raises(Refused, match='it is 1.10 s older than the newest one'):
+        kept.find(9 * 10**9)
+    assert 'stamp is 0.30 s newer' in late(Point(round(10.4e9), 1, 2), kept.stamp_ns())
+    kept.add(replace(moment(10.3), seconds=10.3))
+    kept.add(Moment(0, 10.4, np.zeros((4, 6), np.uint8), ''))
+    kept.add(replace(moment(10.1), seconds=10.4))  # now it was
+    assert kept.find(round(10.3e9)) is None
 
 
 def test_large_images_are_kept_while_they_fit_into_memory() -> None:
@@ -230,6 +243,14 @@ def test_detections_without_a_stamp_are_forgotten(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Refused, match='no detections have arrived'):
         seen.find(DetectionId(0, '7'))
     assert seen.at(Point(0, 2, 3), 5, 0) is None
+
+
+def test_detections_without_a_stamp_do_not_end_those_before() -> None:
+    seen = Seen(2.0)
+    for message in (detections(10.0, detection(5, 5, name='1')), Detection2DArray(),
+                    detections(10.2, detection(5, 5, name='2'))):
+        seen.add(message)
+    assert [seen.find(DetectionId(0, name)).id for name in '12'] == ['1', '2']
 
 
 def test_older_detections_are_forgotten_when_stamps_go_back() -> None:
