@@ -25,6 +25,7 @@ from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.tracking import requests as requests_module
+from cgdet_ros.tracking import rgb as rgb_module
 from cgdet_ros.tracking.choice import Choice, late
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
@@ -302,6 +303,31 @@ def test_rgb_is_that_of_the_nearest_stamp_cropped_as_the_frame(node: Node) -> No
     assert source.status('n').message == 'used'
     source.unsubscribe()
     assert source.at(moment(10.0), crop, 0.05) is None
+
+
+def test_rgb_is_kept_for_a_second_whatever_its_rate(
+    node: Node, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, now = RgbInput(node, 'rgb'), [0.0]
+    monkeypatch.setattr(rgb_module, 'monotonic', lambda: now[0])
+
+    def used(count: int, rate: float, late: float) -> bool:
+        """Return whether RGB is there for a thermal image that is late by some seconds."""
+        for number in range(count):
+            now[0] += 1 / rate
+            source._receive(rgb(10.0 + number / rate))
+        stamp = moment(10.0 + (count - 1) / rate - late)
+        return source.at(stamp, Crop(top=2, left=2), 0.05) is not None
+
+    source.subscribe()
+    for rate in (5, 30, 60, 200):
+        assert all(used(300, rate, after) for after in (0.0, 0.2, 0.8))
+        assert len(source._messages) <= max(10, rate + 1)
+    monkeypatch.setattr(rgb_module, 'KEPT_BYTES', 8 * 6 * 3 * 20)
+    assert used(300, 60, 0.25) and not used(300, 60, 0.5) and len(source._messages) == 20
+    monkeypatch.setattr(rgb_module, 'KEPT_BYTES', 8)
+    assert used(3, 60, 0.0) and len(source._messages) == 1
+    source.unsubscribe()
 
 
 def test_rgb_without_stamps_is_the_newest_and_rests_without_a_target(node: Node) -> None:
