@@ -143,9 +143,12 @@ def test_large_images_are_kept_while_they_fit_into_memory() -> None:
 @pytest.mark.parametrize(('message', 'words'), [
     (detection(5, 5, 0, 4), '0 x 4 pixels has no area'),
     (detection(5, 5, 4, -1), 'has no area'),
+    (detection(60, 64, 1e39, 1e39), r'its box has the number 1e\+39, beyond every image'),
+    (detection(-1.7e308, 64), r'the number -1.7e\+308, beyond'),
     (detection(float('nan'), 5), 'is not a finite number'),
     (detection(5, 5, float('inf')), 'is not a finite number'),
     (detection(5, 5, name='x' * 300), '300 characters')])
+@pytest.mark.filterwarnings('error')
 def test_a_box_that_is_none_is_refused(message: object, words: str) -> None:
     with pytest.raises(Refused, match=words):
         to_box(message)
@@ -165,6 +168,9 @@ def test_points_and_ids_are_checked() -> None:
     assert (to_point(message).x, to_point(message).y) == (3, 4)
     message.point.x = float('nan')
     with pytest.raises(Refused, match='not a finite number'):
+        to_point(message)
+    message.point.x = 1e300
+    with pytest.raises(Refused, match=r'its point has the number 1e\+300, beyond every image'):
         to_point(message)
     assert to_id(String(data='12')).id == '12'
     with pytest.raises(Refused, match='empty'):
