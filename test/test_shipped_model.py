@@ -92,6 +92,12 @@ def test_the_card_names_no_path_of_the_machine_that_made_it(path: Path) -> None:
     assert json.loads(text)['onnx_sha256']
 
 
+@pytest.mark.parametrize('path', sorted(MODELS.glob('*.onnx')), ids=lambda path: path.stem)
+def test_a_model_calls_itself_as_its_file(path: Path) -> None:
+    card = json.loads(path.with_suffix('.json').read_text())
+    assert card['name'] == re.sub('_(fp16|int8)$', '', path.stem)
+
+
 def test_finds_the_objects_of_unseen_synthetic_scenes(shipped: Detector, tmp_path: Path) -> None:
     report = average_precision(shipped, write_coco(tmp_path, 20, 99, 1))
     assert report['AP50'] > 0.5

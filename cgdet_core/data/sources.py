@@ -52,7 +52,7 @@ class Frame:
 
     name: a file name for it. read: returns (H, W), or (H, W, 3) RGB of an RGB set. where: its
     origin, for errors. stamp_ns: of a bag's image header or of a stream's arrival. truth: the
-    record in a COCO set.
+    record in a COCO set. received_ns: when a bag's recorder received it.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Frame:
     where: str = ''
     stamp_ns: int | None = None
     truth: ImageRecord | None = None
+    received_ns: int | None = None
 
     @cached_property
     def pixels(self) -> NDArray[Any]:
@@ -265,12 +266,14 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
     path, colors = Path(path), colors or Colors()
     with open_bag(path) as reader:
         stamps = Counter[int]()
-        for number, (_, stamp, message) in enumerate(image_messages(reader, path, topic)):
+        for number, (received, stamp, message) in enumerate(
+                image_messages(reader, path, topic)):
             where = f'{path}, image {number}'
             stamps[stamp] += 1
             again = f'_{stamps[stamp]}' if stamps[stamp] > 1 else ''
             yield Frame(f'{name or path.stem}_{stamp}{again}.png',
-                        partial(_read_message, message, where, colors), where, stamp)
+                        partial(_read_message, message, where, colors), where, stamp,
+                        received_ns=received)
 
 
 def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:

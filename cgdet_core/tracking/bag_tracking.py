@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 import csv
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 AHEAD_NS = 10**10  # of a stamp before the recorder's time, since the last image
 SLACK_NS = 10**8  # between the requested stamp and that of the image
+MOST = 128  # images that are kept while a nearer one is searched for
 COLUMNS = ('stamp', 'x', 'y', 'w', 'h', 'score', 'state', 'shutter')
 FORMATS = ('.csv', '.json')
 
@@ -63,50 +64,63 @@ class Row:
 def parse_stamp(text: str) -> int:
     """Return a stamp in nanoseconds of a text in seconds, such as 1700000000.25; UserError."""
     try:
-        return int(Decimal(text) * 10**9)
-    except (InvalidOperation, ValueError, OverflowError):
+        seconds = Decimal(text)
+        if not abs(seconds) < 2**31:  # those of header.stamp
+            raise ValueError
+        return int(seconds * 10**9)
+    except (ArithmeticError, ValueError):
         raise UserError(f'A stamp is in seconds, as header.stamp, for example 1700000000.25, not '
                         f'{text!r}.', 'start') from None
 
 
 def stamp_text(stamp_ns: int) -> str:
     """Return a stamp in seconds with all its nanoseconds."""
-    seconds, nanoseconds = divmod(stamp_ns, 10**9)
-    return f'{seconds}.{nanoseconds:09d}'
+    seconds, nanoseconds = divmod(abs(stamp_ns), 10**9)
+    return f'{"-" * (stamp_ns < 0)}{seconds}.{nanoseconds:09d}'
+
+
+def stamp_of(frame: Frame) -> int:
+    """Return the stamp of a bag's frame in nanoseconds, the recorder's time if it is missing."""
+    assert frame.stamp_ns is not None
+    return frame.stamp_ns or frame.received_ns or 0
 
 
 def from_stamp(frames: Iterable[Frame], stamp_ns: int | None) -> Iterator[Frame]:
     """
     Yield frames from that of a stamp on, by default all; UserError if there is none of it.
 
-    Without the very stamp, it is the nearest of the two around it, within 0.1 s.
+    Without the very stamp, it is the nearest one within 0.1 s. It is searched for until a stamp
+    is later than that, so stamps may be out of order, and the clock may have been set.
     """
-    before: Frame | None = None
-    first = last = None
-    started = stamp_ns is None
+    frames = iter(frames)
+    if stamp_ns is not None:
+        kept = _from_nearest(frames, stamp_ns)
+        while kept:
+            yield kept.popleft()
+    yield from frames
+
+
+def _from_nearest(frames: Iterator[Frame], stamp_ns: int) -> deque[Frame]:
+    """Return the frame of a stamp and those after it, as far as they had to be read to know."""
+    kept: deque[Frame] = deque()
+    first = nearest = None
     for frame in frames:
-        assert frame.stamp_ns is not None
-        first, last = first or frame.stamp_ns, frame.stamp_ns
-        if not started and stamp_ns is not None and frame.stamp_ns >= stamp_ns:
-            near = [f for f in (before, frame) if f is not None
-                    and abs((f.stamp_ns or 0) - stamp_ns) <= SLACK_NS]
-            if not near:
+        stamp = stamp_of(frame)
+        first = stamp if first is None else first
+        if nearest is None or abs(stamp - stamp_ns) < abs(nearest - stamp_ns):
+            nearest = stamp
+            kept.clear()
+        if abs(nearest - stamp_ns) <= SLACK_NS:
+            kept.append(frame)
+            if nearest == stamp_ns or stamp > stamp_ns + SLACK_NS or len(kept) >= MOST:
                 break
-            started = True
-            if min(near, key=lambda f: abs((f.stamp_ns or 0) - stamp_ns)) is before:
-                yield before
-        if started:
-            yield frame
-        before = frame
-    if not started and before is not None and stamp_ns is not None and (
-            abs((before.stamp_ns or 0) - stamp_ns) <= SLACK_NS):
-        yield before
-    elif not started:
-        text = 'the bag has no images' if first is None or last is None else (
-            f'the images begin at {stamp_text(first)}, and the nearest read is of '
-            f'{stamp_text(last)}')
-        raise UserError('There is no image within 0.1 s of the stamp '
-                        f'{stamp_text(stamp_ns or 0)}; {text}.', 'start')
+    if not kept:
+        text = 'the bag has no images' if first is None or nearest is None else (
+            f'the images begin at {stamp_text(first)}, and the nearest is of '
+            f'{stamp_text(nearest)}')
+        raise UserError(f'There is no image within 0.1 s of the stamp {stamp_text(stamp_ns)}; '
+                        f'{text}.', 'start')
+    return kept
 
 
 def thermal_topic(bag: Path, topic: str | None, rgb_topic: str) -> str:
@@ -139,6 +153,7 @@ class ColorTopic:
         before: tuple[int, int] | None = None  # stamp and recorder's time
         with open_bag(bag) as reader:
             for received, stamp, message in image_messages(reader, bag, topic):
+                stamp = stamp or received
                 ahead = 0 if before is None else stamp - before[0] - (received - before[1])
                 if isinstance(message, ValueError) or ahead > AHEAD_NS:  # damaged
                     continue
@@ -194,13 +209,13 @@ def follow_frames(
     shutter, started = ShutterDetector(), False
     with open_target_video(video, rate) if video else nullcontext() as show:
         for frame in frames:
-            assert frame.stamp_ns is not None
-            latest = clock.at(frame, frame.stamp_ns / 1e9)
+            stamp = stamp_of(frame)
+            latest = clock.at(frame, stamp / 1e9)
             try:
                 pixels, _ = fill_dead_pixels(frame.pixels)
                 closed = shutter.update(pixels, latest)
                 rgb: dict[str, Any] = {} if colors is None else {
-                    'rgb': colors.at(frame.stamp_ns, pixels.shape)}
+                    'rgb': colors.at(stamp, pixels.shape)}
                 target = (follower.follow(pixels, latest, frozen=bool(closed), **rgb) if started
                           else follower.start(pixels, box, latest, **rgb))
             except ValueError as error:
@@ -212,7 +227,7 @@ def follow_frames(
             started = True
             if show is not None:
                 show(frame, target, None)
-            yield Row(frame.stamp_ns, target, closed)
+            yield Row(stamp, target, closed)
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.clock import ImageClock
 from cgdet_core.runtime.imaging.frames import read_rgb
 from cgdet_core.runtime.tracking.target import Target
 from cgdet_core.runtime.tracking.tracker import BACK_S
@@ -77,30 +78,42 @@ class Run:
 
 class Clock:
     """
-    The stamps of frames that follow each other, in seconds, as the node takes them.
+    The times of frames that follow each other, in seconds, as the node takes them.
 
-    repeated: number of frames whose stamp is not later than those before.
+    repeated: number of frames whose stamp is missing, or not later than those before.
     """
 
     def __init__(self) -> None:
-        self._latest: float = -np.inf
+        self._latest = self._stamp = -np.inf
+        self._images = ImageClock()
         self.repeated = 0
 
     def at(self, frame: Frame, stamp: float) -> float:
-        """Return the stamp, which never goes back; UserError if it is of another recording."""
-        if self._latest - stamp > BACK_S:
+        """
+        Return the time of a frame, which never goes back; UserError if it is of another recording.
+
+        stamp: in seconds. The time of a bag's image is that of its recording if its stamp is
+        missing or stands still.
+        """
+        time = stamp
+        if frame.stamp_ns is not None and frame.received_ns is not None:
+            time = self._images.at(frame.stamp_ns, frame.received_ns) / 1e9
+        if self._latest - time > BACK_S:
             raise frame.error(ValueError(
-                f'its stamp is {self._latest - stamp:.1f} s older than those before, as of '
+                f'its stamp is {self._latest - time:.1f} s older than those before, as of '
                 'another recording; the target ends there; follow it again from there'))
-        self.repeated += stamp <= self._latest
-        self._latest = max(self._latest, stamp)
+        missing = frame.stamp_ns == 0
+        self.repeated += missing or stamp <= self._stamp
+        self._stamp = self._stamp if missing else max(self._stamp, stamp)
+        self._latest = max(self._latest, time)
         return float(self._latest)
 
     @property
     def sentence(self) -> str:
         """Return what is wrong with the stamps, '' if nothing is."""
-        return (f'{counted(self.repeated, "image")} with a stamp that is not later than those '
-                'before; motion is judged by stamps: the camera driver must set header.stamp'
+        return (f'{counted(self.repeated, "image")} without a stamp, or with one that is not '
+                'later than those before; motion is judged by stamps: the camera driver must set '
+                'header.stamp'
                 if self.repeated else '')
 
 

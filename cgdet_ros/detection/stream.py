@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
+from cgdet_core.runtime.imaging.clock import ImageClock
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
 from cgdet_ros.node.image_input import Handover, ImageInput
@@ -45,6 +46,7 @@ class Stream:
     ) -> None:
         self.input = ImageInput(node, name, settings.input_transport, wake)
         self._tracker = MultiObjectTracker(settings.track_max_age_s) if settings.track else None
+        self._clock = ImageClock()
         self.shutter = Shutter(node, name, settings.ffc_topic)
         self._publishers = Publishers(node, name)
         try:
@@ -56,6 +58,7 @@ class Stream:
 
     def subscribe(self) -> None:
         """Subscribe and reset the tracker."""
+        self._clock = ImageClock()
         if self._tracker is not None:
             self._tracker.reset()
         self.shutter.subscribe()
@@ -67,28 +70,30 @@ class Stream:
         self.shutter.unsubscribe()
         self._publishers.destroy()
 
-    def publish(self, detections: Detections, header: Header, closed: str = '') -> list[str]:
+    def publish(self, detections: Detections, header: Header, received: float,
+                closed: str = '') -> list[str]:
         """
         Publish the detections of an image; return their track ids.
 
         They are empty without a tracker, and if the shutter was closed: tracks coast.
+        received: see `Received.time`.
         """
         ids: list[str] = []
         if closed:
-            self.coast(header)
+            self.coast(header, received)
         elif self._tracker is not None:
-            ids = self._tracker.update(detections, _seconds(header))
+            ids = self._tracker.update(detections, self._seconds(header, received))
         self.outputs.publish(detections, header, ids)
         return ids
 
-    def coast(self, header: Header) -> None:
+    def coast(self, header: Header, received: float) -> None:
         """Predict the tracks at the time of an image that shows the closed shutter."""
         if self._tracker is not None:
-            self._tracker.coast(_seconds(header))
+            self._tracker.coast(self._seconds(header, received))
 
-
-def _seconds(header: Header) -> float:
-    return float(header.stamp.sec + header.stamp.nanosec * 1e-9)
+    def _seconds(self, header: Header, received: float) -> float:
+        stamp = int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+        return self._clock.at(stamp, round(received * 1e9)) / 1e9
 
 
 class Outputs:

@@ -115,7 +115,7 @@ class DetectionWorker(ImageWorker):
         frame = stream.input.to_frame(received.message, settings.crop, settings.max_dead_share)
         closed = stream.shutter.closed(frame, received.time)
         if closed and settings.while_shutter_closed == 'skip':
-            stream.coast(received.message.header)
+            stream.coast(received.message.header, received.time)
             stream.input.statistics.frame_closed(encoding_of(received.message), closed, False)
             return None
         frame = seen(frame, self._unit, self._polarity, self._detector.card.polarity)
@@ -129,7 +129,8 @@ class DetectionWorker(ImageWorker):
         post = perf_counter() - start
         detections = Detections(settings.crop.to_received(found.boxes), found.scores, found.labels)
         stream, message = prepared.stream, prepared.received.message
-        ids = stream.publish(detections, message.header, prepared.closed)
+        ids = stream.publish(
+            detections, message.header, prepared.received.time, prepared.closed)
         if prepared.closed:
             stream.input.statistics.frame_closed(encoding_of(message), prepared.closed, True)
         else:

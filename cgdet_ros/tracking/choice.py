@@ -58,13 +58,14 @@ class Choice:
         if isinstance(request, DetectionId):
             request = self._detections.find(request)
         elif isinstance(request, Point) and newest is not None:
-            box = self._detections.at(request, settings.point_radius_px, newest.stamp_ns)
+            box = self._detections.at(request, settings.point_radius_px,
+                                      self._history.stamp_ns())
             if box is not None and self._is_kept(box):
                 request = box
         moment = self._history.find(request.stamp_ns)
         if moment is None:
             if monotonic() - request.since > PATIENCE_S:
-                raise Refused(late(request, newest))
+                raise Refused(late(request, None if newest is None else self._history.stamp_ns()))
             return None
         if isinstance(request, Point):
             request = self._around(request, moment, settings)
@@ -108,11 +109,11 @@ def in_frame(box: Box, crop: Crop) -> Box:
     return replace(box, box=box.box - np.array((crop.left, crop.top) * 2, np.float32))
 
 
-def late(request: Request, newest: Moment | None) -> str:
-    """Return why no image has come for a request."""
-    if newest is None:
+def late(request: Request, newest_ns: int | None) -> str:
+    """Return why no image has come for a request; newest_ns: the latest stamp, if one has come."""
+    if newest_ns is None:
         return f'no image has arrived within {PATIENCE_S:g} s'
-    ahead = (request.stamp_ns - newest.stamp_ns) * 1e-9
+    ahead = (request.stamp_ns - newest_ns) * 1e-9
     return (f'its stamp is {ahead:.2f} s newer than the newest image, and none with it has come '
             f'within {PATIENCE_S:g} s; a stamp of 0 stands for the newest image')
 

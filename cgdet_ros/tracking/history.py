@@ -58,8 +58,7 @@ class History:
 
         If the clock was set back, those of later stamps are forgotten too.
         """
-        newest = self.newest()
-        if newest is not None and newest.stamp_ns - moment.stamp_ns > SLACK_S * 1e9:
+        if moment.stamp_ns and self.stamp_ns() - moment.stamp_ns > SLACK_S * 1e9:
             kept = [m for m in self._moments if m.stamp_ns < moment.stamp_ns]
             self._moments = deque(kept, self._moments.maxlen)
         self._moments.append(moment)
@@ -69,6 +68,10 @@ class History:
 
     def newest(self) -> Moment | None:
         return self._moments[-1] if self._moments else None
+
+    def stamp_ns(self) -> int:
+        """Return the newest stamp that is not missing, 0 if all are."""
+        return next((m.stamp_ns for m in reversed(self._moments) if m.stamp_ns), 0)
 
     def find(self, stamp_ns: int) -> Moment | None:
         """
@@ -84,7 +87,7 @@ class History:
         found = min(reversed(self._moments), key=lambda m: abs(m.stamp_ns - stamp_ns))
         if (off := abs(found.stamp_ns - stamp_ns) * 1e-9) > SLACK_S:
             raise Refused(
-                f'the image of its stamp is gone: it is {(newest.stamp_ns - stamp_ns) * 1e-9:.2f} '
+                f'the image of its stamp is gone: it is {(self.stamp_ns() - stamp_ns) * 1e-9:.2f} '
                 f's older than the newest one, and the nearest that is kept (history_s) is '
                 f'{off:.2f} s off; send a newer one, or a stamp of 0 for the newest image')
         return found

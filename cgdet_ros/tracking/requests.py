@@ -29,6 +29,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 PATIENCE_S = 2.0  # that a request waits for the image of its stamp
 MOST = 16  # requests that wait
 TEXT = 256  # characters of an id or a class id
+FAR = 1e6  # pixels, beyond every image
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class DetectionId(Request):
 
 
 def to_box(message: Detection2D) -> Box:
-    """Return the box of a detection; Refused if it is not finite or has no area."""
+    """Return the box of a detection; Refused if it is not finite, has no area or is far off."""
     center, size = message.bbox.center.position, (message.bbox.size_x, message.bbox.size_y)
     numbers = np.array((center.x, center.y, *size))
     if not np.isfinite(numbers).all():
@@ -72,6 +73,7 @@ def to_box(message: Detection2D) -> Box:
     if min(size) <= 0:
         raise Refused(f'its box of {size[0]:g} x {size[1]:g} pixels has no area: set '
                       'bbox.size_x and bbox.size_y')
+    _check_near(numbers, 'box')
     half = numbers[2:] / 2
     corners = np.concatenate([numbers[:2] - half, numbers[:2] + half]).astype(np.float32)
     class_id = message.results[0].hypothesis.class_id if message.results else ''
@@ -79,10 +81,11 @@ def to_box(message: Detection2D) -> Box:
 
 
 def to_point(message: PointStamped) -> Point:
-    """Return a point; Refused if it is not finite."""
+    """Return a point; Refused if it is not finite or far off."""
     x, y = message.point.x, message.point.y
     if not np.isfinite((x, y)).all():
         raise Refused('its point is not a finite number')
+    _check_near(np.array((x, y)), 'point')
     return Point(stamp_of(message.header), x, y)
 
 
@@ -96,6 +99,13 @@ def to_id(message: String) -> DetectionId:
 def stamp_of(header: Header) -> int:
     """Return the stamp in nanoseconds."""
     return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+
+
+def _check_near(numbers: NDArray[np.float64], what: str) -> None:
+    farthest = numbers[np.abs(numbers).argmax()]
+    if abs(farthest) > FAR:
+        raise Refused(f'its {what} has the number {farthest:g}, beyond every image: send pixels '
+                      'of the received image')
 
 
 def _short(text: str) -> str:
@@ -171,11 +181,17 @@ class Seen:
 
     def add(self, message: Detection2DArray) -> None:
         """Keep a message, and those of the seconds before it."""
-        stamp = stamp_of(message.header)
+        now, stamp = monotonic_ns(), stamp_of(message.header)
         with self._lock:
-            self._messages.append((monotonic_ns(), message))
-            while not 0 <= stamp - stamp_of(self._messages[0][1].header) <= self._ns:
+            self._messages.append((now, message))
+            while not 0 <= self._before(self._messages[0], now, stamp) <= self._ns:
                 self._messages.popleft()
+
+    @staticmethod
+    def _before(entry: tuple[int, Detection2DArray], now: int, stamp: int) -> int:
+        """Return how old a message is by its stamp, or without one by when it came."""
+        came, earlier = entry[0], stamp_of(entry[1].header)
+        return stamp - earlier if stamp and earlier else now - came
 
     def clear(self) -> None:
         with self._lock:

@@ -16,6 +16,7 @@
 
 from collections import deque
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from cgdet_core.runtime.imaging.geometry import Crop
@@ -36,7 +37,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-KEPT = 10  # messages, of which the nearest in time is used
+# The messages of which the nearest in time is used: of so many seconds, and at least so many, as
+# far as they fit into so many bytes.
+KEPT_S, KEPT, KEPT_BYTES = 1.0, 10, 2**28
 OTHER_CLOCK_S = 60.0  # a difference of stamps that no delay explains
 ALONE = 'thermal alone is used'
 
@@ -50,7 +53,7 @@ class RgbInput:
         self._log = CameraLog(node, '', 'RGB')
         self._subscription: Subscription | None = None
         self._lock = Lock()
-        self._messages: deque[Any] = deque(maxlen=KEPT)
+        self._messages: deque[tuple[float, Any]] = deque()  # and when they came, monotonic
         self._problem = ''
         self._resting = True  # no target is followed
         self._used = self._alone = 0
@@ -71,8 +74,12 @@ class RgbInput:
             self._messages.clear()
 
     def _receive(self, message: Any) -> None:
+        now, most = monotonic(), max(1, KEPT_BYTES // max(1, len(message.data)))
         with self._lock:
-            self._messages.append(message)
+            self._messages.append((now, message))
+            while len(self._messages) > most or (
+                    len(self._messages) > KEPT and now - self._messages[0][0] > KEPT_S):
+                self._messages.popleft()
 
     def at(self, moment: Moment, crop: Crop, max_delay_s: float) -> NDArray[np.uint8] | None:
         """Return the RGB image (H, W, 3) of a moment, cropped as its frame, None if unusable."""
@@ -93,7 +100,7 @@ class RgbInput:
 
     def _read(self, moment: Moment, crop: Crop, max_delay_s: float) -> NDArray[np.uint8]:
         with self._lock:
-            messages = list(self._messages)
+            messages = [message for _, message in self._messages]
         if not messages:
             raise ValueError(f'no image has arrived on {self.topic}')
         nearest = min(reversed(messages), key=lambda m: abs(stamp_of(m.header) - moment.stamp_ns))

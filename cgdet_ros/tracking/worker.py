@@ -20,6 +20,7 @@ from itertools import takewhile
 from time import perf_counter
 from typing import Any
 
+from cgdet_core.runtime.imaging.clock import ImageClock
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.message import encoding_of
 from cgdet_core.runtime.imaging.signal import seen
@@ -67,6 +68,7 @@ class TrackingWorker(ImageWorker):
         self._requests, self._history, self._choice = requests, history, choice
         self._settings, self._recovery, self._signal = settings, recovery, signal
         self._geometry: tuple[Crop, tuple[int, ...]] | None = None
+        self._clock = ImageClock()
         super().__init__([stream.input], 1, wake)
 
     def process(self, batch: list[tuple[ImageInput, Received]]) -> None:
@@ -118,7 +120,7 @@ class TrackingWorker(ImageWorker):
     def _moment(self, frame: NDArray[Any], received: Received, crop: Crop, closed: str) -> Moment:
         """Return the moment of an image, and end the targets that cannot be followed into it."""
         stamp = stamp_of(received.message.header)
-        seconds = stamp / 1e9 if stamp else received.time
+        seconds = self._clock.at(stamp, round(received.time * 1e9)) / 1e9
         newest, geometry = self._history.newest(), (crop, frame.shape)
         why = ''
         if self._geometry not in (None, geometry):

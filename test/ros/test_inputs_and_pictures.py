@@ -171,6 +171,32 @@ def test_ids_stay_with_the_objects(start: Start, toy: Path) -> None:
         assert all(later[-1]) and not set(later[-1]) & set(history[-1])
 
 
+@pytest.mark.parametrize('stamps', ['all', 'none', 'constant', 'all but one'])
+def test_ids_stay_with_an_object_that_was_hidden(domain: int, toy: Path, stamps: str) -> None:
+    """It is for half a second at 30 Hz, also without stamps or if one is missing."""
+    rclpy.init()
+    try:
+        node = rclpy.create_node('ids')
+        stream = Stream(node, '', Handover(), load_card(toy, DetectionCard), ModelSettings(
+            str(toy), 'auto', 1, 'raw', True, 1.0, False, ('',), 'card', 'white_hot', ''))
+        there = Detections(np.array([[9, 9, 30, 50]], np.float32), np.ones(1, np.float32),
+                           np.zeros(1, np.int64))
+        nothing = Detections(there.boxes[:0], there.scores[:0], there.labels[:0])
+        ids = []
+        for number in range(90):
+            header = Header()
+            if stamps == 'all' or (stamps == 'all but one' and number != 75):
+                header.stamp.sec, header.stamp.nanosec = 100 + number // 30, number % 30 * 33333333
+            elif stamps == 'constant':
+                header.stamp.sec = 100
+            ids += stream.publish(nothing if 40 <= number < 55 else there, header, 7 + number / 30)
+        assert ids[5] and set(ids[5:]) == {ids[5]}
+        stream.destroy()
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
 def test_without_a_tracker_there_are_no_ids(start: Start, toy: Path) -> None:
     with start(model_path=toy) as client:
         client.wait_active()

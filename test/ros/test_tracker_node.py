@@ -178,6 +178,40 @@ def test_a_target_that_is_gone_is_lost_and_its_box_a_prediction(track: Start) ->
         assert client.state_of(message) == [(name, 'tracked')], 'it is found again'
 
 
+def show_at(client: Any, seconds: int, *xs: float) -> list[str]:
+    """Show objects in an image of a stamp; return the states of the targets in it."""
+    message, before = client.image(frame(*xs), 'mono8'), len(client.states)
+    message.header.stamp.sec, message.header.stamp.nanosec = seconds, 0
+    client.images.publish(message)
+    client.wait(lambda: len(client.states) > before)
+    return [s.message for s in client.states[-1].status]
+
+
+@pytest.mark.parametrize('seconds', [0, 2 * 10**9])
+def test_a_target_is_lost_also_if_stamps_stand_still(track: Start, seconds: int) -> None:
+    with track() as client:
+        client.wait_active()
+        show_at(client, seconds, 60)
+        client.start.publish(detection(60, MIDDLE))
+        client.wait_for(0.3)
+        for x in range(60, 80, 2):
+            client.wait_for(0.1)
+            states = show_at(client, seconds, x)
+        assert states == ['tracked']
+        for _ in range(40):
+            client.wait_for(0.1)
+            states = show_at(client, seconds)
+        assert states == ['lost']
+
+
+def test_an_image_without_a_stamp_among_others_ends_no_target(track: Start) -> None:
+    with track() as client:
+        client.wait_active()
+        name = client.follow(60)
+        assert show_at(client, 0, 60) == ['tracked']
+        assert [target.id for target in client.show(62)[1]] == [name]
+
+
 def test_a_black_hot_camera_is_seen_as_a_white_hot_one(track: Start) -> None:
     with track(polarity='black_hot', unit='counts') as client:
         client.wait_active()

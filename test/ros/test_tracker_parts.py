@@ -25,7 +25,8 @@ from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.tracking import requests as requests_module
-from cgdet_ros.tracking.choice import Choice
+from cgdet_ros.tracking import rgb as rgb_module
+from cgdet_ros.tracking.choice import Choice, late
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.requests import (
     Box,
@@ -113,6 +114,19 @@ def test_after_a_clock_was_set_back_a_box_is_on_no_older_image() -> None:
     assert kept.find(round(10.2e9)) is again[1] and kept.find(0) is late
 
 
+def test_an_image_without_a_stamp_among_others_is_no_set_back_clock() -> None:
+    kept = history(10.0, 10.1)
+    kept.add(Moment(0, 10.2, np.zeros((4, 6), np.uint8), ''))
+    assert kept.find(round(10.1e9)).seconds == 10.1 and kept.find(0).seconds == 10.2
+    with pytest.raises(Refused, match='it is 1.10 s older than the newest one'):
+        kept.find(9 * 10**9)
+    assert 'stamp is 0.30 s newer' in late(Point(round(10.4e9), 1, 2), kept.stamp_ns())
+    kept.add(replace(moment(10.3), seconds=10.3))
+    kept.add(Moment(0, 10.4, np.zeros((4, 6), np.uint8), ''))
+    kept.add(replace(moment(10.1), seconds=10.4))  # now it was
+    assert kept.find(round(10.3e9)) is None
+
+
 def test_large_images_are_kept_while_they_fit_into_memory() -> None:
     kept = History(100.0)
     large = np.broadcast_to(np.uint8(0), (2 ** 13, 2 ** 13))  # 64 MiB
@@ -129,9 +143,12 @@ def test_large_images_are_kept_while_they_fit_into_memory() -> None:
 @pytest.mark.parametrize(('message', 'words'), [
     (detection(5, 5, 0, 4), '0 x 4 pixels has no area'),
     (detection(5, 5, 4, -1), 'has no area'),
+    (detection(60, 64, 1e39, 1e39), r'its box has the number 1e\+39, beyond every image'),
+    (detection(-1.7e308, 64), r'the number -1.7e\+308, beyond'),
     (detection(float('nan'), 5), 'is not a finite number'),
     (detection(5, 5, float('inf')), 'is not a finite number'),
     (detection(5, 5, name='x' * 300), '300 characters')])
+@pytest.mark.filterwarnings('error')
 def test_a_box_that_is_none_is_refused(message: object, words: str) -> None:
     with pytest.raises(Refused, match=words):
         to_box(message)
@@ -151,6 +168,9 @@ def test_points_and_ids_are_checked() -> None:
     assert (to_point(message).x, to_point(message).y) == (3, 4)
     message.point.x = float('nan')
     with pytest.raises(Refused, match='not a finite number'):
+        to_point(message)
+    message.point.x = 1e300
+    with pytest.raises(Refused, match=r'its point has the number 1e\+300, beyond every image'):
         to_point(message)
     assert to_id(String(data='12')).id == '12'
     with pytest.raises(Refused, match='empty'):
@@ -232,6 +252,14 @@ def test_detections_without_a_stamp_are_forgotten(monkeypatch: pytest.MonkeyPatc
     assert seen.at(Point(0, 2, 3), 5, 0) is None
 
 
+def test_detections_without_a_stamp_do_not_end_those_before() -> None:
+    seen = Seen(2.0)
+    for message in (detections(10.0, detection(5, 5, name='1')), Detection2DArray(),
+                    detections(10.2, detection(5, 5, name='2'))):
+        seen.add(message)
+    assert [seen.find(DetectionId(0, name)).id for name in '12'] == ['1', '2']
+
+
 def test_older_detections_are_forgotten_when_stamps_go_back() -> None:
     seen = Seen(2.0)
     seen.add(detections(100.0, detection(5, 5, name='9')))
@@ -281,6 +309,31 @@ def test_rgb_is_that_of_the_nearest_stamp_cropped_as_the_frame(node: Node) -> No
     assert source.status('n').message == 'used'
     source.unsubscribe()
     assert source.at(moment(10.0), crop, 0.05) is None
+
+
+def test_rgb_is_kept_for_a_second_whatever_its_rate(
+    node: Node, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, now = RgbInput(node, 'rgb'), [0.0]
+    monkeypatch.setattr(rgb_module, 'monotonic', lambda: now[0])
+
+    def used(count: int, rate: float, late: float) -> bool:
+        """Return whether RGB is there for a thermal image that is late by some seconds."""
+        for number in range(count):
+            now[0] += 1 / rate
+            source._receive(rgb(10.0 + number / rate))
+        stamp = moment(10.0 + (count - 1) / rate - late)
+        return source.at(stamp, Crop(top=2, left=2), 0.05) is not None
+
+    source.subscribe()
+    for rate in (5, 30, 60, 200):
+        assert all(used(300, rate, after) for after in (0.0, 0.2, 0.8))
+        assert len(source._messages) <= max(10, rate + 1)
+    monkeypatch.setattr(rgb_module, 'KEPT_BYTES', 8 * 6 * 3 * 20)
+    assert used(300, 60, 0.25) and not used(300, 60, 0.5) and len(source._messages) == 20
+    monkeypatch.setattr(rgb_module, 'KEPT_BYTES', 8)
+    assert used(3, 60, 0.0) and len(source._messages) == 1
+    source.unsubscribe()
 
 
 def test_rgb_without_stamps_is_the_newest_and_rests_without_a_target(node: Node) -> None:

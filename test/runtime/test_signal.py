@@ -19,7 +19,7 @@ from dataclasses import replace
 from cgdet_core.data.synthetic import Scene
 from cgdet_core.runtime.detection.card import detection_card, DetectionCard
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
-from cgdet_core.runtime.imaging.signal import CARD, inverted, to_kelvin, UNITS
+from cgdet_core.runtime.imaging.signal import CARD, inverted, seen, to_kelvin, UNITS
 import numpy as np
 import pytest
 
@@ -96,6 +96,16 @@ def test_an_inverted_camera_looks_the_same_after_inversion(
     if dtype == np.uint16 and kind != 'none':
         low = inverted((16383 - frame // 4).astype(np.uint16))
         np.testing.assert_allclose(normalize(low, spec), normalize(frame // 4, spec), atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['none', 'percentile', 'plateau'])
+@pytest.mark.parametrize('unit', [CARD, 'fraction'])
+def test_black_hot_fractions_look_as_white_hot_ones(kind: str, unit: str) -> None:
+    scene = (0.4 + 0.02 * np.random.default_rng(0).random((64, 80))).astype(np.float32)
+    scene[20:40, 30:40] += 0.03  # less than the smallest span of kelvin
+    white, black = (normalize(seen(frame, unit, polarity, 'white_hot'), Normalization(kind))
+                    for frame, polarity in ((scene, 'white_hot'), (1 - scene, 'black_hot')))
+    np.testing.assert_allclose(black, white, atol=0.01)
 
 
 def test_a_card_has_a_polarity() -> None:

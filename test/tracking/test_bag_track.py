@@ -21,17 +21,26 @@ from pathlib import Path
 import subprocess
 from typing import Any
 
-from cgdet_core.data.bags.io import START_NS, write_bag
+from cgdet_core.data.bags.io import open_bag, START_NS, write_bag
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
-from cgdet_core.tracking.bag_tracking import follow_frames, from_stamp, parse_stamp, stamp_text
+from cgdet_core.tracking.bag_tracking import (
+    ColorTopic,
+    follow_frames,
+    from_stamp,
+    parse_stamp,
+    stamp_text,
+)
 from cgdet_core.tracking.following import Clock
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
 from toy_tracker import draw, write_toy_tracker
+from two_cameras import RGB, START, write_two_cameras
 
 Run = Callable[..., subprocess.CompletedProcess]
 RATE = 10.0
@@ -123,6 +132,47 @@ def test_the_target_coasts_while_the_shutter_is_closed(
     np.testing.assert_allclose(centers(rows), CENTERS, atol=8)
 
 
+def unstamped(bag: Path, path: Path, which: Callable[[int], bool] = lambda number: True) -> Path:
+    """Write a bag again without the stamps of these messages."""
+    store, connections = get_typestore(Stores.ROS2_JAZZY), {}
+    with open_bag(bag) as reader, Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as to:
+        for number, (of, received, raw) in enumerate(reader.messages()):
+            message = reader.deserialize(raw, of.msgtype)
+            if which(number):
+                message.header.stamp.sec = message.header.stamp.nanosec = 0
+            if of.topic not in connections:
+                connections[of.topic] = to.add_connection(of.topic, of.msgtype, typestore=store)
+            to.write(connections[of.topic], received, store.serialize_cdr(message, of.msgtype))
+    return path
+
+
+@pytest.mark.parametrize('which', [lambda number: True, lambda number: number == 5],
+                         ids=['all', 'one'])
+def test_images_without_a_stamp_have_that_of_the_recorder(
+    run_cgdet: Run, tmp_path: Path, model: Path, which: Callable[[int], bool],
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 60, (20, 240, 320)).astype(np.uint8)
+    write_bag(tmp_path / 'drive', frames_of([*pictures(), *noise]), RATE)
+    tables = []
+    for bag in (tmp_path / 'drive', unstamped(tmp_path / 'drive', tmp_path / 'without', which)):
+        table = tmp_path / f'{bag.name}.csv'
+        done = run_cgdet('bag', 'track', bag, '--model', model, '--box', '45,100,40,40', '--start',
+                         stamp(1), '--output', table)
+        assert done.returncode == 0, done.stderr
+        assert ('without a stamp' in done.stderr) == (bag.name == 'without')
+        tables.append(table.read_text())
+    assert tables[0] == tables[1] and tables[0].count('lost') > 10
+
+
+def test_rgb_without_stamps_is_paired_by_the_recorder(tmp_path: Path) -> None:
+    color = np.full((24, 32, 3), 90, np.uint8)
+    stamps = [START + number * 10**8 for number in range(5)]
+    write_two_cameras(tmp_path / 'b', {}, dict.fromkeys(stamps, color))
+    for name, which in (('all', lambda number: True), ('one', lambda number: number == 1)):
+        colors = ColorTopic(unstamped(tmp_path / 'b', tmp_path / name, which), RGB, 50.0)
+        assert all(colors.at(each, (24, 32)) is not None for each in stamps), colors.missing
+
+
 def test_a_damaged_image_is_left_out(
     run_cgdet: Run, tmp_path: Path, model: Path,
 ) -> None:
@@ -185,6 +235,28 @@ def test_frames_begin_with_the_nearest_of_a_stamp() -> None:
         names(1.0)
 
 
+def test_frames_begin_with_the_very_stamp_also_out_of_order() -> None:
+    swapped = 1.1, 1.0, 1.3, 1.2, 1.5, 1.4
+    assert names(1.0, *swapped) == ['1.0', '1.3', '1.2', '1.5', '1.4']
+    assert names(1.2, *swapped) == ['1.2', '1.5', '1.4']
+    assert names(1.22, *swapped) == ['1.2', '1.5', '1.4']
+    assert names(1.26, *swapped) == ['1.3', '1.2', '1.5', '1.4']
+    assert names(1.4, *swapped) == ['1.4']
+
+
+def test_frames_begin_after_a_clock_was_set() -> None:
+    back = 101.0, 101.1, 1.0, 1.1, 1.2
+    assert names(1.0, *back) == ['1.0', '1.1', '1.2']
+    assert names(1.13, *back) == ['1.1', '1.2']
+    assert names(101.1, *back) == ['101.1', '1.0', '1.1', '1.2']
+    with pytest.raises(UserError, match='images begin at 101.0.*, and the nearest is of 1.20'):
+        names(3.0, *back)
+    stands = [1.05] * 300  # not all of these are kept
+    frames = from_stamp(numbers(*stands), 10**9)
+    next(frames)
+    assert len(list(frames)) == 299
+
+
 def test_stamps_that_go_back_end_the_target(model: Path) -> None:
     frames = [Frame(str(s), lambda: draw((60, 120)), stamp_ns=round(s * 1e9))
               for s in (50.0, 50.1, 50.05, 3.0)]
@@ -198,6 +270,8 @@ def test_stamps_that_go_back_end_the_target(model: Path) -> None:
 def test_stamps_keep_their_nanoseconds() -> None:
     assert parse_stamp('1700000000.123456789') == 1_700_000_000_123_456_789
     assert stamp_text(1_700_000_000_000_000_005) == '1700000000.000000005'
-    for text in ('nan', 'inf', 'x', ''):
+    for text in ('-4.900000000', '-0.000000001', '-5.000000000', '0.000000000'):
+        assert stamp_text(parse_stamp(text)) == text
+    for text in ('nan', 'inf', 'x', '', '1e999999', '1e5000', '-1e5000', '1e10'):
         with pytest.raises(UserError, match='in seconds'):
             parse_stamp(text)

@@ -328,10 +328,22 @@ def test_a_truth_of_corners_is_questioned(
 def test_stamps_of_another_recording_end_the_target(tmp_path: Path) -> None:
     clock, frame = Clock(), Frame('a.png', lambda: np.zeros((2, 2)))
     assert [clock.at(frame, stamp) for stamp in (5.0, 5.1, 4.9, 5.2)] == [5.0, 5.1, 5.1, 5.2]
-    assert clock.sentence.startswith('1 image with a stamp that is not later')
+    assert clock.sentence.startswith('1 image without a stamp, or with one that is not later')
     with pytest.raises(UserError, match='a.png.* is 1.2 s older .* another recording'):
         clock.at(frame, 4.0)
     assert Clock().sentence == ''
+
+
+@pytest.mark.parametrize(('stamps', 'repeated'), [
+    ((0, 0, 0), 3), ((50, 50, 50), 2), ((50, 0, 52), 1), ((0, 50, 51), 1)])
+def test_images_of_a_bag_without_a_stamp_have_the_time_of_their_recording(
+    stamps: tuple[int, ...], repeated: int,
+) -> None:
+    clock, second = Clock(), 10**9
+    frames = [Frame('', lambda: np.zeros((2, 2)), stamp_ns=stamp * second,
+                    received_ns=(7 + number) * second) for number, stamp in enumerate(stamps)]
+    found = [clock.at(frame, frame.stamp_ns / 1e9) for frame in frames]
+    assert np.diff(found).tolist() == [1, 1] and clock.repeated == repeated
 
 
 def test_outputs_are_a_video_or_a_folder(tmp_path: Path) -> None:

@@ -184,18 +184,19 @@ def image_connections(
     Return the connections of an image topic, raw or compressed, by default the only one.
 
     other: a topic to exclude. The compressed topic of a raw one has the same images and is not
-    counted as another choice; neither are the pictures that our node draws, nor topics without
-    messages. UserError lists the topics with their numbers of messages; `field` is the parameter
-    that selects one.
+    counted as another choice, unless the raw one has none; neither are the pictures that our node
+    draws, nor topics without messages. UserError lists the topics with their numbers of messages;
+    `field` is the parameter that selects one.
     """
     images = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
     counts: Counter[str] = Counter()
     for connection in images:
         counts[connection.topic] += connection.msgcount
     raw = {c.topic for c in images if c.msgtype == IMAGE_TYPE}
+    copies = {t for t in counts if t not in raw and (of := t.rpartition('/')[0]) in raw
+              and (counts[of] or not counts[t])}
     choice = [topic] if topic is not None else [
-        t for t in counts if t != other and not DRAWN.fullmatch(t)
-        and (t in raw or t.rpartition('/')[0] not in raw)]
+        t for t in counts if t not in (other, *copies) and not DRAWN.fullmatch(t)]
     if topic is None and any(counts[t] for t in choice):
         choice = [t for t in choice if counts[t]]
     if len(choice) == 1 and choice[0] in counts:  # whatever the metadata counts

@@ -95,5 +95,12 @@ def seen(frame: NDArray[Any], unit: str, polarity: str, expected: str) -> NDArra
 
 
 def inverted(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return a frame with the other polarity: black hot of white hot and vice versa."""
-    return -frame if frame.dtype == np.float32 else np.invert(frame)
+    """
+    Return a frame with the other polarity: black hot of white hot and vice versa.
+
+    Fractions stay from 0 to 1, as `normalize` knows them by these values.
+    """
+    if frame.dtype != np.float32:
+        return np.invert(frame)
+    middle = np.median(frame[::8, ::8])
+    return np.float32(0 <= middle <= 1) - frame

@@ -19,7 +19,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from cgdet_core.data.bags.io import COMPRESSED_TYPE, is_compressed, write_bag
+from cgdet_core.data.bags.io import COMPRESSED_TYPE, IMAGE_TYPE, is_compressed, write_bag
 from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames, Frame
@@ -44,11 +44,13 @@ def png(frame: np.ndarray) -> np.ndarray:
     return cv2.imencode('.png', frame)[1].ravel()
 
 
-def write_compressed(path: Path, topics: dict[str, list[np.ndarray]]) -> Path:
-    """Write CompressedImage messages of encoded data, 100 ms apart."""
+def write_compressed(path: Path, topics: dict[str, list[np.ndarray]], empty: str = '') -> Path:
+    """Write CompressedImage messages of encoded data, 100 ms apart; empty: a raw topic."""
     store = get_typestore(Stores.ROS2_JAZZY)
     t: dict[str, Any] = store.types
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        if empty:
+            bag.add_connection(empty, IMAGE_TYPE, typestore=store)
         for topic, pictures in topics.items():
             connection = bag.add_connection(topic, COMPRESSED_TYPE, typestore=store)
             for i, data in enumerate(pictures):
@@ -113,6 +115,13 @@ def test_a_compressed_topic_is_only_a_copy_of_its_own_raw_topic(tmp_path: Path) 
     assert is_compressed(bag, THERMAL + '/compressed') and not is_compressed(bag, RGB)
     assert len(list(bag_frames(bag, THERMAL + '/compressed'))) == 2
     assert not is_compressed(write_two_cameras(tmp_path / 'c', frames, {}))
+
+
+def test_a_compressed_topic_is_read_if_its_raw_topic_is_empty(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'b', {'/t/compressed': [png(f) for f in FRAMES]}, '/t')
+    assert is_compressed(bag) and len(list(bag_frames(bag))) == 3
+    nothing = write_compressed(tmp_path / 'c', {'/t/compressed': []}, '/t')
+    assert not is_compressed(nothing) and not list(bag_frames(nothing))
 
 
 def test_a_damaged_image_is_an_error_when_it_is_read(tmp_path: Path) -> None:
