@@ -108,6 +108,13 @@ def test_black_hot_fractions_look_as_white_hot_ones(kind: str, unit: str) -> Non
     np.testing.assert_allclose(black, white, atol=0.01)
 
 
+def test_dead_pixels_do_not_hide_that_values_are_fractions() -> None:
+    frame = np.full((16, 16), 0.25, np.float32)
+    frame[0, 0], frame[8, 8] = np.nan, np.inf
+    assert inverted(frame)[1, 1] == 0.75
+    assert np.isnan(inverted(np.full((8, 8), np.nan, np.float32))).all()
+
+
 def test_a_card_has_a_polarity() -> None:
     card = detection_card('m', ('person',), (64, 64), Normalization())
     assert card.polarity == 'white_hot'
