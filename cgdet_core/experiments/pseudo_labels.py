@@ -48,9 +48,9 @@ def fused(coco: CocoSet, iou: float) -> list[Detections]:
             found.append(Detections(record.boxes, np.ones(0, np.float32), record.labels))
             continue
         known = record.labels >= 0
-        parts = [torch.from_numpy(values[known]) for values in (
-            record.boxes.astype(np.float32), record.scores, record.labels)]
-        boxes, scores, labels = (part.numpy() for part in fuse(*parts, iou=iou))
+        boxes, scores, labels = (part.numpy() for part in fuse(
+            torch.from_numpy(record.boxes[known].astype(np.float32)),
+            torch.from_numpy(record.scores[known]), torch.from_numpy(record.labels[known]), iou))
         order = np.argsort(-scores, kind='stable')
         found.append(Detections(boxes[order], scores[order], labels[order]))
     return found
