@@ -446,11 +446,12 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
     deployed = DeployedStudent(student, recipe.input_size)
     init = origin_of(recipe, student.backbone)
     taught = imitation.origins if imitation is not None else []
-    licenses = {recipe.data.license or license: ''}  # and whose they are
+    licenses = dict.fromkeys((recipe.data.license or license).split('; '), '')  # and whose
     for what, training in (('starting weights', init),
                            *(('thermal teacher', teacher) for teacher in taught)):
-        if training is not None:
-            licenses.setdefault(training.get('license', UNKNOWN), f'{what}: ')
+        for text in training.get('license', UNKNOWN).split('; ') if training else ():
+            licenses.setdefault(text.removeprefix('starting weights: ').removeprefix(
+                'thermal teacher: '), f'{what}: ')
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
     return detection_card(

@@ -71,7 +71,7 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     if 'rgb' in config.sources and not pictures:
         raise UserError(f'{config.frames} lists no RGB images (rgb_file_name), in which '
                         'unlabeled.teacher is to find objects; set unlabeled.sources to '
-                        '[student], or to [student, thermal].')
+                        '[thermal, black_hot].')
     coco.check_signal(recipe.normalization.kind, recipe.name)
     if pictures and (recipe.cmg is not None or 'rgb' in config.sources):
         missing = [path for path in pictures if not path.is_file()]

@@ -29,7 +29,9 @@ from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.tasks import parse_recipe
+from cgdet_core.training.checkpoints import KEY
 import pytest
+import torch
 
 Edit = Callable[[dict[str, Any]], None]
 ROAD = ('person', 'bicycle', 'car')
@@ -152,6 +154,21 @@ def test_the_license_on_the_card_is_that_of_the_data_and_of_the_start(
     assert license_of(optim=optim) == 'CC BY 4.0; starting weights: unknown'
     plain = DetectionTraining(recipe(lambda data: None, optim=optim)).card.training
     assert plain['license'] == 'unknown'
+
+
+def test_a_license_is_on_the_card_once_however_many_runs_led_there(
+    recipe: Callable, recipe_values: dict, trained: Path, tmp_path: Path,
+) -> None:
+    start = torch.load(trained / 'last.ckpt', weights_only=True)
+    start[KEY]['card']['training']['license'] = (
+        'theirs; starting weights: CC BY 4.0; thermal teacher: theirs')
+    torch.save(start, tmp_path / 'start.ckpt')
+    optim = {**recipe_values['optim'], 'init': str(tmp_path / 'start.ckpt')}
+    module = DetectionTraining(recipe(
+        licensed, optim=optim, classes=list(ROAD),
+        imitation={'teacher': [str(tmp_path / 'start.ckpt'), str(trained / 'last.ckpt')]}))
+    assert module.card.training['license'] == (
+        'CC BY 4.0; starting weights: theirs; thermal teacher: unknown')
 
 
 def test_a_measurement_without_truth_is_refused_at_once(
