@@ -166,12 +166,15 @@ def run(
         sys.exit(f'{name}: {sentence(error)}{todo}')
     try:
         node = create()
-    except ParameterException as error:
+    except Exception as error:
+        if not rclpy.ok():  # Ctrl-C has shut it down
+            sys.exit(130)
         rclpy.try_shutdown()
-        sys.exit(f'{name}: {error}{hint(error)}')
-    except RCLError as error:
-        rclpy.try_shutdown()
-        sys.exit(f'{name}: the node cannot be created: {sentence(error)}')
+        if isinstance(error, ParameterException):
+            sys.exit(f'{name}: {error}{hint(error)}')
+        if isinstance(error, RCLError):
+            sys.exit(f'{name}: the node cannot be created: {sentence(error)}')
+        raise
     created = True
     executor = NodeExecutor(node.transitions, name)
     executor.add_node(node)
