@@ -14,12 +14,14 @@
 
 """The program `detector_node`: `ros2 run cgdet_ros detector_node`, or run this module."""
 
-import sys
+import os
+import signal
 
-try:
-    from cgdet_ros.detection.node import main
-except KeyboardInterrupt:  # Ctrl-C before the node exists
-    sys.exit(130)
+# Ctrl-C before the node exists. An exception would become an ImportError where a library of C is
+# imported.
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+from cgdet_ros.detection.node import main  # noqa: E402
 
 if __name__ == '__main__':
     main()

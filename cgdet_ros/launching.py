@@ -16,11 +16,12 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+import sys
 from typing import Any
 
 from cgdet_ros.resources import profile_environment
-from launch import LaunchContext
-from launch.actions import DeclareLaunchArgument
+from launch import Action, LaunchContext
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -68,13 +69,25 @@ TRACKER_ARGUMENTS: Arguments = {
 LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 TRANSPORTS = ('raw', 'compressed')
 COMPRESSED = '/compressed'
+# Arguments that launch itself reads, besides those with a hyphen, such as launch-prefix.
+OF_LAUNCH = ('emulate_tty', 'ros_namespace', 'sigkill_timeout', 'sigterm_timeout')
 RESPAWN_DELAY_S = 2.0
 
 
-def declare(arguments: Arguments) -> list[DeclareLaunchArgument]:
-    """Declare launch arguments."""
-    return [DeclareLaunchArgument(name, default_value=default, description=description)
-            for name, (default, description) in arguments.items()]
+def declare(arguments: Arguments) -> list[Action]:
+    """Declare launch arguments; RuntimeError for others that are typed after the launch file."""
+    def refuse_others(context: LaunchContext) -> None:
+        file = Path(context.get_locals_as_dict()['current_launch_file_path']).name
+        if file not in {Path(a).name for a in sys.argv}:  # included: they may be another file's
+            return
+        for name in (a.partition(':=')[0] for a in context.argv):
+            if not (name in arguments or name in OF_LAUNCH or '-' in name):
+                raise RuntimeError(f'{name}:= is not an argument of {file}; --show-args lists '
+                                   'them.')
+
+    return [*(DeclareLaunchArgument(name, default_value=default, description=description)
+              for name, (default, description) in arguments.items()),
+            OpaqueFunction(function=refuse_others)]
 
 
 def value(context: LaunchContext, name: str) -> str:

@@ -84,8 +84,9 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         '--ros-args', '-r', f'__ns:=/{value(context, "namespace").strip("/")}']
     return [
         detector(context, [], parameters(bag, topic, model), on_exit=finish),
-        ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=finish,
-                       additional_env=profile_environment())]
+        # Without a terminal, in which each step of the progress bar would be a line.
+        ExecuteProcess(cmd=command, output='screen', on_exit=finish,
+                       additional_env={**profile_environment(), 'PYTHONUNBUFFERED': '1'})]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -152,13 +152,19 @@ def run(
     signal.signal(signal.SIGINT, interrupt)
     try:
         starting.init(args)
-        node = starting.create(create)
-    except ParameterException as error:
-        rclpy.try_shutdown()
-        sys.exit(f'{name}: {error}{hint(error)}')
     except UserError as error:
-        rclpy.try_shutdown()
         sys.exit(f'{name}: {error}')
+    try:
+        node = starting.create(create)
+    except Exception as error:
+        if not rclpy.ok():  # Ctrl-C has shut it down
+            sys.exit(130)
+        rclpy.try_shutdown()
+        if isinstance(error, ParameterException):
+            sys.exit(f'{name}: {error}{hint(error)}')
+        if isinstance(error, UserError):
+            sys.exit(f'{name}: {error}')
+        raise
     created = True
     executor = NodeExecutor(node.transitions, name)
     executor.add_node(node)

@@ -45,6 +45,27 @@ class Interrupted(DetectorNode):
 run(Interrupted, NAME, SPECS)
 """
 EARLY = INTERRUPTED.replace('self.create_timer(0.01, Dying)', 'Dying.__del__(self)')
+# Ctrl-C also shuts rclpy down, at any time.
+SHUT_DOWN = INTERRUPTED.replace('        super().__init__()', """
+        __import__('rclpy').shutdown()
+        super().__init__()""")
+# Ctrl-C in the initialization of a library of C, after which Python raises an ImportError.
+IMPORTING = """
+import os, signal, sys
+
+class Library:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == 'numpy':
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError('initialization failed')
+
+sys.meta_path.insert(0, Library)
+from cgdet_ros.{} import main
+main()
+"""
 pytestmark = pytest.mark.ros
 
 
@@ -56,6 +77,16 @@ def test_ctrl_c_is_quiet_wherever_it_arrives(domain: int, toy: Path) -> None:
     assert 'Traceback' not in result.stderr and 'KeyboardInterrupt' not in result.stderr
     result = subprocess.run(
         [sys.executable, '-c', EARLY], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (130, '', '')
+    result = subprocess.run(
+        [sys.executable, '-c', SHUT_DOWN], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (130, '', '')
+
+
+@pytest.mark.parametrize('module', ['detector_node', 'tracker_node'])
+def test_ctrl_c_is_quiet_while_libraries_are_imported(domain: int, module: str) -> None:
+    result = subprocess.run([sys.executable, '-c', IMPORTING.format(module)],
+                            capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stdout, result.stderr) == (130, '', '')
 
 
