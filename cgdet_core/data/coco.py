@@ -208,7 +208,7 @@ def _license(data: dict[str, Any]) -> str:
     info = data.get('info')
     if not any(found) and isinstance(info, dict):
         found = [info.get('license')]
-    return ', '.join(str(name) for name in dict.fromkeys(found) if name) or UNKNOWN
+    return ', '.join(dict.fromkeys(str(name) for name in found if name)) or UNKNOWN
 
 
 def _signal(path: Path, data: dict[str, Any], item: dict[str, Any]) -> dict[str, str]:
@@ -289,7 +289,7 @@ def _record(
         image_id=item['id'], path=root / item['file_name'].removeprefix(start),
         width=int(item['width']), height=int(item['height']),
         rgb_path=root / rgb.removeprefix(start) if rgb else None,
-        time_of_day=item.get('time_of_day') or 'unknown',
+        time_of_day=str(item.get('time_of_day') or 'unknown'),
         source=str(item.get('source') or 'unknown'), stamp_ns=item.get('stamp_ns'),
         bag=item.get('bag'), video=video if isinstance(video, str) else None,
         file_name=item['file_name'], boxes=boxes,

@@ -74,8 +74,8 @@ FIELDS = {
         Field('bbox', _is_box, 'x, y, width, height: four finite numbers, the last two not '
               'negative'),
         Field('iscrowd', lambda value: value in (0, 1), '0 or 1', False),
-        Field('area', lambda value: is_number(value) and value >= 0,
-              'a number of at least 0', False))}
+        Field('area', lambda value: is_number(value) and 0 <= value < 1e30,
+              'a number of at least 0 pixels', False))}
 NUMBERS = ('id', 'width', 'height', 'image_id', 'category_id', 'stamp_ns')
 
 
@@ -131,7 +131,7 @@ def _is_rotated(annotation: dict[str, Any]) -> bool:
     angle = attributes.get('rotation') if isinstance(attributes, dict) else None
     try:
         return angle is not None and 0.1 < float(angle) % 180 < 179.9
-    except (TypeError, ValueError):  # another tool's word for something else
+    except (TypeError, ValueError, OverflowError):  # another tool's word for something else
         return False
 
 

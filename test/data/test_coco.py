@@ -171,6 +171,7 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['annotations'][0].update(area=[50]), '"area" must be a number of at least 0'),
     (lambda d: d['annotations'][0].update(area='50'), '"area" must be a number of at least 0'),
     (lambda d: d['annotations'][0].update(area=-1), '"area" must be a number of at least 0'),
+    (lambda d: d['annotations'][0].update(area=1e300), '"area" must be a number of at least 0'),
     (lambda d: d['annotations'][0].update(area=float('nan')), '"area" must be a number'),
     (lambda d: d['annotations'][0].update(iscrowd='no'), '"iscrowd" must be 0 or 1'),
     (lambda d: d['annotations'][0].update(attributes={'rotation': 90.0}),
@@ -244,6 +245,7 @@ def test_what_other_tools_write_is_read(
         for annotation in data['annotations']:
             annotation.update(image_id=5.0, iscrowd=None, area=None,
                               attributes={'rotation': 0.0, 'occluded': False})
+        data['annotations'][0]['attributes'] = {'rotation': 10**400}
 
     plain = load_coco(coco).images[0]
     found = load_coco(edited(coco, change)).images[0]
@@ -252,6 +254,14 @@ def test_what_other_tools_write_is_read(
     np.testing.assert_array_equal(found.boxes, plain.boxes)
     np.testing.assert_array_equal(found.areas, plain.areas)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(('value', 'name'), [
+    (14, '14'), (['x'], "['x']"), (None, 'unknown'), ('day', 'day')])
+def test_times_of_day_are_texts(coco: Path, value: Any, name: str) -> None:
+    """Frames are grouped and sorted by them."""
+    edited(coco, lambda d: d['images'][0].update(time_of_day=value))
+    assert load_coco(coco).images[0].time_of_day == name
 
 
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
@@ -319,6 +329,7 @@ def test_other_categories_can_be_ignored(
     ({'licenses': [{'name': 'CC BY 4.0'}, {'url': 'x.org'}, {'name': 'CC BY 4.0'}]},
      'CC BY 4.0, x.org'),
     ({'info': {'license': 'ours'}, 'licenses': []}, 'ours'),
+    ({'licenses': [{'name': {'a': [1]}}, {'name': 'b'}]}, "{'a': [1]}, b"),
 ])
 def test_the_license_is_that_of_the_file(coco: Path, entries: dict, license: str) -> None:
     assert load_coco(edited(coco, lambda d: d.update(entries))).license == license
