@@ -17,6 +17,7 @@
 import json
 from pathlib import Path
 import shutil
+from typing import Any
 
 from cgdet_core.data.coco import classes_with_boxes, load_coco, NO_CLASS
 from cgdet_core.data.show import draw_record
