@@ -21,6 +21,7 @@ import logging
 from pathlib import Path
 import re
 from typing import Any, NamedTuple
+import unicodedata
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import read_frame
@@ -150,7 +151,8 @@ def check_links(path: Path, data: dict[str, Any]) -> None:
     for first, *others in alike.values():
         if others:
             raise UserError(f'{path} lists the categories {first!r} and {others[0]!r}, which '
-                            'differ only in case or blanks; give their boxes one category.')
+                            'differ only in case, blanks or Unicode form; give their boxes one '
+                            'category.')
     known = {category['id'] for category in data['categories']}
     unknown = Counter(a['category_id'] for a in data['annotations']
                       if a['category_id'] not in known)
@@ -160,8 +162,9 @@ def check_links(path: Path, data: dict[str, Any]) -> None:
 
 
 def folded(name: str) -> str:
-    """Return a class name without case, blanks, hyphens and underscores."""
-    return re.sub(r'[\s_-]+', '', name).casefold()
+    """Return a class name without case, blanks, hyphens, underscores and invisible characters."""
+    seen = (c for c in unicodedata.normalize('NFKC', name) if unicodedata.category(c) != 'Cf')
+    return re.sub(r'[\s_-]+', '', ''.join(seen)).casefold()
 
 
 def check_names(path: Path, names: Iterable[str], classes: Sequence[str]) -> None:

@@ -188,7 +188,12 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['images'][0].update(stamp_ns='now'), '"stamp_ns" must be a whole number'),
     (lambda d: d['categories'][0].update(name='  '), '"name" must be text'),
     (lambda d: d['categories'].append({'id': 9, 'name': 'Person '}),
-     "categories 'person' and 'Person ', which differ only in case or blanks"),
+     "categories 'person' and 'Person ', which differ only in case, blanks or Unicode form"),
+    (lambda d: [d['categories'].append({'id': i, 'name': n})
+                for i, n in ((9, 'caf\u00e9'), (10, 'cafe\u0301'))], 'blanks or Unicode form'),
+    (lambda d: d['categories'].append({'id': 9, 'name': 'per\u200bson'}),
+     r"'person' and 'per\\u200bson', which differ only in case, blanks or Unicode form"),
+    (lambda d: d['categories'][1].update(name='per\u200bson'), "and the class is 'person'"),
     (lambda d: d['categories'][1].update(name='Person'),
      "names a category 'Person', and the class is 'person'; write both in the same way"),
     (lambda d: d['categories'][1].update(name='per_son\u00a0'), "and the class is 'person'"),

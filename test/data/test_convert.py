@@ -164,8 +164,10 @@ def test_wrong_and_empty_folders(tmp_path: Path, name: str) -> None:
         run(name, tmp_path / 'nowhere')
 
 
-VOC = ('<a><object><name>car</name><bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax>'
-       '<ymax>8</ymax></bndbox></object></a>')
+BNDBOX = '<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>8</ymax></bndbox>'
+VOC = '<annotation><object><name>car</name>' + BNDBOX + '</object></annotation>'
+TWO = VOC.format(1, 2).replace('</object>', BNDBOX.format(3, 4) + '</object>')
+DIFFICULT = VOC.format(1, 2).replace('<bndbox>', '<difficult>{}</difficult><bndbox>')
 
 
 @pytest.mark.parametrize(('name', 'file', 'content', 'words'), [
@@ -173,8 +175,7 @@ VOC = ('<a><object><name>car</name><bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}
     ('llvip', 'Annotations_v2/010001.xml', '', '010001.xml is not a readable XML'),
     ('voc', 'Annotations/a.xml', '<annotation><object><name>car</name></object></annotation>',
      'a.xml: object 0 has no valid name and box'),
-    ('m3fd', 'Annotation/00001.xml', '<a><object><name>Car</name><bndbox><xmin>x</xmin></bndbox>'
-     '</object></a>', '00001.xml: object 0'),
+    ('m3fd', 'Annotation/00001.xml', VOC.format('x', 2), '00001.xml: object 0 has no valid'),
     ('flir-adas-v1', 'train/thermal_annotations.json', '{"images": [', 'not a readable JSON'),
     ('flir-adas-v1', 'train/thermal_annotations.json', '[]', 'no list "images"'),
     ('flir-adas-v1', 'train/thermal_annotations.json', '{"images": [{"id": 1}]}', "'file_name'"),
@@ -194,14 +195,32 @@ VOC = ('<a><object><name>car</name><bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}
     ('yolo', 'labels/train/a.txt', '0 nan 0.5 0.5 0.5\n', 'line 1'),
     ('yolo', 'data.yaml', 'names: {a: b}\n', 'no list "names"'),
     ('yolo', 'labels/train/a.txt', '0 .1 .1 .2 .1 .2 .2 .1 .2\n', 'polygons and rotated boxes'),
-    ('voc', 'Annotations/a.xml', '<a><object><name>car</name><robndbox><cx>1</cx></robndbox>'
-     '</object></a>', 'a.xml: object 0 has a rotated box'),
+    ('voc', 'Annotations/a.xml', VOC.format(1, 2).replace('bndbox', 'robndbox'),
+     'a.xml: object 0 has a rotated box'),
     ('yolo', 'data.yaml', 'names: [', 'not a readable YAML'),
     ('yolo', 'data.yaml', 'names: [car, deer, car]', 'names the class car twice'),
     ('yolo', 'data.yaml', 'nc: 5\nnames: [car, deer]', 'has 5 classes (nc), but names 2'),
     ('yolo', 'labels/train/a.txt', '0 .6 .6 .9 .9\n' * 9, 'reach beyond their images; the labels'),
     ('yolo', 'labels/train/a.txt', '0 1.5 .5 .2 .2\n' * 9, 'are outside of their images or have'),
     ('voc', 'Annotations/a.xml', VOC.format('nan', 2), 'object 0 has no valid name and box'),
+    ('voc', 'Annotations/a.xml', VOC.format('1_0', 2), 'object 0 has no valid name and box'),
+    ('voc', 'Annotations/a.xml', TWO, 'a.xml: object 0 has 2 elements "bndbox"; write an object'),
+    ('voc', 'Annotations/a.xml', DIFFICULT.format('maybe'),
+     'a.xml: "difficult" of object 0 is not a whole number such as 0 or 1, but \'maybe\''),
+    ('voc', 'Annotations/a.xml', DIFFICULT.format('1_0'), '"difficult" of object 0 is not'),
+    ('voc', 'Annotations/a.xml', VOC.format(1, 2).replace('object>', 'Object>'),
+     'a.xml: the element "Object" seems to be an object; name it "object"'),
+    ('voc', 'Annotations/a.xml', VOC.format(1, 2).replace('object>', 'item>'),
+     'a.xml: the element "item" seems to be an object'),
+    ('voc', 'Annotations/a.xml', VOC.format(1, 2).replace('annotation>', 'Labels>'),
+     'a.xml is not a VOC file, as its root is "Labels", not "annotation"'),
+    ('kaist', 'annotations_KAIST_test_set/set06_V000_I00019.txt', 'person 1_0 2 9 9\n', 'line 1'),
+    ('yolo', 'labels/train/a.txt', '0 0_1.0 0.5 0.2 0.2\n', 'line 1: "0 0_1.0 0.5 0.2 0.2"'),
+    ('yolo', 'data.yaml', 'names: [no, yes, car]\n', 'data.yaml names class 0 False, which is not '
+     'text to YAML; write the name in quotes'),
+    ('yolo', 'data.yaml', 'names: [car, [a], {b: c}]\n', "names class 1 ['a'], which is not text"),
+    ('yolo', 'data.yaml', 'names: [car, dog, ~]\n', 'names class 2 None, which is not text'),
+    ('yolo', 'data.yaml', 'names: {no: car, yes: dog}\n', 'no list "names"'),
 ])
 def test_damaged_labels_are_named(
     tmp_path: Path, name: str, file: str, content: str, words: str,

@@ -140,6 +140,9 @@ def test_flir_aligned(tmp_path: Path) -> None:
         'val': {'FLIR_08864_PreviewData': ('FLIR_08864_RGB.jpg', boxes, [])}}
     assert report['left_out'] == {'frames listed twice': 1}
     assert times(tmp_path, 'val') == {'FLIR_08864_PreviewData': 'night'}
+    text(tmp_path / 'align' / 'align_train.txt', 'FLIR_00002_PreviewData\n')
+    _, report = converted('flir-aligned', tmp_path, (*OURS, 'dog'), overwrite=True)
+    assert report['left_out'] == {'labeled frames in no list of train, val or test, left out': 1}
 
 
 def test_llvip_reads_the_corrected_labels(tmp_path: Path) -> None:
@@ -218,8 +221,9 @@ def test_m3fd_splits(tmp_path: Path) -> None:
     folder = m3fd(tmp_path / 'b')
     text(folder / 'meta' / 'train.txt', '00003.png\n')
     text(folder / 'meta' / 'val.txt', '00001.png\n')
-    found, _ = converted('m3fd', folder, (*OURS, 'Lamp'))
+    found, report = converted('m3fd', folder, (*OURS, 'Lamp'))
     assert {s: list(f) for s, f in found.items()} == {'train': ['00003'], 'val': ['00001']}
+    assert report['left_out'] == {'labeled frames in no list of train, val or test, left out': 3}
 
 
 def test_msrs_leaves_out_what_has_no_labels(tmp_path: Path) -> None:
@@ -288,6 +292,38 @@ def test_voc(tmp_path: Path) -> None:
     assert found == {'train': {'a': ('a.png', [(PERSON, *ONE)], []),
                                'b': ('b.png', [(PERSON, *ONE)], [])},
                      'val': {'c': ('c.png', [], [(PERSON, *ONE)])}}
+
+
+@pytest.mark.parametrize(('lists', 'splits', 'left_out'), [
+    ({'trainval': 'a\nb\n', 'test': 'c\n'}, {'train': 'ab', 'test': 'c'}, 0),
+    ({'train': 'a\n', 'valid': 'b\n'}, {'train': 'a', 'val': 'b'}, 1),
+    ({'trainval': 'a\nb\n'}, {'train': 'ab'}, 1),
+    ({'trainval': 'a\nb\nc\n', 'val': 'b\n'}, {'train': 'ac', 'val': 'b'}, 0),
+    ({'trainval': 'a\nb\n', 'train': 'a\n', 'val': 'b\n'}, {'train': 'a', 'val': 'b'}, 1),
+    ({'test': 'c\n'}, {'test': 'c'}, 2)])
+def test_voc_lists_with_other_names_are_read_and_the_rest_is_counted(
+    tmp_path: Path, lists: dict[str, str], splits: dict[str, str], left_out: int,
+) -> None:
+    place = voc_set(tmp_path) / 'ImageSets' / 'Main'
+    for path in place.iterdir():
+        path.unlink()
+    for name, content in lists.items():
+        text(place / f'{name}.txt', content)
+    found, report = converted('voc', tmp_path, (PERSON,))
+    assert {split: ''.join(frames) for split, frames in found.items()} == splits
+    rest = {'labeled frames in no list of train, val or test, left out': left_out}
+    assert report['left_out'] == (rest if left_out else {})
+
+
+@pytest.mark.parametrize(('word', 'ignored'), [
+    ('True', True), ('1.0', True), (' 1 ', True), ('false', False), ('0.0', False), ('', False)])
+def test_voc_files_of_other_tools(tmp_path: Path, word: str, ignored: bool) -> None:
+    path = voc_set(tmp_path) / 'Annotations' / 'a.xml'
+    voc(path, (PERSON, *ONE), extra=f'<difficult>{word}</difficult>')
+    path.write_text(path.read_text().replace('<annotation>', '<annotation xmlns="http://x.y">'))
+    found, _ = converted('voc', tmp_path, (PERSON,))
+    box = [(PERSON, *ONE)]
+    assert found['train']['a'] == ((None, [], box) if ignored else (None, box, []))
 
 
 def test_voc_without_lists(tmp_path: Path) -> None:

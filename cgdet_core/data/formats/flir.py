@@ -227,6 +227,8 @@ def read_flir_aligned(folder: Path, options: Options) -> Listing:
             rgb = found.get(f'{name}_RGB', images / f'{name}_RGB.jpg')
             listing.frames.append(frame_of(
                 split, thermal, rgb, label, times.get(name, 'unknown')))
+    listed = {f'{name}_PreviewData' for path in lists.values() for name in _aligned_names(path)}
+    listing.counts[native.UNLISTED] += len(native.files_in(labels, '.xml').keys() - listed)
     return listing
 
 

@@ -124,9 +124,9 @@ def parse_kaist(path: Path) -> list[Item]:
         if not words or words[0].startswith('%'):
             continue
         try:
-            x, y, w, h = (float(v) for v in words[1:5])
-            occlusion = int(float(words[5])) if len(words) > 5 else 0
-            marked = int(float(words[10])) if len(words) > 10 else 0
+            x, y, w, h = map(native.number, words[1:5])
+            occlusion = int(native.number(words[5])) if len(words) > 5 else 0
+            marked = int(native.number(words[10])) if len(words) > 10 else 0
         except (ValueError, OverflowError):
             raise UserError(f'{path}, line {number}: "{line[:60]}" is not "name x y width '
                             'height occlusion ...".') from None

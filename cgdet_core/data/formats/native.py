@@ -32,7 +32,9 @@ CLASSES = ('person', 'bicycle', 'car')
 DROP, IGNORE = 'drop', 'ignore-'
 COMMON = {'person': 'person', 'people': 'person', 'pedestrian': 'person', 'bicycle': 'bicycle',
           'bike': 'bicycle', 'car': 'car'}
+SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 UNLABELLED = 'frames without labels, left out'
+UNLISTED = 'labeled frames in no list of train, val or test, left out'
 _log = logging.getLogger(__name__)
 
 
@@ -145,6 +147,13 @@ def existing(folder: Path, path: Path, kind: str) -> Path:
     if not place.is_dir():
         raise UserError(f'The {kind} folder {path} does not exist.')
     return place
+
+
+def number(text: str) -> float:
+    """Return the number that a text is; ValueError if it is none."""
+    if '_' in text:  # to Python a part of a number
+        raise ValueError
+    return float(text)
 
 
 def read_names(path: Path) -> list[str]:

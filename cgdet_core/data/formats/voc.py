@@ -30,6 +30,9 @@ from cgdet_core.runtime.imaging.frames import natural
 # one as such is not counted as wrong.
 M3FD_CLASSES = {'people': 'person', 'car': 'car', 'bus': 'ignore-car', 'truck': 'ignore-car',
                 'motorcycle': 'ignore-bicycle'}
+# The split of each list; of several for one split, the first is read.
+LISTS = {'train': 'train', 'trainval': 'train'} | native.SPLITS
+TRUTH = {'': '0', 'false': '0', 'true': '1'}
 
 
 class Labels(NamedTuple):
@@ -50,30 +53,62 @@ def parse_voc(path: Path, occlusion: int | None = None) -> Labels:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # also encoding errors
         raise UserError(f'{path} is not a readable XML file: {error}.') from None
+    _check_elements(path, root)
     items = []
     for number, node in enumerate(root.iter('object')):
         if node.find('robndbox') is not None:
             raise UserError(f'{path}: object {number} has a rotated box (robndbox); export '
                             'upright boxes.')
+        for key in ('name', 'bndbox'):
+            if (count := len(node.findall(key))) > 1:
+                raise UserError(f'{path}: object {number} has {count} elements "{key}"; write an '
+                                'object for each.')
         name, box = node.findtext('name', '').strip(), node.find('bndbox')
         try:
             if box is None or not name:
                 raise ValueError
             sized = box.find('xmin') is None
             keys = ('x', 'y', 'w', 'h') if sized else ('xmin', 'ymin', 'xmax', 'ymax')
-            x1, y1, x2, y2 = (float(box.findtext(key, '')) for key in keys)
+            x1, y1, x2, y2 = (native.number(box.findtext(key, '')) for key in keys)
             corners = (x1, y1, x1 + x2, y1 + y2) if sized else (x1, y1, x2, y2)
             if not all(map(math.isfinite, corners)):
                 raise ValueError
-            ignore = int(node.findtext('difficult') or 0) == 1 or (
-                occlusion is not None and int(node.findtext('occlusion') or 0) >= occlusion)
-        except (ValueError, OverflowError):
+        except ValueError:
             raise UserError(f'{path}: object {number} has no valid name and box; '
                             'fix or remove the file.') from None
+        ignore = _whole(path, number, node, 'difficult') == 1 or (
+            occlusion is not None and _whole(path, number, node, 'occlusion') >= occlusion)
         items.append(Item(name, corners, ignore))
     width, height = (root.findtext(f'size/{side}', '').strip() for side in ('width', 'height'))
     known = all(re.fullmatch(r'0*[1-9]\d{,5}', side) for side in (width, height))
     return Labels(items, (int(width), int(height)) if known else None)  # some tools write 0
+
+
+def _check_elements(path: Path, root: ElementTree.Element) -> None:
+    """Remove namespaces in place; UserError if objects could be under another name."""
+    for node in root.iter():
+        node.tag = node.tag.rpartition('}')[2]
+    if root.tag != 'annotation':
+        raise UserError(f'{path} is not a VOC file, as its root is "{root.tag}", not '
+                        '"annotation"; export the labels as Pascal VOC.')
+    for node in root.iter():
+        boxes = any(child.tag.lower() in ('bndbox', 'robndbox') for child in node)
+        if node.tag not in ('object', 'part') and (boxes or node.tag.lower() == 'object'):
+            raise UserError(f'{path}: the element "{node.tag}" seems to be an object; name it '
+                            '"object", as in Pascal VOC.')
+
+
+def _whole(path: Path, number: int, node: ElementTree.Element, key: str) -> int:
+    """Return a whole number of an object, 0 if it is not there; some tools write true or false."""
+    word = node.findtext(key, '').strip()
+    try:
+        value = native.number(TRUTH.get(word.lower(), word))
+    except ValueError:
+        value = math.nan
+    if not value.is_integer():
+        raise UserError(f'{path}: "{key}" of object {number} is not a whole number such as 0 or '
+                        f'1, but {word[:60]!r}; correct it.')
+    return int(value)
 
 
 def frame_of(split: str, thermal: Path, rgb: Path | None, labels: Path,
@@ -87,13 +122,26 @@ def _first_folder(folder: Path, *names: str) -> Path | None:
     return next((folder / n for n in names if (folder / n).is_dir()), None)
 
 
+def _splits(lists: Path) -> dict[str, list[str]]:
+    """Return the frames of each split; trainval is train, without what is in the list of val."""
+    splits: dict[str, list[str]] = {}
+    for name, split in LISTS.items():
+        if split not in splits and (path := lists / f'{name}.txt').is_file():
+            splits[split] = native.read_names(path)
+    if {'train', 'val'} <= splits.keys() and not (lists / 'train.txt').is_file():
+        val = {*splits['val']}
+        splits['train'] = [stem for stem in splits['train'] if stem not in val]
+    return splits
+
+
 def _frames(
     lists: Path, labels: Path, thermal: Pictures, rgb: Pictures | None, counts: Counter[str],
 ) -> list[NativeFrame]:
     """Return the labeled frames in the lists of train, val and test, or all without lists."""
     files = native.files_in(labels, '.xml')
-    splits = {split: native.read_names(path) for split in ('train', 'val', 'test')
-              if (path := lists / f'{split}.txt').is_file()}
+    splits = _splits(lists)
+    if splits:
+        counts[native.UNLISTED] += len(files.keys() - set().union(*splits.values()))
     frames = []
     for split, stems in (splits or {'all': sorted(files.keys() | thermal.keys())}).items():
         for stem in native.unique(stems, counts):
@@ -106,7 +154,7 @@ def _frames(
 
 
 def read_voc(folder: Path, options: Options) -> Listing:
-    """Read Annotations/*.xml, JPEGImages/ and ImageSets/Main/{train,val,test}.txt if any."""
+    """Read Annotations/*.xml, JPEGImages/ and the lists in ImageSets/Main/ if any, see LISTS."""
     options.allow('voc', 'rgb')
     labels = _first_folder(folder, 'Annotations', 'Annotation', 'annotations')
     images = _first_folder(folder, 'JPEGImages', 'images', 'Images')

@@ -27,7 +27,6 @@ from cgdet_core.runtime.files import read_text
 from cgdet_core.runtime.imaging.frames import is_stray
 import yaml
 
-SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 MSRS_NAMES = {0: 'person', 1: 'bicycle', 2: 'car'}
 MSRS_TIMES = {'D': 'day', 'N': 'night'}  # the last letter of a frame's name
 
@@ -47,7 +46,7 @@ def parse_yolo(path: Path, names: dict[int, str]) -> list[Item]:
             raise UserError(f'{path}, line {number} has {len(words)} values: polygons and rotated '
                             'boxes are not supported; export "class x y width height".')
         try:
-            first, x, y, w, h = (float(v) for v in words[:5])
+            first, x, y, w, h = map(native.number, words[:5])
             label = int(first)  # 0.0 is one, 0.5 is not
             # Boxes may be slightly outside at the borders; pixel values are another format.
             good = len(words) in (5, 6) and label == first and min(w, h) >= 0 and all(
@@ -111,10 +110,14 @@ def _yaml_names(path: Path) -> dict[int, str]:
     names = content.get('names') if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if isinstance(names, dict) and names and all(isinstance(k, int) for k in names):
+    if isinstance(names, dict) and names and all(type(k) is int for k in names):
         if isinstance(count := content.get('nc'), int) and count != len(names):
             raise UserError(f'{path} has {count} classes (nc), but names {len(names)}; correct '
                             'one of them.')
+        for k, name in names.items():
+            if isinstance(name, bool) or not isinstance(name, (str, int, float)):
+                raise UserError(f'{path} names class {k} {str(name)[:60]}, which is not text to '
+                                'YAML; write the name in quotes.')
         return {k: str(n).strip() for k, n in names.items()}
     raise UserError(f'{path} has no list "names"; write the class names in order of their '
                     'numbers.')
@@ -129,7 +132,7 @@ NAME_FILES = {
 def _places(folder: Path) -> dict[str, tuple[Path, Path, str]]:
     """Return the folders of images and labels of each split, and the split's folder name."""
     found: dict[str, tuple[Path, Path, str]] = {}
-    for name, split in SPLITS.items():
+    for name, split in native.SPLITS.items():
         for images, labels in ((folder / 'images' / name, folder / 'labels' / name),
                                (folder / name / 'images', folder / name / 'labels')):
             if images.is_dir() and labels.is_dir():
