@@ -15,7 +15,6 @@
 """Images of OpenCV's captures of videos, streams and cameras, at their depth and to their end."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 import logging
 import os
@@ -25,6 +24,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.imaging.decoding import silence
 import cv2
 from numpy.typing import NDArray
 
@@ -62,8 +62,7 @@ def open_capture(address: str | Path, where: str, backend: int = cv2.CAP_ANY,
 def _quiet() -> None:
     """Keep OpenCV and FFmpeg from printing errors, which are ours to report."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    with suppress(AttributeError):  # OpenCV before 4.6
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silence()
 
 
 def images(capture: Any, where: str, first: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:

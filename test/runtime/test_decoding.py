@@ -19,6 +19,7 @@ import importlib.util
 from io import BytesIO
 import os
 from pathlib import Path
+import re
 from resource import getrusage, RUSAGE_SELF
 import struct
 from time import process_time
@@ -176,6 +177,101 @@ def test_a_file_is_read_as_its_exif_shows_it(turned: int, tmp_path: Path) -> Non
             assert np.abs(found.astype(int) - np.rot90(stored, times)).max() < 6
         message = decode_image('', (tmp_path / name).read_bytes())
         assert message.shape == stored.shape  # as the camera's calibration has it
+
+
+# --- What OpenCV refuses or reads wrongly
+
+
+def stored(*planes: np.ndarray, bits: int = 16, kind: int = 1, shown: int = 1,
+           planar: int = 1) -> bytes:
+    """Return a TIFF of planes, of which values of other than whole bytes are packed."""
+    values = np.stack(planes, 0 if planar == 2 else -1)
+    if bits % 8:
+        values = np.unpackbits(values.astype('>u2').view(np.uint8).reshape(24, -1, 2), axis=2)
+        values = np.packbits(values[:, :, 16 - bits:].reshape(24, -1), axis=1)
+    n, size = len(planes), values.nbytes
+    tags = {256: [32], 257: [24], 258: [bits] * n, 259: [1], 262: [shown], 277: [n], 278: [24],
+            284: [planar], 339: [kind] * n}
+    strips = n if planar == 2 else 1
+    tags[273] = [512 + i * size // strips for i in range(strips)]
+    tags[279] = [size // strips] * strips
+    place, entries, more = 10 + 12 * len(tags) + 4, b'', b''
+    for tag, numbers in sorted(tags.items()):
+        data = struct.pack(f'<{len(numbers)}H', *numbers)
+        if len(data) > 4:
+            data, more = struct.pack('<I', place + len(more)), more + data
+        entries += struct.pack('<HHI4s', tag, 3, len(numbers), data)
+    head = b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4) + more
+    return head.ljust(512, b'\0') + values.tobytes()
+
+
+HALF = counts() >> 2
+REFUSED = {
+    'gray and alpha.tif': (stored(HALF, HALF), 'has 2 samples of 16 bits a pixel, of which 8'),
+    'planar.tif': (stored(HALF, HALF, HALF, shown=2, planar=2), r'one after the other \(tag 284'),
+    'half.tif': (stored(HALF.astype(np.float16), kind=3), 'has floats of 16 bits .tags 258 and'),
+    'undefined.tif': (stored(HALF, kind=4), 'has values of an undefined kind of 16 bits'),
+    'signed.tif': (stored(HALF.astype(np.int16), kind=2), 'has signed integers of 16 bits'),
+    '4 bits.tif': (stored(HALF >> 10, bits=4), 'has unsigned integers of 4 bits'),
+    '32 bits.tif': (stored(HALF.astype(np.uint32), bits=32), 'has unsigned integers of 32 bits'),
+    '5 samples.tif': (stored(*[HALF] * 5), 'has 5 samples a pixel'),
+    'two.pgm': (2 * (b'P5\n32 24\n255\n' + GRAY.tobytes()), 'has 781 bytes after its pixels'),
+    'two texts.pgm': (2 * b'P2\n2 2\n255\n1 20 200 4\n', 'has several images'),
+    'above.pgm': (b'P2\n2 2\n255\n1 20 6240 4\n', 'has values above 255'),
+    'just above.pgm': (b'P2\n2 2\n4095\n1 20 4096 4\n', 'has values above 4095')}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_would_be_read_wrongly_is_refused(
+        name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data, words = REFUSED[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=rf'{name} .*{words}.*; save (it|each) .*\.$'):
+        read_image(tmp_path / name)
+    if name.endswith('.tif'):
+        with pytest.raises(ValueError, match=f'^the compressed image .*{words}'):
+            decode_image('', data)
+    assert capfd.readouterr() == ('', '')
+
+
+def test_text_of_zeros_takes_no_time(tmp_path: Path) -> None:
+    (tmp_path / 'a.pgm').write_bytes(b'P2\n# 999 P5\n2 2\n255\n1 # 256 P2 \n020 00255 '
+                                     + b'0' * 1_000_000 + b'\n \n')
+    start = process_time()
+    assert read_image(tmp_path / 'a.pgm').tolist() == [[1, 20], [255, 0]]
+    assert process_time() - start < 2
+    (tmp_path / 'b.pgm').write_bytes(b'P5\n2 2\n255\n \n \n\n \r\n')  # blanks, in and after
+    assert read_image(tmp_path / 'b.pgm').tolist() == [[32, 10], [32, 10]]
+
+
+@pytest.mark.parametrize('bits', [10, 12, 14])
+def test_packed_values_keep_their_scale(bits: int, tmp_path: Path) -> None:
+    path, values = tmp_path / 'a.tif', counts() >> (16 - bits)
+    path.write_bytes(stored(values, bits=bits))
+    np.testing.assert_array_equal(read_image(path), values)
+    np.testing.assert_array_equal(decode_image('', path.read_bytes()), values)
+    path.write_bytes(stored(values, values, values, bits=bits, shown=2))
+    np.testing.assert_array_equal(read_thermal(path), values)
+    with pytest.raises(UserError, match=f'its samples of {bits} bits cannot be read so'):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize('bits', [8, 14, 16])
+def test_larger_is_brighter_at_every_depth(bits: int, tmp_path: Path) -> None:
+    path, values = tmp_path / 'a.tif', GRAY if bits == 8 else counts() >> (16 - bits)
+    path.write_bytes(stored(values, bits=bits, shown=0))  # 0 is white
+    np.testing.assert_array_equal(read_image(path), 2**bits - 1 - values)
+
+
+def test_warnings_of_opencv_are_not_printed(
+        tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = tiff((317, 3, 2))
+    (tmp_path / 'a.tif').write_bytes(data)
+    assert read_image(tmp_path / 'a.tif').shape == (8, 8)
+    (tmp_path / 'a.tif').write_bytes(data[:-9])
+    with pytest.raises(UserError, match='a.tif is damaged'):
+        read_image(tmp_path / 'a.tif')
+    assert not re.search('WARN|ERROR', capfd.readouterr().err)
 
 
 # --- Pages

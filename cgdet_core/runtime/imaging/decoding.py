@@ -15,6 +15,8 @@
 """Decode images of files and messages by one standard: what an image claims is checked first."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from mmap import mmap
 import re
 import struct
@@ -38,9 +40,14 @@ FRAME_HEADERS = {*range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}
 PNM = re.compile(rb'P([1-6])' + 2 * rb'(?:\s|#[^\n]*\n)+(\d{1,9})')
 PNM_LEVELS = re.compile(rb'(?:\s|#[^\n]*\n)+(\d{1,5})')
 # Tags of TIFF, and the struct codes of the types in which numbers are accepted.
-SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION = 254, 256, 257, 258, 259
-SAMPLES, ROWS, TILE_WIDTH, TILE_HEIGHT = 277, 278, 322, 323
-ONCE = (WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS, TILE_WIDTH, TILE_HEIGHT)
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+SAMPLES, ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT, KIND = 277, 278, 284, 322, 323, 339
+ONCE = (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS, PLANAR, TILE_WIDTH,
+        TILE_HEIGHT, KIND)
+WHITE, PALETTE = 0, 3  # of PHOTOMETRIC: 0 is white (MinIsWhite)
+UNSIGNED, FLOAT = 1, 3  # of KIND
+KINDS = {UNSIGNED: 'unsigned integers', 2: 'signed integers', FLOAT: 'floats'}
+READ = {UNSIGNED: (1, 8, 10, 12, 14, 16), FLOAT: (32, 64)}  # the bits that OpenCV decodes
 JPEG_IN_TIFF = (6, 7)  # of COMPRESSION
 NOT_AN_IMAGE = 0b101  # bits of SUBFILE: a smaller copy of another image, or a mask
 CODES = {1: 'B', 3: 'H', 4: 'I'}
@@ -52,7 +59,8 @@ class Claim(NamedTuple):
     What an image says of itself.
 
     bits: of a pixel. scans: of a JPEG. whole: false if its end is missing. buffer: pixels of the
-    largest part that is decoded at once.
+    largest part that is decoded at once. depth: bits of a sample. white: whether 0 is white.
+    refused: what OpenCV would read wrongly, a clause.
     """
 
     width: int
@@ -61,6 +69,9 @@ class Claim(NamedTuple):
     scans: int = 1
     whole: bool = True
     buffer: int = 0
+    depth: int = 8
+    white: bool = False
+    refused: str = ''
 
 
 def format_of(data: Data) -> str:
@@ -75,19 +86,41 @@ def decode(data: Data, flags: int = cv2.IMREAD_UNCHANGED, share: float = 1.0) ->
     """
     Return the pixels of an image, (H, W) or (H, W, C) BGR, as OpenCV decodes it with `flags`.
 
+    Values are those stored, also of TIFFs with 10, 12 or 14 bits, but larger is always brighter:
+    where a TIFF says that 0 is white (MinIsWhite), they are inverted at every depth.
     share: of the limits of memory and time. ValueError, a clause that states what the image is: of
-    no known format, truncated, damaged, or so large that decoding it would exceed the limits.
+    no known format, truncated, damaged, of a kind that OpenCV would read wrongly, or so large that
+    decoding it would exceed the limits.
     """
+    silence()
     claim = claim_of(data, share)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f'cannot be decoded: {error.err}') from None
+    if pixels is None and claim.depth not in (8, 16):
+        raise ValueError(f'is damaged, or its samples of {claim.depth} bits cannot be read so; '
+                         'save it with 8 or 16')
     if pixels is None:
         raise ValueError(f'is damaged, its {len(data)} bytes cannot be decoded')
     if sorted(pixels.shape[:2]) != sorted((claim.height, claim.width)):
         raise ValueError(f'is damaged, it claims {claim.width}x{claim.height} pixels')
+    if flags != cv2.IMREAD_COLOR and 8 * pixels.itemsize < claim.depth:
+        raise ValueError(f'has {claim.bits // claim.depth} samples of {claim.depth} bits a pixel, '
+                         f'of which {8 * pixels.itemsize} would be read; save it with one sample')
+    if pixels.dtype == np.uint16 and claim.white:  # OpenCV inverts those of 8 bits
+        np.invert(pixels, out=pixels)
+    if pixels.dtype == np.uint16 and claim.depth < 16:  # OpenCV fills the low bits
+        pixels >>= 16 - claim.depth
     return np.asarray(pixels)
+
+
+@cache
+def silence() -> None:
+    """Keep OpenCV from printing errors and warnings, which are ours to report."""
+    with suppress(AttributeError):  # where neither is known
+        logging = cv2 if hasattr(cv2, 'setLogLevel') else cv2.utils.logging  # OpenCV 4, and 5
+        logging.setLogLevel(0)
 
 
 def claim_of(data: Data, share: float = 1.0) -> Claim:
@@ -111,6 +144,8 @@ def claim_of(data: Data, share: float = 1.0) -> Claim:
                          'which take too long to decode; save it as a baseline JPEG')
     if not claim.whole:
         raise ValueError(f'is truncated after {len(data)} bytes')
+    if claim.refused:
+        raise ValueError(claim.refused)
     return claim
 
 
@@ -129,7 +164,8 @@ def _png(data: Data) -> Claim:
     if b'acTL' in kinds:
         raise ValueError('is an animation; save its frames as single images')
     width, height, depth, color = struct.unpack_from('>IIBB', data, 16)
-    return Claim(width, height, max(depth, 8) * PNG_CHANNELS.get(color, 4))
+    depth = max(depth, 8)
+    return Claim(width, height, depth * PNG_CHANNELS.get(color, 4), depth=depth)
 
 
 def _jpeg(data: Data) -> Claim:
@@ -167,14 +203,31 @@ def _tiff(data: Data) -> Claim:
     if tags.get(COMPRESSION) in JPEG_IN_TIFF:  # each scan visits a tile or a strip
         part = tile or width * min(height, tags.get(ROWS, height))
         scans = len(re.findall(rb'\xff\xda', data)) * part // max(1, width * height)
-    return Claim(width, height, max(8, tags.get(BITS, 1)) * tags.get(SAMPLES, 1), max(scans, 1),
-                 buffer=tile)
+    depth = max(8, tags.get(BITS, 1))
+    return Claim(width, height, depth * tags.get(SAMPLES, 1), max(scans, 1), buffer=tile,
+                 depth=depth, white=tags.get(PHOTOMETRIC) == WHITE, refused=_refused(tags))
+
+
+def _refused(tags: dict[int, int]) -> str:
+    """Return what OpenCV refuses or reads wrongly in a TIFF of these tags, and the remedy."""
+    bits, samples, kind = tags.get(BITS, 1), tags.get(SAMPLES, 1), tags.get(KIND, UNSIGNED)
+    palette = bits == 4 and tags.get(PHOTOMETRIC) == PALETTE
+    if bits not in READ.get(kind, ()) and not (palette and kind == UNSIGNED):
+        what = KINDS.get(kind, 'values of an undefined kind')
+        return (f'has {what} of {bits} bits (tags {BITS} and {KIND}); save it with unsigned '
+                'integers of 8 or 16 bits')
+    if not 1 <= samples <= 4:
+        return f'has {samples} samples a pixel (tag {SAMPLES}); save it with one'
+    if tags.get(PLANAR) == 2 and samples > 1 and bits > 8:
+        return f'stores its channels one after the other (tag {PLANAR}); save it interleaved'
+    return ''
 
 
 def _directories(data: Data) -> Iterator[tuple[int, dict[int, int]]]:
     """
-    Yield the place of each directory of a TIFF, and its tags of one number, of any value of BITS.
+    Yield the place of each directory of a TIFF, and its tags of one number.
 
+    Of the values of BITS and KIND, the largest is taken.
     ValueError for what libtiff reads in its own way: a size that is listed twice, or has another
     type; and for directories that overlap or form a loop.
     """
@@ -198,9 +251,9 @@ def _directories(data: Data) -> Iterator[tuple[int, dict[int, int]]]:
                                  f'{kind}')
             if number == 1 and kind in codes:
                 tags[tag], = struct.unpack_from(order + codes[kind], value)
-            elif tag == BITS and number * 2 <= len(value):
+            elif tag in (BITS, KIND) and 0 < number * 2 <= len(value):
                 tags[tag] = max(struct.unpack_from(f'{order}{number}H', value))
-            elif tag == BITS:
+            elif tag in (BITS, KIND) and number:
                 place, = struct.unpack_from(order + offset, value)
                 tags[tag] = max(struct.unpack_from(f'{order}{min(number, 8)}H', data, place))
             elif tag in ONCE:
@@ -252,7 +305,26 @@ def _pnm(data: Data) -> Claim:
     row = -(-width // 8) if kind == 4 else width * channels * depth // 8
     # In text, a value takes a digit and a blank; the last one no blank.
     needed = end + 1 + row * height if kind > 3 else end + width * height * channels
-    return Claim(width, height, channels * depth, whole=needed <= len(data))
+    refused = ''
+    if kind < 4:
+        refused = _text_refused(bytes(data[end:]), levels if kind > 1 else 0)
+    elif data[needed:].strip():
+        refused = (f'has {len(data) - needed} bytes after its pixels; save each image as a file '
+                   'of its own')
+    return Claim(width, height, channels * depth, whole=needed <= len(data), depth=depth,
+                 refused=refused)
+
+
+def _text_refused(text: bytes, levels: int) -> str:
+    """Return what OpenCV reads wrongly in the values of a PNM in text; levels: the largest."""
+    most = str(levels).encode()
+    for found in re.finditer(rb'#[^\n]*|(P[1-6]\s)|(\d{%d,})' % len(most), text):
+        if found[1]:
+            return 'has several images; save each as a file of its own'
+        value = (found[2] or b'').lstrip(b'0')
+        if levels and (len(value), value) > (len(most), most):
+            return f'has values above {levels}, the maximum that it states; save it again'
+    return ''
 
 
 CLAIMS = {'PNG': _png, 'JPEG': _jpeg, 'TIFF': _tiff, 'BMP': _bmp, 'PNM': _pnm}
