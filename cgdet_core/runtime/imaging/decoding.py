@@ -44,7 +44,7 @@ SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259
 SAMPLES, ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT, KIND = 277, 278, 284, 322, 323, 339
 ONCE = (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS, PLANAR, TILE_WIDTH,
         TILE_HEIGHT, KIND)
-WHITE, PALETTE = 0, 3  # of PHOTOMETRIC: 0 is white (MinIsWhite)
+PALETTE = 3  # of PHOTOMETRIC
 UNSIGNED, FLOAT = 1, 3  # of KIND
 KINDS = {UNSIGNED: 'unsigned integers', 2: 'signed integers', FLOAT: 'floats'}
 READ = {UNSIGNED: (1, 8, 10, 12, 14, 16), FLOAT: (32, 64)}  # the bits that OpenCV decodes
@@ -59,7 +59,7 @@ class Claim(NamedTuple):
     What an image says of itself.
 
     bits: of a pixel. scans: of a JPEG. whole: false if its end is missing. buffer: pixels of the
-    largest part that is decoded at once. depth: bits of a sample. white: whether 0 is white.
+    largest part that is decoded at once. depth: bits of a sample.
     refused: what OpenCV would read wrongly, a clause.
     """
 
@@ -70,7 +70,6 @@ class Claim(NamedTuple):
     whole: bool = True
     buffer: int = 0
     depth: int = 8
-    white: bool = False
     refused: str = ''
 
 
@@ -86,8 +85,9 @@ def decode(data: Data, flags: int = cv2.IMREAD_UNCHANGED, share: float = 1.0) ->
     """
     Return the pixels of an image, (H, W) or (H, W, C) BGR, as OpenCV decodes it with `flags`.
 
-    Values are those stored, also of TIFFs with 10, 12 or 14 bits, but larger is always brighter:
-    where a TIFF says that 0 is white (MinIsWhite), they are inverted at every depth.
+    Values are those stored, also of TIFFs with 10, 12 or 14 bits. Where a TIFF says that 0 is
+    white (MinIsWhite), OpenCV inverts 8-bit pictures; counts of more bits are measured values,
+    which how they are shown does not change.
     share: of the limits of memory and time. ValueError, a clause that states what the image is: of
     no known format, truncated, damaged, of a kind that OpenCV would read wrongly, or so large that
     decoding it would exceed the limits.
@@ -108,8 +108,6 @@ def decode(data: Data, flags: int = cv2.IMREAD_UNCHANGED, share: float = 1.0) ->
     if flags != cv2.IMREAD_COLOR and 8 * pixels.itemsize < claim.depth:
         raise ValueError(f'has {claim.bits // claim.depth} samples of {claim.depth} bits a pixel, '
                          f'of which {8 * pixels.itemsize} would be read; save it with one sample')
-    if pixels.dtype == np.uint16 and claim.white:  # OpenCV inverts those of 8 bits
-        np.invert(pixels, out=pixels)
     if pixels.dtype == np.uint16 and claim.depth < 16:  # OpenCV fills the low bits
         pixels >>= 16 - claim.depth
     return np.asarray(pixels)
@@ -205,7 +203,7 @@ def _tiff(data: Data) -> Claim:
         scans = len(re.findall(rb'\xff\xda', data)) * part // max(1, width * height)
     depth = max(8, tags.get(BITS, 1))
     return Claim(width, height, depth * tags.get(SAMPLES, 1), max(scans, 1), buffer=tile,
-                 depth=depth, white=tags.get(PHOTOMETRIC) == WHITE, refused=_refused(tags))
+                 depth=depth, refused=_refused(tags))
 
 
 def _refused(tags: dict[int, int]) -> str:
