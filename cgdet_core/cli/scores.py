@@ -73,6 +73,7 @@ def evaluate(
     from cgdet_core.detection.predict import open_detector
     from cgdet_core.detection.report import write_page
     from cgdet_core.detection.results import FILE, save
+    from cgdet_core.runtime.imaging.frames import check_not_among
     from cgdet_core.runtime.inference.card import card_path, save_card
 
     if update_card:
@@ -94,6 +95,8 @@ def evaluate(
     detector = open_detector(model, backend)
     card = detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, card.classes, card.channels)
+    if output is not None:
+        check_not_among(written, [record.path for record in coco.images])
     coco = replace(coco, images=coco.images[::every])
     listed = len(coco.images)
     with common.counting('evaluating', listed) as progress:

@@ -112,7 +112,7 @@ def run(
     After Ctrl-C the files contain what was done.
     """
     from cgdet_core.data.inputs import find_sources
-    from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES
+    from cgdet_core.runtime.imaging.frames import check_not_among, files_below, IMAGE_SUFFIXES
     from cgdet_core.tracking.following import Clock
     from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
 
@@ -124,6 +124,7 @@ def run(
     check_outputs(files, overwrite=overwrite)
     check_not_inputs(files, [*found[0].files, *(
         files_below(rgb, IMAGE_SUFFIXES, '*') if rgb is not None and rgb.is_dir() else ())])
+    check_not_among(files, found[0].files)
     make, card = open_tracker(model, detector, backend)
     colors = () if rgb is None else colors_of(rgb, found[0], card)
     frames = as_seen(found[0], card, unit, polarity)

@@ -180,12 +180,14 @@ class _Evaluation:
 
     def check(self, files: Iterable[Path], overwrite: bool) -> None:
         """Raise UserError for files, or videos, that cannot be written or are read."""
+        from cgdet_core.runtime.imaging.frames import check_not_among
         from cgdet_core.tracking.evaluation import video_of
 
         videos = [] if self.videos is None else [
             video_of(self.videos, sequence.entry) for sequence in self.sequences]
         read = [file for sequence in self.sequences for file in sequence.files]
         check_not_inputs([*files, *videos], read)
+        check_not_among([*files, *videos], read)
         check_outputs(videos, overwrite=overwrite)
 
     def run(self, make: Make) -> None:

@@ -32,7 +32,7 @@ from cgdet_core.runtime.imaging.drawing import (
     to_picture,
     WHITE,
 )
-from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal
+from cgdet_core.runtime.imaging.frames import check_not_among, read_rgb, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization
 import cv2
@@ -143,6 +143,7 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     if output.suffix.lower() == '.png':
         check_outputs([output], overwrite=overwrite)
         check_not_inputs([output], files)
+        check_not_among([output], files)
         save_sheet(output, records, coco.classes)
         return len(records)
     if output.suffix:
@@ -151,6 +152,7 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paired = any(r.rgb_path is not None for r in coco.images)
     check_outputs(paths, overwrite=overwrite)
     check_not_inputs(paths, files)
+    check_not_among(paths, files)
     for path, record in zip(paths, records):
         save_picture(path, draw_record(record, coco.classes, paired))
     return len(records)

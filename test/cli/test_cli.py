@@ -298,6 +298,12 @@ def test_an_output_that_is_read_is_refused(
         assert result.returncode == 1, arguments
         assert 'is an input and would be replaced' in result.stderr
     for arguments in (
+            ('evaluate', model, '--data', data, '--output', frame.parent),
+            ('data', 'check', data, '--output', frame.parent)):
+        result = run_cgdet(*arguments)
+        assert result.returncode == 1, arguments
+        assert 'would be one of the frames in its folder' in result.stderr
+    for arguments in (
             ('evaluate', model, '--data', data, '--json', data),
             ('evaluate', model, '--data', scenes, '--json', tmp_path / 'm.json'),
             ('verify', model, '--against', model, '--data', scenes, '--json', data),

@@ -146,8 +146,8 @@ def test_frames_without_rgb_are_shown_alone(training: Path, tmp_path: Path) -> N
     coco = load_coco(training)
     assert show(coco, tmp_path / 'shown', 2, '*', False) == 2
     assert {cv2.imread(str(p)).shape for p in (tmp_path / 'shown').iterdir()} == {(80, 96, 3)}
-    show(coco, tmp_path / 'sheet.png', 4, '*', False)
-    assert cv2.imread(str(tmp_path / 'sheet.png')).shape == (400, 1920, 3)
+    show(coco, tmp_path / 'sheets' / 'sheet.png', 4, '*', False)
+    assert cv2.imread(str(tmp_path / 'sheets' / 'sheet.png')).shape == (400, 1920, 3)
     paired = write(tmp_path, 'paired.json', {'a.png': frame(1), 'b.png': frame(2)}, {},
                    rgb_file_name=lambda name: 'c.png' if name == 'a.png' else None)
     show(load_coco(paired), tmp_path / 'pairs', 2, '*', False)
@@ -217,7 +217,7 @@ def test_a_damaged_image_does_not_end_a_split_or_a_sheet(
     (tmp_path / '3.png').write_bytes(b'damaged')
     _, numbers = split(path, 0.5)
     assert sum(part['frames'] for part in numbers.values()) == 6
-    assert show(load_coco(path), tmp_path / 'sheet.png', 6, '*', False) == 6
+    assert show(load_coco(path), tmp_path / 'shown' / 'sheet.png', 6, '*', False) == 6
     assert caplog.text.count('3.png is not an image') == 2
 
 
@@ -228,6 +228,9 @@ def test_a_sheet_never_replaces_an_image_of_the_set(tmp_path: Path) -> None:
         with pytest.raises(UserError, match='is an input and would be replaced'):
             show(load_coco(path), tmp_path / name, 1, '*', True)
     assert (tmp_path / '0.png').read_bytes() == before
+    for output in (tmp_path / 'sheet.png', tmp_path):
+        with pytest.raises(UserError, match='would be one of the frames in its folder; choose an'):
+            show(load_coco(path), output, 1, '*', True)
 
 
 def test_scenes_are_linked_by_their_frames(tmp_path: Path) -> None:

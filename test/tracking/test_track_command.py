@@ -138,6 +138,10 @@ def test_outputs_never_replace_inputs_or_videos(tmp_path: Path, walk: Path) -> N
         assert 'is an input and would be replaced' in refusal(*static, '--plot', image)
     assert 'exists and is not a report' in refusal(*static, '--json', walk / 'gt_thermal.csv')
     assert image.read_bytes() == before
+    among = 'would be one of the frames in its folder'
+    assert among in refusal(*static, '--video', image.parent)
+    assert among in refusal('run', MODEL, image.parent, '--box', '10,10,20,20', '--output',
+                            image.parent)
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'walk.mp4').write_text('mine')
     assert 'already exists' in refusal(*static, '--video', tmp_path / 'out')

@@ -14,7 +14,7 @@
 
 """Read thermal frames from files without changing their depth."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from mmap import ACCESS_COPY, mmap
 from os import fstat
 from pathlib import Path
@@ -66,6 +66,17 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
                    and not is_stray(path.relative_to(folder)) and not path.is_dir()
                    and not (path.name == SHEET and path.with_name('report.json').is_file())),
                   key=natural)
+
+
+def check_not_among(outputs: Iterable[Path], frames: Iterable[Path]) -> None:
+    """Raise UserError if a picture or video would be written into a folder of these pictures."""
+    parents = {frame.parent for frame in frames if frame.suffix.lower() in IMAGE_SUFFIXES}
+    folders = {parent.resolve() for parent in parents}
+    for path in outputs:
+        if (path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+                and path.parent.resolve() in folders):
+            raise UserError(f'{path} would be one of the frames in its folder; choose another '
+                            'folder.', 'output')
 
 
 def natural(path: Path | str) -> list[tuple[list[tuple[int, Any]], str]]:
