@@ -77,9 +77,10 @@ RESPAWN_DELAY_S = 2.0
 def declare(arguments: Arguments) -> list[Action]:
     """Declare launch arguments; RuntimeError for others that are typed after the launch file."""
     def refuse_others(context: LaunchContext) -> None:
-        file = Path(context.get_locals_as_dict()['current_launch_file_path']).name
-        if file not in {Path(a).name for a in sys.argv}:  # included: they may be another file's
+        path = context.get_locals_as_dict().get('current_launch_file_path')
+        if path is None or not _is_typed(Path(path)):  # included: they may be another file's
             return
+        file = Path(path).name
         for name in (a.partition(':=')[0] for a in context.argv):
             if not (name in arguments or name in OF_LAUNCH or '-' in name):
                 raise RuntimeError(f'{name}:= is not an argument of {file}; --show-args lists '
@@ -88,6 +89,14 @@ def declare(arguments: Arguments) -> list[Action]:
     return [*(DeclareLaunchArgument(name, default_value=default, description=description)
               for name, (default, description) in arguments.items()),
             OpaqueFunction(function=refuse_others)]
+
+
+def _is_typed(path: Path) -> bool:
+    """Return whether this launch file of ours is the one that `ros2 launch` was told to run."""
+    pairs = zip(sys.argv, sys.argv[1:])
+    return ('cgdet_ros', path.name) in pairs or any(
+        Path(word).name == path.name and Path(word).resolve() == path.resolve()
+        for word in sys.argv)
 
 
 def value(context: LaunchContext, name: str) -> str:

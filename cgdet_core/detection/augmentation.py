@@ -115,8 +115,9 @@ def paste(sample: Sample, donor: Sample, classes: Tensor) -> Sample:
     if not len(candidates):
         return sample
     chosen = candidates[torch.randint(len(candidates), ())]
-    region, margin = _group(donor, chosen)
-    x1, y1, x2, y2 = region
+    ends = torch.tensor(donor['image'].shape[:-3:-1] * 2)
+    whole = donor['boxes'].as_subclass(Tensor).clamp(min=0).minimum(ends)  # what is visible
+    (x1, y1, x2, y2), margin = _group(whole, donor['labels'], chosen, ends)
     factor = width / donor['image'].shape[-1] * uniform(0.7, 1.3)
     new_h, new_w = round((y2 - y1) * factor), round((x2 - x1) * factor)
     if min(new_h, new_w) < 4 or new_h > height // 2 or new_w > width // 2:
@@ -124,7 +125,7 @@ def paste(sample: Sample, donor: Sample, classes: Tensor) -> Sample:
     patch = functional.resize(donor['image'].as_subclass(Tensor)[:, y1:y2, x1:x2], [new_h, new_w],
                               antialias=True)
     scales = torch.tensor([new_w / (x2 - x1), new_h / (y2 - y1)] * 2)
-    boxes = (donor['boxes'].as_subclass(Tensor) - torch.tensor([x1, y1] * 2)) * scales
+    boxes = (whole - torch.tensor([x1, y1] * 2)) * scales
     if uniform(0, 1) < 0.5:
         patch = patch.flip(2)
         boxes = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor(
@@ -134,8 +135,8 @@ def paste(sample: Sample, donor: Sample, classes: Tensor) -> Sample:
         left = round(uniform(0, width - new_w))
         top = min(max(round(foot + uniform(-0.05, 0.05) * height - new_h), 0), height - new_h)
         place = torch.tensor([[left, top, left + new_w, top + new_h]], dtype=torch.float32)
-        covered = _shared(sample['boxes'].as_subclass(Tensor), place)
-        if not (covered > 0.1).any():
+        others = sample['boxes'].as_subclass(Tensor)
+        if not ((_shared(others, place) > 0.1) | (_shared(place, others) > 0.1)).any():
             break
     else:
         return sample
@@ -158,16 +159,17 @@ def paste(sample: Sample, donor: Sample, classes: Tensor) -> Sample:
         'scores': torch.cat([sample['scores'], donor['scores'][keep]])}
 
 
-def _group(sample: Sample, chosen: Tensor) -> tuple[list[int], float]:
-    """Return x1, y1, x2, y2 of an object and what overlaps it, with a margin, and the margin."""
-    boxes = sample['boxes'].as_subclass(Tensor)
+def _group(
+    boxes: Tensor, labels: Tensor, chosen: Tensor, ends: Tensor,
+) -> tuple[list[int], float]:
+    """Return x1, y1, x2, y2 of an object and those that overlap it, with a margin, and that."""
     own = boxes[chosen][None]
-    together = boxes[(_shared(boxes, own) > 0.3) | (_shared(own, boxes) > 0.3)]
+    near = (_shared(boxes, own) > 0.3) | (_shared(own, boxes) > 0.3)
+    together = boxes[near & (labels != IGNORED)]
     corners = torch.cat([together[:, :2].amin(0), together[:, 2:].amax(0)])
     margin = max(3.0, 0.15 * float((corners[2:] - corners[:2]).amin()))
-    height, width = sample['image'].shape[-2:]
-    x1, y1, x2, y2 = (corners + torch.tensor([-margin, -margin, margin, margin])).round().int()
-    return [max(0, int(x1)), max(0, int(y1)), min(width, int(x2)), min(height, int(y2))], margin
+    around = (corners + torch.tensor([-margin, -margin, margin, margin])).round()
+    return around.clamp(min=0).minimum(ends).int().tolist(), margin
 
 
 def _shared(boxes: Tensor, others: Tensor) -> Tensor:

@@ -111,7 +111,8 @@ class UnlabeledConfig(ScheduledLoss):
         if self.ignore_score > self.object_score:
             raise ValueError('ignore_score must not be above object_score')
         if not self.sources:
-            raise ValueError('sources must name who finds objects: student, rgb, thermal')
+            raise ValueError('sources must name who finds objects: student, rgb, '
+                             'thermal, black_hot')
         if self.teacher is None and set(self.sources) - {'student'}:
             raise ValueError('sources other than student need a teacher; set unlabeled.teacher, '
                              'or sources to [student]')

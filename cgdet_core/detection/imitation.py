@@ -97,7 +97,8 @@ class Imitation:
         The mean of probabilities, of scores and of distances, as logits (N, A, C) and
         distributions (N, A, 4, bins).
         """
-        with torch.no_grad():
+        # As exact as ever: what they see is the target.
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             seen = [student(images) for student in self.students]
             if self.config.mirrored:
                 seen += [mirror(student(images.flip(3)), images.shape[2:])

@@ -72,7 +72,7 @@ class DetectionRecipe(Recipe):
     rcs: ContrastiveConfig | None = None  # RoI-level supervised contrastive loss; null: off
     cmg: GuidanceConfig | None = None  # cross-modal guidance by an RGB teacher; null: off
     coupled: CoupledConfig | None = None  # RGB student trained together with the thermal one
-    imitation: ImitationConfig | None = None  # of a larger thermal detector; null: off
+    imitation: ImitationConfig | None = None  # of other thermal detectors; null: off
     unlabeled: UnlabeledConfig | None = None  # frames without labels; null: none
 
     @field_validator('classes', mode='before')
@@ -121,10 +121,15 @@ class DetectionRecipe(Recipe):
         if self.coupled is not None and self.cmg is None:
             raise ValueError('coupled needs the RGB teacher cmg.teacher; set it (cmg.weight may '
                              'be 0)')
+        if self.coupled and self.imitation and (
+                self.imitation.mirrored or len(self.imitation.teachers) > 1):
+            raise ValueError('coupled takes its thermal features from one teacher; name one in '
+                             'imitation.teacher, without imitation.mirrored')
         if self.coupled is not None and not self.data.rgb:
             raise ValueError('coupled sees nothing without data.rgb; remove one of them')
         if self.cmg is not None and not self.data.rgb and self.cmg.unpaired == 'skip':
-            raise ValueError('cmg sees nothing without data.rgb; set cmg.unpaired to thermal')
+            raise ValueError('cmg sees nothing without data.rgb; set cmg.unpaired to thermal or '
+                             'black_hot')
         for name, term in (('rcs', self.rcs), ('cmg', self.cmg), ('coupled', self.coupled),
                            ('imitation', self.imitation), ('unlabeled', self.unlabeled)):
             if term and term.stop_epoch is not None and term.warmup_epochs >= term.stop_epoch:

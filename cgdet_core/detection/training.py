@@ -450,8 +450,8 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
     for what, training in (('starting weights', init),
                            *(('thermal teacher', teacher) for teacher in taught)):
         for text in training.get('license', UNKNOWN).split('; ') if training else ():
-            licenses.setdefault(text.removeprefix('starting weights: ').removeprefix(
-                'thermal teacher: '), f'{what}: ')
+            text = text.removeprefix('starting weights: ').removeprefix('thermal teacher: ')
+            licenses.setdefault(text, f'{what}: ')
     with FlopCounterMode(display=False) as counter:
         deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
     return detection_card(

@@ -19,7 +19,7 @@ The paper calls the loss L_cms and its module CMG. Recipe, log and code use cmg 
 level l of the student's pyramid for image n, A_l a 1x1 convolution to the teacher's width, T_ln
 the teacher's features at the student's cells, and d one of the `objectives`. Each channel of T_ln
 has unit scale (see `scales`), unless d standardizes features itself. The mask M_ln is 1 at cells
-for which the teacher has seen a picture: RGB, or with `unpaired: thermal` the thermal frame.
+for which the teacher has seen a picture: RGB, or the thermal frame if `unpaired` says so.
 
 Over the pyramid (the paper's abstract), where a_n is the mean of M_{P3,n}:
 

@@ -63,28 +63,33 @@ def measure(recipe: DetectionRecipe) -> dict[str, Any]:
         raise UserError(f'{recipe.name} has no unlabeled.teacher, which finds the objects.')
     coco = recipe.frames(recipe.data.val)
     frames = replace(coco, images=without_boxes(coco.images))
+    if not recipe.data.rgb:
+        frames = replace(frames, images=[replace(r, rgb_path=None) for r in frames.images])
     sources = [source for source in config.sources if source != 'student']
+    if 'rgb' in sources and not any(record.rgb_path for record in frames.images):
+        raise UserError(f'{recipe.data.val} lists no RGB images, in which to find objects; set '
+                        'unlabeled.sources to [thermal, black_hot].')
     report = {}
     for names in [(source,) for source in sources] + ([tuple(sources)] if sources[1:] else []):
-        low = config.model_copy(update={'sources': names, 'ignore_score': FLOOR})
-        found = fused(predict(frames, recipe.model_copy(update={'unlabeled': low}),
-                              torch.device('cpu'), True), config.fuse_iou)
-        numbers = evaluate(found, coco)
-        owners = [match_by_class(shown, record) for shown, record in zip(
-            (frame.above(config.object_score) for frame in found), coco.images)]
+        every, taught = (fused(predict(
+            frames, recipe.model_copy(update={'unlabeled': config.model_copy(update={
+                'sources': names, 'ignore_score': score})}), torch.device('cpu'), True),
+            config.fuse_iou) for score in (FLOOR, config.ignore_score))
+        numbers = evaluate(every, coco)
+        found = [frame.above(config.object_score) for frame in taught]
+        owners = [match_by_class(shown, record) for shown, record in zip(found, coco.images)]
         report[' + '.join(names)] = {
             **{key: _rounded(numbers[key]) for key in ('AP', 'AP50')},
             **{name: {'AP50': _rounded(numbers['per_class'][name]['AP50']),
-                      **_shares(label, found, owners, coco, config.object_score)}
+                      **_shares(label, found, owners, coco)}
                for label, name in enumerate(coco.classes)}}
     return report
 
 
 def _shares(label: int, found: list[Detections], owners: list[Any], coco: CocoSet,
-            threshold: float) -> dict[str, float | None]:
+            ) -> dict[str, float | None]:
     """Return precision and recall of a class."""
-    mine = np.concatenate([owner[frame.above(threshold).labels == label]
-                           for frame, owner in zip(found, owners)])
+    mine = np.concatenate([owner[frame.labels == label] for frame, owner in zip(found, owners)])
     right, shown = int((mine >= 0).sum()), int((mine != -2).sum())
     objects = sum(int(((r.labels == label) & (r.crowd == 0)).sum()) for r in coco.images)
     return {'precision': _rounded(right / shown if shown else None),

@@ -176,6 +176,13 @@ def test_several_teachers_teach_their_mean(recipe_values: dict, trained: Path) -
     assert [o['sha256'] for o in origins] == [file_sha256(Path(f)) for f in files]
 
 
+def test_coupled_students_take_one_teacher(recipe_values: dict) -> None:
+    values = {**recipe_values, 'coupled': {}, 'cmg': {'teacher': {'path': 'rgb.ckpt'}}}
+    for imitation in ({'teacher': ['a', 'b']}, {'teacher': 'a', 'mirrored': True}):
+        with pytest.raises(UserError, match='coupled takes its thermal features from one teacher'):
+            parse_recipe({**values, 'imitation': imitation}, 'test')
+
+
 def test_no_teacher_at_all_is_refused(recipe_values: dict) -> None:
     with pytest.raises(UserError, match='teacher must name a file, or several'):
         parse_recipe({**recipe_values, 'imitation': {'teacher': []}}, 'test')

@@ -35,7 +35,7 @@ def frame(boxes: list[list[float]], labels: list[int], ground: float = 0.3,
     """Return a frame, (width, height), of one brightness with objects 0.4 brighter than it."""
     thermal = np.full(size[::-1], ground, np.float32)
     for x1, y1, x2, y2 in boxes:
-        thermal[int(y1):int(y2), int(x1):int(x2)] = ground + 0.4
+        thermal[int(y1):int(y2), max(0, int(x1)):int(x2)] = ground + 0.4
     return make_sample(thermal, np.array(boxes, np.float32).reshape(-1, 4),
                        np.array(labels, np.int64))
 
@@ -83,14 +83,25 @@ def test_nothing_covers_an_object_or_takes_half_of_the_frame() -> None:
     assert paste(empty, frame([], []), BICYCLE) is empty
     crowd = frame([[100, 80, 130, 120]], [IGNORED])
     assert paste(empty, crowd, BICYCLE) is empty
+    near = frame([[0, 0, 200, 160]], [2])  # which a bicycle would cover by less than a tenth
+    assert paste(near, donor, BICYCLE) is near
+    ignored = frame([[0, 0, 200, 160]], [IGNORED])
+    assert paste(ignored, donor, BICYCLE) is ignored
+
+
+def test_an_ignored_region_does_not_keep_objects_from_being_pasted() -> None:
+    torch.manual_seed(0)
+    donor = frame([[0, 0, 200, 160], [100, 80, 130, 120]], [IGNORED, 1])
+    assert paste(frame([], []), donor, BICYCLE)['labels'].tolist().count(1) == 1
 
 
 def test_objects_at_the_border_of_other_frames_stay_inside() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
-        pasted = paste(frame([], []), frame([[0, 120, 40, 160]], [1], size=(300, 160)), BICYCLE)
+        pasted = paste(frame([], []), frame([[-30, 120, 40, 160]], [1], size=(300, 160)), BICYCLE)
         boxes = pasted['boxes'].as_subclass(Tensor)
         assert len(boxes) == 1 and pasted['image'].shape == (1, 160, 200)
+        assert pasted['labels'].tolist() == [1]
         assert boxes.min() >= 0 and boxes[:, 2].max() <= 200 and boxes[:, 3].max() <= 160
 
 

@@ -96,6 +96,14 @@ def test_the_program_prints_them_and_refuses_what_it_cannot_measure(
     assert 'has no unlabeled.teacher, which finds the objects.' in result.stderr
 
 
+def test_a_set_without_rgb_is_refused(recipe_values: dict, scenes: Path) -> None:
+    recipe = parse_recipe({
+        **recipe_values, 'classes': ['person', 'bicycle', 'car'], 'unlabeled': {
+            'frames': str(scenes), 'sources': ['rgb'], 'teacher': {'path': 'any'}}}, 'test')
+    with pytest.raises(UserError, match=r'no RGB images.* set unlabeled.sources to \[thermal'):
+        measure(recipe)
+
+
 def test_a_recipe_without_unlabeled_frames_is_refused(recipe_values: dict) -> None:
     with pytest.raises(UserError, match='has no unlabeled.teacher'):
         measure(parse_recipe(recipe_values, 'test'))

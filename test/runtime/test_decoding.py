@@ -215,10 +215,16 @@ REFUSED = {
     '4 bits.tif': (stored(HALF >> 10, bits=4), 'has unsigned integers of 4 bits'),
     '32 bits.tif': (stored(HALF.astype(np.uint32), bits=32), 'has unsigned integers of 32 bits'),
     '5 samples.tif': (stored(*[HALF] * 5), 'has 5 samples a pixel'),
-    'two.pgm': (2 * (b'P5\n32 24\n255\n' + GRAY.tobytes()), 'has 781 bytes after its pixels'),
+    'two.pgm': (2 * (b'P5\n32 24\n255\n' + GRAY.tobytes()), 'has another image after its pixels'),
     'two texts.pgm': (2 * b'P2\n2 2\n255\n1 20 200 4\n', 'has several images'),
     'above.pgm': (b'P2\n2 2\n255\n1 20 6240 4\n', 'has values above 255'),
     'just above.pgm': (b'P2\n2 2\n4095\n1 20 4096 4\n', 'has values above 4095')}
+
+
+def test_padding_after_the_pixels_of_a_pgm_is_no_image(tmp_path: Path) -> None:
+    for padding in (b'\n', bytes(64)):
+        (tmp_path / 'a.pgm').write_bytes(b'P5\n32 24\n255\n' + GRAY.tobytes() + padding)
+        np.testing.assert_array_equal(read_image(tmp_path / 'a.pgm'), GRAY)
 
 
 @pytest.mark.parametrize('name', REFUSED)

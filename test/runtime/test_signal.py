@@ -115,6 +115,12 @@ def test_dead_pixels_do_not_hide_that_values_are_fractions() -> None:
     assert np.isnan(inverted(np.full((8, 8), np.nan, np.float32))).all()
 
 
+def test_celsius_near_zero_is_not_taken_for_fractions() -> None:
+    frame = np.linspace(-3, 4, 64 * 64, dtype=np.float32).reshape(64, 64)
+    assert 0 < np.median(frame) < 1
+    np.testing.assert_array_equal(inverted(frame), -frame)
+
+
 def test_a_card_has_a_polarity() -> None:
     card = detection_card('m', ('person',), (64, 64), Normalization())
     assert card.polarity == 'white_hot'

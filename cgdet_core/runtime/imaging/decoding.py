@@ -306,9 +306,8 @@ def _pnm(data: Data) -> Claim:
     refused = ''
     if kind < 4:
         refused = _text_refused(bytes(data[end:]), levels if kind > 1 else 0)
-    elif data[needed:].strip():
-        refused = (f'has {len(data) - needed} bytes after its pixels; save each image as a file '
-                   'of its own')
+    elif PNM.match(bytes(data[needed:]).lstrip()):
+        refused = 'has another image after its pixels; save each image as a file of its own'
     return Claim(width, height, channels * depth, whole=needed <= len(data), depth=depth,
                  refused=refused)
 

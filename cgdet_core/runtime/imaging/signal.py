@@ -104,5 +104,5 @@ def inverted(frame: NDArray[Any]) -> NDArray[Any]:
         return np.invert(frame)
     some = frame[::8, ::8]
     some = some[np.isfinite(some)]  # dead pixels are filled later
-    fractions = bool(some.size) and 0 <= np.median(some) <= 1
+    fractions = some.size > 0 and some.min() >= 0 and some.max() <= 1
     return np.float32(fractions) - frame
