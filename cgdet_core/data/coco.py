@@ -130,6 +130,11 @@ class CocoSet:
         return dict(zip(self.classes, counts.tolist()))
 
 
+def without_rgb(records: list[ImageRecord]) -> list[ImageRecord]:
+    """Return frames as if none had an RGB image."""
+    return [replace(record, rgb_path=None) for record in records]
+
+
 def load_coco(
     path: str | Path, images: str | Path | None = None, classes: tuple[str, ...] | None = None,
     channels: int = 1, ignore_others: bool = False,

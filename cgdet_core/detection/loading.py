@@ -192,8 +192,8 @@ def train_loader(
     sampler = epoch_sampler(recipe, coco, more)
     pasted = [recipe.classes.index(name)
               for name in recipe.augment.paste_classes or recipe.classes]
-    donors = [index for index, record in enumerate(coco.images)
-              if np.isin(record.labels[record.crowd == 0], pasted).any()]
+    donors = [index for index, record in enumerate(coco.images) if recipe.augment.paste
+              and np.isin(record.labels[record.crowd == 0], pasted).any()]
     frames = AugmentedFrames(
         sources, recipe.input_size, recipe.augment, recipe.seed, recipe.optim.epochs,
         sampler.kinds if sampler.share is not None else None,
@@ -201,7 +201,7 @@ def train_loader(
         recipe.cmg.stop_epoch if recipe.cmg and not recipe.coupled else None,
         None if unlabeled is None else labeled,
         (recipe.coupled.stop_epoch or recipe.optim.epochs) if recipe.coupled and guide else 0,
-        donors if recipe.augment.paste else (), pasted)
+        donors, pasted)
     return DataLoader(
         frames, recipe.optim.batch_size, sampler=sampler, collate_fn=collate,
         num_workers=recipe.run.workers, drop_last=True,

@@ -19,7 +19,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, counts_text, ImageRecord, UNKNOWN
+from cgdet_core.data.coco import CocoSet, counts_text, ImageRecord, UNKNOWN, without_rgb
 from cgdet_core.data.show import evenly
 from cgdet_core.data.synthetic import CLASSES as SCENE_CLASSES
 from cgdet_core.detection.coupled import Coupled, Outputs, rgb_model
@@ -98,8 +98,8 @@ class DetectionTraining(TaskModule):
             self.train_set = replace(
                 self.train_set, images=evenly(self.train_set.images, recipe.data.max_frames))
         if not recipe.data.rgb:
-            self.train_set = replace(self.train_set, images=[
-                replace(record, rgb_path=None) for record in self.train_set.images])
+            self.train_set = replace(
+                self.train_set, images=without_rgb(self.train_set.images))
         self.val_set = recipe.frames(recipe.data.val)
         check_data(recipe, self.train_set, self.unlabeled_set)
         check_boxes(recipe, self.train_set, self.val_set)

@@ -34,7 +34,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, without_rgb
 from cgdet_core.data.pairs.check import check_records
 from cgdet_core.detection.config import UnlabeledConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
@@ -66,7 +66,7 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
     coco = load_coco(config.frames, recipe.data.images)
     records = without_boxes(coco.images)
     if not recipe.data.rgb:
-        records = [replace(record, rgb_path=None) for record in records]
+        records = without_rgb(records)
     pictures = [record.rgb_path for record in records if record.rgb_path is not None]
     if 'rgb' in config.sources and not pictures:
         raise UserError(f'{config.frames} lists no RGB images (rgb_file_name), in which '
@@ -102,13 +102,13 @@ def predict(coco: CocoSet, recipe: DetectionRecipe, device: torch.device, progre
     label_of = labels_of(teacher.predictor.classes, config, recipe.classes)
     found: list[list[Predictions]] = [[] for _ in coco.images]
     rank, ranks = rank_and_ranks()
-    pictures: dict[str, Unpaired] = {
-        'rgb': 'skip', 'thermal': 'thermal', 'black_hot': 'black_hot'}
-    for source, picture in pictures.items():  # in one order, whatever that of the recipe
+    thermal = without_rgb(coco.images)
+    pictures: dict[str, tuple[list[ImageRecord], Unpaired]] = {
+        'rgb': (coco.images, 'skip'), 'thermal': (thermal, 'thermal'),
+        'black_hot': (thermal, 'black_hot')}
+    for source, (shown, picture) in pictures.items():  # in this order, whatever the recipe's
         if source not in config.sources:
             continue
-        shown = coco.images if source == 'rgb' else [
-            replace(record, rgb_path=None) for record in coco.images]
         views = {n: view for n, record in enumerate(shown)
                  if (view := View.of(record, picture)) is not None}
         mine = [*views][rank::ranks]

@@ -21,12 +21,13 @@ and recall are those at `unlabeled.object_score`. Nothing is trained.
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet
+from cgdet_core.data.coco import CocoSet, ImageRecord, without_rgb
 from cgdet_core.detection.analysis import match_by_class
 from cgdet_core.detection.metrics import evaluate
 from cgdet_core.detection.recipe import DetectionRecipe
@@ -40,17 +41,18 @@ import numpy as np
 import torch
 
 
-def fused(coco: CocoSet, iou: float) -> list[Detections]:
-    """Return each frame's boxes with a class, fused, best first."""
+def fused(seen: Iterable[Sequence[ImageRecord]], minimum: float, iou: float) -> list[Detections]:
+    """Return each frame's boxes of a class and a minimum score, of all sources, best first."""
     found = []
-    for record in coco.images:
-        if record.scores is None:  # the teacher saw no picture of it
-            found.append(Detections(record.boxes, np.ones(0, np.float32), record.labels))
-            continue
-        known = record.labels >= 0
+    for records in seen:
+        boxes = np.concatenate([record.boxes for record in records]).astype(np.float32)
+        labels = np.concatenate([record.labels for record in records])
+        scores = np.concatenate([  # none if the teacher saw no picture
+            np.ones(0, np.float32) if r.scores is None else r.scores for r in records])
+        kept = (labels >= 0) & (scores >= minimum)
         boxes, scores, labels = (part.numpy() for part in fuse(
-            torch.from_numpy(record.boxes[known].astype(np.float32)),
-            torch.from_numpy(record.scores[known]), torch.from_numpy(record.labels[known]), iou))
+            torch.from_numpy(boxes[kept]), torch.from_numpy(scores[kept]),
+            torch.from_numpy(labels[kept]), iou))
         order = np.argsort(-scores, kind='stable')
         found.append(Detections(boxes[order], scores[order], labels[order]))
     return found
@@ -64,17 +66,18 @@ def measure(recipe: DetectionRecipe) -> dict[str, Any]:
     coco = recipe.frames(recipe.data.val)
     frames = replace(coco, images=without_boxes(coco.images))
     if not recipe.data.rgb:
-        frames = replace(frames, images=[replace(r, rgb_path=None) for r in frames.images])
+        frames = replace(frames, images=without_rgb(frames.images))
     sources = [source for source in config.sources if source != 'student']
     if 'rgb' in sources and not any(record.rgb_path for record in frames.images):
         raise UserError(f'{recipe.data.val} lists no RGB images, in which to find objects; set '
                         'unlabeled.sources to [thermal, black_hot].')
+    seen = {source: predict(frames, recipe.model_copy(update={
+        'unlabeled': config.model_copy(update={'sources': (source,), 'ignore_score': FLOOR})}),
+        torch.device('cpu'), True).images for source in sources}
     report = {}
     for names in [(source,) for source in sources] + ([tuple(sources)] if sources[1:] else []):
-        every, taught = (fused(predict(
-            frames, recipe.model_copy(update={'unlabeled': config.model_copy(update={
-                'sources': names, 'ignore_score': score})}), torch.device('cpu'), True),
-            config.fuse_iou) for score in (FLOOR, config.ignore_score))
+        every, taught = (fused(zip(*(seen[name] for name in names)), minimum, config.fuse_iou)
+                         for minimum in (FLOOR, config.ignore_score))
         numbers = evaluate(every, coco)
         found = [frame.above(config.object_score) for frame in taught]
         owners = [match_by_class(shown, record) for shown, record in zip(found, coco.images)]

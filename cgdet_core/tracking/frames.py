@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, UNKNOWN
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, UNKNOWN, without_rgb
 from cgdet_core.data.synthetic import record, Scene
 from cgdet_core.distillation.predictions import TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
@@ -256,7 +256,7 @@ def unlabeled(pairs: list[ImageRecord], config: SwapConfig, seed: int,
     if 'detected' in config.sources and config.teacher is not None:
         teacher = TeacherPredictions(config.teacher)
         views = [[View.of(r, 'skip') for r in pairs],
-                 [View.of(replace(r, rgb_path=None), 'thermal') for r in pairs]]
+                 [View.of(r, 'thermal') for r in without_rgb(pairs)]]
         detections = [teacher.of([v for v in row if v is not None], torch.device('cpu'), progress)
                       for row in views]
     for number, entry in enumerate(pairs):

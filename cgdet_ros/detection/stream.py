@@ -21,7 +21,7 @@ from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
 from cgdet_core.runtime.imaging.clock import ImageClock
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
-from cgdet_ros.node.image_input import Handover, ImageInput
+from cgdet_ros.node.image_input import Handover, ImageInput, stamp_of
 from cgdet_ros.node.shutter import Shutter
 from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
 from rclpy.node import Node
@@ -92,8 +92,7 @@ class Stream:
             self._tracker.coast(self._seconds(header, received))
 
     def _seconds(self, header: Header, received: float) -> float:
-        stamp = int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
-        return self._clock.at(stamp, round(received * 1e9)) / 1e9
+        return self._clock.at(stamp_of(header), round(received * 1e9)) / 1e9
 
 
 class Outputs:

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic, monotonic_ns
 
+from cgdet_ros.node.image_input import stamp_of
 from cgdet_ros.tracking.history import Refused
 from geometry_msgs.msg import PointStamped
 import numpy as np
 from numpy.typing import NDArray
-from std_msgs.msg import Header, String
+from std_msgs.msg import String
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 PATIENCE_S = 2.0  # that a request waits for the image of its stamp
@@ -94,11 +95,6 @@ def to_id(message: String) -> DetectionId:
     if not message.data:
         raise Refused('the id is empty')
     return DetectionId(0, _short(message.data))
-
-
-def stamp_of(header: Header) -> int:
-    """Return the stamp in nanoseconds."""
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
 def _check_near(numbers: NDArray[np.float64], what: str) -> None:

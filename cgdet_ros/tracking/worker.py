@@ -26,7 +26,13 @@ from cgdet_core.runtime.imaging.message import encoding_of
 from cgdet_core.runtime.imaging.signal import seen
 from cgdet_core.runtime.inference.session import NotFinite
 from cgdet_core.runtime.tracking.tracker import BACK_S
-from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
+from cgdet_ros.node.image_input import (
+    Handover,
+    ImageInput,
+    ImageWorker,
+    Received,
+    stamp_of,
+)
 from cgdet_ros.node.loading import Recovery
 from cgdet_ros.node.logs import reason
 from cgdet_ros.node.shutter import Shutter
@@ -34,7 +40,7 @@ from cgdet_ros.tracking.choice import Choice, in_frame
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.outputs import Notices, Outputs
 from cgdet_ros.tracking.parameters import Settings
-from cgdet_ros.tracking.requests import Request, Requests, stamp_of
+from cgdet_ros.tracking.requests import Request, Requests
 from cgdet_ros.tracking.rgb import RgbInput
 from cgdet_ros.tracking.targets import CATCH_UP, Targets
 from numpy.typing import NDArray
