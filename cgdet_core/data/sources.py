@@ -24,7 +24,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import image_connections, image_messages, open_bag
+from cgdet_core.data.bags.io import bag_name, image_connections, image_messages, open_bag
 from cgdet_core.data.capture import images, open_capture, why_no_video
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
@@ -143,7 +143,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
 
     topic: see `bag_frames`. name: of a sequence, by default the file's without suffix.
     """
-    suffix, name = path.suffix.lower(), name or path.stem
+    suffix = path.suffix.lower()
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
     if suffix == '.json':
@@ -158,7 +158,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
         raise UserError(f'{path} is a model, not a source of frames; a model comes before the '
                         'sources.')
     if suffix in frames.VIDEO_SUFFIXES:
-        return _open_video(path, name)
+        return _open_video(path, name or path.stem)
     if suffix == '.bag' or frames.is_bag(path) or frames.lacks_metadata(path):
         return _open_bag(path, topic, name)
     if path.is_dir():
@@ -247,6 +247,7 @@ def _open_bag(path: Path, topic: str | None, name: str) -> Source:
     with open_bag(path) as reader:
         total = sum(c.msgcount for c in image_connections(reader, path, topic))
         seconds = reader.duration / 1e9
+    name = name or bag_name(path)
     rate = (total - 1) / seconds if total > 1 and seconds > 0 else 0.0
     colors = Colors()
     return Source(bag_frames(path, topic, name, colors), str(path), total or None, name,
@@ -271,7 +272,7 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
             where = f'{path}, image {number}'
             stamps[stamp] += 1
             again = f'_{stamps[stamp]}' if stamps[stamp] > 1 else ''
-            yield Frame(f'{name or path.stem}_{stamp}{again}.png',
+            yield Frame(f'{name or bag_name(path)}_{stamp}{again}.png',
                         partial(_read_message, message, where, colors), where, stamp,
                         received_ns=received)
 

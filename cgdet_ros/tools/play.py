@@ -22,7 +22,7 @@ import sys
 from time import monotonic, sleep
 from typing import Any
 
-from cgdet_core.data.bags.io import COMPRESSED_TYPE, image_connections, open_bag
+from cgdet_core.data.bags.io import COMPRESSED_TYPE, image_connections, is_ros2, open_bag
 from cgdet_core.errors import UserError
 from cgdet_ros.node.starting import create, init
 from cgdet_ros.resources import use_transport_profile
@@ -43,11 +43,11 @@ CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def message_class(name: str) -> Any:
-    """Import the class of 'package/msg/Type'; UserError if the package is missing."""
-    package, _, kind = name.split('/')
+    """Import the class of 'package/msg/Type'; UserError if there is none."""
+    package, _, kind = name.partition('/msg/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind)
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, TypeError):  # of a name that is none
         raise UserError(
             f'The bag contains {name} messages, but {package} is not installed.') from None
 
@@ -85,7 +85,7 @@ def _play(
 ) -> int:
     with open_bag(path) as reader:
         connections = image_connections(reader, path, topic) if only_images else [
-            c for c in reader.connections if not (clock and c.topic == '/clock')]
+            c for c in reader.connections if is_ros2(c) and not (clock and c.topic == '/clock')]
         publishers = _create_publishers(node, connections, only_images)
         if not publishers:
             raise UserError(f'{path} contains no topic that can be played.')

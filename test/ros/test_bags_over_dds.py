@@ -445,13 +445,17 @@ def test_the_player_refuses_options_that_it_does_not_have(
     assert f'unrecognized arguments: {" ".join(arguments)}' in result.stderr
 
 
-def test_a_topic_that_ros_2_does_not_allow_is_skipped(domain: int, tmp_path: Path) -> None:
+def test_topics_that_ros_2_does_not_allow_are_skipped(domain: int, tmp_path: Path) -> None:
+    """By their name, their type, or how they are serialized."""
     store = get_typestore(Stores.ROS2_JAZZY)
     kind = 'std_msgs/msg/String'
     with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as bag:
-        for i, name in enumerate(('/cam/0/text', '/text')):
-            bag.write(bag.add_connection(name, kind, typestore=store), 10**9 + i,
-                      store.serialize_cdr(store.types[kind](data=name), kind))
+        for i, (name, other, how) in enumerate((
+                ('/cam/0/text', kind, 'cdr'), ('/xml', kind, 'xml'), ('/srv', 'a/srv/B', 'cdr'),
+                ('/odd', 'schemaless', 'cdr'), ('/text', kind, 'cdr'))):
+            bag.write(bag.add_connection(
+                name, other, msgdef='string data\n', rihs01='RIHS01_0', serialization_format=how),
+                10**9 + i, store.serialize_cdr(store.types[kind](data=name), kind))
     rclpy.init()
     node = rclpy.create_node('player')
     texts: list[String] = []

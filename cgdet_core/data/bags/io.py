@@ -15,9 +15,11 @@
 """ROS 2 bags (mcap and sqlite3) without ROS: write frames, and read them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, ExitStack
+from heapq import merge
 import json
+from operator import itemgetter
 import os
 from pathlib import Path
 import re
@@ -25,7 +27,13 @@ import struct
 from types import SimpleNamespace
 from typing import Any, TYPE_CHECKING
 
-from cgdet_core.data.bags.storage import bound_chunks, decompress, problem, readable, URI
+from cgdet_core.data.bags.storage import (
+    message_of,
+    prepare_rosbags,
+    problem,
+    readable,
+    URI,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new, temporary_for
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
@@ -105,7 +113,7 @@ def write_bag(
     if storage == 'sqlite3' and URI.search(str(path)):
         raise UserError(f'{path} cannot be written as an SQLite file, because of ?, #, % or '
                         'bytes that are not UTF-8 in it; choose another name or mcap.', 'storage')
-    types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
+    types = _types()
     count, number, ids = 0, -1, {}
     # The storage file is named after its folder, and "ros2 bag reindex" requires the number.
     with temporary_for(path) as work:
@@ -147,33 +155,57 @@ def _image(types: dict[str, Any], frame: NDArray[Any], stamp: int) -> Any:
         step=frame.strides[0], data=frame.view(np.uint8).ravel())
 
 
+class Bag:
+    """
+    The files of a bag as one; UserError if a message cannot be read.
+
+    Messages are read by the standard definitions: those in a bag may be incomplete, or damaged, or
+    of topics that are not read. readers: rosbags' of each file. path and place: see `problem`.
+    """
+
+    def __init__(self, readers: list[Any], path: Path, place: Path) -> None:
+        self.typestore = _types()
+        self._readers, self._path, self._place = readers, path, place
+        self.connections: list[Any] = [c for reader in readers for c in reader.connections]
+        full = [reader for reader in readers if reader.message_count]
+        self.duration = max((r.end_time for r in full), default=0) - min(
+            (r.start_time for r in full), default=0)  # in nanoseconds
+
+    def messages(self, connections: Collection[Any]) -> Iterator[tuple[Any, int, bytes]]:
+        """Yield connection, recorder's time and data of the messages, in the order of the time."""
+        mine = [(r, [c for c in connections if c.owner is r.storage]) for r in self._readers]
+        try:
+            for connection, received, raw in merge(
+                    *(reader.messages(own) for reader, own in mine if own), key=itemgetter(1)):
+                yield connection, received, message_of(raw)
+        except Exception as error:
+            raise problem(self._path, error, self._place) from None
+
+    def deserialize(self, raw: bytes, kind: str) -> Any:
+        """Return a message; an error of rosbags if it is damaged."""
+        return self.typestore.deserialize_cdr(raw, kind)
+
+
+def _types() -> Any:
+    rosbags = _rosbags()
+    return rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
+
+
 @contextmanager
-def open_bag(path: str | Path) -> Iterator[Any]:
-    """Open a bag as rosbags' AnyReader; UserError if it, or later a message, cannot be read."""
+def open_bag(path: str | Path) -> Iterator[Bag]:
+    """Open a bag; UserError if it cannot be read."""
     path, rosbags = Path(path), _rosbags()
-    bound_chunks()
-    types = rosbags.typesys.get_typestore(rosbags.typesys.Stores.ROS2_JAZZY)
+    prepare_rosbags()
     with ExitStack() as stack:
         place = path
         try:
-            place, compressed = stack.enter_context(readable(path))
-            reader = rosbags.highlevel.AnyReader([place], default_typestore=types)
-            stack.enter_context(reader)
+            place, files = stack.enter_context(readable(path))
+            readers = [stack.enter_context(rosbags.rosbag2.Reader(file)) for file in files]
         except UserError:
             raise
         except Exception as error:  # rosbags raises its own errors and those of the storages
             raise problem(path, error, place) from None
-        messages = reader.messages
-
-        def read(*arguments: Any, **options: Any) -> Iterator[tuple[Any, int, bytes]]:
-            try:
-                for connection, received, raw in messages(*arguments, **options):
-                    yield connection, received, decompress(raw) if compressed else raw
-            except Exception as error:
-                raise problem(path, error, place) from None
-
-        reader.messages = read
-        yield reader
+        yield Bag(readers, path, place)
 
 
 def image_connections(
@@ -188,7 +220,8 @@ def image_connections(
     draws, nor topics without messages. UserError lists the topics with their numbers of messages;
     `field` is the parameter that selects one.
     """
-    images = [c for c in reader.connections if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE)]
+    images = [c for c in reader.connections
+              if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE) and is_ros2(c)]
     counts: Counter[str] = Counter()
     for connection in images:
         counts[connection.topic] += connection.msgcount
@@ -199,15 +232,23 @@ def image_connections(
         t for t in counts if t not in (other, *copies) and not DRAWN.fullmatch(t)]
     if topic is None and any(counts[t] for t in choice):
         choice = [t for t in choice if counts[t]]
-    if len(choice) == 1 and choice[0] in counts:  # whatever the metadata counts
+    if len(choice) == 1 and choice[0] in counts:  # whatever a file counts
         return [c for c in images if c.topic == choice[0]]
     wrong = f'no images on {topic}' if topic is not None else (
         'several image topics' if len(choice) > 1 else 'no images of a camera')
     if not counts:
-        raise UserError(f'{path} has {wrong}: it has no image topic.')
+        others = {c.ext.serialization_format for c in reader.connections if not is_ros2(c)}
+        raise UserError(f'{path} has {wrong}: it has no image topic' + (
+            f' of ROS 2; its messages are serialized as {", ".join(sorted(others))}, convert them '
+            'to cdr.' if others else '.'))
     listed = ', '.join(f'{t} ({n})' for t, n in sorted(counts.items()))
     raise UserError(f'{path} has {wrong}; its image topics with their numbers of messages: '
                     f'{listed}; choose one.', field)
+
+
+def is_ros2(connection: Any) -> bool:
+    """Return whether the messages of a connection are serialized as those of ROS 2."""
+    return connection.ext.serialization_format in ('cdr', '')
 
 
 def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
@@ -268,5 +309,5 @@ def is_compressed(path: str | Path, topic: str | None = None) -> bool:
 
 def bag_name(path: str | Path) -> str:
     """Return the name of a bag: that of its folder or single file."""
-    path = Path(path)
-    return path.stem if path.suffix in BAG_SUFFIXES else path.name
+    path = Path(os.path.abspath(path))  # "." has no name
+    return path.stem if path.suffix.lower() in BAG_SUFFIXES else path.name

@@ -32,54 +32,45 @@ METADATA = 'metadata.yaml'
 # What metadata must have. A recorder writes them when it ends, and `files`, since version 5, last.
 KEYS = ('version', 'storage_identifier', 'duration', 'starting_time', 'message_count',
         'topics_with_message_count', 'relative_file_paths')
-STORAGES = {'.mcap': 'mcap', '.db3': 'sqlite3'}
 LOGS = ('-wal', '-journal')  # what SQLite has not merged yet, in a file next to its own
 REPAIRS = {'.mcap': '"mcap recover"', '.db3': '"sqlite3 FILE .recover | sqlite3 REPAIRED"'}
 LARGEST_PART = 2**29  # bytes of a message, or of a chunk of several, after decompression
 # A compressed file may expand by this factor, and always to this size.
 LARGEST_RATIO, ALWAYS_FINE = 100, 2**30
 BLOCK = 2**20
+ZSTD, MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'  # the end of a compressed file's name; the data's start
 # Characters of a path that SQLite takes for parts of a URI, and bytes that are not UTF-8.
 URI = re.compile('[?#%\udc80-\udcff]')
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[tuple[Path, bool]]:
+def readable(path: Path) -> Iterator[tuple[Path, list[Path]]]:
     """
-    Yield a path that rosbags can read, and whether its messages are still compressed.
+    Yield the folder or file that is read, and its files, each as rosbags can read it.
 
-    This is the bag, or a temporary folder if something must be completed: an empty storage
-    identifier, logs that SQLite has not merged, compressed files. The bag remains as it is.
-    UserError if that is not possible, or metadata are missing or incomplete.
+    They are the bag's, or all in a temporary folder if one must be completed: logs that SQLite has
+    not merged, compressed files, names. The bag remains as it is. Only the list of files is taken
+    from the metadata: what is in a file, the file itself says. UserError if that is not possible,
+    or metadata are missing or incomplete.
     """
     if not path.exists():
         raise UserError(f'The bag {path} does not exist.')
     if path.suffix.lower() == '.bag':
         raise UserError(f'{path} is a ROS 1 bag; convert it with "rosbags-convert --src {path} '
                         f'--dst {path.with_suffix("")}".')
-    if not path.is_dir():
-        if not _needs_copy(path):
-            yield path, False
-            return
-        with TemporaryDirectory(prefix='cgdet_bag_') as folder:
-            yield Path(folder) / _provide(path, Path(folder), False), False
-        return
-    metadata = read_metadata(path)
-    files = [path / PurePath(name).name for name in metadata['relative_file_paths']]
-    storage = metadata['storage_identifier'] or STORAGES.get(_suffix(files[0]), '')
-    mode = str(metadata.get('compression_mode') or '').lower()
-    if storage == metadata['storage_identifier'] and mode not in ('file', 'message') and not any(
-            map(_needs_copy, files)):
-        yield path, False
+    files = files_of(path) if path.is_dir() else [path]
+    if not any(map(_needs_copy, files)):
+        yield path, files
         return
     with TemporaryDirectory(prefix='cgdet_bag_') as folder:
-        names = [_provide(file, Path(folder), mode == 'file') for file in files]
-        completed = {**metadata, 'storage_identifier': storage, 'relative_file_paths': names,
-                     'compression_mode': '', 'compression_format': ''}
-        (Path(folder) / METADATA).write_text(yaml.safe_dump(
-            {'rosbag2_bagfile_information': completed}), encoding='utf-8')
-        yield Path(folder), mode == 'message'
+        yield Path(folder), [_provide(file, Path(folder)) for file in files]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that the metadata of a bag's folder list, each once."""
+    return list(dict.fromkeys(
+        path / PurePath(name).name for name in read_metadata(path)['relative_file_paths']))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -92,7 +83,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         metadata: Any = found['rosbag2_bagfile_information']
         whole = all(key in metadata for key in KEYS) and (
             int(metadata['version']) < 5 or 'files' in metadata)
-        files = [path / PurePath(name).name for name in metadata['relative_file_paths']]
+        names = metadata['relative_file_paths']
+        files = [path / PurePath(name).name for name in names]
+        whole &= isinstance(names, list)
     except OSError as error:
         raise UserError(f'{path / METADATA} cannot be read: {error.strerror}.') from None
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
@@ -123,9 +116,7 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
     reason = reason.removesuffix('; please report issue') or type(error).__name__
     if isinstance(error, TypeError | LookupError | AttributeError | AssertionError | struct.error):
         reason = 'its file is cut or damaged'  # which rosbags did not expect
-    if 'ersion' in reason and 'supported' in reason:
-        advice = '; a newer rosbags may read it: "pip install --upgrade rosbags"'
-    elif any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
+    if any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
         advice = ''
     else:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -135,9 +126,14 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
     return UserError(f'{path} cannot be read as a ROS 2 bag: {reason}{advice}.')
 
 
-def bound_chunks() -> None:
-    """Make rosbags decompress no chunk of an mcap file to more than it states."""
+def prepare_rosbags() -> None:
+    """
+    Make rosbags decompress no chunk of an mcap file to more than it states.
+
+    It also fails for definitions of other languages, of which it is made to read none.
+    """
     from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
+    from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
     from rosbags.rosbag2 import storage_mcap
 
     def lz4(data: bytes, size: int) -> bytes:
@@ -145,6 +141,13 @@ def bound_chunks() -> None:
 
     storage_mcap.DECOMPRESSORS.update(
         lz4=lz4, zstd=lambda data, size: decompress(data, size))
+    vars(storage_mcap)['get_msgdef'] = lambda schema: MessageDefinition(
+        MessageDefinitionFormat.NONE, '')
+
+
+def message_of(data: bytes) -> bytes:
+    """Return the data of a message, which may be compressed; no other one starts like this."""
+    return decompress(data) if data[:4] == MAGIC else data
 
 
 def decompress(data: bytes, size: int = LARGEST_PART) -> bytes:
@@ -167,12 +170,12 @@ def _zstd() -> Any:
 
 
 def _suffix(file: Path) -> str:
-    return PurePath(file.name.removesuffix('.zstd')).suffix.lower()
+    return PurePath(file.name.removesuffix(ZSTD)).suffix.lower()
 
 
 def _needs_copy(file: Path) -> bool:
-    """Return whether an SQLite file has unmerged logs, or a path that is no URI for rosbags."""
-    return file.suffix.lower() == '.db3' and (
+    """Return whether a file is compressed, has unmerged logs, or a name that rosbags refuses."""
+    return file.suffix == ZSTD or file.suffix != _suffix(file) or _suffix(file) == '.db3' and (
         URI.search(str(file)) is not None or any(map(_has_messages, _logs(file))))
 
 
@@ -184,11 +187,10 @@ def _has_messages(log: Path) -> bool:
     return log.is_file() and log.stat().st_size > 0
 
 
-def _provide(file: Path, folder: Path, compressed: bool) -> str:
-    """Link a bag's file into a folder, or write it there complete; return its name."""
-    name = URI.sub('_', file.name.removesuffix('.zstd') if compressed else file.name)
-    target = folder / name
-    if compressed:
+def _provide(file: Path, folder: Path) -> Path:
+    """Link a bag's file into a folder, or write it there complete; return where."""
+    target = folder / URI.sub('_', PurePath(file.name.removesuffix(ZSTD)).stem + _suffix(file))
+    if file.suffix == ZSTD:
         with _zstd().open(file, 'rb') as source, target.open('wb') as out:
             most = min(max(LARGEST_RATIO * file.stat().st_size, ALWAYS_FINE),
                        shutil.disk_usage(folder).free // 2)
@@ -197,18 +199,18 @@ def _provide(file: Path, folder: Path, compressed: bool) -> str:
                     raise UserError(f'{file} expands to more than {most >> 20} MiB; decompress '
                                     'it with "zstd -d", and run "ros2 bag reindex".')
                 out.write(block)
-        return name
-    logs = [log for log in _logs(file) if file.suffix.lower() == '.db3' and _has_messages(log)]
+        return target
+    logs = [log for log in _logs(file) if _suffix(file) == '.db3' and _has_messages(log)]
     if not logs:
         target.symlink_to(file.absolute())
-        return name
+        return target
     size = sum(part.stat().st_size for part in (file, *logs))
     if size > shutil.disk_usage(folder).free:
         raise UserError(f'{file} has messages in {logs[0].name}; merge them with "sqlite3 {file} '
                         f'\'PRAGMA wal_checkpoint\'", as {folder.parent} has no space for a copy '
                         f'of {size >> 20} MiB.')
-    for part in (file, *logs):
-        shutil.copyfile(part, folder / URI.sub('_', part.name))
+    for part, end in ((file, ''), *((log, log.name.removeprefix(file.name)) for log in logs)):
+        shutil.copyfile(part, target.with_name(target.name + end))
     with closing(sqlite3.connect(target)) as database:
         database.execute('PRAGMA journal_mode=DELETE').fetchall()  # merges the log
-    return name
+    return target

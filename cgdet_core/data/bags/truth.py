@@ -74,8 +74,8 @@ def truth_by_stamp(path: str | Path, *sets: CocoSet) -> dict[int, ImageRecord]:
     with open_bag(path):
         pass  # raises UserError if it is not a bag
     data = read_metadata(path).get('custom_data') or {} if path.is_dir() else {}
-    source = data.get(SOURCE_KEY)
     try:
+        source = data.get(SOURCE_KEY)
         table = {int(s): i for s, i in json.loads(data.get(MAPPING_KEY, '{}')).items()}
     except (ValueError, TypeError, AttributeError):
         raise UserError(f'The table of image ids in the metadata of {path} is damaged; make the '

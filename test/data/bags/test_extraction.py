@@ -326,7 +326,7 @@ def test_images_with_the_stamp_of_another_are_counted(
     with open_bag(bag) as reader, Writer(
             twice, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection(THERMAL, IMAGE_TYPE, typestore=reader.typestore)
-        for c, received, raw in reader.messages():
+        for c, received, raw in reader.messages(reader.connections):
             for later in (0, 1) if c.topic == THERMAL else ():
                 writer.write(connection, received + later, raw)
     data_collect([str(twice)], tmp_path / 'set')
