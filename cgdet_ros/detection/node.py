@@ -134,8 +134,8 @@ class DetectorNode(ManagedNode):
     def statuses(self) -> list[DiagnosticStatus]:
         """Return the status of each camera, and publish its histogram if that is enabled."""
         name = self.status_name()
-        statuses = [stream.input.status(name, self._settings.no_input_warn_s)
-                    for stream in self._streams]
+        statuses = [stream.input.status(name, self._settings.no_input_warn_s,
+                                        stream.shutter.problem()) for stream in self._streams]
         for stream in self._streams:
             counts = stream.input.statistics.take_histogram()
             if self._worker is not None and self._settings.latency_histogram:

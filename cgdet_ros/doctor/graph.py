@@ -77,8 +77,14 @@ def graph_checks(node: Node, seconds: float) -> Iterator[Check]:
         yield Check('graph', 'detector', 'WARN', 'no detector or tracker node is running',
                     'ros2 launch cgdet_ros thermal_detect.launch.py' if which('ros2')
                     else 'python -m cgdet_ros.detector_node')
+    running = Counter(f'{namespace.rstrip("/")}/{name}'
+                      for name, namespace in node.get_node_names_and_namespaces())
     for found in nodes:
         yield from node_checks(node, found, statuses, cameras)
+        if (number := running[found.name]) > 1:
+            yield Check('graph', found.name, 'FAIL', f'{number} nodes have this name, and each '
+                        'publishes and answers', 'end the others, or start them with another '
+                        'node_name or namespace (one that was killed goes after 20 s)')
 
 
 def image_topics(node: Node, ours: Iterable[FoundNode]) -> Cameras:

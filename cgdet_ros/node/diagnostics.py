@@ -167,16 +167,17 @@ class Statistics:
 
     def status(
         self, name: str, hardware: str, source: str | None, no_input_warn_s: float,
+        remark: str = '',
     ) -> DiagnosticStatus:
         """
         Return the camera's status for /diagnostics.
 
         hardware: the camera's name, used until an image contains a frame_id; source: topic and
-        publishers, None without a subscription.
+        publishers, None without a subscription; remark: a warning if nothing else is wrong.
         """
         with self._lock:
             level, message = (DiagnosticStatus.OK, 'not active') if source is None else (
-                self._level(source, no_input_warn_s))
+                self._level(source, no_input_warn_s, remark))
             named = '' if self._counts_frames else self.frame_id
             return to_status(name, named or hardware, level, message, {
                 'encoding': self.encoding,
@@ -195,7 +196,7 @@ class Statistics:
                 'output rate Hz': f'{_rate(self._outputs):.2f}',
                 'image age s': f'{self.image_age:.3f}', **self._percentiles()})
 
-    def _level(self, source: str, no_input_warn_s: float) -> tuple[bytes, str]:
+    def _level(self, source: str, no_input_warn_s: float, remark: str) -> tuple[bytes, str]:
         silent = monotonic() - (self._last_received or self.started)
         if silent > no_input_warn_s:
             return DiagnosticStatus.WARN, f'no image for {silent:.0f} s on {source}'
@@ -232,6 +233,8 @@ class Statistics:
             return DiagnosticStatus.WARN, (
                 f'stamps are {-self.image_age:.1f} s in the future: check that camera and node '
                 'share a clock (use_sim_time requires /clock)')
+        if remark:
+            return DiagnosticStatus.WARN, remark
         return DiagnosticStatus.OK, 'running'
 
     def _percentiles(self) -> dict[str, str]:

@@ -186,11 +186,17 @@ class ImageInput:
             self.statistics.frame_failed(encoding_of(message), reason(error))
             self.log.error('image{} skipped', error)
 
-    def status(self, prefix: str, no_input_warn_s: float) -> DiagnosticStatus:
-        """Return the status for /diagnostics, and log a new problem; its name has the prefix."""
+    def status(
+        self, prefix: str, no_input_warn_s: float, remark: str = '',
+    ) -> DiagnosticStatus:
+        """
+        Return the status for /diagnostics, and log a new problem; its name has the prefix.
+
+        remark: a warning if nothing else is wrong.
+        """
         source = None if self._subscription is None else self._publishers()
         status = self.statistics.status(f'{prefix}: camera {self.camera}'.rstrip(),
-                                        self.camera or 'none', source, no_input_warn_s)
+                                        self.camera or 'none', source, no_input_warn_s, remark)
         if source is not None:
             if status.message != self.statistics.last_error:  # which was logged with its image
                 self.log.follow(status)

@@ -24,6 +24,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from std_msgs.msg import Bool
 
+BOOL = 'std_msgs/msg/Bool'
 STALE_S = 10.0  # a driver that has been silent for so long no longer holds the shutter closed
 
 
@@ -61,6 +62,18 @@ class Shutter:
 
     def _receive(self, message: Bool) -> None:
         self._reported = bool(message.data), monotonic()
+
+    def problem(self) -> str:
+        """Return why the driver is not heard, as far as the graph shows it, '' if it may be."""
+        if self._watch:
+            return ''
+        found = self._node.get_publishers_info_by_topic(self._topic)
+        kinds = {publisher.topic_type for publisher in found}
+        if BOOL in kinds:
+            return ''
+        why = f'has {" and ".join(sorted(kinds))}, not {BOOL}' if kinds else 'has no publisher'
+        return (f'ffc_topic {self._topic} {why}: a closed shutter is not recognized; correct the '
+                'parameter, or leave it empty so that the images are watched')
 
     def closed(self, frame: NDArray[Any], seconds: float) -> str:
         """Return why the shutter is closed, '' if it is open; seconds: the time of reception."""

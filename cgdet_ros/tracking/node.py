@@ -224,7 +224,8 @@ class TrackerNode(ManagedNode):
             self._notices.refuse('a start', f'no image came for it ({expired} waited)')
         name = self.status_name()
         targets = self._targets.statuses()
-        return [self._stream.input.status(name, self._settings.no_input_warn_s),
+        return [self._stream.input.status(name, self._settings.no_input_warn_s,
+                                          self._stream.shutter.problem()),
                 self._notices.status(name, len(targets), self._settings.max_targets,
                                      self._targets.started),
                 *targets, *([self._stream.rgb.status(name)] if self._stream.rgb else [])]

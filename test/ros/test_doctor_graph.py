@@ -277,3 +277,17 @@ def test_a_profile_that_is_not_there_is_a_failure(
     result = run_cgdet('doctor', tmp_path / 'no.onnx', '--seconds', 0.5)
     assert result.returncode == 1 and 'no.xml: No such file' in result.stdout
     assert 'no.onnx' in result.stdout and 'Traceback' not in result.stderr
+
+
+def test_two_nodes_of_one_name_are_reported(node: Node) -> None:
+    from lifecycle_msgs.srv import GetState
+    from vision_msgs.msg import Detection2DArray
+
+    twins = [rclpy.create_node('twin') for _ in range(2)]
+    for twin in twins:
+        twin.create_publisher(Detection2DArray, 'detections', 10)
+        twin.create_service(GetState, '~/get_state', lambda request, response: response)
+    found = [check for check in graph_checks(node, 0.1) if 'have this name' in check.found]
+    for twin in twins:
+        twin.destroy_node()
+    assert [(c.name, c.level, c.found[:7]) for c in found] == [('/twin', 'FAIL', '2 nodes')]

@@ -194,3 +194,17 @@ def test_security_that_cannot_be_used_is_one_sentence(
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith('thermal_detector: ') and 'ROS_SECURITY_ENABLE is true' in last
     assert 'docs/sros2.md' in last and '.cpp' not in last
+
+
+def test_a_shutter_topic_that_tells_nothing_is_a_warning(start: Start, toy: Path) -> None:
+    from std_msgs.msg import Bool, UInt8
+    with start(model_path=toy, ffc_topic='flag_state') as client:
+        client.wait_active()
+        client.send(client.image(gray(0.5), 'mono8'))
+        status = client.status('ffc_topic flag_state has no publisher', of='camera')
+        assert status['level'] == WARN
+        other = client.node.create_publisher(UInt8, 'flag_state', 10)
+        client.status('has std_msgs/msg/UInt8, not std_msgs/msg/Bool', of='camera')
+        client.node.destroy_publisher(other)
+        client.node.create_publisher(Bool, 'flag_state', 10)
+        client.status('running', of='camera')
