@@ -36,6 +36,10 @@ QOS_PREFIX = 'qos_overrides.'
 QOS_NAMES = {'history': HistoryPolicy, 'reliability': ReliabilityPolicy}  # values of policies
 MAX_DEPTH = 2**31 - 1
 ANY = '.NAME'  # suffix of a family of parameters, such as class_thresholds.NAME
+# By type, what is written for a value of another one.
+WRITE = {'DOUBLE': '1.0, not 1', 'STRING_ARRAY': '[front], with the brackets',
+         'STRING': 'it in quotes, such as "5"', 'BOOL': 'true or false',
+         'INTEGER': 'a whole number, such as 1'}
 EFFECTS = {'dynamic': 'takes effect at once',
            'static': 'takes effect on configure, can be set only while unconfigured',
            'read_only': 'only at start'}
@@ -106,9 +110,10 @@ def is_same(change: Parameter, present: Parameter) -> bool:
 
 
 def hint(error: BaseException) -> str:
-    """Return what to write instead of an integer, empty for another error."""
-    return (' (write 1.0, not 1)' if isinstance(error, InvalidParameterTypeException)
-            and "expecting type 'DOUBLE'" in str(error) else '')
+    """Return what to write for the type of a parameter, empty for another error."""
+    wrong = isinstance(error, InvalidParameterTypeException)
+    return next((f' (write {text})' for kind, text in WRITE.items()
+                 if wrong and f"expecting type '{kind}'" in str(error)), '')
 
 
 def _refusal(change: Parameter, spec: Spec, state: str) -> str:

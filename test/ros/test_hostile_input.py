@@ -177,6 +177,19 @@ def test_wrong_ros_arguments_are_one_sentence(
     assert 'lexeme' not in last and '.c:' not in last
 
 
+@pytest.mark.parametrize(('given', 'words'), [
+    ('cameras:=front', 'write [front]'), ('threads:=two', 'write a whole number'),
+    ('model_path:=5', 'write it in quotes'), ('track:=1', 'write true or false')])
+def test_a_parameter_of_the_wrong_type_says_what_to_write(
+    domain: int, given: str, words: str,
+) -> None:
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.detector_node', '--ros-args', '-p', given],
+        capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert words in result.stderr.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize('enclaves', [True, False])
 def test_security_that_cannot_be_used_is_one_sentence(
     domain: int, tmp_path: Path, enclaves: bool,

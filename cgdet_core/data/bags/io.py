@@ -165,7 +165,8 @@ class Bag:
 
     def __init__(self, readers: list[Any], path: Path, place: Path) -> None:
         self.typestore = _types()
-        self._readers, self._path, self._place = readers, path, place
+        self.path = path
+        self._readers, self._place = readers, place
         self.connections: list[Any] = [c for reader in readers for c in reader.connections]
         full = [reader for reader in readers if reader.message_count]
         self.duration = max((r.end_time for r in full), default=0) - min(
@@ -179,7 +180,7 @@ class Bag:
                     *(reader.messages(own) for reader, own in mine if own), key=itemgetter(1)):
                 yield connection, received, message_of(raw)
         except Exception as error:
-            raise problem(self._path, error, self._place) from None
+            raise problem(self.path, error, self._place) from None
 
     def deserialize(self, raw: bytes, kind: str) -> Any:
         """Return a message; an error of rosbags if it is damaged."""
@@ -251,12 +252,15 @@ def is_ros2(connection: Any) -> bool:
     return connection.ext.serialization_format in ('cdr', '')
 
 
-def topic_messages(reader: Any, topic: str | None) -> Iterator[tuple[int, Any]]:
-    """Yield the recorder's time in nanoseconds and the message, for each message of a topic."""
-    connections = [c for c in reader.connections if c.topic == topic]
-    # An empty list would select every topic.
-    for connection, received, raw in reader.messages(connections) if connections else ():
-        yield received, reader.deserialize(raw, connection.msgtype)
+def topic_messages(reader: Bag, topic: str, kind: str) -> Iterator[Any]:
+    """Yield each message of a topic of a type; UserError if one is damaged."""
+    connections = [c for c in reader.connections if c.topic == topic and c.msgtype == kind]
+    for _, _, raw in reader.messages(connections):
+        try:
+            yield reader.deserialize(raw, kind)
+        except Exception as error:  # of rosbags, or whatever damaged bytes lead to
+            raise UserError(f'{reader.path}: a message of {topic} is damaged '
+                            f'({error or type(error).__name__}).') from None
 
 
 def image_messages(

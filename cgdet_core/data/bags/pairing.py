@@ -36,6 +36,7 @@ from cgdet_core.runtime.imaging.signal import CARD, check_unit
 import numpy as np
 from numpy.typing import NDArray
 
+INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 Stamps = NDArray[np.int64]  # nanoseconds
 
 
@@ -246,7 +247,7 @@ def _calibration(
     reader: Any, path: Path, *topics: str,
 ) -> tuple[CalibratedCamera, CalibratedCamera, Pose]:
     thermal, rgb = (_camera(reader, path, topic) for topic in topics)
-    transforms = [t for _, message in topic_messages(reader, '/tf_static')
+    transforms = [t for message in topic_messages(reader, '/tf_static', 'tf2_msgs/msg/TFMessage')
                   for t in message.transforms]
     pose = registration.pose_between(transforms, thermal.frame_id, rgb.frame_id)
     return thermal, rgb, pose
@@ -254,9 +255,9 @@ def _calibration(
 
 def _camera(reader: Any, path: Path, topic: str) -> CalibratedCamera:
     wanted = info_topic(topic)
-    for _, message in topic_messages(reader, wanted):
+    for message in topic_messages(reader, wanted, INFO_TYPE):
         return registration.camera_of(message, wanted, is_rectified(topic))
-    infos = {c.topic for c in reader.connections if c.msgtype == 'sensor_msgs/msg/CameraInfo'}
+    infos = {c.topic for c in reader.connections if c.msgtype == INFO_TYPE}
     raise UserError(f'{path} has no CameraInfo on {wanted} to calibrate {topic}; found: '
                     f'{", ".join(sorted(infos)) or "none"}. Register by a homography.',
                     'homography')

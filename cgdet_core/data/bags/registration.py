@@ -27,6 +27,7 @@ import yaml
 
 FISHEYE = ('equidistant', 'fisheye')
 POLYNOMIAL = ('plumb_bob', 'rational_polynomial')
+COEFFICIENTS = (4, 5, 8, 12, 14), (4,)  # numbers of them that OpenCV knows, of fisheye last
 STEPS = 40  # iterations from a pixel to its ray
 OUTSIDE = -3e4  # a pixel outside every image; the maximum of OpenCV is 32767
 BEYOND = 1.1  # of the half diagonal of RGB; distortion polynomials fold back farther out
@@ -187,6 +188,9 @@ def camera_of(info: Any, topic: str, rectified: bool) -> CalibratedCamera:
                         'homography')
     if not distortion.size:
         distortion = np.zeros(4 if model in FISHEYE else 5)
+    if distortion.size not in COEFFICIENTS[model in FISHEYE] or not np.isfinite(distortion).all():
+        raise UserError(f'The {distortion.size} distortion coefficients of {topic} are not those '
+                        f'of {model!r}; calibrate it, or register by a homography.', 'homography')
     return CalibratedCamera(matrix, distortion, model, (int(info.width), int(info.height)),
                   info.header.frame_id, rotation)
 

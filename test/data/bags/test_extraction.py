@@ -241,6 +241,31 @@ def test_a_missing_calibration_is_reported_before_images_are_read(make: Make) ->
         plan_bag(make('none'), both(rectify=True))
 
 
+CAMERA = {'size': (160, 128), 'k': np.array([(130, 0, 80), (0, 130, 64), (0, 0, 1)]),
+          'd': [0.0] * 5}
+
+
+@pytest.mark.parametrize('topic', ['/thermal/camera_info', '/tf_static'])
+def test_a_damaged_calibration_is_an_error(make: Make, tmp_path: Path, topic: str) -> None:
+    bag, torn = make(cameras={THERMAL: CAMERA, RGB: CAMERA}, pose=((0, 0, 0, 1), (0, 0, 0))), (
+        tmp_path / 'bags' / 'torn')
+    with open_bag(bag) as reader, Writer(
+            torn, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        made = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore)
+                for c in reader.connections}
+        for c, received, raw in reader.messages(reader.connections):
+            writer.write(made[c.topic], received, raw[:30] if c.topic == topic else raw)
+    with pytest.raises(UserError, match=f'torn: a message of {topic} is damaged'):
+        plan_bag(torn, both(rectify=True))
+
+
+@pytest.mark.parametrize('distortion', [[0.1] * 6, [np.nan] * 5])
+def test_distortions_that_opencv_does_not_know(make: Make, distortion: list[float]) -> None:
+    cameras = {THERMAL: CAMERA, RGB: {**CAMERA, 'd': distortion}}
+    with pytest.raises(UserError, match='coefficients of /rgb/camera_info.* register by a homog'):
+        plan_bag(make(cameras=cameras, pose=((0, 0, 0, 1), (0, 0, 0))), both(rectify=True))
+
+
 def test_sigterm_leaves_no_files(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
