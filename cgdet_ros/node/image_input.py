@@ -206,29 +206,37 @@ class ImageInput:
 
     def _publishers(self) -> str:
         """Return the topic and its publishers, and why images may not be received."""
+        assert self._subscription is not None
         found = self._node.get_publishers_info_by_topic(self.topic)
         gids = {bytes(p.endpoint_gid) for p in found}
         if gids != self._numbering:
             self._number, self._numbering = None, gids
-        text = f'{self.topic}: {len(found)} publisher{"" if len(found) == 1 else "s"}'
-        return text if not found or self.statistics.received else f'{text}, {self._why(found)}'
+        return publishers_of(self._subscription, found, bool(self.statistics.received))
 
-    def _why(self, publishers: list[TopicEndpointInfo]) -> str:
-        """Return why nothing is received from these publishers, as far as the graph shows it."""
-        kind = self._source[0]
-        wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
-        kinds = {p.topic_type for p in publishers}
-        if wanted not in kinds:
-            return f'of {" and ".join(sorted(kinds))}, not {wanted}'
-        assert self._subscription is not None
-        own = self._subscription.qos_profile
-        checks = [qos_check_compatible(p.qos_profile, own) for p in publishers
-                  if p.topic_type == wanted]
-        if all(result == QoSCompatibility.ERROR for result, _ in checks):
-            reasons = sorted({text.removeprefix('ERROR: ').rstrip(';') for _, text in checks})
-            return f'whose QoS does not match: {"; ".join(reasons)}'
-        return ('of the right type and QoS: check that the camera sends, and the transport, with '
-                '"cgdet doctor"')
+
+def publishers_of(
+    subscription: Subscription, found: list[TopicEndpointInfo], received: bool = False,
+) -> str:
+    """Return a topic, its publishers, and if nothing is received why, as the graph shows it."""
+    text = (f'{subscription.topic_name}: {len(found)} '
+            f'publisher{"" if len(found) == 1 else "s"}')
+    return text if not found or received else f'{text}, {_why(subscription, found)}'
+
+
+def _why(subscription: Subscription, publishers: list[TopicEndpointInfo]) -> str:
+    kind = subscription.msg_type
+    wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+    kinds = {p.topic_type for p in publishers}
+    if wanted not in kinds:
+        return f'of {" and ".join(sorted(kinds))}, not {wanted}'
+    own = subscription.qos_profile
+    checks = [qos_check_compatible(p.qos_profile, own) for p in publishers
+              if p.topic_type == wanted]
+    if all(result == QoSCompatibility.ERROR for result, _ in checks):
+        reasons = sorted({text.removeprefix('ERROR: ').rstrip(';') for _, text in checks})
+        return f'whose QoS does not match: {"; ".join(reasons)}'
+    return ('of the right type and QoS: check that the camera sends, and the transport, with '
+            '"cgdet doctor"')
 
 
 class Hangs(Exception):

@@ -24,7 +24,7 @@ from cgdet_core.runtime.imaging.message import ENCODINGS, LIVE, view_pixels
 from cgdet_core.runtime.tracking.rgbt import is_black
 from cgdet_ros.node.bridge import read_pixels
 from cgdet_ros.node.diagnostics import to_status
-from cgdet_ros.node.image_input import stamp_of
+from cgdet_ros.node.image_input import publishers_of, stamp_of
 from cgdet_ros.node.logs import CameraLog, reason
 from cgdet_ros.node.topics import input_qos
 from cgdet_ros.tracking.history import Moment
@@ -102,7 +102,7 @@ class RgbInput:
         with self._lock:
             messages = [message for _, message in self._messages]
         if not messages:
-            raise ValueError(f'no image has arrived on {self.topic}')
+            raise ValueError(f'no image has arrived on {self.topic}')  # `status` says why
         nearest = min(reversed(messages), key=lambda m: abs(stamp_of(m.header) - moment.stamp_ns))
         off = abs(stamp_of(nearest.header) - moment.stamp_ns) * 1e-9
         if off > max(OTHER_CLOCK_S, max_delay_s):
@@ -125,6 +125,9 @@ class RgbInput:
     def status(self, prefix: str) -> DiagnosticStatus:
         """Return the status for /diagnostics, and log a new problem."""
         problem = self._problem
+        if problem and not self._messages and self._subscription is not None:
+            found = self._node.get_publishers_info_by_topic(self.topic)
+            problem = f'no image has arrived on {publishers_of(self._subscription, found)}'
         level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
         usual = 'waits for a target' if self._resting else 'used'
         status = to_status(

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from time import monotonic, sleep
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.detector import finder
@@ -46,7 +47,7 @@ import numpy as np
 import pytest
 import rclpy
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from toy_tracker import write_toy_tracker
 from tracker_client import detection
@@ -352,7 +353,7 @@ def test_rgb_without_stamps_is_the_newest_and_rests_without_a_target(node: Node)
 
 
 @pytest.mark.parametrize(('message', 'words'), [
-    (None, 'no image has arrived on /rgb; thermal alone is used'),
+    (None, 'no image has arrived on /rgb: 0 publishers; thermal alone is used'),
     (rgb(10.2), 'the nearest image on /rgb is 0.200 s off the thermal one, more than rgb_max_del'),
     (rgb(500.0), 'the stamps of /rgb are 490 s off those of the thermal images: let both driver'),
     (rgb(10.0, level=0), 'the images on /rgb are black; thermal alone is used'),
@@ -372,6 +373,24 @@ def test_rgb_that_cannot_be_used_is_said(node: Node, message: Image | None, word
         assert source.at(moment(10.0), Crop(top=2, left=2), 0.05) is not None
         assert source.status('n').level == b'\x00'
     source.unsubscribe()
+
+
+def test_why_no_rgb_arrives_is_said(node: Node) -> None:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    camera = rclpy.create_node('camera', context=context)
+    camera.create_publisher(CompressedImage, 'rgb', 10)
+    source = RgbInput(node, 'rgb')
+    source.subscribe()
+    assert source.at(moment(10.0), Crop(top=2, left=2), 0.05) is None
+    words = '1 publisher, of sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image; thermal'
+    end = monotonic() + 120
+    while words not in (said := source.status('n').message) and monotonic() < end:
+        sleep(0.05)
+    source.unsubscribe()
+    camera.destroy_node()
+    rclpy.shutdown(context=context)
+    assert words in said
 
 
 def test_the_order_of_colors_is_that_of_the_encoding() -> None:

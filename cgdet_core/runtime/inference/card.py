@@ -209,7 +209,8 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     with suppress(OSError):  # a folder that this user cannot write
         finish(model, (model.name, path.name))
     if not model.is_file():
-        raise UserError(f'The model file {model} does not exist.')
+        raise UserError(f'The model file {model} ' + (
+            'is a folder; name the .onnx file in it.' if model.is_dir() else 'does not exist.'))
     if not path.is_file():
         raise UserError(f'The model {model} has no card {path.name} next to it; '
                         'write both with "cgdet export".')
