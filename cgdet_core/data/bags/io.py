@@ -172,9 +172,12 @@ class Bag:
         self.duration = max((r.end_time for r in full), default=0) - min(
             (r.start_time for r in full), default=0)  # in nanoseconds
 
-    def messages(self, connections: Collection[Any]) -> Iterator[tuple[Any, int, bytes]]:
-        """Yield connection, recorder's time and data of the messages, in the order of the time."""
-        mine = [(r, [c for c in connections if c.owner is r.storage]) for r in self._readers]
+    def messages(
+        self, connections: Collection[Any] | None = None,
+    ) -> Iterator[tuple[Any, int, bytes]]:
+        """Yield connection, recorder's time and data of the messages, by time; None: of all."""
+        chosen = self.connections if connections is None else connections
+        mine = [(r, [c for c in chosen if c.owner is r.storage]) for r in self._readers]
         try:
             for connection, received, raw in merge(
                     *(reader.messages(own) for reader, own in mine if own), key=itemgetter(1)):

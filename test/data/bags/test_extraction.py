@@ -253,7 +253,7 @@ def test_a_damaged_calibration_is_an_error(make: Make, tmp_path: Path, topic: st
             torn, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         made = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore)
                 for c in reader.connections}
-        for c, received, raw in reader.messages(reader.connections):
+        for c, received, raw in reader.messages():
             writer.write(made[c.topic], received, raw[:30] if c.topic == topic else raw)
     with pytest.raises(UserError, match=f'torn: a message of {topic} is damaged'):
         plan_bag(torn, both(rectify=True))
@@ -351,7 +351,7 @@ def test_images_with_the_stamp_of_another_are_counted(
     with open_bag(bag) as reader, Writer(
             twice, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection(THERMAL, IMAGE_TYPE, typestore=reader.typestore)
-        for c, received, raw in reader.messages(reader.connections):
+        for c, received, raw in reader.messages():
             for later in (0, 1) if c.topic == THERMAL else ():
                 writer.write(connection, received + later, raw)
     data_collect([str(twice)], tmp_path / 'set')

@@ -206,7 +206,7 @@ def compress(bag: Path, target: Path, mode: str, kind: str = 'MCAP') -> Path:
     with open_bag(bag) as reader, writer:
         connection = writer.add_connection(
             '/image_raw', IMAGE_TYPE, typestore=reader.typestore)
-        for _, received, raw in reader.messages(reader.connections):
+        for _, received, raw in reader.messages():
             writer.write(connection, received, raw)
     return target
 
@@ -253,7 +253,7 @@ def test_a_damaged_message_costs_itself(tmp_path: Path) -> None:
     with open_bag(bag) as reader, rosbag2.Writer(
             torn, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
         connection = writer.add_connection('/image_raw', IMAGE_TYPE, typestore=reader.typestore)
-        for number, (_, received, raw) in enumerate(reader.messages(reader.connections)):
+        for number, (_, received, raw) in enumerate(reader.messages()):
             writer.write(connection, received, raw[:[len(raw), 40, 5, len(raw)][number]])
     good, bad, worse, last = bag_frames(torn)
     stamps = [frame.stamp_ns for frame in bag_frames(bag)]
