@@ -293,6 +293,8 @@ def test_a_fixed_batch(pair: Path) -> None:
 def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         load_card(tmp_path / 'no.onnx', DetectionCard)
+    with pytest.raises(UserError, match='is a folder; name the .onnx file in it'):
+        load_card(tmp_path, DetectionCard)
     card_path(pair).write_text('{"name": ')
     with pytest.raises(UserError, match='not a readable JSON file'):
         load_card(pair, DetectionCard)
