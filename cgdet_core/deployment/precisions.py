@@ -142,18 +142,24 @@ def to_int8(
     Round the layers of an exported FP32 graph by QuantizeLinear and DequantizeLinear pairs.
 
     limits: the largest magnitude of each tensor in `activations`; left_out: names of weights
-    whose convolutions stay FP32. Activations have one scale per tensor, weights one per output
-    channel, all zero points are 0; biases stay FP32.
+    whose convolutions stay FP32, with the LeakyRelu behind them. Activations have one scale per
+    tensor, weights one per output channel, all zero points are 0; biases stay FP32.
     """
-    network, rounded = network_nodes(model.graph), activations(model)
+    network = network_nodes(model.graph)
+    exact = {node.output[0] for node in network
+             if node.op_type == 'Conv' and node.input[1] in left_out}
+    rounded = [name for name in activations(model) if not all(
+        name in exact and node.op_type == 'LeakyRelu' for node in network if name in node.input)]
     ranges = {name: TensorData(lowest=np.float32(-limit), highest=np.float32(limit))
               for name, limit in _shared(model, limits).items()}
     quantizer = QDQQuantizer(
         shape_inference.infer_shapes(model), per_channel=True, reduce_range=False,
         weight_qType=QuantType.QInt8, activation_qType=QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=[node.name for node in network if node.op_type in QUANTIZED
-                           and (node.op_type != 'Conv' or node.input[1] not in left_out)],
+        nodes_to_quantize=[
+            node.name for node in network if node.op_type in QUANTIZED
+            and (node.op_type != 'Conv' or node.input[1] not in left_out)
+            and (node.op_type != 'LeakyRelu' or node.input[0] not in exact)],
         nodes_to_exclude=[], op_types_to_quantize=QUANTIZED, extra_options=OPTIONS)
     entries = {i.name for i in model.graph.input}
     for name in rounded:  # also before a layer left out: the one above stays int8

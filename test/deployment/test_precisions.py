@@ -312,6 +312,22 @@ def test_what_may_be_negative_is_signed_for_tensorrt_and_has_a_zero_point_for_cp
     assert kinds.count('QLinearConv') >= 4 and 'QLinearLeakyRelu' in kinds
 
 
+def test_nothing_is_rounded_between_a_layer_left_out_and_its_leaky_relu() -> None:
+    node = helper.make_node
+    graph = helper.make_graph(
+        [node('Conv', ['images', 'w'], ['a'], 'first'), node('LeakyRelu', ['a'], ['b'], 'leaky'),
+         node('Conv', ['b', 'w'], ['c'], 'second')], 'stem',
+        [helper.make_tensor_value_info('images', FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info('c', FLOAT, [1, 1, 8, 8])],
+        [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), name) for name in 'wv'])
+    graph.node[2].input[1] = 'v'
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
+    for left_out, expected in (([], {'images', 'a', 'b'}), (['w'], {'b'})):
+        written = to_int8(model, dict.fromkeys(activations(model), 1.0), left_out)
+        assert {n.input[0] for n in written.graph.node
+                if n.op_type == 'QuantizeLinear'} == expected
+
+
 def test_nodes_that_int8_does_not_know_are_refused() -> None:
     graph = helper.make_graph(
         [helper.make_node('Conv', ['images', 'w'], ['a']),
