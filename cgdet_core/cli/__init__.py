@@ -99,7 +99,7 @@ def main() -> None:
     """Run the command line; invalid input is reported in one sentence with exit status 1."""
     show_log()
     for stream in (sys.stdin, sys.stdout):  # names of files may be no text
-        if isinstance(stream, TextIOWrapper) and stream.errors == 'strict':
+        if isinstance(stream, TextIOWrapper) and stream.errors in ('strict', 'surrogateescape'):
             stream.reconfigure(errors='surrogateescape' if stream is sys.stdin
                                else 'backslashreplace')
     try:

@@ -147,7 +147,9 @@ def bag_evaluate(
 
     if output is not None:
         files = 'report.json', 'pr_curve.png', 'reliability.png', FILE
-        check_outputs([output / name for name in files], [output / 'worst'], overwrite)
+        written = [output / name for name in files]
+        check_outputs(written, [output / 'worst'], overwrite)
+        check_outputs([*written, *filter(None, [json_path])])
     if page is not None:
         check_page(page, overwrite)
     # Accuracy is measured by ONNX Runtime: the same numbers on every machine.
@@ -194,6 +196,9 @@ def bag_evaluate(
     if report['failed']:
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the other bags.')
+    if report['unreadable']:
+        raise UserError(f'{counted(report["unreadable"], "annotated frame")} could not be read; '
+                        'the numbers are those of the others.')
 
 
 @bag_app.command('track')

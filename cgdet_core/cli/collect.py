@@ -31,7 +31,7 @@ from cgdet_core.cli.common import (
     Unit,
 )
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_new
+from cgdet_core.runtime.files import check_new, check_outside
 from cgdet_core.runtime.imaging.signal import CARD
 from cgdet_core.words import counted
 from rich.table import Table
@@ -121,6 +121,7 @@ def data_collect(
     from cgdet_core.data.collect import collect
     from cgdet_core.data.inputs import find_recordings
     from cgdet_core.data.plans import make_plans
+    from cgdet_core.data.sources import Source
     from cgdet_core.detection.predict import check_model, open_detector
 
     check_new(output)
@@ -131,7 +132,9 @@ def data_collect(
     if model is not None:
         check_model(model_of(model))
     with common.exit_on_sigterm():
-        plans = make_plans(find_recordings(sources, sys.stdin, thermal_topic), choice)
+        found = find_recordings(sources, sys.stdin, thermal_topic)
+        check_outside(output, [Path(s.where) for s in found if isinstance(s, Source)])
+        plans = make_plans(found, choice)
         detector = None if model is None else open_detector(model_of(model))
         if detector is not None and detector.card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')

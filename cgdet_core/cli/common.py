@@ -147,6 +147,16 @@ def check_local(paths: Iterable[Path]) -> None:
 class KeepsInputs(TyperCommand):
     """A command that refuses to write its output over a file that it reads."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty argument: as a path it would be the current folder."""
+        for before, arg in zip(['', *args], args):
+            if not arg or arg.startswith('--') and arg.endswith('='):
+                where = f' after {before}' if not arg and before.startswith('--') else (
+                    f', {arg}' if arg else '')
+                raise UserError(f'An argument is empty{where}, as a variable that is not set is; '
+                                'write its value or leave it out.')
+        return super().parse_args(ctx, args)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line, arguments as the reference has them."""
         arguments = [p for p in self.params if p.param_type_name == 'argument']

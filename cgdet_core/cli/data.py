@@ -76,12 +76,13 @@ def data_convert(
     from cgdet_core.data.formats.convert import convert
     from cgdet_core.data.formats.native import Options
 
-    mapping = {}
+    mapping: dict[str, str] = {}
     for rename in renames or []:
         native, equals, target = rename.rpartition('=')
         if not equals:
             raise UserError(f'--map requires NATIVE=CLASS, such as truck=car, not {rename!r}.')
-        mapping[native.strip()] = target.strip()
+        if mapping.setdefault(native.strip(), target.strip()) != target.strip():
+            raise UserError(f'--map has two targets of {native.strip()}; name one.')
     options = Options(rgb, labels, bits, unregistered_rgb)
     chosen = None if classes is None else names_of(classes)
     with counting('reading') as progress:

@@ -89,6 +89,9 @@ def verify(
         f'have no counterpart or differ by more than {limits["corner"]:g} px or '
         f'{limits["score"]:g} in score'
         + (f', and AP drops by at most {limits["ap_drop"]:g}.' if report['AP'] else '.'), 'green')
+    if report['unreadable']:
+        raise UserError(f'{counted(report["unreadable"], "frame")} could not be read; the numbers '
+                        'are those of the others.')
 
 
 def benchmark(

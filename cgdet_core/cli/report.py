@@ -55,8 +55,9 @@ def report(
     folder = source if source.is_dir() else source.parent
     page = check_page(output or folder / 'report.html', overwrite)
     run = source / 'best.ckpt'
+    listed = 0
     if source.is_dir() and run.is_file():
-        evaluation = _evaluate_run(run, data, images)
+        evaluation, listed = _evaluate_run(run, data, images)
     else:
         path = source / FILE if source.is_dir() else source
         if not path.is_file():
@@ -65,6 +66,14 @@ def report(
         evaluation = load(path, data, images)
     write_page(evaluation, page)
     show_page(page)
+    check_complete(listed, len(evaluation.records))
+
+
+def check_complete(listed: int, read: int) -> None:
+    """Raise UserError if frames that a set lists are missing in its numbers."""
+    if read < listed:
+        raise UserError(f'{listed - read} of {listed} frames could not be read; the numbers are '
+                        'those of the others.')
 
 
 def check_page(path: Path, overwrite: bool) -> Path:
@@ -86,7 +95,10 @@ def command() -> str:
     return shlex.join(['cgdet', *sys.argv[1:]])
 
 
-def _evaluate_run(checkpoint: Path, data: Path | None, images: Path | None) -> Any:
+def _evaluate_run(
+    checkpoint: Path, data: Path | None, images: Path | None,
+) -> tuple[Any, int]:
+    """Return the evaluation of a run's best checkpoint, and how many frames its set lists."""
     from cgdet_core.data.coco import load_coco
     from cgdet_core.detection.evaluation import detect_all, evaluation_of
     from cgdet_core.detection.predict import open_detector
@@ -95,9 +107,10 @@ def _evaluate_run(checkpoint: Path, data: Path | None, images: Path | None) -> A
     if data is None:
         data, images = _validation_frames(checkpoint.parent, images, detector.card.training)
     coco = load_coco(data, images, detector.card.classes, detector.card.channels)
-    with common.counting('evaluating', len(coco.images)) as progress:
+    listed = len(coco.images)
+    with common.counting('evaluating', listed) as progress:
         found = detect_all(detector, coco, progress)
-    return evaluation_of(checkpoint, detector, found, coco, images, command())
+    return evaluation_of(checkpoint, detector, found, coco, images, command()), listed
 
 
 def _validation_frames(

@@ -30,7 +30,7 @@ from cgdet_core.cli.common import (
     say,
     show_table,
 )
-from cgdet_core.cli.report import check_page, command, Page, show_page
+from cgdet_core.cli.report import check_complete, check_page, command, Page, show_page
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from rich.table import Table
@@ -89,6 +89,7 @@ def evaluate(
         names = (*FIGURES, *([CORRUPTED] if corruptions else []), FILE)
         written = [output / name for name in names]
         check_outputs(written, overwrite=overwrite)
+        check_outputs([*written, *filter(None, [json_path])])
         check_not_inputs(written, [data, model])
     if page is not None:
         check_page(page, overwrite)
@@ -134,9 +135,7 @@ def evaluate(
         else:
             accuracy = {**card.accuracy, data.name: evaluation.report}
             save_card(replace(card, accuracy=accuracy), model)
-    if len(coco.images) < listed:
-        raise UserError(f'{listed - len(coco.images)} of {listed} frames could not be read; the '
-                        'numbers are those of the others.')
+    check_complete(listed, len(coco.images))
 
 
 def _corrupted(detector: 'Detector', coco: 'CocoSet', seed: int) -> dict[str, Any]:
@@ -181,8 +180,12 @@ def fit_scores(
     for detector in detectors:
         detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, detectors[0].card.classes)
-    with common.counting('detecting', len(models) * len(coco.images)) as progress:
+    listed = len(coco.images)
+    with common.counting('detecting', len(models) * listed) as progress:
         cards, reports = fit_models(models, detectors, coco, progress)
+    if len(coco.images) < listed:
+        raise UserError(f'The cards are unchanged, as {listed - len(coco.images)} of {listed} '
+                        'frames could not be read; replace them or leave them out of the set.')
     for model, card, report in zip(models, cards, reports):
         _show_scores(report['before'], f'{model.name}, raw scores')
         _show_scores(report['scores'], f'{model.name}, fitted on the same frames')

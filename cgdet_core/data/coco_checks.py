@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import json
 import logging
+import os
 from pathlib import Path
 import re
 from typing import Any, NamedTuple
@@ -141,24 +142,32 @@ def check_links(path: Path, data: dict[str, Any]) -> None:
     for section, key, what in (('images', 'id', 'the image id'), ('images', 'file_name', 'image'),
                                ('categories', 'id', 'the category id'),
                                ('categories', 'name', 'the category')):
-        for value, count in Counter(entry[key] for entry in data[section]).most_common(1):
+        values = [entry[key] for entry in data[section]]
+        if key == 'file_name':  # ./a.png is a.png
+            values = [os.path.normpath(value) for value in values]
+        for value, count in Counter(values).most_common(1):
             if count > 1:
                 raise UserError(f'{path} lists {what} {value} '
                                 + ('twice.' if count == 2 else f'{count} times.'))
-    alike: dict[str, list[str]] = defaultdict(list)
-    for category in data['categories']:
-        alike[folded(category['name'])].append(category['name'])
-    for first, *others in alike.values():
-        if others:
-            raise UserError(f'{path} lists the categories {first!r} and {others[0]!r}, which '
-                            'differ only in case, blanks or Unicode form; give their boxes one '
-                            'category.')
+    check_different(path, [category['name'] for category in data['categories']])
     known = {category['id'] for category in data['categories']}
     unknown = Counter(a['category_id'] for a in data['annotations']
                       if a['category_id'] not in known)
     for number, count in unknown.most_common(1):
         raise UserError(f'{path} does not list the category {number}, which {count} of its '
                         f'{len(data["annotations"])} boxes have.')
+
+
+def check_different(path: Path, names: Iterable[str]) -> None:
+    """Raise UserError for categories that differ only in case, blanks or Unicode form."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[folded(name)].append(name)
+    for first, *others in alike.values():
+        if others:
+            raise UserError(f'{path} lists the categories {first!r} and {others[0]!r}, which '
+                            'differ only in case, blanks or Unicode form; give their boxes one '
+                            'category.')
 
 
 def folded(name: str) -> str:

@@ -24,17 +24,17 @@ from typing import Any
 from cgdet_core.data.bags.extraction import thermal_frames, write_rgb
 from cgdet_core.data.bags.pairing import BagPlan, Choice
 from cgdet_core.data.coco import annotations_of, load_coco
+from cgdet_core.data.coco_checks import check_different
 from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.data.pairs.check import check_records
 from cgdet_core.data.plans import chosen_frames, FramePlan
-from cgdet_core.data.show import evenly, save_sheet
+from cgdet_core.data.show import evenly, save_sheet, SHEET
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import check_new, free_stem, temporary_for, write_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
-from cgdet_core.runtime.imaging.drawing import save_picture
-from cgdet_core.runtime.imaging.frames import SHEET
+from cgdet_core.runtime.imaging.drawing import save_frame
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.signal import (
     CARD,
@@ -95,11 +95,12 @@ def collect(
     if detector is not None:
         check_signal(detector.card.normalization.kind, choice.unit, choice.polarity,
                      detector.card.name)
+    known = () if detector is None else detector.card.classes
+    names = tuple(dict.fromkeys([*known, *classes])) or CLASSES
+    check_different(output, names)
     with temporary_for(output) as folder:
         folder.mkdir()
-        known = () if detector is None else detector.card.classes
-        made = _Set(folder, tuple(dict.fromkeys([*known, *classes])) or CLASSES, detector, score,
-                    choice.unit, choice.polarity)
+        made = _Set(folder, names, detector, score, choice.unit, choice.polarity)
         parts = [_write(made, plan, choice, progress) for plan in plans]
         if not made.images:
             unreadable = [w for p in parts for w in p['unreadable']]
@@ -240,7 +241,7 @@ def _add_frame(
     stem = free_stem(
         frame.name if plan.is_sequence else f'{plan.name}/{frame.name}', made.stems)
     name = f'thermal/{stem}.png'
-    save_picture(made.folder / name, pixels)
+    save_frame(made.folder / name, pixels)
     height, width = pixels.shape
     made.depth[str(pixels.dtype)] += 1
     image = {'id': len(made.images) + 1, 'file_name': name, 'rgb_file_name': None, 'width': width,

@@ -69,7 +69,7 @@ def merge(
         label_of = {c['id']: names[c['name']] for c in data['categories']}
         merged['annotations'] += [
             {**a, 'image_id': ids[a['image_id']], 'category_id': label_of[a['category_id']]}
-            for a in data['annotations']]
+            for a in data['annotations'] if a['image_id'] in ids]  # `load_coco` reports others
     for number, annotation in enumerate(merged['annotations'], 1):
         annotation['id'] = number
     merged['categories'] = [{'id': i, 'name': name} for name, i in names.items()]

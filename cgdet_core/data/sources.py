@@ -143,7 +143,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
 
     topic: see `bag_frames`. name: of a sequence, by default the file's without suffix.
     """
-    suffix = path.suffix.lower()
+    suffix = '' if path.is_dir() else path.suffix.lower()
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
     if suffix == '.json':
@@ -164,8 +164,10 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
     if path.is_dir():
         found, videos = _images_below(path), frames.files_below(path, frames.VIDEO_SUFFIXES)
         if not found:
+            drawn = any(map(frames.is_drawn, path.rglob('*.png')))
             raise UserError(f'The folder {path} has no images '
                             f'({", ".join(frames.IMAGE_SUFFIXES)}) and is not a bag'
+                            + ', but pictures that cgdet drew' * drawn
                             + (f'; name its videos, such as {videos[0]}.' if videos else '.'))
         if videos:
             _log.warning('%s: only the images are read; name its videos, such as %s.', path,

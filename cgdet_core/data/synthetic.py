@@ -32,7 +32,7 @@ from cgdet_core.data.scenes.actors import CLASSES as CLASSES
 from cgdet_core.data.scenes.drawing import Image, Sprite, View
 from cgdet_core.data.scenes.sensor import Sensor
 from cgdet_core.data.scenes.street import Street
-from cgdet_core.runtime.imaging.drawing import save_picture
+from cgdet_core.runtime.imaging.drawing import save_frame
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -238,14 +238,14 @@ def write_coco(
         scene = Scene.random(seed * 1_000_003 + i // frames_per_scene, *size)
         kelvin, boxes, labels = scene.render(i % frames_per_scene)
         name = f'thermal/scene_{i:05d}.png'
-        save_picture(folder / name, to_counts(kelvin))
+        save_frame(folder / name, to_counts(kelvin))
         images.append({'id': i + 1, 'file_name': name, 'width': size[0], 'height': size[1]})
         if rgb and i % rgb == 0:
             images[-1]['rgb_file_name'] = f'rgb/scene_{i:05d}.png'
             move = np.array([(1, 0, shift[0]), (0, 1, shift[1])], np.float32)
             picture = cv2.warpAffine(scene.paint(i % frames_per_scene), move, size,
                                      borderMode=cv2.BORDER_REPLICATE)
-            save_picture(folder / images[-1]['rgb_file_name'], picture[..., ::-1])
+            save_frame(folder / images[-1]['rgb_file_name'], picture[..., ::-1])
         for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist()):
             annotations.append({
                 'id': len(annotations) + 1, 'image_id': i + 1, 'category_id': label + 1,

@@ -142,7 +142,7 @@ def verify(
 
 
 def _all(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Yield frames to the end of their source, or to where it is damaged, except its start."""
+    """Yield frames to the end of their source; a damaged rest is one that cannot be read."""
     some = False
     try:
         for frame in frames:
@@ -151,7 +151,11 @@ def _all(frames: Iterable[Frame]) -> Iterator[Frame]:
     except UserError as error:
         if not some:
             raise
-        _log.warning('%s', error)
+        yield Frame('', partial(_fail, error))
+
+
+def _fail(error: UserError) -> NDArray[Any]:
+    raise error
 
 
 def check_pair(

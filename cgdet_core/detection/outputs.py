@@ -41,7 +41,7 @@ from cgdet_core.runtime.files import (
     write_atomically,
     write_json,
 )
-from cgdet_core.runtime.imaging.drawing import as_seen, save_picture
+from cgdet_core.runtime.imaging.drawing import as_seen, save_frame, save_picture
 import numpy as np
 from numpy.typing import NDArray
 
@@ -128,7 +128,7 @@ class Outputs:
             self._count('pictures')
         if self.normalized:
             gray = as_seen(frame.pixels, card.normalization)
-            save_picture(self.folder / 'normalized' / f'{stem}.png', gray)
+            save_frame(self.folder / 'normalized' / f'{stem}.png', gray)
             self._count('normalized')
         objects = [{'class': card.classes[a['category_id'] - 1], 'score': a['score'],
                     'bbox': a['bbox'], 'area': a['area']} for a in annotations_of(found, 0, 0)]

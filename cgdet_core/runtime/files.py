@@ -302,6 +302,14 @@ def check_new(folder: Path) -> None:
     check_outputs(folders=[folder])
 
 
+def check_outside(output: Path, sources: Iterable[Path]) -> None:
+    """Raise UserError for an output in a folder that is read, as it would be read with it."""
+    for source in sources:
+        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise UserError(f'{output} would be in {source}, whose images are read, and be read '
+                            'with them the next time; choose another folder.', 'output')
+
+
 def share_file(pattern: str) -> Path:
     """
     Return the first file of the package that matches, for example SHIPPED_MODEL.

@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 
 from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.imaging.frames import as_drawn
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -52,5 +53,5 @@ def draw_results(rows: Sequence[Mapping[str, float]], monitor: str) -> Figure:
 def save_figure(figure: Figure, path: Path) -> Path:
     content = BytesIO()
     figure.savefig(content, dpi=120, format=path.suffix[1:])
-    write_atomically(path, content.getvalue())
+    write_atomically(path, as_drawn(content.getvalue()))
     return path

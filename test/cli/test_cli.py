@@ -59,6 +59,15 @@ def test_a_damaged_image_costs_itself_and_the_exit_status(
     assert result.returncode == 1 and 'scene_00001.png is not an image' in result.stderr
     assert '1 of 3 frames could not be read' in result.stderr
     assert json.loads(report.read_text())['images'] == 2
+    model = Path(shutil.copy(onnx_model, tmp_path / 'm.onnx'))
+    card = Path(shutil.copy(onnx_model.with_suffix('.json'), tmp_path / 'm.json'))
+    before = card.read_bytes()
+    result = run_cgdet('fit-scores', model, '--data', data)
+    assert result.returncode == 1 and card.read_bytes() == before
+    assert 'The cards are unchanged, as 1 of 3 frames could not be read' in result.stderr
+    result = run_cgdet('verify', model, '--against', model, '--data', data,
+                       '--score-threshold', 0.001)
+    assert result.returncode == 1 and '1 frame could not be read' in result.stderr
 
 
 def test_a_damaged_image_of_a_set_leaves_its_time_in_the_bag_empty(
@@ -129,7 +138,8 @@ def test_detect_in_images_folders_videos_and_bags(
     again = run_cgdet('detect', onnx_model, picture, picture, '--output', tmp_path / 'twice')
     assert again.returncode == 1 and 'Two frames have the name alone.png' in again.stderr
     for source, option, words in ((folder, (), '--overwrite'),
-                                  (out / 'pictures', ('--overwrite',), 'would be written into')):
+                                  (out / 'pictures', (), 'but pictures that cgdet drew'),
+                                  (pictures[0], ('--overwrite',), 'would be written into')):
         result = run_cgdet('detect', onnx_model, source, '--output', out, *option)
         assert result.returncode == 1 and words in result.stderr
     assert before == {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
@@ -312,6 +322,9 @@ def test_an_output_that_is_read_is_refused(
         assert result.returncode == 1, arguments
         assert 'exists and is not a report; choose another name (--json).' in result.stderr
     assert {path: path.read_bytes() for path in before} == before
+    result = run_cgdet('evaluate', model, '--data', data, '--output', tmp_path / 'out', '--json',
+                       tmp_path / 'out' / 'evaluation.json')
+    assert result.returncode == 1 and 'would be written twice' in result.stderr
 
 
 def test_errors_name_the_options_that_the_command_has(

@@ -14,6 +14,7 @@
 
 """The options before the command: versions, the log, completion by a real bash."""
 
+import json
 import os
 from pathlib import Path
 import re
@@ -24,6 +25,7 @@ import sys
 import cgdet_core
 from cgdet_core.cli import app
 from cgdet_core.errors import UserError
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -97,6 +99,32 @@ def test_a_folder_that_is_named_like_a_file_is_refused(command: str) -> None:
     assert isinstance(result.exception, UserError)
     assert 'is named like a file, but several files are written' in str(result.exception)
     assert result.exception.fields == ('output',)
+
+
+@pytest.mark.parametrize('command', [
+    ['detect', ''], ['detect', 'a.png', '--output', ''], ['data', 'show', 'a.json', '--output=']])
+def test_an_empty_argument_is_not_the_current_folder(command: list[str]) -> None:
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, UserError)
+    assert 'as a variable that is not set is' in str(result.exception)
+
+
+def test_names_that_are_no_unicode_are_printed(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((20, 30), np.uint8))
+    (tmp_path / 'set.json').write_text(json.dumps({
+        'images': [{'id': 1, 'file_name': 'a.png', 'width': 30, 'height': 20}],
+        'categories': [{'id': 1, 'name': 'a\ud800'}]}))
+    done = subprocess.run(
+        [sys.executable, '-m', 'cgdet_core', 'data', 'check', tmp_path / 'set.json', '--output',
+         tmp_path / 'out'], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, 'PYTHONIOENCODING': 'utf-8:surrogateescape'})
+    assert done.returncode == 0 and 'a\\ud800' in done.stdout, done.stderr
+
+
+def test_a_class_has_one_target() -> None:
+    result = CliRunner().invoke(app, [
+        'data', 'convert', 'yolo', 'set', '--map', 'dog=person', '--map', 'dog=drop'])
+    assert str(result.exception) == '--map has two targets of dog; name one.'
 
 
 def test_a_real_bash_completes_commands_and_options(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def edited(path: Path, change) -> Path:
      'does not list the category 7, which 1 of its 3 boxes have'),
     (lambda d: d['images'][1].update(id=5), 'lists the image id 5 twice'),
     (lambda d: d['images'][1].update(file_name='pics/a.png'), 'lists image pics/a.png twice'),
+    (lambda d: d['images'][1].update(file_name='./pics/a.png'), 'lists image pics/a.png twice'),
     (lambda d: d['categories'][1].update(id=7), 'lists the category id 7 twice'),
     (lambda d: [c.update(name='dog') for c in d['categories']], 'the category dog 3 times'),
     (lambda d: d['images'][1].update(width=20, height=30),

@@ -239,7 +239,7 @@ def test_an_error_or_a_signal_leaves_nothing(
         def fail(*_: object, error: type[BaseException] = error) -> None:
             raise error
 
-        monkeypatch.setattr(collect, 'save_picture', fail)
+        monkeypatch.setattr(collect, 'save_frame', fail)
         with pytest.raises(error):
             make([folder], tmp_path / 'set')
         assert [path.name for path in tmp_path.iterdir()] == ['night']
@@ -260,6 +260,8 @@ def test_an_error_or_a_signal_leaves_nothing(
     (['drive.mkv'], {'rgb_topic': '/rgb'}, 'is not a bag and has no RGB topic'),
     (['night'], {'classes': 'dog,cat,dog'}, 'The class dog is named twice'),
     (['night'], {'classes': 'dog,'}, 'has an empty class name'),
+    (['night'], {'classes': 'dog,Dog'}, "new lists the categories 'dog' and 'Dog'"),
+    (['.'], {}, 'new would be in ., whose images are read'),
     (['bad'], {}, r'None of the frames \(1\) can be read, first: .*x.png is not an image'),
     (['night'], {'model': 'night/0.png'}, 'is an image, not a model'),
 ])

@@ -61,6 +61,14 @@ def test_frames_boxes_and_licenses_of_two_sets(tmp_path: Path) -> None:
     assert len(set(ids)) == 4
 
 
+def test_boxes_of_images_that_are_not_listed_are_left_out(tmp_path: Path) -> None:
+    paths = [write(tmp_path / name, {1: 'car'}, [(1, [1, 2, 5, 5])]) for name in 'ab']
+    data = json.loads(paths[0].read_text())
+    data['annotations'].append({**data['annotations'][0], 'image_id': 8})
+    paths[0].write_text(json.dumps(data))
+    assert merge(paths, tmp_path / 'all.json')[0].boxes() == {'car': 2}
+
+
 def test_a_frame_twice_one_set_and_an_existing_file_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / 'road', {1: 'car'}, [(1, [1, 2, 5, 5])])
     with pytest.raises(UserError, match='a frame can be in a set once'):

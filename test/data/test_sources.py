@@ -21,7 +21,8 @@ from cgdet_core.data.bags.io import IMAGE_TYPE, open_bag, TOPIC, write_bag
 from cgdet_core.data.coco import ImageRecord, load_coco
 from cgdet_core.data.sources import coco_frames, Frame, open_path, read_frames
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.drawing import save_frame, save_picture
+from cgdet_core.runtime.imaging.frames import read_image, read_thermal
 import cv2
 import numpy as np
 import pytest
@@ -100,13 +101,24 @@ def test_files_of_other_systems_are_no_frames(tmp_path: Path) -> None:
     assert list(open_path(tmp_path).names) == ['a.png']
 
 
-def test_the_contact_sheet_of_a_set_is_no_frame(tmp_path: Path) -> None:
-    for name in ('thermal/a.png', 'contact_sheet.png'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
-    assert open_path(tmp_path).total == 2  # an image of that name
-    (tmp_path / 'report.json').touch()
+def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
+    for name in ('drive.mp4', 'drive.json', 'drive.onnx'):
+        save_frame(tmp_path / name / 'a.png', np.zeros((4, 4), np.uint8))
+        assert list(open_path(tmp_path / name).names) == ['a.png']
+
+
+def test_what_was_drawn_is_no_frame_of_a_folder(tmp_path: Path) -> None:
+    save_frame(tmp_path / 'thermal' / 'a.png', np.zeros((4, 4), np.uint8))
+    for name in ('contact_sheet.png', 'thermal/0_a.png'):
+        save_picture(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+        assert cv2.imread(str(tmp_path / name)) is not None
+    figures = pytest.importorskip('cgdet_core.training.figures')
+    figures.save_figure(figures.draw_results([], ''), tmp_path / 'results.png')
     assert list(open_path(tmp_path).names) == ['thermal/a.png']
+    assert read_image(tmp_path / 'contact_sheet.png').shape == (4, 4, 3)  # by its name
+    (tmp_path / 'thermal' / 'a.png').unlink()
+    with pytest.raises(UserError, match='not a bag, but pictures that cgdet drew'):
+        open_path(tmp_path)
 
 
 def test_a_damaged_message_costs_its_frame_only(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_frame_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixtur
         raise UserError('The rest is missing.')
 
     report = verify(stub(), stub(), source())
-    assert report['passed'] and (report['frames'], report['unreadable']) == (4, 1)
+    assert report['passed'] and (report['frames'], report['unreadable']) == (4, 2)
     assert 'here/bad.png' in caplog.text and 'The rest is missing.' in caplog.text
     with pytest.raises(UserError, match='The source nothing does not exist'):
         verify(stub(), stub(), read_frames('nothing'))

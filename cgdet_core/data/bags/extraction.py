@@ -24,7 +24,7 @@ from cgdet_core.data.bags.io import color_picture
 from cgdet_core.data.bags.pairing import BagPlan, Choice
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.sources import Frame
-from cgdet_core.runtime.imaging.drawing import save_picture
+from cgdet_core.runtime.imaging.drawing import save_frame
 from cgdet_core.runtime.imaging.message import view_message
 import cv2
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def write_rgb(
         if registration is not None:
             picture = registration.apply(picture)
         name = f'rgb/{Path(image["file_name"]).stem}{".jpg" if choice.jpeg else ".png"}'
-        save_picture(folder / name, picture)
+        save_frame(folder / name, picture)
         image |= {'rgb_file_name': name, 'rgb_stamp_ns': stamp}
     return next((r.description for r in registrations.values() if r is not None), None)
 

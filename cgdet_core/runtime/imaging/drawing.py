@@ -24,6 +24,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.imaging.frames import as_drawn
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
@@ -210,9 +211,19 @@ def contact_sheet(pictures: list[Picture], columns: int = 4, width: int = 480) -
 
 
 def save_picture(path: Path, picture: NDArray[Any]) -> Path:
+    """Write what was drawn as `save_frame` does; folders of frames do not have a PNG of it."""
+    write_atomically(path, as_drawn(_encoded(path, picture)))
+    return path
+
+
+def save_frame(path: Path, frame: NDArray[Any]) -> Path:
     """Write an image, gray or BGR, atomically in the format of its suffix, and return its path."""
-    good, encoded = cv2.imencode(path.suffix, picture)
+    write_atomically(path, _encoded(path, frame))
+    return path
+
+
+def _encoded(path: Path, image: NDArray[Any]) -> bytes:
+    good, encoded = cv2.imencode(path.suffix, image)
     if not good:
         raise UserError(f'The image {path.name} cannot be encoded.')
-    write_atomically(path, encoded.tobytes())
-    return path
+    return bytes(encoded)

@@ -15,11 +15,13 @@
 """Read thermal frames from files without changing their depth."""
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from mmap import ACCESS_COPY, mmap
 from os import fstat
 from pathlib import Path
 import re
 from typing import Any
+from zlib import crc32
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
@@ -38,10 +40,12 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
-SHEET = 'contact_sheet.png'  # of "cgdet data convert" and "collect", beside their report
 TIFF_SUFFIXES = ('.tif', '.tiff')
 LARGEST = 2 * MAX_BYTES  # bytes of a file
 STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # without alpha
+HEADER = 33  # bytes of a PNG's signature and first chunk
+_TEXT = b'tEXtSoftware\0cgdet drawing'
+MARK = (len(_TEXT) - 4).to_bytes(4, 'big') + _TEXT + crc32(_TEXT).to_bytes(4, 'big')
 
 
 def is_bag(path: Path) -> bool:
@@ -60,12 +64,25 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
     Return the files with these suffixes in a folder and below, or only in it with pattern '*'.
 
     They are in natural order, 2 before 10. Hidden files are left out, and what archives and
-    servers add: macOS writes a "._name" for each file. So are the contact sheets of sets.
+    servers add: macOS writes a "._name" for each file. So are pictures that were drawn.
     """
     return sorted((path for path in folder.glob(pattern) if path.suffix.lower() in suffixes
                    and not is_stray(path.relative_to(folder)) and not path.is_dir()
-                   and not (path.name == SHEET and path.with_name('report.json').is_file())),
-                  key=natural)
+                   and not is_drawn(path)), key=natural)
+
+
+def as_drawn(content: bytes) -> bytes:
+    """Return an encoded picture; a PNG has the mark that it is no frame of a folder."""
+    png = content.startswith(b'\x89PNG')
+    return content[:HEADER] + MARK + content[HEADER:] if png else content
+
+
+def is_drawn(path: Path) -> bool:
+    """Return whether a file is a PNG that was drawn, by any command of this package."""
+    if path.suffix.lower() == '.png' and path.is_file():  # opening a pipe would wait
+        with suppress(OSError), path.open('rb') as file:
+            return file.read(HEADER + len(MARK)).endswith(MARK)
+    return False
 
 
 def check_not_among(outputs: Iterable[Path], frames: Iterable[Path]) -> None:

@@ -271,7 +271,7 @@ def test_sigterm_leaves_no_files(
 ) -> None:
     bag = make()
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(collect, 'save_picture',
+    monkeypatch.setattr(collect, 'save_frame',
                         lambda *_: signal.raise_signal(signal.SIGTERM))
     signal.signal(signal.SIGTERM, lambda *_: None)  # if it is not caught, the test continues
     try:
