@@ -39,7 +39,7 @@ from cgdet_core.cli.common import (
     Unit,
 )
 from cgdet_core.cli.report import check_page, command, Page, show_page
-from cgdet_core.cli.track import as_seen, Finder, open_tracker
+from cgdet_core.cli.track import as_seen, Finder, open_tracker, say_color
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
 from cgdet_core.runtime.imaging.frames import is_bag, lacks_metadata
@@ -285,6 +285,7 @@ def bag_track(
     found = tracking.summary(rows)
     say(f'{counted(len(rows), "image")}: ' + ', '.join(
         f'{found[state]} {state}' for state in ('tracked', 'uncertain', 'lost')))
+    say_color(source)
     if clock.sentence:
         common.complain(f'{clock.sentence}.')
     if colors is not None:

@@ -22,6 +22,7 @@ from typing import Annotated, TYPE_CHECKING
 from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     Backend,
+    COLORED,
     complain,
     console,
     ending,
@@ -152,10 +153,17 @@ def run(
     say(f'Written: {", ".join(str(path) for path in files)}')
     if reason:
         complain(f'{reason}; {counted(len(states), "frame")} done.')
+    say_color(frames)
     if clock.sentence:
         complain(f'{clock.sentence}.')
     if status or failed:
         raise typer.Exit(status or 1)
+
+
+def say_color(source: 'Source') -> None:
+    """Report a source whose frames were in color."""
+    if source.colors.found:
+        say(COLORED.format(source.colors.found), 'yellow')
 
 
 def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path | None, ...]:

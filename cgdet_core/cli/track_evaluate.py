@@ -35,7 +35,14 @@ from cgdet_core.cli.common import (
     Unit,
     write_report,
 )
-from cgdet_core.cli.track import as_seen, Finder, Make, open_baseline, open_tracker
+from cgdet_core.cli.track import (
+    as_seen,
+    Finder,
+    Make,
+    open_baseline,
+    open_tracker,
+    say_color,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from cgdet_core.words import counted
@@ -198,6 +205,7 @@ class _Evaluation:
         with common.counting('following', total) as advance:
             for sequence, found in evaluate(make, self.sequences, self.benchmark, self.videos,
                                             advance, self._leave_out):
+                say_color(sequence.source)
                 if isinstance(found, UserError):
                     self._fail(sequence.entry.name, found)
                 else:

@@ -35,6 +35,8 @@ from onnx import numpy_helper
 
 def average(one: Path, other: Path, output: Path) -> None:
     """Write the mean of two networks, with the card of the second; UserError if they differ."""
+    if output.suffix.lower() != '.onnx':  # another model's card may have the name of its card
+        raise UserError(f'The output {output} must end in .onnx.')
     check_outputs([output, card_path(output)])
     check_not_inputs([output], [one, other])
     cards = [load_card(path, card_of(path)) for path in (one, other)]

@@ -221,7 +221,8 @@ def read_rgb_of(
     found = read_or_tell(read_rgb, path, unreadable)
     if found is not None and found.shape[:2] != shape[:2]:
         raise UserError(f'{path} has {_size(found.shape)} pixels, its thermal frame has '
-                        f'{_size(shape)}; register RGB to the thermal pixels.')
+                        f'{_size(shape)}; register RGB to the thermal pixels, or move its '
+                        'images away to follow in thermal alone.')
     return found
 
 

@@ -24,7 +24,7 @@ from cgdet_core.distillation.predictions import TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import read_rgb
+from cgdet_core.runtime.imaging.frames import natural, read_rgb
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 from cgdet_core.tracking.config import SwapConfig
 from cgdet_core.tracking.recipe import SequenceConfig, TargetRecipe, TrackingRecipe
@@ -175,7 +175,8 @@ def neighbors(frames: list[Frame], config: SequenceConfig, first: int) -> NDArra
     Boxes of the same class are the same object if each is nearest to the other, by the move of
     the center and the change of size. first: number of the first frame.
     """
-    order = sorted(range(len(frames)), key=lambda n: (_drive(frames[n]), _name(frames[n])))
+    order = sorted(range(len(frames)),
+                   key=lambda n: (_drive(frames[n]), natural(_name(frames[n]))))
     rows = []
     for place, one in enumerate(order):
         for other in order[place + 1:place + 1 + config.neighbors]:
@@ -307,7 +308,7 @@ def _name(frame: Frame) -> str:
 
 
 def _drive(frame: Frame) -> str:
-    """Return what the name of a frame shares with the others of its drive: all but its number."""
-    name = Path(_name(frame)).stem
-    head = name.rstrip('0123456789DN')  # MSRS adds the time of day
-    return head or name
+    """Return what the path of a frame shares with the others of its drive: all but its number."""
+    path = Path(_name(frame))
+    head = path.stem.rstrip('0123456789DN')  # MSRS adds the time of day
+    return str(path.parent / (head or path.stem))

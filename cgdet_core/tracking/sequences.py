@@ -209,8 +209,12 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     numbered = bool(source.rate) or len(source.files) == 1 < len(names)  # a video, or pages
     truths = tuple(place(of_one, names, path, numbered, benchmark.every)
                    for of_one, path in zip(rows, entry.truths))
+    if benchmark is PLAIN and truths[0].visible.sum() < 2:
+        raise UserError(f'{entry.truths[0]} has a box in one frame only, in which the target '
+                        'starts; to measure anything, a later frame must have one as well.')
+    there = _by_name(entry.folder)
     color, pictures = next(
-        ((folder, found) for name in COLOR if (folder := entry.folder / name).is_dir()
+        ((folder, found) for name in COLOR if (folder := there.get(name)) and folder.is_dir()
          and (found := files_below(folder, IMAGE_SUFFIXES, '*'))), (None, []))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
                     (*source.files, *entry.truths, *pictures), color)
@@ -260,12 +264,17 @@ def _open_frames(folder: Path) -> Source:
 
 def _find(folder: Path, names: Many[str]) -> Path | None:
     """Return the first folder, or video, of these names."""
+    there = _by_name(folder)
     for name in names:
-        if (folder / name).is_dir():
-            return folder / name
+        if (found := there.get(name)) and found.is_dir():
+            return found
         for suffix in VIDEO_SUFFIXES:
-            for path in (folder / f'{name}{suffix}', folder / f'{name}{suffix.upper()}'):
-                if path.is_file():
-                    return path
-    return next((folder / f'{name}{suffix}' for name in names for suffix in PAGES
-                 if (folder / f'{name}{suffix}').is_file()), None)
+            if (found := there.get(f'{name}{suffix}')) and found.is_file():
+                return found
+    return next((found for name in names for suffix in PAGES
+                 if (found := there.get(f'{name}{suffix}')) and found.is_file()), None)
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Return what is in a folder by its name in lower case; of two, that is so named."""
+    return {path.name.lower(): path for path in sorted(folder.iterdir())}

@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Iterator
 import csv
+from functools import partial
 import logging
 from pathlib import Path
 import re
@@ -32,6 +33,7 @@ SIDES = ('x', 'y', 'w', 'h')
 OURS = ('score', 'state')  # columns of a table of "cgdet track run", which numbers from 0
 LARGEST = 1e6  # pixels
 _log = logging.getLogger(__name__)
+_FOLDERS = re.compile(r'[/\\]')  # also those of Windows
 _SUFFIX = re.compile(r'\.[A-Za-z][A-Za-z0-9]*$')  # of an image; .25 is of a stamp
 
 
@@ -79,7 +81,7 @@ def read_rows(path: Path, corners: bool = False, every: int = 1) -> list[Row]:
 
 
 def _csv_rows(path: Path, lines: list[str]) -> Iterator[Row]:
-    separator = max(',;\t', key=lines[0].count) if lines else ','
+    separator = max(',;\t', key=next(filter(str.strip, lines), ',').count)
     try:
         yield from _cells_of(path, csv.reader(lines, delimiter=separator), separator)
     except csv.Error as error:
@@ -87,16 +89,15 @@ def _csv_rows(path: Path, lines: list[str]) -> Iterator[Row]:
 
 
 def _cells_of(path: Path, table: Any, separator: str) -> Iterator[Row]:
-    head = [name.strip().lower() for name in next(table, [])]
+    filled = (cells for cells in table if any(cell.strip() for cell in cells))
+    head = [name.strip().lower() for name in next(filled, [])]
     name = next((name for name in NAMES if name in head), None)
     missing = [side for side in SIDES if side not in head]
     if name is None or missing:
         raise UserError(f'{path} has no column {missing[0] if missing else NAMES[0]}; its first '
                         f'line must be {NAMES[0]},{",".join(SIDES)}.')
     places, ours = [head.index(side) for side in SIDES], {*OURS} <= {*head}
-    for cells in table:
-        if not any(cell.strip() for cell in cells):
-            continue
+    for cells in filled:
         if len(cells) <= max(*places, head.index(name)):
             raise UserError(f'{path}, line {table.line_num}: has {counted(len(cells), "value")}, '
                             f'but the first line has {len(head)}.')
@@ -159,7 +160,7 @@ def place(rows: list[Row], names: list[str], path: Path, numbered: bool,
                      f', and {expected} are expected' if every > 1 else '')
     boxes = np.full((len(names), 4), np.nan)
     annotated = np.zeros(len(names), bool)
-    find = _finder(rows, names, numbered)
+    find = _finder(rows, names, path, numbered)
     for frame, box, _ in rows:
         index = find(frame)
         if index is None:
@@ -179,11 +180,11 @@ def place(rows: list[Row], names: list[str], path: Path, numbered: bool,
 
 
 def _finder(
-    rows: list[Row], names: list[str], numbered: bool,
+    rows: list[Row], names: list[str], path: Path, numbered: bool,
 ) -> Callable[[str | int], int | None]:
     """Return the function from a row's frame to its index, or None if there is no such frame."""
     known = {name: i for i, name in enumerate(names)}
-    stems: dict[str, int] = {}
+    stems: dict[str, list[int]] = {}
     numbers: dict[int, int] = {}
     if numbered:
         used = [n for row in rows if (n := _number(row.frame, numbered)) is not None]
@@ -191,7 +192,8 @@ def _finder(
         numbers = {i: i - first for i in range(len(names) + 1)}
         numbers = {number: i for number, i in numbers.items() if 0 <= i < len(names)}
     else:
-        stems = {_stem(name): i for i, name in enumerate(names)}
+        for i, name in enumerate(names):
+            stems.setdefault(_stem(name), []).append(i)
         ends = [re.search(r'\d+$', _stem(name)) for name in names]
         found = {int(end[0]): i for i, end in enumerate(ends) if end}
         numbers = found if len(found) == len(names) else {}
@@ -199,11 +201,27 @@ def _finder(
     def find(frame: str | int) -> int | None:
         if isinstance(frame, int):
             return frame if frame < len(names) else None
-        index = None if numbered else known.get(frame, stems.get(_stem(frame)))
+        index = None if numbered else known.get(frame)
+        if index is None and (same := stems.get(_stem(frame))):
+            index = same[0] if len(same) == 1 else _ending(frame, {i: names[i] for i in same})
+            if index is None:
+                raise UserError(f'{path} names {frame}, which may be {names[same[0]]} or '
+                                f'{names[same[1]]}; name it as one of them.')
         number = _number(frame, numbered)
         return index if index is not None or number is None else numbers.get(number)
 
     return find
+
+
+def _ending(frame: str, names: dict[int, str]) -> int | None:
+    """Return the index of the longest of names that a path ends with, None if two are as long."""
+    for bare in (str, partial(_SUFFIX.sub, '')):
+        path = _FOLDERS.split(bare(frame))
+        ends = sorted((len(parts), i) for i, name in names.items()
+                      if path[-len(parts := _FOLDERS.split(bare(name))):] == parts)
+        if ends and (len(ends) == 1 or ends[-1][0] > ends[-2][0]):
+            return ends[-1][1]
+    return None
 
 
 def _first(used: list[int], count: int) -> int:
@@ -226,5 +244,5 @@ def _number(frame: str | int, numbered: bool) -> int | None:
 
 
 def _stem(name: str) -> str:
-    """Return a name without folders, also those of Windows, and without the suffix of images."""
-    return _SUFFIX.sub('', re.split(r'[/\\]', name)[-1])
+    """Return a name without folders, and without the suffix of images."""
+    return _SUFFIX.sub('', _FOLDERS.split(name)[-1])

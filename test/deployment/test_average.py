@@ -19,6 +19,7 @@ import shutil
 import sys
 
 from cgdet_core.deployment.average import average, main
+from cgdet_core.errors import UserError
 from cgdet_core.nets.exported import exported_weights, places
 from cgdet_core.runtime import DetectionCard, Detector
 from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card
@@ -69,4 +70,8 @@ def test_other_networks_are_refused(
         with pytest.raises(SystemExit) as caught:
             main()
         assert caught.value.code == 1 and words in capsys.readouterr().err
+    own = copied(onnx_model, tmp_path / 'own.onnx')
+    with pytest.raises(UserError, match='own.mean must end in .onnx'):
+        average(own, own, tmp_path / 'own.mean')
+    load_card(own, DetectionCard)
     assert not [*tmp_path.glob('mean*')]

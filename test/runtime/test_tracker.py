@@ -17,6 +17,7 @@
 from dataclasses import replace
 import json
 from pathlib import Path
+from time import process_time
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card
@@ -368,6 +369,21 @@ def test_the_scan_goes_as_far_as_the_target_can_have_come() -> None:
     near = [((b[:2] + b[2:]) / 2 - (160, 120)).tolist()
             for b in search.places(frame, 0.0, box, 100.0, 100, 60.0)]
     assert len(near) > 5 and max(abs(v) for place in near for v in place) <= 64
+
+
+def test_the_scan_for_a_small_target_is_fast() -> None:
+    search = LostSearch(None, None)
+    frame, box = np.zeros((1024, 1280), np.uint8), np.array([600.0, 500, 604, 504])
+    begun = process_time()
+    found = [tuple(b) for n in range(20) for b in search.places(frame, n / RATE, box, 18.0, 3, 90)]
+    assert process_time() - begun < 0.3, '0.9 s if all of the frame is sorted'
+    assert len(set(found)) == 1 + 2 * 20, 'the prediction, and other places each time'
+
+
+def test_a_box_of_the_smallest_size_may_be_rounded(model: TrackingModel) -> None:
+    for x in (33.3, 100.1):
+        rounded = np.array([x, 30.1, x + 3, 33.1], np.float32)
+        assert Tracker(model).start(draw(place(0)), rounded, 0.0).state is State.TRACKED
 
 
 def test_a_target_that_never_looks_like_itself_is_asked_for_less() -> None:

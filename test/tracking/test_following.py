@@ -127,7 +127,8 @@ def test_opencv_follows_a_square_and_takes_16_bit_frames(tmp_path: Path) -> None
 
 def test_a_box_that_opencv_does_not_take(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / 'walk')
-    (folder / 'gt_thermal.csv').write_text('file,x,y,w,h\n000000.png,500,400,9,9\n')
+    (folder / 'gt_thermal.csv').write_text('file,x,y,w,h\n' + '\n'.join(
+        f'00000{n}.png,500,400,9,9' for n in range(2)))
     with pytest.raises(UserError, match=r'000000.png: OpenCV cannot follow the box 500, 400'):
         result(folder, open_baseline('mil'))
 

@@ -261,3 +261,21 @@ def test_videos_of_other_names_and_pages(tmp_path: Path) -> None:
     sequence = open_sequence(*find_sequences(folder))
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5], 'as of a video'
     assert len(list(sequence.source.frames)) == 6
+
+
+def test_names_of_folders_in_capitals(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk')
+    shutil.copytree(folder / 'thermal', folder / 'VIS')
+    (folder / 'thermal').rename(folder / 'IR')
+    sequence = open_sequence(*find_sequences(folder))
+    assert len(sequence.names) == 8 and sequence.color == folder / 'VIS'
+
+
+def test_a_box_of_the_first_frame_alone_measures_nothing(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk')
+    write_table(folder / 'gt_thermal.csv', ['000002.png'], boxes(1))
+    with pytest.raises(UserError, match='has a box in one frame only, in which the target starts'):
+        open_sequence(*find_sequences(folder))
+    np.savetxt(folder / 'groundtruth_rect.txt', boxes(8)[:1], delimiter=',')
+    benchmark = BENCHMARKS['lsotb-tir']
+    assert open_sequence(*find_sequences(folder, benchmark), benchmark), 'as its toolkit'

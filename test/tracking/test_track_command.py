@@ -98,6 +98,17 @@ def test_what_is_left_out_is_said(run_cgdet: Run, tmp_path: Path, walk: Path) ->
     assert not same.exists()
 
 
+def test_frames_in_color_are_said(run_cgdet: Run, tmp_path: Path, walk: Path) -> None:
+    for path in (walk / 'thermal').iterdir():
+        cv2.imwrite(str(path), cv2.applyColorMap(cv2.imread(str(path)), cv2.COLORMAP_JET))
+    done = run_cgdet('track', 'evaluate', '--baseline', 'static', walk)
+    assert done.returncode == 0 and '000000.png is in color: a photo, or' in done.stdout
+    toy = write_toy_tracker(tmp_path / 'toy.onnx')
+    done = run_cgdet('track', 'run', toy, walk / 'thermal', '--box', '10,30,20,20', '--output',
+                     tmp_path / 'out')
+    assert done.returncode == 0 and '000000.png is in color: a photo, or' in done.stdout
+
+
 def test_a_plot(run_cgdet: Run, tmp_path: Path, walk: Path) -> None:
     pytest.importorskip('matplotlib', reason='training is not installed')
     done = run_cgdet('track', 'evaluate', '--baseline', 'static', walk, '--plot',

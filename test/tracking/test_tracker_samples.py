@@ -14,8 +14,10 @@
 
 """Samples: what is cut where, which objects of two frames are the same, and what both show."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import load_recipe
@@ -26,6 +28,7 @@ from cgdet_core.tracking.frames import (
     Frame,
     FrameCache,
     mutual,
+    neighbors,
     scenes,
     swapped,
     tracks,
@@ -115,6 +118,14 @@ def test_mutually_nearest_boxes_of_a_class_are_the_same_object() -> None:
     assert mutual(one, frame((0, 0, 20, 40), labels=(1,)), 0.7) == []
     assert mutual(one, frame((0, 0, 60, 120)), 0.7) == [], 'of another size'
     assert mutual(one, frame(), 0.7) == []
+
+
+def test_neighbors_are_next_to_each_other_in_a_folder() -> None:
+    names = 'a/walk_2.png', 'a/walk_10.png', 'a/walk_1.png', 'b/walk_11.png', 'a/walk_9.png'
+    frames = [replace(frame((0, 0, 20, 40)), record=ImageRecord(
+        n, Path(name), 64, 64, file_name=name)) for n, name in enumerate(names)]
+    rows = neighbors(frames, SequenceConfig(neighbors=1), 0)
+    assert rows[:, [0, 2]].tolist() == [[2, 0], [0, 4], [4, 1]], 'not 1, 10, 2'
 
 
 def test_tracks_of_synthetic_scenes_are_pairs() -> None:

@@ -223,3 +223,28 @@ def test_frames_of_a_video_have_one_rule_however_they_are_named(table: Path) -> 
     own = [f'drive_{i:06d}.png' for i in range(1, 10)]
     found = placed(table, own, names, True, more=',0.9,tracked')
     assert found == [*range(1, 10)], 'a table of ours'
+
+
+def test_empty_lines_before_a_table_are_skipped(table: Path) -> None:
+    table.write_text('\n ; ;;;\nfile;x;y;w;h\n\n0002.jpg;1,5;2;3;4\n')
+    truth = place(read_rows(table), NAMES, table, numbered=False)
+    assert truth.boxes[1].tolist() == [1.5, 2, 3, 4]
+    table.write_text('\n\nfile,x,y,w,h\n0002.jpg,1,2,3\n')
+    with pytest.raises(UserError, match='line 4: has 4 values'):
+        read_rows(table)
+
+
+def test_frames_of_the_same_name_in_several_folders(table: Path) -> None:
+    names = [f'{folder}/{n}.png' for folder in ('a', 'b', 'b/a') for n in range(2)]
+    for form in ('/data/walk/thermal/{}', 'D:\\thermal\\{}', './{}'):
+        for folder in ('a', 'b', 'b/a'):
+            first = names.index(f'{folder}/0.png')
+            written = form.format(f'{folder}/0.png')
+            for frame in (written, written.replace('.png', '.tiff')):
+                assert placed(table, [frame], names, False) == [first]
+    with pytest.raises(UserError, match='names 1.jpg, which may be a/1.png or b/1.png; name it'):
+        placed(table, ['1.jpg'], names, False)
+    both = ['0.png', '0.tif', '1.png']
+    assert placed(table, ['thermal/0.tif', '1'], both, False) == [1, 2]
+    with pytest.raises(UserError, match='names 0, which may be 0.png or 0.tif'):
+        placed(table, ['0'], both, False)

@@ -84,17 +84,20 @@ class LostSearch:
     def _scan(self, center: Box, size: tuple[int, int], step: float,
               reach: float) -> Box | None:
         """Return the nearest place of a grid that was not searched; after the last, begin."""
-        columns, rows = (np.arange(-int(c // step), int((n - c) // step) + 1)
-                         for c, n in zip(center, size))
         near = max(2.0, (reach / step) ** 2)
-        cells = sorted(((int(a), int(b)) for a in columns for b in rows
-                        if 0 < a ** 2 + b ** 2 <= near),
-                       key=lambda cell: cell[0] ** 2 + cell[1] ** 2)
+        columns, rows = (np.arange(-int(min(c // step, near ** 0.5)),
+                                   int(min((n - c) // step, near ** 0.5)) + 1)
+                         for c, n in zip(center, size))
+        a, b = (cells.ravel() for cells in np.meshgrid(columns, rows, indexing='ij'))
+        away = a ** 2 + b ** 2
+        order = np.argsort(away, kind='stable')
+        order = order[(0 < away[order]) & (away[order] <= near)]
+        cells = [*zip(a[order].tolist(), b[order].tolist())]
         if not cells:
             return None
-        if self._seen.issuperset(cells):
-            self._seen = set()
-        cell = next(c for c in cells if c not in self._seen)
+        cell = next((c for c in cells if c not in self._seen), None)
+        if cell is None:
+            self._seen, cell = set(), cells[0]
         self._seen.add(cell)
         return center + step * np.array(cell)
 

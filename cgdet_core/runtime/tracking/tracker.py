@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST = 3.0  # pixels, width and height of a target
+ROUNDED = 0.01  # pixels, by which sides may be smaller, as texts and float32 round them
 LARGEST = 2.0  # the same, in widths and heights of the frame
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
@@ -296,7 +297,7 @@ def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
         raise ValueError(f'the box of a target must be four finite numbers x1, y1, x2, y2, not '
                          f'{box!r}')
     shown = ', '.join(f'{v:g}' for v in found)
-    if (found[2:] - found[:2] < SMALLEST).any():
+    if (found[2:] - found[:2] < SMALLEST - ROUNDED).any():
         raise ValueError(f'the box {shown} is smaller than {SMALLEST:g} pixels in width or '
                          'height; choose a larger one (x1, y1, x2, y2)')
     if frame.ndim != 2:
