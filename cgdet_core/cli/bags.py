@@ -79,17 +79,12 @@ def bag_from_coco(
 
     check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
-    failed: list[UserError] = []
-
-    def leave_out(error: UserError) -> None:
-        failed.append(error)
-        common.complain(common.sentence_of(error))
-
+    failed = common.Complaints()
     with common.exit_on_sigterm():
         # As they are stored, not in kelvin.
         stored = [replace(record, unit=CARD, polarity='') for record in coco.images]
         frames = coco_frames(replace(coco, images=stored), match)
-        count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), leave_out)
+        count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), failed)
         truth = write_truth(path, coco)
     say(f'{path}: {counted(count, "frame")}, {(count + len(failed)) / rate:.1f} s; its '
         f'annotations by stamp: {truth}')
@@ -255,16 +250,12 @@ def bag_track(
                         'choose an RGB-T model.', 'rgb_topic')
     frames = as_seen(source, card, unit, polarity).frames
     rows: list[tracking.Row] = []
-    failed: list[UserError] = []
-
-    def leave_out(error: UserError) -> None:
-        failed.append(error)
-        common.complain(common.sentence_of(error))
+    failed = common.Complaints()
 
     def work() -> None:
         with common.counting('following', source.total) as advance:
             for row in tracking.follow_frames(
-                    make(), tracking.from_stamp(frames, stamp), corners, leave_out, clock,
+                    make(), tracking.from_stamp(frames, stamp), corners, failed, clock,
                     video, source.rate, colors):
                 rows.append(row)
                 advance(1)

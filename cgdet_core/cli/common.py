@@ -200,6 +200,14 @@ def sentence_of(error: UserError) -> str:
     return f'{str(error).rstrip(".")} ({shown}).' if shown else str(error)
 
 
+class Complaints(list[UserError]):
+    """Print errors as they come, such as of frames that are left out, and keep them."""
+
+    def __call__(self, error: UserError) -> None:
+        complain(sentence_of(error))
+        self.append(error)
+
+
 class Advance(Protocol):
     """Advance progress by a number; total: if it has only now become known."""
 

@@ -122,24 +122,19 @@ def run(
         raise UserError(f'{source} is {len(found)} sources; name one.')
     files = outputs_of(output, found[0])
     check_outputs(files, overwrite=overwrite)
-    check_not_inputs(files, [*found[0].files, *(
-        files_below(rgb, IMAGE_SUFFIXES, '*') if rgb is not None and rgb.is_dir() else ())])
     check_not_among(files, found[0].files)
+    if rgb is not None and rgb.is_dir():
+        check_not_inputs(files, files_below(rgb, IMAGE_SUFFIXES, '*'))
     make, card = open_tracker(model, detector, backend)
     colors = () if rgb is None else colors_of(rgb, found[0], card)
     frames = as_seen(found[0], card, unit, polarity)
     states: list[str] = []
-    failed: list[UserError] = []
-    clock = Clock()
-
-    def leave_out(error: UserError) -> None:
-        failed.append(error)
-        complain(common.sentence_of(error))
+    failed, clock = common.Complaints(), Clock()
 
     def work() -> None:
         with common.counting('following', frames.total) as advance:
             for target in follow_source(make(), frames, start, output, clock, frame, colors,
-                                        leave_out):
+                                        failed):
                 states.append(target.state.value)
                 advance(1)
 

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, NO_CLASS
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs
+from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.drawing import (
     as_text,
     COLORS,
@@ -142,7 +142,6 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     files = [path for r in coco.images for path in (r.path, r.rgb_path) if path is not None]
     if output.suffix.lower() == '.png':
         check_outputs([output], overwrite=overwrite)
-        check_not_inputs([output], files)
         check_not_among([output], files)
         save_sheet(output, records, coco.classes)
         return len(records)
@@ -151,7 +150,6 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
     paired = any(r.rgb_path is not None for r in coco.images)
     check_outputs(paths, overwrite=overwrite)
-    check_not_inputs(paths, files)
     check_not_among(paths, files)
     for path, record in zip(paths, records):
         save_picture(path, draw_record(record, coco.classes, paired))

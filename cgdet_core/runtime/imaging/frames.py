@@ -14,7 +14,7 @@
 
 """Read thermal frames from files without changing their depth."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from mmap import ACCESS_COPY, mmap
 from os import fstat
 from pathlib import Path
@@ -22,7 +22,7 @@ import re
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.files import check_not_inputs, file_kind
 from cgdet_core.runtime.imaging.decoding import (
     decode,
     format_of,
@@ -68,8 +68,9 @@ def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') 
                   key=natural)
 
 
-def check_not_among(outputs: Iterable[Path], frames: Iterable[Path]) -> None:
-    """Raise UserError if a picture or video would be written into a folder of these pictures."""
+def check_not_among(outputs: Collection[Path], frames: Collection[Path]) -> None:
+    """Raise UserError for an output that is a frame, or a picture or video beside one."""
+    check_not_inputs(outputs, frames)
     parents = {frame.parent for frame in frames if frame.suffix.lower() in IMAGE_SUFFIXES}
     folders = {parent.resolve() for parent in parents}
     for path in outputs:
