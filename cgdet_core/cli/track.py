@@ -26,7 +26,6 @@ from cgdet_core.cli.common import (
     console,
     ending,
     Json,
-    model_of,
     Overwrite,
     Polarity,
     say,
@@ -35,7 +34,7 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.cli.train import Overrides, RecipeArgument, Resume, run_recipe
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, model_file
 from cgdet_core.runtime.imaging.signal import CARD, check_signal, POLARITIES
 from cgdet_core.words import counted
 import typer
@@ -178,7 +177,7 @@ def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make,
     check_model(model, backend)
     loaded = TrackingModel.load(model, backend=backend)
     find = None if detector is None else finder(
-        open_detector(model_of(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
+        open_detector(model_file(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
     return lambda: Tracker(loaded, find), loaded.card
 
 
@@ -193,7 +192,7 @@ def open_baseline(name: str, detector: str | None, files: Path | None,
             raise UserError(f'The baseline {name} does not use a detector.', 'detector')
         baselines.open_baseline(name, files=files)  # the error, if there is none
         return lambda: baselines.open_baseline(name, files=files), None
-    opened = open_detector(model_of(detector or 'shipped'), backend)
+    opened = open_detector(model_file(detector or 'shipped'), backend)
     return lambda: baselines.open_baseline(name, opened), opened.card
 
 
