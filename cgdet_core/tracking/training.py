@@ -14,12 +14,10 @@
 
 """The training module of a tracker."""
 
-from dataclasses import replace
 from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
-from cgdet_core.runtime.inference.card import Card
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
@@ -39,13 +37,12 @@ from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import TargetRecipe, TrackingRecipe
 from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import origin_of, start
-from cgdet_core.training.module import count_parameters, Losses, TaskModule
+from cgdet_core.training.module import Losses, TaskModule, with_size
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 STEPS = 10  # of the filter's optimizer in validation, as at a start on the robot
 
@@ -204,13 +201,12 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
 
 def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> TrackingCard:
     """Return the card of a run."""
-    deployed = DeployedTracker(network)
     size, config = recipe.input_size, recipe.model
     card = tracking_card(
         recipe.name, size, config.feature_channels, config.neck_channels, recipe.normalization,
         factor=recipe.crops.factor, filter=network.optimizer.settings(),
         training=training_record(recipe, license))
-    return with_size(card, deployed)
+    return with_size(card, DeployedTracker(network))
 
 
 def training_record(recipe: TargetRecipe, license: str) -> dict[str, Any]:
@@ -221,12 +217,3 @@ def training_record(recipe: TargetRecipe, license: str) -> dict[str, Any]:
     return {'recipe': recipe.record(), 'seed': recipe.seed, 'init': init,
             'data': [path.name for path in recipe.data.train],
             'license': license, 'commit': commit() or 'unknown'}
-
-
-def with_size(card: Card, deployed: nn.Module) -> Card:
-    """Return a card with the number of weights and operations of its deployed network."""
-    with FlopCounterMode(display=False) as counter:
-        deployed(*(torch.zeros([1 if n == 'batch' else int(n) for n in spec.shape])
-                   for spec in card.inputs.values()))
-    return replace(card, parameters=count_parameters(deployed),
-                   gflops=round(counter.get_total_flops() / 1e9, 2))
