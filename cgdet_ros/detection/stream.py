@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
 from cgdet_core.runtime.imaging.clock import ImageClock
+from cgdet_core.runtime.imaging.message import stamp_of
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
-from cgdet_ros.node.image_input import Handover, ImageInput, stamp_of
+from cgdet_ros.node.image_input import Handover, ImageInput
 from cgdet_ros.node.shutter import Shutter
 from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
 from rclpy.node import Node
