@@ -103,12 +103,9 @@ def save_sheet(path: Path, records: list[ImageRecord], classes: tuple[str, ...])
         min(2, len(records)), 960))))
 
 
-def save_crops(
-    path: Path, crops: Sequence[tuple[ImageRecord, NDArray[np.float32]]], columns: int = 6,
-) -> None:
+def save_crops(path: Path, crops: Sequence[tuple[ImageRecord, NDArray[np.float32]]]) -> None:
     """Write a sheet of square windows around boxes (4,) of frames, with their file names."""
-    save_picture(path, contact_sheet([_crop(*crop) for crop in crops],
-                                     min(columns, len(crops)), CROP))
+    save_picture(path, contact_sheet([_crop(*crop) for crop in crops], min(6, len(crops)), CROP))
 
 
 def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
