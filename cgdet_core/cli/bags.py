@@ -179,7 +179,7 @@ def bag_evaluate(
         bags, report, describe(model, detector.session.describe(), command()), card, sets, images,
         topic)
     if output is not None:
-        evaluation.write_results(bags, report, card, topic, output)
+        evaluation.write_results(bags, results, output)
         save(results, output / FILE)
         say(f'{output}: {", ".join(files)}, worst/ '
             f'({counted(len(report["worst_frames"]), "frame")})')
