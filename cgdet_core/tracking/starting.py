@@ -58,7 +58,7 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     if card.get('task') == recipe.task:
         _set_tracker(network, path, card)
         return True
-    if not set_exported(backbone, _of_trunk_exported(backbone, exported_weights(path))):
+    if not set_exported(backbone, _of_trunk(backbone, exported_weights(path))):
         raise _another_trunk(path)
     return False
 
@@ -111,13 +111,6 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 def _of_trunk(trunk: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a trunk to stride 16 out of those of a whole network."""
-    mine = trunk.state_dict().keys()
-    return {name.removeprefix(TRUNK): value for name, value in weights.items()
-            if name.startswith(TRUNK) and name.removeprefix(TRUNK) in mine}
-
-
-def _of_trunk_exported(trunk: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the same of an exported file, where convolutions have biases."""
     layers = {name for name, _ in trunk.named_modules()}
     return {name.removeprefix(TRUNK): value for name, value in weights.items()
             if name.startswith(TRUNK)
