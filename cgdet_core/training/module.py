@@ -116,7 +116,8 @@ class TaskModule(lightning.LightningModule, ABC):
     def training_step(self, batch: Any, _: int) -> Tensor:
         terms, details, shared, size = self.losses(batch)
         if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
-            self._log_gradients(terms, shared)
+            for name, term in terms.items():
+                self.log(f'gradient/{name}', gradient_norm(term, shared), batch_size=1)
         total = torch.stack(list(terms.values())).sum()
         self._finite.append(total.detach().isfinite())
         self.log_dict({f'train/{k}': v.detach() for k, v in (details | terms).items()},
@@ -146,11 +147,6 @@ class TaskModule(lightning.LightningModule, ABC):
                 f'The {where} became NaN or infinite by step {self.global_step}, in epoch '
                 f'{self.current_epoch + 1}, and the training was stopped; start again with a '
                 f'lower optim.lr (it is {self.recipe.optim.lr:g}) or optim.clip_norm.')
-
-    def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
-        """Log the norm of each term's gradient at the shared tensors."""
-        for name, term in terms.items():
-            self.log(f'gradient/{name}', gradient_norm(term, shared), batch_size=1)
 
     def validation_step(self, batch: Any, _: int) -> None:
         self.validate(batch)
