@@ -24,9 +24,7 @@ from cgdet_core.tracking.filter import correlate, pad
 from cgdet_core.tracking.frames import (
     collect,
     evenly,
-    Frame,
-    labeled,
-    neighbors,
+    in_sequences,
     Objects,
     read_sets,
     still_rows,
@@ -183,20 +181,15 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
 
     paired: only of frames with RGB.
     """
-    frames: list[Frame] = []
-    rows = [np.zeros((0, 4), np.int64)]
-    for coco in read_sets(recipe.data.val):
-        own = [f for f in labeled(coco, recipe.data.smallest) if f.paired or not paired]
-        rows.append(neighbors(own, recipe.data.sequences, len(frames)))
-        frames += own
-    moved = np.concatenate(rows)
+    frames, moved = in_sequences(
+        read_sets(recipe.data.val), recipe.data.smallest, recipe.data.sequences, paired)
     stills = still_rows(frames)
     if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     half = recipe.data.val_objects // 2 if len(moved) else 0
     chosen = [evenly(moved, half), evenly(stills, recipe.data.val_objects - half)]
-    return Objects(frames, stills, np.concatenate(chosen), rows[0])
+    return Objects(frames, stills, np.concatenate(chosen), np.zeros((0, 4), np.int64))
 
 
 def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> TrackingCard:
