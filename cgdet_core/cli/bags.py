@@ -79,17 +79,12 @@ def bag_from_coco(
 
     check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
-    failed: list[UserError] = []
-
-    def leave_out(error: UserError) -> None:
-        failed.append(error)
-        common.complain(common.sentence_of(error))
-
+    failed = common.Complaints()
     with common.exit_on_sigterm():
         # As they are stored, not in kelvin.
         stored = [replace(record, unit=CARD, polarity='') for record in coco.images]
         frames = coco_frames(replace(coco, images=stored), match)
-        count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), leave_out)
+        count = write_bag(path, frames, rate, encoding, storage, fingerprint(coco), failed)
         truth = write_truth(path, coco)
     say(f'{path}: {counted(count, "frame")}, {(count + len(failed)) / rate:.1f} s; its '
         f'annotations by stamp: {truth}')
@@ -186,7 +181,7 @@ def bag_evaluate(
         bags, report, describe(model, detector.session.describe(), command()), card, sets, images,
         topic)
     if output is not None:
-        evaluation.write_results(bags, report, card, topic, output)
+        evaluation.write_results(bags, results, output)
         save(results, output / FILE)
         say(f'{output}: {", ".join(files)}, worst/ '
             f'({counted(len(report["worst_frames"]), "frame")})')
@@ -260,16 +255,12 @@ def bag_track(
                         'choose an RGB-T model.', 'rgb_topic')
     frames = as_seen(source, card, unit, polarity).frames
     rows: list[tracking.Row] = []
-    failed: list[UserError] = []
-
-    def leave_out(error: UserError) -> None:
-        failed.append(error)
-        common.complain(common.sentence_of(error))
+    failed = common.Complaints()
 
     def work() -> None:
         with common.counting('following', source.total) as advance:
             for row in tracking.follow_frames(
-                    make(), tracking.from_stamp(frames, stamp), corners, leave_out, clock,
+                    make(), tracking.from_stamp(frames, stamp), corners, failed, clock,
                     video, source.rate, colors):
                 rows.append(row)
                 advance(1)

@@ -23,7 +23,6 @@ from cgdet_core.cli.common import (
     COLORED,
     complain,
     folder_option,
-    model_of,
     names_of,
     Polarity,
     say,
@@ -31,7 +30,7 @@ from cgdet_core.cli.common import (
     Unit,
 )
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_new, check_outside
+from cgdet_core.runtime.files import check_new, check_outside, model_file
 from cgdet_core.runtime.imaging.signal import CARD
 from cgdet_core.words import counted
 from rich.table import Table
@@ -130,12 +129,12 @@ def data_collect(
                     polarity or '')
     wanted = names_of(classes)
     if model is not None:
-        check_model(model_of(model))
+        check_model(model_file(model))
     with common.exit_on_sigterm():
         found = find_recordings(sources, sys.stdin, thermal_topic)
         check_outside(output, [Path(s.where) for s in found if isinstance(s, Source)])
         plans = make_plans(found, choice)
-        detector = None if model is None else open_detector(model_of(model))
+        detector = None if model is None else open_detector(model_file(model))
         if detector is not None and detector.card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')
         total = sum(len(plan.stamps) + len(plan.partners) for plan in plans) or max_frames

@@ -28,14 +28,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from cgdet_core.data.coco import counts_text
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import (
-    check_not_inputs,
-    check_outputs,
-    read_json,
-    share_file,
-    SHIPPED_MODEL,
-    write_json,
-)
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json, write_json
 from cgdet_core.runtime.imaging.signal import check_polarity, check_unit, POLARITIES, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
@@ -105,11 +98,6 @@ def names_of(text: str | None) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise UserError(f'The class {name} is named twice.', 'classes')
     return tuple(names)
-
-
-def model_of(text: str) -> Path:
-    """Return the model that an option names: a file, or "shipped"."""
-    return share_file(SHIPPED_MODEL) if text == 'shipped' else Path(text)
 
 
 def folder_option(help: str, *names: str) -> Any:
@@ -208,6 +196,14 @@ def sentence_of(error: UserError) -> str:
     shown = ', '.join(option for field in error.fields
                       if (option := f'--{field.replace("_", "-")}') in known)
     return f'{str(error).rstrip(".")} ({shown}).' if shown else str(error)
+
+
+class Complaints(list[UserError]):
+    """Print errors as they come, such as of frames that are left out, and keep them."""
+
+    def __call__(self, error: UserError) -> None:
+        complain(sentence_of(error))
+        self.append(error)
 
 
 class Advance(Protocol):

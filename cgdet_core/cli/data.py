@@ -23,7 +23,6 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     Match,
-    model_of,
     names_of,
     Overwrite,
     Polarity,
@@ -243,7 +242,7 @@ def data_check(
     from cgdet_core.data.check import check, save_findings, sheets
     from cgdet_core.data.coco import load_coco
     from cgdet_core.detection.predict import open_detector
-    from cgdet_core.runtime.files import check_not_inputs, check_outputs, free_folder
+    from cgdet_core.runtime.files import check_outputs, free_folder, model_file
     from cgdet_core.runtime.imaging.frames import check_not_among
 
     output = output or free_folder(Path('data_check'))
@@ -252,9 +251,8 @@ def data_check(
     if val is not None:
         sets.append(load_coco(val, images, sets[0].classes))
     paths = [record.path for coco in sets for record in coco.images]
-    check_not_inputs(sheets(output), paths)
     check_not_among(sheets(output), paths)
-    detector = None if model is None else open_detector(model_of(model))
+    detector = None if model is None else open_detector(model_file(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
         report, findings = check(sets, detector, progress)
     fitting = _show_sets(report['sets'])

@@ -27,7 +27,6 @@ from cgdet_core.cli.common import (
     console,
     ending,
     Json,
-    model_of,
     Overwrite,
     Polarity,
     say,
@@ -36,7 +35,7 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.cli.train import Overrides, RecipeArgument, Resume, run_recipe
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs
+from cgdet_core.runtime.files import check_not_inputs, check_outputs, model_file
 from cgdet_core.runtime.imaging.signal import CARD, check_signal, POLARITIES
 from cgdet_core.words import counted
 import typer
@@ -123,24 +122,19 @@ def run(
         raise UserError(f'{source} is {len(found)} sources; name one.')
     files = outputs_of(output, found[0])
     check_outputs(files, overwrite=overwrite)
-    check_not_inputs(files, [*found[0].files, *(
-        files_below(rgb, IMAGE_SUFFIXES, '*') if rgb is not None and rgb.is_dir() else ())])
     check_not_among(files, found[0].files)
+    if rgb is not None and rgb.is_dir():
+        check_not_inputs(files, files_below(rgb, IMAGE_SUFFIXES, '*'))
     make, card = open_tracker(model, detector, backend)
     colors = () if rgb is None else colors_of(rgb, found[0], card)
     frames = as_seen(found[0], card, unit, polarity)
     states: list[str] = []
-    failed: list[UserError] = []
-    clock = Clock()
-
-    def leave_out(error: UserError) -> None:
-        failed.append(error)
-        complain(common.sentence_of(error))
+    failed, clock = common.Complaints(), Clock()
 
     def work() -> None:
         with common.counting('following', frames.total) as advance:
             for target in follow_source(make(), frames, start, output, clock, frame, colors,
-                                        leave_out):
+                                        failed):
                 states.append(target.state.value)
                 advance(1)
 
@@ -191,7 +185,7 @@ def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make,
     check_model(model, backend)
     loaded = TrackingModel.load(model, backend=backend)
     find = None if detector is None else finder(
-        open_detector(model_of(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
+        open_detector(model_file(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
     return lambda: Tracker(loaded, find), loaded.card
 
 
@@ -206,7 +200,7 @@ def open_baseline(name: str, detector: str | None, files: Path | None,
             raise UserError(f'The baseline {name} does not use a detector.', 'detector')
         baselines.open_baseline(name, files=files)  # the error, if there is none
         return lambda: baselines.open_baseline(name, files=files), None
-    opened = open_detector(model_of(detector or 'shipped'), backend)
+    opened = open_detector(model_file(detector or 'shipped'), backend)
     return lambda: baselines.open_baseline(name, opened), opened.card
 
 

@@ -44,7 +44,7 @@ from cgdet_core.cli.track import (
     say_color,
 )
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs
+from cgdet_core.runtime.files import check_outputs
 from cgdet_core.words import counted
 from rich.box import SIMPLE
 from rich.table import Table
@@ -143,7 +143,7 @@ class _Evaluation:
         self.sequences: list[Sequence] = []
         self.results: list[Result] = []
         self.failed: dict[str, str] = {}  # name or folder -> sentence
-        self.unreadable: list[str] = []  # sentences of frames
+        self.unreadable = common.Complaints()  # of frames
 
     def open(self, folders: Many[Path], targets: Many[str], rate: float) -> None:
         """Open what is in folders; report what cannot be opened."""
@@ -193,7 +193,6 @@ class _Evaluation:
         videos = [] if self.videos is None else [
             video_of(self.videos, sequence.entry) for sequence in self.sequences]
         read = [file for sequence in self.sequences for file in sequence.files]
-        check_not_inputs([*files, *videos], read)
         check_not_among([*files, *videos], read)
         check_outputs(videos, overwrite=overwrite)
 
@@ -204,7 +203,7 @@ class _Evaluation:
         total = sum(len(sequence.names) for sequence in self.sequences)
         with common.counting('following', total) as advance:
             for sequence, found in evaluate(make, self.sequences, self.benchmark, self.videos,
-                                            advance, self._leave_out):
+                                            advance, self.unreadable):
                 say_color(sequence.source)
                 if isinstance(found, UserError):
                     self._fail(sequence.entry.name, found)
@@ -217,12 +216,8 @@ class _Evaluation:
         from cgdet_core.tracking.evaluation import summarize
 
         return {**about, **summarize(self.results, self.benchmark), 'failed': self.failed,
-                'unreadable': self.unreadable,
+                'unreadable': [str(error) for error in self.unreadable],
                 'machine': describe_machine()}
-
-    def _leave_out(self, error: UserError) -> None:
-        self.unreadable.append(str(error))
-        complain(sentence_of(error))
 
     def _fail(self, name: str, error: UserError) -> None:
         self.failed[name] = str(error)

@@ -25,47 +25,42 @@ import zlib
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 Values = NDArray[np.float32]  # (H, W), 0 and 1 at the ends of the span
 Raw = NDArray[Any]  # (H, W) uint8, uint16 or float32
 
 
-def gain(x: Values, contrast: float, rng: np.random.Generator, fixed: np.random.Generator,
-         ) -> Values:
+def gain(x: Values, contrast: float, rng: Generator, fixed: Generator) -> Values:
     """Reduce the contrast about the median, as a camera of a lower gain does."""
     middle = np.median(x)
     return (middle + contrast * (x - middle)).astype(np.float32)
 
 
-def offset(x: Values, shift: float, rng: np.random.Generator, fixed: np.random.Generator,
-           ) -> Values:
+def offset(x: Values, shift: float, rng: Generator, fixed: Generator) -> Values:
     """Shift the frame up or down; what leaves the range of the type is saturated."""
     return x + np.float32(rng.choice((-shift, shift)))
 
 
-def fixed_pattern(x: Values, deviation: float, rng: np.random.Generator,
-                  fixed: np.random.Generator) -> Values:
+def fixed_pattern(x: Values, deviation: float, rng: Generator, fixed: Generator) -> Values:
     """Add the same noise of pixels and columns to all frames."""
     noise = fixed.standard_normal(x.shape, np.float32)
     noise += fixed.standard_normal((1, x.shape[1]), np.float32)
     return x + np.float32(deviation / 2**0.5) * noise
 
 
-def row_noise(x: Values, deviation: float, rng: np.random.Generator, fixed: np.random.Generator,
-              ) -> Values:
+def row_noise(x: Values, deviation: float, rng: Generator, fixed: Generator) -> Values:
     """Add noise of rows, another in each frame."""
     return x + np.float32(deviation) * rng.standard_normal((x.shape[0], 1), np.float32)
 
 
-def blur(x: Values, pixels: float, rng: np.random.Generator, fixed: np.random.Generator,
-         ) -> Values:
+def blur(x: Values, pixels: float, rng: Generator, fixed: Generator) -> Values:
     """Blur with a standard deviation in pixels, as an unfocused lens does."""
     return np.asarray(cv2.GaussianBlur(x, (0, 0), pixels), np.float32)
 
 
-def fog(x: Values, transmission: float, rng: np.random.Generator, fixed: np.random.Generator,
-        ) -> Values:
+def fog(x: Values, transmission: float, rng: Generator, fixed: Generator) -> Values:
     """
     Reduce the contrast with the distance, while the sensor's noise stays.
 
@@ -80,29 +75,26 @@ def fog(x: Values, transmission: float, rng: np.random.Generator, fixed: np.rand
     return np.asarray(middle + share * (x - middle) + noise, np.float32)
 
 
-def dead_pixels(x: Values, share: float, rng: np.random.Generator, fixed: np.random.Generator,
-                ) -> Values:
+def dead_pixels(x: Values, share: float, rng: Generator, fixed: Generator) -> Values:
     """Set the same pixels of all frames to the lowest or the highest value of the type."""
     draw = fixed.random(x.shape, np.float32)
     x = np.where(draw < share / 2, np.float32(-np.inf), x)
     return np.where(draw > 1 - share / 2, np.float32(np.inf), x)
 
 
-def polarity(x: Values, share: float, rng: np.random.Generator, fixed: np.random.Generator,
-             ) -> Values:
+def polarity(x: Values, share: float, rng: Generator, fixed: Generator) -> Values:
     """Invert this share of the frames: black hot."""
     return 1 - x if rng.random() < share else x
 
 
-def jpeg(x: Values, quality: float, rng: np.random.Generator, fixed: np.random.Generator,
-         ) -> Values:
+def jpeg(x: Values, quality: float, rng: Generator, fixed: Generator) -> Values:
     """Compress the span as 8-bit JPEG."""
     levels = np.clip(np.rint(255 * x), 0, 255).astype(np.uint8)
     _, data = cv2.imencode('.jpg', levels, (cv2.IMWRITE_JPEG_QUALITY, int(quality)))
     return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
 
 
-Corruption = Callable[[Values, float, np.random.Generator, np.random.Generator], Values]
+Corruption = Callable[[Values, float, Generator, Generator], Values]
 # Each with its amounts in strengths 1 to 5.
 CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, float, float, float, float]]] = {
     'gain': (gain, (0.7, 0.5, 0.35, 0.2, 0.1)),

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, NO_CLASS
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs
+from cgdet_core.runtime.files import check_outputs
 from cgdet_core.runtime.imaging.drawing import (
     as_text,
     COLORS,
@@ -104,12 +104,9 @@ def save_sheet(path: Path, records: list[ImageRecord], classes: tuple[str, ...])
         min(2, len(records)), 960))))
 
 
-def save_crops(
-    path: Path, crops: Sequence[tuple[ImageRecord, NDArray[np.float32]]], columns: int = 6,
-) -> None:
+def save_crops(path: Path, crops: Sequence[tuple[ImageRecord, NDArray[np.float32]]]) -> None:
     """Write a sheet of square windows around boxes (4,) of frames, with their file names."""
-    save_picture(path, contact_sheet([_crop(*crop) for crop in crops],
-                                     min(columns, len(crops)), CROP))
+    save_picture(path, contact_sheet([_crop(*crop) for crop in crops], min(6, len(crops)), CROP))
 
 
 def _crop(record: ImageRecord, box: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -143,7 +140,6 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     files = [path for r in coco.images for path in (r.path, r.rgb_path) if path is not None]
     if output.suffix.lower() == '.png':
         check_outputs([output], overwrite=overwrite)
-        check_not_inputs([output], files)
         check_not_among([output], files)
         save_sheet(output, records, coco.classes)
         return len(records)
@@ -152,7 +148,6 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
     paths = [output / f'{r.image_id:06d}_{r.path.stem}.png' for r in records]
     paired = any(r.rgb_path is not None for r in coco.images)
     check_outputs(paths, overwrite=overwrite)
-    check_not_inputs(paths, files)
     check_not_among(paths, files)
     for path, record in zip(paths, records):
         save_picture(path, draw_record(record, coco.classes, paired))

@@ -67,8 +67,6 @@ class Frame:
         """The raw pixels; UserError names the frame that cannot be read."""
         try:
             return self.read()
-        except UserError:
-            raise
         except ValueError as error:
             raise self.error(error) from None
 
@@ -77,8 +75,9 @@ class Frame:
         return replace(self, read=lambda: seen(self.read(), unit, polarity, expected))
 
     def error(self, reason: Exception) -> UserError:
-        """Return a UserError that names this frame."""
-        return UserError(f'{self.where or self.name}: {reason}.')
+        """Return a UserError that names this frame; one that was raised for it stays as it is."""
+        return reason if isinstance(reason, UserError) else UserError(
+            f'{self.where or self.name}: {reason}.')
 
 
 class Colors:

@@ -21,7 +21,7 @@ import shutil
 import warnings
 
 from cgdet_core.deployment.calibration import CalibrationFrames, quantize
-from cgdet_core.deployment.networks import card_of, deployed, example_shape, try_out
+from cgdet_core.deployment.networks import card_of, deployed, try_out
 from cgdet_core.deployment.precisions import to_half
 from cgdet_core.errors import UserError
 from cgdet_core.nets.exported import keep_names
@@ -109,8 +109,8 @@ def _write_fp32(source: Path, path: Path, dynamic_batch: bool) -> cards.ModelCar
         return held
     network, card, trunk = deployed(source)
     # The example has a batch of 2, as 1 would be taken as fixed.
-    example = tuple(torch.zeros(example_shape(spec.shape, 2 if dynamic_batch else 1))
-                    for spec in card.inputs.values())
+    inputs = card.with_batch(2 if dynamic_batch else 1).inputs
+    example = tuple(torch.zeros([int(n) for n in spec.shape]) for spec in inputs.values())
     batch = torch.export.Dim('batch', min=1, max=OPEN_BATCH)
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -22,7 +22,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import read_json
-from cgdet_core.runtime.inference.card import BATCH, card_path, ModelCard
+from cgdet_core.runtime.inference.card import card_path, ModelCard
 from cgdet_core.runtime.inference.session import Session
 from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
@@ -70,11 +70,6 @@ def deployed(source: Path) -> Deployed:
                         'exported. Export a thermal student.')
     return Deployed(DeployedStudent(student, card.input_size, card.top_k), card,
                     student.config.trunk)
-
-
-def example_shape(shape: tuple[int | str, ...], batch: int) -> list[int]:
-    """Return a tensor's shape with a batch size."""
-    return [batch if n == BATCH else int(n) for n in shape]
 
 
 def try_out(card: ModelCard, session: Session, model: Path) -> None:

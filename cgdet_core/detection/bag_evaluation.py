@@ -31,7 +31,7 @@ from cgdet_core.detection.bag_detection import BagDetections, detect_bag, Job, R
 from cgdet_core.detection.curves import draw_curves, draw_reliability, save_figure, write_caption
 from cgdet_core.detection.metrics import curves, evaluate, Report
 from cgdet_core.detection.results import Evaluation, hashes
-from cgdet_core.detection.scores import judge_all, Judged, summarize
+from cgdet_core.detection.scores import Judged, summarize
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
@@ -194,25 +194,21 @@ def evaluation_of(
         [(b.path, stamp) for b in good for stamp, _ in b.result.found], topic)
 
 
-def write_results(
-    bags: Sequence[Bag], report: Report, card: DetectionCard, topic: str | None, output: Path,
-) -> None:
+def write_results(bags: Sequence[Bag], results: Evaluation, output: Path) -> None:
     """
-    Write report.json, pr_curve.png, reliability.png and worst/.
+    Write report.json, pr_curve.png, reliability.png and worst/; results: of `evaluation_of`.
 
     Adds the worst frames, and what the scores of all frames are worth, to the report.
     """
+    report, card, judged = results.report, results.card, results.judged
     report['score_threshold'] = card.shown_threshold
-    good = [b for b in bags if not b.error]
-    judged = judge_all([d for b in good for d in b.detections],
-                       [r for b in good for r in b.records], card)
     report['scores'] = summarize(judged, card.classes)
     # First, as the images take time and may fail.
     write_json(output / 'report.json', report)
     shutil.rmtree(output / 'worst', ignore_errors=True)
     write_curves(bags, report, card.classes, output / 'pr_curve.png', judged)
     save_figure(draw_reliability(judged, card.classes), output / 'reliability.png')
-    report['worst_frames'] = write_worst(bags, card, topic, output / 'worst')
+    report['worst_frames'] = write_worst(bags, card, results.topic, output / 'worst')
     write_json(output / 'report.json', report)
 
 

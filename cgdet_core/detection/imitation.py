@@ -26,10 +26,11 @@ from typing import Any
 
 from cgdet_core.detection.config import ImitationConfig
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.starting import load_trained, model_file
+from cgdet_core.detection.starting import load_trained
 from cgdet_core.detection.student import Student
 from cgdet_core.errors import UserError
 from cgdet_core.nets.pyramid import STRIDES
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.card import file_sha256
 import torch
 from torch import Tensor

@@ -101,8 +101,6 @@ def attempt(
     for frame in frames:
         try:
             found = detector.detect(frame.pixels, score_threshold)
-        except UserError as error:
-            found = error
         except ValueError as error:
             found = frame.error(error)
         yield frame, found

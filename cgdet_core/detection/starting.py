@@ -27,7 +27,7 @@ from cgdet_core.nets.nanodet import load_nanodet
 from cgdet_core.nets.nanodet import ORIGIN as NANODET
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.detection.card import DetectionCard
-from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.training.recipe import check_values
 from torch import nn, Tensor
@@ -44,11 +44,11 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
     UserError if they do not exist, do not fit the recipe's model, or are of a model that saw
     frames normalized otherwise. Classes are found by name; a new class has random weights.
     """
-    init = recipe.optim.init
-    if init == 'imagenet':
+    assert recipe.optim.init is not None
+    if recipe.optim.init == 'imagenet':
         student.backbone.load_pretrained()
         return []
-    path = weights_file(recipe)
+    path = model_file(recipe.optim.init)
     if path.suffix.lower() != '.onnx':
         other, card = load_student(path)
         _check(path, card, recipe)
@@ -69,7 +69,8 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
         _take_classes(student, weights, card, recipe)
     except KeyError:
         raise _other_sizes(path, card) from None
-    _set_exported(student, weights, path, card)
+    if not set_exported(student, weights):
+        raise _other_sizes(path, card)
     return [student]
 
 
@@ -79,22 +80,11 @@ def origin_of(recipe: DetectionRecipe, trunk: Trunk) -> dict[str, Any] | None:
         return None
     if recipe.optim.init == 'imagenet':
         return trunk.origin and trunk.origin._asdict()
-    path = weights_file(recipe)
+    path = model_file(recipe.optim.init)
     if path.suffix.lower() != '.onnx':
         return load_student(path)[1].training
     return load_card(path, DetectionCard).training if card_path(path).is_file() else (
         NANODET._asdict())
-
-
-def weights_file(recipe: DetectionRecipe) -> Path:
-    """Return the file of the starting weights."""
-    assert recipe.optim.init is not None
-    return model_file(recipe.optim.init)
-
-
-def model_file(model: str | Path) -> Path:
-    """Return the file of a model, of which `shipped` is the package's own."""
-    return share_file(SHIPPED_MODEL) if str(model) == 'shipped' else Path(model)
 
 
 def _check(path: Path, card: DetectionCard, recipe: DetectionRecipe) -> None:
@@ -147,7 +137,8 @@ def load_trained(path: Path) -> tuple[Student, DetectionCard]:
         raise UserError(f'{path} has only the scores of one cell of each object (model.one_to_one)'
                         '; name the checkpoint instead.')
     student = Student(len(card.classes), model)
-    _set_exported(student, _exported(path, card), path, card)
+    if not set_exported(student, _exported(path, card)):
+        raise _other_sizes(path, card)
     return student.eval(), card
 
 
@@ -156,17 +147,6 @@ def _exported(path: Path, card: DetectionCard) -> dict[str, Tensor]:
     if card.precision != 'fp32':
         raise UserError(f'{path} is in {card.precision}; name the FP32 file.')
     return exported_weights(path)
-
-
-def _set_exported(student: Student, weights: dict[str, Tensor], path: Path,
-                  card: DetectionCard) -> None:
-    """Load exported weights, with the normalization folded into the convolutions, in place."""
-    try:
-        others = set_exported(student, weights)
-    except (KeyError, RuntimeError):
-        others = ['other layers']
-    if others:
-        raise _other_sizes(path, card)
 
 
 def _other_sizes(path: Path, card: DetectionCard) -> UserError:

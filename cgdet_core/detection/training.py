@@ -56,7 +56,7 @@ from cgdet_core.runtime.detection.detector import EVALUATION_THRESHOLD
 from cgdet_core.runtime.detection.postprocess import decode, Detections
 from cgdet_core.runtime.imaging.geometry import Letterbox
 from cgdet_core.training.checkpoints import checkpoint_entry, KEY, read_checkpoint, STUDENT
-from cgdet_core.training.module import count_parameters, idle, Losses, TaskModule
+from cgdet_core.training.module import idle, Losses, TaskModule, with_size
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.run import AtomicCheckpoints, processes
 from cgdet_core.words import counted
@@ -64,7 +64,6 @@ from rich.table import Table
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 NORM_FRAMES = 32  # training frames that folded normalization layers are restored from
 _log = logging.getLogger(__name__)
@@ -289,8 +288,8 @@ class DetectionTraining(TaskModule):
             objects['objects'] = outputs[0].new_tensor(
                 sum(len(label['boxes']) for label in labels) / len(labels))
         losses = self._parts(outputs, batch['targets'], unlabeled)
-        parts: list[str] = [name for name in ('det', 'pseudo') if name in losses]
-        terms = {name: losses.pop(name) for name in parts}
+        terms: dict[str, Tensor] = {
+            name: losses.pop(name) for name in ('det', 'pseudo') if name in losses}
         return terms, losses | objects
 
     def _distillation(self, pyramid: list[Tensor], batch: dict[str, Any],
@@ -452,13 +451,10 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
         for text in training.get('license', UNKNOWN).split('; ') if training else ():
             text = text.removeprefix('starting weights: ').removeprefix('thermal teacher: ')
             licenses.setdefault(text, f'{what}: ')
-    with FlopCounterMode(display=False) as counter:
-        deployed(torch.zeros(1, recipe.model.in_channels, *recipe.input_size[::-1]))
-    return detection_card(
+    card = detection_card(
         name=recipe.name, classes=recipe.classes, input_size=recipe.input_size,
         normalization=recipe.normalization, channels=recipe.model.in_channels,
-        top_k=deployed.top_k, parameters=count_parameters(deployed),
-        gflops=round(counter.get_total_flops() / 1e9, 2),
+        top_k=deployed.top_k,
         # If one cell scores an object, there is nothing to suppress.
         iou_threshold=1.0 if student.head.dual else DetectionCard.iou_threshold,
         training={
@@ -473,3 +469,4 @@ def make_card(recipe: DetectionRecipe, license: str, imitation: Imitation | None
                 if recipe.data.synthetic else []),
             'license': '; '.join(whose + text for text, whose in licenses.items()),
             'commit': commit() or 'unknown'})
+    return with_size(card, deployed)

@@ -30,7 +30,7 @@ A View (`views`) records where an RGB picture is in an augmented sample, `layout
 teacher's features to the student's cells, and `guide` runs the teacher or looks up the features of
 whole pictures that it has stored.
 
-`regions` and `predictions` are for frames without labels (CMD, arXiv 2108.00187). From CKD (arXiv
-2410.11586) there is the comparison of style; its coupled training is not implemented.
+`regions` and `predictions` are for frames without labels (CMD, arXiv 2108.00187), and `coupling`
+is for an RGB student that is trained with the thermal one (CKD, arXiv 2410.11586).
 docs/papers.md lists all equations of the three papers.
 """

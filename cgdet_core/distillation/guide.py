@@ -26,7 +26,7 @@ from cgdet_core.distillation.config import TeacherConfig, Unpaired
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.scales import PICTURES, scales_of, standardize, sums_of
 from cgdet_core.distillation.store import PictureStore
-from cgdet_core.distillation.teachers import open_teacher, teacher_key
+from cgdet_core.distillation.teachers import cache_folder, open_teacher
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
@@ -120,10 +120,8 @@ class Guide:
             self.teacher = open_teacher(config)
         self.layout = Layout(self.teacher.input_size, self.teacher.pad, self.teacher.channels,
                              self.teacher.offset)
-        # Random weights differ from run to run.
-        random = config.kind == 'torchvision' and config.weights is None
-        self.cache = (FeatureCache(config.cache / teacher_key(config), self.layout)
-                      if config.cache and not random else None)
+        folder = cache_folder(config)
+        self.cache = None if folder is None else FeatureCache(folder, self.layout)
         self.unpaired: Unpaired = unpaired  # what the teacher sees if there is no RGB
         self.scales: list[Tensor] | None = None  # if set, `of` returns features of unit scale
 

@@ -19,9 +19,9 @@ The arguments are student and teacher features (N, C, H, W), of equal shapes, fl
 teacher's without gradient, and a mask (N, 1, H, W), 1 where there is guidance and 0 elsewhere.
 The result is one loss per image, (N,); 0 for an image without guidance. A new objective is a
 function here, an entry in OBJECTIVES and one in `config.PARAMETERS`, its further arguments that a
-recipe may set. Those in
-STANDARDIZING standardize both features themselves. The others compare values: they are given the
-teacher's features at unit scale (see `scales`), and the student's adapters learn that scale.
+recipe may set. Those in STANDARDIZING standardize both features themselves. The others compare
+values: they are given the teacher's features at unit scale (see `scales`), and the student's
+adapters learn that scale.
 """
 
 from collections.abc import Callable

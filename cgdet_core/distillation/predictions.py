@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.distillation.layout import Layout
 from cgdet_core.distillation.store import PictureStore
-from cgdet_core.distillation.teachers import OnnxNetwork, teacher_key, torchvision_detector
+from cgdet_core.distillation.teachers import cache_folder, OnnxNetwork, torchvision_detector
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
 import numpy as np
@@ -187,10 +187,9 @@ class TeacherPredictions:
         """more: kinds of predictors in addition to KINDS."""
         self.predictor = (KINDS | (more or {}))[config.kind](config)
         self._layout = Layout(self.predictor.input_size, self.predictor.pad, (1, 1, 1))
-        # Random weights differ from run to run.
-        random = config.kind == 'torchvision' and config.weights is None
-        self._store = None if config.cache is None or random else PictureStore(
-            config.cache / teacher_key(config), f'.{config.decoder or "boxes"}{VERSION}')
+        folder = cache_folder(config)
+        self._store = None if folder is None else PictureStore(
+            folder, f'.{config.decoder or "boxes"}{VERSION}')
 
     def of(self, views: Sequence[View], device: torch.device, progress: bool,
            ) -> list[Predictions]:

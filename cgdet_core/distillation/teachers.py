@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Sequence
 import hashlib
+from pathlib import Path
 from typing import Any, Protocol
 
 from cgdet_core.distillation.config import TeacherConfig
@@ -233,6 +234,12 @@ def open_teacher(config: TeacherConfig) -> Teacher:
     """Load a teacher, frozen; UserError states what is wrong with it."""
     teacher: Teacher = KINDS[config.kind](config)
     return teacher
+
+
+def cache_folder(config: TeacherConfig) -> Path | None:
+    """Return where what a teacher computes is kept; None for random weights, which all differ."""
+    random = config.kind == 'torchvision' and config.weights is None
+    return None if config.cache is None or random else config.cache / teacher_key(config)
 
 
 def teacher_key(config: TeacherConfig) -> str:

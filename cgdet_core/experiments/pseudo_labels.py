@@ -22,16 +22,15 @@ and recall are those at `unlabeled.object_score`. Nothing is trained.
 
 import argparse
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, ImageRecord, without_rgb
+from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.detection.analysis import match_by_class
 from cgdet_core.detection.metrics import evaluate
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.unlabeled import predict, without_boxes
+from cgdet_core.detection.unlabeled import load_unlabeled, predict
 from cgdet_core.distillation.predictions import FLOOR
 from cgdet_core.distillation.regions import fuse
 from cgdet_core.errors import UserError
@@ -64,13 +63,9 @@ def measure(recipe: DetectionRecipe) -> dict[str, Any]:
     if config is None or config.teacher is None:
         raise UserError(f'{recipe.name} has no unlabeled.teacher, which finds the objects.')
     coco = recipe.frames(recipe.data.val)
-    frames = replace(coco, images=without_boxes(coco.images))
-    if not recipe.data.rgb:
-        frames = replace(frames, images=without_rgb(frames.images))
+    frames = load_unlabeled(recipe.model_copy(update={
+        'unlabeled': config.model_copy(update={'frames': recipe.data.val})}))
     sources = [source for source in config.sources if source != 'student']
-    if 'rgb' in sources and not any(record.rgb_path for record in frames.images):
-        raise UserError(f'{recipe.data.val} lists no RGB images, in which to find objects; set '
-                        'unlabeled.sources to [thermal, black_hot].')
     seen = {source: predict(frames, recipe.model_copy(update={
         'unlabeled': config.model_copy(update={'sources': (source,), 'ignore_score': FLOOR})}),
         torch.device('cpu'), True).images for source in sources}

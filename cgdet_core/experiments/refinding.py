@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from cgdet_core.data.synthetic import record, Scene, SceneFrame
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.detection.detector import Detector
+from cgdet_core.runtime.detection.detector import Detector, finder
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.search import Detect
 from cgdet_core.runtime.tracking.target import State
@@ -135,17 +135,6 @@ def hide(frame: NDArray[np.uint16], box: NDArray[np.float64]) -> NDArray[np.uint
     return hidden
 
 
-def detect_by(path: Path) -> Detect:
-    """Return what finds objects for a tracker, by a detector's ONNX file."""
-    detector = Detector.load(path)
-
-    def detect(frame: NDArray[Any]) -> list[tuple[NDArray[np.float32], float, int]]:
-        found = detector.detect(frame)
-        return [*zip(found.boxes, found.scores.tolist(), found.labels.tolist())]
-
-    return detect
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', type=Path)
@@ -154,7 +143,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()
     try:
-        detect = detect_by(options.detector) if options.detector else None
+        detect = finder(Detector.load(options.detector)) if options.detector else None
         model = TrackingModel.load(options.model)
         print(json.dumps(measure(model, detect, options.events, options.seed), indent=2))
     except UserError as error:

@@ -82,21 +82,18 @@ def places(model: 'ModelProto') -> dict[str, tuple[str, bool]]:
     return found
 
 
-def set_exported(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """
-    Load exported weights in place; return the names of those that the network does not have.
-
-    KeyError or RuntimeError if the network has others.
-    """
+def set_exported(network: nn.Module, weights: dict[str, Tensor]) -> bool:
+    """Load exported weights in place; return whether they are those of the network and no more."""
     weights = dict(weights)
     names = {module: name for name, module in network.named_modules()}
     folded: set[str] = set()
-    for _, _, conv, _, norm in normalized(network):
-        weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
-        set_folded(conv, norm, weight, bias)
-        folded |= {names[conv], names[norm]}
-    loaded = network.load_state_dict(weights, strict=False)
+    try:
+        for _, _, conv, _, norm in normalized(network):
+            weight, bias = (weights.pop(f'{names[conv]}.{key}') for key in ('weight', 'bias'))
+            set_folded(conv, norm, weight, bias)
+            folded |= {names[conv], names[norm]}
+        loaded = network.load_state_dict(weights, strict=False)
+    except (KeyError, RuntimeError):  # no weights of this name, or of this size
+        return False
     missing = [name for name in loaded.missing_keys if name.rpartition('.')[0] not in folded]
-    if missing:
-        raise KeyError(*missing)
-    return list(loaded.unexpected_keys)
+    return not missing and not loaded.unexpected_keys

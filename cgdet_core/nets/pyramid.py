@@ -34,9 +34,8 @@ def _of_torchvision(name: str, config: PyramidConfig) -> Trunk:
     return TorchvisionTrunk(config.in_channels, name)
 
 
-# By the name in a recipe's model.trunk; a new one is a file, a line here and
-# its name in `config`. `csp` is ours and
-# takes its sizes from the recipe; the others have the sizes of their pretrained weights.
+# By the name in a recipe's model.trunk; a new one is a file, a line here and its name in `config`.
+# `csp` is ours and takes its sizes from the recipe; the others have those of pretrained weights.
 TRUNKS: dict[str, Callable[[PyramidConfig], Trunk]] = {
     'csp': lambda c: CSPTrunk(c.in_channels, c.channels, c.depths),
     'efficientnet_lite0': lambda c: EfficientNetTrunk(c.in_channels),

@@ -326,3 +326,8 @@ def share_file(pattern: str) -> Path:
         for path in sorted(folder.glob(pattern)):
             return path
     raise UserError(f'{pattern} is missing in the installed package; install it again.')
+
+
+def model_file(model: str | Path) -> Path:
+    """Return the file of a model, of which "shipped" is the detector of the package."""
+    return share_file(SHIPPED_MODEL) if str(model) == 'shipped' else Path(model)

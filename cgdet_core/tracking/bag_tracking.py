@@ -219,10 +219,9 @@ def follow_frames(
                 target = (follower.follow(pixels, latest, frozen=bool(closed), **rgb) if started
                           else follower.start(pixels, box, latest, **rgb))
             except ValueError as error:
-                error = error if isinstance(error, UserError) else frame.error(error)
                 if not started:
-                    raise error from None
-                unreadable(error)
+                    raise frame.error(error) from None
+                unreadable(frame.error(error))
                 continue
             started = True
             if show is not None:

@@ -27,8 +27,7 @@ from cgdet_core.runtime.tracking.tracker import Look, Tracker
 from cgdet_core.tracking.frames import (
     evenly,
     Frame,
-    labeled,
-    neighbors,
+    in_sequences,
     read_sets,
     still_rows,
 )
@@ -73,15 +72,9 @@ def calibrate(path: Path, data: Sequence[Path], count: int = 200) -> dict[str, A
 def observe(model: TrackingModel, data: Sequence[Path],
             count: int) -> Iterator[tuple[Look, bool]]:
     """Yield what is found, and whether that is the target; twice as often as `count`."""
-    frames: list[Frame] = []
-    moved = [np.zeros((0, 4), np.int64)]
-    for coco in read_sets(data):
-        own = labeled(coco, 10.0)
-        moved.append(neighbors(own, SequenceConfig(), len(frames)))
-        frames += own
+    frames, moved = in_sequences(read_sets(data), 10.0, SequenceConfig())
     stills = still_rows(frames)
-    rows = np.concatenate([evenly(np.concatenate(moved), count - count // 3),
-                           evenly(stills, count // 3)])
+    rows = np.concatenate([evenly(moved, count - count // 3), evenly(stills, count // 3)])
     if len(np.unique(stills[:, 0])) < 3:  # one would show no other object than the target's
         raise UserError('The frames have too few objects to fit scores; choose more.')
     rng = np.random.default_rng(3)

@@ -15,7 +15,7 @@
 """Settings of the tracker's network, losses and crops; without torch, so that recipes load."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.nets.config import PyramidConfig, Width
@@ -25,8 +25,6 @@ from pydantic import Field
 
 class TrackerConfig(PyramidConfig):
     """The sizes of the tracker's network, whose trunk ends at stride 16; there is no neck."""
-
-    added: ClassVar[tuple[str, ...]] = PyramidConfig.added
 
     neck_channels: Width = 96  # of the fused features, and of the template's
     feature_channels: Width = 64  # of those that the filter is correlated with

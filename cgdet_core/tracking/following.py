@@ -157,8 +157,6 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
                                         **color)
             else:
                 target = follower.follow(pixels, i / sequence.rate, **color)
-        except UserError:
-            raise
         except ValueError as error:
             raise frame.error(error) from None
         if i > first:

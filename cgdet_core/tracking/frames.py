@@ -141,21 +141,32 @@ def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
 def gather(recipe: TargetRecipe) -> Objects:
     """Return objects in thermal frames and sequences; UserError if there is none."""
     sets = read_sets(recipe.data.train)
-    frames: list[Frame] = []
-    moved: list[NDArray[np.int64]] = []
-    for coco in sets:
-        own = labeled(coco, recipe.data.smallest)
-        moved.append(neighbors(own, recipe.data.sequences, len(frames)))
-        frames += own
+    frames, moved = in_sequences(sets, recipe.data.smallest, recipe.data.sequences)
     drawn = scenes(recipe.data.sequences, recipe.seed)
-    moved.append(tracks(drawn, len(frames)))
+    moved = np.concatenate([moved, tracks(drawn, len(frames))])
     frames += drawn
     still = still_rows(frames)
     if not len(still):
         raise UserError(f'{", ".join(map(str, recipe.data.train))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     license = '; '.join(dict.fromkeys(coco.license for coco in sets))
-    return Objects(frames, still, np.concatenate(moved), np.zeros((0, 4), np.int64), license)
+    return Objects(frames, still, moved, np.zeros((0, 4), np.int64), license)
+
+
+def in_sequences(sets: Sequence[CocoSet], smallest: float, config: SequenceConfig,
+                 paired: bool = False) -> tuple[list[Frame], NDArray[np.int64]]:
+    """
+    Return the frames of sets, and rows of the same object in frames of one sequence.
+
+    smallest: side of boxes in pixels, see `labeled`. paired: only frames with RGB.
+    """
+    frames: list[Frame] = []
+    rows = [np.zeros((0, 4), np.int64)]
+    for coco in sets:
+        own = [f for f in labeled(coco, smallest) if f.paired or not paired]
+        rows.append(neighbors(own, config, len(frames)))
+        frames += own
+    return frames, np.concatenate(rows)
 
 
 def labeled(coco: CocoSet, smallest: float) -> list[Frame]:

@@ -41,14 +41,12 @@ class ShortTrunk(nn.Module):
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         with torch.no_grad():
-            sizes = [x.shape[2] for x in trunk.eval().outputs(
-                torch.zeros(1, trunk.in_channels, 64, 64))]
-            widths = [x.shape[1] for x in trunk.outputs(
-                torch.zeros(1, trunk.in_channels, 64, 64))]
+            found = trunk.eval().outputs(torch.zeros(1, trunk.in_channels, 64, 64))
         trunk.train()
+        sizes = [x.shape[2] for x in found]
         last = [len(sizes) - 1 - sizes[::-1].index(n) for n in (8, 4)]  # of strides 8 and 16
         self.taps = tuple(last)
-        self.widths = widths[last[0]], widths[last[1]]
+        self.widths = found[last[0]].shape[1], found[last[1]].shape[1]
         self.stem = trunk.stem
         self.stages = trunk.stages[:last[1] + 1]
 

@@ -101,8 +101,6 @@ def follow_source(
                 try:
                     target = (follower.follow(pixels, stamp, **color) if number > first
                               else follower.start(pixels, box, stamp, **color))
-                except UserError:
-                    raise
                 except ValueError as error:
                     raise frame.error(error) from None
                 show = show or stack.enter_context(

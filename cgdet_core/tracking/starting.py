@@ -21,7 +21,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.nets.exported import exported_weights, set_exported
 from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
-from cgdet_core.runtime.files import read_json, share_file, SHIPPED_MODEL
+from cgdet_core.runtime.files import model_file, read_json
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.tracking.filter import FilterSettings
 from cgdet_core.tracking.network import ShortTrunk, TrackerNet
@@ -39,12 +39,13 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     backbone: the network's thermal trunk. Return whether all weights were loaded. UserError if
     they do not exist or are of another trunk.
     """
+    assert recipe.optim.init is not None
     if recipe.optim.init == 'imagenet':
         trunk = TRUNKS[recipe.model.trunk](recipe.model)
         trunk.load_pretrained()
         backbone.load_state_dict(ShortTrunk(trunk).state_dict())
         return False
-    path = weights_file(recipe)
+    path = model_file(recipe.optim.init)
     if path.suffix.lower() != '.onnx':
         data = read_checkpoint(path)
         weights = student_weights(data)
@@ -57,11 +58,7 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     if card.get('task') == recipe.task:
         _set_tracker(network, path, card)
         return True
-    try:
-        others = set_exported(backbone, _of_trunk_exported(backbone, exported_weights(path)))
-    except (KeyError, RuntimeError):
-        others = ['other layers']
-    if others:
+    if not set_exported(backbone, _of_trunk(backbone, exported_weights(path))):
         raise _another_trunk(path)
     return False
 
@@ -75,11 +72,7 @@ def _set_tracker(network: nn.Module, path: Path, card: dict[str, Any]) -> None:
                             'weights; export it again.')
         weights |= {name: value for name, value in network.state_dict().items()
                     if name.startswith('optimizer.')}
-    try:
-        others = set_exported(network, weights)
-    except (KeyError, RuntimeError):
-        others = ['other layers']
-    if others:
+    if not set_exported(network, weights):
         raise _another_trunk(path)
     if not isinstance(network, TrackerNet):
         return
@@ -96,18 +89,12 @@ def origin_of(recipe: TargetRecipe) -> dict[str, Any] | None:
     if recipe.optim.init == 'imagenet':
         trunk: Trunk = TRUNKS[recipe.model.trunk](recipe.model)
         return trunk.origin and trunk.origin._asdict()
-    path = weights_file(recipe)
+    path = model_file(recipe.optim.init)
     if path.suffix.lower() != '.onnx':
         training = read_checkpoint(path)[KEY]['card'].get('training')
     else:
         training = _read_card(path).get('training')
     return training if isinstance(training, dict) else None
-
-
-def weights_file(recipe: TargetRecipe) -> Path:
-    """Return the file of the starting weights."""
-    assert recipe.optim.init is not None
-    return share_file(SHIPPED_MODEL) if recipe.optim.init == 'shipped' else Path(recipe.optim.init)
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -124,13 +111,6 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 def _of_trunk(trunk: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a trunk to stride 16 out of those of a whole network."""
-    mine = trunk.state_dict().keys()
-    return {name.removeprefix(TRUNK): value for name, value in weights.items()
-            if name.startswith(TRUNK) and name.removeprefix(TRUNK) in mine}
-
-
-def _of_trunk_exported(trunk: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the same of an exported file, where convolutions have biases."""
     layers = {name for name, _ in trunk.named_modules()}
     return {name.removeprefix(TRUNK): value for name, value in weights.items()
             if name.startswith(TRUNK)

@@ -14,21 +14,17 @@
 
 """The training module of a tracker."""
 
-from dataclasses import replace
 from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
-from cgdet_core.runtime.inference.card import Card
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
 from cgdet_core.tracking.frames import (
     collect,
     evenly,
-    Frame,
-    labeled,
-    neighbors,
+    in_sequences,
     Objects,
     read_sets,
     still_rows,
@@ -39,13 +35,12 @@ from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import TargetRecipe, TrackingRecipe
 from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import origin_of, start
-from cgdet_core.training.module import count_parameters, Losses, TaskModule
+from cgdet_core.training.module import Losses, TaskModule, with_size
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 STEPS = 10  # of the filter's optimizer in validation, as at a start on the robot
 
@@ -186,31 +181,25 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
 
     paired: only of frames with RGB.
     """
-    frames: list[Frame] = []
-    rows = [np.zeros((0, 4), np.int64)]
-    for coco in read_sets(recipe.data.val):
-        own = [f for f in labeled(coco, recipe.data.smallest) if f.paired or not paired]
-        rows.append(neighbors(own, recipe.data.sequences, len(frames)))
-        frames += own
-    moved = np.concatenate(rows)
+    frames, moved = in_sequences(
+        read_sets(recipe.data.val), recipe.data.smallest, recipe.data.sequences, paired)
     stills = still_rows(frames)
     if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     half = recipe.data.val_objects // 2 if len(moved) else 0
     chosen = [evenly(moved, half), evenly(stills, recipe.data.val_objects - half)]
-    return Objects(frames, stills, np.concatenate(chosen), rows[0])
+    return Objects(frames, stills, np.concatenate(chosen), np.zeros((0, 4), np.int64))
 
 
 def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> TrackingCard:
     """Return the card of a run."""
-    deployed = DeployedTracker(network)
     size, config = recipe.input_size, recipe.model
     card = tracking_card(
         recipe.name, size, config.feature_channels, config.neck_channels, recipe.normalization,
         factor=recipe.crops.factor, filter=network.optimizer.settings(),
         training=training_record(recipe, license))
-    return with_size(card, deployed)
+    return with_size(card, DeployedTracker(network))
 
 
 def training_record(recipe: TargetRecipe, license: str) -> dict[str, Any]:
@@ -221,12 +210,3 @@ def training_record(recipe: TargetRecipe, license: str) -> dict[str, Any]:
     return {'recipe': recipe.record(), 'seed': recipe.seed, 'init': init,
             'data': [path.name for path in recipe.data.train],
             'license': license, 'commit': commit() or 'unknown'}
-
-
-def with_size(card: Card, deployed: nn.Module) -> Card:
-    """Return a card with the number of weights and operations of its deployed network."""
-    with FlopCounterMode(display=False) as counter:
-        deployed(*(torch.zeros([1 if n == 'batch' else int(n) for n in spec.shape])
-                   for spec in card.inputs.values()))
-    return replace(card, parameters=count_parameters(deployed),
-                   gflops=round(counter.get_total_flops() / 1e9, 2))

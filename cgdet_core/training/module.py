@@ -16,12 +16,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 import math
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.inference.card import Card, ModelCard
 from cgdet_core.training.checkpoints import checkpoint_entry, KEY, not_finite
 from cgdet_core.training.recipe import Recipe
 import lightning
@@ -29,6 +30,7 @@ from rich.table import Table
 import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 FINITE_EVERY = 50  # steps between two checks of losses and weights, as reading waits for the GPU
 NORMS_EVERY = 50  # steps between two measurements of the terms' gradients; all of them are logged
@@ -114,7 +116,8 @@ class TaskModule(lightning.LightningModule, ABC):
     def training_step(self, batch: Any, _: int) -> Tensor:
         terms, details, shared, size = self.losses(batch)
         if (self.global_step + 1) % NORMS_EVERY == 0 and len(terms) > 1:
-            self._log_gradients(terms, shared)
+            for name, term in terms.items():
+                self.log(f'gradient/{name}', gradient_norm(term, shared), batch_size=1)
         total = torch.stack(list(terms.values())).sum()
         self._finite.append(total.detach().isfinite())
         self.log_dict({f'train/{k}': v.detach() for k, v in (details | terms).items()},
@@ -144,11 +147,6 @@ class TaskModule(lightning.LightningModule, ABC):
                 f'The {where} became NaN or infinite by step {self.global_step}, in epoch '
                 f'{self.current_epoch + 1}, and the training was stopped; start again with a '
                 f'lower optim.lr (it is {self.recipe.optim.lr:g}) or optim.clip_norm.')
-
-    def _log_gradients(self, terms: dict[str, Tensor], shared: list[Tensor]) -> None:
-        """Log the norm of each term's gradient at the shared tensors."""
-        for name, term in terms.items():
-            self.log(f'gradient/{name}', gradient_norm(term, shared), batch_size=1)
 
     def validation_step(self, batch: Any, _: int) -> None:
         self.validate(batch)
@@ -211,3 +209,12 @@ def idle(module: nn.Module) -> Tensor:
 def count_parameters(module: nn.Module) -> int:
     """Return the number of weights of a module."""
     return sum(p.numel() for p in module.parameters())
+
+
+def with_size(card: Card, deployed: nn.Module) -> Card:
+    """Return a card with the number of weights and operations of its deployed network."""
+    with FlopCounterMode(display=False) as counter:
+        deployed(*(torch.zeros([int(n) for n in spec.shape])
+                   for spec in card.with_batch(1).inputs.values()))
+    return replace(card, parameters=count_parameters(deployed),
+                   gflops=round(counter.get_total_flops() / 1e9, 2))

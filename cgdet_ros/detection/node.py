@@ -27,7 +27,7 @@ from cgdet_ros.detection.worker import DetectionWorker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
 from cgdet_ros.node.managed_node import ManagedNode
-from cgdet_ros.node.parameters import check_overrides, unknown_overrides
+from cgdet_ros.node.parameters import check_overrides
 from diagnostic_msgs.msg import DiagnosticStatus
 
 NAME = 'thermal_detector'
@@ -85,9 +85,6 @@ class DetectorNode(ManagedNode):
                                            *self._signal)
         self.get_logger().info('active: ' + ', '.join(
             f'{stream.input.topic} -> {stream.outputs.topic}' for stream in self._streams))
-        for name in unknown_overrides(self):
-            self.get_logger().warning(
-                f'{name} is ignored: there is no such topic, or the policy cannot be overridden')
 
     def stop(self) -> None:
         with self.lock:

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from cgdet_core.runtime import DetectionCard, Detections
 from cgdet_core.runtime.detection.multi_object import MultiObjectTracker
 from cgdet_core.runtime.imaging.clock import ImageClock
+from cgdet_core.runtime.imaging.message import stamp_of
 from cgdet_ros.detection.overlay import Overlay
 from cgdet_ros.detection.parameters import ModelSettings
-from cgdet_ros.node.image_input import Handover, ImageInput, stamp_of
+from cgdet_ros.node.image_input import Handover, ImageInput
 from cgdet_ros.node.shutter import Shutter
 from cgdet_ros.node.topics import latched_qos, Publishers, reliable_qos
 from rclpy.node import Node
@@ -129,8 +130,10 @@ class Outputs:
             to_vision_info(self._card, self._label_info.topic_name, version, header))
 
     def publish_histogram(self, counts: Sequence[int]) -> None:
-        """Publish the number of frames per millisecond of latency."""
-        self._histogram.publish(to_histogram(counts))
+        """Publish the frames per millisecond of latency; the last bin has no upper limit."""
+        dimension = MultiArrayDimension(label='latency_ms', size=len(counts), stride=len(counts))
+        self._histogram.publish(UInt32MultiArray(
+            layout=MultiArrayLayout(dim=[dimension]), data=counts))
 
 
 def to_detection_array(
@@ -171,9 +174,3 @@ def to_vision_info(card: DetectionCard, location: str, version: int, header: Hea
     """Return the name of the model and the topic of its class map."""
     return VisionInfo(header=header, method=card.name, database_location=location,
                       database_version=version)
-
-
-def to_histogram(counts: Sequence[int]) -> UInt32MultiArray:
-    """Return the number of frames per millisecond of latency; the last bin has no upper limit."""
-    dimension = MultiArrayDimension(label='latency_ms', size=len(counts), stride=len(counts))
-    return UInt32MultiArray(layout=MultiArrayLayout(dim=[dimension]), data=counts)

@@ -25,6 +25,7 @@ import tempfile
 from time import monotonic, monotonic_ns, sleep
 
 from cgdet_core.processes import program
+from cgdet_core.runtime.imaging.message import stamp_of
 import numpy as np
 import rclpy
 from rclpy.node import Node
@@ -61,8 +62,8 @@ def exchange(node: Node, seconds: float, environment: Mapping[str, str] | None =
     arrivals: dict[int, float] = {}
 
     def receive(message: Image) -> None:
-        sent = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        arrivals[int(message.header.frame_id)] = (monotonic_ns() - sent) * 1e-9
+        seconds = (monotonic_ns() - stamp_of(message.header)) * 1e-9
+        arrivals[int(message.header.frame_id)] = seconds
 
     topic = f'/{node.get_name()}/test_image'
     subscription = node.create_subscription(

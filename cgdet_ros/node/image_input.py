@@ -22,7 +22,7 @@ from typing import Any
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.frames import to_gray
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.message import encoding_of, is_false_color
+from cgdet_core.runtime.imaging.message import encoding_of, is_false_color, stamp_of
 from cgdet_ros.node.bridge import read_pixels
 from cgdet_ros.node.diagnostics import Statistics
 from cgdet_ros.node.logs import CameraLog, reason
@@ -35,17 +35,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
 # Maximum wait of the executor while the worker prepares an image. Without this wait the overhead
 # per image is 4.0 ms instead of 3.1 ms (docs/decisions/0009).
 PREPARATION_S = 0.005
 FRAME_ID = 256  # characters; every detection repeats it
-
-
-def stamp_of(header: Header) -> int:
-    """Return the stamp in nanoseconds."""
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
 class Handover(Condition):

@@ -137,6 +137,9 @@ class ManagedNode(LifecycleNode, ABC):
         """Subscribe and start the worker: SUCCESS."""
         result = self._try(self.activate, self.stop)
         if result == SUCCESS:
+            for name in parameters.unknown_overrides(self):
+                self.get_logger().warning(f'{name} is ignored: there is no such topic, or the '
+                                          'policy cannot be overridden')
             self.bond.start()
         return result
 

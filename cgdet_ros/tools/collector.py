@@ -22,6 +22,7 @@ from time import monotonic
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.postprocess import Detections
+from cgdet_core.runtime.imaging.message import stamp_of
 from cgdet_ros.node.logs import reason
 from cgdet_ros.node.topics import latched_qos
 from diagnostic_msgs.msg import DiagnosticArray
@@ -66,11 +67,12 @@ class Collector(Node):
     def sent(self, data: bytes) -> None:
         """Record when an image is published; `data` is the serialized message."""
         seconds, nanoseconds = STAMP.unpack_from(data, 4)
+        stamp = seconds * 10**9 + nanoseconds
         with self._news:
             if not self.run.sent:
                 self._before = self._counts()
-            self.run.repeated += seconds * 10**9 + nanoseconds in self.run.sent
-            self.run.sent.setdefault(seconds * 10**9 + nanoseconds, monotonic())
+            self.run.repeated += stamp in self.run.sent
+            self.run.sent.setdefault(stamp, monotonic())
 
     def wait_for_answer(self, check: Callable[[], None]) -> None:
         """
@@ -128,8 +130,7 @@ class Collector(Node):
 
     def _detections(self, message: Detection2DArray) -> None:
         now = monotonic()
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        run = self.run
+        run, stamp = self.run, stamp_of(message.header)
         run.frame_ids.add(message.header.frame_id)
         run.headers_equal &= all(d.header == message.header for d in message.detections)
         detections = from_message(message)

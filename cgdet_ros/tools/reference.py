@@ -57,11 +57,6 @@ def service_table(interface: Interface) -> str:
         for s in interface.services])
 
 
-def policy_block() -> str:
-    """Return the SROS 2 policy as a Markdown block."""
-    return f'```xml\n{policy()}```\n'
-
-
 def parameter_table(specs: Sequence[Spec]) -> str:
     """Return the parameters of a node as a Markdown table."""
     return table(('parameter', 'default', 'range', ''), [
@@ -88,7 +83,8 @@ def launch_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     'topics': partial(topic_table, DETECTOR), 'tracker_topics': partial(topic_table, TRACKER),
     'services': partial(service_table, DETECTOR),
-    'tracker_services': partial(service_table, TRACKER), 'policy': policy_block,
+    'tracker_services': partial(service_table, TRACKER),
+    'policy': lambda: f'```xml\n{policy()}```\n',
     'parameters': partial(parameter_table, (*SPECS, CLASS_SPEC)),
     'tracker_parameters': partial(parameter_table, TRACKER_SPECS), 'launch': launch_table,
     'recipes': recipes, 'grids': grids, 'commands': commands}

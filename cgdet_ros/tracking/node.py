@@ -34,7 +34,7 @@ from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs, ImageInput
 from cgdet_ros.node.managed_node import ManagedNode
-from cgdet_ros.node.parameters import check_overrides, unknown_overrides
+from cgdet_ros.node.parameters import check_overrides
 from cgdet_ros.node.shutter import Shutter
 from cgdet_ros.node.topics import reliable_qos
 from cgdet_ros.tracking import parameters
@@ -128,9 +128,6 @@ class TrackerNode(ManagedNode):
         self.get_logger().info(
             f'active: {self._stream.input.topic} -> {self._stream.outputs.topic}; follows what '
             'is sent to ~/start, ~/point or ~/follow_id')
-        for name in unknown_overrides(self):
-            self.get_logger().warning(
-                f'{name} is ignored: there is no such topic, or the policy cannot be overridden')
 
     def _subscribe_to_requests(self) -> None:
         for kind, topic, receive in (

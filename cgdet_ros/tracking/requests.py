@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic, monotonic_ns
 
-from cgdet_ros.node.image_input import stamp_of
+from cgdet_core.runtime.imaging.message import stamp_of
 from cgdet_ros.tracking.history import Refused
 from geometry_msgs.msg import PointStamped
 import numpy as np
@@ -132,13 +132,6 @@ class Requests:
             self._taken, self._waiting = list(self._waiting), deque()
             return list(self._taken)
 
-    def put_back(self, request: Request) -> None:
-        """Let a request that was taken wait again, unless it was canceled."""
-        with self._lock:
-            if any(r is request for r in self._taken):
-                self._taken = [r for r in self._taken if r is not request]
-                self._waiting.append(request)
-
     def holds(self, request: Request) -> bool:
         """Return whether a request that was taken has not been canceled."""
         with self._lock:
@@ -154,9 +147,11 @@ class Requests:
             self._waiting = deque(waiting)
             return before - len(self._waiting) - len(self._taken)
 
-    def served(self, request: Request) -> None:
-        """Forget a request that was taken."""
+    def served(self, request: Request, again: bool = False) -> None:
+        """Forget a request that was taken; again: it waits again, unless it was canceled."""
         with self._lock:
+            if again and any(r is request for r in self._taken):
+                self._waiting.append(request)
             self._taken = [r for r in self._taken if r is not request]
 
     def expired(self) -> int:

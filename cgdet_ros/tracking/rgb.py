@@ -20,11 +20,11 @@ from time import monotonic
 from typing import Any
 
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.message import ENCODINGS, LIVE, view_pixels
+from cgdet_core.runtime.imaging.message import ENCODINGS, LIVE, stamp_of, view_pixels
 from cgdet_core.runtime.tracking.rgbt import is_black
 from cgdet_ros.node.bridge import read_pixels
 from cgdet_ros.node.diagnostics import to_status
-from cgdet_ros.node.image_input import publishers_of, stamp_of
+from cgdet_ros.node.image_input import publishers_of
 from cgdet_ros.node.logs import CameraLog, reason
 from cgdet_ros.node.topics import input_qos
 from cgdet_ros.tracking.history import Moment

@@ -22,17 +22,11 @@ from typing import Any
 
 from cgdet_core.runtime.imaging.clock import ImageClock
 from cgdet_core.runtime.imaging.geometry import Crop
-from cgdet_core.runtime.imaging.message import encoding_of
+from cgdet_core.runtime.imaging.message import encoding_of, stamp_of
 from cgdet_core.runtime.imaging.signal import seen
 from cgdet_core.runtime.inference.session import NotFinite
 from cgdet_core.runtime.tracking.tracker import BACK_S
-from cgdet_ros.node.image_input import (
-    Handover,
-    ImageInput,
-    ImageWorker,
-    Received,
-    stamp_of,
-)
+from cgdet_ros.node.image_input import Handover, ImageInput, ImageWorker, Received
 from cgdet_ros.node.loading import Recovery
 from cgdet_ros.node.logs import reason
 from cgdet_ros.node.shutter import Shutter
@@ -151,14 +145,14 @@ class TrackingWorker(ImageWorker):
         """Start what was requested, follow all targets into a moment; return what failed."""
         failure: Exception | None = None
         for request in takewhile(lambda _: self.running(), self._requests.take()):
+            waits = False
             try:
-                if not self._start(request, settings):
-                    self._requests.put_back(request)
+                waits = not self._start(request, settings)
             except Exception as error:  # a ValueError is one of the request
                 self._notices.refuse('a start', error)
                 failure = failure if isinstance(error, ValueError) else error
             finally:
-                self._requests.served(request)
+                self._requests.served(request, waits)
         targets = self._targets.current()
         rgb = None
         if self._stream.rgb is not None and targets:

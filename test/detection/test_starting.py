@@ -21,11 +21,12 @@ from typing import Any
 
 from cgdet_core.deployment.export import export
 from cgdet_core.detection.recipe import DetectionRecipe
-from cgdet_core.detection.starting import origin_of, start, weights_file
+from cgdet_core.detection.starting import origin_of, start
 from cgdet_core.detection.student import DeployedStudent, load_student, Student
 from cgdet_core.errors import UserError
 from cgdet_core.nets.blocks import restore_norms
 from cgdet_core.runtime.detection.card import DetectionCard
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.card import load_card, save_card
 from cgdet_core.runtime.inference.onnxruntime import OnnxRuntimeSession
 from cgdet_core.tasks import load_recipe, parse_recipe
@@ -122,7 +123,7 @@ def test_what_does_not_fit_is_refused(
 def test_the_shipped_model_is_fine_tuned_from_its_own_outputs() -> None:
     recipe = load_recipe(ROOT / 'config' / 'train' / 'fine_tune.yaml',
                          ['classes=[person, bicycle, car]'])
-    path = weights_file(recipe)
+    path = model_file(recipe.optim.init)
     assert path.samefile(ROOT / 'models' / 'thermal.onnx')
     card = load_card(path, DetectionCard)
     image = torch.rand(1, 1, 512, 640)

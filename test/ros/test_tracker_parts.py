@@ -429,8 +429,7 @@ def test_a_start_that_waits_or_is_under_way_can_be_ended(node: Node, tmp_path: P
     taken = waiting.take()
     assert waiting.cancel('8') == 1 and [*map(waiting.holds, taken)] == [True, True, False, True]
     waiting.served(taken[0])
-    waiting.put_back(taken[3])
-    waiting.served(taken[3])
+    waiting.served(taken[3], again=True)
     assert waiting.cancel() == 2 and not any(map(waiting.holds, taken))
-    waiting.put_back(taken[1])
+    waiting.served(taken[1], again=True)
     assert not waiting.take()

@@ -37,7 +37,7 @@ from cgdet_core.data.bags.storage import (
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new, temporary_for
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
-from cgdet_core.runtime.imaging.message import view_image, view_pixels
+from cgdet_core.runtime.imaging.message import stamp_of, view_image, view_pixels
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
 import numpy as np
@@ -278,7 +278,7 @@ def image_messages(
         message: Any
         try:
             message = reader.deserialize(raw, connection.msgtype)
-            stamp = stamp_of(message)
+            stamp = stamp_of(message.header)
         except Exception as error:  # of rosbags, or whatever damaged bytes lead to
             message = ValueError(f'the message is damaged ({error or type(error).__name__})')
             stamp = received
@@ -286,11 +286,6 @@ def image_messages(
                 seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] else '>iI', raw, 4)
                 stamp = seconds * 10**9 + nanoseconds
         yield received, stamp, message
-
-
-def stamp_of(message: Any) -> int:
-    """Return the header's stamp in nanoseconds."""
-    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
 
 
 def color_picture(message: Any) -> NDArray[np.uint8]:

@@ -28,6 +28,10 @@ from numpy.typing import NDArray
 COUNTS_PER_KELVIN = 25  # 14 bits of 0.04 K, the high resolution of radiometric cameras
 FREEZE_S = (0.3, 0.5)  # how long a flat-field correction repeats the last frame
 PERIOD_S = 90.0  # between two flat-field corrections
+# Of the gain control: the largest share of the pixels that counts as one level's; the share of a
+# straight curve, for detail in the warmest objects; that of the previous frame's curve, so that a
+# warm object that enters does not flash; the enhancement of small differences, noise included.
+PLATEAU, LINEAR, DAMPING, DETAIL = 0.003, 0.35, 0.85, 1.0
 
 Kelvin = NDArray[np.float32]
 
@@ -103,26 +107,18 @@ class Sensor:
         """Return the 14-bit counts of measured temperatures, 0.04 K each."""
         return np.clip(np.rint(kelvin * COUNTS_PER_KELVIN), 0, (1 << 14) - 1).astype(np.uint16)
 
-    def agc(self, counts: NDArray[np.uint16], plateau: float = 0.003, linear: float = 0.35,
-            damping: float = 0.85, detail: float = 1.0) -> NDArray[np.uint8]:
-        """
-        Return the 8-bit output of a sequence's next frame: plateau equalization with damping.
-
-        plateau: the largest share of the pixels that counts as one level's; linear: the share of
-        a straight curve, for detail in the warmest objects; damping: the share of the previous
-        frame's curve, so that a warm object that enters does not flash; detail: enhancement of
-        small differences, noise included.
-        """
+    def agc(self, counts: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Return the 8-bit output of a sequence's next frame: plateau equalization and damping."""
         histogram = np.bincount(counts.ravel() >> 1, minlength=1 << 13).astype(np.float64)
-        clipped = np.minimum(histogram, plateau * counts.size)
+        clipped = np.minimum(histogram, PLATEAU * counts.size)
         curve = np.cumsum(clipped) - clipped / 2
         curve = (curve - curve[0]) / max(curve[-1] - curve[0], 1.0)
         low, high = np.searchsorted(np.cumsum(histogram), np.array((0.001, 0.999)) * counts.size)
         straight = np.clip((np.arange(len(curve)) - low) / max(high - low, 1), 0, 1)
-        curve = 255 * ((1 - linear) * curve + linear * straight)
+        curve = 255 * ((1 - LINEAR) * curve + LINEAR * straight)
         if self._levels is not None:
-            curve = damping * self._levels + (1 - damping) * curve
+            curve = DAMPING * self._levels + (1 - DAMPING) * curve
         self._levels = curve
         levels = curve.astype(np.float32)[counts >> 1]
-        levels += detail * (levels - cv2.GaussianBlur(levels, (0, 0), 2.0))
+        levels += DETAIL * (levels - cv2.GaussianBlur(levels, (0, 0), 2.0))
         return np.clip(np.rint(levels), 0, 255).astype(np.uint8)

@@ -14,7 +14,7 @@
 
 """Read thermal frames from files without changing their depth."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from mmap import ACCESS_COPY, mmap
 from os import fstat
@@ -24,7 +24,7 @@ from typing import Any
 from zlib import crc32
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.files import check_not_inputs, file_kind
 from cgdet_core.runtime.imaging.decoding import (
     decode,
     format_of,
@@ -85,8 +85,9 @@ def is_drawn(path: Path) -> bool:
     return False
 
 
-def check_not_among(outputs: Iterable[Path], frames: Iterable[Path]) -> None:
-    """Raise UserError if a picture or video would be written into a folder of these pictures."""
+def check_not_among(outputs: Collection[Path], frames: Collection[Path]) -> None:
+    """Raise UserError for an output that is a frame, or a picture or video beside one."""
+    check_not_inputs(outputs, frames)
     parents = {frame.parent for frame in frames if frame.suffix.lower() in IMAGE_SUFFIXES}
     folders = {parent.resolve() for parent in parents}
     for path in outputs:

@@ -56,6 +56,11 @@ class CompressedMessage(Protocol):
     data: Any
 
 
+def stamp_of(header: Any) -> int:
+    """Return the stamp of a std_msgs/Header in nanoseconds."""
+    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+
+
 def view_message(message: ImageMessage | CompressedMessage) -> NDArray[Any]:
     """
     Return the thermal frame (height, width) of either kind of image message.

@@ -14,7 +14,7 @@
 
 """The recipe of an RGB-T tracker; without torch, so that recipes load."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from cgdet_core.nets.config import PyramidConfig
 from cgdet_core.tracking.recipe import TargetRecipe
@@ -24,8 +24,6 @@ from pydantic import Field, model_validator
 
 class RgbtConfig(PyramidConfig):
     """The sizes of an RGB-T tracker's network, whose trunks end at stride 16; no neck."""
-
-    added: ClassVar[tuple[str, ...]] = PyramidConfig.added
 
     width: int = Field(160, ge=8, multiple_of=4)  # of the tokens
     blocks: int = Field(5, ge=1)  # of the transformer

@@ -39,8 +39,8 @@ from cgdet_core.tracking.rgbt.network import (
 )
 from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import start
-from cgdet_core.tracking.training import training_record, validation_objects, with_size
-from cgdet_core.training.module import Losses, TaskModule
+from cgdet_core.tracking.training import training_record, validation_objects
+from cgdet_core.training.module import Losses, TaskModule, with_size
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
 import torch
