@@ -25,7 +25,7 @@ import struct
 from types import SimpleNamespace
 from typing import Any, TYPE_CHECKING
 
-from cgdet_core.data.bags.storage import bound_chunks, decompress, problem, readable, URI
+from cgdet_core.data.bags.storage import bound_chunks, decompressed, problem, readable, URI
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new, temporary_for
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
@@ -156,7 +156,7 @@ def open_bag(path: str | Path) -> Iterator[Any]:
     with ExitStack() as stack:
         place = path
         try:
-            place, compressed = stack.enter_context(readable(path))
+            place = stack.enter_context(readable(path))
             reader = rosbags.highlevel.AnyReader([place], default_typestore=types)
             stack.enter_context(reader)
         except UserError:
@@ -168,7 +168,7 @@ def open_bag(path: str | Path) -> Iterator[Any]:
         def read(*arguments: Any, **options: Any) -> Iterator[tuple[Any, int, bytes]]:
             try:
                 for connection, received, raw in messages(*arguments, **options):
-                    yield connection, received, decompress(raw) if compressed else raw
+                    yield connection, received, decompressed(raw)
             except Exception as error:
                 raise problem(path, error, place) from None
 

@@ -39,15 +39,16 @@ LARGEST_PART = 2**29  # bytes of a message, or of a chunk of several, after deco
 # A compressed file may expand by this factor, and always to this size.
 LARGEST_RATIO, ALWAYS_FINE = 100, 2**30
 BLOCK = 2**20
+ZSTANDARD = b'\x28\xb5\x2f\xfd'  # begins a compressed message; others begin with a zero
 # Characters of a path that SQLite takes for parts of a URI, and bytes that are not UTF-8.
 URI = re.compile('[?#%\udc80-\udcff]')
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[tuple[Path, bool]]:
+def readable(path: Path) -> Iterator[Path]:
     """
-    Yield a path that rosbags can read, and whether its messages are still compressed.
+    Yield a path that rosbags can read; its messages may still be compressed, see `decompressed`.
 
     This is the bag, or a temporary folder if something must be completed: an empty storage
     identifier, logs that SQLite has not merged, compressed files. The bag remains as it is.
@@ -60,10 +61,10 @@ def readable(path: Path) -> Iterator[tuple[Path, bool]]:
                         f'--dst {path.with_suffix("")}".')
     if not path.is_dir():
         if not _needs_copy(path):
-            yield path, False
+            yield path
             return
         with TemporaryDirectory(prefix='cgdet_bag_') as folder:
-            yield Path(folder) / _provide(path, Path(folder), False), False
+            yield Path(folder) / _provide(path, Path(folder), False)
         return
     metadata = read_metadata(path)
     files = [path / PurePath(name).name for name in metadata['relative_file_paths']]
@@ -71,7 +72,7 @@ def readable(path: Path) -> Iterator[tuple[Path, bool]]:
     mode = str(metadata.get('compression_mode') or '').lower()
     if storage == metadata['storage_identifier'] and mode not in ('file', 'message') and not any(
             map(_needs_copy, files)):
-        yield path, False
+        yield path
         return
     with TemporaryDirectory(prefix='cgdet_bag_') as folder:
         names = [_provide(file, Path(folder), mode == 'file') for file in files]
@@ -79,12 +80,14 @@ def readable(path: Path) -> Iterator[tuple[Path, bool]]:
                      'compression_mode': '', 'compression_format': ''}
         (Path(folder) / METADATA).write_text(yaml.safe_dump(
             {'rosbag2_bagfile_information': completed}), encoding='utf-8')
-        yield Path(folder), mode == 'message'
+        yield Path(folder)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata of a bag's folder; UserError states what its recorder did not write."""
-    advice = f'run "ros2 bag reindex {path}", or pass its .mcap or .db3 file'
+    small = any(file.suffix == '.zstd' for file in path.iterdir())
+    advice = _reindex(path, True) if small else (
+        f'{_reindex(path, False)}, or pass its .mcap or .db3 file')
     if not (path / METADATA).is_file():
         raise UserError(f'{path} has no {METADATA}, as if its recorder was killed: {advice}.')
     try:
@@ -104,17 +107,26 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise UserError(f'{path} lacks {", ".join(missing)}, which its {METADATA} lists; copy '
                         f'the files into it, or {advice}.')
     ends = {_suffix(file) for file in files}
+    # A player of rosbag2 leaves x.mcap, which it has decompressed, next to x.mcap.zstd.
+    listed = {file.name.removesuffix('.zstd') for file in files}
     if more := sorted(file.name for file in path.iterdir()
-                      if _suffix(file) in ends and file not in files
+                      if _suffix(file) in ends and file.name.removesuffix('.zstd') not in listed
                       and not file.name.startswith('.')):
-        _log.warning('%s has files that its %s does not list and that are not read: %s; run "ros2 '
-                     'bag reindex %s".', path, METADATA, ', '.join(more), path)
+        _log.warning('%s has files that its %s does not list and that are not read: %s; %s.', path,
+                     METADATA, ', '.join(more),
+                     _reindex(path, any(name.endswith('.zstd') for name in more)))
     mode = str(metadata.get('compression_mode') or '').lower()
     kind = metadata.get('compression_format')
     if mode in ('file', 'message') and kind != 'zstd':
         raise UserError(f'{path} is compressed as {kind}, which cannot be read; decompress it '
                         'with "ros2 bag convert".')
     return dict(metadata)
+
+
+def _reindex(path: Path, small: bool) -> str:
+    """Return how to make the metadata of a bag; rosbag2 lists no compressed files."""
+    first = f'decompress its files with "zstd -d {path}/*.zstd" and ' if small else ''
+    return f'{first}run "ros2 bag reindex {path}"'
 
 
 def problem(path: Path, error: Exception, place: Path) -> UserError:
@@ -125,6 +137,8 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
         reason = 'its file is cut or damaged'  # which rosbags did not expect
     if 'ersion' in reason and 'supported' in reason:
         advice = '; a newer rosbags may read it: "pip install --upgrade rosbags"'
+    elif 'nindexed' in reason:  # of the profile "fastwrite", with several topics
+        advice = '; "ros2 bag convert" writes one'
     elif any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
         advice = ''
     else:
@@ -145,6 +159,15 @@ def bound_chunks() -> None:
 
     storage_mcap.DECOMPRESSORS.update(
         lz4=lz4, zstd=lambda data, size: decompress(data, size))
+
+
+def decompressed(message: bytes) -> bytes:
+    """
+    Return a message of a bag, decompressed if it is compressed; ValueError see `decompress`.
+
+    Its bytes state it: without metadata nothing else does, nor with those of a reindexed bag.
+    """
+    return decompress(message) if message[:len(ZSTANDARD)] == ZSTANDARD else message
 
 
 def decompress(data: bytes, size: int = LARGEST_PART) -> bytes:
