@@ -75,7 +75,9 @@ def files_of(path: Path) -> list[Path]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata of a bag's folder; UserError states what its recorder did not write."""
-    advice = f'run "ros2 bag reindex {path}", or pass its .mcap or .db3 file'
+    small = any(file.suffix == '.zstd' for file in path.iterdir())
+    advice = _reindex(path, True) if small else (
+        f'{_reindex(path, False)}, or pass its .mcap or .db3 file')
     if not (path / METADATA).is_file():
         raise UserError(f'{path} has no {METADATA}, as if its recorder was killed: {advice}.')
     try:
@@ -97,11 +99,14 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise UserError(f'{path} lacks {", ".join(missing)}, which its {METADATA} lists; copy '
                         f'the files into it, or {advice}.')
     ends = {_suffix(file) for file in files}
+    # A player of rosbag2 leaves x.mcap, which it has decompressed, next to x.mcap.zstd.
+    listed = {file.name.removesuffix('.zstd') for file in files}
     if more := sorted(file.name for file in path.iterdir()
-                      if _suffix(file) in ends and file not in files
+                      if _suffix(file) in ends and file.name.removesuffix('.zstd') not in listed
                       and not file.name.startswith('.')):
-        _log.warning('%s has files that its %s does not list and that are not read: %s; run "ros2 '
-                     'bag reindex %s".', path, METADATA, ', '.join(more), path)
+        _log.warning('%s has files that its %s does not list and that are not read: %s; %s.', path,
+                     METADATA, ', '.join(more),
+                     _reindex(path, any(name.endswith('.zstd') for name in more)))
     mode = str(metadata.get('compression_mode') or '').lower()
     kind = metadata.get('compression_format')
     if mode in ('file', 'message') and kind != 'zstd':
@@ -110,13 +115,21 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return dict(metadata)
 
 
+def _reindex(path: Path, small: bool) -> str:
+    """Return how to make the metadata of a bag; rosbag2 lists no compressed files."""
+    first = f'decompress its files with "zstd -d {path}/*.zstd" and ' if small else ''
+    return f'{first}run "ros2 bag reindex {path}"'
+
+
 def problem(path: Path, error: Exception, place: Path) -> UserError:
     """Return an error of rosbags as a sentence with what to do; place: what it has read."""
     reason = ' '.join(str(error).replace(str(place), str(path)).split()).rstrip('.')
     reason = reason.removesuffix('; please report issue') or type(error).__name__
     if isinstance(error, TypeError | LookupError | AttributeError | AssertionError | struct.error):
         reason = 'its file is cut or damaged'  # which rosbags did not expect
-    if any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
+    if 'nindexed' in reason:  # of the profile "fastwrite", with several topics
+        advice = '; "ros2 bag convert" writes one'
+    elif any(word in reason for word in ('ermission', 'supported', 'rofile', 'expands')):
         advice = ''
     else:
         files = sorted(path.iterdir()) if path.is_dir() else [path]

@@ -55,8 +55,9 @@ def is_bag(path: Path) -> bool:
 
 def lacks_metadata(path: Path) -> bool:
     """Return whether a folder contains bag files but no metadata, as after a killed recorder."""
-    return path.is_dir() and not (path / 'metadata.yaml').is_file() and bool(
-        files_below(path, BAG_SUFFIXES, '*'))
+    return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
+        Path(file.name.removesuffix('.zstd')).suffix.lower() in BAG_SUFFIXES
+        for file in files_below(path, (*BAG_SUFFIXES, '.zstd'), '*'))
 
 
 def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') -> list[Path]:

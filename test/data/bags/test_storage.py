@@ -222,6 +222,47 @@ def test_compressed_bags_are_read(tmp_path: Path, mode: str, kind: str) -> None:
     check(file.rename(small / file.name.replace('mcap', 'MCAP').replace('db3', 'DB3')))
 
 
+@pytest.mark.parametrize('kind', ['MCAP', 'SQLITE3'])
+def test_compressed_messages_are_read_without_the_metadata_of_the_recorder(
+    tmp_path: Path, kind: str,
+) -> None:
+    """A killed recorder writes none; "ros2 bag reindex" writes some that state no compression."""
+    bag = compress(write(tmp_path / 'bag'), tmp_path / 'small', 'MESSAGE', kind)
+    edit(bag, compression_mode='', compression_format='', files=[])
+    check(bag)
+    (bag / 'metadata.yaml').unlink()
+    check(next(bag.iterdir()))
+
+
+def test_files_that_rosbag2_decompressed_are_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """To play a compressed bag, "ros2 bag play" writes x.mcap next to x.mcap.zstd."""
+    bag = compress(write(tmp_path / 'bag'), tmp_path / 'small', 'FILE')
+    (bag / 'small.mcap').write_bytes(storage.decompress((bag / 'small.mcap.zstd').read_bytes()))
+    check(bag)
+    edit(bag, relative_file_paths=['small.mcap'], compression_mode='', compression_format='')
+    check(bag)
+    assert not caplog.text
+
+
+def test_compressed_files_are_decompressed_before_reindex(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The reindexer of rosbag2 ignores x_0.mcap.zstd, which a killed recorder leaves."""
+    small = compress(write(tmp_path / 'small_bag'), tmp_path / 'small', 'FILE')
+    bag = write(tmp_path / 'bag', 'mcap')
+    shutil.copy(small / 'small.mcap.zstd', bag / 'bag_1.mcap.zstd')
+    advice = f'decompress its files with "zstd -d {bag}/*.zstd" and run "ros2 bag reindex {bag}"'
+    check(bag)
+    assert f'not read: bag_1.mcap.zstd; {advice}.' in caplog.text
+    (bag / 'metadata.yaml').unlink()
+    for name in ('bag_0.mcap', 'bag_1.mcap.zstd'):
+        with pytest.raises(UserError, match=re.escape(f'was killed: {advice}.')):
+            open_path(bag)
+        (bag / name).unlink()
+
+
 @pytest.mark.parametrize(('mode', 'limit'), [
     ('FILE', 'ALWAYS_FINE'), ('MESSAGE', 'LARGEST_PART'), ('STORAGE', 'LARGEST_PART')])
 def test_what_expands_too_much_is_refused(
@@ -246,6 +287,14 @@ def test_a_chunk_expands_to_what_it_states_only() -> None:
         assert storage_mcap.decompress(small, kind, len(zeros), 0) == zeros
         with pytest.raises(ValueError, match='expands to more than 100 bytes'):
             storage_mcap.decompress(small, kind, 100, 0)
+
+
+def test_an_unindexed_file_is_converted(tmp_path: Path) -> None:
+    """Of the profile "fastwrite" of rosbag2; its topics are not in the order of their times."""
+    bag = write(tmp_path / 'bag', 'mcap')
+    error = storage.problem(bag, ValueError(
+        'Unindexed MCAP messages are not in timestamp order. Use an indexed file.'), bag)
+    assert str(error).endswith('Use an indexed file; "ros2 bag convert" writes one.')
 
 
 def test_a_damaged_message_costs_itself(tmp_path: Path) -> None:
