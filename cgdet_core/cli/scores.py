@@ -180,12 +180,8 @@ def fit_scores(
     for detector in detectors:
         detector.card = suppressing(detector.card, iou_threshold, voting_iou)
     coco = load_coco(data, images, detectors[0].card.classes)
-    listed = len(coco.images)
-    with common.counting('detecting', len(models) * listed) as progress:
+    with common.counting('detecting', len(models) * len(coco.images)) as progress:
         cards, reports = fit_models(models, detectors, coco, progress)
-    if len(coco.images) < listed:
-        raise UserError(f'The cards are unchanged, as {listed - len(coco.images)} of {listed} '
-                        'frames could not be read; replace them or leave them out of the set.')
     for model, card, report in zip(models, cards, reports):
         _show_scores(report['before'], f'{model.name}, raw scores')
         _show_scores(report['scores'], f'{model.name}, fitted on the same frames')

@@ -113,13 +113,18 @@ def fit_models(
     All are files of one network, for example its precisions, and get the same scaling and
     thresholds. Each report has the metrics of `measure` with the new card, and the scores
     `before` and `cross_fitted` (see `cross_fit`; None if half of the frames are too few). The
-    record of accuracy on other sets is dropped, as it was made with other thresholds.
+    record of accuracy on other sets is dropped, as it was made with other thresholds. UserError
+    for a frame that cannot be read.
     """
     if any(d.card.classes != detectors[0].card.classes for d in detectors):
         raise UserError('The models have different classes; fit their scores separately.')
     for detector in detectors:
         detector.card = replace(detector.card, score_scaling={}, class_thresholds={})
+    listed = len(coco.images)
     found = [detect_all(detector, coco, progress) for detector in detectors]
+    if len(coco.images) < listed:
+        raise UserError(f'The cards are unchanged, as {listed - len(coco.images)} of {listed} '
+                        'frames could not be read; replace them or leave them out of the set.')
     fitted = fit(found[0], coco.images, detectors[0].card)
     cards, reports = [], []
     for model, detector, raw in zip(models, detectors, found):
