@@ -39,6 +39,7 @@ LEVELS = 127  # of int8, of each sign; symmetric, as TensorRT demands
 SAME_SCALE = ('Concat', 'Split', 'MaxPool', 'Resize', 'Reshape', 'Transpose')
 QUANTIZED = ('Conv', 'Add', 'LeakyRelu', *SAME_SCALE)
 KNOWN = ('Relu', *QUANTIZED)
+FOLLOWING = ('Relu', 'LeakyRelu', 'MaxPool')  # in FP32 behind a layer in FP32
 # Of weights that are multiplied with activations that may be negative: a CPU without VNNI adds two
 # products of uint8 and int8 in 16 bits, and those activations use all of uint8.
 HALF_LEVELS = 63
@@ -142,14 +143,17 @@ def to_int8(
     Round the layers of an exported FP32 graph by QuantizeLinear and DequantizeLinear pairs.
 
     limits: the largest magnitude of each tensor in `activations`; left_out: names of weights
-    whose convolutions stay FP32, with the LeakyRelu behind them. Activations have one scale per
-    tensor, weights one per output channel, all zero points are 0; biases stay FP32.
+    whose convolutions stay FP32, with activations and pooling behind them. Activations have one
+    scale per tensor, weights one per output channel, all zero points are 0; biases stay FP32.
     """
     network = network_nodes(model.graph)
-    exact = {node.output[0] for node in network
-             if node.op_type == 'Conv' and node.input[1] in left_out}
-    rounded = [name for name in activations(model) if not all(
-        name in exact and node.op_type == 'LeakyRelu' for node in network if name in node.input)]
+    exact: set[str] = set()  # computed in FP32
+    for node in network:  # in order
+        if (node.input[1] in left_out if node.op_type == 'Conv' else
+                node.op_type in FOLLOWING and node.input[0] in exact):
+            exact.update(node.output)
+    rounded = [name for name in activations(model) if name not in exact or any(
+        node.op_type not in FOLLOWING for node in network if name in node.input)]
     ranges = {name: TensorData(lowest=np.float32(-limit), highest=np.float32(limit))
               for name, limit in _shared(model, limits).items()}
     quantizer = QDQQuantizer(
@@ -159,7 +163,7 @@ def to_int8(
         nodes_to_quantize=[
             node.name for node in network if node.op_type in QUANTIZED
             and (node.op_type != 'Conv' or node.input[1] not in left_out)
-            and (node.op_type != 'LeakyRelu' or node.input[0] not in exact)],
+            and (node.op_type not in FOLLOWING or node.input[0] not in exact)],
         nodes_to_exclude=[], op_types_to_quantize=QUANTIZED, extra_options=OPTIONS)
     entries = {i.name for i in model.graph.input}
     for name in rounded:  # also before a layer left out: the one above stays int8

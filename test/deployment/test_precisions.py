@@ -312,20 +312,28 @@ def test_what_may_be_negative_is_signed_for_tensorrt_and_has_a_zero_point_for_cp
     assert kinds.count('QLinearConv') >= 4 and 'QLinearLeakyRelu' in kinds
 
 
-def test_nothing_is_rounded_between_a_layer_left_out_and_its_leaky_relu() -> None:
+@pytest.mark.parametrize('kind', ['Relu', 'LeakyRelu'])
+def test_what_follows_a_layer_left_out_is_rounded_once(kind: str) -> None:
     node = helper.make_node
     graph = helper.make_graph(
-        [node('Conv', ['images', 'w'], ['a'], 'first'), node('LeakyRelu', ['a'], ['b'], 'leaky'),
-         node('Conv', ['b', 'w'], ['c'], 'second')], 'stem',
+        [node('Conv', ['images', 'w'], ['a'], 'first'), node(kind, ['a'], ['b'], 'active'),
+         node('MaxPool', ['b'], ['c'], 'pool', kernel_shape=[2, 2], strides=[2, 2]),
+         node('Conv', ['c', 'v'], ['d'], 'second')], 'stem',
         [helper.make_tensor_value_info('images', FLOAT, [1, 1, 8, 8])],
-        [helper.make_tensor_value_info('c', FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info('d', FLOAT, [1, 1, 4, 4])],
         [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), name) for name in 'wv'])
-    graph.node[2].input[1] = 'v'
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
-    for left_out, expected in (([], {'images', 'a', 'b'}), (['w'], {'b'})):
-        written = to_int8(model, dict.fromkeys(activations(model), 1.0), left_out)
+    limits = dict.fromkeys(activations(model), 1.0)
+    every = {'images', *('bc' if kind == 'Relu' else 'abc')}
+    for left_out, expected in (([], every), (['w'], {'c'})):
+        written = to_int8(model, limits, left_out)
         assert {n.input[0] for n in written.graph.node
                 if n.op_type == 'QuantizeLinear'} == expected
+    # A rounded maximum is the maximum of rounded values.
+    images = {'images': np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32)}
+    [found] = open_session(written, []).run(None, images)
+    pooled = images['images'].reshape(4, 2, 4, 2).max((1, 3)) * 127
+    np.testing.assert_allclose(found[0, 0], np.rint(pooled) / 127, atol=1e-6)
 
 
 def test_nodes_that_int8_does_not_know_are_refused() -> None:
