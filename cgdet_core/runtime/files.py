@@ -24,12 +24,13 @@ from itertools import chain, count
 import json
 import os
 from pathlib import Path, PurePath
+import re
 import shutil
 from typing import Any
 
 from cgdet_core.errors import UserError
 
-SHIPPED_MODEL = 'models/thermal.onnx'  # see `share_file`
+SHIPPED_MODEL = 'models/thermal_small.onnx'  # see `share_file`
 SHIPPED_INT8 = 'models/thermal_int8.onnx'
 SHIPPED_TRACKER = 'models/thermal_tracker.onnx'
 # What files start with, and what they seem to be.
@@ -329,5 +330,15 @@ def share_file(pattern: str) -> Path:
 
 
 def model_file(model: str | Path) -> Path:
-    """Return the file of a model, of which "shipped" is the detector of the package."""
-    return share_file(SHIPPED_MODEL) if str(model) == 'shipped' else Path(model)
+    """
+    Return the file of a model.
+
+    Names without suffix or folder are those of the package's own models, for example "thermal";
+    "shipped" is its default detector.
+    """
+    if str(model) == 'shipped':
+        return share_file(SHIPPED_MODEL)
+    if re.fullmatch(r'\w+', str(model)):
+        with suppress(UserError):
+            return share_file(f'models/{model}.onnx')
+    return Path(model)

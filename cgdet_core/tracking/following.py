@@ -124,14 +124,14 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
     Follow the target from the first frame whose truth has a box; earlier frames are skipped.
 
     unreadable: called for each later frame that cannot be read, in which the target is where it
-    was before, and for each RGB image that cannot, without which it is followed in thermal alone.
-    UserError names a frame that cannot be read, without it, or followed, one that has another
-    size than the first, and an RGB image of another size than its frame.
+    was before, and for each RGB image that cannot, without which it is followed in thermal alone,
+    as without those of another size than their frame. UserError names a frame that cannot be
+    read, without it, or followed, and one that has another size than the first.
     """
     names, truths = sequence.names, sequence.truths
     first = int(truths[0].visible.argmax())
     boxes = np.full((len(names), 4), np.nan)
-    seconds, followed, done, shape = 0.0, 0, 0, None
+    seconds, followed, done, shape, unregistered = 0.0, 0, 0, None, False
     for i, frame in zip(range(len(names)), sequence.source.frames):
         progress(1)
         done += 1
@@ -149,7 +149,12 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
                             f'{_size(shape)}; a sequence has one size.')
         color: dict[str, Any] = {}
         if sequence.rgb and (picture := sequence.rgb[i]):
-            color['rgb'] = read_rgb_of(picture, shape, unreadable)
+            color['rgb'] = read_or_tell(read_rgb, picture, unreadable)
+            if color['rgb'] is not None and color['rgb'].shape[:2] != shape[:2]:
+                if not unregistered:
+                    _log.warning('%s The target is followed in thermal alone there.',
+                                 _other_size(picture, color['rgb'], shape))
+                unregistered, color['rgb'] = True, None
         started = perf_counter()
         try:
             if i == first:
@@ -218,10 +223,13 @@ def read_rgb_of(
     """
     found = read_or_tell(read_rgb, path, unreadable)
     if found is not None and found.shape[:2] != shape[:2]:
-        raise UserError(f'{path} has {_size(found.shape)} pixels, its thermal frame has '
-                        f'{_size(shape)}; register RGB to the thermal pixels, or move its '
-                        'images away to follow in thermal alone.')
+        raise UserError(_other_size(path, found, shape))
     return found
+
+
+def _other_size(path: Path, image: NDArray[Any], shape: tuple[int, ...]) -> str:
+    return (f'{path} has {_size(image.shape)} pixels, its thermal frame has {_size(shape)}; '
+            'register RGB to the thermal pixels (cgdet data register).')
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -51,7 +51,7 @@ def _refuse_threshold(value: float) -> str:
 
 SPECS = (
     Spec('model_path', '', 'ONNX file with its model card next to it; empty: the shipped model, '
-         'thermal.onnx on a GPU and thermal_int8.onnx on a CPU', effect='static'),
+         'thermal_small.onnx on a GPU and thermal_int8.onnx on a CPU', effect='static'),
     *SESSION_SPECS,
     Spec('cameras', [''], 'Names of the cameras, which prefix their topics, such as '
          'front/image_raw and front/detections; an empty name: image_raw and detections',

@@ -168,9 +168,9 @@ def test_a_file_of_a_newer_onnx_is_refused_with_what_to_do(tmp_path: Path, newer
 @pytest.mark.parametrize(('backend', 'providers', 'name'), [
     ('auto', ['CPUExecutionProvider'], 'thermal_int8.onnx'),
     ('openvino', ['CPUExecutionProvider'], 'thermal_int8.onnx'),
-    ('auto', ['CUDAExecutionProvider', 'CPUExecutionProvider'], 'thermal.onnx'),
+    ('auto', ['CUDAExecutionProvider', 'CPUExecutionProvider'], 'thermal_small.onnx'),
     ('openvino', ['CUDAExecutionProvider', 'CPUExecutionProvider'], 'thermal_int8.onnx'),
-    ('openvino_gpu', ['CPUExecutionProvider'], 'thermal.onnx')])
+    ('openvino_gpu', ['CPUExecutionProvider'], 'thermal_small.onnx')])
 def test_the_shipped_model_for_a_camera_depends_on_the_processor(
     monkeypatch: pytest.MonkeyPatch, backend: str, providers: list[str], name: str,
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_gpu_of_tensorrt_gets_the_fp32_file(monkeypatch: pytest.MonkeyPatch) -
             raise Unavailable('another GPU', 'use the other')
 
     monkeypatch.setattr(choice, 'check_device', only_rtx)
-    assert shipped_model().name == shipped_model('tensorrt_rtx').name == 'thermal.onnx'
+    assert shipped_model().name == shipped_model('tensorrt_rtx').name == 'thermal_small.onnx'
     assert shipped_model('onnxruntime').name == 'thermal_int8.onnx'
 
 

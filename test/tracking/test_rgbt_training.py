@@ -265,7 +265,7 @@ def test_a_tracker_begins_another(trained: Path, tmp_path: Path, pairs: Path) ->
     assert all(torch.equal(value, before[name])
                for name, value in module.student.state_dict().items())
     with pytest.raises(UserError, match='has other layer sizes than the recipe'):
-        RgbtTraining(load_recipe(path, ['optim.init=shipped'])).load_start()
+        RgbtTraining(load_recipe(path, ['optim.init=thermal'])).load_start()
 
 
 def test_an_exported_tracker_begins_another(
@@ -303,7 +303,7 @@ def test_a_detectors_trunk_begins_both(tmp_path: Path, pairs: Path) -> None:
     values = yaml.safe_load(path.read_text())
     del values['model']['channels'], values['model']['depths']
     path.write_text(yaml.safe_dump(values))
-    module = RgbtTraining(load_recipe(path, ['optim.init=shipped', 'optim.frozen_norms=true']))
+    module = RgbtTraining(load_recipe(path, ['optim.init=thermal', 'optim.frozen_norms=true']))
     module.load_start()
     gray = torch.rand(1, 1, 64, 64)
     networks = module.student, module.teachers['rgb']

@@ -174,7 +174,7 @@ def test_samples_depend_only_on_seed_epoch_and_place(tmp_path: Path, pairs: Path
     ('optim.batch_size=9', 'do not fill one batch'),
     ('swap={pairs: a.json}', 'needs swap.teacher'),
     ('swap={labeled: false}', 'swap has no pairs'),
-    ('optim={init: shipped, frozen_stages: 1}', 'set frozen_epochs'),
+    ('optim={init: thermal, frozen_stages: 1}', 'set frozen_epochs'),
     ('data.smalest=3', 'did you mean')])
 def test_a_recipe_that_cannot_be_trained(tmp_path: Path, pairs: Path, override: str,
                                          sentence: str) -> None:

@@ -155,6 +155,6 @@ def test_weights_of_another_trunk_are_refused(trained: Path, tmp_path: Path,
         train(load_recipe(path, [f'optim.init={trained}', 'model.channels=[8,8,8,16]']),
               progress=False)
     with pytest.raises(UserError, match='has other layer sizes than the recipe'):
-        train(load_recipe(path, ['optim.init=shipped']), progress=False)
+        train(load_recipe(path, ['optim.init=thermal']), progress=False)
     with pytest.raises(UserError, match='nothing.onnx do not exist'):
         train(load_recipe(path, ['optim.init=nothing.onnx']), progress=False)

@@ -86,9 +86,9 @@ def open_session(model: str | Path, card: ModelCard, name: str = 'auto', threads
 
 def shipped_model(backend: str = 'auto') -> Path:
     """
-    Return the shipped file for a live camera here: FP32 for a GPU, INT8 for a CPU.
+    Return the shipped file for a live camera here: the default in FP32 for a GPU, INT8 for a CPU.
 
-    On a CPU INT8 takes half of the time for 0.002 AP, and leaves some to other programs.
+    On a CPU thermal_int8 takes less than half of the time, and leaves some to other programs.
     """
     gpus = [flavor for flavor in FLAVORS if backend in ('auto', flavor) and _runs(flavor)]
     cuda = backend in ('auto', 'onnxruntime') and (
