@@ -126,9 +126,9 @@ def _from_nearest(frames: Iterator[Frame], stamp_ns: int) -> deque[Frame]:
 def thermal_topic(bag: Path, topic: str | None, rgb_topic: str) -> str:
     """Return the thermal topic of a bag beside an RGB topic; UserError if one is missing."""
     with open_bag(bag) as reader:
-        image_connections(reader, bag, rgb_topic, field='rgb_topic')
-        found = str(image_connections(reader, bag, topic, rgb_topic)[0].topic)
-    if found == rgb_topic:
+        rgb = image_connections(reader, bag, rgb_topic, field='rgb_topic')[0].topic
+        found = str(image_connections(reader, bag, topic, rgb)[0].topic)
+    if found == rgb:
         raise UserError(f'{found} cannot be both the thermal and the RGB topic.', 'rgb_topic')
     return found
 

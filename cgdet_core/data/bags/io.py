@@ -219,16 +219,19 @@ def image_connections(
     """
     Return the connections of an image topic, raw or compressed, by default the only one.
 
-    other: a topic to exclude. The compressed topic of a raw one has the same images and is not
-    counted as another choice, unless the raw one has none; neither are the pictures that our node
-    draws, nor topics without messages. UserError lists the topics with their numbers of messages;
-    `field` is the parameter that selects one.
+    A topic that was recorded compressed only may be named as in image_transport, without
+    `/compressed`. other: a topic to exclude. The compressed topic of a raw one has the same
+    images and is not counted as another choice, unless the raw one has none; neither are the
+    pictures that our node draws, nor topics without messages. UserError lists the topics with
+    their numbers of messages; `field` is the parameter that selects one.
     """
     images = [c for c in reader.connections
               if c.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE) and is_ros2(c)]
     counts: Counter[str] = Counter()
     for connection in images:
         counts[connection.topic] += connection.msgcount
+    topic, other = (f'{t}/compressed' if t is not None and t not in counts
+                    and f'{t}/compressed' in counts else t for t in (topic, other))
     raw = {c.topic for c in images if c.msgtype == IMAGE_TYPE}
     copies = {t for t in counts if t not in raw and (of := t.rpartition('/')[0]) in raw
               and (counts[of] or not counts[t])}

@@ -126,8 +126,8 @@ def plan_bag(path: Path, choice: Choice) -> BagPlan:
     with open_bag(path) as reader:
         topic = image_connections(
             reader, path, choice.thermal_topic, choice.rgb_topic, 'thermal_topic')[0].topic
-        if rgb_topic := choice.rgb_topic:
-            image_connections(reader, path, rgb_topic, field='rgb_topic')
+        rgb_topic = choice.rgb_topic and image_connections(
+            reader, path, choice.rgb_topic, field='rgb_topic')[0].topic
         if topic == rgb_topic:
             raise UserError(f'{topic} cannot be both the thermal and the RGB topic.')
         thermal, repeated = _stamps(reader, path, topic)

@@ -101,6 +101,7 @@ def test_compressed_topics_and_jpeg(make: Make, tmp_path: Path) -> None:
     bag = make(compressed=('.png', '.jpg'))
     make_set([bag], tmp_path / 'set', Choice(
         THERMAL + '/compressed', RGB + '/compressed', jpeg=True))
+    assert plan_bag(bag, Choice(rgb_topic=RGB)).rgb_topic == RGB + '/compressed'
     record = load_coco(tmp_path / 'set' / 'annotations.json').images[3]
     assert np.array_equal(cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED), scene(3))
     assert record.rgb_path is not None and record.rgb_path.suffix == '.jpg'

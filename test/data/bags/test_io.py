@@ -105,6 +105,14 @@ def test_the_pictures_of_our_node_are_no_input(tmp_path: Path, picture: str) -> 
     assert len(list(bag_frames(bag))) == 1
 
 
+def test_a_topic_recorded_compressed_only_is_named_as_its_raw_one(tmp_path: Path) -> None:
+    bag = write_compressed(tmp_path / 'b', {'/t/compressed': [png(f) for f in FRAMES],
+                                            '/u/compressed': [png(FRAMES[0])]})
+    assert len(list(bag_frames(bag, '/t'))) == len(FRAMES)
+    with pytest.raises(UserError, match='no images on /v;'):
+        list(bag_frames(bag, '/v'))
+
+
 def test_a_compressed_topic_is_only_a_copy_of_its_own_raw_topic(tmp_path: Path) -> None:
     """A raw color topic does not hide the compressed thermal one."""
     frames = {0: FRAMES[0], 10**8: FRAMES[1]}
