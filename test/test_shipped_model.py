@@ -41,7 +41,7 @@ FILES = {'fp32': MODEL, 'fp16': MODELS / 'thermal_fp16.onnx', 'int8': MODELS / '
 CLEAN = {name: MODELS / f'thermal_clean{end}.onnx'
          for name, end in (('fp32', ''), ('fp16', '_fp16'), ('int8', '_int8'))}
 SMALL = {name: MODELS / f'thermal_small{end}.onnx'
-         for name, end in (('fp32', ''), ('fp16', '_fp16'))}
+         for name, end in (('fp32', ''), ('fp16', '_fp16'), ('int8', '_int8'))}
 TRACKER, RGBT = MODELS / 'thermal_tracker.onnx', MODELS / 'rgbt_tracker.onnx'
 PEER_AP50 = 0.411  # a detector of the same size on the same data, see README.md
 
@@ -128,6 +128,8 @@ def test_a_shipped_model_can_be_a_start_and_a_teacher(path: Path) -> None:
 def test_the_small_model_has_better_boxes_at_half_the_size() -> None:
     small, model = (load_card(path, DetectionCard) for path in (SMALL['fp32'], MODEL))
     assert small.classes == model.classes and small.parameters < 0.55 * model.parameters
+    int8 = load_card(SMALL['int8'], DetectionCard).accuracy['val_thermal.json']
+    assert int8['AP'] > small.accuracy['val_thermal.json']['AP'] - 0.005
     one, other = (card.accuracy['val_thermal.json'] for card in (small, model))
     assert one['AP'] > other['AP'] + 0.02 and one['AP50'] > other['AP50']
     assert 'state no license' in small.training['license']
@@ -173,7 +175,7 @@ def test_the_clean_model_in_int8_finds_what_fp32_finds() -> None:
 
 
 @pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
-@pytest.mark.parametrize('path', [*FILES.values(), CLEAN['int8']], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*FILES.values(), CLEAN['int8'], SMALL['int8']], ids=lambda path: path.stem)
 def test_openvino_is_equal_enough_to_onnx_runtime(path: Path) -> None:
     one, other = (Detector.load(path, backend=backend)
                   for backend in ('openvino_fp32', 'onnxruntime'))
@@ -193,7 +195,7 @@ def test_8_and_16_bit_give_the_same_detections(shipped: Detector) -> None:
 
 @pytest.mark.parametrize(('path', 'drop'), [
     (FILES['fp32'], 0.0), (FILES['fp16'], 0.001), (FILES['int8'], 0.010), (SMALL['fp32'], 0.0),
-    (SMALL['fp16'], 0.0)], ids=lambda value: getattr(value, 'stem', None))
+    (SMALL['fp16'], 0.0), (SMALL['int8'], 0.005)], ids=lambda value: getattr(value, 'stem', None))
 def test_real_validation_frames(
     shipped: Detector, real_data: Path, path: Path, drop: float,
 ) -> None:
