@@ -175,7 +175,8 @@ def test_the_clean_model_in_int8_finds_what_fp32_finds() -> None:
 
 
 @pytest.mark.skipif(not openvino_version(), reason='OpenVINO is not installed')
-@pytest.mark.parametrize('path', [*FILES.values(), CLEAN['int8'], SMALL['int8']], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*FILES.values(), CLEAN['int8'], SMALL['int8']],
+                         ids=lambda path: path.stem)
 def test_openvino_is_equal_enough_to_onnx_runtime(path: Path) -> None:
     one, other = (Detector.load(path, backend=backend)
                   for backend in ('openvino_fp32', 'onnxruntime'))
