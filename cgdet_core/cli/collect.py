@@ -73,7 +73,8 @@ def bag_to_dataset(
         min=0, help='Minimum time between frames; all by default.')] = 0.0,
     max_frames: MaxFrames = None, min_change: MinChange = None, jpeg: Jpeg = False,
     prelabel: Annotated[str | None, typer.Option(
-        help='ONNX file, checkpoint, or "shipped": makes boxes to start labeling from.')] = None,
+        help='ONNX file, checkpoint, or a name such as "shipped": makes boxes to start labeling '
+        'from.')] = None,
     score: Score = 0.3,
     classes: Annotated[list[str] | None, typer.Option(
         '--class', help="Class to label, after the model's; may be repeated; person, bicycle and "
@@ -99,7 +100,8 @@ def data_collect(
         'default.')] = None,
     max_frames: MaxFrames = None, min_change: MinChange = None,
     model: Annotated[str | None, typer.Option(
-        help='ONNX file, checkpoint, or "shipped": makes boxes to start labeling from.')] = None,
+        help='ONNX file, checkpoint, or a name such as "shipped": makes boxes to start labeling '
+        'from.')] = None,
     score_threshold: Score = 0.3,
     classes: Annotated[str | None, typer.Option(
         metavar='NAME,...', help="Classes to label, after the model's; person,bicycle,car by "

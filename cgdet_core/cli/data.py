@@ -231,8 +231,8 @@ def data_check(
         help='Validation set, to be compared with this training set.')] = None,
     images: Images = None,
     model: Annotated[str | None, typer.Option(
-        help='ONNX file, checkpoint, or "shipped": compare its confident detections with the '
-        'boxes.')] = None,
+        help='ONNX file, checkpoint, or a name such as "shipped": compare its confident '
+        'detections with the boxes.')] = None,
     output: Annotated[Path | None, folder_option(
         'Folder for a contact sheet of each kind of finding; by default a new one, '
         'data_check or data_check_2 and so on.')] = None,

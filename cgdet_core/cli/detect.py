@@ -40,7 +40,7 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.result import objects_text
-from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 import cv2
@@ -63,8 +63,9 @@ def detect(
             'Images, folders, "patterns", videos, bags, /dev/video0, rtsp:// or http:// '
             'addresses, - for a list on standard input; an ONNX file or a checkpoint before them '
             'is the model.'))],
-    model: Annotated[Path | None, typer.Option(
-        help='ONNX file or checkpoint; the shipped model by default.')] = None,
+    model: Annotated[str | None, typer.Option(
+        help='ONNX file, checkpoint, or name of a model of this package, such as "thermal"; '
+        '"shipped" by default.')] = None,
     output: Annotated[Path | None, folder_option(
         'Folder for the results; by default a new one, detections or detections_2 and so '
         'on.')] = None,
@@ -139,14 +140,12 @@ def detect(
         raise typer.Exit(status or 1)
 
 
-def _model_first(model: Path | None, sources: list[str]) -> tuple[Path, list[str]]:
+def _model_first(model: str | None, sources: list[str]) -> tuple[Path, list[str]]:
     """Return the model, the shipped one by default, and the sources."""
     from cgdet_core.data.sources import MODEL_SUFFIXES
 
-    if model is not None:
-        return model, sources
-    if Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES:
-        return share_file(SHIPPED_MODEL), sources
+    if model is not None or Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES:
+        return model_file(model or 'shipped'), sources
     check_local([Path(sources[0])])
     if len(sources) == 1:
         raise UserError(f'Name what to detect in after the model {sources[0]}: images, folders, '

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 track_app = typer.Typer(no_args_is_help=True, help='Follow one target, and measure how well.')
 Make = Callable[[], 'Follower']
 Finder = Annotated[str | None, typer.Option(
-    '--detector', metavar='MODEL', help='Detector that finds a lost target: an ONNX file, or '
-    '"shipped" for that of the package.')]
+    '--detector', metavar='MODEL', help='Detector that finds a lost target: an ONNX file '
+    'or a name such as "shipped".')]
 
 
 @track_app.command()

@@ -114,7 +114,7 @@ def track_evaluate(
         raise typer.Exit(status or 1)
     report = work.report({
         'model': None if baseline else str(model), 'baseline': baseline, 'detector': detector,
-        'with_rgb': [s.entry.name for s in work.sequences if s.rgb],
+        'with_rgb': [result.name for result in work.results if result.with_rgb],
         'onnx_sha256': None if card is None else card.onnx_sha256, 'interrupted': bool(reason)})
     _show(report)
     write_report(report, json_path)

@@ -19,12 +19,12 @@ from typing import ClassVar, Literal
 
 from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.nets.config import PyramidConfig, Width
-from cgdet_core.training.recipe import ScheduledLoss, Strict
-from pydantic import Field, model_validator
+from cgdet_core.training.recipe import former_name, ScheduledLoss, Strict
+from pydantic import Field, field_validator, model_validator
 
 
 class StudentConfig(PyramidConfig):
-    """The sizes of the student; the defaults are those of the shipped model."""
+    """The sizes of the student; the defaults are those of `thermal`."""
 
     added: ClassVar[tuple[str, ...]] = (*PyramidConfig.added, 'head_depth', 'one_to_one')
 
@@ -55,12 +55,14 @@ class AugmentConfig(Strict):
 class ImitationConfig(ScheduledLoss):
     """The settings of the imitation of the outputs of thermal detectors."""
 
-    # Checkpoint or FP32 ONNX file, of the same classes, normalization and bins; or: shipped. Of
-    # several the student learns the mean.
+    # Checkpoint, FP32 ONNX file or name of a model of this package, of the same classes,
+    # normalization and bins. Of several the student learns the mean.
     teacher: Path | tuple[Path, ...]
     mirrored: bool = False  # the mean also with what they see in the mirrored sample
     of_box: float = Field(1.0, ge=0)  # weight of the box distributions relative to the scores
     temperature: float = Field(2.0, gt=0)  # T, softens the box distributions
+
+    _former_name = field_validator('teacher', mode='before')(former_name)
 
     @property
     def teachers(self) -> tuple[Path, ...]:

@@ -39,7 +39,7 @@ class Result:
     What was measured of one target.
 
     errors: of the frames that count; attributes: those of them (N,) that have each attribute.
-    fps: frames followed per second, without reading them.
+    fps: frames followed per second, without reading them. with_rgb: see `Run`.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Result:
     curves: Curves
     attributes: dict[str, NDArray[np.bool_]]
     fps: float | None
+    with_rgb: bool = False
 
 
 def evaluate(
@@ -92,7 +93,8 @@ def measure(entry: Entry, run: Run, benchmark: Benchmark = PLAIN,
     errors = compare(run.boxes[counted], [t.boxes[counted] for t in run.truths], benchmark)
     marked = {name: frames[:len(counted)][counted] for name, frames in attributes.items()}
     marked = {name: frames for name, frames in marked.items() if frames.any()}
-    return Result(entry.name, errors, curves_of(errors, benchmark), marked, run.fps)
+    return Result(entry.name, errors, curves_of(errors, benchmark), marked, run.fps,
+                  run.with_rgb)
 
 
 def summarize(results: Many[Result], benchmark: Benchmark = PLAIN) -> dict[str, Any]:

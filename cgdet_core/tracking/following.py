@@ -62,13 +62,15 @@ class Run:
     A target that was followed.
 
     boxes (N, 4): x, y, w, h, NaN before the start. truths: of each modality. seconds: spent on
-    the `followed` frames after the start, without reading them.
+    the `followed` frames after the start, without reading them. with_rgb: whether any frame had
+    an RGB image.
     """
 
     boxes: NDArray[np.float64]
     truths: tuple[Truth, ...]
     seconds: float
     followed: int
+    with_rgb: bool = False
 
     @property
     def fps(self) -> float | None:
@@ -131,7 +133,8 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
     names, truths = sequence.names, sequence.truths
     first = int(truths[0].visible.argmax())
     boxes = np.full((len(names), 4), np.nan)
-    seconds, followed, done, shape, unregistered = 0.0, 0, 0, None, False
+    seconds, followed, done, shape = 0.0, 0, 0, None
+    unregistered = with_rgb = False
     for i, frame in zip(range(len(names)), sequence.source.frames):
         progress(1)
         done += 1
@@ -155,6 +158,7 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
                     _log.warning('%s The target is followed in thermal alone there.',
                                  _other_size(picture, color['rgb'], shape))
                 unregistered, color['rgb'] = True, None
+            with_rgb |= color['rgb'] is not None
         started = perf_counter()
         try:
             if i == first:
@@ -176,7 +180,7 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
                             'read, and the truth has boxes of later ones.')
         boxes, truths = boxes[:done], tuple(
             Truth(truth.boxes[:done], truth.annotated[:done]) for truth in truths)
-    return Run(boxes, truths, seconds, followed)
+    return Run(boxes, truths, seconds, followed, with_rgb)
 
 
 def _check_truth(truth: Truth, shape: tuple[int, ...], path: Path) -> None:

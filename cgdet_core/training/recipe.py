@@ -57,6 +57,13 @@ _MUST_BE = {
     'too_long': 'have at most {max_length} entries'}
 
 
+def former_name(value: Any) -> Any:
+    """Return `thermal` for `shipped`, as recipes called it when it was the only model."""
+    if isinstance(value, list | tuple):
+        return [former_name(entry) for entry in value]
+    return 'thermal' if value == 'shipped' else value
+
+
 class Strict(BaseModel):
     """A section of a recipe; unknown keys are errors."""
 
@@ -88,14 +95,16 @@ class OptimConfig(Strict):
     final_lr: float = Field(0.02, ge=0, le=1)  # fraction of lr at the end
     clip_norm: float = Field(10.0, gt=0)  # largest norm of the gradient
     ema_decay: float = Field(0.999, ge=0, lt=1)  # of the averaged weights, which are evaluated
-    # Starting weights: a checkpoint; an exported FP32 file with its card, or `shipped`, our
-    # detector; `imagenet`, those of the trunk; of a detector also NanoDet-Plus-m's file. Of a
-    # detector a tracker takes the trunk.
-    init: Literal['imagenet', 'shipped'] | Path | None = None
+    # Starting weights: a checkpoint; an exported FP32 file with its card, or the name of one of
+    # this package, such as `thermal`; `imagenet`, those of the trunk; of a detector also
+    # NanoDet-Plus-m's file. Of a detector a tracker takes the trunk.
+    init: Literal['imagenet'] | Path | None = None
     # Of tasks whose network has a trunk.
     trunk_lr: float = Field(1.0, gt=0)  # factor of lr
     frozen_stages: int = Field(0, ge=0)  # of the trunk, with its stem; their weights stay
     frozen_norms: bool = False  # trunk and neck normalize by the statistics that were loaded
+
+    _former_name = field_validator('init', mode='before')(former_name)
 
     @model_validator(mode='after')
     def _frozen_weights_are_loaded(self) -> 'OptimConfig':

@@ -115,6 +115,11 @@ def test_what_was_drawn_is_no_frame_of_a_folder(tmp_path: Path) -> None:
     figures = pytest.importorskip('cgdet_core.training.figures')
     figures.save_figure(figures.draw_results([], ''), tmp_path / 'results.png')
     assert list(open_path(tmp_path).names) == ['thermal/a.png']
+    # Of a set of an earlier version, without the mark.
+    save_frame(tmp_path / 'set' / 'contact_sheet.png', np.zeros((4, 4), np.uint8))
+    assert list(open_path(tmp_path).names) == ['set/contact_sheet.png', 'thermal/a.png']
+    (tmp_path / 'set' / 'report.json').touch()
+    assert list(open_path(tmp_path).names) == ['thermal/a.png']
     assert read_image(tmp_path / 'contact_sheet.png').shape == (4, 4, 3)  # by its name
     (tmp_path / 'thermal' / 'a.png').unlink()
     with pytest.raises(UserError, match='not a bag, but pictures that cgdet drew'):

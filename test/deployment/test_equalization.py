@@ -146,7 +146,9 @@ def test_levels_that_share_weights_share_their_factors(
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_what_others_read_is_not_scaled(weights: dict[str, Array]) -> None:
+def test_what_others_read_is_not_scaled(
+    weights: dict[str, Array], images: list[Array],
+) -> None:
     stem = conv('images', 'stem', 'a')
     first, second = conv('a', 'dense', 'b'), conv('a', 'dense', 'c')
     join = helper.make_node('Concat', ['a', 'b'], ['j'], 'join', axis=1)
@@ -155,4 +157,5 @@ def test_what_others_read_is_not_scaled(weights: dict[str, Array]) -> None:
             ([stem, first], ['a', 'b']),  # an output
             ([stem, first, join], ['j']),  # another kind of node
             ([stem, first, conv('b', 'dense', 'c')], ['c'])):  # weights with another reader
-        assert between(network(nodes, weights, outputs)) == []
+        model = network(nodes, weights, outputs)
+        assert between(model) == [] and magnitudes(model, [], images) == {}

@@ -124,7 +124,7 @@ def test_the_shipped_model_is_fine_tuned_from_its_own_outputs() -> None:
     recipe = load_recipe(ROOT / 'config' / 'train' / 'fine_tune.yaml',
                          ['classes=[person, bicycle, car]'])
     path = model_file(recipe.optim.init)
-    assert path.samefile(ROOT / 'models' / 'thermal.onnx')
+    assert path.samefile(ROOT / 'models' / 'thermal_small.onnx')
     card = load_card(path, DetectionCard)
     image = torch.rand(1, 1, 512, 640)
     boxes, scores = DeployedStudent(started(recipe), card.input_size)(image)

@@ -20,7 +20,14 @@ import os
 from pathlib import Path
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, file_kind, read_json
+from cgdet_core.runtime.files import (
+    check_not_inputs,
+    file_kind,
+    model_file,
+    read_json,
+    share_file,
+    SHIPPED_MODEL,
+)
 import pytest
 
 VALUES = {'name': 'Wärmebild', 'sizes': [1, 2.5], 'none': None}
@@ -71,3 +78,19 @@ def test_a_file_that_is_read_is_not_written_by_any_of_its_names(tmp_path: Path) 
         with pytest.raises(UserError, match='is an input and would be replaced'):
             check_not_inputs([tmp_path / 'new.json', tmp_path / name], [other, labels])
     check_not_inputs([tmp_path / 'new.json', other], [labels, tmp_path, Path('x' * 5000)])
+
+
+@pytest.mark.parametrize(('model', 'file'), [
+    ('shipped', SHIPPED_MODEL), ('thermal', 'models/thermal.onnx'),
+    (Path('thermal_clean'), 'models/thermal_clean.onnx')])
+def test_models_of_the_package_have_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str | Path, file: str,
+) -> None:
+    (tmp_path / 'thermal').mkdir()  # of frames
+    monkeypatch.chdir(tmp_path)
+    assert model_file(model) == share_file(file)
+
+
+@pytest.mark.parametrize('model', ['thermal.onnx', './thermal', 'runs/a/best.ckpt', 'other'])
+def test_other_models_are_files(model: str) -> None:
+    assert model_file(model) == Path(model)

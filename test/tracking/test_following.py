@@ -297,6 +297,12 @@ def test_rgb_images_are_passed_on_where_a_sequence_has_them(
     [said] = [text for text in caplog.messages if 'pixels' in text]
     assert '000003.png has 60x50 pixels, its thermal frame has 128x' in said
     assert said.endswith('followed in thermal alone there.')
+    again = open_sequence(sequence.entry)
+    assert follow_sequence(Both(), replace(again, rgb=rgb_of(rgb, again.names))).with_rgb
+    for name in names:
+        cv2.imwrite(str(rgb / name), np.zeros((50, 60, 3), np.uint8))
+    again = open_sequence(sequence.entry)
+    assert not follow_sequence(Both(), replace(again, rgb=rgb_of(rgb, again.names))).with_rgb
 
 
 def test_a_frame_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:

@@ -168,6 +168,12 @@ def test_renamed_keys_are_read_and_overridden(recipe: Path, overrides: list[str]
     assert load_recipe(recipe, overrides).data.license == ('ours' if overrides else 'old')
 
 
+def test_the_former_name_of_the_only_model_is_read(recipe: Path) -> None:
+    found = load_recipe(recipe, ['optim.init=shipped', 'imitation.teacher=[shipped, a.onnx]'])
+    assert found.optim.init == Path('thermal')
+    assert found.imitation.teacher == (Path('thermal'), Path('a.onnx'))
+
+
 @pytest.mark.parametrize('task', ['following', ['detection'], {'a': 1}, None])
 def test_an_unknown_task_is_named(recipe: Path, task: Any) -> None:
     values = yaml.safe_load(recipe.read_text())
