@@ -32,6 +32,7 @@ from cgdet_core.runtime.imaging.frames import (
     IMAGE_SUFFIXES,
     is_bag,
     natural,
+    ZSTD,
 )
 
 BOM = '\ufeff'  # that Windows writes before a text
@@ -126,7 +127,8 @@ def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
         yield path
     elif path.is_dir():
         for inner in sorted(path.iterdir()):
-            if not inner.name.startswith('.'):
+            if not inner.name.startswith('.') and not (  # x.mcap is the same as x.mcap.zstd
+                    inner.suffix == ZSTD and inner.with_suffix('').exists()):
                 yield from _bags_in(inner, seen)
 
 

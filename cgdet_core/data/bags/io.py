@@ -21,7 +21,7 @@ from heapq import merge
 import json
 from operator import itemgetter
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 import re
 import struct
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ from cgdet_core.data.bags.storage import (
 )
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new, temporary_for
-from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES
+from cgdet_core.runtime.imaging.frames import bag_suffix, BAG_SUFFIXES, ZSTD
 from cgdet_core.runtime.imaging.message import stamp_of, view_image, view_pixels
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
@@ -180,14 +180,23 @@ class Bag:
         mine = [(r, [c for c in chosen if c.owner is r.storage]) for r in self._readers]
         try:
             for connection, received, raw in merge(
-                    *(reader.messages(own) for reader, own in mine if own), key=itemgetter(1)):
-                yield connection, received, message_of(raw)
+                    *(_in_time(reader, own) for reader, own in mine if own), key=itemgetter(1)):
+                if connection is not None:
+                    yield connection, received, message_of(raw)
         except Exception as error:
             raise problem(self.path, error, self._place) from None
 
     def deserialize(self, raw: bytes, kind: str) -> Any:
         """Return a message; an error of rosbags if it is damaged."""
         return self.typestore.deserialize_cdr(raw, kind)
+
+
+def _in_time(reader: Any, connections: list[Any]) -> Iterator[tuple[Any, int, bytes]]:
+    """Yield no connection at the start of a file, so that `merge` reads no message before."""
+    # What a damaged summary counts or starts with may be wrong; rosbags goes by the chunks.
+    yield None, min([reader.start_time if reader.message_count else 0, *(
+        chunk.message_start_time for chunk in getattr(reader.storage, 'chunks', []))]), b''
+    yield from reader.messages(connections)
 
 
 def _types() -> Any:
@@ -219,7 +228,7 @@ def image_connections(
     """
     Return the connections of an image topic, raw or compressed, by default the only one.
 
-    A topic that was recorded compressed only may be named as in image_transport, without
+    A topic with compressed messages only may be named as in image_transport, without
     `/compressed`. other: a topic to exclude. The compressed topic of a raw one has the same
     images and is not counted as another choice, unless the raw one has none; neither are the
     pictures that our node draws, nor topics without messages. UserError lists the topics with
@@ -230,8 +239,8 @@ def image_connections(
     counts: Counter[str] = Counter()
     for connection in images:
         counts[connection.topic] += connection.msgcount
-    topic, other = (f'{t}/compressed' if t is not None and t not in counts
-                    and f'{t}/compressed' in counts else t for t in (topic, other))
+    topic, other = (small if t is not None and (small := f'{t}/compressed') in counts and (
+        t not in counts or counts[small] and not counts[t]) else t for t in (topic, other))
     raw = {c.topic for c in images if c.msgtype == IMAGE_TYPE}
     copies = {t for t in counts if t not in raw and (of := t.rpartition('/')[0]) in raw
               and (counts[of] or not counts[t])}
@@ -315,4 +324,5 @@ def is_compressed(path: str | Path, topic: str | None = None) -> bool:
 def bag_name(path: str | Path) -> str:
     """Return the name of a bag: that of its folder or single file."""
     path = Path(os.path.abspath(path))  # "." has no name
-    return path.stem if path.suffix.lower() in BAG_SUFFIXES else path.name
+    return PurePath(path.name.removesuffix(ZSTD)).stem if bag_suffix(
+        path) in BAG_SUFFIXES else path.name

@@ -23,9 +23,11 @@ import shutil
 import sqlite3
 import struct
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.frames import bag_suffix, ZSTD
 import yaml
 
 METADATA = 'metadata.yaml'
@@ -38,7 +40,9 @@ LARGEST_PART = 2**29  # bytes of a message, or of a chunk of several, after deco
 # A compressed file may expand by this factor, and always to this size.
 LARGEST_RATIO, ALWAYS_FINE = 100, 2**30
 BLOCK = 2**20
-ZSTD, MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'  # the end of a compressed file's name; the data's start
+MAGIC = b'\x28\xb5\x2f\xfd'  # the start of compressed data
+# The first bytes of a file -> its suffix; what wrote it may have given it another, or none.
+KINDS = {MAGIC: ZSTD, b'\x89MCAP': '.mcap', b'SQLite format 3': '.db3'}
 # Characters of a path that SQLite takes for parts of a URI, and bytes that are not UTF-8.
 URI = re.compile('[?#%\udc80-\udcff]')
 _log = logging.getLogger(__name__)
@@ -56,7 +60,7 @@ def readable(path: Path) -> Iterator[tuple[Path, list[Path]]]:
     """
     if not path.exists():
         raise UserError(f'The bag {path} does not exist.')
-    if path.suffix.lower() == '.bag':
+    if path.suffix.lower() == '.bag' and path.is_file():
         raise UserError(f'{path} is a ROS 1 bag; convert it with "rosbags-convert --src {path} '
                         f'--dst {path.with_suffix("")}".')
     files = files_of(path) if path.is_dir() else [path]
@@ -98,11 +102,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if missing := [file.name for file in files if not file.is_file()]:
         raise UserError(f'{path} lacks {", ".join(missing)}, which its {METADATA} lists; copy '
                         f'the files into it, or {advice}.')
-    ends = {_suffix(file) for file in files}
+    ends = {bag_suffix(file) for file in files} - {''}
     # A player of rosbag2 leaves x.mcap, which it has decompressed, next to x.mcap.zstd.
     listed = {file.name.removesuffix('.zstd') for file in files}
     if more := sorted(file.name for file in path.iterdir()
-                      if _suffix(file) in ends and file.name.removesuffix('.zstd') not in listed
+                      if bag_suffix(file) in ends and file.name.removesuffix('.zstd') not in listed
                       and not file.name.startswith('.')):
         _log.warning('%s has files that its %s does not list and that are not read: %s; %s.', path,
                      METADATA, ', '.join(more),
@@ -133,7 +137,7 @@ def problem(path: Path, error: Exception, place: Path) -> UserError:
         advice = ''
     else:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
-        repair = next((REPAIRS[_suffix(f)] for f in files if _suffix(f) in REPAIRS), '')
+        repair = next((REPAIRS[bag_suffix(f)] for f in files if bag_suffix(f) in REPAIRS), '')
         advice = f'; if the recording was interrupted, repair its file with {repair}' * bool(
             repair)
     return UserError(f'{path} cannot be read as a ROS 2 bag: {reason}{advice}.')
@@ -143,11 +147,12 @@ def prepare_rosbags() -> None:
     """
     Make rosbags decompress no chunk of an mcap file to more than it states.
 
-    It also fails for definitions of other languages, of which it is made to read none.
+    It also fails for definitions in other languages, and is made to read none of either storage.
     """
+    import apsw
     from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
     from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
-    from rosbags.rosbag2 import storage_mcap
+    from rosbags.rosbag2 import storage_mcap, storage_sqlite3
 
     def lz4(data: bytes, size: int) -> bytes:
         return _within(size, lambda most: LZ4FrameDecompressor().decompress(data, most))
@@ -156,6 +161,14 @@ def prepare_rosbags() -> None:
         lz4=lz4, zstd=lambda data, size: decompress(data, size))
     vars(storage_mcap)['get_msgdef'] = lambda schema: MessageDefinition(
         MessageDefinitionFormat.NONE, '')
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        database = apsw.Connection(*args, **kwargs)
+        database.authorizer = lambda action, table, *_: apsw.SQLITE_IGNORE if (  # reads NULL
+            action == apsw.SQLITE_READ and table == 'message_definitions') else apsw.SQLITE_OK
+        return database
+
+    vars(storage_sqlite3)['apsw'] = SimpleNamespace(**{**vars(apsw), 'Connection': connect})
 
 
 def message_of(data: bytes) -> bytes:
@@ -182,14 +195,23 @@ def _zstd() -> Any:
     return vars(reader)['zstd']
 
 
-def _suffix(file: Path) -> str:
-    return PurePath(file.name.removesuffix(ZSTD)).suffix.lower()
+def _kind(file: Path) -> str:
+    """Return the suffix that a file should have, by its first bytes, or else the one it has."""
+    with file.open('rb') as content:
+        start = content.read(16)
+    return next((kind for mark, kind in KINDS.items() if start.startswith(mark)),
+                file.suffix.lower())
 
 
 def _needs_copy(file: Path) -> bool:
     """Return whether a file is compressed, has unmerged logs, or a name that rosbags refuses."""
-    return file.suffix == ZSTD or file.suffix != _suffix(file) or _suffix(file) == '.db3' and (
+    kind = _kind(file)
+    return kind == ZSTD or kind != file.suffix or kind == '.db3' and (
         URI.search(str(file)) is not None or any(map(_has_messages, _logs(file))))
+
+
+def _with_suffix(path: Path, kind: str) -> Path:
+    return path if path.suffix == kind else path.with_name(path.name + kind)
 
 
 def _logs(file: Path) -> list[Path]:
@@ -202,9 +224,9 @@ def _has_messages(log: Path) -> bool:
 
 def _provide(file: Path, folder: Path) -> Path:
     """Link a bag's file into a folder, or write it there complete; return where."""
-    target = folder / URI.sub('_', PurePath(file.name.removesuffix(ZSTD)).stem + _suffix(file))
-    if file.suffix == ZSTD:
-        with _zstd().open(file, 'rb') as source, target.open('wb') as out:
+    kind, target = _kind(file), folder / URI.sub('_', file.name.removesuffix(ZSTD))
+    if kind == ZSTD:
+        with _zstd().open(file, 'rb') as source, target.open('xb') as out:
             most = min(max(LARGEST_RATIO * file.stat().st_size, ALWAYS_FINE),
                        shutil.disk_usage(folder).free // 2)
             while block := source.read(BLOCK):
@@ -212,8 +234,9 @@ def _provide(file: Path, folder: Path) -> Path:
                     raise UserError(f'{file} expands to more than {most >> 20} MiB; decompress '
                                     'it with "zstd -d", and run "ros2 bag reindex".')
                 out.write(block)
-        return target
-    logs = [log for log in _logs(file) if _suffix(file) == '.db3' and _has_messages(log)]
+        return target.rename(_with_suffix(target, _kind(target)))
+    target = _with_suffix(target, kind)
+    logs = [log for log in _logs(file) if kind == '.db3' and _has_messages(log)]
     if not logs:
         target.symlink_to(file.absolute())
         return target
@@ -222,6 +245,7 @@ def _provide(file: Path, folder: Path) -> Path:
         raise UserError(f'{file} has messages in {logs[0].name}; merge them with "sqlite3 {file} '
                         f'\'PRAGMA wal_checkpoint\'", as {folder.parent} has no space for a copy '
                         f'of {size >> 20} MiB.')
+    target.touch(exist_ok=False)  # no link to another file of the bag
     for part, end in ((file, ''), *((log, log.name.removeprefix(file.name)) for log in logs)):
         shutil.copyfile(part, target.with_name(target.name + end))
     with closing(sqlite3.connect(target)) as database:

@@ -18,7 +18,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from mmap import ACCESS_COPY, mmap
 from os import fstat
-from pathlib import Path
+from pathlib import Path, PurePath
 import re
 from typing import Any
 from zlib import crc32
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
+ZSTD = '.zstd'  # the end of a compressed bag file's name
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
 TIFF_SUFFIXES = ('.tif', '.tiff')
@@ -50,14 +51,19 @@ MARK = (len(_TEXT) - 4).to_bytes(4, 'big') + _TEXT + crc32(_TEXT).to_bytes(4, 'b
 
 def is_bag(path: Path) -> bool:
     """Return whether a path is a bag, a folder or a single file."""
-    return path.suffix.lower() in BAG_SUFFIXES or (path / 'metadata.yaml').is_file()
+    return bag_suffix(path) in BAG_SUFFIXES or (path / 'metadata.yaml').is_file()
+
+
+def bag_suffix(path: Path) -> str:
+    """Return the suffix of a bag's file, in front of that of its compression."""
+    return PurePath(path.name.removesuffix(ZSTD)).suffix.lower()
 
 
 def lacks_metadata(path: Path) -> bool:
     """Return whether a folder contains bag files but no metadata, as after a killed recorder."""
     return path.is_dir() and not (path / 'metadata.yaml').is_file() and any(
-        Path(file.name.removesuffix('.zstd')).suffix.lower() in BAG_SUFFIXES
-        for file in files_below(path, (*BAG_SUFFIXES, '.zstd'), '*'))
+        bag_suffix(file) in BAG_SUFFIXES
+        for file in files_below(path, (*BAG_SUFFIXES, ZSTD), '*'))
 
 
 def files_below(folder: Path, suffixes: Collection[str], pattern: str = '**/*') -> list[Path]:

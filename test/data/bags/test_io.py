@@ -19,7 +19,13 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from cgdet_core.data.bags.io import COMPRESSED_TYPE, IMAGE_TYPE, is_compressed, write_bag
+from cgdet_core.data.bags.io import (
+    COMPRESSED_TYPE,
+    IMAGE_TYPE,
+    is_compressed,
+    open_bag,
+    write_bag,
+)
 from cgdet_core.data.bags.truth import fingerprint, truth_by_stamp
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.data.sources import bag_frames, Frame
@@ -27,7 +33,7 @@ from cgdet_core.errors import UserError
 import cv2
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, storage_mcap, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 from two_cameras import RGB, THERMAL, write_two_cameras
 import yaml
@@ -128,8 +134,10 @@ def test_a_compressed_topic_is_only_a_copy_of_its_own_raw_topic(tmp_path: Path) 
 def test_a_compressed_topic_is_read_if_its_raw_topic_is_empty(tmp_path: Path) -> None:
     bag = write_compressed(tmp_path / 'b', {'/t/compressed': [png(f) for f in FRAMES]}, '/t')
     assert is_compressed(bag) and len(list(bag_frames(bag))) == 3
+    assert is_compressed(bag, '/t') and len(list(bag_frames(bag, '/t'))) == 3
     nothing = write_compressed(tmp_path / 'c', {'/t/compressed': []}, '/t')
-    assert not is_compressed(nothing) and not list(bag_frames(nothing))
+    for topic in (None, '/t'):
+        assert not is_compressed(nothing, topic) and not list(bag_frames(nothing, topic))
 
 
 def test_a_damaged_image_is_an_error_when_it_is_read(tmp_path: Path) -> None:
@@ -234,3 +242,66 @@ def test_a_bag_whose_metadata_counts_nothing_is_read(tmp_path: Path) -> None:
     metadata.write_text(metadata.read_text().replace('message_count: 3', 'message_count: 0'))
     assert 'message_count: 0' in metadata.read_text()
     assert len(list(bag_frames(tmp_path / 'drive'))) == 3
+
+
+def split(path: Path, *starts: int) -> list[Path]:
+    """Write a bag of files with 8 messages each, 10 ns apart, in a compressed chunk per file."""
+    store, files = get_typestore(Stores.ROS2_JAZZY), []
+    path.mkdir()
+    for number, start in enumerate(starts):
+        writer = Writer(path / f'part_{number}', version=9, storage_plugin=StoragePlugin.MCAP)
+        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        with writer:
+            connection = writer.add_connection('/t', IMAGE_TYPE, typestore=store)
+            for i in range(8):
+                writer.write(connection, start + 10 * i, bytes(500))
+        files.append((path / f'part_{number}' / f'part_{number}.mcap').rename(
+            path / f'part_{number}.mcap'))
+    metadata = yaml.safe_load((path / 'part_0' / 'metadata.yaml').read_text())
+    metadata['rosbag2_bagfile_information']['relative_file_paths'] = [f.name for f in files]
+    (path / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
+    return files
+
+
+def times(path: Path) -> list[int]:
+    with open_bag(path) as reader:
+        return [received for _, received, _ in reader.messages()]
+
+
+def test_a_damaged_file_costs_none_of_those_before(tmp_path: Path) -> None:
+    last = split(tmp_path / 'b', 1000, 2000, 3000)[2]
+    content = bytearray(last.read_bytes())
+    start = content.index(b'\x28\xb5\x2f\xfd')
+    content[start:start + 20] = bytes(20)
+    last.write_bytes(content)
+    found = []
+    with open_bag(tmp_path / 'b') as reader, pytest.raises(UserError, match='cannot be read'):
+        for _, received, _ in reader.messages():
+            found.append(received)
+    assert found == [start + 10 * i for start in (1000, 2000) for i in range(8)]
+
+
+def test_a_file_is_read_when_its_time_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split(tmp_path / 'b', 2000, 1000, 1035)
+    read, decompress = [], storage_mcap.decompress
+    monkeypatch.setattr(
+        storage_mcap, 'decompress', lambda *args: read.append(1) or decompress(*args))
+    with open_bag(tmp_path / 'b') as reader:
+        found = [(received, len(read)) for _, received, _ in reader.messages()]
+    assert [time for time, _ in found] == sorted(
+        start + 10 * i for start in (1000, 1035, 2000) for i in range(8))
+    assert [found[i] for i in (0, 3, 4, 15, 16)] == [
+        (1000, 1), (1030, 1), (1035, 2), (1105, 2), (2000, 3)]
+
+
+@pytest.mark.parametrize('wrong', [
+    {'start_time': 5000}, {'message_count': 0}, {'start_time': 0}])
+def test_files_whose_summary_is_wrong_are_read_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, int],
+) -> None:
+    split(tmp_path / 'b', 2000, 1000)
+    made = storage_mcap.Statistics
+    monkeypatch.setattr(storage_mcap, 'Statistics', lambda *args: made(*args)._replace(**wrong))
+    assert times(tmp_path / 'b') == [start + 10 * i for start in (1000, 2000) for i in range(8)]

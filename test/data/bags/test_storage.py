@@ -25,6 +25,7 @@ import sqlite3
 
 from cgdet_core.data.bags import storage
 from cgdet_core.data.bags.io import image_messages, IMAGE_TYPE, open_bag, write_bag
+from cgdet_core.data.inputs import find_bags
 from cgdet_core.data.sources import bag_frames, Frame, open_path
 from cgdet_core.errors import UserError
 import numpy as np
@@ -126,6 +127,16 @@ def test_definitions_that_cannot_be_read_cost_nothing(
     check(file)
 
 
+@pytest.mark.parametrize('value', ["'unknown'", "CAST(x'ff' AS TEXT)"])
+def test_definitions_of_an_sqlite_file_cost_nothing(tmp_path: Path, value: str) -> None:
+    """A recorder states "unknown" if it finds no definition of a topic."""
+    file = write(tmp_path / 'bag') / 'bag_0.db3'
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute('UPDATE message_definitions SET '
+                         f'encoding = {value}, encoded_message_definition = {value}')
+    check(file)
+
+
 def test_messages_of_another_serialization_are_not_read(tmp_path: Path) -> None:
     file = write(tmp_path / 'bag', 'mcap') / 'bag_0.mcap'
     file.write_bytes(file.read_bytes().replace(b'\3\0\0\0cdr', b'\3\0\0\0xml'))
@@ -186,6 +197,7 @@ def test_the_bag_of_another_system(tmp_path: Path) -> None:
     (tmp_path / 'x.bag').write_bytes(b'#ROSBAG V2.0\n')
     with pytest.raises(UserError, match='x.bag is a ROS 1 bag; convert it with "rosbags-convert'):
         open_path(tmp_path / 'x.bag')
+    check(write(tmp_path / 'y.bag'))
 
 
 def test_a_path_is_not_a_uri(tmp_path: Path) -> None:
@@ -220,6 +232,42 @@ def test_compressed_bags_are_read(tmp_path: Path, mode: str, kind: str) -> None:
     file = next(small.glob('small*'))
     check(file)
     check(file.rename(small / file.name.replace('mcap', 'MCAP').replace('db3', 'DB3')))
+
+
+def test_a_compressed_file_is_a_source(tmp_path: Path) -> None:
+    """Also one in a folder without metadata, next to what "zstd -d" has written."""
+    for kind, suffix in (('MCAP', 'mcap'), ('SQLITE3', 'db3')):
+        small = compress(write(tmp_path / kind), tmp_path / f'small_{suffix}', 'FILE', kind)
+        file = next(small.glob(f'*.{suffix}.zstd'))
+        source = open_path(file)
+        assert source.total == len(FRAMES)
+        assert [frame.name.rsplit('_', 1)[0] for frame in source.frames] == [small.name] * 4
+        (small / 'metadata.yaml').unlink()
+        assert find_bags([str(small)]) == [file]
+        file.with_suffix('').touch()
+        assert find_bags([str(small)]) == [file.with_suffix('')]
+
+
+@pytest.mark.parametrize('name', ['data', 'data.sqlite3', 'data_0.5', 'data.bin.zstd', 'x.zst'])
+@pytest.mark.parametrize('kind', ['MCAP', 'SQLITE3'])
+@pytest.mark.parametrize('mode', ['FILE', 'NONE'])
+def test_a_file_is_what_it_contains(tmp_path: Path, name: str, kind: str, mode: str) -> None:
+    bag = compress(write(tmp_path / 'bag'), tmp_path / 'other', mode, kind)
+    next(bag.glob('other*')).rename(bag / name)
+    edit(bag, relative_file_paths=[name])
+    (bag / 'notes').touch()
+    before = content(bag)
+    check(bag)
+    assert content(bag) == before
+
+
+def test_a_file_that_is_listed_twice_is_not_replaced(tmp_path: Path) -> None:
+    bag = compress(write(tmp_path / 'bag'), tmp_path / 'small', 'FILE')
+    (bag / 'small.mcap').write_bytes(b'another')
+    edit(bag, relative_file_paths=['small.mcap', 'small.mcap.zstd'])
+    with pytest.raises(UserError, match='File exists'):
+        open_path(bag)
+    assert (bag / 'small.mcap').read_bytes() == b'another'
 
 
 @pytest.mark.parametrize('kind', ['MCAP', 'SQLITE3'])
