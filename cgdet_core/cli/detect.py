@@ -144,13 +144,15 @@ def _model_first(model: str | None, sources: list[str]) -> tuple[Path, list[str]
     """Return the model, the shipped one by default, and the sources."""
     from cgdet_core.data.sources import MODEL_SUFFIXES
 
-    if model is not None or Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES:
-        return model_file(model or 'shipped'), sources
-    check_local([Path(sources[0])])
+    named = model is not None or Path(sources[0]).suffix.lower() not in MODEL_SUFFIXES
+    file = model_file(model or 'shipped') if named else Path(sources[0])
+    check_local([file])
+    if named:
+        return file, sources
     if len(sources) == 1:
         raise UserError(f'Name what to detect in after the model {sources[0]}: images, folders, '
                         'videos, bags, a camera or an address.')
-    return Path(sources[0]), sources[1:]
+    return file, sources[1:]
 
 
 class _Lines:

@@ -21,7 +21,7 @@ from cgdet_core.cli import app
 import pytest
 from typer.testing import CliRunner
 
-SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal.onnx'
+SHIPPED = Path(__file__).resolve().parents[2] / 'models' / 'thermal_small.onnx'
 
 
 @pytest.fixture
