@@ -113,7 +113,7 @@ def test_sets_are_collected_labeled_merged_and_shown(typed: Type, tmp_path: Path
         image['file_name'] = Path(image['file_name']).name
     (tmp_path / 'instances_default.json').write_text(json.dumps(labels))
     tutorial = lines_of('docs/tutorials/train_on_your_drives.md')
-    relabel, = [line for line in tutorial if 'data relabel' in line]
+    relabel = next(line for line in tutorial if 'data relabel' in line)
     assert 'labelled.json: 4 frames' in typed(relabel)
     shutil.copytree(tmp_path / 'sets/train', tmp_path / 'sets/val')
     typed('cgdet data check sets/train/labelled.json')
