@@ -20,8 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 import errno
 import fcntl
+from functools import cache
 from itertools import chain, count
 import json
+import logging
 import os
 from pathlib import Path, PurePath
 import re
@@ -30,6 +32,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 
+_log = logging.getLogger(__name__)
 SHIPPED_MODEL = 'models/thermal_small.onnx'  # see `share_file`
 SHIPPED_INT8 = 'models/thermal_int8.onnx'
 SHIPPED_TRACKER = 'models/thermal_tracker.onnx'
@@ -184,7 +187,8 @@ def read_text(path: Path) -> str:
     """Read a text file in UTF-8, or UTF-16 with a byte order mark; UserError if it is none."""
     try:
         content = path.read_bytes()
-        wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        if wide := content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            _say_utf_16(path.parent)
         return content.decode('utf-16' if wide else 'utf-8-sig')
     except OSError as error:
         raise UserError(f'{path} cannot be read: {error.strerror}.') from None
@@ -192,6 +196,11 @@ def read_text(path: Path) -> str:
         kind = file_kind(path) or 'another encoding'
         raise UserError(f'{path} is not a text file in UTF-8 or UTF-16 but seems to be {kind}; '
                         'save or download it again, as UTF-8.') from None
+
+
+@cache
+def _say_utf_16(folder: Path) -> None:  # once for all its files
+    _log.warning('%s has text in UTF-16, which is read; other tools may expect UTF-8.', folder)
 
 
 def read_json(path: Path) -> Any:

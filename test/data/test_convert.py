@@ -243,12 +243,14 @@ def test_labels_in_another_encoding_are_named(tmp_path: Path, content: bytes, ki
         run('yolo', tmp_path)
 
 
-def test_labels_may_be_in_utf_16(tmp_path: Path) -> None:
+def test_labels_may_be_in_utf_16(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     yolo(tmp_path)
     path = tmp_path / 'labels/train/a.txt'
     before = run('yolo', tmp_path)
     path.write_text(path.read_text(), encoding='utf-16')
-    assert run('yolo', tmp_path, overwrite=True) == before
+    for _ in range(2):
+        assert run('yolo', tmp_path, overwrite=True) == before
+    assert caplog.text.count(f'{path.parent} has text in UTF-16, which is read') == 1
 
 
 def declare(path: Path, width: object, height: object) -> None:
