@@ -28,13 +28,14 @@ from cgdet_core.data.coco_checks import check_different
 from cgdet_core.data.formats.native import CLASSES
 from cgdet_core.data.pairs.check import check_records
 from cgdet_core.data.plans import chosen_frames, FramePlan
-from cgdet_core.data.show import evenly, save_sheet, SHEET
+from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.files import check_new, free_stem, temporary_for, write_json
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.drawing import save_frame
+from cgdet_core.runtime.imaging.frames import SHEET
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.signal import (
     CARD,

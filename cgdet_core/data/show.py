@@ -40,7 +40,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Item = TypeVar('Item')
-SHEET = 'contact_sheet.png'  # of a set
 CROP = 320  # pixels of a window, each way
 _log = logging.getLogger(__name__)
 

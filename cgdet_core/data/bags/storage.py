@@ -79,7 +79,7 @@ def files_of(path: Path) -> list[Path]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata of a bag's folder; UserError states what its recorder did not write."""
-    small = any(file.suffix == '.zstd' for file in path.iterdir())
+    small = any(file.suffix == ZSTD for file in path.iterdir())
     advice = _reindex(path, True) if small else (
         f'{_reindex(path, False)}, or pass its .mcap or .db3 file')
     if not (path / METADATA).is_file():
@@ -104,13 +104,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
                         f'the files into it, or {advice}.')
     ends = {bag_suffix(file) for file in files} - {''}
     # A player of rosbag2 leaves x.mcap, which it has decompressed, next to x.mcap.zstd.
-    listed = {file.name.removesuffix('.zstd') for file in files}
+    listed = {file.name.removesuffix(ZSTD) for file in files}
     if more := sorted(file.name for file in path.iterdir()
-                      if bag_suffix(file) in ends and file.name.removesuffix('.zstd') not in listed
+                      if bag_suffix(file) in ends and file.name.removesuffix(ZSTD) not in listed
                       and not file.name.startswith('.')):
         _log.warning('%s has files that its %s does not list and that are not read: %s; %s.', path,
                      METADATA, ', '.join(more),
-                     _reindex(path, any(name.endswith('.zstd') for name in more)))
+                     _reindex(path, any(name.endswith(ZSTD) for name in more)))
     mode = str(metadata.get('compression_mode') or '').lower()
     kind = metadata.get('compression_format')
     if mode in ('file', 'message') and kind != 'zstd':

@@ -26,10 +26,10 @@ from cgdet_core.data.coco import counts_text, load_coco
 from cgdet_core.data.formats import FORMATS, LICENSES
 from cgdet_core.data.formats.native import DROP, IGNORE, Listing, NativeFrame, Options
 from cgdet_core.data.pairs.check import check_records
-from cgdet_core.data.show import evenly, save_sheet, SHEET
+from cgdet_core.data.show import evenly, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, finish, together, write_json
-from cgdet_core.runtime.imaging.frames import read_thermal
+from cgdet_core.runtime.imaging.frames import read_thermal, SHEET
 from cgdet_core.words import counted
 
 NO_OPTIONS = Options()

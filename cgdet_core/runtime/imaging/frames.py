@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.pgm')
 BAG_SUFFIXES = ('.mcap', '.db3')  # of bags that are single files
+SHEET = 'contact_sheet.png'  # of a set
 ZSTD = '.zstd'  # the end of a compressed bag file's name
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 ADDED = ('__MACOSX', '@eaDir')  # folders that archives and servers add
@@ -86,7 +87,7 @@ def as_drawn(content: bytes) -> bytes:
 
 def is_drawn(path: Path) -> bool:
     """Return whether a file is a PNG that was drawn, by any command of this package."""
-    if path.name == 'contact_sheet.png' and path.with_name('report.json').is_file():
+    if path.name == SHEET and path.with_name('report.json').is_file():
         return True  # of a set of a version that did not mark it
     if path.suffix.lower() == '.png' and path.is_file():  # opening a pipe would wait
         with suppress(OSError), path.open('rb') as file:
