@@ -25,6 +25,7 @@ from cgdet_core.runtime.inference.card import card_path, load_card
 from cgdet_core.runtime.inference.choice import open_session
 from cgdet_core.runtime.inference.session import NotFinite, Session
 from cgdet_core.runtime.tensorrt.cache import Progress
+from cgdet_core.runtime.tracking.camera import camera_motion, CameraMotion, Overview
 from cgdet_core.runtime.tracking.card import TargetCard, TrackingCard
 from cgdet_core.runtime.tracking.sight import FilterSight, Sight
 import numpy as np
@@ -54,6 +55,8 @@ class TrackingModel:
         self._frame: NDArray[Any] | None = None  # that was prepared
         self._rgb: NDArray[Any] | None = None
         self._stamp, self._prepared = 0.0, None
+        self.overview: Overview | None = None  # of the last frame
+        self._moved: tuple[Overview, Overview, CameraMotion | None] | None = None
 
     @staticmethod
     def load(model: str | Path, threads: int = 0, backend: str = 'auto',
@@ -110,7 +113,16 @@ class TrackingModel:
         frame, _ = fill_dead_pixels(frame)
         if self._scratch.shape != frame.shape:
             self._scratch = np.empty(frame.shape, np.float32)
-        return normalize(frame, self.card.normalization, self._scratch, finite=True)
+        found = normalize(frame, self.card.normalization, self._scratch, finite=True)
+        self.overview = Overview.of(found)
+        return found
+
+    def moved(self, before: Overview) -> CameraMotion | None:
+        """Return how the camera moved from an earlier overview to the last frame's."""
+        assert self.overview is not None
+        if self._moved is None or self._moved[:2] != (before, self.overview):
+            self._moved = before, self.overview, camera_motion(before, self.overview)
+        return self._moved[2]
 
     def sight(self, image: Any, box: NDArray[np.float64]) -> Sight:
         """Return what recognizes the target in a box (4,) of a normalized frame."""

@@ -14,6 +14,7 @@
 
 """The target's motion over real time, so that dropped frames and any rate are the same to it."""
 
+from cgdet_core.runtime.tracking.camera import CameraMotion
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,6 +67,10 @@ class Motion:
         self._pv *= 1 - along
         self._pp *= 1 - along
 
+    def move(self, camera: CameraMotion) -> None:
+        """Follow a camera that moved."""
+        self.center, self.speed = camera.point(self.center), camera.direction(self.speed)
+
     def stop(self) -> None:
         """Forget the speed, as after a jump in time."""
         self.speed = np.zeros(2)
@@ -84,6 +89,11 @@ class Trail:
         kept = [i for i, s in enumerate(self._stamps) if 0 < stamp - s <= PATH_S]
         self._stamps = [*(self._stamps[i] for i in kept), stamp]
         self._boxes = [*(self._boxes[i] for i in kept), box]
+        self._fit = None
+
+    def move(self, camera: CameraMotion) -> None:
+        """Follow a camera that moved."""
+        self._boxes = [camera.box(box) for box in self._boxes]
         self._fit = None
 
     def shift(self, seconds: float) -> None:

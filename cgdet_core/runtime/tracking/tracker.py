@@ -99,6 +99,7 @@ class Tracker:
         box = check_box(box, frame)
         self._sight = self.model.sight(self.model.normalized(frame, rgb), box)
         self._shape, self._size = frame.shape, box[2:] - box[:2]
+        self._overview = self.model.overview
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
         self._search = LostSearch(self._detect, label)
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
@@ -133,6 +134,7 @@ class Tracker:
             state = State.LOST if self._last.state == State.LOST else State.UNCERTAIN
             return self._result(self._predicted(), self._last.score * np.exp(-passed), state)
         image = self.model.prepare(frame, rgb, self._stamp)
+        self._follow_camera()
         if self._expected is not None:
             self._expected = self._expect()
         # What leaves the frame is searched for where it left.
@@ -148,6 +150,15 @@ class Tracker:
         if look.logit + CONTINUITY < logit(self.model.card.lost_threshold):
             return self._unseen()
         return self._correct(look, support, passed)
+
+    def _follow_camera(self) -> None:
+        """Expect the target where the camera's motion since the last frame moved it."""
+        assert self._overview is not None and self._motion is not None
+        camera = self.model.moved(self._overview)
+        self._overview = self.model.overview
+        if camera is not None:
+            self._motion.move(camera)
+            self._trail.move(camera)
 
     def _unseen(self) -> Target:
         """Return the target that is not seen, or not yet certainly."""
