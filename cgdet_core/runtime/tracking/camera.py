@@ -27,6 +27,7 @@ WINDOW, LEVELS = (11, 11), 2  # of the optical flow
 AGREE = 0.7  # overview pixels: points that are nearer to a motion agree with it
 SHARE = 0.3  # of the points must agree
 ZOOM, TURN = 1.2, 0.2  # a larger change between two frames is a mistake; rad
+BETTER = 0.98  # of the difference of two frames may be left by their motion
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ def camera_motion(before: Overview, after: Overview) -> CameraMotion | None:
     Return how the camera moved between two frames of one size, or None if that is not seen.
 
     The motion that most corners agree with; they are followed by Lucas and Kanade's optical flow.
+    It must explain a part of the difference of the frames: that of a camera which stands is noise.
     """
     points = cv2.goodFeaturesToTrack(before.image, POINTS, QUALITY, APART)
     if points is None or len(points) < FEWEST or before.image.shape != after.image.shape:
@@ -90,4 +92,8 @@ def camera_motion(before: Overview, after: Overview) -> CameraMotion | None:
     zoom, turn = float(np.hypot(*matrix[:, 0])), float(np.arctan2(matrix[1, 0], matrix[0, 0]))
     if not 1 / ZOOM < zoom < ZOOM or abs(turn) > TURN:
         return None
-    return CameraMotion(matrix)
+    own = np.column_stack([matrix[:, :2], matrix[:, 2] / before.scale])
+    warped = cv2.warpAffine(before.image, own, before.image.shape[::-1],
+                            borderMode=cv2.BORDER_REPLICATE)
+    left, whole = (cv2.norm(image, after.image, cv2.NORM_L1) for image in (warped, before.image))
+    return CameraMotion(matrix) if left < BETTER * whole else None
