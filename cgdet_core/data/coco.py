@@ -268,7 +268,8 @@ def read_coco(path: Path, check: bool = True) -> dict[str, Any]:
         raise UserError(other)
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get('images'), list):
-        raise UserError(f'{path} is not a COCO annotation file: it has no list "images".')
+        raise UserError(f'{path} is not a COCO annotation file: it has no list "images"; '
+                        'export the labels as COCO.')
     if not check:
         return data
     if not data['images']:

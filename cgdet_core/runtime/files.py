@@ -68,7 +68,8 @@ def temporary_for(path: Path) -> Iterator[Path]:
         hidden, descriptor = next(_free(path))
         yield hidden / path.name
     except OSError as error:
-        ours = error.filename is None and error.errno in FULL
+        written = error.filename2 or error.filename or hidden  # a copy names its source first
+        ours = error.errno in FULL and str(hidden) in str(written)
         if not ours and str(hidden) not in str(error.filename):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error

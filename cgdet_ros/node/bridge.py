@@ -32,6 +32,7 @@ NAMES = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}  # newer names, which cv_bridg
 TYPE = re.compile(r'(8|16|32|64)[USF]C(\d+)')
 CHANNELS = {'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4, 'baye': 1}
 COLOR = re.compile(r'(rgba|bgra|rgb|bgr|bayer_[rgb]{4})(8|16)')
+YUV = re.compile(r'yuv422\w*|uyvy|yuyv|nv\d\d')
 
 
 def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
@@ -98,6 +99,9 @@ def _bridge() -> Any:
 
 
 def _required(encoding: str, why: str) -> str:
+    if not any(known.fullmatch(encoding) for known in (TYPE, COLOR, YUV)):
+        return (f'the image encoding {encoding!r} is none of ROS; set the driver to one of '
+                f'{", ".join(OWN)}')
     return (f'the image encoding {encoding!r} requires cv_bridge, which {why}: install it '
             f'(ros-$ROS_DISTRO-cv-bridge), or set the driver to one of {", ".join(OWN)}')
 

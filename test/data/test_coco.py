@@ -134,7 +134,7 @@ def edited(path: Path, change) -> Path:
 @pytest.mark.parametrize(('change', 'words'), [
     (lambda d: d['images'].append(
         {'id': 9, 'file_name': 'pics/gone.png', 'width': 1, 'height': 1}), '1 of the 3'),
-    (lambda d: d.pop('images'), 'no list "images"'),
+    (lambda d: d.pop('images'), 'no list "images"; export the labels as COCO'),
     (lambda d: d.update(images=[]), 'lists no images'),
     (lambda d: d['images'][0].pop('width'), 'entry 0 of "images"'),
     (lambda d: d['images'][0].update(width='abc'), 'entry 0 of "images"'),

@@ -321,7 +321,7 @@ def test_labels_in_folders_of_cameras_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('name', 'options', 'words'), [
-    ('nothing', {}, "format 'nothing' is not one of"),
+    ('nothing', {}, "format 'nothing' is not one of .* COCO files, .*, are read"),
     ('lvip', {}, "did you mean 'llvip'"),
     ('llvip', {'options': Options(bits=8)}, 'llvip sets have no bits'),
     ('llvip', {'options': Options(labels=Path('no'))}, 'has no XML'),

@@ -259,6 +259,28 @@ def test_yolo(tmp_path: Path) -> None:
     assert report['classes']['deer -> deer'] == 1
 
 
+def test_voc_labels_in_inner_folders_are_counted(tmp_path: Path) -> None:
+    for stem in ('a', 'night/b'):
+        thermal(tmp_path / 'JPEGImages' / f'{stem}.png')
+        voc(tmp_path / 'Annotations' / f'{stem}.xml', ('person', 1, 2, 11, 22))
+    found, report = converted('voc', tmp_path, (PERSON,))
+    assert list(found['all']) == ['a']
+    assert report['left_out'] == {'label files in folders of Annotations/, left out': 1}
+
+
+@pytest.mark.parametrize('layout', ['{}/night', 'night/{}', '{}'])
+def test_labeled_frames_beside_the_splits_of_yolo_are_counted(
+    layout: str, tmp_path: Path,
+) -> None:
+    yolo(tmp_path)
+    thermal(tmp_path / layout.format('images') / 'n.png')
+    text(tmp_path / layout.format('labels') / 'n.txt', '0 0.5 0.5 0.5 0.5\n')
+    text(tmp_path / layout.format('labels') / 'README.txt', 'no labels\n')
+    found, report = converted('yolo', tmp_path, ('car', 'deer', 'person'))
+    assert found.keys() == {'train', 'val'}
+    assert report['left_out']['labeled frames in no folder of train, val or test, left out'] == 1
+
+
 def test_yolo_flat_with_class_list_and_mapping(tmp_path: Path) -> None:
     for stem in ('a', 'b'):
         thermal(tmp_path / 'images' / f'{stem}.png')

@@ -136,6 +136,15 @@ def test_without_cv_bridge_a_sentence_names_it(
         read_pixels(message(SAME[encoding][0], encoding))
 
 
+@pytest.mark.parametrize('encoding', ['Y16', '16UC1 ', 'MONO16', ''])
+def test_what_cv_bridge_does_not_know_either_is_no_reason_to_install_it(
+    encoding: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, 'cv_bridge', None)
+    with pytest.raises(ValueError, match=f"encoding '{encoding}' is none of ROS; set the driver"):
+        read_pixels(message(U16, encoding))
+
+
 @pytest.mark.parametrize(('source', 'words'), [
     ('raise AttributeError("_ARRAY_API not found")', 'cannot be loaded'),
     ('class CvBridge:\n    def imgmsg_to_cv2(self, *a):\n        raise ImportError("boost")',

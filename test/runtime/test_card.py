@@ -307,7 +307,7 @@ def test_missing_and_damaged_files(pair: Path, tmp_path: Path) -> None:
         load_card(pair, DetectionCard)
     pair.write_bytes(content)
     card_path(pair).unlink()
-    with pytest.raises(UserError, match='no card'):
+    with pytest.raises(UserError, match='no card m.json next to it; copy or rename'):
         load_card(pair, DetectionCard)
 
 

@@ -14,6 +14,7 @@
 
 """Outputs: checked before the work, written atomically, and named by their own name."""
 
+import errno
 import os
 from pathlib import Path
 import signal
@@ -70,6 +71,9 @@ def test_a_failure_names_the_output_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError) as failed, temporary_for(target):
         Path('/dev/full').write_bytes(b'more than fits')
     assert failed.value.filename == str(target) and 'space' in str(failed.value.strerror)
+    with pytest.raises(OSError) as failed, temporary_for(target) as folder:
+        raise OSError(errno.ENOSPC, 'No space left', 'source', None, str(folder / 'copy'))
+    assert failed.value.filename == str(target)  # not what shutil.copyfile copied
     with pytest.raises(OSError) as failed, temporary_for(target):
         (tmp_path / 'another').read_bytes()
     assert failed.value.filename.endswith('another')

@@ -142,7 +142,9 @@ def _read(name: str, folder: Path, options: Options) -> Listing:
     if name not in FORMATS:
         near = difflib.get_close_matches(name, FORMATS, 1)
         raise UserError(f'The format {name!r} is not one of {", ".join(FORMATS)}'
-                        + (f'; did you mean {near[0]!r}?' if near else '.'))
+                        + (f'; did you mean {near[0]!r}?' if near else
+                           '; COCO files, which most annotation tools write, are read as they '
+                           'are.'))
     if not folder.is_dir():
         raise UserError(f'The folder {folder} does not exist.')
     return FORMATS[name](folder, options)

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 from cgdet_core.data.formats import native
 from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, Pictures
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.imaging.frames import natural
+from cgdet_core.runtime.imaging.frames import files_below, natural
 
 # A bus or truck is not a "car", a motorcycle not a "bicycle", but similar enough that detecting
 # one as such is not counted as wrong.
@@ -161,7 +161,8 @@ def read_voc(folder: Path, options: Options) -> Listing:
     if labels is None or images is None or not native.files_in(labels, '.xml'):
         raise native.wrong_layout(folder, 'VOC', 'Annotations/*.xml and JPEGImages/')
     rgb = Pictures(native.existing(folder, options.rgb, 'RGB')) if options.rgb else None
-    counts = Counter[str]()
+    inner = len(files_below(labels, ('.xml',))) - len(native.files_in(labels, '.xml'))
+    counts = Counter({f'label files in folders of {labels.name}/, left out': inner})
     frames = _frames(folder / 'ImageSets' / 'Main', labels, Pictures(images), rgb, counts)
     names = sorted({item.name for frame in frames for item in frame.items})
     return Listing(frames, native.own_classes(names), f'{labels.name}/*.xml and {images.name}/',

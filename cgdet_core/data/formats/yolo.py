@@ -24,7 +24,7 @@ from cgdet_core.data.formats.native import Item, Listing, NativeFrame, Options, 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.bounded_yaml import load_yaml
 from cgdet_core.runtime.files import read_text
-from cgdet_core.runtime.imaging.frames import is_stray
+from cgdet_core.runtime.imaging.frames import files_below, IMAGE_SUFFIXES, is_stray
 import yaml
 
 MSRS_NAMES = {0: 'person', 1: 'bicycle', 2: 'car'}
@@ -178,6 +178,9 @@ def read_yolo(folder: Path, options: Options) -> Listing:
         if not found:
             raise UserError(f'{place[1]} has no label files (*.txt).')
         frames += found
+    counts['labeled frames in no folder of train, val or test, left out'] += sum(
+        _beside(labels, [place[1] for place in places.values()])
+        for labels in (folder / 'labels', *folder.glob('*/labels')))
     classes = native.own_classes(names[i] for i in sorted(names))
     return Listing(frames, classes, ', '.join(read), counts, categories=())
 
@@ -187,6 +190,15 @@ def _below(images: Path, labels: Path, name: str) -> list[tuple[Path, Path, str]
     inner = {p.relative_to(root) for root in (images, labels) for p in root.rglob('*')
              if p.is_dir() and not is_stray(p.relative_to(root))}
     return [(images / p, labels / p, str(name / p)) for p in (Path('.'), *sorted(inner))]
+
+
+def _beside(labels: Path, read: list[Path]) -> int:
+    """Return the number of images with labels that are in none of the folders that are read."""
+    stems = {path.relative_to(labels).with_suffix('') for path in files_below(labels, ('.txt',))
+             if not any(path.is_relative_to(place) for place in read)}
+    images = labels.with_name('images')
+    return len(stems and stems & {path.relative_to(images).with_suffix('')
+                                  for path in files_below(images, IMAGE_SUFFIXES)})
 
 
 def _frames(

@@ -212,8 +212,8 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
         raise UserError(f'The model file {model} ' + (
             'is a folder; name the .onnx file in it.' if model.is_dir() else 'does not exist.'))
     if not path.is_file():
-        raise UserError(f'The model {model} has no card {path.name} next to it; '
-                        'write both with "cgdet export".')
+        raise UserError(f'The model {model} has no card {path.name} next to it; copy or rename '
+                        'its card with it, or write both with "cgdet export".')
     kind_found = file_kind(model)
     if kind_found not in ('', 'an ONNX file'):
         raise UserError(f'{model} is not an ONNX file; it seems to be {kind_found}.')
