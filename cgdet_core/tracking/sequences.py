@@ -249,7 +249,7 @@ def _open_frames(folder: Path) -> Source:
     found = _find(folder, THERMAL)
     if found is not None:
         source = open_path(found)
-        if source.total is None:  # a video without an index
+        if found.is_file() and not source.names:  # a video, whose header may count other frames
             source = replace(source, total=sum(1 for _ in open_path(found).frames))
         return source
     own = files_below(folder, IMAGE_SUFFIXES, '*')

@@ -14,6 +14,7 @@
 
 """Folders of sequences as people and benchmarks have them."""
 
+from fractions import Fraction
 from pathlib import Path
 import shutil
 
@@ -30,7 +31,7 @@ from cgdet_core.tracking.sequences import (
     without_truth,
 )
 import cv2
-from drawn import boxes, frames, write_frames, write_sequence, write_table, write_video
+from drawn import boxes, frames, SHAPE, write_frames, write_sequence, write_table, write_video
 import numpy as np
 import pytest
 
@@ -66,6 +67,25 @@ def test_a_video_states_its_rate(tmp_path: Path) -> None:
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5]
     assert len(list(sequence.source.frames)) == 6
     assert open_sequence(entry, rate=9).rate == 9
+
+
+def test_the_frames_of_a_video_are_counted(tmp_path: Path) -> None:
+    """MKV states seconds, which a recorder that drops frames has more of than frames."""
+    av = pytest.importorskip('av', reason='PyAV writes the video')
+    path = tmp_path / 'walk' / 'thermal.mkv'
+    path.parent.mkdir()
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('ffv1', 30)
+        stream.width, stream.height, stream.pix_fmt = *SHAPE[::-1], 'gray'
+        for time, frame in zip((0, 1, 2, 10, 11, 40), frames(6)):
+            image = av.VideoFrame.from_ndarray(frame, 'gray')
+            image.pts, image.time_base = time, Fraction(1, 30)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    write_table(tmp_path / 'walk' / 'gt_thermal.csv', ['1', '5'], boxes(2))
+    sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
+    assert len(sequence.names) == len(list(sequence.source.frames)) == 6
+    assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [1, 5], 'from 0 on'
 
 
 def test_several_targets_of_one_folder(tmp_path: Path) -> None:
