@@ -166,19 +166,21 @@ def _targets(folder: Path, benchmark: Benchmark, targets: Many[str]) -> Iterator
 
 
 def _lacks(folder: Path, benchmark: Benchmark, targets: Many[str] = ()) -> str:
-    """Return what a folder lacks, and the benchmark that it seems to be of."""
+    """Return what a folder lacks, and the benchmarks that it may be of."""
     if targets:
         known = sorted({path.stem.removeprefix(f'{TARGETS}_') for path in folder.glob(
             f'**/{TARGETS}_*.csv')})
         wanted = ' or '.join(f'{TARGETS}_{target}.csv' for target in targets)
         return f'it has no {wanted}' + (f'; its targets are {", ".join(known)}.' if known else '.')
-    for key, other in BENCHMARKS.items():
-        if other is not benchmark and any(_below(folder, other, (), DEPTH)):
-            return f'it has the truth of {other.title}; use --benchmark {key}.'
+    fitting = {key: other.title for key, other in BENCHMARKS.items()
+               if other is not benchmark and any(_below(folder, other, (), DEPTH))}
+    if fitting:
+        return (f'it has the truth of {" or ".join(fitting.values())}; use --benchmark '
+                f'{" or ".join(fitting)}.')
     names = [' and '.join(names) for names in benchmark.truths]
     if benchmark is PLAIN:
-        names = [f'{TARGETS}.csv', *names]
-    return f'it has no truth ({", ".join(names)}), and no folder in it has.'
+        names = [f'{TARGETS}.csv with file,x,y,w,h', *names]
+    return f'it has no truth ({" or ".join(names)}), and no folder in it has.'
 
 
 def named_apart(places: Many[Entry]) -> list[Entry]:

@@ -133,8 +133,18 @@ def test_the_layout_of_each_benchmark(tmp_path: Path, name: str) -> None:
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == (
         [0, 10] if name == 'vtuav' else list(range(count)))
     if 'groundtruth_rect.txt' not in files:
-        with pytest.raises(UserError, match=r'it has the truth of \w+; use --benchmark'):
+        title = BENCHMARKS[name].title
+        with pytest.raises(UserError, match=rf'truth of .*{title}.*; use --benchmark .*{name}'):
             find_sequences(folder)
+
+
+def test_all_benchmarks_that_a_folder_may_be_of_are_named(tmp_path: Path) -> None:
+    write_frames(tmp_path / 'walk' / 'infrared', 3)
+    for name in ('init.txt', 'infrared.txt', 'visible.txt'):
+        (tmp_path / 'walk' / name).write_text('1,2,3,4\n' * 3)
+    with pytest.raises(UserError, match='it has the truth of RGBT210 or RGBT234 or LasHeR; use '
+                                        '--benchmark rgbt210 or rgbt234 or lasher.'):
+        find_sequences(tmp_path)
 
 
 def test_two_truths_of_different_lengths(tmp_path: Path) -> None:
@@ -150,7 +160,8 @@ def test_two_truths_of_different_lengths(tmp_path: Path) -> None:
 def test_folders_that_are_no_sequences(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='The folder .*none does not exist'):
         find_sequences(tmp_path / 'none')
-    with pytest.raises(UserError, match=r'it has no truth \(gt_thermal.csv, groundtruth.txt'):
+    with pytest.raises(UserError, match=r'it has no truth \(gt_thermal.csv with file,x,y,w,h or '
+                                        'groundtruth.txt or groundtruth_rect.txt'):
         find_sequences(tmp_path)
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='file is not a folder; name the folder of a sequence'):
