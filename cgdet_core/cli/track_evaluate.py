@@ -173,10 +173,13 @@ class _Evaluation:
     def pair(self) -> None:
         """Find the RGB images of the sequences that have some; report what is not paired."""
         from cgdet_core.tracking.benchmarks import PLAIN
-        from cgdet_core.tracking.sequences import rgb_of
+        from cgdet_core.tracking.sequences import rgb_of, unread_rgb
 
         paired = []
         for sequence in self.sequences:
+            if sequence.color is None and (unread := unread_rgb(sequence.entry.folder)):
+                complain(f'{unread} is not read, as RGB is a folder with images; the target is '
+                         'followed in thermal alone.')
             try:
                 paired.append(sequence if sequence.color is None else replace(
                     sequence, rgb=rgb_of(sequence.color, sequence.names,

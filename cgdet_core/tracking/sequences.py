@@ -264,6 +264,18 @@ def _open_frames(folder: Path) -> Source:
     return pictures(own, folder)
 
 
+def check_no_rgb(folder: Path) -> None:
+    """Raise UserError for a folder with thermal and RGB frames, which are not one recording."""
+    if (thermal := _find(folder, THERMAL)) and (color := _find(folder, COLOR)):
+        raise UserError(f'{folder} has thermal frames and RGB, {thermal.name} and {color.name}; '
+                        f'name {thermal}.')
+
+
+def unread_rgb(folder: Path) -> Path | None:
+    """Return the video, or the folder without images in itself, that is named like RGB."""
+    return _find(folder, COLOR)
+
+
 def _find(folder: Path, names: Many[str]) -> Path | None:
     """Return the first folder, or video, of these names."""
     there = _by_name(folder)

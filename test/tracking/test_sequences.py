@@ -28,6 +28,7 @@ from cgdet_core.tracking.sequences import (
     named_apart,
     open_sequence,
     rgb_of,
+    unread_rgb,
     without_truth,
 )
 import cv2
@@ -136,6 +137,14 @@ def test_the_layout_of_each_benchmark(tmp_path: Path, name: str) -> None:
         title = BENCHMARKS[name].title
         with pytest.raises(UserError, match=rf'truth of .*{title}.*; use --benchmark .*{name}'):
             find_sequences(folder)
+
+
+def test_rgb_that_is_no_folder_of_images_is_found(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk', 3)
+    assert unread_rgb(folder) is None
+    (folder / 'Visible.mp4').touch()
+    assert open_sequence(find_sequences(folder)[0]).color is None
+    assert unread_rgb(folder) == folder / 'Visible.mp4'
 
 
 def test_all_benchmarks_that_a_folder_may_be_of_are_named(tmp_path: Path) -> None:
