@@ -169,9 +169,10 @@ def place(rows: list[Row], names: list[str], path: Path, numbered: bool,
                 raise UserError(f'{path} has a row for frame {frame}, but there are only '
                                 f'{counted(len(names), "frame")}.{only}')
             raise UserError(f'{path} names {frame}, which is not among the '
-                            f'{counted(len(names), "frame")}.')
+                            f'{counted(len(names), "frame")} ({names[0]} to {names[-1]}).')
         if annotated[index]:
-            raise UserError(f'{path} has two boxes for {frame}.')
+            raise UserError(f'{path} has two boxes for {frame}; of several targets, each has a '
+                            'table of its own.')
         boxes[index], annotated[index] = box, True
     truth = Truth(boxes, annotated)
     if not truth.visible.any():

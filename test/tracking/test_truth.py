@@ -57,8 +57,10 @@ def test_a_box_of_nan_or_without_area_is_a_target_that_is_not_visible(table: Pat
     ('file,x,y,w,h\n0001.jpg,1,2,nan,4\n', 'line 2: some values are not finite;'),
     ('file,x,y,w,h\n0001.jpg,1,2,inf,4\n', 'line 2: some values are not finite;'),
     ('file,x,y,w,h\n' + 'a' * 200_000 + ',1,2,3,4\n', 'cannot be read as a table: field larger'),
-    ('file,x,y,w,h\n0009.jpg,1,2,3,4\n', 'names 0009.jpg, which is not among the 6 frames.'),
-    ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n', 'has two boxes for 0001.jpg.'),
+    ('file,x,y,w,h\n0009.jpg,1,2,3,4\n',
+     'names 0009.jpg, which is not among the 6 frames (0001.jpg to 0006.jpg).'),
+    ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n',
+     'has two boxes for 0001.jpg; of several targets, each has a table of its own.'),
     ('file,x,y,w,h\n0001.jpg,0,0,0,0\n0002.jpg,nan,nan,nan,nan\n',
      'has no box with an area; a truth needs at least one.')])
 def test_what_a_table_lacks_is_one_sentence(table: Path, text: str, sentence: str) -> None:
