@@ -118,8 +118,7 @@ def run(
     from cgdet_core.tracking.sequences import check_no_rgb
 
     start = parse_box(box)
-    if Path(source).is_dir():
-        check_no_rgb(Path(source))
+    check_no_rgb(source)
     found = find_sources([source], sys.stdin, topic)
     if len(found) > 1:
         raise UserError(f'{source} is {len(found)} sources; name one.')

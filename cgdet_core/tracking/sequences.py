@@ -264,8 +264,11 @@ def _open_frames(folder: Path) -> Source:
     return pictures(own, folder)
 
 
-def check_no_rgb(folder: Path) -> None:
+def check_no_rgb(source: str) -> None:
     """Raise UserError for a folder with thermal and RGB frames, which are not one recording."""
+    if not os.path.isdir(source):  # an address may be too long for a Path to look
+        return
+    folder = Path(source)
     if (thermal := _find(folder, THERMAL)) and (color := _find(folder, COLOR)):
         raise UserError(f'{folder} has thermal frames and RGB, {thermal.name} and {color.name}; '
                         f'name {thermal}.')
