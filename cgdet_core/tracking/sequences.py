@@ -65,8 +65,8 @@ class Sequence:
 
     source: the thermal frames, to be read once. names: of the frames. truths: thermal first, with
     the other modality if there are two. rate: in Hz. files: everything that is read. color: the
-    folder of RGB images, if there is one. rgb: the image of each frame (`rgb_of`), or none; only
-    an RGB-T tracker reads them.
+    folder of RGB images, or else what is named like one, if there is anything. rgb: the image of
+    each frame (`rgb_of`), or none; only an RGB-T tracker reads them.
     """
 
     entry: Entry
@@ -217,7 +217,8 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     there = _by_name(entry.folder)
     color, pictures = next(
         ((folder, found) for name in COLOR if (folder := there.get(name)) and folder.is_dir()
-         and (found := files_below(folder, IMAGE_SUFFIXES, '*'))), (None, []))
+         and (found := files_below(folder, IMAGE_SUFFIXES, '*'))),
+        (_find(entry.folder, COLOR), []))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
                     (*source.files, *entry.truths, *pictures), color)
 
@@ -232,7 +233,7 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
     """
     found = files_below(folder, IMAGE_SUFFIXES, '*')
     if not found:
-        raise UserError(f'{folder} has no images.')
+        raise UserError(f'{folder} is not a folder with images.')
     named = {path.stem: path for path in found}
     rgb = tuple(named.get(Path(name).stem) for name in names)
     if len(found) == len(names) and (by_order or not any(rgb)):
@@ -272,11 +273,6 @@ def check_no_rgb(source: str) -> None:
     if (thermal := _find(folder, THERMAL)) and (color := _find(folder, COLOR)):
         raise UserError(f'{folder} has thermal frames and RGB, {thermal.name} and {color.name}; '
                         f'name {thermal}.')
-
-
-def unread_rgb(folder: Path) -> Path | None:
-    """Return the video, or the folder without images in itself, that is named like RGB."""
-    return _find(folder, COLOR)
 
 
 def _find(folder: Path, names: Many[str]) -> Path | None:

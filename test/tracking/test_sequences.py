@@ -28,7 +28,6 @@ from cgdet_core.tracking.sequences import (
     named_apart,
     open_sequence,
     rgb_of,
-    unread_rgb,
     without_truth,
 )
 import cv2
@@ -141,10 +140,11 @@ def test_the_layout_of_each_benchmark(tmp_path: Path, name: str) -> None:
 
 def test_rgb_that_is_no_folder_of_images_is_found(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / 'walk', 3)
-    assert unread_rgb(folder) is None
     (folder / 'Visible.mp4').touch()
-    assert open_sequence(find_sequences(folder)[0]).color is None
-    assert unread_rgb(folder) == folder / 'Visible.mp4'
+    sequence = open_sequence(find_sequences(folder)[0])
+    assert sequence.color == folder / 'Visible.mp4'
+    with pytest.raises(UserError, match='Visible.mp4 is not a folder with images.'):
+        rgb_of(sequence.color, sequence.names)
 
 
 def test_all_benchmarks_that_a_folder_may_be_of_are_named(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_rgb_images_belong_to_frames_by_name_or_by_number(
     assert list(rgb_of(folder, thermal)) == expected
     with pytest.raises(UserError, match='rgb has 7 images for 8 frames, and none has the name'):
         rgb_of(folder, [f'frame{n}.png' for n in range(8)])
-    with pytest.raises(UserError, match='has no images'):
+    with pytest.raises(UserError, match='is not a folder with images'):
         rgb_of(tmp_path, names)
 
 
