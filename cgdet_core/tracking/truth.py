@@ -111,6 +111,8 @@ def _cells_of(path: Path, table: Any, separator: str) -> Iterator[Row]:
 def _text_box(path: Path, number: int, line: str, corners: bool) -> NDArray[np.float64]:
     if not (text := line.strip(' \t,;')):
         return np.full(4, np.nan)
+    if text[0] == 'm':  # a mask of VOT: its box, and lengths of its runs of pixels
+        text = ','.join(text[1:].split(',')[:4])
     cells = [cell.strip(',') for cell in re.split(r'[;\s]+', re.sub(r'\s*,\s*', ',', text))]
     if len(cells) in (4, 8) and any(',' in cell for cell in cells):
         raise UserError(f'{path}, line {number + 1}: in {line.strip()!r} a comma may be that of a '
