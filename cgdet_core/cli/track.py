@@ -115,8 +115,10 @@ def run(
     from cgdet_core.runtime.imaging.frames import check_not_among, files_below, IMAGE_SUFFIXES
     from cgdet_core.tracking.following import Clock
     from cgdet_core.tracking.one_source import follow_source, outputs_of, parse_box
+    from cgdet_core.tracking.sequences import check_no_rgb
 
     start = parse_box(box)
+    check_no_rgb(source)
     found = find_sources([source], sys.stdin, topic)
     if len(found) > 1:
         raise UserError(f'{source} is {len(found)} sources; name one.')

@@ -175,15 +175,14 @@ class _Evaluation:
         from cgdet_core.tracking.benchmarks import PLAIN
         from cgdet_core.tracking.sequences import rgb_of
 
-        paired = []
-        for sequence in self.sequences:
+        for number, sequence in enumerate(self.sequences):
+            if sequence.color is None:
+                continue
             try:
-                paired.append(sequence if sequence.color is None else replace(
-                    sequence, rgb=rgb_of(sequence.color, sequence.names,
-                                         self.benchmark is not PLAIN)))
+                self.sequences[number] = replace(sequence, rgb=rgb_of(
+                    sequence.color, sequence.names, self.benchmark is not PLAIN))
             except UserError as error:
-                self._fail(sequence.entry.name, error)
-        self.sequences = paired
+                complain(f'{error} The target is followed in thermal alone.')
 
     def check(self, files: Iterable[Path], overwrite: bool) -> None:
         """Raise UserError for files, or videos, that cannot be written or are read."""

@@ -33,8 +33,9 @@ Y16 = cv2.VideoWriter.fourcc(*'Y16 ')  # raw counts, as many thermal cameras del
 GRAY_16 = (b'Y1\0\x10', b'Y16 ')
 DEEP = re.compile(rb'[\x09\x0a\x0c\x0e\x10]...|...[\x09\x0a\x0c\x0e\x10]|(?:RGB|BGR|RBA|BRA)[0@]',
                   re.DOTALL)
+BOXED = ('.mp4', '.mov')
 # Their headers count frames; those of others state seconds, which sound may prolong.
-COUNTED = ('.avi', '.mp4', '.mov')
+COUNTED = ('.avi', *BOXED)
 _log = logging.getLogger(__name__)
 
 
@@ -83,8 +84,10 @@ def images(capture: Any, where: str, first: NDArray[Any] | None = None) -> Itera
     finally:
         capture.release()
     # By time as well, as frames may last longer than others.
-    missing = min(total - number, total - 1 - end * rate / 1000)
-    if missing > (0.5 if where.lower().endswith(COUNTED) else max(1.5, total / 50)):
+    last = 1 + end * rate / 1000
+    missing = min(total - number, total - last)
+    if missing > (0.5 if where.lower().endswith(COUNTED) else max(1.5, total / 50)) and (
+            (_shown_seconds(Path(where)) * rate or total) - last > 0.5):
         raise UserError(f'{where} ends early, after {number} of {total:.0f} frames: it was cut or '
                         'is damaged.')
 
@@ -93,20 +96,45 @@ def why_no_video(path: Path) -> str:
     """Return why a file is no video, as far as its beginning shows it."""
     if kind := file_kind(path):
         return f', it seems to be {kind}'
-    size = path.stat().st_size
-    with path.open('rb') as file:
-        place, kinds = 0, b''
-        while len(head := file.read(16)) >= 8 and len(kinds) < 400:  # boxes of MP4 and MOV
-            length, box = int.from_bytes(head[:4], 'big'), head[4:8]
-            length = int.from_bytes(head[8:], 'big') if length == 1 else length
-            kinds += box
-            if length < 8:
-                break
-            place += length
-            file.seek(place)
-    if kinds.startswith(b'ftyp') and b'moov' not in kinds:
+    size, boxes = path.stat().st_size, _boxes(path)
+    if boxes and next(iter(boxes)) == b'ftyp' and b'moov' not in boxes:
         return (', as it has no index (moov): its recording or copy was cut off. Copy it again, '
                 'or record as .mkv, which needs none')
     return ', as it is empty' if not size else (
         ': it has no frames, was cut or needs another codec; '
         f'try "ffmpeg -i {path} -c:v ffv1 OUT.mkv"')
+
+
+def _boxes(path: Path) -> dict[bytes, int]:
+    """Return the kinds of the first boxes of an MP4 or MOV, and where each begins."""
+    found: dict[bytes, int] = {}
+    place, size = 0, path.stat().st_size
+    with path.open('rb') as file:
+        while place + 8 <= size and len(found) < 100:
+            file.seek(place)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], 'big')
+            length = int.from_bytes(head[8:], 'big') if length == 1 else length
+            found[head[4:8]] = place
+            if length < 8:
+                break
+            place += length
+    return found
+
+
+def _shown_seconds(path: Path) -> float:
+    """
+    Return how long an MP4 or MOV is shown, 0 if that is not known.
+
+    A part of a video that was not encoded again has hidden frames, which its first ones need.
+    """
+    known = path.suffix.lower() in BOXED and path.is_file()
+    if not known or (place := _boxes(path).get(b'moov')) is None:
+        return 0.0
+    with path.open('rb') as file:
+        file.seek(place + 8)
+        header = file.read(40)  # of the movie: with times of 64 or 32 bits
+    scale, end = (28, 40) if header[8:9] == b'\1' else (20, 28)
+    units = int.from_bytes(header[scale:scale + 4], 'big')
+    duration = int.from_bytes(header[scale + 4:end], 'big')
+    return duration / units if header[4:8] == b'mvhd' and units else 0.0

@@ -133,11 +133,10 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
     names, truths = sequence.names, sequence.truths
     first = int(truths[0].visible.argmax())
     boxes = np.full((len(names), 4), np.nan)
-    seconds, followed, done, shape = 0.0, 0, 0, None
+    seconds, followed, shape = 0.0, 0, None
     unregistered = with_rgb = False
     for i, frame in zip(range(len(names)), sequence.source.frames):
         progress(1)
-        done += 1
         if i < first:
             continue
         pixels = read_or_tell(PIXELS, frame, unreadable if i > first else None)
@@ -174,12 +173,6 @@ def follow_sequence(follower: Follower, sequence: Sequence, show: Show | None = 
         boxes[i] = truths[0].boxes[i] if i == first else sides(target.box)
         if show is not None:
             show(frame, target, truths[0].boxes[i] if truths[0].visible[i] else None)
-    if done < len(names):  # a video that ends before its index says
-        if any(truth.annotated[done:].any() for truth in truths):
-            raise UserError(f'Of {sequence.source.where}, only {counted(done, "frame")} can be '
-                            'read, and the truth has boxes of later ones.')
-        boxes, truths = boxes[:done], tuple(
-            Truth(truth.boxes[:done], truth.annotated[:done]) for truth in truths)
     return Run(boxes, truths, seconds, followed, with_rgb)
 
 

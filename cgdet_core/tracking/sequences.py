@@ -65,8 +65,8 @@ class Sequence:
 
     source: the thermal frames, to be read once. names: of the frames. truths: thermal first, with
     the other modality if there are two. rate: in Hz. files: everything that is read. color: the
-    folder of RGB images, if there is one. rgb: the image of each frame (`rgb_of`), or none; only
-    an RGB-T tracker reads them.
+    folder of RGB images, or else what is named like one, if there is anything. rgb: the image of
+    each frame (`rgb_of`), or none; only an RGB-T tracker reads them.
     """
 
     entry: Entry
@@ -166,19 +166,21 @@ def _targets(folder: Path, benchmark: Benchmark, targets: Many[str]) -> Iterator
 
 
 def _lacks(folder: Path, benchmark: Benchmark, targets: Many[str] = ()) -> str:
-    """Return what a folder lacks, and the benchmark that it seems to be of."""
+    """Return what a folder lacks, and the benchmarks that it may be of."""
     if targets:
         known = sorted({path.stem.removeprefix(f'{TARGETS}_') for path in folder.glob(
             f'**/{TARGETS}_*.csv')})
         wanted = ' or '.join(f'{TARGETS}_{target}.csv' for target in targets)
         return f'it has no {wanted}' + (f'; its targets are {", ".join(known)}.' if known else '.')
-    for key, other in BENCHMARKS.items():
-        if other is not benchmark and any(_below(folder, other, (), DEPTH)):
-            return f'it has the truth of {other.title}; use --benchmark {key}.'
+    fitting = {key: other.title for key, other in BENCHMARKS.items()
+               if other is not benchmark and any(_below(folder, other, (), DEPTH))}
+    if fitting:
+        return (f'it has the truth of {" or ".join(fitting.values())}; use --benchmark '
+                f'{" or ".join(fitting)}.')
     names = [' and '.join(names) for names in benchmark.truths]
     if benchmark is PLAIN:
-        names = [f'{TARGETS}.csv', *names]
-    return f'it has no truth ({", ".join(names)}), and no folder in it has.'
+        names = [f'{TARGETS}.csv with file,x,y,w,h', *names]
+    return f'it has no truth ({" or ".join(names)}), and no folder in it has.'
 
 
 def named_apart(places: Many[Entry]) -> list[Entry]:
@@ -215,7 +217,8 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     there = _by_name(entry.folder)
     color, pictures = next(
         ((folder, found) for name in COLOR if (folder := there.get(name)) and folder.is_dir()
-         and (found := files_below(folder, IMAGE_SUFFIXES, '*'))), (None, []))
+         and (found := files_below(folder, IMAGE_SUFFIXES, '*'))),
+        (_find(entry.folder, COLOR), []))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
                     (*source.files, *entry.truths, *pictures), color)
 
@@ -230,7 +233,7 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
     """
     found = files_below(folder, IMAGE_SUFFIXES, '*')
     if not found:
-        raise UserError(f'{folder} has no images.')
+        raise UserError(f'{folder} is not a folder with images.')
     named = {path.stem: path for path in found}
     rgb = tuple(named.get(Path(name).stem) for name in names)
     if len(found) == len(names) and (by_order or not any(rgb)):
@@ -249,7 +252,7 @@ def _open_frames(folder: Path) -> Source:
     found = _find(folder, THERMAL)
     if found is not None:
         source = open_path(found)
-        if source.total is None:  # a video without an index
+        if found.is_file() and not source.names:  # a video, whose header may count other frames
             source = replace(source, total=sum(1 for _ in open_path(found).frames))
         return source
     own = files_below(folder, IMAGE_SUFFIXES, '*')
@@ -260,6 +263,16 @@ def _open_frames(folder: Path) -> Source:
                             f' Name {videos[0].name} thermal{videos[0].suffix}.' if videos
                             else ''))
     return pictures(own, folder)
+
+
+def check_no_rgb(source: str) -> None:
+    """Raise UserError for a folder with thermal and RGB frames, which are not one recording."""
+    if not os.path.isdir(source):  # an address may be too long for a Path to look
+        return
+    folder = Path(source)
+    if (thermal := _find(folder, THERMAL)) and (color := _find(folder, COLOR)):
+        raise UserError(f'{folder} has thermal frames and RGB, {thermal.name} and {color.name}; '
+                        f'name {thermal}.')
 
 
 def _find(folder: Path, names: Many[str]) -> Path | None:

@@ -111,6 +111,8 @@ def _cells_of(path: Path, table: Any, separator: str) -> Iterator[Row]:
 def _text_box(path: Path, number: int, line: str, corners: bool) -> NDArray[np.float64]:
     if not (text := line.strip(' \t,;')):
         return np.full(4, np.nan)
+    if text[0] == 'm':  # a mask of VOT: its box, and lengths of its runs of pixels
+        text = ','.join(text[1:].split(',')[:4])
     cells = [cell.strip(',') for cell in re.split(r'[;\s]+', re.sub(r'\s*,\s*', ',', text))]
     if len(cells) in (4, 8) and any(',' in cell for cell in cells):
         raise UserError(f'{path}, line {number + 1}: in {line.strip()!r} a comma may be that of a '
@@ -169,9 +171,10 @@ def place(rows: list[Row], names: list[str], path: Path, numbered: bool,
                 raise UserError(f'{path} has a row for frame {frame}, but there are only '
                                 f'{counted(len(names), "frame")}.{only}')
             raise UserError(f'{path} names {frame}, which is not among the '
-                            f'{counted(len(names), "frame")}.')
+                            f'{counted(len(names), "frame")} ({names[0]} to {names[-1]}).')
         if annotated[index]:
-            raise UserError(f'{path} has two boxes for {frame}.')
+            raise UserError(f'{path} has two boxes for {frame}; of several targets, each has a '
+                            'table of its own.')
         boxes[index], annotated[index] = box, True
     truth = Truth(boxes, annotated)
     if not truth.visible.any():

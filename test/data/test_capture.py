@@ -109,6 +109,32 @@ def test_frames_of_other_lengths_are_not_missing(tmp_path: Path) -> None:
         0, 1, 2, 10, 11, 40, 41, 42]
 
 
+@pytest.mark.parametrize('suffix', ['.mp4', '.mov'])
+def test_hidden_frames_are_not_missing(suffix: str, tmp_path: Path) -> None:
+    """A part of a video, copied without encoding it again, hides what its first frame needs."""
+    av = pytest.importorskip('av', reason='PyAV writes the video')
+    path = tmp_path / f'part{suffix}'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', 10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        packets = [packet for value in range(20) for packet in stream.encode(
+            av.VideoFrame.from_ndarray(np.full((48, 64), 10 * value, np.uint8), 'gray').reformat(
+                format='yuv420p'))]
+        for packet in [*packets, *stream.encode(None)]:
+            begin = int(0.5 / packet.time_base)
+            packet.pts, packet.dts = packet.pts - begin, packet.dts - begin
+            container.mux(packet)
+    levels = [int(frame.pixels.mean()) for frame in open_path(path).frames]
+    np.testing.assert_allclose(levels, 10 * np.arange(5, 20), atol=3)
+    data = bytearray(path.read_bytes())
+    duration = data.index(b'mvhd') + 20
+    assert int.from_bytes(data[duration:duration + 4], 'big') == 1500, 'milliseconds'
+    data[duration:duration + 4] = (2000).to_bytes(4, 'big')
+    path.write_bytes(data)
+    with pytest.raises(UserError, match='ends early, after 15 of 20 frames'):
+        list(open_path(path).frames)
+
+
 def test_the_name_of_a_video_may_be_no_text(tmp_path: Path) -> None:
     write(tmp_path / 'a.avi', 3, 'MJPG')
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9.avi'))

@@ -14,6 +14,7 @@
 
 """Folders of sequences as people and benchmarks have them."""
 
+from fractions import Fraction
 from pathlib import Path
 import shutil
 
@@ -30,7 +31,7 @@ from cgdet_core.tracking.sequences import (
     without_truth,
 )
 import cv2
-from drawn import boxes, frames, write_frames, write_sequence, write_table, write_video
+from drawn import boxes, frames, SHAPE, write_frames, write_sequence, write_table, write_video
 import numpy as np
 import pytest
 
@@ -66,6 +67,25 @@ def test_a_video_states_its_rate(tmp_path: Path) -> None:
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [0, 5]
     assert len(list(sequence.source.frames)) == 6
     assert open_sequence(entry, rate=9).rate == 9
+
+
+def test_the_frames_of_a_video_are_counted(tmp_path: Path) -> None:
+    """MKV states seconds, which a recorder that drops frames has more of than frames."""
+    av = pytest.importorskip('av', reason='PyAV writes the video')
+    path = tmp_path / 'walk' / 'thermal.mkv'
+    path.parent.mkdir()
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('ffv1', 30)
+        stream.width, stream.height, stream.pix_fmt = *SHAPE[::-1], 'gray'
+        for time, frame in zip((0, 1, 2, 10, 11, 40), frames(6)):
+            image = av.VideoFrame.from_ndarray(frame, 'gray')
+            image.pts, image.time_base = time, Fraction(1, 30)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    write_table(tmp_path / 'walk' / 'gt_thermal.csv', ['1', '5'], boxes(2))
+    sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
+    assert len(sequence.names) == len(list(sequence.source.frames)) == 6
+    assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [1, 5], 'from 0 on'
 
 
 def test_several_targets_of_one_folder(tmp_path: Path) -> None:
@@ -113,8 +133,27 @@ def test_the_layout_of_each_benchmark(tmp_path: Path, name: str) -> None:
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == (
         [0, 10] if name == 'vtuav' else list(range(count)))
     if 'groundtruth_rect.txt' not in files:
-        with pytest.raises(UserError, match=r'it has the truth of \w+; use --benchmark'):
+        title = BENCHMARKS[name].title
+        with pytest.raises(UserError, match=rf'truth of .*{title}.*; use --benchmark .*{name}'):
             find_sequences(folder)
+
+
+def test_rgb_that_is_no_folder_of_images_is_found(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'walk', 3)
+    (folder / 'Visible.mp4').touch()
+    sequence = open_sequence(find_sequences(folder)[0])
+    assert sequence.color == folder / 'Visible.mp4'
+    with pytest.raises(UserError, match='Visible.mp4 is not a folder with images.'):
+        rgb_of(sequence.color, sequence.names)
+
+
+def test_all_benchmarks_that_a_folder_may_be_of_are_named(tmp_path: Path) -> None:
+    write_frames(tmp_path / 'walk' / 'infrared', 3)
+    for name in ('init.txt', 'infrared.txt', 'visible.txt'):
+        (tmp_path / 'walk' / name).write_text('1,2,3,4\n' * 3)
+    with pytest.raises(UserError, match='it has the truth of RGBT210 or RGBT234 or LasHeR; use '
+                                        '--benchmark rgbt210 or rgbt234 or lasher.'):
+        find_sequences(tmp_path)
 
 
 def test_two_truths_of_different_lengths(tmp_path: Path) -> None:
@@ -130,7 +169,8 @@ def test_two_truths_of_different_lengths(tmp_path: Path) -> None:
 def test_folders_that_are_no_sequences(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='The folder .*none does not exist'):
         find_sequences(tmp_path / 'none')
-    with pytest.raises(UserError, match=r'it has no truth \(gt_thermal.csv, groundtruth.txt'):
+    with pytest.raises(UserError, match=r'it has no truth \(gt_thermal.csv with file,x,y,w,h or '
+                                        'groundtruth.txt or groundtruth_rect.txt'):
         find_sequences(tmp_path)
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='file is not a folder; name the folder of a sequence'):
@@ -204,7 +244,7 @@ def test_rgb_images_belong_to_frames_by_name_or_by_number(
     assert list(rgb_of(folder, thermal)) == expected
     with pytest.raises(UserError, match='rgb has 7 images for 8 frames, and none has the name'):
         rgb_of(folder, [f'frame{n}.png' for n in range(8)])
-    with pytest.raises(UserError, match='has no images'):
+    with pytest.raises(UserError, match='is not a folder with images'):
         rgb_of(tmp_path, names)
 
 

@@ -194,6 +194,9 @@ def test_a_box_and_a_source_are_checked_before_the_model(tmp_path: Path, walk: P
     (tmp_path / 'clip.mp4').write_text('mine')
     assert 'already exists' in refusal(
         'run', MODEL, frames, '--box', '1,2,3,4', '--output', tmp_path / 'clip.mp4')
+    (walk / 'visual').mkdir()
+    assert f'has thermal frames and RGB, thermal and visual; name {frames}.' in refusal(
+        'run', MODEL, walk, '--box', '1,2,3,4', '--output', out)
     assert not out.exists()
 
 

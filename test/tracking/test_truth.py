@@ -57,8 +57,10 @@ def test_a_box_of_nan_or_without_area_is_a_target_that_is_not_visible(table: Pat
     ('file,x,y,w,h\n0001.jpg,1,2,nan,4\n', 'line 2: some values are not finite;'),
     ('file,x,y,w,h\n0001.jpg,1,2,inf,4\n', 'line 2: some values are not finite;'),
     ('file,x,y,w,h\n' + 'a' * 200_000 + ',1,2,3,4\n', 'cannot be read as a table: field larger'),
-    ('file,x,y,w,h\n0009.jpg,1,2,3,4\n', 'names 0009.jpg, which is not among the 6 frames.'),
-    ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n', 'has two boxes for 0001.jpg.'),
+    ('file,x,y,w,h\n0009.jpg,1,2,3,4\n',
+     'names 0009.jpg, which is not among the 6 frames (0001.jpg to 0006.jpg).'),
+    ('file,x,y,w,h\n0001.jpg,1,2,3,4\n0001.jpg,1,2,3,4\n',
+     'has two boxes for 0001.jpg; of several targets, each has a table of its own.'),
     ('file,x,y,w,h\n0001.jpg,0,0,0,0\n0002.jpg,nan,nan,nan,nan\n',
      'has no box with an area; a truth needs at least one.')])
 def test_what_a_table_lacks_is_one_sentence(table: Path, text: str, sentence: str) -> None:
@@ -86,6 +88,15 @@ def test_a_text_has_a_row_for_each_frame(tmp_path: Path, text: str) -> None:
     truth = place(read_rows(path), NAMES, path, numbered=False)
     assert truth.boxes[:2].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert truth.annotated.tolist() == [True, True, False, False, False, False]
+
+
+def test_a_mask_of_vot_begins_with_its_box(tmp_path: Path) -> None:
+    path = tmp_path / 'groundtruth.txt'
+    path.write_text('m210,155,3,2,1,2,1,2\nm0,0,0,0,0\n')
+    assert [row.box.tolist() for row in read_rows(path)] == [[210, 155, 3, 2], [0, 0, 0, 0]]
+    path.write_text('m210,155,3\n')
+    with pytest.raises(UserError, match="line 1: '210,155,3' is not 4 or 8 numbers"):
+        read_rows(path)
 
 
 def test_polygons_corners_and_every_tenth_frame(tmp_path: Path) -> None:
