@@ -41,7 +41,7 @@ from cgdet_core.tracking.benchmarks import Benchmark, BENCHMARKS, PLAIN
 from cgdet_core.tracking.truth import place, read_rows, Truth
 from cgdet_core.words import counted
 
-THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'i', 'img', 'imgs', 'images', 'frames')
+THERMAL = ('thermal', 'infrared', 'ir', 'tir', 'lwir', 'i', 'img', 'imgs', 'images', 'frames')
 COLOR = ('visual', 'visible', 'rgb', 'vis', 'v', 'color')
 TARGETS = 'gt_thermal'
 _log = logging.getLogger(__name__)
