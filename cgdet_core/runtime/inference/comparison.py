@@ -126,4 +126,6 @@ def measure(sessions: dict[str, Session], card: ModelCard) -> Times:
 
 def _words(times: Times) -> str:
     used, other = (OPENVINO, ONNXRUNTIME) if is_faster(times) else (ONNXRUNTIME, OPENVINO)
-    return f'{used} took {times[used] * 1e3:.1f} ms and {other} {times[other] * 1e3:.1f} ms'
+    chance = ', which may be chance' if times[other] < times[used] else ''
+    return (f'{used} took {times[used] * 1e3:.1f} ms and {other} {times[other] * 1e3:.1f} ms'
+            f'{chance}')
