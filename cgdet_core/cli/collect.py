@@ -130,13 +130,14 @@ def data_collect(
                     min_change, homography, rectify, plane_m, jpeg, unit or CARD,
                     polarity or '')
     wanted = names_of(classes)
-    if model is not None:
-        check_model(model_file(model))
+    path = None if model is None else model_file(model)
+    if path is not None:
+        check_model(path)
     with common.exit_on_sigterm():
         found = find_recordings(sources, sys.stdin, thermal_topic)
         check_outside(output, [Path(s.where) for s in found if isinstance(s, Source)])
         plans = make_plans(found, choice)
-        detector = None if model is None else open_detector(model_file(model))
+        detector = None if path is None else open_detector(path)
         if detector is not None and detector.card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')
         total = sum(len(plan.stamps) + len(plan.partners) for plan in plans) or max_frames
