@@ -130,7 +130,7 @@ def read_frames(
     topic: see `bag_frames`. polarity: of a COCO file, see `ImageRecord.read`.
     """
     path = Path(path)
-    if path.suffix.lower() == '.json':
+    if path.suffix.lower() == '.json' and not path.is_dir():
         yield from coco_frames(load_coco(path, images, classes, channels), '*', channels, polarity)
     else:
         yield from open_path(path, topic).frames

@@ -62,7 +62,7 @@ def load_frames(
     UserError if there are no frames.
     """
     path = Path(path)
-    if path.suffix.lower() == '.json':
+    if path.suffix.lower() == '.json' and not path.is_dir():
         frames = _pixels(evenly(list(read_frames(path, images)), count))
     else:
         with open_bag(path) as reader:

@@ -105,6 +105,7 @@ def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
     for name in ('drive.mp4', 'drive.json', 'drive.onnx'):
         save_frame(tmp_path / name / 'a.png', np.zeros((4, 4), np.uint8))
         assert list(open_path(tmp_path / name).names) == ['a.png']
+        assert [frame.name for frame in read_frames(tmp_path / name)] == ['a.png']
 
 
 def test_what_was_drawn_is_no_frame_of_a_folder(tmp_path: Path) -> None:
