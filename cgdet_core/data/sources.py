@@ -174,6 +174,11 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
         return pictures(found, path)
     if suffix not in frames.IMAGE_SUFFIXES and path.is_file() and not _is_image(path):
         kind = file_kind(path)
+        if kind.startswith('a ROS 2 bag'):
+            suffix = '.db3' if 'SQLite' in kind else '.mcap'
+            raise UserError(f'{path} seems to be {kind}; rename a bag to '
+                            f'{path.with_suffix(suffix).name}, or name the folder that has its '
+                            'metadata.yaml.')
         raise UserError(
             f'{path} is no source of frames' + (f', it seems to be {kind}' if kind else '')
             + f'; convert it to images ({", ".join(frames.IMAGE_SUFFIXES)}; 16-bit PNG or TIFF '
