@@ -249,7 +249,10 @@ def test_images_of_several_folders_are_named_from_their_common_one(tmp_path: Pat
     assert list(several.names) == ['day/1.png', 'night/1.png']
     assert [frame.name for frame in several.frames] == list(several.names)
     with pytest.raises(UserError, match='Two frames have the name 1.png'):
-        find_sources([f'{tmp_path}/day/1.png', f'{tmp_path}/day/../day/1.png'])
+        find_sources([f'{tmp_path}/day', f'{tmp_path}/night'])
+    for twice in (['day/1.png', 'day/../day/1.png'], ['day', 'night', 'day/'], ['*/1.png'] * 2):
+        with pytest.raises(UserError, match='is named twice; name each source once'):
+            find_sources([f'{tmp_path}/{text}' for text in twice])
 
 
 def test_results_in_a_folder_are_not_detected_in_again(images: Path) -> None:
