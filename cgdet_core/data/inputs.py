@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 import re
 from urllib.parse import unquote, urlsplit
 
-from cgdet_core.data.sources import open_path, pictures, Source
+from cgdet_core.data.sources import open_path, pictures, Source, warn_of_topic
 from cgdet_core.data.streams import check_url, is_device, open_camera, open_url, shown
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import (
@@ -137,7 +137,7 @@ def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
                 yield from _bags_in(inner, seen)
 
 
-def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list[Source]:
+def _open_all(listed: Sequence[str], topic: str | None, taken: set[str]) -> list[Source]:
     """Open sources; images that follow each other are one. taken: names of other sequences."""
     sources: list[Source] = []
     for alone, group in groupby(listed, _is_picture):
@@ -145,6 +145,7 @@ def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list
             sources.append(pictures([Path(text) for text in group]))
         else:
             sources += [_open(text, topic, _free_name(text, taken)) for text in group]
+    warn_of_topic(topic, map(shown, listed))
     return sources
 
 

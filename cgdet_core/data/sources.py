@@ -15,7 +15,7 @@
 """Frames of image files, folders, videos, bags and COCO sets."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 import fnmatch
 from functools import cached_property, partial
@@ -131,9 +131,25 @@ def read_frames(
     """
     path = Path(path)
     if path.suffix.lower() == '.json' and not path.is_dir():
-        yield from coco_frames(load_coco(path, images, classes, channels), '*', channels, polarity)
+        found = coco_frames(load_coco(path, images, classes, channels), '*', channels, polarity)
     else:
-        yield from open_path(path, topic).frames
+        found = open_path(path, topic).frames
+    warn_of_topic(topic, [path])
+    yield from found
+
+
+def warn_of_topic(topic: str | None, sources: Iterable[str | Path]) -> None:
+    """Log the first source that a topic says nothing about, as it is not a bag."""
+    other = None if topic is None else next(
+        (path for path in sources if not names_bag(Path(path))), None)
+    if other is not None:
+        _log.warning('%s is not a bag, so the topic %s does not apply to it.', other, topic)
+
+
+def names_bag(path: Path) -> bool:
+    """Return whether a path is that of a bag, also of ROS 1 or without metadata."""
+    return (path.suffix.lower() == '.bag' and not path.is_dir() or frames.is_bag(path)
+            or frames.lacks_metadata(path))
 
 
 def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
@@ -158,7 +174,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
                         'sources.')
     if suffix in frames.VIDEO_SUFFIXES:
         return _open_video(path, name or path.stem)
-    if suffix == '.bag' or frames.is_bag(path) or frames.lacks_metadata(path):
+    if names_bag(path):
         return _open_bag(path, topic, name)
     if path.is_dir():
         found, videos = _images_below(path), frames.files_below(path, frames.VIDEO_SUFFIXES)
