@@ -24,7 +24,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, image_connections, image_messages, open_bag
+from cgdet_core.data.bags.io import bag_name, image_connections, image_messages, open_bag, whole
 from cgdet_core.data.capture import images, open_capture, why_no_video
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
@@ -300,9 +300,7 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
 
 
 def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
-    if isinstance(message, ValueError):
-        raise message
-    return colors.gray(view_pixels(message), where)
+    return colors.gray(view_pixels(whole(message)), where)
 
 
 def coco_frames(

@@ -301,6 +301,13 @@ def image_messages(
         yield received, stamp, message
 
 
+def whole(message: Any) -> Any:
+    """Return a message of `image_messages`; ValueError states why it is damaged."""
+    if isinstance(message, ValueError):
+        raise message
+    return message
+
+
 def color_picture(message: Any) -> NDArray[np.uint8]:
     """Return BGR (H, W, 3) of an Image or CompressedImage; ValueError states why it cannot."""
     encoding = getattr(message, 'encoding', '')

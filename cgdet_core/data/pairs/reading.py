@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags import pairing
-from cgdet_core.data.bags.io import color_picture
+from cgdet_core.data.bags.io import color_picture, whole
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import evenly
 from cgdet_core.data.sources import names_bag
@@ -143,7 +143,7 @@ def _of_bag(
         for stamp, message in pairing.messages(path, topic, stamps):
             progress(1)
             try:
-                found[stamp] = read(pairing.whole(message))
+                found[stamp] = read(whole(message))
             except (ValueError, cv2.error) as error:
                 unreadable.append(f'{topic} at {stamp} ns: {error}')
     pairs = [(t, r) for t, r in sorted(chosen.items()) if t in thermal and r in rgb]
