@@ -42,7 +42,6 @@ from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.cli.track import as_seen, Finder, open_tracker, say_color
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
-from cgdet_core.runtime.imaging.frames import is_bag, lacks_metadata
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 from rich.table import Table
@@ -225,7 +224,7 @@ def bag_track(
     the files contain what was done.
     """
     from cgdet_core.data.inputs import find_bags
-    from cgdet_core.data.sources import open_path
+    from cgdet_core.data.sources import names_bag, open_path
     from cgdet_core.tracking import bag_tracking as tracking
     from cgdet_core.tracking.following import Clock
     from cgdet_core.tracking.one_source import parse_box
@@ -238,7 +237,7 @@ def bag_track(
     bags = find_bags([str(path)])
     if len(bags) > 1:
         raise UserError(f'{path} holds {len(bags)} bags; name one, such as {bags[0]}.')
-    if not (bags[0].suffix == '.bag' or is_bag(bags[0]) or lacks_metadata(bags[0])):
+    if not names_bag(bags[0]):
         raise UserError(f'{bags[0]} is not a bag; cgdet track run follows in other sources.' if
                         bags[0].exists() else f'The bag {bags[0]} does not exist.')
     colors, clock = None, Clock()

@@ -29,7 +29,6 @@ from cgdet_core.cli.common import (
     show_table,
     Unit,
 )
-from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new, check_outside, model_file
 from cgdet_core.runtime.imaging.signal import CARD
 from cgdet_core.words import counted
@@ -123,22 +122,21 @@ def data_collect(
     from cgdet_core.data.inputs import find_recordings
     from cgdet_core.data.plans import make_plans
     from cgdet_core.data.sources import Source
-    from cgdet_core.detection.predict import check_model, open_detector
+    from cgdet_core.detection.predict import check_model, open_thermal
 
     check_new(output)
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms, every, rate, max_frames,
                     min_change, homography, rectify, plane_m, jpeg, unit or CARD,
                     polarity or '')
     wanted = names_of(classes)
-    if model is not None:
-        check_model(model_file(model))
+    path = None if model is None else model_file(model)
+    if path is not None:
+        check_model(path)
     with common.exit_on_sigterm():
         found = find_recordings(sources, sys.stdin, thermal_topic)
         check_outside(output, [Path(s.where) for s in found if isinstance(s, Source)])
         plans = make_plans(found, choice)
-        detector = None if model is None else open_detector(model_file(model))
-        if detector is not None and detector.card.channels != 1:
-            raise UserError(f'{model} is an RGB model; choose a thermal model.')
+        detector = None if path is None else open_thermal(path)
         total = sum(len(plan.stamps) + len(plan.partners) for plan in plans) or max_frames
         with common.counting('reading', total, 'image') as progress:
             report = collect(plans, output, choice, detector, score_threshold, progress, wanted)

@@ -241,7 +241,7 @@ def data_check(
     """Look at a set before training: sizes, boxes, near-duplicates, doubtful labels."""
     from cgdet_core.data.check import check, save_findings, sheets
     from cgdet_core.data.coco import load_coco
-    from cgdet_core.detection.predict import open_detector
+    from cgdet_core.detection.predict import open_thermal
     from cgdet_core.runtime.files import check_outputs, free_folder, model_file
     from cgdet_core.runtime.imaging.frames import check_not_among
 
@@ -252,7 +252,7 @@ def data_check(
         sets.append(load_coco(val, images, sets[0].classes))
     paths = [record.path for coco in sets for record in coco.images]
     check_not_among(sheets(output), paths)
-    detector = None if model is None else open_detector(model_file(model))
+    detector = None if model is None else open_thermal(model_file(model))
     with counting('checking', sum(len(coco.images) for coco in sets)) as progress:
         report, findings = check(sets, detector, progress)
     fitting = _show_sets(report['sets'])

@@ -94,7 +94,7 @@ def detect(
     from cgdet_core.data.inputs import find_sources
     from cgdet_core.data.sources import viewed
     from cgdet_core.detection.outputs import Outputs
-    from cgdet_core.detection.predict import check_model, detect_sources, open_detector, restrict
+    from cgdet_core.detection.predict import check_model, detect_sources, open_thermal, restrict
 
     path, sources = _model_first(model, sources)
     check_model(path, backend)
@@ -102,9 +102,7 @@ def detect(
     found = find_sources(sources, sys.stdin, topic)
     outputs.check(found, overwrite)
     window = _window() if show else None
-    detector = open_detector(path, backend)
-    if detector.card.channels != 1:
-        raise UserError(f'{path} is an RGB model; choose a thermal model.')
+    detector = open_thermal(path, backend)
     threshold = score_threshold if classes is None else restrict(
         detector.card.classes, names_of(classes),
         detector.card.thresholds if score_threshold is None else score_threshold)

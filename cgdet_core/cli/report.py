@@ -124,5 +124,8 @@ def _validation_frames(
         section = getattr(load_recipe(path), 'data', None)
         if section is not None:
             return section.val, images or section.images
-    name = training.get('recipe', {}).get('data', {}).get('val', 'its validation frames')
-    raise UserError(f'{folder} does not say where {name} is; name the file.', 'data')
+    name: Any = training  # a free-form record
+    for key in ('recipe', 'data', 'val'):
+        name = name.get(key) if isinstance(name, dict) else None
+    raise UserError(f'{folder} does not say where {name or "its validation set"} is; name the '
+                    'file.', 'data')

@@ -179,7 +179,7 @@ def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path |
 
 def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make, 'ModelCard']:
     """Return the function that makes a tracker of a model, for one target, and its card."""
-    from cgdet_core.detection.predict import check_model, open_detector
+    from cgdet_core.detection.predict import check_model, open_thermal
     from cgdet_core.runtime.detection.detector import finder, LOST_THRESHOLD
     from cgdet_core.runtime.tracking.model import TrackingModel
     from cgdet_core.runtime.tracking.tracker import Tracker
@@ -187,14 +187,14 @@ def open_tracker(model: Path, detector: str | None, backend: str) -> tuple[Make,
     check_model(model, backend)
     loaded = TrackingModel.load(model, backend=backend)
     find = None if detector is None else finder(
-        open_detector(model_file(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
+        open_thermal(model_file(detector), backend), loaded.card.polarity, LOST_THRESHOLD)
     return lambda: Tracker(loaded, find), loaded.card
 
 
 def open_baseline(name: str, detector: str | None, files: Path | None,
                   backend: str) -> tuple[Make, 'ModelCard | None']:
     """Return the function that makes a baseline, and the card of its detector, if it has one."""
-    from cgdet_core.detection.predict import open_detector
+    from cgdet_core.detection.predict import open_thermal
     from cgdet_core.tracking import baselines
 
     if name != 'detector':
@@ -202,7 +202,7 @@ def open_baseline(name: str, detector: str | None, files: Path | None,
             raise UserError(f'The baseline {name} does not use a detector.', 'detector')
         baselines.open_baseline(name, files=files)  # the error, if there is none
         return lambda: baselines.open_baseline(name, files=files), None
-    opened = open_detector(model_file(detector or 'shipped'), backend)
+    opened = open_thermal(model_file(detector or 'shipped'), backend)
     return lambda: baselines.open_baseline(name, opened), opened.card
 
 

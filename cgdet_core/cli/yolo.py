@@ -17,7 +17,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from cgdet_core.cli.common import counting, folder_option, Images, say
+from cgdet_core.cli.common import Complaints, counting, folder_option, Images, say
+from cgdet_core.errors import UserError
 from cgdet_core.words import counted
 import typer
 
@@ -33,7 +34,7 @@ def data_to_yolo(
     Write a COCO set as YOLO text labels, with copies of its images, for tools that require them.
 
     The images keep their depth. YOLO knows neither ignore regions nor RGB images of a pair: they
-    are left out, and reported.
+    are left out, and reported. So is an image that cannot be read; the exit status is then 1.
     """
     from cgdet_core.data.coco import load_coco
     from cgdet_core.data.to_yolo import write_yolo
@@ -43,8 +44,9 @@ def data_to_yolo(
         sets['val'] = load_coco(val, images, sets['train'].classes)
     for coco in sets.values():
         coco.warn_of_prelabels()
-    with counting('copying', sum(len(coco.images) for coco in sets.values())) as progress:
-        numbers = write_yolo(sets, output, progress)
+    total, failed = sum(len(coco.images) for coco in sets.values()), Complaints()
+    with counting('copying', total) as progress:
+        numbers = write_yolo(sets, output, failed, progress)
     for split, n in numbers.items():
         say(f'{output}/images/{split}: {counted(n["frames"], "frame")}, '
             f'{counted(n["boxes"], "box", "boxes")}')
@@ -55,3 +57,5 @@ def data_to_yolo(
     if rgb:
         say(f'{counted(rgb, "RGB image")} left out.', 'yellow')
     say(f'{output}/data.yaml names the classes: {", ".join(sets["train"].classes)}')
+    if failed:
+        raise UserError(f'{len(failed)} of {total} images could not be read and are left out.')

@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 import re
 from urllib.parse import unquote, urlsplit
 
-from cgdet_core.data.sources import open_path, pictures, Source
-from cgdet_core.data.streams import check_url, is_device, open_camera, open_url
+from cgdet_core.data.sources import open_path, pictures, Source, warn_of_topic
+from cgdet_core.data.streams import check_url, is_device, open_camera, open_url, shown
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import (
     ADDED,
@@ -47,10 +47,11 @@ def find_sources(
 
     A text is a file, a folder, a pattern, a camera, a URL, or "-" for the lines of
     `standard_input`, each a text again, or several, separated by zeros. topic: of bags. UserError
-    names the first that is not there or is not a source, and a file name that two frames would
-    have.
+    names the first that is not there, is not a source, or is named twice, and a file name that two
+    frames would have.
     """
     listed = [found for text in texts for found in _expand(text, standard_input)]
+    _check_different(shown(t) if _is_url(t) else os.path.abspath(t) for t in listed)
     sources = _open_all(listed, topic, set())
     names: set[str] = set()
     for name in (name for source in sources for name in source.names):
@@ -90,14 +91,9 @@ def find_recordings(
                                  images[0])
         else:
             found += _open_all([text for text, _ in group], topic, taken)
-    seen: set[str] = set()
-    for source in found:
-        places: list[str] = [os.path.realpath(source)] if isinstance(source, Path) else (
-            [os.path.realpath(file) for file in source.files] or [source.where])
-        for place in places:
-            if place in seen:
-                raise UserError(f'{place} is named twice; name each source once.')
-            seen.add(place)
+    _check_different(place for source in found for place in (
+        [os.path.realpath(source)] if isinstance(source, Path) else
+        [os.path.realpath(file) for file in source.files] or [source.where]))
     return found
 
 
@@ -118,6 +114,15 @@ def find_bags(sources: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
+def _check_different(places: Iterable[str]) -> None:
+    """Raise UserError for a place that is there twice."""
+    seen: set[str] = set()
+    for place in places:
+        if place in seen:
+            raise UserError(f'{place} is named twice; name each source once.')
+        seen.add(place)
+
+
 def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
     real = os.path.realpath(path)  # links may form a loop
     if real in seen:
@@ -132,7 +137,7 @@ def _bags_in(path: Path, seen: set[str]) -> Iterator[Path]:
                 yield from _bags_in(inner, seen)
 
 
-def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list[Source]:
+def _open_all(listed: Sequence[str], topic: str | None, taken: set[str]) -> list[Source]:
     """Open sources; images that follow each other are one. taken: names of other sequences."""
     sources: list[Source] = []
     for alone, group in groupby(listed, _is_picture):
@@ -140,6 +145,7 @@ def _open_all(listed: Iterable[str], topic: str | None, taken: set[str]) -> list
             sources.append(pictures([Path(text) for text in group]))
         else:
             sources += [_open(text, topic, _free_name(text, taken)) for text in group]
+    warn_of_topic(topic, map(shown, listed))
     return sources
 
 

@@ -131,8 +131,6 @@ def show(coco: CocoSet, output: Path, count: int, match: str, overwrite: bool) -
 
     output: a PNG file for one sheet, or a folder for one image per frame. Returns their number.
     """
-    if count < 1:
-        raise UserError(f'The count must be positive, not {count}.')
     records = evenly([r for r in coco.images if fnmatch.fnmatch(r.path.name, match)], count)
     if not records:
         raise UserError(f'No frame of {coco.path} matches {match!r}.')

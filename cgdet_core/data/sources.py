@@ -15,7 +15,7 @@
 """Frames of image files, folders, videos, bags and COCO sets."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 import fnmatch
 from functools import cached_property, partial
@@ -24,7 +24,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.bags.io import bag_name, image_connections, image_messages, open_bag
+from cgdet_core.data.bags.io import bag_name, image_connections, image_messages, open_bag, whole
 from cgdet_core.data.capture import images, open_capture, why_no_video
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
@@ -130,10 +130,26 @@ def read_frames(
     topic: see `bag_frames`. polarity: of a COCO file, see `ImageRecord.read`.
     """
     path = Path(path)
-    if path.suffix.lower() == '.json':
-        yield from coco_frames(load_coco(path, images, classes, channels), '*', channels, polarity)
+    if path.suffix.lower() == '.json' and not path.is_dir():
+        found = coco_frames(load_coco(path, images, classes, channels), '*', channels, polarity)
     else:
-        yield from open_path(path, topic).frames
+        found = open_path(path, topic).frames
+    warn_of_topic(topic, [path])
+    yield from found
+
+
+def warn_of_topic(topic: str | None, sources: Iterable[str | Path]) -> None:
+    """Log the first source that a topic says nothing about, as it is not a bag."""
+    other = None if topic is None else next(
+        (path for path in sources if not names_bag(Path(path))), None)
+    if other is not None:
+        _log.warning('%s is not a bag, so the topic %s does not apply to it.', other, topic)
+
+
+def names_bag(path: Path) -> bool:
+    """Return whether a path is that of a bag, also of ROS 1 or without metadata."""
+    return (path.suffix.lower() == '.bag' and not path.is_dir() or frames.is_bag(path)
+            or frames.lacks_metadata(path))
 
 
 def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
@@ -158,7 +174,7 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
                         'sources.')
     if suffix in frames.VIDEO_SUFFIXES:
         return _open_video(path, name or path.stem)
-    if suffix == '.bag' or frames.is_bag(path) or frames.lacks_metadata(path):
+    if names_bag(path):
         return _open_bag(path, topic, name)
     if path.is_dir():
         found, videos = _images_below(path), frames.files_below(path, frames.VIDEO_SUFFIXES)
@@ -174,6 +190,11 @@ def open_path(path: Path, topic: str | None = None, name: str = '') -> Source:
         return pictures(found, path)
     if suffix not in frames.IMAGE_SUFFIXES and path.is_file() and not _is_image(path):
         kind = file_kind(path)
+        if kind.startswith('a ROS 2 bag'):
+            suffix = '.db3' if 'SQLite' in kind else '.mcap'
+            raise UserError(f'{path} seems to be {kind}; rename a bag to '
+                            f'{path.with_suffix(suffix).name}, or name the folder that has its '
+                            'metadata.yaml.')
         raise UserError(
             f'{path} is no source of frames' + (f', it seems to be {kind}' if kind else '')
             + f'; convert it to images ({", ".join(frames.IMAGE_SUFFIXES)}; 16-bit PNG or TIFF '
@@ -279,9 +300,7 @@ def bag_frames(path: str | Path, topic: str | None = None, name: str = '',
 
 
 def _read_message(message: Any, where: str, colors: Colors) -> NDArray[Any]:
-    if isinstance(message, ValueError):
-        raise message
-    return colors.gray(view_pixels(message), where)
+    return colors.gray(view_pixels(whole(message)), where)
 
 
 def coco_frames(

@@ -22,6 +22,7 @@ import shutil
 from cgdet_core.data.coco import CocoSet, ImageRecord
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_new, free_stem, temporary_for
+from cgdet_core.runtime.imaging.frames import read_thermal
 import numpy as np
 from numpy.typing import NDArray
 import yaml
@@ -39,15 +40,16 @@ def yolo_lines(boxes: NDArray[np.float32], labels: NDArray[np.int64], width: int
 
 
 def write_yolo(
-    sets: Mapping[str, CocoSet], output: Path,
+    sets: Mapping[str, CocoSet], output: Path, unreadable: Callable[[UserError], None],
     progress: Callable[[int], None] = lambda frames: None,
 ) -> dict[str, dict[str, int]]:
     """
     Write images/SPLIT, with copies of the images, labels/SPLIT and data.yaml; return the numbers.
 
     sets: of the same classes, by their split. The numbers of a split are its frames, its boxes,
-    and what YOLO has no form for and is left out: ignore regions and RGB images. The folder is
-    written completely or not at all. UserError if it exists, or an image cannot be read.
+    and what YOLO has no form for and is left out: ignore regions and RGB images. unreadable:
+    called for each image that cannot be read, which is left out. The folder is written completely
+    or not at all. UserError if it exists, or no image of a split can be read.
     """
     check_new(output)
     with temporary_for(output) as folder:
@@ -57,8 +59,15 @@ def write_yolo(
             numbers[split] = dict.fromkeys(('frames', 'boxes', 'ignored', 'rgb'), 0)
             taken: set[str] = set()
             for record in coco.images:
-                _write(record, folder, split, free_stem(record.file_name, taken), numbers[split])
                 progress(1)
+                try:
+                    read_thermal(record.path)
+                except UserError as error:
+                    unreadable(error)
+                    continue
+                _write(record, folder, split, free_stem(record.file_name, taken), numbers[split])
+            if not numbers[split]['frames']:
+                raise UserError(f'None of the frames of {coco.path} can be read.')
         names = dict(enumerate(next(iter(sets.values())).classes))
         (folder / 'data.yaml').write_text(yaml.safe_dump(
             {**{split: f'images/{split}' for split in sets}, 'names': names},
@@ -73,10 +82,7 @@ def _write(record: ImageRecord, folder: Path, split: str, stem: str,
     labels = folder / 'labels' / split / f'{stem}.txt'
     for path in (image, labels):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(record.path, image)
-    except PermissionError as error:
-        raise UserError(f'{record.path} cannot be read: {error.strerror}.') from None
+    shutil.copyfile(record.path, image)
     kept = record.crowd == 0
     labels.write_text(yolo_lines(record.boxes[kept], record.labels[kept], record.width,
                                  record.height))

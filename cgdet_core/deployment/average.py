@@ -16,19 +16,22 @@
 Average two exported FP32 networks: `python -m cgdet_core.deployment.average A.onnx B.onnx -o C`.
 
 B must have begun as A, or both as a third, with the same layers: such weights can be averaged, and
-their mean often generalizes better than either (arXiv 2203.05482). C.onnx is exported again by
-its own commands: fit its scores, and measure it.
+their mean often generalizes better than either (arXiv 2203.05482). So is the learned filter in the
+cards of trackers. C.onnx is exported again by its own commands: fit its scores, and measure it.
 """
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.deployment.networks import card_of
 from cgdet_core.errors import UserError
 from cgdet_core.nets.exported import exported_weights, places, PREFIX
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, together
 from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card, save_card
+from cgdet_core.runtime.tracking.filter import FilterSettings
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -44,6 +47,7 @@ def average(one: Path, other: Path, output: Path) -> None:
         raise UserError('Both files must be in FP32.')
     if len({bool((c.trained_model or {}).get('one_to_one')) for c in cards}) > 1:
         raise UserError(f'{one} and {other} score objects in other ways (model.one_to_one).')
+    learned = _mean_filter(*(getattr(card, 'filter', None) for card in cards))
     weights, model = exported_weights(one), onnx.load(other)
     tensors = {i.name: i for i in model.graph.initializer}
     ours = {name.removeprefix(PREFIX): place for name, place in places(model).items()}
@@ -61,8 +65,19 @@ def average(one: Path, other: Path, output: Path) -> None:
     with together(output, (output.name, card_path(output).name)) as folder:
         onnx.save(model, folder / output.name)
         training = {**cards[1].training, 'averaged_with': file_sha256(one)[:16]}
-        save_card(replace(cards[1], training=training, accuracy={},
+        save_card(replace(cards[1], training=training, accuracy={}, **learned,
                           onnx_sha256=file_sha256(folder / output.name)), folder / output.name)
+
+
+def _mean_filter(one: FilterSettings | None, other: FilterSettings | None) -> dict[str, Any]:
+    """Return the entry `filter` of the mean's card, nothing without two filters."""
+    if one is None or other is None:
+        return {}
+    a, b = one.to_dict(), other.to_dict()
+    if one.spacing != other.spacing or len(one.label) != len(other.label):
+        raise UserError('The filters in the cards are functions of other distances.')
+    return {'filter': FilterSettings.from_dict(
+        {name: np.mean([a[name], b[name]], 0).tolist() for name in a})}
 
 
 def main() -> None:

@@ -62,8 +62,8 @@ def load_frames(
     UserError if there are no frames.
     """
     path = Path(path)
-    if path.suffix.lower() == '.json':
-        frames = _pixels(evenly(list(read_frames(path, images)), count))
+    if path.suffix.lower() == '.json' and not path.is_dir():
+        frames = _pixels(evenly(list(read_frames(path, images, topic=topic)), count))
     else:
         with open_bag(path) as reader:
             total = sum(c.msgcount for c in image_connections(reader, path, topic))

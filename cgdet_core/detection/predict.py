@@ -60,6 +60,14 @@ def open_detector(model: str | Path, backend: str = 'auto', threads: int = 0) ->
     return detector_of(*load_student(model))
 
 
+def open_thermal(model: str | Path, backend: str = 'auto') -> Detector:
+    """Open a model for thermal frames, see `open_detector`; UserError for an RGB one."""
+    detector = open_detector(model, backend)
+    if detector.card.channels != 1:
+        raise UserError(f'{model} is an RGB model; choose a thermal model.')
+    return detector
+
+
 def check_model(model: str | Path, backend: str = 'auto') -> None:
     """Raise UserError for a model that is something else, or that the backend does not run."""
     path = Path(model)

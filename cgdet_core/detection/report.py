@@ -238,7 +238,7 @@ def _notes(evaluation: Evaluation, judged: Judged, floor: float) -> list[str]:
     if isinstance(fitted, dict) and fitted.get('source') in names:
         notes.append(f"The card's scores and thresholds were fitted on {fitted['source']}, these "
                      'frames: calibration and F1 are better here than on other frames.')
-    for name in sorted({*names} & {*map(str, card.training.get('data', ()))}):
+    for name in sorted({*names} & {*_trained_on(card)}):
         notes.append(f'The model was trained on a file named {name}: if these are its frames, the '
                      'figures say nothing about other frames.')
     report = evaluation.report
@@ -258,6 +258,12 @@ def _notes(evaluation: Evaluation, judged: Judged, floor: float) -> list[str]:
     return notes
 
 
+def _trained_on(card: DetectionCard) -> list[str]:
+    """Return the names of the training data; the record of a training is free-form."""
+    data = card.training.get('data')
+    return [*map(str, data)] if isinstance(data, list | tuple) else []
+
+
 def _about(evaluation: Evaluation) -> list[list[str]]:
     """Return the origin of the figures, rows of title and text."""
     about, card = evaluation.about, evaluation.card
@@ -268,7 +274,7 @@ def _about(evaluation: Evaluation) -> list[list[str]]:
         ('Model SHA-256', about['model_sha256']), ('Backend', about['backend']),
         ('Data', ', '.join(p.name for p in evaluation.sets)),
         ('Data SHA-256', ', '.join(evaluation.sets.values())),
-        ('Trained on', ', '.join(map(str, card.training.get('data', ())))),
+        ('Trained on', ', '.join(_trained_on(card))),
         ('License of the training data', card.training.get('license')),
         ('Suppression', f'IoU {card.iou_threshold:g}' + (
             f', voting from {card.voting_iou:g}' if card.voting_iou else '')),

@@ -369,16 +369,16 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | No
     epoch_sampler(recipe, frames, len(more))  # before the teacher's features are computed
     if recipe.cmg is None:
         return
-    pictures = [r.rgb_path for r in frames.images + more if r.rgb_path]
+    sets = [frames] if unlabeled is None else [frames, unlabeled]
+    pictures = {coco.path: [r.rgb_path for r in coco.images if r.rgb_path] for coco in sets}
     needs = 'coupled' if recipe.coupled is not None else (
         'the guidance (cmg)' if recipe.cmg.unpaired == 'skip' else '')
-    if not pictures and needs:
-        raise UserError(f'{recipe.data.train or frames.path} lists no RGB images '
-                        f'(rgb_file_name), which {needs} needs.')
-    missing = [p for p in pictures if not p.is_file()]
-    if missing:
-        raise UserError(f'{len(missing)} of the RGB images listed in {recipe.data.train} are '
-                        f'missing, the first is {missing[0]}.')
+    if needs and not any(pictures.values()):
+        raise UserError(f'{frames.path} lists no RGB images (rgb_file_name), which {needs} needs.')
+    for path, listed in pictures.items():
+        if missing := [p for p in listed if not p.is_file()]:
+            raise UserError(f'{len(missing)} of the RGB images listed in {path} are missing, the '
+                            f'first is {missing[0]}.')
 
 
 def warn_of_shared(val: CocoSet, *training: CocoSet | None) -> None:

@@ -62,7 +62,7 @@ class TrackingSamples(Dataset[Sample]):
         return self.draw(rng, self._row(rng), self.recipe.crops)
 
     def _row(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return a row of the objects; every frame is as likely, not every object."""
+        """Return a row of the objects, each as likely, and either of its frames first."""
         share, data = self.recipe.pairs_share, self.recipe.data
         rows = self.objects.stills
         if share and rng.random() < share:

@@ -110,8 +110,9 @@ def resumed_values(folder: Path, now: dict[str, Any] | None) -> dict[str, Any]:
     at the start are part of the run's recipe, so they are no difference.
     """
     held = read_values(folder / RECIPE)
-    before = read_facts(folder).get('started', {}).get('values')
-    if now is None or before is None:
+    started = read_facts(folder).get('started')
+    before = started.get('values') if isinstance(started, dict) else None
+    if now is None or not isinstance(before, dict):
         return held
     old, new = dict(flat(before)), dict(flat(json.loads(json.dumps(now, default=str))))
     for key in old.keys() - new.keys():

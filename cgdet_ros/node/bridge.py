@@ -27,6 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 # Viewed without a copy and checked; cv_bridge would scale 16 bits to 8.
 OWN = ('mono8', '8UC1', 'mono16', '16UC1', '32FC1')
+SET = f'set the driver to one of {", ".join(OWN)}'
 GENERIC = ('UC', 'SC', 'FC')  # OpenCV's types, which have no color order
 NAMES = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}  # newer names, which cv_bridge does not know
 TYPE = re.compile(r'(8|16|32|64)[USF]C(\d+)')
@@ -55,8 +56,8 @@ def read_pixels(message: Image | CompressedImage) -> NDArray[Any]:
         raise ValueError(_required(encoding, f'cannot be loaded with numpy {np.__version__} '
                                    f'({error})')) from None
     except Exception as error:  # CvBridgeError, and those of numpy
-        raise ValueError(
-            f'cv_bridge cannot convert the image encoding {encoding!r}: {error}') from None
+        raise ValueError(_unknown(encoding) or (
+            f'cv_bridge cannot convert the image encoding {encoding!r}: {error}; {SET}')) from None
     return _thermal(pixels, encoding)
 
 
@@ -98,12 +99,17 @@ def _bridge() -> Any:
     return importlib.import_module('cv_bridge').CvBridge()
 
 
+def _unknown(encoding: str) -> str:
+    """Return a sentence for an encoding that ROS does not have, nothing for others."""
+    if any(known.fullmatch(encoding) for known in (TYPE, COLOR, YUV)):
+        return ''
+    return f'the image encoding {encoding!r} is none of ROS; {SET}'
+
+
 def _required(encoding: str, why: str) -> str:
-    if not any(known.fullmatch(encoding) for known in (TYPE, COLOR, YUV)):
-        return (f'the image encoding {encoding!r} is none of ROS; set the driver to one of '
-                f'{", ".join(OWN)}')
-    return (f'the image encoding {encoding!r} requires cv_bridge, which {why}: install it '
-            f'(ros-$ROS_DISTRO-cv-bridge), or set the driver to one of {", ".join(OWN)}')
+    return _unknown(encoding) or (
+        f'the image encoding {encoding!r} requires cv_bridge, which {why}: install it '
+        f'(ros-$ROS_DISTRO-cv-bridge), or {SET}')
 
 
 def _thermal(pixels: NDArray[Any], encoding: str) -> NDArray[Any]:

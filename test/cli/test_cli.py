@@ -136,7 +136,7 @@ def test_detect_in_images_folders_videos_and_bags(
         assert not capture.read()[0]
     before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
     again = run_cgdet('detect', onnx_model, picture, picture, '--output', tmp_path / 'twice')
-    assert again.returncode == 1 and 'Two frames have the name alone.png' in again.stderr
+    assert again.returncode == 1 and 'alone.png is named twice' in again.stderr
     for source, option, words in ((folder, (), '--overwrite'),
                                   (out / 'pictures', (), 'but pictures that cgdet drew'),
                                   (pictures[0], ('--overwrite',), 'would be written into')):

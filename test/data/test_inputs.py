@@ -22,6 +22,7 @@ from threading import Event, Thread
 
 from cgdet_core.data import streams
 from cgdet_core.data.inputs import find_sources
+from cgdet_core.data.sources import read_frames
 from cgdet_core.data.video import open_video
 from cgdet_core.errors import UserError
 import cv2
@@ -249,7 +250,21 @@ def test_images_of_several_folders_are_named_from_their_common_one(tmp_path: Pat
     assert list(several.names) == ['day/1.png', 'night/1.png']
     assert [frame.name for frame in several.frames] == list(several.names)
     with pytest.raises(UserError, match='Two frames have the name 1.png'):
-        find_sources([f'{tmp_path}/day/1.png', f'{tmp_path}/day/../day/1.png'])
+        find_sources([f'{tmp_path}/day', f'{tmp_path}/night'])
+    for twice in (['day/1.png', 'day/../day/1.png'], ['day', 'night', 'day/'], ['*/1.png'] * 2):
+        with pytest.raises(UserError, match='is named twice; name each source once'):
+            find_sources([f'{tmp_path}/{text}' for text in twice])
+
+
+def test_a_topic_of_what_is_no_bag_is_reported(
+    images: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    find_sources([str(images / '0.png')])
+    assert not caplog.text
+    for name in ('', '0.png'):
+        find_sources([str(images / name)], topic='/image_raw')
+        list(read_frames(images / name, topic='/image_raw'))
+        assert caplog.text.count(f'{images / name} is not a bag, so the topic /image_raw') == 2
 
 
 def test_results_in_a_folder_are_not_detected_in_again(images: Path) -> None:

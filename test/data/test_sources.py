@@ -105,6 +105,7 @@ def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
     for name in ('drive.mp4', 'drive.json', 'drive.onnx'):
         save_frame(tmp_path / name / 'a.png', np.zeros((4, 4), np.uint8))
         assert list(open_path(tmp_path / name).names) == ['a.png']
+        assert [frame.name for frame in read_frames(tmp_path / name)] == ['a.png']
 
 
 def test_what_was_drawn_is_no_frame_of_a_folder(tmp_path: Path) -> None:
@@ -192,6 +193,8 @@ def test_an_error_names_the_origin_of_the_frame() -> None:
     ('none.mkv', b'', 'is not a video that OpenCV can read, as it is empty'),
     ('cut.mp4', b'\0\0\0\x10ftypisom\0\0\0\1\0\1\0\0mdat' + bytes(99),
      r'as it has no index \(moov\): its recording or copy was cut off'),
+    ('x.sqlite3', b'SQLite format 3\0', r'seems to be a ROS 2 bag or .*; rename a bag to x\.db3'),
+    ('x.bin', b'\x89MCAP0\r\n', r'seems to be a ROS 2 bag; rename a bag to x\.mcap, or name'),
     ('notes.txt', b'hello', 'is no source of frames; convert')])
 def test_a_file_of_another_kind_is_named(
     tmp_path: Path, name: str, content: bytes, words: str,

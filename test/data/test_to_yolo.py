@@ -83,7 +83,22 @@ def test_ignore_regions_and_rgb_images_are_counted(run_cgdet: Run, tmp_path: Pat
     lines = (tmp_path / 'yolo/labels/train/a.txt').read_text()
     assert lines == '0 0.070000 0.112500 0.100000 0.125000\n'
     with pytest.raises(UserError, match='yolo already exists'):
-        write_yolo({'train': load_coco(path)}, tmp_path / 'yolo')
+        write_yolo({'train': load_coco(path)}, tmp_path / 'yolo', lambda error: None)
+
+
+def test_a_truncated_image_is_left_out_and_reported(run_cgdet: Run, tmp_path: Path) -> None:
+    boxes: list = [(0, 3, [1, 2, 5, 5]), (1, 8, [9, 9, 9, 9])]
+    path = write(tmp_path / 'set', ['a.png', 'b.png'], boxes)
+    torn = tmp_path / 'set' / 'b.png'
+    torn.write_bytes(torn.read_bytes()[:-20])
+    result = run_cgdet('data', 'to-yolo', path, '--output', tmp_path / 'yolo')
+    assert result.returncode == 1 and 'images/train: 1 frame, 1 box' in result.stdout
+    assert 'b.png' in result.stderr and '1 of 2 images could not be read' in result.stderr
+    assert [p.stem for p in (tmp_path / 'yolo').rglob('*/train/*')] == ['a', 'a']
+    torn.with_name('a.png').write_bytes(b'')
+    with pytest.raises(UserError, match='None of the frames of .*set.json can be read'):
+        write_yolo({'train': load_coco(path)}, tmp_path / 'none', lambda error: None)
+    assert not (tmp_path / 'none').exists()
 
 
 def test_boxes_are_clipped_to_the_frame() -> None:

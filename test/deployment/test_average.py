@@ -14,6 +14,7 @@
 
 """The mean of two exported networks, and what cannot be averaged."""
 
+from dataclasses import replace
 from pathlib import Path
 import shutil
 import sys
@@ -22,7 +23,8 @@ from cgdet_core.deployment.average import average, main
 from cgdet_core.errors import UserError
 from cgdet_core.nets.exported import exported_weights, places
 from cgdet_core.runtime import DetectionCard, Detector
-from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card
+from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card, save_card
+from cgdet_core.runtime.tracking.card import TrackingCard
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -55,6 +57,23 @@ def test_each_weight_is_the_mean_of_both(onnx_model: Path, tmp_path: Path) -> No
     card = load_card(output, DetectionCard)
     assert card.training['averaged_with'] == file_sha256(one)[:16]
     Detector.load(output)
+
+
+def test_the_filters_of_trackers_are_averaged_too(tmp_path: Path) -> None:
+    shipped = Path(__file__).resolve().parents[2] / 'models' / 'thermal_tracker.onnx'
+    one, output = copied(shipped, tmp_path / 'one.onnx'), tmp_path / 'mean.onnx'
+    card = load_card(one, TrackingCard)
+    learned = replace(card.filter, step=3 * card.filter.step,
+                      label=tuple(3 * value for value in card.filter.label))
+    save_card(replace(card, filter=learned), one)
+    average(one, shipped, output)
+    found = load_card(output, TrackingCard).filter
+    assert found.step == pytest.approx(2 * card.filter.step)
+    assert found.label == pytest.approx([2 * value for value in card.filter.label])
+    assert found.mask == pytest.approx(card.filter.mask)
+    save_card(replace(card, filter=replace(card.filter, spacing=1.0)), one)
+    with pytest.raises(UserError, match='functions of other distances'):
+        average(one, shipped, output)
 
 
 def test_other_networks_are_refused(

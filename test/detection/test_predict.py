@@ -19,12 +19,14 @@ import csv
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.inputs import find_sources
 from cgdet_core.data.sources import coco_frames, Frame, Source
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.data.video import open_video
+from cgdet_core.detection import predict
 from cgdet_core.detection.evaluation import detect_all
 from cgdet_core.detection.outputs import FORMATS, Outputs
 from cgdet_core.detection.predict import check_model, detect, detect_sources, restrict
@@ -355,3 +357,13 @@ def test_what_is_not_a_model_is_said(tmp_path: Path, name: str, words: str) -> N
         (tmp_path / file).touch()
     with pytest.raises(UserError, match=words):
         check_model(name if '://' in name else tmp_path / name)
+
+
+def test_a_checkpoint_of_rgb_is_refused_for_thermal_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ONNX file is refused by the detector itself."""
+    teacher = SimpleNamespace(card=SimpleNamespace(channels=3))
+    monkeypatch.setattr(predict, 'open_detector', lambda model, backend: teacher)
+    with pytest.raises(UserError, match='x.ckpt is an RGB model; choose a thermal model'):
+        predict.open_thermal('x.ckpt')

@@ -26,7 +26,7 @@ import sys
 from typing import Any
 
 from browser import Browser, browser, CHROMIUM, url_of
-from cgdet_core.cli.report import report
+from cgdet_core.cli.report import _validation_frames, report
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime import Normalization
@@ -468,6 +468,17 @@ def test_what_has_no_report_is_an_error(
     with pytest.raises(UserError, match=sentence):
         report(tmp_path / source, tmp_path / output if output else None)
     assert {p.name for p in tmp_path.iterdir()} == {'report.html', 'numbers.json'}
+
+
+@pytest.mark.parametrize('training', [
+    {}, {'recipe': None, 'data': None, 'scores': []}, {'recipe': {'data': 'x'}, 'data': 5}])
+def test_a_card_whose_record_is_odd_is_no_crash(
+    training: dict, results: Evaluation, tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match='does not say where its validation set is'):
+        _validation_frames(tmp_path, None, training)
+    card = replace(results.card, training=training)
+    assert page_data(replace(results, card=card))['overall'] == page_data(results)['overall']
 
 
 def test_report_of_a_bag(

@@ -23,6 +23,7 @@ from cgdet_core.detection.config import UnlabeledConfig
 from cgdet_core.detection.head import cell_centers, decode_boxes
 from cgdet_core.detection.loading import collate, train_loader
 from cgdet_core.detection.loss import detection_loss
+from cgdet_core.detection.training import check_data
 from cgdet_core.detection.unlabeled import blank, labels_of, predict, pseudo_labels, regions
 from cgdet_core.distillation.config import TeacherConfig
 from cgdet_core.distillation.predictions import COCO, Predictions
@@ -200,6 +201,19 @@ def test_each_source_shows_the_teacher_its_own_picture(
     for record in found.images:
         assert (record.labels == CLASSES.index('car')).all()
         assert len(record.boxes) == 2 + (record.rgb_path is not None), 'one of each picture'
+
+
+def test_a_missing_rgb_image_is_one_of_the_set_that_lists_it(
+    recipe_values: dict, scenes: Path, pairs: Path,
+) -> None:
+    recipe = parse_recipe({
+        **recipe_values, 'classes': list(CLASSES),
+        'cmg': {'teacher': {'kind': 'torchvision', 'weights': None}},
+        'unlabeled': {'frames': str(pairs), 'sources': ['student']}}, 'test')
+    coco = load_coco(pairs)
+    gone = replace(coco, images=[replace(coco.images[0], rgb_path=Path('gone.png'))])
+    with pytest.raises(UserError, match=f'1 of .* in {pairs} are missing, the first is gone.png'):
+        check_data(recipe, load_coco(scenes), gone)
 
 
 @pytest.mark.parametrize(('values', 'words'), [

@@ -161,7 +161,8 @@ def test_a_cv_bridge_of_another_numpy_is_named(
 @pytest.mark.parametrize(('change', 'words'), [
     ({'height': 0}, 'empty'), ({'data': b'12'}, 'truncated'),
     ({'data': bytes(9999)}, 'height and step say 3840'),
-    ({'encoding': 'jpeg2000'}, "cannot convert the image encoding 'jpeg2000'"),
+    ({'encoding': 'jpeg2000'}, "encoding 'jpeg2000' is none of ROS; set the driver"),
+    ({'encoding': 'nv21'}, "cannot convert the image encoding 'nv21': .*; set the driver to one"),
     ({'encoding': '8UC2', 'width': 60}, '2 channels')])
 def test_bad_messages_are_refused_with_a_reason(
     change: dict, words: str, cv_bridge: None,

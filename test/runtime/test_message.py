@@ -84,6 +84,7 @@ def test_the_last_row_may_lack_its_padding() -> None:
 
 @pytest.mark.parametrize(('change', 'words'), [
     ({'encoding': 'yuv422'}, 'yuv422'), ({'encoding': ''}, 'not supported'),
+    ({'encoding': '64FC1'}, "'64FC1' is not supported, .*; set the driver to one and record"),
     ({'height': 0}, 'empty'), ({'width': 0}, 'empty'), ({'step': 3}, 'step'),
     ({'data': b'abc'}, 'truncated'), ({'height': 4000}, 'truncated'), ({'data': b''}, 'truncated'),
 ])

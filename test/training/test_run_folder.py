@@ -104,6 +104,13 @@ def test_a_run_is_resumed_without_the_overrides_of_its_start(started: Path) -> N
         assert found.optim.lr == 0.5 and found.optim.epochs == 9
 
 
+@pytest.mark.parametrize('facts', ['[]', '{"started": null}', '{"started": {"values": 3}}'])
+def test_a_run_whose_record_is_odd_is_resumed_as_it_was(started: Path, facts: str) -> None:
+    folder = started.parent / 'runs' / 'tiny'
+    (folder / 'run.json').write_text(facts)
+    assert load_resumed(started).record() == load_resumed(folder).record()
+
+
 def test_what_was_edited_since_the_start_counts(started: Path) -> None:
     record = load_resumed(started).record()
     edit(started, 'data', 'license', 'ours alone')

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags import pairing
-from cgdet_core.data.bags.io import color_picture
+from cgdet_core.data.bags.io import color_picture, whole
 from cgdet_core.data.bags.pairing import BagPlan, Choice
 from cgdet_core.data.bags.registration import Registration
 from cgdet_core.data.sources import Frame
@@ -52,7 +52,7 @@ def write_rgb(
     for stamp, message in pairing.messages(plan.path, plan.rgb_topic, set(images)):
         progress(1)
         try:
-            picture = color_picture(pairing.whole(message))
+            picture = color_picture(whole(message))
         except (ValueError, cv2.error) as error:
             unreadable.append(f'{plan.rgb_topic} at {stamp} ns: {error}')
             continue
@@ -71,4 +71,4 @@ def write_rgb(
 
 
 def _view(message: Any) -> NDArray[Any]:
-    return view_message(pairing.whole(message))
+    return view_message(whole(message))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, ExitStack
 from heapq import merge
 import json
+from math import inf
 from operator import itemgetter
 import os
 from pathlib import Path, PurePath
@@ -104,8 +105,8 @@ def write_bag(
     check_new(path)
     if encoding not in (None, 'mono8', 'mono16'):
         raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
-    if not rate > 0:
-        raise UserError(f'The rate must be positive, not {rate}.')
+    if not 0 < rate < inf:
+        raise UserError(f'The rate must be positive and finite, not {rate}.', 'rate')
     rosbags = _rosbags()
     plugins = {p.name.lower(): p for p in rosbags.rosbag2.StoragePlugin}
     if storage not in plugins:
@@ -298,6 +299,13 @@ def image_messages(
                 seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] else '>iI', raw, 4)
                 stamp = seconds * 10**9 + nanoseconds
         yield received, stamp, message
+
+
+def whole(message: Any) -> Any:
+    """Return a message of `image_messages`; ValueError states why it is damaged."""
+    if isinstance(message, ValueError):
+        raise message
+    return message
 
 
 def color_picture(message: Any) -> NDArray[np.uint8]:

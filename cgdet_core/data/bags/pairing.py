@@ -222,13 +222,6 @@ def messages(path: Path, topic: str | None, stamps: set[int]) -> Iterator[tuple[
                 return
 
 
-def whole(message: Any) -> Any:
-    """Return a message of `messages`; ValueError states why it is damaged."""
-    if isinstance(message, ValueError):
-        raise message
-    return message
-
-
 def info_topic(image_topic: str) -> str:
     """Return the CameraInfo topic of an image topic, which drivers publish next to it."""
     return f'{_raw_topic(image_topic).rpartition("/")[0]}/camera_info'

@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags import pairing
-from cgdet_core.data.bags.io import color_picture
+from cgdet_core.data.bags.io import color_picture, whole
 from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import evenly
+from cgdet_core.data.sources import names_bag
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import (
     files_below,
     IMAGE_SUFFIXES,
-    is_bag,
-    lacks_metadata,
     read_rgb,
     read_thermal,
     to_gray,
@@ -75,7 +74,7 @@ def read_pairs(
     path = source.path
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
-    if path.suffix.lower() != '.json' and (is_bag(path) or lacks_metadata(path)):
+    if names_bag(path):
         return _of_bag(path, source.choice, count, progress)
     files = _of_coco(source) if path.suffix.lower() == '.json' else _of_folder(path, source.rgb)
     found = Pairs([], [], [], [])
@@ -144,7 +143,7 @@ def _of_bag(
         for stamp, message in pairing.messages(path, topic, stamps):
             progress(1)
             try:
-                found[stamp] = read(pairing.whole(message))
+                found[stamp] = read(whole(message))
             except (ValueError, cv2.error) as error:
                 unreadable.append(f'{topic} at {stamp} ns: {error}')
     pairs = [(t, r) for t, r in sorted(chosen.items()) if t in thermal and r in rgb]

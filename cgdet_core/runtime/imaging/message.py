@@ -106,7 +106,8 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
     """
     if message.encoding not in ENCODINGS:
         raise ValueError(f'image encoding {message.encoding[:40]!r} is not supported, a thermal '
-                         f'image must be one of {", ".join(ENCODINGS)}')
+                         f'image must be one of {", ".join(ENCODINGS)}; set the driver to one and '
+                         'record again, or convert the images')
     kind, channels = ENCODINGS[message.encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
     dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)

@@ -76,6 +76,12 @@ def test_raw_frames_come_back(tmp_path: Path, storage: str) -> None:
         np.testing.assert_array_equal(found.pixels, frame)
 
 
+@pytest.mark.parametrize('rate', [0.0, float('inf'), float('nan')])
+def test_a_rate_that_gives_no_stamps_is_refused(tmp_path: Path, rate: float) -> None:
+    with pytest.raises(UserError, match='The rate must be positive and finite'):
+        write_bag(tmp_path / 'bag', iter([]), rate)
+
+
 def test_compressed_frames_come_back_at_full_depth(tmp_path: Path) -> None:
     bag = write_compressed(tmp_path / 'b', {'/t/compressed': [png(f) for f in FRAMES]})
     found = list(bag_frames(bag))
