@@ -211,8 +211,10 @@ def test_real_validation_frames(
 def test_the_tracker_is_small_and_says_what_it_was_trained_on() -> None:
     card = load_card(TRACKER, TrackingCard)
     assert TRACKER.stat().st_size < 6e6 and card.parameters < 1.1e6 and card.gflops < 1.2
-    assert 'state no license' in card.training['license']
-    assert card.training['data'] == ['train_thermal.json'], 'that license is of all of its data'
+    sets = ['train_thermal.json', 'hituav_train.json', 'dogs_train.json']
+    assert card.training['data'] == sets, 'that license is of all of its data'
+    for words in ('state no license', 'HIT-UAV: CC BY 4.0', 'dogs_people: public domain'):
+        assert words in card.training['license']
     assert card.training['init']['recipe']
     assert card.accuracy['scores']['cross_fitted']['AUROC'] > 0.8
 
