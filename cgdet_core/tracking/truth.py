@@ -111,7 +111,7 @@ def _cells_of(path: Path, table: Any, separator: str) -> Iterator[Row]:
 def _text_box(path: Path, number: int, line: str, corners: bool) -> NDArray[np.float64]:
     if not (text := line.strip(' \t,;')):
         return np.full(4, np.nan)
-    if text[0] == 'm':  # a mask of VOT: its box, and lengths of its runs of pixels
+    if re.match(r'm-?\d', text):  # a mask of VOT: its box, and lengths of its runs of pixels
         text = ','.join(text[1:].split(',')[:4])
     cells = [cell.strip(',') for cell in re.split(r'[;\s]+', re.sub(r'\s*,\s*', ',', text))]
     if len(cells) in (4, 8) and any(',' in cell for cell in cells):

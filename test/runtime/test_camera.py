@@ -51,6 +51,7 @@ def test_the_motion_of_the_background_is_found(shift: tuple[float, float], zoom:
     assert moved[:2] + moved[2:] == pytest.approx(2 * (matrix[:, :2] @ (230, 160) + matrix[:, 2]),
                                                   abs=3)
     assert moved[2:] - moved[:2] == pytest.approx(zoom * (box[2:] - box[:2]), rel=0.02)
+    assert found.box(np.stack([0 * box, box]))[1] == pytest.approx(moved), 'several at once'
 
 
 def test_an_object_that_moves_is_no_camera_that_moves() -> None:

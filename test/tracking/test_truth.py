@@ -94,9 +94,10 @@ def test_a_mask_of_vot_begins_with_its_box(tmp_path: Path) -> None:
     path = tmp_path / 'groundtruth.txt'
     path.write_text('m210,155,3,2,1,2,1,2\nm0,0,0,0,0\n')
     assert [row.box.tolist() for row in read_rows(path)] == [[210, 155, 3, 2], [0, 0, 0, 0]]
-    path.write_text('m210,155,3\n')
-    with pytest.raises(UserError, match="line 1: '210,155,3' is not 4 or 8 numbers"):
-        read_rows(path)
+    for text, words in (('m210,155,3', '210,155,3'), ('missing', 'missing')):
+        path.write_text(f'{text}\n')
+        with pytest.raises(UserError, match=f"line 1: '{words}' is not 4 or 8 numbers"):
+            read_rows(path)
 
 
 def test_polygons_corners_and_every_tenth_frame(tmp_path: Path) -> None:

@@ -54,18 +54,19 @@ class CameraMotion:
     matrix: NDArray[np.float64]
 
     def point(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return where a point (2,) of the background is now."""
-        return self.matrix[:, :2] @ point + self.matrix[:, 2]
+        """Return where points (..., 2) of the background are now."""
+        return np.asarray(point @ self.matrix[:, :2].T + self.matrix[:, 2])
 
     def direction(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what a vector (2,) of the earlier frame is in the later one."""
         return self.matrix[:, :2] @ vector
 
     def box(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return where a box (4,) is now, and in which size."""
-        zoom = float(np.sqrt(np.linalg.det(self.matrix[:, :2])))
-        center, half = self.point((box[:2] + box[2:]) / 2), zoom * (box[2:] - box[:2]) / 2
-        return np.concatenate([center - half, center + half])
+        """Return where boxes (..., 4) are now, and in which size."""
+        zoom = float(np.hypot(*self.matrix[:, 0]))
+        first, last = box[..., :2], box[..., 2:]
+        center, half = self.point((first + last) / 2), zoom * (last - first) / 2
+        return np.concatenate([center - half, center + half], -1)
 
 
 def camera_motion(before: Overview, after: Overview) -> CameraMotion | None:

@@ -93,7 +93,7 @@ class Trail:
 
     def move(self, camera: CameraMotion) -> None:
         """Follow a camera that moved."""
-        self._boxes = [camera.box(box) for box in self._boxes]
+        self._boxes = [*camera.box(np.stack(self._boxes))]
         self._fit = None
 
     def shift(self, seconds: float) -> None:
