@@ -58,14 +58,14 @@ def test_a_bad_image_is_an_error_until_a_good_one(start: Start, toy: Path) -> No
     with start(model_path=toy) as client:
         client.wait_active()
         client.images.publish(client.image(gray(0.5), 'strange'))
-        client.status("'strange' requires cv_bridge", of='camera', failed='1')
+        client.status("'strange' is none of ROS", of='camera', failed='1')
         long = client.image(gray(0.5), 'mono8')
         long.header.frame_id = 'x' * 2**20
         client.images.publish(long)
         status = client.status('the frame_id has 1048576 characters', of='camera', failed='2')
         assert status['level'] == ERROR and len(status['hardware']) <= 256
         log = client.log.read_text()
-        assert 'requires cv_bridge' in log and 'the frame_id has' in log, 'throttled by kind'
+        assert 'is none of ROS' in log and 'the frame_id has' in log, 'throttled by kind'
         client.send(client.image(gray(0.5), 'mono8'))
         status = client.status('running', of='camera', processed='1')
         assert status['last error'] == '' and status['last error time']
