@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass
 
+from cgdet_core.runtime.imaging.geometry import Letterbox
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,7 @@ class Overview:
     def of(frame: NDArray[np.float32]) -> 'Overview':
         """Return the overview of a normalized frame (H, W)."""
         height, width = frame.shape
-        share = min(1.0, WIDTH / width)
-        size = max(1, round(width * share)), max(1, round(height * share))
+        size = Letterbox((width, height), (WIDTH, height)).fitted
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         return Overview(np.rint(255 * small).astype(np.uint8), np.array((width, height)) / size)
 
@@ -52,6 +52,11 @@ class CameraMotion:
     """A similarity that maps pixels of a frame to those of a later one: matrix (2, 3)."""
 
     matrix: NDArray[np.float64]
+
+    @property
+    def zoom(self) -> float:
+        """Return how much larger what it shows is now."""
+        return float(np.hypot(*self.matrix[:, 0]))
 
     def point(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return where points (..., 2) of the background are now."""
@@ -63,9 +68,8 @@ class CameraMotion:
 
     def box(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return where boxes (..., 4) are now, and in which size."""
-        zoom = float(np.hypot(*self.matrix[:, 0]))
         first, last = box[..., :2], box[..., 2:]
-        center, half = self.point((first + last) / 2), zoom * (last - first) / 2
+        center, half = self.point((first + last) / 2), self.zoom * (last - first) / 2
         return np.concatenate([center - half, center + half], -1)
 
 
@@ -76,8 +80,10 @@ def camera_motion(before: Overview, after: Overview) -> CameraMotion | None:
     The motion that most corners agree with; they are followed by Lucas and Kanade's optical flow.
     It must explain a part of the difference of the frames: that of a camera which stands is noise.
     """
+    if before.image.shape != after.image.shape:
+        return None
     points = cv2.goodFeaturesToTrack(before.image, POINTS, QUALITY, APART)
-    if points is None or len(points) < FEWEST or before.image.shape != after.image.shape:
+    if points is None or len(points) < FEWEST:
         return None
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
         before.image, after.image, points, points.copy(), winSize=WINDOW, maxLevel=LEVELS)
@@ -90,11 +96,11 @@ def camera_motion(before: Overview, after: Overview) -> CameraMotion | None:
         ransacReprojThreshold=AGREE * float(before.scale.mean()))
     if matrix is None or agree.sum() < max(FEWEST, SHARE * len(points)):
         return None
-    zoom, turn = float(np.hypot(*matrix[:, 0])), float(np.arctan2(matrix[1, 0], matrix[0, 0]))
-    if not 1 / ZOOM < zoom < ZOOM or abs(turn) > TURN:
+    motion, turn = CameraMotion(matrix), float(np.arctan2(matrix[1, 0], matrix[0, 0]))
+    if not 1 / ZOOM < motion.zoom < ZOOM or abs(turn) > TURN:
         return None
     own = np.column_stack([matrix[:, :2], matrix[:, 2] / before.scale])
     warped = cv2.warpAffine(before.image, own, before.image.shape[::-1],
                             borderMode=cv2.BORDER_REPLICATE)
     left, whole = (cv2.norm(image, after.image, cv2.NORM_L1) for image in (warped, before.image))
-    return CameraMotion(matrix) if left < BETTER * whole else None
+    return motion if left < BETTER * whole else None
