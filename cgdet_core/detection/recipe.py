@@ -157,7 +157,11 @@ class DetectionRecipe(Recipe):
                              'remove data.train and data.synthetic')
         if alone and not self.classes:
             raise ValueError('classes is missing; without labels it must name them')
-        if alone and unlabeled.sources == ('student',) and self.optim.init is None:
+        if alone and not unlabeled.weight and self.cmg is None:
+            raise ValueError('neither labels nor pseudo-labels nor features (cmg) teach anything; '
+                             'set unlabeled.weight, or cmg')
+        if (alone and unlabeled.weight and unlabeled.sources == ('student',)
+                and self.optim.init is None):
             raise ValueError('without labels a student from nothing finds nothing; set '
                              'optim.init, or unlabeled.teacher and unlabeled.sources')
         if alone and unlabeled.burn_in_epochs:

@@ -230,6 +230,8 @@ def test_a_missing_rgb_image_is_one_of_the_set_that_lists_it(
     ({'data': {'train': None, 'val': 'x'}}, 'data.train is missing'),
     ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1}},
      'a student from nothing finds nothing'),
+    ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1, 'weight': 0}},
+     'neither labels nor pseudo-labels nor features'),
     ({'data': {'train': 'x', 'val': 'x', 'pair_share': 0.5}, 'unlabeled': {'frames': 'x'}},
      'data.pair_share orders labeled frames only')])
 def test_recipes_that_cannot_be_are_refused(

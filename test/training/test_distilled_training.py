@@ -159,6 +159,23 @@ def test_an_exported_model_learns_alone(tmp_path: Path, values: dict, onnx_model
     assert train(parse_recipe(alone, 'test'), progress=False).is_file()
 
 
+def test_a_student_from_nothing_learns_features_alone(tmp_path: Path, values: dict) -> None:
+    alone = {**values, 'name': 'features', 'data': {'train': None, 'val': values['data']['val']},
+             'optim': {**values['optim'], 'epochs': 6, 'lr': 0.01},
+             'cmg': {**values['cmg'], 'over': 'pyramid', 'objective': 'mse', 'warmup_epochs': 0},
+             'run': {**values['run'], 'output': str(tmp_path)}}
+    alone['unlabeled'] = {'frames': values['unlabeled']['frames'], 'share': 1, 'weight': 0,
+                          'sources': ['student'], 'burn_in_epochs': 0}
+    best = train(parse_recipe(alone, 'test'), progress=False)
+    rows = read_results(best.parent, 6)
+    assert all(row['train/det'] == row['train/pseudo'] == 0 for row in rows)
+    assert rows[5]['train/loss'] < 0.99 * rows[0]['train/loss']
+    start = {**values, 'name': 'start', 'cmg': None, 'unlabeled': None,
+             'optim': {**values['optim'], 'epochs': 1, 'init': str(best)},
+             'run': {**values['run'], 'output': str(tmp_path)}}
+    assert train(parse_recipe(start, 'test'), progress=False).is_file()
+
+
 def refused(values: dict, folder: Path) -> str:
     recipe = parse_recipe({**values, 'run': {**values['run'], 'output': str(folder)}}, 'test')
     with pytest.raises(UserError) as error:
