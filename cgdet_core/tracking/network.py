@@ -21,12 +21,11 @@ from pathlib import Path
 from cgdet_core.nets.blocks import ConvBlock, fold_norms
 from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
-from cgdet_core.runtime.inference.card import read_card
 from cgdet_core.runtime.tracking.card import CELLS, STRIDE, TrackingCard
 from cgdet_core.runtime.tracking.filter import KERNEL
 from cgdet_core.tracking.config import TrackerConfig
 from cgdet_core.tracking.filter import FilterOptimizer
-from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import load_network
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -173,9 +172,6 @@ class DeployedTracker(nn.Module):
 
 def load_tracker(path: str | Path) -> tuple[TrackerNet, TrackingCard]:
     """Build the network of a checkpoint, with its averaged weights, and its card."""
-    data = read_checkpoint(path)
-    card = read_card(data[KEY].get('card'), TrackingCard, path)
-    with fits(path):
-        network = TrackerNet(TrackerConfig.model_validate(data[KEY]['model']))
-        network.load_state_dict(student_weights(data))
-    return network.eval(), replace(card, filter=network.optimizer.settings())
+    network, card = load_network(
+        path, TrackingCard, lambda _, model: TrackerNet(TrackerConfig.model_validate(model)))
+    return network, replace(card, filter=network.optimizer.settings())

@@ -21,13 +21,12 @@ from typing import NamedTuple
 
 from cgdet_core.nets.blocks import ConvBlock, fold_norms
 from cgdet_core.nets.pyramid import TRUNKS
-from cgdet_core.runtime.inference.card import read_card
 from cgdet_core.runtime.tracking.card import CELLS, STRIDE
 from cgdet_core.runtime.tracking.rgbt import RgbtCard
 from cgdet_core.tracking.network import ShortTrunk, TARGET
 from cgdet_core.tracking.rgbt.config import RgbtConfig
 from cgdet_core.tracking.rgbt.transformer import Encoded, Encoder
-from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import load_network
 import torch
 from torch import nn, Tensor
 
@@ -197,9 +196,5 @@ class DeployedRgbt(nn.Module):
 
 def load_rgbt(path: str | Path) -> tuple[RgbtNet, RgbtCard]:
     """Build the network of a checkpoint, with its averaged weights, and its card."""
-    data = read_checkpoint(path)
-    card = read_card(data[KEY].get('card'), RgbtCard, path)
-    with fits(path):
-        network = RgbtNet(RgbtConfig.model_validate(data[KEY]['model']))
-        network.load_state_dict(student_weights(data))
-    return network.eval(), card
+    return load_network(
+        path, RgbtCard, lambda _, model: RgbtNet(RgbtConfig.model_validate(model)))
