@@ -31,7 +31,7 @@ from cgdet_core.tracking.frames import (
 )
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
-from cgdet_core.tracking.overlap import overlap_and_error
+from cgdet_core.tracking.overlap import auc_and_precision, overlap_and_error
 from cgdet_core.tracking.recipe import TargetRecipe, TrackingRecipe
 from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import origin_of, start
@@ -145,9 +145,7 @@ class TrackingTraining(TaskModule):
     def validation_metrics(self) -> dict[str, float]:
         found = np.array([*gather_entries(self._found).values()])
         self._found = {}
-        thresholds = np.arange(0, 1.01, 0.05)
-        return {'val/AUC': float((found[:, :1] > thresholds).mean()),
-                'val/precision': float((found[:, 1] < 0.2).mean())}
+        return dict(zip(('val/AUC', 'val/precision'), auc_and_precision(found)))
 
 
 def _by_modality(norms_of: nn.Module, run: Any, rgb: Tensor,
