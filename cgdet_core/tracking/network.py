@@ -103,6 +103,12 @@ class BoxHead(nn.Module):
         return x[:, :4].clamp(-4, 4).exp(), x[:, 4:]
 
 
+def center(features: Tensor) -> Tensor:
+    """Return the central cells (N, C, CELLS, CELLS) of features (N, C, H, W)."""
+    top, left = ((n - CELLS) // 2 for n in features.shape[2:])
+    return features[:, :, top:top + CELLS, left:left + CELLS]
+
+
 class TrackerNet(nn.Module):
     """
     Compute features of search regions, and boxes of a template's target in them.
@@ -138,9 +144,7 @@ class TrackerNet(nn.Module):
     @staticmethod
     def template(fused: Tensor) -> Tensor:
         """Return the template's features (N, C, CELLS, CELLS), of the regions' center."""
-        pooled = functional.avg_pool2d(fused, 2)
-        start = (pooled.shape[2] - CELLS) // 2
-        return pooled[:, :, start:start + CELLS, start:start + CELLS]
+        return center(functional.avg_pool2d(fused, 2))
 
     def boxes(self, fused: Tensor, template: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes (N, 4, H, W) in pixels of the regions and quality logits (N, 1, H, W)."""

@@ -151,12 +151,6 @@ class RgbtNet(nn.Module):
         return Found(score, boxes, encoded)
 
 
-def center(features: Tensor) -> Tensor:
-    """Return the central cells (N, C, CELLS, CELLS) of features (N, C, H, W)."""
-    top, left = ((n - CELLS) // 2 for n in features.shape[2:])
-    return features[:, :, top:top + CELLS, left:left + CELLS]
-
-
 def positions(like: Tensor, height: int, width: int) -> Tensor:
     """
     Return sines and cosines (H * W, C) of the cells' distances from the region's center.

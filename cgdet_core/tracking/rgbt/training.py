@@ -24,12 +24,11 @@ from cgdet_core.runtime.tracking.card import STRIDE
 from cgdet_core.runtime.tracking.decoding import best_places
 from cgdet_core.runtime.tracking.rgbt import rgbt_card, RgbtCard
 from cgdet_core.tracking.frames import gather, Objects
-from cgdet_core.tracking.network import ShortTrunk
+from cgdet_core.tracking.network import center, ShortTrunk
 from cgdet_core.tracking.overlap import auc_and_precision, overlap_and_error
 from cgdet_core.tracking.rgbt.config import RgbtRecipe
 from cgdet_core.tracking.rgbt.losses import content_loss, style_loss, track_loss, TrackLoss
 from cgdet_core.tracking.rgbt.network import (
-    center,
     CHANNELS,
     DeployedRgbt,
     Found,
