@@ -297,6 +297,14 @@ def free_folder(path: Path) -> Path:
     return next(free for free in paths if not free.exists())
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name, with _2, _3 and so on if it is taken; add it."""
+    names = (name if n == 1 else f'{name}_{n}' for n in count(1))
+    free = next(free for free in names if free not in taken)
+    taken.add(free)
+    return free
+
+
 def free_stem(name: str, taken: set[str]) -> str:
     """Return a relative path for a frame's files, without suffix unless that is taken; add it."""
     path = PurePath(*(part for part in PurePath(name).parts if part not in ('/', '..')))
