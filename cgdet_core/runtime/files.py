@@ -18,9 +18,11 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+import csv
 import errno
 import fcntl
 from functools import cache
+from io import StringIO
 from itertools import chain, count
 import json
 import logging
@@ -182,6 +184,15 @@ def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> Non
 def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2) -> None:
     """Write a report as JSON; indent None writes it compactly."""
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a table as CSV, with empty cells where a row lacks a column."""
+    text = StringIO()
+    table = csv.DictWriter(text, columns, lineterminator='\n')
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(path, text.getvalue().encode('utf-8', 'surrogateescape'))
 
 
 def read_text(path: Path) -> str:
