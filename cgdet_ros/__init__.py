@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ROS 2 nodes for thermal detection, and tools that use ROS."""
+"""ROS 2 nodes for thermal detection and tracking, and tools that use ROS."""

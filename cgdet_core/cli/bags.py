@@ -39,7 +39,7 @@ from cgdet_core.cli.common import (
     Unit,
 )
 from cgdet_core.cli.report import check_page, command, Page, show_page
-from cgdet_core.cli.track import as_seen, Finder, open_tracker, say_color
+from cgdet_core.cli.track import as_seen, Box, Finder, open_tracker, say_color
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
@@ -198,8 +198,7 @@ def bag_evaluate(
 @bag_app.command('track')
 def bag_track(
     path: Annotated[Path, typer.Argument(metavar='BAG', help='Bag with thermal images.')],
-    box: Annotated[str, typer.Option(
-        metavar='X,Y,W,H', help='The target: left, top, width and height in pixels.')],
+    box: Box,
     model: Annotated[Path | None, typer.Option(
         help='ONNX file of a tracker; the shipped one by default.')] = None,
     start: Annotated[str | None, typer.Option(

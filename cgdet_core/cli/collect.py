@@ -42,6 +42,9 @@ MaxFrames = Annotated[int | None, typer.Option(
 MinChange = Annotated[float | None, typer.Option(
     min=0, help='Drop frames that differ from the previous one by less than this fraction of '
     'their contrast; by default 0.01 in videos and bags, 0 for images.')]
+Prelabels = Annotated[str | None, typer.Option(
+    help='ONNX file, checkpoint, or a name such as "shipped": makes boxes to start labeling '
+    'from.')]
 Score = Annotated[float, typer.Option(min=0, max=1, help='Minimum score of these boxes.')]
 ThermalTopic = Annotated[str | None, typer.Option(
     help='Thermal image topic, raw or compressed; required if a bag has several.')]
@@ -71,9 +74,7 @@ def bag_to_dataset(
     every_s: Annotated[float, typer.Option(
         min=0, help='Minimum time between frames; all by default.')] = 0.0,
     max_frames: MaxFrames = None, min_change: MinChange = None, jpeg: Jpeg = False,
-    prelabel: Annotated[str | None, typer.Option(
-        help='ONNX file, checkpoint, or a name such as "shipped": makes boxes to start labeling '
-        'from.')] = None,
+    prelabel: Prelabels = None,
     score: Score = 0.3,
     classes: Annotated[list[str] | None, typer.Option(
         '--class', help="Class to label, after the model's; may be repeated; person, bicycle and "
@@ -98,9 +99,7 @@ def data_collect(
         metavar='HZ', help='Maximum frames per second of videos and bags; all by '
         'default.')] = None,
     max_frames: MaxFrames = None, min_change: MinChange = None,
-    model: Annotated[str | None, typer.Option(
-        help='ONNX file, checkpoint, or a name such as "shipped": makes boxes to start labeling '
-        'from.')] = None,
+    model: Prelabels = None,
     score_threshold: Score = 0.3,
     classes: Annotated[str | None, typer.Option(
         metavar='NAME,...', help="Classes to label, after the model's; person,bicycle,car by "

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 track_app = typer.Typer(no_args_is_help=True, help='Follow one target, and measure how well.')
 Make = Callable[[], 'Follower']
+Box = Annotated[str, typer.Option(
+    metavar='X,Y,W,H', help='The target: left, top, width and height in pixels.')]
 Finder = Annotated[str | None, typer.Option(
     '--detector', metavar='MODEL', help='Detector that finds a lost target: an ONNX file '
     'or a name such as "shipped".')]
@@ -90,8 +92,7 @@ def run(
     model: Annotated[Path, typer.Argument(help='ONNX file of a tracker.')],
     source: Annotated[str, typer.Argument(
         help='Video, folder of images, bag, camera or address.')],
-    box: Annotated[str, typer.Option(
-        metavar='X,Y,W,H', help='The target: left, top, width and height in pixels.')],
+    box: Box,
     output: Annotated[Path, typer.Option(
         help='A video (.mp4), or a folder for a video and a table of the boxes.')],
     frame: Annotated[int, typer.Option(

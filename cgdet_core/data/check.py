@@ -27,7 +27,7 @@ from cgdet_core.data.show import evenly, save_crops, save_sheet
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.postprocess import Detections, iou
-from cgdet_core.runtime.imaging.frames import is_gray, read_rgb, read_thermal
+from cgdet_core.runtime.imaging.frames import is_gray, read_bgr, read_thermal, to_gray
 from cgdet_core.runtime.imaging.signal import seen
 import cv2
 import numpy as np
@@ -125,7 +125,7 @@ def check(
 def _shows_nothing(path: Path) -> bool:
     """Return whether an RGB image is dark; one that cannot be read is not."""
     try:
-        return is_dark(np.asarray(cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2GRAY), np.uint8))
+        return is_dark(np.asarray(to_gray(read_bgr(path)), np.uint8))
     except UserError:
         return False
 

@@ -16,7 +16,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
-from itertools import count, groupby
+from itertools import groupby
 import logging
 import os
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 from cgdet_core.data.sources import open_path, pictures, Source, warn_of_topic
 from cgdet_core.data.streams import check_url, is_device, open_camera, open_url, shown
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import free_name
 from cgdet_core.runtime.imaging.frames import (
     ADDED,
     files_below,
@@ -190,7 +191,4 @@ def _free_name(text: str, taken: set[str]) -> str:
     """Return the last part of a path or URL without suffix, with a number if it is taken."""
     path = PurePosixPath(unquote(urlsplit(text).path)) if _is_url(text) else Path(text)
     stem = path.stem or (urlsplit(text).hostname if _is_url(text) else Path(text).resolve().stem)
-    names = (f'{stem}_{n}' if n > 1 else str(stem or 'stream') for n in count(1))
-    free = next(name for name in names if name not in taken)
-    taken.add(free)
-    return free
+    return free_name(str(stem or 'stream'), taken)

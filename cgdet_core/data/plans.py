@@ -16,7 +16,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 import os
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cgdet_core.data.bags import pairing
 from cgdet_core.data.bags.pairing import BagPlan, Choice, Plan
 from cgdet_core.data.sources import Frame, open_path, Source
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import free_name
 import numpy as np
 
 
@@ -65,9 +65,7 @@ def make_plans(
                             'by the name of their bag.')
         taken.add(bag.name)
     for plan in others:
-        names = (f'{plan.name}_{n}' if n > 1 else plan.name for n in count(1))
-        plan.name = next(name for name in names if name not in taken)
-        taken.add(plan.name)
+        plan.name = free_name(plan.name, taken)
     pairing.spread(plans, choice.max_frames)
     for bag in bags:
         pairing.pair(bag, choice)

@@ -32,7 +32,7 @@ from cgdet_core.runtime.imaging.drawing import (
     to_picture,
     WHITE,
 )
-from cgdet_core.runtime.imaging.frames import check_not_among, read_rgb, read_thermal
+from cgdet_core.runtime.imaging.frames import check_not_among, read_bgr, read_thermal
 from cgdet_core.runtime.imaging.geometry import resize
 from cgdet_core.runtime.imaging.normalization import Normalization
 import cv2
@@ -86,7 +86,7 @@ def _rgb_view(record: ImageRecord, shape: tuple[int, int]) -> NDArray[np.uint8]:
     view, words = np.zeros((*shape, 3), np.uint8), 'no RGB'
     if record.rgb_path is not None:
         try:
-            resize(cv2.cvtColor(read_rgb(record.rgb_path), cv2.COLOR_RGB2BGR), view)
+            resize(read_bgr(record.rgb_path), view)
             return view
         except UserError:
             words = 'RGB cannot be read'

@@ -25,9 +25,9 @@ from cgdet_core.nets.blocks import fold_norms
 from cgdet_core.nets.pyramid import FeaturePyramid
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import Detector
-from cgdet_core.runtime.inference.card import ModelCard, read_card
+from cgdet_core.runtime.inference.card import ModelCard
 from cgdet_core.runtime.inference.session import OPEN_BATCH
-from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import load_network
 from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
@@ -92,12 +92,8 @@ class DeployedStudent(nn.Module):
 
 def load_student(path: str | Path) -> tuple[Student, DetectionCard]:
     """Build the student of a checkpoint, with its averaged weights, and its card."""
-    data = read_checkpoint(path)
-    card = read_card(data[KEY].get('card'), DetectionCard, path)
-    with fits(path):
-        student = Student(len(card.classes), StudentConfig.model_validate(data[KEY]['model']))
-        student.load_state_dict(student_weights(data))
-    return student.eval(), card
+    return load_network(path, DetectionCard, lambda card, model: Student(
+        len(card.classes), StudentConfig.model_validate(model)))
 
 
 class TorchSession:

@@ -103,7 +103,7 @@ class Layout:
         H/stride, W/stride) of samples of `size` = (W, H), 0 outside of views, and masks (count, 1,
         H/stride, W/stride), 1 inside.
         """
-        whole = View(Path(), size, size, (0, 0), (0, 0, *size))
+        whole = View.whole(Path(), size)
         fitted = self.fitted(size)
         laid, masks = [], []
         for level, stride in zip(features, STRIDES):

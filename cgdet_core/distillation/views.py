@@ -49,14 +49,18 @@ class View(NamedTuple):
     black_hot: bool = False  # the frame is shown with this polarity, otherwise white hot
 
     @staticmethod
+    def whole(picture: Path, size: tuple[int, int]) -> 'View':
+        """Return the view of a picture over a whole frame of `size` = (width, height)."""
+        return View(picture, size, size, (0, 0), (0, 0, *size))
+
+    @staticmethod
     def of(record: ImageRecord, unpaired: Unpaired) -> 'View | None':
         """Return the view of a whole frame: of its RGB, or what there is instead of it."""
         size = record.width, record.height
         if record.rgb_path is not None:
-            return View(record.rgb_path, size, size, (0, 0), (0, 0, *size))
-        return None if unpaired == 'skip' else View(
-            record.path, size, size, (0, 0), (0, 0, *size), True, record.polarity,
-            unpaired == 'black_hot')
+            return View.whole(record.rgb_path, size)
+        return None if unpaired == 'skip' else View.whole(record.path, size)._replace(
+            thermal=True, polarity=record.polarity, black_hot=unpaired == 'black_hot')
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float],
               size: tuple[int, int]) -> 'View':

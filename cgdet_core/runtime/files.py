@@ -18,9 +18,11 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+import csv
 import errno
 import fcntl
 from functools import cache
+from io import StringIO
 from itertools import chain, count
 import json
 import logging
@@ -184,6 +186,15 @@ def write_json(path: str | Path, values: dict[str, Any], indent: int | None = 2)
     write_atomically(path, (json.dumps(values, indent=indent) + '\n').encode())
 
 
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a table as CSV, with empty cells where a row lacks a column."""
+    text = StringIO()
+    table = csv.DictWriter(text, columns, lineterminator='\n')
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(path, text.getvalue().encode('utf-8', 'surrogateescape'))
+
+
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, or UTF-16 with a byte order mark; UserError if it is none."""
     try:
@@ -295,6 +306,14 @@ def free_folder(path: Path) -> Path:
     """Return a path at which there is nothing: `path`, or it with _2, _3 and so on."""
     paths = (path if n == 1 else path.with_name(f'{path.name}_{n}') for n in count(1))
     return next(free for free in paths if not free.exists())
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name, with _2, _3 and so on if it is taken; add it."""
+    names = (name if n == 1 else f'{name}_{n}' for n in count(1))
+    free = next(free for free in names if free not in taken)
+    taken.add(free)
+    return free
 
 
 def free_stem(name: str, taken: set[str]) -> str:

@@ -17,17 +17,15 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-import csv
 from dataclasses import dataclass
 from decimal import Decimal
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from cgdet_core.data.bags.io import color_picture, image_connections, image_messages, open_bag
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.runtime.files import write_json, write_table
 from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
 from cgdet_core.runtime.tracking.rgbt import is_black
@@ -243,9 +241,5 @@ def write_rows(path: Path, rows: list[Row], about: dict[str, Any]) -> None:
     values = [row.values() for row in rows]
     if path.suffix.lower() == '.json':
         write_json(path, {**about, 'summary': summary(rows), 'frames': values})
-        return
-    text = StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator='\n')
-    table.writeheader()
-    table.writerows(values)
-    write_atomically(path, text.getvalue().encode())
+    else:
+        write_table(path, COLUMNS, values)

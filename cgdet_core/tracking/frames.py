@@ -14,7 +14,7 @@
 
 """Frames that training samples are cut from, and which objects in which frames make a sample."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,8 +63,7 @@ class Frame:
             return _levels(normalize(self.record.read(), spec))
         picture = self.picture()
         assert picture is not None
-        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        return _levels(normalize(gray, spec))
+        return _levels(normalize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), spec))
 
     @property
     def paired(self) -> bool:
@@ -125,11 +124,6 @@ class Objects:
     license: str = UNKNOWN
 
 
-def read_sets(paths: Sequence[Path]) -> list[CocoSet]:
-    """Read COCO files of thermal frames."""
-    return [load_coco(path) for path in paths]
-
-
 def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
     """Return what a recipe trains on; UserError if there is no box to learn from."""
     found = gather(recipe)
@@ -140,7 +134,7 @@ def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
 
 def gather(recipe: TargetRecipe) -> Objects:
     """Return objects in thermal frames and sequences; UserError if there is none."""
-    sets = read_sets(recipe.data.train)
+    sets = [load_coco(path) for path in recipe.data.train]
     frames, moved = in_sequences(sets, recipe.data.smallest, recipe.data.sequences)
     drawn = scenes(recipe.data.sequences, recipe.seed)
     moved = np.concatenate([moved, tracks(drawn, len(frames))])
@@ -153,7 +147,7 @@ def gather(recipe: TargetRecipe) -> Objects:
     return Objects(frames, still, moved, np.zeros((0, 4), np.int64), license)
 
 
-def in_sequences(sets: Sequence[CocoSet], smallest: float, config: SequenceConfig,
+def in_sequences(sets: Iterable[CocoSet], smallest: float, config: SequenceConfig,
                  paired: bool = False) -> tuple[list[Frame], NDArray[np.int64]]:
     """
     Return the frames of sets, and rows of the same object in frames of one sequence.
@@ -245,7 +239,7 @@ def swapped(frames: list[Frame], config: SwapConfig, seed: int,
     rows = []
     for number in range(len(frames)):
         frame = frames[number]
-        if config.labeled and frame.record is not None and frame.record.rgb_path is not None:
+        if config.labeled and frame.paired:
             rows += [(number, o, len(frames), o) for o in range(len(frame.boxes))]
             frames.append(replace(frame, rgb=True))
     if config.pairs is not None:

@@ -21,12 +21,11 @@ from pathlib import Path
 from cgdet_core.nets.blocks import ConvBlock, fold_norms
 from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
-from cgdet_core.runtime.inference.card import read_card
 from cgdet_core.runtime.tracking.card import CELLS, STRIDE, TrackingCard
 from cgdet_core.runtime.tracking.filter import KERNEL
 from cgdet_core.tracking.config import TrackerConfig
 from cgdet_core.tracking.filter import FilterOptimizer
-from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import load_network
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -104,6 +103,12 @@ class BoxHead(nn.Module):
         return x[:, :4].clamp(-4, 4).exp(), x[:, 4:]
 
 
+def center(features: Tensor) -> Tensor:
+    """Return the central cells (N, C, CELLS, CELLS) of features (N, C, H, W)."""
+    top, left = ((n - CELLS) // 2 for n in features.shape[2:])
+    return features[:, :, top:top + CELLS, left:left + CELLS]
+
+
 class TrackerNet(nn.Module):
     """
     Compute features of search regions, and boxes of a template's target in them.
@@ -139,9 +144,7 @@ class TrackerNet(nn.Module):
     @staticmethod
     def template(fused: Tensor) -> Tensor:
         """Return the template's features (N, C, CELLS, CELLS), of the regions' center."""
-        pooled = functional.avg_pool2d(fused, 2)
-        start = (pooled.shape[2] - CELLS) // 2
-        return pooled[:, :, start:start + CELLS, start:start + CELLS]
+        return center(functional.avg_pool2d(fused, 2))
 
     def boxes(self, fused: Tensor, template: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes (N, 4, H, W) in pixels of the regions and quality logits (N, 1, H, W)."""
@@ -173,9 +176,6 @@ class DeployedTracker(nn.Module):
 
 def load_tracker(path: str | Path) -> tuple[TrackerNet, TrackingCard]:
     """Build the network of a checkpoint, with its averaged weights, and its card."""
-    data = read_checkpoint(path)
-    card = read_card(data[KEY].get('card'), TrackingCard, path)
-    with fits(path):
-        network = TrackerNet(TrackerConfig.model_validate(data[KEY]['model']))
-        network.load_state_dict(student_weights(data))
-    return network.eval(), replace(card, filter=network.optimizer.settings())
+    network, card = load_network(
+        path, TrackingCard, lambda _, model: TrackerNet(TrackerConfig.model_validate(model)))
+    return network, replace(card, filter=network.optimizer.settings())

@@ -22,7 +22,7 @@ from typing import Any
 
 from cgdet_core.data.sources import RATE, Source
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.files import write_table
 from cgdet_core.runtime.tracking.target import Target
 from cgdet_core.tracking.following import (
     Clock,
@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 VIDEO = '.mp4'
 NAMED = re.compile(r'\.[A-Za-z]\w*')  # a suffix of files, not of a date or version
-COLUMNS = 'file,x,y,w,h,score,state'
+COLUMNS = ('file', 'x', 'y', 'w', 'h', 'score', 'state')
 
 
 def outputs_of(output: Path, source: Source) -> list[Path]:
@@ -82,7 +82,7 @@ def follow_source(
     columns of a truth, so that it can be corrected and used as one. UserError if there is no
     frame `first`.
     """
-    lines = [COLUMNS]
+    rows: list[dict[str, str]] = []
     rate = source.rate or RATE
     try:
         with ExitStack() as stack:
@@ -106,17 +106,12 @@ def follow_source(
                 show = show or stack.enter_context(
                     open_target_video(outputs_of(output, source)[0], rate))
                 show(frame, target, None)
-                lines.append(','.join([
-                    _quoted(frame.name), *(f'{v:.2f}' for v in sides(target.box)),
-                    f'{target.score:.4f}', target.state.value]))
+                rows.append(dict(zip(COLUMNS, (
+                    frame.name, *(f'{v:.2f}' for v in sides(target.box)), f'{target.score:.4f}',
+                    target.state.value))))
                 yield target
         if show is None:
             raise UserError(f'{source.where} has no frame {first}.', 'frame')
     finally:
-        for path in outputs_of(output, source)[1:] if len(lines) > 1 else ():
-            write_atomically(path, '\n'.join([*lines, '']).encode('utf-8', 'surrogateescape'))
-
-
-def _quoted(name: str) -> str:
-    """Return a name as a cell of CSV."""
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n\r') else name
+        for path in outputs_of(output, source)[1:] if rows else ():
+            write_table(path, COLUMNS, rows)

@@ -26,3 +26,9 @@ def overlap_and_error(box: NDArray[np.floating],
     areas = [float(np.clip(b[2:] - b[:2], 0, None).prod()) for b in (box, truth)]
     move = float(np.linalg.norm((box[:2] + box[2:] - truth[:2] - truth[2:]) / 2))
     return common / max(sum(areas) - common, 1e-9), move / max(areas[1], 1e-9) ** 0.5
+
+
+def auc_and_precision(found: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the area under the success curve of rows (N, 2), and the share of small errors."""
+    return (float((found[:, :1] > np.arange(0, 1.01, 0.05)).mean()),
+            float((found[:, 1] < 0.2).mean()))

@@ -24,13 +24,13 @@ files of a benchmark.
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
-from itertools import count
 import logging
 import os
 from pathlib import Path
 
 from cgdet_core.data.sources import open_path, pictures, RATE, Source
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import free_name
 from cgdet_core.runtime.imaging.frames import (
     files_below,
     IMAGE_SUFFIXES,
@@ -186,13 +186,7 @@ def _lacks(folder: Path, benchmark: Benchmark, targets: Many[str] = ()) -> str:
 def named_apart(places: Many[Entry]) -> list[Entry]:
     """Return targets whose names differ: the second of a name gets _2, and so on."""
     taken: set[str] = set()
-    found = []
-    for entry in places:
-        names = (entry.name if n == 1 else f'{entry.name}_{n}' for n in count(1))
-        free = next(name for name in names if name not in taken)
-        taken.add(free)
-        found.append(Entry(free, entry.folder, entry.truths))
-    return found
+    return [replace(entry, name=free_name(entry.name, taken)) for entry in places]
 
 
 def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0) -> Sequence:

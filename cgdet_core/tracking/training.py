@@ -16,22 +16,16 @@
 
 from typing import Any
 
+from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
-from cgdet_core.tracking.frames import (
-    collect,
-    evenly,
-    in_sequences,
-    Objects,
-    read_sets,
-    still_rows,
-)
+from cgdet_core.tracking.frames import collect, evenly, in_sequences, Objects, still_rows
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
-from cgdet_core.tracking.overlap import overlap_and_error
+from cgdet_core.tracking.overlap import auc_and_precision, overlap_and_error
 from cgdet_core.tracking.recipe import TargetRecipe, TrackingRecipe
 from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import origin_of, start
@@ -145,9 +139,7 @@ class TrackingTraining(TaskModule):
     def validation_metrics(self) -> dict[str, float]:
         found = np.array([*gather_entries(self._found).values()])
         self._found = {}
-        thresholds = np.arange(0, 1.01, 0.05)
-        return {'val/AUC': float((found[:, :1] > thresholds).mean()),
-                'val/precision': float((found[:, 1] < 0.2).mean())}
+        return dict(zip(('val/AUC', 'val/precision'), auc_and_precision(found)))
 
 
 def _by_modality(norms_of: nn.Module, run: Any, rgb: Tensor,
@@ -182,7 +174,7 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
     paired: only of frames with RGB.
     """
     frames, moved = in_sequences(
-        read_sets(recipe.data.val), recipe.data.smallest, recipe.data.sequences, paired)
+        map(load_coco, recipe.data.val), recipe.data.smallest, recipe.data.sequences, paired)
     stills = still_rows(frames)
     if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '

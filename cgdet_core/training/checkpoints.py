@@ -14,24 +14,25 @@
 
 """Checkpoints of a training run: the entry next to the weights, and safe reading."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, TypeVar
 import warnings
 import zipfile
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
-from cgdet_core.runtime.inference.card import ModelCard
+from cgdet_core.runtime.inference.card import Card, ModelCard, read_card
 from pydantic import BaseModel
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 KEY = 'cgdet'  # the checkpoint's entry with the card and the model's sizes
 ZIP = 'a ZIP archive'  # as torch.save writes; see `file_kind`
 STUDENT = 'student.'  # prefix of the names of the network's weights
+Network = TypeVar('Network', bound=nn.Module)
 
 
 def checkpoint_entry(card: ModelCard, model: BaseModel) -> dict[str, Any]:
@@ -94,6 +95,17 @@ def student_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the network's averaged weights, by their names in the network."""
     return {name.removeprefix(STUDENT): value for name, value in checkpoint['state_dict'].items()
             if name.startswith(STUDENT)}
+
+
+def load_network(path: str | Path, kind: type[Card],
+                 build: Callable[[Card, Any], Network]) -> tuple[Network, Card]:
+    """Build the network of a card and its sizes, with its averaged weights, and the card."""
+    data = read_checkpoint(path)
+    card = read_card(data[KEY].get('card'), kind, path)
+    with fits(path):
+        network = build(card, data[KEY]['model'])
+        network.load_state_dict(student_weights(data))
+    return network.eval(), card
 
 
 def input_size_of(card: dict[str, Any]) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 import csv
 import fcntl
-import io
 import json
 import os
 from pathlib import Path
@@ -26,7 +25,7 @@ import time
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, write_atomically, write_json
+from cgdet_core.runtime.files import check_outputs, write_atomically, write_json, write_table
 from cgdet_core.training.recipe import flat, read_values, Recipe, set_value
 import yaml
 
@@ -149,8 +148,5 @@ def write_results(folder: Path, rows: Sequence[Row]) -> None:
     """Write results.csv, a column for every value that any epoch has."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns.sort(key=lambda name: name.startswith('val/'))
-    text = io.StringIO()
-    table = csv.DictWriter(text, columns, lineterminator='\n')
-    table.writeheader()
-    table.writerows({k: f'{v:.6g}' for k, v in row.items()} for row in rows)
-    write_atomically(folder / RESULTS, text.getvalue().encode())
+    write_table(folder / RESULTS, columns, (
+        {k: f'{v:.6g}' for k, v in row.items()} for row in rows))

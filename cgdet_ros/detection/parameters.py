@@ -143,8 +143,7 @@ def read_model_settings(node: Node) -> ModelSettings:
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:
     """Return the parameters that may change; -1 is replaced by the threshold it stands for."""
-    names = ('max_image_age_s', 'no_input_warn_s', 'max_failures', 'latency_histogram',
-             'debug_image', 'max_dead_share', 'while_shutter_closed')
+    names = (f.name for f in fields(Settings) if f.name not in ('crop', 'thresholds'))
     values = {name: node.get_parameter(name).value for name in names}
     thresholds: list[float] = []
     if card is not None:

@@ -65,7 +65,7 @@ class Shutter:
 
     def problem(self) -> str:
         """Return why the driver is not heard, as far as the graph shows it, '' if it may be."""
-        if self._watch:
+        if self._subscription is None:
             return ''
         found = self._node.get_publishers_info_by_topic(self._topic)
         kinds = {publisher.topic_type for publisher in found}

@@ -149,7 +149,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_rgb_is_painted_where_the_sample_shows_it(picture: Path) -> None:
-    whole = View(picture, SIZE, SIZE, (0, 0), (0, 0, *SIZE))
+    whole = View.whole(picture, SIZE)
     left = whole.moved((1, 1), (10, -20), (40, 64))
     right = whole.mirrored(96).moved((0.5, 0.5), (0, 0), (50, 30)).placed(44, 3)
     thermal = whole._replace(thermal=True)

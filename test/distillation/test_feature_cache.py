@@ -45,7 +45,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def view(path: Path, frame: tuple[int, int] = (64, 32)) -> View:
-    return View(path, frame, frame, (0, 0), (0, 0, *frame))
+    return View.whole(path, frame)
 
 
 def pyramid() -> list[torch.Tensor]:

@@ -179,7 +179,8 @@ def test_guidance_compares_with_the_parameters_of_its_recipe() -> None:
 
 def batch_of(reader: Any, paths: list[Path | None], frame: tuple[int, int]) -> dict[str, Any]:
     samples = [make_sample(np.zeros(frame[::-1], np.float32), np.zeros((0, 4), np.float32),
-                           np.zeros(0, np.int64), path and view_of(path, frame)) for path in paths]
+                           np.zeros(0, np.int64), path and View.whole(path, frame))
+               for path in paths]
     frames = AugmentedFrames([samples], frame, AugmentConfig(
         mosaic=0, flip=0, contrast=0, scale=(1, 1)), 0, 1, teacher=reader)
     return collate([frames[(0, i, i)] for i in range(len(samples))])
@@ -220,8 +221,8 @@ def test_the_teacher_runs_for_new_pictures_only(tmp_path: Path, rgb_teacher: Pat
         torch.testing.assert_close(one[0], two[0], atol=1e-3, rtol=1e-3)
     other = Guide(TeacherConfig(path=rgb_teacher, cache=tmp_path / 'cache',
                                        input_size=(192, 128)))
-    assert other.cache.read(view_of(paths[0], frame)) is None
-    assert guide.cache.read(view_of(paths[0], frame)) is not None
+    assert other.cache.read(View.whole(paths[0], frame)) is None
+    assert guide.cache.read(View.whole(paths[0], frame)) is not None
 
 
 def test_features_of_half_precision_and_beyond_it(
@@ -277,10 +278,6 @@ def test_scales_make_channels_alike_whatever_the_teachers_scale(
     guide.scales = None
     raw = guide.of(batch_of(guide.reader, paths, frame))
     assert raw is not None and raw.features[0].mean() > 0.3
-
-
-def view_of(path: Path, frame: tuple[int, int]) -> View:
-    return View(path, frame, frame, (0, 0), (0, 0, *frame))
 
 
 def structured(seed: int) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:

@@ -151,7 +151,7 @@ def one_tile(views: list[View], stride: int, margin: float) -> torch.Tensor:
 
 
 def view(path: Path, frame: tuple[int, int] = (64, 32)) -> View:
-    return View(path, frame, frame, (0, 0), (0, 0, *frame))
+    return View.whole(path, frame)
 
 
 def test_views_follow_by_hand() -> None:

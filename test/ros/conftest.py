@@ -139,6 +139,24 @@ def reserved_domain() -> Iterator[int]:
 
 
 @pytest.fixture
+def create_node(domain: int) -> Iterator[Callable[..., Any]]:
+    """Return a function that makes a node, by default of a name, destroyed after the test."""
+    import rclpy
+
+    rclpy.init()
+    nodes: list[Any] = []
+
+    def create(*name: str, kind: Callable[..., Any] = rclpy.create_node, **options: Any) -> Any:
+        nodes.append(kind(*name, **options))
+        return nodes[-1]
+
+    yield create
+    for node in nodes:
+        node.destroy_node()
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
 def start(domain: int, tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """
     Start detector nodes with parameters; each is ended by Ctrl-C, without a traceback.

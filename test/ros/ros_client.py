@@ -98,6 +98,10 @@ class Client:
             (s for s in self.statuses[start:] if words in s['message'] and s['name'].endswith(of)
              and all(s.get(k.replace('_', ' ')) == v for k, v in values.items())), None))
 
+    def error(self) -> dict[str, Any]:
+        """Wait for a status that is an error."""
+        return self.wait(lambda: next((s for s in self.statuses if s['level'] == b'\x02'), None))
+
     def wait(self, condition: Callable[[], Any], timeout: float = TIMEOUT_S) -> Any:
         """Spin until the condition holds; fail with the node's log after `timeout` seconds."""
         import rclpy

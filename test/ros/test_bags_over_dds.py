@@ -157,32 +157,26 @@ def write_latched(path: Path) -> None:
 
 
 def test_topics_of_several_publishers_are_played_latched_and_with_one_clock(
-    domain: int, tmp_path: Path,
+    create_node: Any, tmp_path: Path,
 ) -> None:
     write_latched(tmp_path / 'bag')
-    rclpy.init()
-    node = rclpy.create_node('player')
+    node = create_node('player')
     robots: list[String] = []
     clocks: list[Clock] = []
     node.create_subscription(String, '/robot_description', robots.append, QoSProfile(
         depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     node.create_subscription(Clock, '/clock', clocks.append, qos_profile_sensor_data)
-    try:
-        assert play(node, tmp_path / 'bag', rate=10, clock=True) == 2
-        end = monotonic() + 120
-        while node.count_publishers('/robot_description') or len(robots) + len(clocks) < 4:
-            assert monotonic() < end
-            rclpy.spin_once(node, timeout_sec=0.1)
-        assert [m.data for m in robots] == ['robot 1', 'robot 2']
-        assert [m.clock.sec for m in clocks] == [1, 2]
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    assert play(node, tmp_path / 'bag', rate=10, clock=True) == 2
+    end = monotonic() + 120
+    while node.count_publishers('/robot_description') or len(robots) + len(clocks) < 4:
+        assert monotonic() < end
+        rclpy.spin_once(node, timeout_sec=0.1)
+    assert [m.data for m in robots] == ['robot 1', 'robot 2']
+    assert [m.clock.sec for m in clocks] == [1, 2]
 
 
-def test_play_publishes_every_frame_unchanged(domain: int, bag: Path) -> None:
-    rclpy.init()
-    node = rclpy.create_node('listener')
+def test_play_publishes_every_frame_unchanged(create_node: Any, bag: Path) -> None:
+    node = create_node('listener')
     received: list[Image] = []
     node.create_subscription(Image, 'image_raw', received.append, 50)
     player = subprocess.Popen(
@@ -199,8 +193,6 @@ def test_play_publishes_every_frame_unchanged(domain: int, bag: Path) -> None:
             assert bytes(message.data) == frame.pixels.tobytes()
     finally:
         player.kill()
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def test_the_demo_writes_table_pictures_and_video(
@@ -320,24 +312,19 @@ def test_every_picture_of_a_folder_is_processed_and_a_broken_one_is_named(
 
 
 def test_an_image_that_the_node_never_received_is_not_waited_for(
-    domain: int, monkeypatch: pytest.MonkeyPatch,
+    create_node: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rclpy.init()
-    node = collector.Collector()
-    try:
-        node.sent(bytes(4) + collector.STAMP.pack(7, 0))
-        status = DiagnosticStatus(name='thermal_detector: camera', message='running', values=[
-            KeyValue(key='received', value='0')])
-        monkeypatch.setattr(collector, 'LOST_S', 0.0)
-        node.wait_for_answer(lambda: node._diagnostics(DiagnosticArray(status=[status])))
-        monkeypatch.setattr(collector, 'STALLED_S', 0.0)
-        status.values[0].value = '1'  # it was received, and there is no answer
-        node._diagnostics(DiagnosticArray(status=[status]))
-        with pytest.raises(UserError, match='did not answer an image within 0 s: running'):
-            node.wait_for_answer(lambda: None)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    node = create_node(kind=collector.Collector)
+    node.sent(bytes(4) + collector.STAMP.pack(7, 0))
+    status = DiagnosticStatus(name='thermal_detector: camera', message='running', values=[
+        KeyValue(key='received', value='0')])
+    monkeypatch.setattr(collector, 'LOST_S', 0.0)
+    node.wait_for_answer(lambda: node._diagnostics(DiagnosticArray(status=[status])))
+    monkeypatch.setattr(collector, 'STALLED_S', 0.0)
+    status.values[0].value = '1'  # it was received, and there is no answer
+    node._diagnostics(DiagnosticArray(status=[status]))
+    with pytest.raises(UserError, match='did not answer an image within 0 s: running'):
+        node.wait_for_answer(lambda: None)
 
 
 def test_a_running_node_that_names_classes_ends_the_run_with_a_sentence(
@@ -348,19 +335,14 @@ def test_a_running_node_that_names_classes_ends_the_run_with_a_sentence(
             run_bag(bag, toy, -1.0, running=True)
 
 
-def test_answers_that_cannot_be_read_end_the_waiting(domain: int) -> None:
-    rclpy.init()
-    node = collector.Collector()
-    try:
-        node.sent(bytes(4) + collector.STAMP.pack(7, 0))
-        node.fail(IndexError('list index out of range'))
-        with pytest.raises(UserError, match='cannot be read: list index out of range'):
-            node.wait_for_answer(lambda: None)
-        with pytest.raises(UserError, match='cannot be read'):
-            session.wait_until_active(node)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+def test_answers_that_cannot_be_read_end_the_waiting(create_node: Any) -> None:
+    node = create_node(kind=collector.Collector)
+    node.sent(bytes(4) + collector.STAMP.pack(7, 0))
+    node.fail(IndexError('list index out of range'))
+    with pytest.raises(UserError, match='cannot be read: list index out of range'):
+        node.wait_for_answer(lambda: None)
+    with pytest.raises(UserError, match='cannot be read'):
+        session.wait_until_active(node)
 
 
 def test_a_running_node_may_skip_images_of_a_closed_shutter(
@@ -445,7 +427,7 @@ def test_the_player_refuses_options_that_it_does_not_have(
     assert f'unrecognized arguments: {" ".join(arguments)}' in result.stderr
 
 
-def test_topics_that_ros_2_does_not_allow_are_skipped(domain: int, tmp_path: Path) -> None:
+def test_topics_that_ros_2_does_not_allow_are_skipped(create_node: Any, tmp_path: Path) -> None:
     """By their name, their type, or how they are serialized."""
     store = get_typestore(Stores.ROS2_JAZZY)
     kind = 'std_msgs/msg/String'
@@ -456,27 +438,21 @@ def test_topics_that_ros_2_does_not_allow_are_skipped(domain: int, tmp_path: Pat
             bag.write(bag.add_connection(
                 name, other, msgdef='string data\n', rihs01='RIHS01_0', serialization_format=how),
                 10**9 + i, store.serialize_cdr(store.types[kind](data=name), kind))
-    rclpy.init()
-    node = rclpy.create_node('player')
+    node = create_node('player')
     texts: list[String] = []
     node.create_subscription(String, '/text', texts.append, 10)
-    try:
-        assert play(node, tmp_path / 'bag') == 1
-        end = monotonic() + 120
-        while not texts and monotonic() < end:
-            rclpy.spin_once(node, timeout_sec=0.1)
-        assert [m.data for m in texts] == ['/text']
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    assert play(node, tmp_path / 'bag') == 1
+    end = monotonic() + 120
+    while not texts and monotonic() < end:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    assert [m.data for m in texts] == ['/text']
 
 
-def test_ctrl_c_ends_the_player_quietly(domain: int, bag: Path) -> None:
+def test_ctrl_c_ends_the_player_quietly(create_node: Any, bag: Path) -> None:
     player = subprocess.Popen(
         [sys.executable, '-m', 'cgdet_core', 'bag', 'play', str(bag), '--loop', '--ros-args',
          '-r', '/image_raw:=/elsewhere'], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    rclpy.init()
-    node = rclpy.create_node('listener')
+    node = create_node('listener')
     received: list[Image] = []
     node.create_subscription(Image, 'elsewhere', received.append, 10)
     try:
@@ -487,5 +463,3 @@ def test_ctrl_c_ends_the_player_quietly(domain: int, bag: Path) -> None:
         assert player.returncode == 130 and 'Traceback' not in errors
     finally:
         player.kill()
-        node.destroy_node()
-        rclpy.try_shutdown()

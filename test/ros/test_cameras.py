@@ -151,8 +151,7 @@ def test_a_wrong_qos_override_of_a_publisher_leaves_no_topic_behind(
 ) -> None:
     override = {'qos_overrides./debug_image.publisher.depth': 'deep'}
     with start(model_path=toy, **override) as client:
-        status = client.wait(lambda: next(
-            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        status = client.error()
         assert 'qos_overrides./debug_image' in status['message']
         client.wait_for_state('unconfigured')
         client.wait(lambda: not client.node.count_publishers('detections'))

@@ -14,7 +14,7 @@
 
 """`cgdet doctor` on real graphs: cameras, detectors, and why they are not connected."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import json
 import os
 from pathlib import Path
@@ -49,12 +49,8 @@ pytestmark = pytest.mark.ros
 
 
 @pytest.fixture
-def node(domain: int) -> Iterator[Node]:
-    rclpy.init()
-    node = rclpy.create_node('doctor_under_test')
-    yield node
-    node.destroy_node()
-    rclpy.try_shutdown()
+def node(create_node: Any) -> Node:
+    return create_node('doctor_under_test')
 
 
 def test_lost_frames_are_counted() -> None:

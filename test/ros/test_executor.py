@@ -90,9 +90,8 @@ def test_ctrl_c_is_quiet_while_libraries_are_imported(domain: int, module: str) 
     assert (result.returncode, result.stdout, result.stderr) == (130, '', '')
 
 
-def test_a_subscription_may_be_destroyed_after_it_became_ready(domain: int) -> None:
-    rclpy.init()
-    node = rclpy.create_node('short_lived')
+def test_a_subscription_may_be_destroyed_after_it_became_ready(create_node: Any) -> None:
+    node = create_node('short_lived')
     executor = NodeExecutor(MutuallyExclusiveCallbackGroup())
     try:
         executor.add_node(node)
@@ -123,19 +122,16 @@ def test_a_subscription_may_be_destroyed_after_it_became_ready(domain: int) -> N
             executor.spin_once(0.05)
     finally:
         executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 @pytest.mark.parametrize('running', [True, False])
-def test_an_error_counts_only_while_rclpy_runs(domain: int, running: bool) -> None:
+def test_an_error_counts_only_while_rclpy_runs(create_node: Any, running: bool) -> None:
     def fail() -> None:
         if not running:
             rclpy.shutdown()  # as SIGINT does, at any time
         raise RuntimeError('taken too late')
 
-    rclpy.init()
-    node = rclpy.create_node('failing')
+    node = create_node('failing')
     executor = NodeExecutor(MutuallyExclusiveCallbackGroup())
     executor.add_node(node)
     called = node.create_timer(0.001, fail)
@@ -150,5 +146,3 @@ def test_an_error_counts_only_while_rclpy_runs(domain: int, running: bool) -> No
     finally:
         called.cancel()
         executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()

@@ -14,7 +14,7 @@
 
 """Inference that does not return is reported, abandoned, and publishes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 import signal
 from threading import Event
@@ -24,7 +24,6 @@ from typing import Any
 from cgdet_ros.detection.node import DetectorNode
 from cgdet_ros.node import managed_node
 import pytest
-import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
@@ -92,15 +91,9 @@ class Gate:
 
 
 @pytest.fixture
-def node(domain: int, toy: Path) -> Iterator[DetectorNode]:
-    rclpy.init()
-    node = DetectorNode(parameter_overrides=[
+def node(create_node: Any, toy: Path) -> DetectorNode:
+    return create_node(kind=DetectorNode, parameter_overrides=[
         Parameter('model_path', value=str(toy)), Parameter('autostart', value=False)])
-    try:
-        yield node
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def image(second: int) -> Image:

@@ -14,7 +14,8 @@
 
 """An input counts what does not reach it, says why, bounds what it passes on, and logs by kind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_ros.node import logs
@@ -35,20 +36,13 @@ RELIABLE = 'qos_overrides./image_raw.subscription.reliability'
 
 
 @pytest.fixture
-def create(domain: int) -> Iterator[Callable[..., Node]]:
-    rclpy.init()
-    nodes: list[Node] = []
-
+def create(create_node: Any) -> Callable[..., Node]:
     def make(*arguments: str, **parameters: str) -> Node:
-        nodes.append(rclpy.create_node(
+        return create_node(
             'camera_test', cli_args=['--ros-args', *arguments] if arguments else None,
-            parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()]))
-        return nodes[-1]
+            parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
 
-    yield make
-    for node in nodes:
-        node.destroy_node()
-    rclpy.try_shutdown()
+    return make
 
 
 def spin_until(node: Node, condition: Callable[[], object]) -> None:

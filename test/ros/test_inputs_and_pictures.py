@@ -28,7 +28,6 @@ from cgdet_ros.tools.collector import from_message
 import cv2
 import numpy as np
 import pytest
-import rclpy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from toy_models import BOXES, gray
@@ -172,29 +171,24 @@ def test_ids_stay_with_the_objects(start: Start, toy: Path) -> None:
 
 
 @pytest.mark.parametrize('stamps', ['all', 'none', 'constant', 'all but one'])
-def test_ids_stay_with_an_object_that_was_hidden(domain: int, toy: Path, stamps: str) -> None:
+def test_ids_stay_with_an_object_that_was_hidden(create_node: Any, toy: Path, stamps: str) -> None:
     """It is for half a second at 30 Hz, also without stamps or if one is missing."""
-    rclpy.init()
-    try:
-        node = rclpy.create_node('ids')
-        stream = Stream(node, '', Handover(), load_card(toy, DetectionCard), ModelSettings(
-            str(toy), 'auto', 1, 'raw', True, 1.0, False, ('',), 'card', 'white_hot', ''))
-        there = Detections(np.array([[9, 9, 30, 50]], np.float32), np.ones(1, np.float32),
-                           np.zeros(1, np.int64))
-        nothing = Detections(there.boxes[:0], there.scores[:0], there.labels[:0])
-        ids = []
-        for number in range(90):
-            header = Header()
-            if stamps == 'all' or (stamps == 'all but one' and number != 75):
-                header.stamp.sec, header.stamp.nanosec = 100 + number // 30, number % 30 * 33333333
-            elif stamps == 'constant':
-                header.stamp.sec = 100
-            ids += stream.publish(nothing if 40 <= number < 55 else there, header, 7 + number / 30)
-        assert ids[5] and set(ids[5:]) == {ids[5]}
-        stream.destroy()
-        node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
+    node = create_node('ids')
+    stream = Stream(node, '', Handover(), load_card(toy, DetectionCard), ModelSettings(
+        str(toy), 'auto', 1, 'raw', True, 1.0, False, ('',), 'card', 'white_hot', ''))
+    there = Detections(np.array([[9, 9, 30, 50]], np.float32), np.ones(1, np.float32),
+                       np.zeros(1, np.int64))
+    nothing = Detections(there.boxes[:0], there.scores[:0], there.labels[:0])
+    ids = []
+    for number in range(90):
+        header = Header()
+        if stamps == 'all' or (stamps == 'all but one' and number != 75):
+            header.stamp.sec, header.stamp.nanosec = 100 + number // 30, number % 30 * 33333333
+        elif stamps == 'constant':
+            header.stamp.sec = 100
+        ids += stream.publish(nothing if 40 <= number < 55 else there, header, 7 + number / 30)
+    assert ids[5] and set(ids[5:]) == {ids[5]}
+    stream.destroy()
 
 
 def test_without_a_tracker_there_are_no_ids(start: Start, toy: Path) -> None:
@@ -205,27 +199,22 @@ def test_without_a_tracker_there_are_no_ids(start: Start, toy: Path) -> None:
         assert [d.id for d in found.detections] == [''] * len(BOXES)
 
 
-def test_a_debug_image_that_fails_does_not_fail_its_image(domain: int, toy: Path) -> None:
-    rclpy.init()
-    try:
-        node = rclpy.create_node('picture')
-        card = load_card(toy, DetectionCard)
-        stream = Stream(node, '', Handover(), card, ModelSettings(
-            str(toy), 'auto', 1, 'raw', False, 1.0, False, ('',), 'card', 'white_hot', ''))
-        node.create_subscription(Image, 'debug_image', lambda _: None, 10)
-        end = monotonic() + 120
-        while not stream.overlay._debug_image.get_subscription_count():
-            assert monotonic() < end
-            sleep(0.01)
-        nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-        frame = np.zeros((2, 2, 2, 2))
-        with pytest.raises(ValueError, match='dimensions|shape|unpack'):
-            draw_detections(frame, nothing, card)
-        stream.overlay.draw(nothing, frame, Header(), [])
-        kind, = stream.input.log._quiet_until
-        assert kind.startswith('no debug_image: ')
-        assert stream.input.statistics.failed == 0
-        stream.destroy()
-        node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
+def test_a_debug_image_that_fails_does_not_fail_its_image(create_node: Any, toy: Path) -> None:
+    node = create_node('picture')
+    card = load_card(toy, DetectionCard)
+    stream = Stream(node, '', Handover(), card, ModelSettings(
+        str(toy), 'auto', 1, 'raw', False, 1.0, False, ('',), 'card', 'white_hot', ''))
+    node.create_subscription(Image, 'debug_image', lambda _: None, 10)
+    end = monotonic() + 120
+    while not stream.overlay._debug_image.get_subscription_count():
+        assert monotonic() < end
+        sleep(0.01)
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    frame = np.zeros((2, 2, 2, 2))
+    with pytest.raises(ValueError, match='dimensions|shape|unpack'):
+        draw_detections(frame, nothing, card)
+    stream.overlay.draw(nothing, frame, Header(), [])
+    kind, = stream.input.log._quiet_until
+    assert kind.startswith('no debug_image: ')
+    assert stream.input.statistics.failed == 0
+    stream.destroy()

@@ -101,8 +101,7 @@ def test_a_wrong_model_is_reported_and_can_be_replaced(
 ) -> None:
     lonely = Path(shutil.copy(toy, tmp_path / 'lonely.onnx'))
     with start(model_path=tmp_path / 'no.onnx') as client:
-        status = client.wait(lambda: next(
-            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        status = client.error()
         assert 'no.onnx does not exist' in status['message']
         client.wait_for_state('unconfigured')
         assert client.set_parameter('model_path', str(lonely)).successful
@@ -184,8 +183,7 @@ def test_an_error_leads_to_unconfigured_and_back(start: Start, toy: Path) -> Non
 
 def test_a_failing_activation_is_reported(start: Start, toy: Path) -> None:
     with start(model_path=toy, ffc_topic='x' * 300) as client:  # longer than DDS accepts
-        status = client.wait(lambda: next(
-            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        status = client.error()
         assert 'xxx' in status['message']
         client.wait_for_state('unconfigured')
         assert client.set_parameter('ffc_topic', '').successful
@@ -209,8 +207,7 @@ def test_a_wrong_qos_override_is_named_before_the_model_is_loaded(
 ) -> None:
     name = f'qos_overrides./{policy}'
     with start(program=[GATED], model_path=toy, reliable=False, **{name: value}) as client:
-        message = client.wait(lambda: next(
-            (s['message'] for s in client.statuses if s['level'] == b'\x02'), None))
+        message = client.error()['message']
         assert message.startswith(f'{name} must be ') and message.endswith(wanted)
         client.wait_for_state('unconfigured')
 

@@ -14,7 +14,6 @@
 
 """`ManagedNode`, tested with a minimal node that does not detect anything."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -22,7 +21,6 @@ from cgdet_ros.node.managed_node import ManagedNode
 from cgdet_ros.node.parameters import Spec
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
-import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -83,12 +81,8 @@ class Minimal(ManagedNode):
 
 
 @pytest.fixture
-def node(domain: int) -> Iterator[Minimal]:
-    rclpy.init()
-    node = Minimal()
-    yield node
-    node.destroy_node()
-    rclpy.try_shutdown()
+def node(create_node: Any) -> Minimal:
+    return create_node(kind=Minimal)
 
 
 def test_transitions_call_the_methods_of_the_node(node: Minimal) -> None:

@@ -17,6 +17,7 @@
 import json
 from pathlib import Path
 import sys
+from typing import Any
 
 from cgdet_core.runtime import Detections, Normalization
 from cgdet_core.runtime.detection.card import detection_card
@@ -30,7 +31,6 @@ from cgdet_ros.node.services import RCLError
 from cgdet_ros.node.topics import Publishers
 import numpy as np
 import pytest
-import rclpy
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
@@ -114,7 +114,7 @@ def test_generated_foxglove_msgs_have_the_real_type_hashes() -> None:
 
 
 def test_a_policy_without_annotations_leaves_the_rest(
-    needs_foxglove: None, domain: int, capfd: pytest.CaptureFixture[str],
+    needs_foxglove: None, create_node: Any, capfd: pytest.CaptureFixture[str],
 ) -> None:
     class Denied(Publishers):
         """Publishers under a security policy that lacks one topic."""
@@ -124,14 +124,9 @@ def test_a_policy_without_annotations_leaves_the_rest(
                 raise RCLError('the topic is not allowed')
             return super().create(kind, topic, qos)
 
-    rclpy.init()
-    node = rclpy.create_node('denied')
-    try:
-        card = detection_card('m', CLASSES, (64, 64), Normalization('none'))
-        overlay = Overlay(Denied(node, ''), card, CameraLog(node, ''))
-        overlay.annotate(FOUND, Header(), ('', ''))
-        assert node.count_publishers('debug_image') and not node.count_publishers('annotations')
-        assert 'no annotations: the topic is not allowed' in ''.join(capfd.readouterr())
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    node = create_node('denied')
+    card = detection_card('m', CLASSES, (64, 64), Normalization('none'))
+    overlay = Overlay(Denied(node, ''), card, CameraLog(node, ''))
+    overlay.annotate(FOUND, Header(), ('', ''))
+    assert node.count_publishers('debug_image') and not node.count_publishers('annotations')
+    assert 'no annotations: the topic is not allowed' in ''.join(capfd.readouterr())

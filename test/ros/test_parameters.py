@@ -69,8 +69,7 @@ def test_the_backend_can_be_chosen_and_reports_what_is_missing(
     except UserError as error:
         words = str(error)
     with start(model_path=toy, backend='tensorrt') as client:
-        status = client.wait(lambda: next(
-            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        status = client.error()
         assert status['message'].endswith(words)
         client.wait_for_state('unconfigured')
         assert client.set_parameter('backend', 'auto').successful
@@ -85,8 +84,7 @@ def test_openvino_detects_the_same(start: Start, toy: Path) -> None:
     wanted = Detector.load(toy, 1, 'onnxruntime').detect(gray(0.5), 0.0)
     with start(model_path=toy, backend='openvino_gpu', score_threshold=0.0) as client:
         if 'GPU' not in load_openvino().Core().available_devices:
-            status = client.wait(lambda: next(
-                (s for s in client.statuses if s['level'] == b'\x02'), None))
+            status = client.error()
             assert 'OpenVINO finds no GPU' in status['message']
             client.wait_for_state('unconfigured')
             assert client.set_parameter('backend', 'openvino').successful
@@ -206,8 +204,7 @@ def test_a_class_threshold_of_the_wrong_type_is_reported(
     start: Start, toy: Path,
 ) -> None:
     with start(model_path=toy, **{'class_thresholds.person': 1}) as client:
-        status = client.wait(lambda: next(
-            (s for s in client.statuses if s['level'] == b'\x02'), None))
+        status = client.error()
         assert 'class_thresholds.person' in status['message']
         assert 'write 1.0, not 1' in status['message']
         client.wait_for_state('unconfigured')

@@ -18,7 +18,6 @@ The private API of rclpy that this package uses.
 A failure states what a release changed and which code relies on it.
 """
 
-from collections.abc import Iterator
 from threading import get_ident
 from typing import Any
 
@@ -45,12 +44,9 @@ def changed(what: str, where: str) -> str:
 
 
 @pytest.fixture
-def node(domain: int) -> Iterator[LifecycleNode]:
-    rclpy.init()
-    node = LifecycleNode('canary', parameter_overrides=[Parameter('undeclared', value=1)])
-    yield node
-    node.destroy_node()
-    rclpy.try_shutdown()
+def node(create_node: Any) -> LifecycleNode:
+    return create_node(
+        'canary', kind=LifecycleNode, parameter_overrides=[Parameter('undeclared', value=1)])
 
 
 def spin_until(executor: Executor, condition: Any) -> bool:

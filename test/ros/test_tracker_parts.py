@@ -14,11 +14,11 @@
 
 """The parts of the tracker node that need no model: history, requests, points, RGB images."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.detector import finder
@@ -282,12 +282,8 @@ def test_a_point_stands_for_a_detection_of_its_time() -> None:
 
 
 @pytest.fixture
-def node(domain: int) -> Iterator[Node]:
-    rclpy.init()
-    created = rclpy.create_node('test_rgb')
-    yield created
-    created.destroy_node()
-    rclpy.try_shutdown()
+def node(create_node: Any) -> Node:
+    return create_node('test_rgb')
 
 
 def rgb(seconds: float, level: int = 200, encoding: str = 'rgb8', width: int = 8) -> Image:

@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cgdet_ros.detection.node import DetectorNode
 from cgdet_ros.node import loading
@@ -23,7 +24,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import pytest
-import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from toy_models import gray, write_model
@@ -84,37 +84,32 @@ def test_a_reload_that_fails_is_tried_again(start: Start, tmp_path: Path) -> Non
 
 
 def test_a_requested_transition_ends_the_recovery(
-    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    create_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0  # simulated: a busy machine may not answer between two attempts
     monkeypatch.setattr(loading, 'monotonic', lambda: now)
     model = write_model(tmp_path / 'model.onnx')
-    rclpy.init()
-    node = DetectorNode(parameter_overrides=[
+    node = create_node(kind=DetectorNode, parameter_overrides=[
         Parameter('model_path', value=str(model)), Parameter('autostart', value=False)])
     reports: list[DiagnosticArray] = []
     monkeypatch.setattr(node._diagnostics, 'publish', reports.append)
-    try:
-        assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
-        model.with_suffix('.json').rename(tmp_path / 'away.json')
-        node.recovery.failed('out of data bounds', 1)
-        for attempt in (1, 2):
-            now += node.recovery.seconds_left()
-            node._recover()
-            assert node.state() == 'unconfigured' and node.recovery.restarts == attempt
-            node._report()
-            assert 'no card' in reports[-1].status[0].message
-        write_model(model)
-        service, = (s for s in node.services if s.srv_type is ChangeState)
-        request = ChangeState.Request(transition=Transition(label='configure'))
-        assert service.callback(request, ChangeState.Response()).success
-        now += 1000.0
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    model.with_suffix('.json').rename(tmp_path / 'away.json')
+    node.recovery.failed('out of data bounds', 1)
+    for attempt in (1, 2):
+        now += node.recovery.seconds_left()
         node._recover()
+        assert node.state() == 'unconfigured' and node.recovery.restarts == attempt
         node._report()
-        assert node.state() == 'inactive' and reports[-1].status[0].level == b'\x00'
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+        assert 'no card' in reports[-1].status[0].message
+    write_model(model)
+    service, = (s for s in node.services if s.srv_type is ChangeState)
+    request = ChangeState.Request(transition=Transition(label='configure'))
+    assert service.callback(request, ChangeState.Response()).success
+    now += 1000.0
+    node._recover()
+    node._report()
+    assert node.state() == 'inactive' and reports[-1].status[0].level == b'\x00'
 
 
 def test_max_failures_0_never_reloads_and_a_bad_image_does_not_count(

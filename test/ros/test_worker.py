@@ -16,6 +16,7 @@
 
 from threading import Event
 from time import monotonic, sleep
+from typing import Any
 
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.imaging.geometry import Crop
@@ -28,7 +29,6 @@ from cgdet_ros.node.image_input import Handover
 from cgdet_ros.node.loading import Recovery
 import numpy as np
 import pytest
-import rclpy
 from sensor_msgs.msg import Image
 from toy_models import gray
 
@@ -38,7 +38,7 @@ LONG_S = 20.0  # in place of PREPARATION_S, so that an unnecessary wait fails th
 
 
 def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
-    domain: int, toy: object, monkeypatch: pytest.MonkeyPatch,
+    create_node: Any, toy: object, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(image_input, 'PREPARATION_S', LONG_S)
     detector = Detector.load(str(toy), 1, 'onnxruntime')
@@ -62,27 +62,22 @@ def test_the_executor_waits_for_the_preparation_and_for_nothing_else(
     frame = gray(0.4)
     message = Image(height=frame.shape[0], width=frame.shape[1], encoding='mono8',
                     step=frame.shape[1], data=frame.tobytes())
-    rclpy.init()
-    try:
-        node, wake = rclpy.create_node('worker'), Handover()
-        stream = Stream(node, '', wake, detector.card, ModelSettings(
-            str(toy), 'onnxruntime', 1, 'raw', False, 1.0, False, ('',), CARD, 'white_hot', ''))
-        worker = DetectionWorker(detector, [stream], wake, lambda: SETTINGS, Recovery())
-        stream.subscribe()
-        start = monotonic()
-        while not wake.idle and monotonic() < start + LONG_S:
-            sleep(0.01)
-        start = monotonic()
-        stream.input._receive(message)
-        assert prepared == [0], 'it returned before the image was prepared'
-        assert inferring.wait(LONG_S)
-        stream.input._receive(message)  # the worker is busy, and needs no interpreter
-        assert monotonic() < start + LONG_S / 2 and prepared == [0]
-        go_on.set()
-        worker.stop(LONG_S)
-        stream.input._receive(message)  # no worker is left
-        assert monotonic() < start + LONG_S / 2
-        stream.destroy()
-        node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
+    node, wake = create_node('worker'), Handover()
+    stream = Stream(node, '', wake, detector.card, ModelSettings(
+        str(toy), 'onnxruntime', 1, 'raw', False, 1.0, False, ('',), CARD, 'white_hot', ''))
+    worker = DetectionWorker(detector, [stream], wake, lambda: SETTINGS, Recovery())
+    stream.subscribe()
+    start = monotonic()
+    while not wake.idle and monotonic() < start + LONG_S:
+        sleep(0.01)
+    start = monotonic()
+    stream.input._receive(message)
+    assert prepared == [0], 'it returned before the image was prepared'
+    assert inferring.wait(LONG_S)
+    stream.input._receive(message)  # the worker is busy, and needs no interpreter
+    assert monotonic() < start + LONG_S / 2 and prepared == [0]
+    go_on.set()
+    worker.stop(LONG_S)
+    stream.input._receive(message)  # no worker is left
+    assert monotonic() < start + LONG_S / 2
+    stream.destroy()

@@ -16,6 +16,7 @@
 
 from math import log, sqrt
 
+from cgdet_core.tracking.network import center
 from cgdet_core.tracking.rgbt.config import RgbtConfig
 from cgdet_core.tracking.rgbt.losses import (
     center_labels,
@@ -24,7 +25,7 @@ from cgdet_core.tracking.rgbt.losses import (
     style_loss,
     track_loss,
 )
-from cgdet_core.tracking.rgbt.network import center, DeployedRgbt, positions, RGB, RgbtNet
+from cgdet_core.tracking.rgbt.network import DeployedRgbt, positions, RGB, RgbtNet
 from cgdet_core.tracking.rgbt.transformer import (
     Block,
     Encoded,

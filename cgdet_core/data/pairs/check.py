@@ -32,7 +32,7 @@ from cgdet_core.data.pairs.edges import (
 from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.drawing import as_seen
-from cgdet_core.runtime.imaging.frames import read_rgb, read_thermal, to_gray
+from cgdet_core.runtime.imaging.frames import read_bgr, read_thermal, to_gray
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.words import counted
 import cv2
@@ -100,8 +100,7 @@ def _read(records: Sequence[ImageRecord]) -> Iterator[Pair]:
     for record in records:
         assert record.rgb_path is not None
         with suppress(UserError):
-            picture = cv2.cvtColor(read_rgb(record.rgb_path), cv2.COLOR_RGB2BGR)
-            yield read_thermal(record.path), np.asarray(picture, np.uint8)
+            yield read_thermal(record.path), read_bgr(record.rgb_path)
 
 
 class _Seen:

@@ -28,7 +28,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import (
     files_below,
     IMAGE_SUFFIXES,
-    read_rgb,
+    read_bgr,
     read_thermal,
     to_gray,
 )
@@ -82,12 +82,12 @@ def read_pairs(
         progress(1)
         try:
             frame = read_thermal(thermal)
-            picture = cv2.cvtColor(read_rgb(rgb), cv2.COLOR_RGB2BGR)
+            picture = read_bgr(rgb)
         except UserError as error:
             found.unreadable.append(str(error).rstrip('.'))
             continue
         found.thermal.append(frame)
-        found.rgb.append(np.asarray(picture, np.uint8))
+        found.rgb.append(picture)
         found.names.append(thermal.name)
     return _some(found, path)
 

@@ -140,10 +140,14 @@ def to_gray(image: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(image[:, :, :3], cv2.COLOR_BGR2GRAY)
 
 
+def read_bgr(path: str | Path) -> NDArray[np.uint8]:
+    """Read a color image as (H, W, 3) uint8, BGR; UserError if it cannot be read."""
+    return np.asarray(_read(path, cv2.IMREAD_COLOR), np.uint8)
+
+
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     """Read a color image as (H, W, 3) uint8, RGB; UserError if it cannot be read."""
-    image = np.asarray(_read(path, cv2.IMREAD_COLOR), np.uint8)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(read_bgr(path), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def is_gray(path: str | Path) -> bool:

@@ -21,13 +21,12 @@ from typing import NamedTuple
 
 from cgdet_core.nets.blocks import ConvBlock, fold_norms
 from cgdet_core.nets.pyramid import TRUNKS
-from cgdet_core.runtime.inference.card import read_card
 from cgdet_core.runtime.tracking.card import CELLS, STRIDE
 from cgdet_core.runtime.tracking.rgbt import RgbtCard
 from cgdet_core.tracking.network import ShortTrunk, TARGET
 from cgdet_core.tracking.rgbt.config import RgbtConfig
 from cgdet_core.tracking.rgbt.transformer import Encoded, Encoder
-from cgdet_core.training.checkpoints import fits, KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import load_network
 import torch
 from torch import nn, Tensor
 
@@ -152,12 +151,6 @@ class RgbtNet(nn.Module):
         return Found(score, boxes, encoded)
 
 
-def center(features: Tensor) -> Tensor:
-    """Return the central cells (N, C, CELLS, CELLS) of features (N, C, H, W)."""
-    top, left = ((n - CELLS) // 2 for n in features.shape[2:])
-    return features[:, :, top:top + CELLS, left:left + CELLS]
-
-
 def positions(like: Tensor, height: int, width: int) -> Tensor:
     """
     Return sines and cosines (H * W, C) of the cells' distances from the region's center.
@@ -197,9 +190,5 @@ class DeployedRgbt(nn.Module):
 
 def load_rgbt(path: str | Path) -> tuple[RgbtNet, RgbtCard]:
     """Build the network of a checkpoint, with its averaged weights, and its card."""
-    data = read_checkpoint(path)
-    card = read_card(data[KEY].get('card'), RgbtCard, path)
-    with fits(path):
-        network = RgbtNet(RgbtConfig.model_validate(data[KEY]['model']))
-        network.load_state_dict(student_weights(data))
-    return network.eval(), card
+    return load_network(
+        path, RgbtCard, lambda _, model: RgbtNet(RgbtConfig.model_validate(model)))

@@ -24,12 +24,11 @@ from cgdet_core.runtime.tracking.card import STRIDE
 from cgdet_core.runtime.tracking.decoding import best_places
 from cgdet_core.runtime.tracking.rgbt import rgbt_card, RgbtCard
 from cgdet_core.tracking.frames import gather, Objects
-from cgdet_core.tracking.network import ShortTrunk
-from cgdet_core.tracking.overlap import overlap_and_error
+from cgdet_core.tracking.network import center, ShortTrunk
+from cgdet_core.tracking.overlap import auc_and_precision, overlap_and_error
 from cgdet_core.tracking.rgbt.config import RgbtRecipe
 from cgdet_core.tracking.rgbt.losses import content_loss, style_loss, track_loss, TrackLoss
 from cgdet_core.tracking.rgbt.network import (
-    center,
     CHANNELS,
     DeployedRgbt,
     Found,
@@ -176,11 +175,9 @@ class RgbtTraining(TaskModule):
     def validation_metrics(self) -> dict[str, float]:
         found = np.array([*gather_entries(self._found).values()])
         self._found = {}
-        thresholds = np.arange(0, 1.01, 0.05)
-        auc = [(found[:, place, None] > thresholds).mean() for place in (0, 2)]
-        return {'val/AUC': float(auc[0]), 'val/AUC_thermal': float(auc[1]),
-                'val/precision': float((found[:, 1] < 0.2).mean()),
-                'val/precision_thermal': float((found[:, 3] < 0.2).mean())}
+        (auc, precision), (alone, precise) = map(auc_and_precision, np.hsplit(found, 2))
+        return {'val/AUC': auc, 'val/AUC_thermal': alone,
+                'val/precision': precision, 'val/precision_thermal': precise}
 
 
 def shown_in(crops: Tensor) -> Tensor:
