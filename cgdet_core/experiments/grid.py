@@ -129,6 +129,8 @@ def comparable(recipe: recipes.Recipe) -> dict[str, Any]:
     """Return the values that determine a run's numbers, as `section.key`."""
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     kept = {'precision', 'devices', 'nodes'}
+    if recipe.run.patience is not None:  # decides with which epoch a run ends
+        kept |= {'patience', 'val_every'}
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
     values['run']['precision'] = resolve_precision(recipe)
     return recipe.decisive(values)

@@ -117,6 +117,9 @@ def test_values_that_determine_the_numbers(tmp_path: Path, recipe_values: dict) 
     assert found() == found('run.workers=2', 'run.val_every=9', 'name=x', 'data.cache_gib=1')
     assert len({found(), found('optim.lr=0.1'), found('run.precision=bf16-mixed'),
                 found('normalization.kind=percentile')}) == 4
+    early = found('run.patience=1')
+    assert len({found(), early, found('run.patience=2'),
+                found('run.patience=1', 'run.val_every=2')}) == 4, 'they end with other epochs'
 
 
 def test_an_existing_run_of_another_recipe_is_refused(
