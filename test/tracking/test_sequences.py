@@ -246,6 +246,12 @@ def test_rgb_images_belong_to_frames_by_name_or_by_number(
         rgb_of(folder, [f'frame{n}.png' for n in range(8)])
     with pytest.raises(UserError, match='is not a folder with images'):
         rgb_of(tmp_path, names)
+    first = Path(names[0]).stem
+    with pytest.raises(UserError, match=f'has 1 image named {first} for 2 frames of this name'):
+        rgb_of(folder, [f'{drive}/{name}' for drive in 'ab' for name in names])
+    (folder / f'{first}.jpg').write_bytes((folder / names[0]).read_bytes())
+    with pytest.raises(UserError, match=f'has 2 images named {first} for 1 frame of this name'):
+        rgb_of(folder, thermal[:7])
 
 
 def test_frames_are_in_natural_order(tmp_path: Path) -> None:
