@@ -260,10 +260,7 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
 def _open_frames(folder: Path) -> Source:
     found = _find(folder, THERMAL)
     if found is not None:
-        source = open_path(found)
-        if found.is_file() and not source.names:  # a video, whose header may count other frames
-            source = replace(source, total=sum(1 for _ in open_path(found).frames))
-        return source
+        return counted_through(open_path(found))
     own = files_below(folder, IMAGE_SUFFIXES, '*')
     if not own:
         videos = files_below(folder, VIDEO_SUFFIXES, '*')
@@ -272,6 +269,13 @@ def _open_frames(folder: Path) -> Source:
                             f' Name {videos[0].name} thermal{videos[0].suffix}.' if videos
                             else ''))
     return pictures(own, folder)
+
+
+def counted_through(source: Source) -> Source:
+    """Return a source with the frames that a video has; its header may count others."""
+    if len(source.files) != 1 or source.files[0].suffix.lower() not in VIDEO_SUFFIXES:
+        return source
+    return replace(source, total=sum(1 for _ in open_path(source.files[0]).frames))
 
 
 def check_no_rgb(source: str) -> None:

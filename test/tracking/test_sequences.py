@@ -17,7 +17,11 @@
 from fractions import Fraction
 from pathlib import Path
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
+from cgdet_core.cli.track import colors_of
+from cgdet_core.data.sources import open_path
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import natural
 from cgdet_core.tracking.attributes import find_attributes
@@ -86,6 +90,11 @@ def test_the_frames_of_a_video_are_counted(tmp_path: Path) -> None:
     sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
     assert len(sequence.names) == len(list(sequence.source.frames)) == 6
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [1, 5], 'from 0 on'
+    names, source = write_frames(tmp_path / 'rgb', 6), open_path(path)
+    assert source.total != 6, 'its header counts others'
+    card: Any = SimpleNamespace(inputs={'rgb': None})
+    assert colors_of(tmp_path / 'rgb', source, card) == tuple(
+        tmp_path / 'rgb' / name for name in names)
 
 
 def test_several_targets_of_one_folder(tmp_path: Path) -> None:
