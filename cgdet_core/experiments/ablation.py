@@ -100,7 +100,7 @@ def _files(recipe: DetectionRecipe) -> Iterator[tuple[str, Path]]:
 
 
 def _made_by_the_grid(path: Path, ablation: Ablation) -> bool:
-    return any(run.recipe.folder in path.parents for run in ablation.runs)
+    return any(run.recipe.folder.resolve() in path.resolve().parents for run in ablation.runs)
 
 
 @contextmanager
