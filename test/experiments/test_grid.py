@@ -94,6 +94,8 @@ def test_a_null_section_can_be_filled(tmp_path: Path, recipe_values: dict) -> No
     ({'seeds': [-1]}, 'different numbers'),
     ({'shown': 'bth'}, "'bth' is not one of the variants"),
     ({'base': 'none.yaml'}, 'does not exist'),
+    ({'variants': {'a': {}, 'b': {'data.val': 'x.json'}}}, 'b has other data.val than a'),
+    ({'variants': {'a': {}, 'b': {'classes': ['car']}}}, 'b has other classes than a'),
 ])
 def test_wrong_grids_are_explained(
     tmp_path: Path, recipe_values: dict, grid: dict, words: str,

@@ -17,6 +17,7 @@
 from dataclasses import replace
 import json
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.synthetic import write_coco
@@ -36,6 +37,7 @@ from cgdet_core.tracking.frames import (
 )
 from cgdet_core.tracking.recipe import SequenceConfig, TrackingRecipe
 from cgdet_core.tracking.samples import collate, patch, TrackingSamples
+from cgdet_core.tracking.starting import start
 from cgdet_core.tracking.training import validation_objects, warn_of_shared_frames
 import numpy as np
 import pytest
@@ -187,6 +189,15 @@ def test_a_recipe_that_cannot_be_trained(tmp_path: Path, pairs: Path, override: 
 def test_rgb_images_have_no_temperatures(tmp_path: Path, pairs: Path) -> None:
     with pytest.raises(UserError, match='swap shows RGB images, which have no temperatures'):
         recipe(tmp_path, pairs, 'swap={}', 'normalization.kind=window')
+
+
+def test_starting_weights_of_another_normalization_are_refused(
+    tmp_path: Path, pairs: Path,
+) -> None:
+    own = recipe(tmp_path, pairs, 'optim.init=thermal_small', 'normalization.kind=percentile')
+    network: Any = None
+    with pytest.raises(UserError, match='thermal_small.onnx sees frames normalized by .*plateau'):
+        start(network, network, own)
 
 
 def test_patches_show_something() -> None:
