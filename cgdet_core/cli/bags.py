@@ -174,6 +174,9 @@ def bag_evaluate(
         coco.warn_of_prelabels()
     for bag in bags:
         _show_left_out(bag)
+    if missing := evaluation.without_frame(bags):
+        say(f'Left out: {counted(missing, "annotated frame")} without an image in the bags.',
+            'yellow')
     _show_bags(report, card.classes)
     common.show_report(report, json_path)
     results = evaluation.evaluation_of(

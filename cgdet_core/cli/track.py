@@ -165,13 +165,14 @@ def say_color(source: 'Source') -> None:
 
 def colors_of(folder: Path, source: 'Source', card: 'ModelCard') -> tuple[Path | None, ...]:
     """Return the RGB image of each frame of a source; UserError if there is no use for them."""
-    from cgdet_core.tracking.sequences import rgb_of
+    from cgdet_core.tracking.sequences import counted_through, rgb_of
 
     if 'rgb' not in card.inputs:
         raise UserError(f'{card.name} follows in thermal images only; leave out the RGB images, '
                         'or choose an RGB-T model.', 'rgb')
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder of RGB images.', 'rgb')
+    source = counted_through(source)
     if source.total is None:
         raise UserError(f'It is not known how many frames {source.where} has, so which RGB image '
                         'is of which; make a folder of images of them.', 'rgb')

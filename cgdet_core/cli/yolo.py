@@ -36,7 +36,7 @@ def data_to_yolo(
     The images keep their depth. YOLO knows neither ignore regions nor RGB images of a pair: they
     are left out, and reported. So is an image that cannot be read; the exit status is then 1.
     """
-    from cgdet_core.data.coco import load_coco
+    from cgdet_core.data.coco import counts_text, load_coco
     from cgdet_core.data.to_yolo import write_yolo
 
     sets = {'train': load_coco(path, images)}
@@ -44,6 +44,13 @@ def data_to_yolo(
         sets['val'] = load_coco(val, images, sets['train'].classes)
     for coco in sets.values():
         coco.warn_of_prelabels()
+        if coco.others:
+            say(f'{coco.path}: boxes of classes that {path} does not list are left out: '
+                f'{counts_text(coco.others)}', 'yellow')
+        if stated := {word for record in coco.images for word in record.stated().values()}:
+            say(f'{coco.path}: unit and polarity of frames ({", ".join(sorted(stated))}) are left '
+                'out, as YOLO has no entry for them; "cgdet data convert" sets them again.',
+                'yellow')
     total, failed = sum(len(coco.images) for coco in sets.values()), Complaints()
     with counting('copying', total) as progress:
         numbers = write_yolo(sets, output, failed, progress)

@@ -15,6 +15,7 @@
 """COCO annotation files: read and check them, and find their images."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 import logging
 from pathlib import Path
@@ -122,6 +123,13 @@ class CocoSet:
         for record in self.images:
             check_signal(kind, record.unit, record.polarity, model, f' of {record.path}')
 
+    def check_rgb(self) -> None:
+        """Raise UserError if RGB images of frames are missing."""
+        listed = [record.rgb_path for record in self.images if record.rgb_path is not None]
+        if missing := [path for path in listed if not path.is_file()]:
+            raise UserError(f'{len(missing)} of the RGB images listed in {self.path} are missing, '
+                            f'the first is {missing[0]}.')
+
     def boxes(self) -> dict[str, int]:
         """Return the number of boxes of each class, without ignore regions."""
         labels = [r.labels[r.crowd == 0] for r in self.images]
@@ -133,6 +141,17 @@ class CocoSet:
 def without_rgb(records: list[ImageRecord]) -> list[ImageRecord]:
     """Return frames as if none had an RGB image."""
     return [replace(record, rgb_path=None) for record in records]
+
+
+def warn_of_shared(
+    path: str | Path, images: Collection[ImageRecord], training: Iterable[ImageRecord],
+) -> None:
+    """Log how many of the validation frames of a file are also trained on."""
+    seen = {record.path.resolve() for record in training}
+    if shared := sum(record.path.resolve() in seen for record in images):
+        _log.warning('%d of the %s of %s also in the training data; metrics of these say little '
+                     'of other frames.', shared, counted(len(images), 'frame'),
+                     f'{path} are' if len(images) > 1 else f'{path} is')
 
 
 def load_coco(

@@ -32,7 +32,7 @@ from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging import frames
 from cgdet_core.runtime.imaging.decoding import format_of
 from cgdet_core.runtime.imaging.message import view_pixels
-from cgdet_core.runtime.imaging.signal import POLARITIES, seen
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, seen
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,16 @@ class Frame:
             raise self.error(error) from None
 
     def seen(self, unit: str, polarity: str, expected: str) -> 'Frame':
-        """Return the frame as a model sees it, see `signal.seen`."""
-        return replace(self, read=lambda: seen(self.read(), unit, polarity, expected))
+        """
+        Return the thermal frame as a model sees it, see `signal.seen`.
+
+        What a COCO set states of it counts where unit and polarity are not known.
+        """
+        if self.truth is None:
+            return replace(self, read=lambda: seen(self.read(), unit, polarity, expected))
+        record = replace(self.truth, unit=self.truth.unit if unit == CARD else unit,
+                         polarity=polarity or self.truth.polarity)
+        return replace(self, read=partial(record.read, 1, expected))
 
     def error(self, reason: Exception) -> UserError:
         """Return a UserError that names this frame; one that was raised for it stays as it is."""

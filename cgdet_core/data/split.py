@@ -146,9 +146,10 @@ def _choose(
     best, least = np.arange(1), np.inf
     for _ in range(TRIES):
         order = rng.permutation(count)
-        held = max(1, int(np.searchsorted(parts[order, 0].cumsum(), share - 1e-9) + 1))
+        held = int(np.searchsorted(parts[order, 0].cumsum(), share - 1e-9) + 1)
+        held = min(held, count - 1)  # one group at least is for training
         error = _uneven(parts[order[:held]].sum(0), sums, share)
-        if error < least and held < count:
+        if error < least:
             best, least = order[:held], error
     return np.isin(groups, best)
 

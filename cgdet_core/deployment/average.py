@@ -53,6 +53,9 @@ def average(one: Path, other: Path, output: Path) -> None:
     ours = {name.removeprefix(PREFIX): place for name, place in places(model).items()}
     if weights.keys() != ours.keys():
         raise UserError(f'{one} and {other} have other layers.')
+    for name in ('classes', 'normalization', 'polarity'):
+        if getattr(cards[0], name, None) != getattr(cards[1], name, None):
+            raise UserError(f'The cards of {one} and {other} state other {name}.')
     done = set()
     for name, (own, transposed) in ours.items():
         values, mine = weights[name].numpy(), numpy_helper.to_array(tensors[own])

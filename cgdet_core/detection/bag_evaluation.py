@@ -182,6 +182,14 @@ def score_bags(bags: Sequence[Bag], classes: tuple[str, ...], path: Path) -> Rep
             'failed': [{'bag': b.name, 'error': b.error} for b in bags if b.error]}
 
 
+def without_frame(bags: Sequence[Bag]) -> int:
+    """Return the number of annotated frames that are in none of the bags without an error."""
+    good = [bag for bag in bags if not bag.error]
+    listed = {id(record) for bag in good for record in bag.truth.values()}
+    found = {id(record) for bag in good for record in bag.records}
+    return max(0, len(listed - found) - sum(len(bag.result.unreadable) for bag in good))
+
+
 def evaluation_of(
     bags: Sequence[Bag], report: Report, about: dict[str, Any], card: DetectionCard,
     sets: Sequence[CocoSet], images: Path | None, topic: str | None,

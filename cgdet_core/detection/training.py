@@ -19,7 +19,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import CocoSet, counts_text, ImageRecord, UNKNOWN, without_rgb
+from cgdet_core.data.coco import (
+    CocoSet,
+    counts_text,
+    ImageRecord,
+    UNKNOWN,
+    warn_of_shared,
+    without_rgb,
+)
 from cgdet_core.data.show import evenly
 from cgdet_core.data.synthetic import CLASSES as SCENE_CLASSES
 from cgdet_core.detection.coupled import Coupled, Outputs, rgb_model
@@ -59,7 +66,6 @@ from cgdet_core.training.checkpoints import checkpoint_entry, KEY, read_checkpoi
 from cgdet_core.training.module import idle, Losses, TaskModule, with_size
 from cgdet_core.training.ranks import broadcast_from_first, gather_entries
 from cgdet_core.training.run import AtomicCheckpoints, processes
-from cgdet_core.words import counted
 from rich.table import Table
 import torch
 from torch import Tensor
@@ -102,7 +108,7 @@ class DetectionTraining(TaskModule):
         self.val_set = recipe.frames(recipe.data.val)
         check_data(recipe, self.train_set, self.unlabeled_set)
         check_boxes(recipe, self.train_set, self.val_set)
-        warn_of_shared(self.val_set, self.train_set, self.unlabeled_set)
+        warn_of_shared(self.val_set.path, self.val_set.images, self._frames())
         self.guide = None if recipe.cmg is None else Guide(
             recipe.cmg.teacher, recipe.cmg.unpaired)
         self.imitation = (
@@ -370,24 +376,12 @@ def check_data(recipe: DetectionRecipe, frames: CocoSet, unlabeled: CocoSet | No
     if recipe.cmg is None:
         return
     sets = [frames] if unlabeled is None else [frames, unlabeled]
-    pictures = {coco.path: [r.rgb_path for r in coco.images if r.rgb_path] for coco in sets}
     needs = 'coupled' if recipe.coupled is not None else (
         'the guidance (cmg)' if recipe.cmg.unpaired == 'skip' else '')
-    if needs and not any(pictures.values()):
+    if needs and not any(record.rgb_path for coco in sets for record in coco.images):
         raise UserError(f'{frames.path} lists no RGB images (rgb_file_name), which {needs} needs.')
-    for path, listed in pictures.items():
-        if missing := [p for p in listed if not p.is_file()]:
-            raise UserError(f'{len(missing)} of the RGB images listed in {path} are missing, the '
-                            f'first is {missing[0]}.')
-
-
-def warn_of_shared(val: CocoSet, *training: CocoSet | None) -> None:
-    """Log how many validation frames are also trained on."""
-    seen = {record.path.resolve() for coco in training if coco for record in coco.images}
-    if shared := sum(record.path.resolve() in seen for record in val.images):
-        _log.warning('%d of the %s of %s also in the training data; metrics of these say little '
-                     'of other frames.', shared, counted(len(val.images), 'frame'),
-                     f'{val.path} are' if len(val.images) > 1 else f'{val.path} is')
+    for coco in sets:
+        coco.check_rgb()
 
 
 def check_boxes(recipe: DetectionRecipe, train: CocoSet, val: CocoSet) -> None:

@@ -31,13 +31,14 @@ from pathlib import Path
 import platform
 import time
 
+from cgdet_core.detection.recipe import DetectionRecipe
 from cgdet_core.errors import UserError
 from cgdet_core.experiments.figures import write_figures
 from cgdet_core.experiments.grid import Ablation, recipe_hash, Run
 from cgdet_core.experiments.measure import measure, VERSION
 from cgdet_core.experiments.statistics import markdown, Result, summarize
 from cgdet_core.processes import program
-from cgdet_core.runtime.files import write_atomically, write_json
+from cgdet_core.runtime.files import model_file, write_atomically, write_json
 from cgdet_core.runtime.processor import processor
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
@@ -58,7 +59,7 @@ def run_ablation(
     if torch.distributed.is_torchelastic_launched():
         raise UserError('"cgdet ablate" starts the trainings itself: run it without torchrun and '
                         'set the number of processes of each run with run.devices=...')
-    _check_teachers(ablation)
+    _check_files(ablation)
     busy = 0
     for number, run in enumerate(ablation.runs, 1):
         if result_of(run):
@@ -73,13 +74,33 @@ def run_ablation(
     return busy
 
 
-def _check_teachers(ablation: Ablation) -> None:
-    """Raise UserError before the first run if the teacher of a variant is missing."""
+def _check_files(ablation: Ablation) -> None:
+    """Raise UserError before the first run if a file that a variant names is missing."""
     for run in ablation.runs:
-        path = run.recipe.cmg and run.recipe.cmg.teacher.path
-        if path and not path.is_file() and not result_of(run):
-            raise UserError(f'The variant {run.variant} requires the teacher {path}, which does '
-                            'not exist; train it, or remove the variant from the grid.')
+        for what, path in _files(run.recipe):
+            if not (path.is_file() or _made_by_the_grid(path, ablation) or result_of(run)):
+                raise UserError(f'The variant {run.variant} requires the {what} {path}, which '
+                                'does not exist; make it, or remove the variant from the grid.')
+
+
+def _files(recipe: DetectionRecipe) -> Iterator[tuple[str, Path]]:
+    """Yield what a recipe reads, in a word, and its path."""
+    data, unlabeled = recipe.data, recipe.unlabeled
+    for frames in (data.train, data.val, unlabeled and unlabeled.frames):
+        if frames:
+            yield 'frames', frames
+    for section in (recipe.cmg, unlabeled):
+        if section and section.teacher and section.teacher.path:
+            yield 'teacher', section.teacher.path
+    for teacher in recipe.imitation.teachers if recipe.imitation else ():
+        yield 'teacher', model_file(teacher)
+    if recipe.optim.init not in (None, 'imagenet'):
+        assert recipe.optim.init is not None
+        yield 'starting weights', model_file(recipe.optim.init)
+
+
+def _made_by_the_grid(path: Path, ablation: Ablation) -> bool:
+    return any(run.recipe.folder.resolve() in path.resolve().parents for run in ablation.runs)
 
 
 @contextmanager

@@ -95,7 +95,14 @@ def load_ablation(path: str | Path, output: Path, overrides: list[str] | None = 
     base = path.parent / config.base
     runs = [_run(path, base, variant, config.variants[variant], seed, output, overrides)
             for seed in config.seeds for variant in variants]
+    first = runs[0].recipe
     for run in runs:
+        for key, same in (('data.val', run.recipe.data.val == first.data.val),
+                          ('classes', run.recipe.classes == first.classes)):
+            if not same:
+                raise UserError(f'{path}: the variant {run.variant} has other {key} than '
+                                f'{variants[0]}; variants are compared on the same frames and '
+                                'classes.')
         file = run.recipe.folder / 'recipe.yaml'
         changed = file.is_file() and recipes.differences(
             comparable(load_recipe(file).resolved()), comparable(run.recipe.resolved()))
@@ -129,6 +136,8 @@ def comparable(recipe: recipes.Recipe) -> dict[str, Any]:
     """Return the values that determine a run's numbers, as `section.key`."""
     values = recipe.model_dump(mode='json', exclude={'name', 'run'})
     kept = {'precision', 'devices', 'nodes'}
+    if recipe.run.patience is not None:  # decides with which epoch a run ends
+        kept |= {'patience', 'val_every'}
     values['run'] = recipe.run.model_dump(mode='json', include=kept)
     values['run']['precision'] = resolve_precision(recipe)
     return recipe.decisive(values)

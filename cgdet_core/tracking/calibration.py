@@ -19,13 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import save_card
 from cgdet_core.runtime.tracking.card import EVIDENCE
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Look, Tracker
-from cgdet_core.tracking.frames import evenly, Frame, in_sequences, still_rows
+from cgdet_core.tracking.frames import evenly, Frame, in_sequences, read_sets, still_rows
 from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import SequenceConfig
 import numpy as np
@@ -67,7 +66,9 @@ def calibrate(path: Path, data: Sequence[Path], count: int = 200) -> dict[str, A
 def observe(model: TrackingModel, data: Sequence[Path],
             count: int) -> Iterator[tuple[Look, bool]]:
     """Yield what is found, and whether that is the target; twice as often as `count`."""
-    frames, moved = in_sequences(map(load_coco, data), 10.0, SequenceConfig())
+    card = model.card
+    sets = read_sets(data, card.normalization, card.name, 'rgb' in card.inputs)
+    frames, moved = in_sequences(sets, 10.0, SequenceConfig())
     stills = still_rows(frames)
     rows = np.concatenate([evenly(moved, count - count // 3), evenly(stills, count // 3)])
     if len(np.unique(stills[:, 0])) < 3:  # one would show no other object than the target's
@@ -134,4 +135,6 @@ def _moved(box: Array, rng: np.random.Generator) -> Array:
 def _read(frame: Frame, model: TrackingModel) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
     """Return a thermal frame, and its RGB image if it has one and the model uses it."""
     assert frame.record is not None
-    return frame.record.read(), frame.picture() if 'rgb' in model.card.inputs else None
+    card = model.card
+    return (frame.record.read(polarity=card.polarity),
+            frame.picture() if 'rgb' in card.inputs else None)

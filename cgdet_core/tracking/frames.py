@@ -124,17 +124,37 @@ class Objects:
     license: str = UNKNOWN
 
 
+def read_sets(paths: Sequence[Path], normalization: Normalization, model: str,
+              rgb: bool = False) -> list[CocoSet]:
+    """
+    Read COCO files of thermal frames, and log those whose boxes nobody has checked.
+
+    UserError if the model's normalization does not fit the frames, or with `rgb` if RGB images are
+    missing.
+    """
+    sets = [load_coco(path) for path in dict.fromkeys(paths)]
+    for coco in sets:
+        coco.warn_of_prelabels()
+        coco.check_signal(normalization.kind, model)
+        if rgb:
+            coco.check_rgb()
+    return sets
+
+
 def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
     """Return what a recipe trains on; UserError if there is no box to learn from."""
-    found = gather(recipe)
-    if recipe.swap is not None:
-        found.swapped = swapped(found.frames, recipe.swap, recipe.seed, progress)
+    swap = recipe.swap
+    found = gather(recipe, rgb=swap is not None and swap.labeled)
+    if swap is not None:
+        found.swapped = swapped(found.frames, swap, recipe.seed, progress)
+        if swap.pairs is not None:
+            found.license = f'{found.license}; pairs: {load_coco(swap.pairs).license}'
     return found
 
 
-def gather(recipe: TargetRecipe) -> Objects:
+def gather(recipe: TargetRecipe, rgb: bool = False) -> Objects:
     """Return objects in thermal frames and sequences; UserError if there is none."""
-    sets = [load_coco(path) for path in recipe.data.train]
+    sets = read_sets(recipe.data.train, recipe.normalization, recipe.name, rgb)
     frames, moved = in_sequences(sets, recipe.data.smallest, recipe.data.sequences)
     drawn = scenes(recipe.data.sequences, recipe.seed)
     moved = np.concatenate([moved, tracks(drawn, len(frames))])
@@ -243,7 +263,9 @@ def swapped(frames: list[Frame], config: SwapConfig, seed: int,
             rows += [(number, o, len(frames), o) for o in range(len(frame.boxes))]
             frames.append(replace(frame, rgb=True))
     if config.pairs is not None:
-        pairs = [r for r in load_coco(config.pairs).images if r.rgb_path is not None]
+        listed = load_coco(config.pairs)
+        listed.check_rgb()
+        pairs = [r for r in listed.images if r.rgb_path is not None]
         for regions in unlabeled(pairs, config, seed, progress):
             first = len(frames)
             frames += [regions, replace(regions, rgb=True)]

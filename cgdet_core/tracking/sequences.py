@@ -21,6 +21,7 @@ in itself, and RGB images in `visual/`, `visible/`, `rgb/` and so on; the truth 
 files of a benchmark.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
@@ -223,15 +224,23 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
 
     They are those with a frame's name without its ending, None for frames that have none; if none
     has, and there are as many images as frames, they are in the same order. by_order: so they
-    are in any case, as in benchmarks. UserError if there are no images, or none of a frame.
+    are in any case, as in benchmarks. UserError if there are no images, none of a frame, or two
+    of one, or one of two.
     """
     found = files_below(folder, IMAGE_SUFFIXES, '*')
     if not found:
         raise UserError(f'{folder} is not a folder with images.')
     named = {path.stem: path for path in found}
-    rgb = tuple(named.get(Path(name).stem) for name in names)
+    stems = [Path(name).stem for name in names]
+    rgb = tuple(map(named.get, stems))
     if len(found) == len(names) and (by_order or not any(rgb)):
         return tuple(found)
+    images, frames = Counter(path.stem for path in found), Counter(stems)
+    for name in filter(named.get, stems):
+        if images[name] > 1 or frames[name] > 1:
+            raise UserError(f'{folder} has {counted(images[name], "image")} named {name} for '
+                            f'{counted(frames[name], "frame")} of this name; each frame must '
+                            'have one of its own.')
     if not any(rgb):
         raise UserError(
             f'{folder} has {counted(len(found), "image")} for {counted(len(names), "frame")}, and '
@@ -245,10 +254,7 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
 def _open_frames(folder: Path) -> Source:
     found = _find(folder, THERMAL)
     if found is not None:
-        source = open_path(found)
-        if found.is_file() and not source.names:  # a video, whose header may count other frames
-            source = replace(source, total=sum(1 for _ in open_path(found).frames))
-        return source
+        return counted_through(open_path(found))
     own = files_below(folder, IMAGE_SUFFIXES, '*')
     if not own:
         videos = files_below(folder, VIDEO_SUFFIXES, '*')
@@ -257,6 +263,13 @@ def _open_frames(folder: Path) -> Source:
                             f' Name {videos[0].name} thermal{videos[0].suffix}.' if videos
                             else ''))
     return pictures(own, folder)
+
+
+def counted_through(source: Source) -> Source:
+    """Return a source with the frames that a video has; its header may count others."""
+    if len(source.files) != 1 or source.files[0].suffix.lower() not in VIDEO_SUFFIXES:
+        return source
+    return replace(source, total=sum(1 for _ in open_path(source.files[0]).frames))
 
 
 def check_no_rgb(source: str) -> None:

@@ -22,6 +22,7 @@ from cgdet_core.nets.exported import exported_weights, set_exported
 from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.files import model_file, read_json
+from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.tracking.filter import FilterSettings
 from cgdet_core.tracking.network import ShortTrunk, TrackerNet
@@ -37,7 +38,7 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     Load the weights of `optim.init` in place: of a tracker all, of a detector the trunk's.
 
     backbone: the network's thermal trunk. Return whether all weights were loaded. UserError if
-    they do not exist or are of another trunk.
+    they do not exist, are of another trunk, or of a model that saw frames normalized otherwise.
     """
     assert recipe.optim.init is not None
     if recipe.optim.init == 'imagenet':
@@ -49,18 +50,31 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     if path.suffix.lower() != '.onnx':
         data = read_checkpoint(path)
         weights = student_weights(data)
+        _check_normalization(path, data[KEY]['card'], recipe)
         if data[KEY]['card'].get('task') == recipe.task:
             _load(network, weights, path)
             return True
         _load(backbone, _of_trunk(backbone, weights), path)
         return False
     card = _read_card(path)
+    _check_normalization(path, card, recipe)
     if card.get('task') == recipe.task:
         _set_tracker(network, path, card)
         return True
     if not set_exported(backbone, _of_trunk(backbone, exported_weights(path))):
         raise _another_trunk(path)
     return False
+
+
+def _check_normalization(path: Path, card: dict[str, Any], recipe: TargetRecipe) -> None:
+    held = card.get('normalization')
+    try:
+        same = Normalization.from_dict(held or {}) == recipe.normalization
+    except (AttributeError, TypeError, ValueError):
+        same = False
+    if not same:
+        raise UserError(f'{path} sees frames normalized by {held}; set normalization in the '
+                        'recipe to the same.')
 
 
 def _set_tracker(network: nn.Module, path: Path, card: dict[str, Any]) -> None:

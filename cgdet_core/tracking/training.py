@@ -16,13 +16,20 @@
 
 from typing import Any
 
-from cgdet_core.data.coco import load_coco
+from cgdet_core.data.coco import warn_of_shared
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
 from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
-from cgdet_core.tracking.frames import collect, evenly, in_sequences, Objects, still_rows
+from cgdet_core.tracking.frames import (
+    collect,
+    evenly,
+    in_sequences,
+    Objects,
+    read_sets,
+    still_rows,
+)
 from cgdet_core.tracking.losses import box_loss, score_labels, score_loss
 from cgdet_core.tracking.network import DeployedTracker, TrackerNet
 from cgdet_core.tracking.overlap import auc_and_precision, overlap_and_error
@@ -55,6 +62,7 @@ class TrackingTraining(TaskModule):
         super().__init__(recipe)
         self.objects = collect(recipe)
         self.val_objects = validation_objects(recipe)
+        warn_of_shared_frames(recipe, self.val_objects, self.objects)
         self.student = TrackerNet(recipe.model)
         self.card = make_card(recipe, self.student, recipe.data.license or self.objects.license)
         if recipe.optim.frozen_norms:
@@ -174,7 +182,8 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
     paired: only of frames with RGB.
     """
     frames, moved = in_sequences(
-        map(load_coco, recipe.data.val), recipe.data.smallest, recipe.data.sequences, paired)
+        read_sets(recipe.data.val, recipe.normalization, recipe.name, paired),
+        recipe.data.smallest, recipe.data.sequences, paired)
     stills = still_rows(frames)
     if not len(stills) and not paired:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
@@ -182,6 +191,13 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
     half = recipe.data.val_objects // 2 if len(moved) else 0
     chosen = [evenly(moved, half), evenly(stills, recipe.data.val_objects - half)]
     return Objects(frames, stills, np.concatenate(chosen), np.zeros((0, 4), np.int64))
+
+
+def warn_of_shared_frames(recipe: TargetRecipe, val: Objects, training: Objects) -> None:
+    """Log how many validation frames are also trained on."""
+    seen, taught = ([frame.record for frame in objects.frames if frame.record is not None]
+                    for objects in (val, training))
+    warn_of_shared(', '.join(map(str, recipe.data.val)), seen, taught)
 
 
 def make_card(recipe: TrackingRecipe, network: TrackerNet, license: str) -> TrackingCard:

@@ -208,6 +208,21 @@ class ValidationEpochs(lightning.Callback):
         trainer.check_val_every_n_epoch = 1 if last else self.every
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keep what was best so far also if the folder of the run was moved or copied since."""
+
+    @property
+    def state_key(self) -> str:
+        """Return the key in checkpoints: that of the class which earlier releases used."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the best score, unless its weights were left behind."""
+        assert self.dirpath is not None
+        there = (Path(self.dirpath) / 'best.ckpt').is_file()
+        super().load_state_dict({**state_dict, 'dirpath': self.dirpath if there else None})
+
+
 class AtomicCheckpoints(TorchCheckpointIO):
     """Write checkpoints atomically, even if $TMPDIR is on another file system."""
 
@@ -251,8 +266,8 @@ def make_trainer(recipe: Recipe, monitor: str, progress: bool,
     folder.mkdir(parents=True, exist_ok=True)
     callbacks: list[Any] = [
         *more, Averaging(recipe.optim.ema_decay), ValidationEpochs(recipe.run.val_every),
-        ModelCheckpoint(folder, 'best', monitor=monitor, mode='max',
-                        save_on_train_epoch_end=False, enable_version_counter=False),
+        BestCheckpoint(folder, 'best', monitor=monitor, mode='max',
+                       save_on_train_epoch_end=False, enable_version_counter=False),
         ModelCheckpoint(folder, 'last', every_n_epochs=1, save_on_train_epoch_end=True,
                         enable_version_counter=False),
     ]

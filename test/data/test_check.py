@@ -209,6 +209,16 @@ def test_a_split_keeps_scenes_together(tmp_path: Path) -> None:
     assert how == "by '_\\\\d' in the file name" and numbers['all_val.json']['frames'] == 10
 
 
+@pytest.mark.parametrize(('share', 'held'), [(0.2, 1), (0.8, 9)])
+def test_a_split_of_two_groups_is_the_nearer_one(
+    tmp_path: Path, share: float, held: int,
+) -> None:
+    path = write(tmp_path, 'all.json', {f'{i}.png': frame(i) for i in range(10)}, {},
+                 bag=lambda file: 'short' if file == '3.png' else 'long')
+    _, numbers = split(path, share)
+    assert numbers['all_val.json']['frames'] == held
+
+
 def test_a_damaged_image_does_not_end_a_split_or_a_sheet(
     tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:

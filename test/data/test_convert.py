@@ -338,6 +338,8 @@ def test_labels_in_folders_of_cameras_are_read(tmp_path: Path) -> None:
     ('llvip', {'chosen': ('bicycle',)}, 'has no box of bicycle, but of person'),
     ('llvip', {'hold_out': 0.2}, 'without a split'),
     ('m3fd', {'hold_out': 1.5}, 'between 0 and 1'),
+    ('m3fd', {'hold_out': 0.05}, 'of 5 frames leaves none for val'),
+    ('m3fd', {'hold_out': 0.95}, 'of 5 frames leaves none for train'),
 ])
 def test_wrong_options(tmp_path: Path, name: str, options: dict, words: str) -> None:
     folder = LAYOUTS.get(name, llvip)(tmp_path)

@@ -86,6 +86,19 @@ def test_ignore_regions_and_rgb_images_are_counted(run_cgdet: Run, tmp_path: Pat
         write_yolo({'train': load_coco(path)}, tmp_path / 'yolo', lambda error: None)
 
 
+def test_what_yolo_cannot_say_is_said(run_cgdet: Run, tmp_path: Path) -> None:
+    train = write(tmp_path / 'train', ['a.png'], [(0, 3, [1, 2, 5, 5]), (0, 8, [9, 9, 9, 9])])
+    val = write(tmp_path / 'val', ['b.png'], [(0, 3, [1, 2, 5, 5]), (0, 8, [9, 9, 9, 9])])
+    for path, old, new in ((train, '"images"', '"info": {"polarity": "black_hot"}, "images"'),
+                           (val, 'dog', 'fox')):
+        path.write_text(path.read_text().replace(old, new))
+    result = run_cgdet('data', 'to-yolo', train, '--val', val, '--output', tmp_path / 'yolo')
+    assert result.returncode == 0, result.stderr
+    assert f'{train}: unit and polarity of frames (black_hot) are left out' in result.stdout
+    assert f'{val}: boxes of classes that {train} does not list are left out: fox 1' in (
+        result.stdout)
+
+
 def test_a_truncated_image_is_left_out_and_reported(run_cgdet: Run, tmp_path: Path) -> None:
     boxes: list = [(0, 3, [1, 2, 5, 5]), (1, 8, [9, 9, 9, 9])]
     path = write(tmp_path / 'set', ['a.png', 'b.png'], boxes)

@@ -325,3 +325,24 @@ def test_commands_name_the_polarities(run_cgdet: Any, arguments: tuple[str, ...]
     result = run_cgdet(*arguments, '--polarity', 'auto')
     assert result.returncode == 1
     assert "--polarity: the polarity must be white_hot or black_hot, not 'auto'" in result.stderr
+
+
+def test_what_a_set_states_is_not_applied_again(decikelvin: Path) -> None:
+    """An option says it of frames that state nothing, or something else."""
+    content = json.loads(decikelvin.read_text())
+
+    def first(unit: str, polarity: str, info: dict[str, str] | None = None) -> np.ndarray:
+        decikelvin.write_text(json.dumps(content | {'info': info or {}}))
+        return next(viewed(open_path(decikelvin), unit, polarity, 'white_hot').frames).pixels
+
+    warm = first('decikelvin', '')
+    assert 200 < warm.mean() < 400
+    for unit, polarity, info in (('decikelvin', '', {'unit': 'decikelvin'}),
+                                 ('decikelvin', '', {'unit': 'centikelvin'}),
+                                 (CARD, '', {'unit': 'decikelvin'}),
+                                 ('decikelvin', 'white_hot', {'polarity': 'black_hot'})):
+        np.testing.assert_array_equal(first(unit, polarity, info), warm)
+    dark = first(CARD, 'black_hot')
+    assert (dark == first(CARD, 'black_hot', {'polarity': 'black_hot'})).all()
+    assert (dark == first(CARD, '', {'polarity': 'black_hot'})).all()
+    assert (dark != first(CARD, '')).any()

@@ -92,5 +92,8 @@ def test_other_networks_are_refused(
     own = copied(onnx_model, tmp_path / 'own.onnx')
     with pytest.raises(UserError, match='own.mean must end in .onnx'):
         average(own, own, tmp_path / 'own.mean')
-    load_card(own, DetectionCard)
+    card = load_card(own, DetectionCard)
+    save_card(replace(card, classes=card.classes[::-1]), own)
+    with pytest.raises(UserError, match='cards of .* state other classes'):
+        average(own, onnx_model, tmp_path / 'mean.onnx')
     assert not [*tmp_path.glob('mean*')]

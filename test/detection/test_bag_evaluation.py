@@ -31,6 +31,7 @@ from cgdet_core.data.inputs import find_bags
 from cgdet_core.data.sources import coco_frames
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.detection.bag_detection import (
+    BagDetections,
     detect_bag,
     detect_in_parallel,
     import_ray,
@@ -43,6 +44,7 @@ from cgdet_core.detection.bag_evaluation import (
     judge,
     open_bags,
     score_bags,
+    without_frame,
     write_curves,
     write_worst,
 )
@@ -128,6 +130,9 @@ def test_every_stamp_counts_once(detector: Detector, scenes: Path, drives: Path,
     truth[1] = record
     result = detect_bag(detector, Job(path, frozenset(truth)))
     assert [stamp for stamp, _ in result.found] == sorted(truth)[1:]
+    other = Bag(path, 'other', {5: record}, BagDetections([(5, result.found[0][1])]))
+    both = [Bag(path, 'twice', truth, result), other]
+    assert (without_frame(both[:1]), without_frame(both)) == (1, 0), 'it is in the other bag'
     assert Bag(path, 'twice', truth, result).counts == {
         'frames_without_annotation': 2, 'annotations_without_frame': 1,
         'frames_with_repeated_stamp': 9, 'unreadable_frames': 0}

@@ -177,18 +177,23 @@ def test_torchrun_is_refused(
 
 
 def test_a_failing_training_is_named(tmp_path: Path, recipe_values: dict) -> None:
-    grid = load_ablation(grid_file(tmp_path, recipe_values), tmp_path, ['data.train=none.json'])
+    grid = load_ablation(grid_file(tmp_path, recipe_values), tmp_path, ['optim.batch_size=99'])
     with pytest.raises(UserError, match='The training of plain_0 failed'):
         run_ablation(grid)
 
 
-def test_a_missing_teacher_is_named_before_anything_is_trained(
-    tmp_path: Path, recipe_values: dict,
+@pytest.mark.parametrize('change, words', [
+    ('cmg.teacher.path: none.ckpt', 'teacher none.ckpt'),
+    ('imitation.teacher: [thermal, none.onnx]', 'teacher none.onnx'),
+    ('unlabeled: {frames: none.json, sources: [student], burn_in_epochs: 0}', 'frames none.json'),
+    ('optim.init: none.ckpt', 'starting weights none.ckpt'),
+    ('data.train: none.json', 'frames none.json')])
+def test_a_missing_file_is_named_before_anything_is_trained(
+    tmp_path: Path, recipe_values: dict, change: str, words: str,
 ) -> None:
     path = grid_file(tmp_path, recipe_values)
-    path.write_text('base: tiny.yaml\nvariants: {plain: {}, taught: {'
-                    'cmg.teacher.path: none.ckpt}}\n')
-    with pytest.raises(UserError, match='variant taught requires the teacher none.ckpt'):
+    path.write_text(f'base: tiny.yaml\nvariants: {{plain: {{}}, taught: {{{change}}}}}\n')
+    with pytest.raises(UserError, match=f'variant taught requires the {words}'):
         run_ablation(load_ablation(path, tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
 

@@ -94,6 +94,8 @@ def test_a_null_section_can_be_filled(tmp_path: Path, recipe_values: dict) -> No
     ({'seeds': [-1]}, 'different numbers'),
     ({'shown': 'bth'}, "'bth' is not one of the variants"),
     ({'base': 'none.yaml'}, 'does not exist'),
+    ({'variants': {'a': {}, 'b': {'data.val': 'x.json'}}}, 'b has other data.val than a'),
+    ({'variants': {'a': {}, 'b': {'classes': ['car']}}}, 'b has other classes than a'),
 ])
 def test_wrong_grids_are_explained(
     tmp_path: Path, recipe_values: dict, grid: dict, words: str,
@@ -117,6 +119,9 @@ def test_values_that_determine_the_numbers(tmp_path: Path, recipe_values: dict) 
     assert found() == found('run.workers=2', 'run.val_every=9', 'name=x', 'data.cache_gib=1')
     assert len({found(), found('optim.lr=0.1'), found('run.precision=bf16-mixed'),
                 found('normalization.kind=percentile')}) == 4
+    early = found('run.patience=1')
+    assert len({found(), early, found('run.patience=2'),
+                found('run.patience=1', 'run.val_every=2')}) == 4, 'they end with other epochs'
 
 
 def test_an_existing_run_of_another_recipe_is_refused(

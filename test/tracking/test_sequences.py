@@ -17,7 +17,11 @@
 from fractions import Fraction
 from pathlib import Path
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
+from cgdet_core.cli.track import colors_of
+from cgdet_core.data.sources import open_path
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.frames import natural
 from cgdet_core.tracking.attributes import find_attributes
@@ -86,6 +90,11 @@ def test_the_frames_of_a_video_are_counted(tmp_path: Path) -> None:
     sequence = open_sequence(*find_sequences(tmp_path / 'walk'))
     assert len(sequence.names) == len(list(sequence.source.frames)) == 6
     assert np.flatnonzero(sequence.truths[0].annotated).tolist() == [1, 5], 'from 0 on'
+    names, source = write_frames(tmp_path / 'rgb', 6), open_path(path)
+    assert source.total != 6, 'its header counts others'
+    card: Any = SimpleNamespace(inputs={'rgb': None})
+    assert colors_of(tmp_path / 'rgb', source, card) == tuple(
+        tmp_path / 'rgb' / name for name in names)
 
 
 def test_several_targets_of_one_folder(tmp_path: Path) -> None:
@@ -246,6 +255,12 @@ def test_rgb_images_belong_to_frames_by_name_or_by_number(
         rgb_of(folder, [f'frame{n}.png' for n in range(8)])
     with pytest.raises(UserError, match='is not a folder with images'):
         rgb_of(tmp_path, names)
+    first = Path(names[0]).stem
+    with pytest.raises(UserError, match=f'has 1 image named {first} for 2 frames of this name'):
+        rgb_of(folder, [f'{drive}/{name}' for drive in 'ab' for name in names])
+    (folder / f'{first}.jpg').write_bytes((folder / names[0]).read_bytes())
+    with pytest.raises(UserError, match=f'has 2 images named {first} for 1 frame of this name'):
+        rgb_of(folder, thermal[:7])
 
 
 def test_frames_are_in_natural_order(tmp_path: Path) -> None:

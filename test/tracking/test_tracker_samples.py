@@ -15,7 +15,9 @@
 """Samples: what is cut where, which objects of two frames are the same, and what both show."""
 
 from dataclasses import replace
+import json
 from pathlib import Path
+from typing import Any
 
 from cgdet_core.data.coco import ImageRecord
 from cgdet_core.data.synthetic import write_coco
@@ -35,6 +37,8 @@ from cgdet_core.tracking.frames import (
 )
 from cgdet_core.tracking.recipe import SequenceConfig, TrackingRecipe
 from cgdet_core.tracking.samples import collate, patch, TrackingSamples
+from cgdet_core.tracking.starting import start
+from cgdet_core.tracking.training import validation_objects, warn_of_shared_frames
 import numpy as np
 import pytest
 import torch
@@ -187,6 +191,15 @@ def test_rgb_images_have_no_temperatures(tmp_path: Path, pairs: Path) -> None:
         recipe(tmp_path, pairs, 'swap={}', 'normalization.kind=window')
 
 
+def test_starting_weights_of_another_normalization_are_refused(
+    tmp_path: Path, pairs: Path,
+) -> None:
+    own = recipe(tmp_path, pairs, 'optim.init=thermal_small', 'normalization.kind=percentile')
+    network: Any = None
+    with pytest.raises(UserError, match='thermal_small.onnx sees frames normalized by .*plateau'):
+        start(network, network, own)
+
+
 def test_patches_show_something() -> None:
     image = np.zeros((120, 160), np.uint8)
     image[:, 80:] = np.random.default_rng(0).integers(0, 255, (120, 80))
@@ -198,3 +211,33 @@ def test_patches_show_something() -> None:
 def test_data_without_large_boxes(tmp_path: Path, pairs: Path) -> None:
     with pytest.raises(UserError, match='has no box of at least 500 pixels'):
         collect(recipe(tmp_path, pairs, 'data.smallest=500'))
+
+
+def test_the_files_of_a_tracker_are_checked_before_the_first_step(
+    tmp_path: Path, pairs: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are checked as those of a detector."""
+    values = json.loads(pairs.read_text())
+    for image in values['images']:
+        for key in ('file_name', 'rgb_file_name'):
+            if image.get(key):
+                image[key] = str(pairs.parent / image[key])
+    values['info'] = {'polarity': 'black_hot', 'license': 'ours'}
+    values['annotations'][0]['score'] = 0.9
+    path = tmp_path / 'own.json'
+    path.write_text(json.dumps(values))
+    swap = f'swap={{pairs: {path}, sources: [center]}}'
+    own = recipe(tmp_path, path, swap, f'data.val=[{path}]')
+    made = collect(own)
+    assert 'own.json: 1 box was made by a model' in caplog.text
+    assert made.license == 'ours; pairs: ours'
+    warn_of_shared_frames(own, validation_objects(own), made)
+    assert f'12 of the 12 frames of {path} are also in the training data' in caplog.text
+    with pytest.raises(UserError, match='polarity of .* is black_hot, but tiny is normalized by'):
+        collect(recipe(tmp_path, path, 'normalization.kind=window'))
+    image = next(image for image in values['images'] if image.get('rgb_file_name'))
+    image['rgb_file_name'] = 'none.png'
+    path.write_text(json.dumps(values))
+    for config in (swap, 'swap={}'):
+        with pytest.raises(UserError, match='1 of the RGB images listed in .*own.json are miss'):
+            collect(recipe(tmp_path, path if config != swap else pairs, config))

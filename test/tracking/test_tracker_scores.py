@@ -14,16 +14,17 @@
 
 """A tracker's scores are fitted to annotated frames; how lost targets are found is measured."""
 
+from dataclasses import replace
 import json
 from pathlib import Path
 
 from cgdet_core.cli import app
 from cgdet_core.errors import UserError
 from cgdet_core.experiments import refinding
-from cgdet_core.runtime.inference.card import card_path, load_card
+from cgdet_core.runtime.inference.card import card_path, load_card, save_card
 from cgdet_core.runtime.tracking.card import EVIDENCE, TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
-from cgdet_core.tracking.calibration import calibrate, fit, judge, probability
+from cgdet_core.tracking.calibration import calibrate, fit, judge, observe, probability
 import cv2
 import numpy as np
 import pytest
@@ -83,6 +84,19 @@ def test_scores_are_fitted_and_written_to_the_card(tmp_path: Path) -> None:
     report = json.loads((tmp_path / 'r.json').read_text())
     assert card.accuracy['scores'] == report and report['looks'] == 48
     assert 0 < report['correct'] <= 0.5 and report['cross_fitted']['AUROC'] > 0.6
+
+
+def test_frames_are_seen_in_the_polarity_of_the_card(tmp_path: Path) -> None:
+    path = write_toy_tracker(tmp_path / 'toy.onnx')
+    save_card(replace(load_card(path, TrackingCard), polarity='black_hot'), path)
+    model = TrackingModel.load(path, backend='onnxruntime')
+    data = write_set(tmp_path / 'set', 6)
+    values = json.loads(data.read_text())
+    found = []
+    for info in ({}, {'polarity': 'black_hot'}, {'polarity': 'white_hot'}):
+        data.write_text(json.dumps(values | {'info': info}))
+        found.append([look.found.score for look, _ in observe(model, [data], 6)])
+    assert found[0] == found[1] != found[2], 'only those of the other one are inverted'
 
 
 def test_too_few_objects_are_refused_and_the_card_stays(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +206,28 @@ def test_nothing_that_a_checkpoint_says_is_deleted(
     best = train(parse_recipe(values, 'test'), resume=True, progress=False)
     assert torch.load(best, weights_only=True)['epoch'] == 3
     assert all((folder / 'file').is_file() for folder in others)
+
+
+def test_a_moved_run_keeps_its_best_checkpoint(
+    tmp_path: Path, trained: Path, recipe_values: dict,
+) -> None:
+    """The best score is known where the folder is now, and forgotten with its weights."""
+    for name, kept in (('whole', True), ('last only', False)):
+        run = tmp_path / name / 'tiny'
+        run.mkdir(parents=True)
+        data = torch.load(trained / 'last.ckpt', weights_only=True)
+        for state in data['callbacks'].values():
+            if state.get('monitor') is not None and 'best_k_models' in state:
+                state['best_model_score'] = state['kth_value'] = torch.tensor(2.0)
+                state['best_k_models'] = {state['kth_best_model_path']: torch.tensor(2.0)}
+        torch.save(data, run / 'last.ckpt')
+        if kept:
+            shutil.copy(trained / 'best.ckpt', run)
+        values = {**recipe_values, 'optim': {**recipe_values['optim'], 'epochs': 4},
+                  'run': {**recipe_values['run'], 'output': str(run.parent)}}
+        best = train(parse_recipe(values, 'test'), resume=True, progress=False)
+        assert (best.read_bytes() == (trained / 'best.ckpt').read_bytes()) is kept
+        assert (torch.load(best, weights_only=True)['epoch'] == 3) is not kept
 
 
 def test_only_one_process_trains_in_a_folder(

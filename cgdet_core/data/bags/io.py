@@ -51,6 +51,7 @@ IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 TOPIC = '/image_raw'
 START_NS = 1_700_000_000_000_000_000  # any date; a fixed one makes bags repeatable
+LAST_NS = 2**31 * 10**9  # after all stamps, whose seconds are of 32 bits
 MAPPING_KEY = 'cgdet_image_ids'  # custom data of the bag: stamp in ns -> COCO image id
 SOURCE_KEY = 'cgdet_image_list'  # custom data: fingerprint of the COCO set, as ids are not unique
 # The pictures of our node, also as image_transport publishes them again.
@@ -107,6 +108,9 @@ def write_bag(
         raise UserError(f'The encoding {encoding!r} is not one of mono8, mono16.')
     if not 0 < rate < inf:
         raise UserError(f'The rate must be positive and finite, not {rate}.', 'rate')
+    if rate > 1e9:
+        raise UserError(f'The rate must be at most 1e9, as stamps are in nanoseconds, not {rate}.',
+                        'rate')
     rosbags = _rosbags()
     plugins = {p.name.lower(): p for p in rosbags.rosbag2.StoragePlugin}
     if storage not in plugins:
@@ -124,6 +128,9 @@ def write_bag(
             connection = bag.add_connection(TOPIC, IMAGE_TYPE, typestore=types)
             for number, frame in enumerate(frames):
                 stamp = START_NS + round(number * 1e9 / rate)
+                if stamp >= LAST_NS:
+                    raise UserError(f'At the rate {rate:g} the stamp of frame {number} is later '
+                                    'than any of ROS 2; choose a higher one.', 'rate')
                 try:
                     pixels = with_encoding(frame.pixels, encoding) if encoding else frame.pixels
                 except UserError as error:

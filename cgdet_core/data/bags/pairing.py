@@ -36,6 +36,7 @@ from cgdet_core.runtime.imaging.signal import CARD, check_unit
 import numpy as np
 from numpy.typing import NDArray
 
+LONGEST_MS = 1e12  # between the clocks of cameras, 32 years
 INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 Stamps = NDArray[np.int64]  # nanoseconds
 
@@ -81,6 +82,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         check_unit(self.unit, 'unit')
+        for name in ('max_gap_ms', 'rgb_offset_ms'):
+            if not abs(value := getattr(self, name)) < LONGEST_MS:
+                raise UserError(f'{value:g} is no time in milliseconds.', name)
         if self.rate is not None and not self.rate > 0:
             raise UserError(f'The rate must be positive, not {self.rate}.', 'rate')
         if self.rate is not None and self.every > 1:

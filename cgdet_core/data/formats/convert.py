@@ -192,6 +192,9 @@ def _hold_out(listing: Listing, share: float) -> None:
     if not 0 < share < 1:
         raise UserError(f'The fraction held out must be between 0 and 1, not {share}', 'hold_out')
     first = round(len(listing.frames) * (1 - share))
+    if not 0 < first < len(listing.frames):
+        raise UserError(f'The fraction {share:g} of {counted(len(listing.frames), "frame")} '
+                        f'leaves none for {"val" if first else "train"}', 'hold_out')
     for number, frame in enumerate(listing.frames):
         frame.split = 'train' if number < first else 'val'
 

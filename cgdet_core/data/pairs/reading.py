@@ -117,12 +117,21 @@ def _of_folder(folder: Path, rgb: Path | None) -> list[tuple[Path, Path]]:
         if not place.is_dir():
             raise UserError(f'The folder {place} does not exist; pairs are images of the same '
                             'names in thermal/ and rgb/ of a folder, or in two folders.', 'rgb')
-    named = {path.relative_to(rgb).with_suffix(''): path
-             for path in files_below(rgb, IMAGE_SUFFIXES)}
-    found = [(path, named[key]) for path in files_below(thermal, IMAGE_SUFFIXES)
-             if (key := path.relative_to(thermal).with_suffix('')) in named]
+    named, frames = _by_name(rgb), _by_name(thermal)
+    found = [(frames[name], named[name]) for name in frames if name in named]
     if not found:
         raise UserError(f'No image of {thermal} has one of the same name in {rgb}.')
+    return found
+
+
+def _by_name(folder: Path) -> dict[Path, Path]:
+    """Return the images of a folder by their names without suffix; UserError for two of one."""
+    found: dict[Path, Path] = {}
+    for path in files_below(folder, IMAGE_SUFFIXES):
+        other = found.setdefault(path.relative_to(folder).with_suffix(''), path)
+        if other is not path:
+            raise UserError(f'{other} and {path} have one name; remove one, as pairs are images '
+                            'of the same name.')
     return found
 
 

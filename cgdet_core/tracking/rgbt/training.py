@@ -38,7 +38,11 @@ from cgdet_core.tracking.rgbt.network import (
 )
 from cgdet_core.tracking.samples import train_loader, validation_loader
 from cgdet_core.tracking.starting import start
-from cgdet_core.tracking.training import training_record, validation_objects
+from cgdet_core.tracking.training import (
+    training_record,
+    validation_objects,
+    warn_of_shared_frames,
+)
 from cgdet_core.training.module import Losses, TaskModule, with_size
 from cgdet_core.training.ranks import gather_entries, rank_and_ranks
 import numpy as np
@@ -60,8 +64,9 @@ class RgbtTraining(TaskModule):
 
     def __init__(self, recipe: RgbtRecipe) -> None:
         super().__init__(recipe)
-        self.objects = with_pairs(gather(recipe))
+        self.objects = with_pairs(gather(recipe, rgb=True))
         self.val_objects = validation_objects(recipe, paired=True)
+        warn_of_shared_frames(recipe, self.val_objects, self.objects)
         for key, objects in (('train', self.objects), ('val', self.val_objects)):
             if not any(frame.paired and len(frame.boxes) for frame in objects.frames):
                 raise UserError(f'data.{key} has no boxes in frames with an RGB image '

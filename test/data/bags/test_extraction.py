@@ -286,6 +286,8 @@ def test_sigterm_leaves_no_files(
 def test_contradicting_choices(tmp_path: Path) -> None:
     for options, words in (
             ({'rectify': True}, 'without an RGB topic'),
+            ({'rgb_offset_ms': float('inf')}, 'inf is no time in milliseconds'),
+            ({'max_gap_ms': float('nan')}, 'nan is no time in milliseconds'),
             ({'rgb_topic': RGB, 'plane_m': 5.0}, 'for registration by calibration'),
             ({'rgb_topic': RGB, 'homography': tmp_path / 'no.yaml'}, 'does not exist')):
         with pytest.raises(UserError, match=words):

@@ -15,6 +15,7 @@
 """Reading bags: raw and compressed topics, and the choice of several."""
 
 import json
+import math
 from pathlib import Path
 import shutil
 from typing import Any
@@ -76,10 +77,14 @@ def test_raw_frames_come_back(tmp_path: Path, storage: str) -> None:
         np.testing.assert_array_equal(found.pixels, frame)
 
 
-@pytest.mark.parametrize('rate', [0.0, float('inf'), float('nan')])
-def test_a_rate_that_gives_no_stamps_is_refused(tmp_path: Path, rate: float) -> None:
-    with pytest.raises(UserError, match='The rate must be positive and finite'):
-        write_bag(tmp_path / 'bag', iter([]), rate)
+@pytest.mark.parametrize(('rate', 'words'), [
+    *((rate, 'The rate must be positive and finite') for rate in (0.0, math.inf, math.nan)),
+    (1e10, 'at most 1e9, as stamps are in nanoseconds'),
+    (1e-9, 'the stamp of frame 1 is later than any of ROS 2')])
+def test_a_rate_that_gives_no_stamps_is_refused(tmp_path: Path, rate: float, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        write_bag(tmp_path / 'bag', map(framed, FRAMES), rate)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_compressed_frames_come_back_at_full_depth(tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ def test_pairs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         (tmp_path / 'rgb' / f'{i}.png').write_bytes(b'')
     with pytest.raises(UserError, match='None of the 3 pairs of .* can be read, first: .* empty'):
         read_pairs(PairSource(tmp_path), 10)
+    (tmp_path / 'rgb' / '2.jpg').write_bytes(b'')
+    with pytest.raises(UserError, match=r'rgb/2\.jpg and .*rgb/2\.png have one name'):
+        read_pairs(PairSource(tmp_path), 10)
     with pytest.raises(UserError, match='neither a bag nor a COCO file'):
         read_pairs(PairSource(tmp_path / 'thermal' / '0.png'), 10)
 
