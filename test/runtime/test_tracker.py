@@ -87,6 +87,17 @@ def test_a_hidden_target_is_uncertain_then_lost_and_found_again(model: TrackingM
     assert set(states[59 + found:]) == {State.TRACKED} and error(target, place(number)) < 8
 
 
+def test_a_target_that_is_not_recognized_is_tracked_until_its_box_shows_something_else(
+    tmp_path: Path,
+) -> None:
+    doubtful = {'offset': -3.0, 'score': 0.0, 'quality': 0.0, 'match': 0.0}
+    tracker = Tracker(TrackingModel.load(write_toy_tracker(
+        tmp_path / 'toy.onnx', calibration=doubtful), threads=1, backend='onnxruntime'))
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    states = [tracker.follow(draw(place(n), n >= 40), n / RATE).state for n in range(1, 60)]
+    assert set(states[:39]) == {State.TRACKED} and states[-1] is State.LOST
+
+
 def test_two_good_frames_do_not_find_a_lost_target(model: TrackingModel) -> None:
     tracker = Tracker(model)
     tracker.start(draw(place(0)), box_around(place(0)), 0.0)

@@ -55,7 +55,8 @@ class TrackingModel:
         self._frame: NDArray[Any] | None = None  # that was prepared
         self._rgb: NDArray[Any] | None = None
         self._stamp, self._prepared = 0.0, None
-        self.overview: Overview | None = None  # of the last frame
+        self.thermal = self._scratch  # the last frame (H, W) in [0, 1]
+        self.overview: Overview | None = None  # of that
         self._moved: tuple[Overview, Overview, CameraMotion | None] | None = None
 
     @staticmethod
@@ -113,9 +114,9 @@ class TrackingModel:
         frame, _ = fill_dead_pixels(frame)
         if self._scratch.shape != frame.shape:
             self._scratch = np.empty(frame.shape, np.float32)
-        found = normalize(frame, self.card.normalization, self._scratch, finite=True)
-        self.overview = Overview.of(found)
-        return found
+        self.thermal = normalize(frame, self.card.normalization, self._scratch, finite=True)
+        self.overview = Overview.of(self.thermal)
+        return self.thermal
 
     def moved(self, before: Overview) -> CameraMotion | None:
         """Return how the camera moved from an earlier overview to the last frame's."""

@@ -17,6 +17,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cgdet_core.runtime.tracking.continuity import Continuity
 from cgdet_core.runtime.tracking.decoding import Found
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.motion import Motion, Trail
@@ -32,14 +33,16 @@ ROUNDED = 0.01  # pixels, by which sides may be smaller, as texts and float32 ro
 LARGEST = 2.0  # the same, in widths and heights of the frame
 SAMPLE_S = 0.1  # between samples that are kept
 IMPROVE_S = 0.5  # between improvements of the filter
-SURE = 0.35  # probability of a look, without CONTINUITY, from which on it is learned
+SURE = 0.35  # probability of a look, without NEARNESS, from which on it is learned
 RIVAL = 0.5  # match below which something else looks like the target
 LEAST_S = 0.005  # that a frame counts for, also if its stamp is that of the one before
 LOST_S = 0.5  # a target that was not seen for so long is lost
+HELD = 0.5  # continuity from which on a target that is not recognized is the same
+AGAIN = 2.0  # logit up to which what looks as a lost target did is more likely to be it
 BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
 RELEARN_S = 1.0  # a target that was found again must be tracked for so long before it is learned
-CONTINUITY = 2.0  # logit by which what is near the prediction is rather the target than unknown
+NEARNESS = 2.0  # logit by which what is near the prediction is rather the target than unknown
 # A target is likely within NEAR of its prediction, in its size, or within JUMPS times the mean of
 # how far it was from it in the last JUMPS_S. Unseen, it is within AWAY more per second, and ASTRAY
 # more per second squared.
@@ -105,6 +108,7 @@ class Tracker:
         self._stamp = self._seen_at = self._sampled = self._improved = float(stamp)
         self._presence, self._expected, self._found_at = Presence(), None, -np.inf
         self._jump, self._trail = FIRST_JUMP, Trail(self._stamp, box)
+        self._continuity = Continuity(self.model.thermal, box, self._stamp)
         self._last = Target(box.astype(np.float32), 1.0, State.TRACKED)
         return self._last
 
@@ -141,15 +145,23 @@ class Tracker:
         self._motion.center = np.clip(self._motion.center, 0, frame.shape[::-1])
         look = self.look(image, self._predicted())
         support = self._support(look)
+        if self._expected is None:
+            held = self._continuity.follow(self.model.thermal, look.box, self._stamp, support > 0)
+            support = max(support, (1 - held) * support)
         if self._presence.logit < 0:
             look, support = self._search_elsewhere(frame, image, look, support)
         self._presence.add(support, max(passed, LEAST_S))
         if self._presence.logit < 0 and self._expected is None:
             self._search.start()
             self._expected = self._expect()
-        if look.logit + CONTINUITY < logit(self.model.card.lost_threshold):
+        if (look.logit + NEARNESS < logit(self.model.card.lost_threshold)
+                and not self._unchanged()):
             return self._unseen()
         return self._correct(look, support, passed)
+
+    def _unchanged(self) -> bool:
+        """Return whether the box shows what it showed when the target was last recognized."""
+        return self._expected is None and self._continuity.held >= HELD
 
     def _follow_camera(self) -> None:
         """Expect the target where the camera's motion since the last frame moved it."""
@@ -170,7 +182,7 @@ class Tracker:
         """Return the target that was seen, more or less certainly."""
         assert self._motion is not None
         center = look.center
-        trust = probability(look.logit + CONTINUITY)
+        trust = probability(look.logit + NEARNESS)
         away = float(np.linalg.norm(center - self._motion.center)) / self._root
         self._motion.update(center, self._root, trust)
         self._resize(look.box, passed * trust)
@@ -180,6 +192,7 @@ class Tracker:
         if self._expected is not None:
             self._expected, self._found_at = None, self._stamp
             self._trail = Trail(self._stamp, look.box)
+            self._continuity = Continuity(self.model.thermal, look.box, self._stamp)
         elif support > 0:
             self._trail.add(self._stamp, look.box)
         self._seen_at = self._stamp
@@ -224,7 +237,11 @@ class Tracker:
         assert self._motion is not None
         places = self._motion.center[None] if self._expected is None else self._expected[0]
         away = float(np.linalg.norm(places - look.center, axis=1).min())
-        return self._presence.evidence(look.logit) - 0.5 * (away / self._spread()) ** 2
+        support = self._presence.evidence(look.logit) - 0.5 * (away / self._spread()) ** 2
+        if self._expected is not None:
+            again = AGAIN * self._continuity.again(self.model.thermal, look.box)
+            support = max(support, min(support + again, AGAIN))
+        return support
 
     def _spread(self) -> float:
         """Return the standard deviation of where the target may be, pixels."""
@@ -248,7 +265,8 @@ class Tracker:
     def _learn(self, look: Look) -> None:
         """Keep what was seen of a target that is tracked, and learn of it now and then."""
         rival = look.found.match < RIVAL
-        if (look.probability < SURE or self._stamp - self._sampled < SAMPLE_S
+        if (look.probability < SURE and not self._unchanged()
+                or self._stamp - self._sampled < SAMPLE_S
                 or self._stamp - self._found_at < RELEARN_S):
             return
         improve = rival or self._stamp - self._improved >= IMPROVE_S
