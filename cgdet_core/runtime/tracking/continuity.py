@@ -25,12 +25,10 @@ SIZE, AROUND = 32, 1.4  # of a patch, pixels; how much larger the box is in whic
 FINEST = 4  # samples for a pixel of a patch, at most, in each direction
 SPAN_S = 0.1  # between patches that are compared, at least
 FLAT = 0.001  # standard deviation of a patch that shows nothing
-# Correlations up to which a box shows something else, and from which on the same: compared with a
-# moment ago, ...
-CHANGED = 0.75, 0.9
-# ... with when the target was last recognized, and after a change with that.
-DRIFTED = 0.3, 0.5
-BACK = 0.65, 0.85
+# Correlations up to which a box shows something else, and from which on the same.
+CHANGED = 0.75, 0.9  # than a moment ago, or at another place
+DRIFTED = 0.3, 0.5  # than when the target was last recognized, if it changed slowly
+BACK = 0.65, 0.85  # the same, after a change
 
 Image = NDArray[np.float32]
 Box = NDArray[np.float64]
@@ -67,7 +65,7 @@ class Continuity:
 
     def again(self, frame: Image, box: Box) -> float:
         """Return from 0 to 1 how much a box looks as the target did when it was recognized."""
-        return _share(correlation(self._first, patch(frame, box, AROUND)), BACK)
+        return _share(correlation(self._first, patch(frame, box, AROUND)), CHANGED)
 
 
 def patch(frame: Image, box: Box, around: float = 1.0) -> Image:
