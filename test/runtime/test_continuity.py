@@ -31,9 +31,9 @@ def texture(seed: int) -> Image:
     return (0.5 + found / found.std() / 8).astype(np.float32)
 
 
-def mixed(share: float, one: int = 1, other: int = 2) -> Image:
+def mixed(share: float) -> Image:
     """Return a look between two: a target that turns, for example."""
-    return ((1 - share) * texture(one) + share * texture(other)).astype(np.float32)
+    return ((1 - share) * texture(1) + share * texture(2)).astype(np.float32)
 
 
 def covered(share: float) -> Image:
@@ -43,8 +43,10 @@ def covered(share: float) -> Image:
     return frame
 
 
-def test_what_changes_slowly_is_held_though_it_ends_as_something_else() -> None:
-    seen = Continuity(mixed(0), BOX, 0.0)
+@pytest.mark.parametrize('start', [0.0, 100.0])
+def test_what_changes_slowly_is_held_though_it_ends_as_something_else(start: float) -> None:
+    """It is also held if the clock was set back by 100 s."""
+    seen = Continuity(mixed(0), BOX, start)
     held = [seen.follow(mixed(n / 30), BOX, n / 10, False) for n in range(1, 16)]
     assert min(held) == 1
     assert correlation(patch(mixed(0), BOX), patch(mixed(0.5), BOX, 1.4)) < 0.9
@@ -74,7 +76,8 @@ def test_a_box_that_is_a_little_wrong_shows_the_same() -> None:
     assert seen.again(texture(7), BOX) == 0
 
 
-@pytest.mark.parametrize('box', [(-300, -300, -200, -200), (0, 0, 3, 3), (-50, -50, 400, 400)])
+@pytest.mark.parametrize('box', [
+    (-300, -300, -200, -200), (0, 0, 3, 3), (-50, -50, 400, 400), (60, 40, 60, 40)])
 def test_any_box_may_be_compared(box: tuple[int, ...]) -> None:
     seen = Continuity(texture(1), np.array(box, np.float64), 0.0)
     assert 0 <= seen.follow(texture(1), np.array(box, np.float64), 0.1, False) <= 1

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Whether a target's box still shows what it showed before, whatever that is."""
 
 from math import ceil
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 SIZE, AROUND = 32, 1.4  # of a patch, pixels; how much larger the box is in which it is sought
 FINEST = 4  # samples for a pixel of a patch, at most, in each direction
-SPAN_S = 0.1  # between patches that are compared, at least
+SPAN_S = 0.1  # between patches that are kept, at least
 FLAT = 0.001  # standard deviation of a patch that shows nothing
 # Correlations up to which a box shows something else, and from which on the same.
 CHANGED = 0.75, 0.9  # than a moment ago, or at another place
@@ -51,10 +50,10 @@ class Continuity:
 
     def follow(self, frame: Image, box: Box, stamp: float, recognized: bool) -> float:
         """Return `held` with the next frame's box (4,)."""
-        near = patch(frame, box, AROUND)
         if recognized:
             self.held, self._first = 1.0, patch(frame, box)
         else:
+            near = patch(frame, box, AROUND)
             first = correlation(self._first, near)
             unchanged = min(self.held, _share(correlation(self._last, near), CHANGED),
                             _share(first, DRIFTED))
@@ -72,7 +71,7 @@ def patch(frame: Image, box: Box, around: float = 1.0) -> Image:
     """Return a box (4,) of a frame as (n, n), n = SIZE around; around: 1, or a larger box."""
     size = round(SIZE * around)
     step = around * (box[2:] - box[:2]) / size
-    fine = min(FINEST, ceil(step.max()))
+    fine = min(FINEST, max(1, ceil(step.max())))
     step = step / fine
     x, y = (box[:2] + box[2:] - size * fine * step + step - 1) / 2
     found = cv2.warpAffine(
