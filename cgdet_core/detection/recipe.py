@@ -157,9 +157,10 @@ class DetectionRecipe(Recipe):
                              'remove data.train and data.synthetic')
         if alone and not self.classes:
             raise ValueError('classes is missing; without labels it must name them')
-        if alone and not unlabeled.weight and self.cmg is None:
-            raise ValueError('neither labels nor pseudo-labels nor features (cmg) teach anything; '
-                             'set unlabeled.weight, or cmg')
+        if alone and not any(term and term.weight
+                             for term in (unlabeled, self.cmg, self.imitation)):
+            raise ValueError('without labels nothing teaches; set unlabeled.weight, cmg or '
+                             'imitation')
         if (alone and unlabeled.weight and unlabeled.sources == ('student',)
                 and self.optim.init is None):
             raise ValueError('without labels a student from nothing finds nothing; set '

@@ -231,7 +231,9 @@ def test_a_missing_rgb_image_is_one_of_the_set_that_lists_it(
     ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1}},
      'a student from nothing finds nothing'),
     ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1, 'weight': 0}},
-     'neither labels nor pseudo-labels nor features'),
+     'without labels nothing teaches'),
+    ({'data': {'train': None, 'val': 'x'}, 'unlabeled': {'frames': 'x', 'share': 1, 'weight': 0},
+      'cmg': {'weight': 0, 'teacher': {'kind': 'torchvision'}}}, 'without labels nothing teaches'),
     ({'data': {'train': 'x', 'val': 'x', 'pair_share': 0.5}, 'unlabeled': {'frames': 'x'}},
      'data.pair_share orders labeled frames only')])
 def test_recipes_that_cannot_be_are_refused(
@@ -242,3 +244,13 @@ def test_recipes_that_cannot_be_are_refused(
         values = {**values, 'unlabeled': {**unlabeled, 'sources': ['student']}}
     with pytest.raises(UserError, match=words):
         parse_recipe({**recipe_values, 'classes': list(CLASSES), **values}, 'test')
+
+
+@pytest.mark.parametrize('teaches', [
+    {'cmg': {'teacher': {'kind': 'torchvision'}}}, {'imitation': {'teacher': 'any'}}])
+def test_a_teacher_needs_no_pseudo_labels(recipe_values: dict, teaches: dict) -> None:
+    recipe = parse_recipe({
+        **recipe_values, 'classes': list(CLASSES), 'data': {'train': None, 'val': 'x'},
+        'unlabeled': {'frames': 'x', 'share': 1, 'weight': 0, 'burn_in_epochs': 0,
+                      'sources': ['student']}, **teaches}, 'test')
+    assert recipe.unlabeled is not None and not recipe.unlabeled.weight
