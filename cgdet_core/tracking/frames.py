@@ -145,10 +145,15 @@ def collect(recipe: TrackingRecipe, progress: bool = False) -> Objects:
     """Return what a recipe trains on; UserError if there is no box to learn from."""
     swap = recipe.swap
     found = gather(recipe, rgb=swap is not None and swap.labeled)
-    if swap is not None:
-        found.swapped = swapped(found.frames, swap, recipe.seed, progress)
-        if swap.pairs is not None:
-            found.license = f'{found.license}; pairs: {load_coco(swap.pairs).license}'
+    if swap is None:
+        return found
+    pairs: list[ImageRecord] = []
+    if swap.pairs is not None:
+        listed = load_coco(swap.pairs)
+        listed.check_rgb()
+        pairs = listed.images
+        found.license += f'; pairs: {listed.license}'
+    found.swapped = swapped(found.frames, pairs, swap, recipe.seed, progress)
     return found
 
 
@@ -253,23 +258,20 @@ def tracks(frames: list[Frame], first: int) -> NDArray[np.int64]:
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
-def swapped(frames: list[Frame], config: SwapConfig, seed: int,
+def swapped(frames: list[Frame], pairs: Iterable[ImageRecord], config: SwapConfig, seed: int,
             progress: bool) -> NDArray[np.int64]:
-    """Add the RGB frames of pairs to `frames`, and return rows of what both show."""
+    """Add what is cut out of pairs to `frames`, and return rows of what both images show."""
     rows = []
     for number in range(len(frames)):
         frame = frames[number]
         if config.labeled and frame.paired:
             rows += [(number, o, len(frames), o) for o in range(len(frame.boxes))]
             frames.append(replace(frame, rgb=True))
-    if config.pairs is not None:
-        listed = load_coco(config.pairs)
-        listed.check_rgb()
-        pairs = [r for r in listed.images if r.rgb_path is not None]
-        for regions in unlabeled(pairs, config, seed, progress):
-            first = len(frames)
-            frames += [regions, replace(regions, rgb=True)]
-            rows += [(first, o, first + 1, o) for o in range(len(regions.boxes))]
+    with_rgb = [record for record in pairs if record.rgb_path is not None]
+    for regions in unlabeled(with_rgb, config, seed, progress) if with_rgb else ():
+        first = len(frames)
+        frames += [regions, replace(regions, rgb=True)]
+        rows += [(first, o, first + 1, o) for o in range(len(regions.boxes))]
     if not rows:
         raise UserError('swap has no pairs with something to cut; set swap.pairs, or add RGB '
                         'images (rgb_file_name) to data.train.')

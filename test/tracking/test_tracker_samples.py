@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cgdet_core.data.coco import ImageRecord
+from cgdet_core.data.coco import ImageRecord, load_coco
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.errors import UserError
 from cgdet_core.tasks import load_recipe
@@ -145,7 +145,7 @@ def test_pairs_show_the_same_in_thermal_and_rgb(tmp_path: Path, pairs: Path) -> 
     config = SwapConfig(pairs=pairs, labeled=False, sources=('center', 'random'),
                         random_regions=2, random_side=40)
     frames: list[Frame] = []
-    rows = swapped(frames, config, 0, False)
+    rows = swapped(frames, load_coco(pairs).images, config, 0, False)
     assert len(frames) == 6 * 2 * 2 and len(rows) == 6 * 3
     for a, first, b, second in rows.tolist():
         assert (frames[a].rgb, frames[b].rgb) == (False, True) and first == second
