@@ -74,10 +74,7 @@ def load_unlabeled(recipe: DetectionRecipe) -> CocoSet:
                         '[thermal, black_hot].')
     coco.check_signal(recipe.normalization.kind, recipe.name)
     if pictures and (recipe.cmg is not None or 'rgb' in config.sources):
-        missing = [path for path in pictures if not path.is_file()]
-        if missing:
-            raise UserError(f'{len(missing)} of the RGB images listed in {config.frames} are '
-                            f'missing, the first is {missing[0]}.')
+        coco.check_rgb()
         report = check_records(records)
         if not report.good:
             _log.warning('%s: %s', config.frames, report.sentence)
