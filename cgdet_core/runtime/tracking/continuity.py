@@ -59,7 +59,8 @@ class Continuity:
                             _share(first, DRIFTED))
             self.held = max(unchanged, _share(first, BACK))
         if not 0 <= stamp - self._stamp < SPAN_S - 1e-6:
-            self._last, self._stamp = patch(frame, box), stamp
+            self._last = self._first if recognized else patch(frame, box)
+            self._stamp = stamp
         return self.held
 
     def again(self, frame: Image, box: Box) -> float:

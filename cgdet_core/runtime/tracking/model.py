@@ -51,12 +51,11 @@ class TrackingModel:
         self.session = session
         self._inputs = {name: np.zeros([int(n) for n in spec.shape], np.float32)
                         for name, spec in card.with_batch(1).inputs.items()}
-        self._scratch = np.empty((0, 0), np.float32)
+        self.thermal = np.empty((0, 0), np.float32)  # the last frame (H, W) in [0, 1]
         self._frame: NDArray[Any] | None = None  # that was prepared
         self._rgb: NDArray[Any] | None = None
         self._stamp, self._prepared = 0.0, None
-        self.thermal = self._scratch  # the last frame (H, W) in [0, 1]
-        self.overview: Overview | None = None  # of that
+        self.overview: Overview | None = None  # of that frame
         self._moved: tuple[Overview, Overview, CameraMotion | None] | None = None
 
     @staticmethod
@@ -112,9 +111,9 @@ class TrackingModel:
             raise ValueError('a thermal frame must be two-dimensional and not empty, this one '
                              f'has shape {frame.shape}')
         frame, _ = fill_dead_pixels(frame)
-        if self._scratch.shape != frame.shape:
-            self._scratch = np.empty(frame.shape, np.float32)
-        self.thermal = normalize(frame, self.card.normalization, self._scratch, finite=True)
+        if self.thermal.shape != frame.shape:
+            self.thermal = np.empty(frame.shape, np.float32)
+        normalize(frame, self.card.normalization, self.thermal, finite=True)
         self.overview = Overview.of(self.thermal)
         return self.thermal
 
