@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from cgdet_core.errors import UserError
 from cgdet_core.nets.blocks import normalized, set_folded
+from cgdet_core.nets.ghost_neck import GhostPathAggregation
+from cgdet_core.nets.shufflenet_trunk import ChannelOrder, ShuffleNetTrunk
 from cgdet_core.nets.trunk import fold_input, Norm, Origin
 import torch
 from torch import nn, Tensor
@@ -39,19 +41,29 @@ def load_nanodet(network: 'FeaturePyramid', path: Path) -> None:
 
     The network has the trunk `shufflenet_v2`, the neck `ghost` and 96 channels. The file's
     normalization layers are folded into its convolutions: ours become the identity, with the
-    file's biases. UserError for another network or file.
+    file's biases, and the trunk has its own order of channels. UserError for another network or
+    file.
     """
     ours = _in_order(network)
     found = _convolutions(path)
     wanted = [tuple(conv.weight.shape) for conv, _ in ours]
     wanted[0] = (wanted[0][0], 3, *wanted[0][2:])
-    if [tuple(w.shape) for w, _ in found[:len(ours)]] != wanted:
+    trunk = network.backbone
+    if (not isinstance(trunk, ShuffleNetTrunk)
+            or [tuple(w.shape) for w, _ in found[:len(ours)]] != wanted):
         raise UserError(f'{path} does not fit the network. It must be NanoDet-Plus-m (1.0x), and '
                         'the model of the recipe {trunk: shufflenet_v2, neck: ghost, '
                         'neck_channels: 96}.')
     first, shift = fold_input(found[0][0], NORM, ours[0][0].in_channels)
     found[0] = first.flip(1), found[0][1] + shift  # ours are R, G, B
+    orders, levels = trunk.orders()
+    assert isinstance(network.neck, GhostPathAggregation)
+    for lateral, read in zip(network.neck.lateral, levels):
+        conv = next(m for m in lateral.modules() if isinstance(m, nn.Conv2d))
+        orders[conv] = ChannelOrder(list(range(conv.out_channels)), read)
     for (conv, norm), (weight, bias) in zip(ours, found):
+        if order := orders.get(conv):
+            weight, bias = weight[order.written][:, order.read], bias[order.written]
         set_folded(conv, norm, weight, bias)
 
 

@@ -22,7 +22,8 @@ from cgdet_core.nets.config import PyramidConfig
 from cgdet_core.nets.csp_trunk import CSPTrunk
 from cgdet_core.nets.efficientnet_trunk import EfficientNetTrunk
 from cgdet_core.nets.ghost_neck import GhostPathAggregation
-from cgdet_core.nets.torchvision_trunk import PARTS, ShuffleNetTrunk, TorchvisionTrunk
+from cgdet_core.nets.shufflenet_trunk import ShuffleNetTrunk
+from cgdet_core.nets.torchvision_trunk import PARTS, TorchvisionTrunk
 from cgdet_core.nets.trunk import Trunk
 import torch
 from torch import nn, Tensor

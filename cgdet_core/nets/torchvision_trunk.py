@@ -17,7 +17,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from cgdet_core.errors import UserError
 from cgdet_core.nets.published import published
 from cgdet_core.nets.trunk import adopt, IMAGENET, load_matching, Origin, Trunk
 import torch
@@ -66,19 +65,3 @@ class TorchvisionTrunk(Trunk):
         network = get_model(self.name, weights=None)
         load_matching(network, found, self.name)
         adopt(self, TorchvisionTrunk(3, self.name, network), IMAGENET)
-
-
-class ShuffleNetTrunk(TorchvisionTrunk):
-    """ShuffleNetV2 1.0x with NanoDet's LeakyReLU, whose weights begin it (`nets.nanodet`)."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__(in_channels, 'shufflenet_v2_x1_0')
-        for layers in [m for m in self.modules() if isinstance(m, nn.Sequential)]:
-            for index, layer in enumerate(layers):
-                if isinstance(layer, nn.ReLU):
-                    layers[index] = nn.LeakyReLU(0.1, inplace=True)
-
-    def load_pretrained(self) -> None:
-        raise UserError('The trunk shufflenet_v2 begins with the weights of NanoDet-Plus-m (the '
-                        'ONNX file of its authors as optim.init); for those of ImageNet choose '
-                        'shufflenet_v2_x1_0.')

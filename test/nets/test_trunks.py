@@ -161,7 +161,13 @@ def test_a_download_that_fails_says_where_the_file_belongs(
 
 def nanodet_file(path: Path) -> nn.Module:
     """Write an ONNX file of NanoDet's trunk and neck, and return them; the weights are drawn."""
-    network = settled(FeaturePyramid(PyramidConfig(in_channels=3, **NANODET)))
+    network = FeaturePyramid(PyramidConfig(in_channels=3, **NANODET))
+    network.backbone = TorchvisionTrunk(3, 'shufflenet_v2_x1_0')  # which shuffles channels
+    for layers in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        for index, layer in enumerate(layers):
+            if isinstance(layer, nn.ReLU):
+                layers[index] = nn.LeakyReLU(0.1, inplace=True)
+    settled(network)
     network.forward = network.pyramid  # type: ignore[method-assign]
     torch.onnx.export(network, (torch.zeros(1, 3, 64, 64),), str(path), dynamo=False,
                       opset_version=18)
@@ -194,7 +200,8 @@ def test_restored_norms_normalize_and_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'model', [{}, {**NANODET, 'neck': 'pan'}, {**NANODET, 'neck_channels': 64}])
+    'model', [{}, {**NANODET, 'neck': 'pan'}, {**NANODET, 'neck_channels': 64},
+              {**NANODET, 'trunk': 'shufflenet_v2_x1_0'}])
 def test_nanodets_file_fits_only_its_network(tmp_path: Path, model: dict) -> None:
     nanodet_file(tmp_path / 'nanodet.onnx')
     with pytest.raises(UserError, match='does not fit the network'):
@@ -220,8 +227,8 @@ def test_frozen_layers_keep_weights_and_statistics() -> None:
     without = {name.split('.')[1] for name, p in network.backbone.named_parameters('trunk')
                if p.grad is None}
     assert without == {'stem', 'stages'} and network.neck.lateral[0][0].weight.grad is not None
-    assert network.backbone.stages[0][0].branch2[0].weight.grad is None
-    assert network.backbone.stages[1][0].branch2[0].weight.grad is not None
+    assert network.backbone.stages[0].units[0][0].weight.grad is None
+    assert network.backbone.stages[1].units[0][0].weight.grad is not None
     with pytest.raises(UserError, match='has 3 stages'):
         freeze(network.backbone, 4, [])
 
