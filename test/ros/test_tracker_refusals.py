@@ -108,7 +108,7 @@ def test_a_request_without_images_is_refused(track: Start) -> None:
     with track() as client:
         client.wait(lambda: client.start.get_subscription_count())
         client.start.publish(detection(60, MIDDLE))
-        client.refused('no image came for it (1 waited)')
+        client.refused('no image was processed in time (1 waited)')
 
 
 def test_boxes_are_in_pixels_of_the_received_image(track: Start) -> None:
