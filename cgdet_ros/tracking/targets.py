@@ -55,7 +55,7 @@ class Followed:
         assert self._target is not None
         return self._target
 
-    def start(self, moment: Moment, box: NDArray[np.float32], label: int | None,
+    def start(self, moment: Moment, box: NDArray[np.float64], label: int | None,
               later: Iterable[Moment]) -> None:
         """
         Start on a box (4,) in pixels of the frame, and follow the target through later moments.
