@@ -14,10 +14,9 @@
 
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
-from pathlib import Path
-
-from cgdet_core.runtime import Detector
+from cgdet_core.runtime import DetectionCard, Detector
 from cgdet_core.runtime.imaging.signal import CARD, check_signal, POLARITIES
+from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
 from cgdet_ros.detection import parameters
@@ -57,7 +56,6 @@ class DetectorNode(ManagedNode):
             self._signal = settings.unit, settings.polarity
         detector = self.load(lambda progress: _load(settings, progress))
         card = detector.card
-        check_signal(card.normalization.kind, *self._signal, card.name)
         with self.lock:
             self._detector = detector
             self._backend = detector.session.describe()
@@ -145,9 +143,9 @@ class DetectorNode(ManagedNode):
 
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
-    # No shell has replaced ~ in a parameter.
-    path = (Path(settings.model_path).expanduser() if settings.model_path
-            else shipped_model(settings.backend))
+    path = settings.model_path or shipped_model(settings.backend)
+    card = load_card(path, DetectionCard)  # before an engine is built
+    check_signal(card.normalization.kind, settings.unit, settings.polarity, card.name)
     return Detector.load(path, settings.threads, settings.backend, progress)
 
 

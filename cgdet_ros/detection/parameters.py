@@ -22,6 +22,7 @@ from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_ros.node.camera_parameters import (
     CAMERA_SPECS,
     read_crop,
+    read_path,
     read_transport,
     SESSION_SPECS,
     TRANSPORT_SPECS,
@@ -138,7 +139,8 @@ def read_model_settings(node: Node) -> ModelSettings:
     """Return the parameters that configure reads."""
     values = {f.name: node.get_parameter(f.name).value for f in fields(ModelSettings)}
     return ModelSettings(**values | {
-        'cameras': tuple(values['cameras']), 'input_transport': read_transport(node)})
+        'model_path': read_path(node, 'model_path'), 'cameras': tuple(values['cameras']),
+        'input_transport': read_transport(node)})
 
 
 def read_settings(node: Node, card: DetectionCard | None) -> Settings:

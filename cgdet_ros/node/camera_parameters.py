@@ -14,6 +14,8 @@
 
 """The parameters that the nodes of a thermal camera share: session, transport, images."""
 
+from os.path import expanduser
+
 from cgdet_core.runtime.imaging.dead_pixels import MAX_SHARE
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, UNITS
@@ -70,6 +72,11 @@ CAMERA_SPECS = (
          "closed, relative to the camera's name; empty: frozen and flat images are recognized",
          effect='static', refusal=refuse_topic),
 )
+
+
+def read_path(node: Node, name: str) -> str:
+    """Return a path, in which no shell has replaced ~."""
+    return expanduser(node.get_parameter(name).value)
 
 
 def read_transport(node: Node) -> str:

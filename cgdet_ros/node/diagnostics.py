@@ -162,8 +162,8 @@ class Statistics:
             infer = np.median([latency[2] for latency in self._latencies] or [np.nan]) * 1e3
             return (f'the node cannot keep up: {len(replaced)} of {len(images)} images were '
                     f'replaced by newer ones before their turn (inference takes {infer:.0f} ms); '
-                    'use the INT8 model, another backend or more threads, or lower the rate of '
-                    'the camera')
+                    'use another backend or more threads, the INT8 model of a detector, fewer '
+                    'targets of a tracker, or lower the rate of the camera')
 
     def status(
         self, name: str, hardware: str, source: str | None, no_input_warn_s: float,

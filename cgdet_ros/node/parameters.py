@@ -123,8 +123,10 @@ def _refusal(change: Parameter, spec: Spec, state: str) -> str:
     if spec.choices and change.value not in spec.choices:
         return f'must be one of {spec.limits()}'
     if spec.effect == 'static' and state != 'unconfigured':
-        return (f'takes effect on configure and the node is {state}: clean the node up first '
-                '(ros2 lifecycle set NODE deactivate, then cleanup), then set it')
+        way = 'cleanup' if state == 'inactive' else 'deactivate, then cleanup'
+        return f'takes effect on configure and the node is {state}: ' + (
+            'start it again with this value' if state == 'finalized' else
+            f'clean the node up first (ros2 lifecycle set NODE {way}), then set it')
     if isinstance(change.value, float) and not isfinite(change.value):
         return 'must be finite'
     return spec.refusal(change.value)

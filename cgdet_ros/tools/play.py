@@ -36,6 +36,7 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 
 MATCH_TIMEOUT_S = 10.0
+PAUSE_S = 5.0  # a longer one is announced
 QUEUED = QoSProfile(depth=10)
 # The depth is for several publishers of one topic, such as /tf_static.
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -97,7 +98,9 @@ def _play(
             for connection, recorded, raw in reader.messages(connections):
                 first = recorded if first is None else first
                 early = start + (recorded - first) * 1e-9 / rate - monotonic()
-                sleep(max(0.0, early))
+                if early > PAUSE_S:  # or the clock of the recorder was set
+                    node.get_logger().info(f'the next message comes in {early:.0f} s')
+                _sleep_until(monotonic() + early)
                 if answered is not None:
                     start += max(0.0, -early)
                 if not rclpy.ok():
@@ -138,6 +141,12 @@ def _create_publishers(node: Node, connections: list[Any], only_images: bool) ->
             node.get_logger().warning(
                 f'ROS 2 does not allow the name {topic}. The topic is skipped.')
     return publishers
+
+
+def _sleep_until(end: float) -> None:
+    """Sleep until a time of monotonic, or until SIGTERM, which interrupts no sleep."""
+    while rclpy.ok() and (left := end - monotonic()) > 0:
+        sleep(min(left, 0.1))
 
 
 def _wait_for_subscribers(publishers: list[Any]) -> None:

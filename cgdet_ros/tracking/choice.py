@@ -15,11 +15,11 @@
 """Find the box that a request means, and the image it is on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from cgdet_core.runtime.imaging.geometry import Crop
+from cgdet_core.runtime.tracking.tracker import check_box
 from cgdet_ros.tracking.history import History, Moment, Refused
 from cgdet_ros.tracking.parameters import Settings
 from cgdet_ros.tracking.requests import (
@@ -104,9 +104,12 @@ class Choice:
         return Box(point.stamp_ns, np.array(corners, np.float32), since=point.since)
 
 
-def in_frame(box: Box, crop: Crop) -> Box:
-    """Return a box in pixels of the cropped frame."""
-    return replace(box, box=box.box - np.array((crop.left, crop.top) * 2, np.float32))
+def in_frame(box: Box, moment: Moment, crop: Crop) -> NDArray[np.float64]:
+    """Return a box (4,) in pixels of a moment's frame; Refused if no target can be in it."""
+    try:
+        return check_box(box.box - np.array((crop.left, crop.top) * 2), moment.frame)
+    except ValueError as error:
+        raise Refused(f'{error}{_cropped(crop)}') from None
 
 
 def late(request: Request, newest_ns: int | None) -> str:
@@ -119,4 +122,5 @@ def late(request: Request, newest_ns: int | None) -> str:
 
 
 def _cropped(crop: Crop) -> str:
-    return f', whose first is at ({crop.left}, {crop.top})' if crop.left or crop.top else ''
+    first = f'; the image is cropped, its first pixel is ({crop.left}, {crop.top})'
+    return first if crop.left or crop.top else ''

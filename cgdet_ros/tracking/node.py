@@ -218,9 +218,9 @@ class TrackerNode(ManagedNode):
         if self._stream is None or self._targets is None:
             return []
         if expired := self._requests.expired():
-            self._notices.refuse('a start', f'no image came for it ({expired} waited)')
+            self._notices.refuse('a start', f'no image was processed in time ({expired} waited)')
         name = self.status_name()
-        targets = self._targets.statuses()
+        targets = self._targets.statuses(self._settings.no_input_warn_s)
         return [self._stream.input.status(name, self._settings.no_input_warn_s,
                                           self._stream.shutter.problem()),
                 self._notices.status(name, len(targets), self._settings.max_targets,

@@ -68,11 +68,11 @@ class Outputs:
 
     def publish(self, followed: Sequence[Followed], header: Header, crop: Crop) -> None:
         """Publish the targets of an image and their states."""
-        for each in followed:
-            each.status = to_state(each, self._prefix, header)
+        states = [to_state(each, self._prefix, header) for each in followed]
+        for each, state in zip(followed, states):
+            each.status = state, monotonic()
             self._target.publish(to_target(each, header, crop))
-        self._states.publish(
-            DiagnosticArray(header=header, status=[each.status for each in followed]))
+        self._states.publish(DiagnosticArray(header=header, status=states))
 
     def draw(self, followed: Sequence[Followed], frame: NDArray[Any], header: Header) -> None:
         """Publish the frame (H, W) with its targets, in its own pixels, if it is watched."""

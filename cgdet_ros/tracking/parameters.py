@@ -21,6 +21,7 @@ from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_ros.node.camera_parameters import (
     CAMERA_SPECS,
     read_crop,
+    read_path,
     read_transport,
     refuse_topic,
     SESSION_SPECS,
@@ -92,7 +93,8 @@ class Settings:
 def read_model_settings(node: Node) -> ModelSettings:
     """Return the parameters that configure reads."""
     values = {f.name: node.get_parameter(f.name).value for f in fields(ModelSettings)}
-    return ModelSettings(**values | {'input_transport': read_transport(node)})
+    paths = {name: read_path(node, name) for name in ('model_path', 'detector_model_path')}
+    return ModelSettings(**values | paths | {'input_transport': read_transport(node)})
 
 
 def read_settings(node: Node) -> Settings:

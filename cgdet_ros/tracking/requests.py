@@ -66,16 +66,21 @@ class DetectionId(Request):
 
 
 def to_box(message: Detection2D) -> Box:
-    """Return the box of a detection; Refused if it is not finite, has no area or is far off."""
+    """
+    Return the box of a detection, of a rotated one the upright box around it.
+
+    Refused if it is not finite, has no area or is far off.
+    """
     center, size = message.bbox.center.position, (message.bbox.size_x, message.bbox.size_y)
-    numbers = np.array((center.x, center.y, *size))
-    if not np.isfinite(numbers).all():
-        raise Refused('its box has a center or a size that is not a finite number')
+    numbers, angle = np.array((center.x, center.y, *size)), message.bbox.center.theta
+    if not np.isfinite((*numbers, angle)).all():
+        raise Refused('its box has a center, a size or an angle that is not a finite number')
     if min(size) <= 0:
         raise Refused(f'its box of {size[0]:g} x {size[1]:g} pixels has no area: set '
                       'bbox.size_x and bbox.size_y')
     _check_near(numbers, 'box')
-    half = numbers[2:] / 2
+    along, across = abs(np.cos(angle)), abs(np.sin(angle))
+    half = np.array(((along, across), (across, along))) @ numbers[2:] / 2
     corners = np.concatenate([numbers[:2] - half, numbers[:2] + half]).astype(np.float32)
     class_id = message.results[0].hypothesis.class_id if message.results else ''
     return Box(stamp_of(message.header), corners, _short(message.id), _short(class_id))

@@ -124,12 +124,14 @@ class RgbInput:
 
     def status(self, prefix: str) -> DiagnosticStatus:
         """Return the status for /diagnostics, and log a new problem."""
-        problem = self._problem
-        if problem and not self._messages and self._subscription is not None:
+        subscription = self._subscription
+        problem = '' if subscription is None else self._problem
+        if problem and not self._messages and subscription is not None:
             found = self._node.get_publishers_info_by_topic(self.topic)
-            problem = f'no image has arrived on {publishers_of(self._subscription, found)}'
+            problem = f'no image has arrived on {publishers_of(subscription, found)}'
         level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
-        usual = 'waits for a target' if self._resting else 'used'
+        usual = ('not active' if subscription is None else
+                 'waits for a target' if self._resting else 'used')
         status = to_status(
             f'{prefix}: RGB', self.topic, level, f'{problem}; {ALONE}' if problem else usual,
             {'topic': self.topic, 'images with RGB': self._used,

@@ -17,7 +17,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from time import monotonic
 
 from cgdet_core.runtime.imaging.geometry import Crop
 from cgdet_core.runtime.tracking.target import State, Target
@@ -36,13 +36,14 @@ class Followed:
     """
     A target with its tracker, used by the worker only.
 
-    class_id: of its start. status: of the latest image, which other threads may read.
+    class_id: of its start. status: of the latest image, and when that was, monotonic; other
+    threads may read both.
     """
 
     def __init__(self, name: str, class_id: str, tracker: Tracker, log: CameraLog) -> None:
         self.id, self.class_id = name, class_id
         self.log = log
-        self.status = DiagnosticStatus()
+        self.status = DiagnosticStatus(), 0.0
         self._tracker = tracker
         self._moment: Moment | None = None  # the latest it was followed in
         self._target: Target | None = None
@@ -54,7 +55,7 @@ class Followed:
         assert self._target is not None
         return self._target
 
-    def start(self, moment: Moment, box: NDArray[np.float32], label: int | None,
+    def start(self, moment: Moment, box: NDArray[np.float64], label: int | None,
               later: Iterable[Moment]) -> None:
         """
         Start on a box (4,) in pixels of the frame, and follow the target through later moments.
@@ -153,12 +154,22 @@ class Targets:
                 del self._all[each]
             return ended
 
-    def statuses(self) -> list[DiagnosticStatus]:
-        """Return the status of each target in the latest image, and log a new problem."""
+    def statuses(self, patience: float) -> list[DiagnosticStatus]:
+        """
+        Return the status of each target, and log a new problem.
+
+        That of the latest image; WARN if it was processed more than `patience` seconds ago.
+        """
         statuses = []
         for followed in self.current():
-            status: Any = followed.status
-            if status.name:  # else it has not been published yet
-                followed.log.follow(status)
-                statuses.append(status)
+            status, when = followed.status
+            if not status.name:
+                continue  # it has not been published yet
+            if (silent := monotonic() - when) > patience:
+                status = DiagnosticStatus(
+                    level=max(status.level, DiagnosticStatus.WARN), name=status.name,
+                    message=f'{status.message} in the latest image, which came {silent:.0f} s ago',
+                    hardware_id=status.hardware_id, values=status.values)
+            followed.log.follow(status)
+            statuses.append(status)
         return statuses

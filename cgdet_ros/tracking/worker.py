@@ -176,8 +176,8 @@ class TrackingWorker(ImageWorker):
         box, moment = found
         target = self._targets.reserve(box.id, box.class_id, settings.max_targets)
         later = takewhile(lambda _: self.running(), self._history.after(moment, CATCH_UP))
-        target.start(moment, in_frame(box, settings.crop).box, self._choice.label(box.class_id),
-                     later)
+        target.start(moment, in_frame(box, moment, settings.crop),
+                     self._choice.label(box.class_id), later)
         if not self.running():
             raise Refused('the node was deactivated meanwhile')
         self._targets.add(target, lambda: self._requests.holds(request))

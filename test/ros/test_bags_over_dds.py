@@ -448,18 +448,24 @@ def test_topics_that_ros_2_does_not_allow_are_skipped(create_node: Any, tmp_path
     assert [m.data for m in texts] == ['/text']
 
 
-def test_ctrl_c_ends_the_player_quietly(create_node: Any, bag: Path) -> None:
+@pytest.mark.parametrize(('ended_by', 'rate'), [
+    (signal.SIGINT, '1'), (signal.SIGTERM, '0.0001')])  # in a pause of half an hour
+def test_the_player_ends_quietly_when_it_is_asked_to(
+    create_node: Any, bag: Path, ended_by: signal.Signals, rate: str,
+) -> None:
     player = subprocess.Popen(
-        [sys.executable, '-m', 'cgdet_core', 'bag', 'play', str(bag), '--loop', '--ros-args',
-         '-r', '/image_raw:=/elsewhere'], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        [sys.executable, '-m', 'cgdet_core', 'bag', 'play', str(bag), '--loop', '--rate', rate,
+         '--ros-args', '-r', '/image_raw:=/elsewhere'], cwd=ROOT, stderr=subprocess.PIPE,
+        text=True)
     node = create_node('listener')
     received: list[Image] = []
     node.create_subscription(Image, 'elsewhere', received.append, 10)
     try:
         while not received and player.poll() is None:
             rclpy.spin_once(node, timeout_sec=0.1)
-        player.send_signal(signal.SIGINT)
+        player.send_signal(ended_by)
         _, errors = player.communicate(timeout=120)
         assert player.returncode == 130 and 'Traceback' not in errors
+        assert rate == '1' or 'the next message comes in ' in errors
     finally:
         player.kill()

@@ -118,10 +118,15 @@ def test_parameters_are_checked_against_the_nodes_own_table(node: Minimal) -> No
     assert refusal('mode', 'bad') == 'there is no parameter mode; did you mean model?'
     assert refusal('model', 'worse') == 'model must be one of good, bad, broken'
     assert node.trigger_configure() == SUCCESS
-    assert 'clean the node up' in refusal('model', 'bad')
+    assert 'is inactive: clean the node up first (ros2 lifecycle set NODE cleanup)' in (
+        refusal('model', 'bad'))
     assert refusal('limits.left', 0.13) == 'limits.left is unlucky'
     assert refusal('limits.left', float('nan'))
     assert refusal('limits.left', 0.25) == '' and 'changed' in node.calls
+    assert node.trigger_activate() == SUCCESS
+    assert 'NODE deactivate, then cleanup)' in refusal('model', 'bad')
+    assert node.trigger_shutdown() == SUCCESS
+    assert refusal('model', 'bad').endswith('is finalized: start it again with this value')
 
 
 def test_the_last_value_of_a_parameter_that_is_named_twice_counts(node: Minimal) -> None:

@@ -226,7 +226,10 @@ def test_a_frozen_camera_is_seen_without_a_topic(start: Start, toy: Path) -> Non
     ('unit', 'counts'), ('unit', 'fraction'), ('polarity', 'black_hot')])
 def test_a_model_of_temperatures_refuses_other_pixels(
     start: Start, model: Callable[[Normalization], Path], parameter: str, value: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with start(model_path=model(Normalization('window')), **{parameter: value}) as client:
+    monkeypatch.setenv('MODEL_GATE', str(tmp_path / 'never'))  # it is not loaded before
+    with start(model_path=model(Normalization('window')), **{parameter: value},
+               program=[Path(__file__).parent / 'gated_node.py']) as client:
         client.status(f'{parameter} is {value}, but toy is normalized by temperature')
         client.wait_for_state('unconfigured')

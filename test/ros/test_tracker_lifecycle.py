@@ -68,8 +68,11 @@ def test_parameters_are_static_or_dynamic(track: Start) -> None:
         client.status('0 of 3 targets', of='targets')
 
 
-def test_what_an_operator_can_fix_is_a_sentence(track: Start, toy: Path, tmp_path: Path) -> None:
-    with track(model_path=toy, autostart=False) as client:
+def test_what_an_operator_can_fix_is_a_sentence(
+    track: Start, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('HOME', str(toy.parent))
+    with track(model_path=f'~/{toy.name}', autostart=False) as client:
         assert not client.change_state('configure')
         client.status('is a detection model, not a tracking model')
         assert client.set_parameter('model_path', str(tmp_path / 'no.onnx')).successful

@@ -42,6 +42,7 @@ from cgdet_ros.tracking.requests import (
 )
 from cgdet_ros.tracking.rgb import RgbInput, to_rgb
 from cgdet_ros.tracking.targets import Targets
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PointStamped
 import numpy as np
 import pytest
@@ -148,6 +149,7 @@ def test_large_images_are_kept_while_they_fit_into_memory() -> None:
     (detection(-1.7e308, 64), r'the number -1.7e\+308, beyond'),
     (detection(float('nan'), 5), 'is not a finite number'),
     (detection(5, 5, float('inf')), 'is not a finite number'),
+    (detection(5, 5, angle=float('nan')), 'is not a finite number'),
     (detection(5, 5, name='x' * 300), '300 characters')])
 @pytest.mark.filterwarnings('error')
 def test_a_box_that_is_none_is_refused(message: object, words: str) -> None:
@@ -161,6 +163,17 @@ def test_a_box_keeps_id_class_and_stamp() -> None:
     box = to_box(message)
     assert box.box.tolist() == [25, 30, 35, 50] and box.stamp_ns == 3_000_000_004
     assert (box.id, box.class_id) == ('7', 'person')
+
+
+@pytest.mark.parametrize(('angle', 'half'), [
+    (np.pi / 2, (10, 5)), (-np.pi, (5, 10)), (np.pi / 4, (10.607, 10.607)),
+    (-np.pi / 6, (9.330, 11.160))])
+def test_a_rotated_box_is_the_upright_one_around_it(
+    angle: float, half: tuple[float, float],
+) -> None:
+    x1, y1, x2, y2 = to_box(detection(30, 40, 10, 20, angle=angle)).box
+    assert (x1, y1, x2, y2) == pytest.approx(
+        (30 - half[0], 40 - half[1], 30 + half[0], 40 + half[1]), abs=1e-3)
 
 
 def test_points_and_ids_are_checked() -> None:
@@ -368,7 +381,10 @@ def test_rgb_that_cannot_be_used_is_said(node: Node, message: Image | None, word
     if message is None:
         assert source.at(moment(10.0), Crop(top=2, left=2), 0.05) is not None
         assert source.status('n').level == b'\x00'
+    source.at(moment(99.0), Crop(top=2, left=2), 0.05)
     source.unsubscribe()
+    status = source.status('n')
+    assert (status.level, status.message) == (b'\x00', 'not active')
 
 
 def test_why_no_rgb_arrives_is_said(node: Node) -> None:
@@ -403,6 +419,23 @@ def test_ids_are_not_used_again_after_a_reload(node: Node, tmp_path: Path) -> No
     names = [Targets(node, lambda: Tracker(model), numbers).reserve('', '', 1).id
              for _ in range(2)]
     assert names == ['t1', 't2']
+
+
+def test_a_target_without_new_images_is_not_ok(node: Node, tmp_path: Path) -> None:
+    model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
+                               backend='onnxruntime')
+    targets = Targets(node, lambda: Tracker(model), count(1))
+    targets.add(targets.reserve('dog', '', 1), lambda: True)
+    assert targets.statuses(0.0) == []
+    followed, = targets.current()
+    for level, worse in ((b'\x00', b'\x01'), (b'\x02', b'\x02')):
+        latest = DiagnosticStatus(level=level, name='n: target dog', message='tracked')
+        followed.status = latest, monotonic()
+        assert targets.statuses(3600.0) == [latest]
+        followed.status = latest, monotonic() - 5
+        status, = targets.statuses(2.0)
+        assert status.level == worse and status.name == latest.name
+        assert status.message.startswith('tracked in the latest image, which came ')
 
 
 def test_a_start_that_waits_or_is_under_way_can_be_ended(node: Node, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_an_id_that_the_detector_does_not_know_is_refused(track: Start) -> None:
         assert client.started(60)[0].id == '4'
 
 
-def test_a_point_outside_the_image_is_refused(track: Start) -> None:
+def test_points_and_boxes_outside_the_cropped_image_are_refused(track: Start) -> None:
     with track(crop_top=8) as client:
         client.wait_active()
         message = PointStamped()
@@ -101,14 +101,20 @@ def test_a_point_outside_the_image_is_refused(track: Start) -> None:
         client.point.publish(message)
         client.wait_for(0.3)
         client.show(60)
-        client.refused('the point (60, 4) is outside the image of 160x120 pixels, whose first')
+        client.refused('the point (60, 4) is outside the image of 160x120 pixels; the image is '
+                       'cropped, its first pixel is (0, 8)')
+        client.start.publish(detection(60, 2, 10, 8))
+        client.wait_for(0.3)
+        client.show(60)
+        client.refused('the box 55, -10, 65, -2 is outside of the frame of 160x120 pixels; the '
+                       'image is cropped, its first pixel is (0, 8)')
 
 
 def test_a_request_without_images_is_refused(track: Start) -> None:
     with track() as client:
         client.wait(lambda: client.start.get_subscription_count())
         client.start.publish(detection(60, MIDDLE))
-        client.refused('no image came for it (1 waited)')
+        client.refused('no image was processed in time (1 waited)')
 
 
 def test_boxes_are_in_pixels_of_the_received_image(track: Start) -> None:

@@ -41,7 +41,7 @@ def frame(*xs: float, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def detection(x: float, y: float, width: float = SIDE, height: float = SIDE, stamp: Any = None,
-              name: str = '', class_id: str = '') -> Detection2D:
+              name: str = '', class_id: str = '', angle: float = 0.0) -> Detection2D:
     """Return a detection with its box centered at x, y."""
     message = Detection2D(id=name)
     if class_id:
@@ -49,7 +49,7 @@ def detection(x: float, y: float, width: float = SIDE, height: float = SIDE, sta
         message.results[0].hypothesis.class_id = class_id
     box = message.bbox
     box.center.position.x, box.center.position.y = float(x), float(y)
-    box.size_x, box.size_y = float(width), float(height)
+    box.size_x, box.size_y, box.center.theta = float(width), float(height), angle
     if stamp is not None:
         message.header.stamp.sec, message.header.stamp.nanosec = stamp.sec, stamp.nanosec
     return message

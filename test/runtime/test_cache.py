@@ -253,6 +253,9 @@ def test_the_folder_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert engines.default_folder() == tmp_path / 'cgdet_ros' / 'engines'
     monkeypatch.setenv('CGDET_ENGINE_CACHE', str(tmp_path / 'here'))
     assert EngineCache().folder == tmp_path / 'here'
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('CGDET_ENGINE_CACHE', '~/here')  # of a service, without a shell
+    assert EngineCache().folder == tmp_path / 'here'
 
 
 def test_a_user_without_a_home_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
