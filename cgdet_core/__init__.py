@@ -36,18 +36,19 @@ def load(model: str | PathLike[str] | None = None, *, backend: str = 'auto', thr
     """
     Load a model and return its detector, which is called with an image file or an array.
 
-    model: an ONNX file with its card, or a checkpoint (requires torch); None for the shipped
-    model. backend: of an ONNX file, as `cgdet detect --backend`. threads: of the CPU, 0 for all
-    cores. score_threshold: minimum score of all classes; None for those of the card. UserError, a
-    ValueError, states in one sentence what is wrong.
+    model: an ONNX file with its card, a checkpoint (requires torch), or the name of a model of
+    this package, such as 'thermal'; None for the shipped model. backend: of an ONNX file, as
+    `cgdet detect --backend`. threads: of the CPU, 0 for all cores. score_threshold: minimum score
+    of all classes; None for those of the card. UserError, a ValueError, states in one sentence
+    what is wrong.
     """
     from dataclasses import replace
     from pathlib import Path
 
     from cgdet_core.detection.predict import open_detector
-    from cgdet_core.runtime.files import share_file, SHIPPED_MODEL
+    from cgdet_core.runtime.files import model_file
 
-    path = share_file(SHIPPED_MODEL) if model is None else Path(model)
+    path = model_file('shipped' if model is None else Path(model))
     detector = open_detector(path, backend, threads)
     if score_threshold is not None:
         detector.card = replace(detector.card, score_threshold=score_threshold,

@@ -59,12 +59,13 @@ def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
 
 def load_resumed(path: Path, overrides: list[str] | None = None) -> Recipe:
     """
-    Return the recipe that continues a run, by the run's folder or the recipe it started from.
+    Return the recipe that continues a run, by its folder or last.ckpt or the recipe it began with.
 
     It is the recipe in the folder, changed by what was edited in the named file since the start
     and by the overrides; those of the start need not be repeated.
     """
-    if path.is_dir() or (path.name == RECIPE and (path.parent / 'last.ckpt').is_file()):
+    if path.is_dir() or (path.name in (RECIPE, 'last.ckpt') and (
+            path.parent / 'last.ckpt').is_file()):
         folder = path if path.is_dir() else path.parent
         if not (folder / RECIPE).is_file():
             raise UserError(f'{folder} has no {RECIPE}, so it is not the folder of a run; name '

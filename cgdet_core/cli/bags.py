@@ -31,6 +31,7 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     Match,
+    model_argument,
     Overwrite,
     Polarity,
     say,
@@ -41,7 +42,13 @@ from cgdet_core.cli.common import (
 from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.cli.track import as_seen, Box, Finder, open_tracker, say_color
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_file, SHIPPED_TRACKER
+from cgdet_core.runtime.files import (
+    check_not_inputs,
+    check_outputs,
+    model_file,
+    share_file,
+    SHIPPED_TRACKER,
+)
 from cgdet_core.runtime.imaging.signal import CARD, check_signal
 from cgdet_core.words import counted
 from rich.table import Table
@@ -113,7 +120,7 @@ def bag_play(
 
 @bag_app.command('evaluate')
 def bag_evaluate(
-    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    model: Annotated[Path, model_argument('Checkpoint or ONNX file')],
     sources: Annotated[list[str], typer.Argument(
         metavar='BAG...', help='Bags, folders that hold bags, or shell patterns.')],
     data: Annotated[list[Path], typer.Option(
@@ -203,7 +210,8 @@ def bag_track(
     path: Annotated[Path, typer.Argument(metavar='BAG', help='Bag with thermal images.')],
     box: Box,
     model: Annotated[Path | None, typer.Option(
-        help='ONNX file of a tracker; the shipped one by default.')] = None,
+        parser=model_file, metavar='MODEL', help='ONNX file or name of a tracker; the shipped one '
+        'by default.')] = None,
     start: Annotated[str | None, typer.Option(
         metavar='STAMP', help='Stamp of the image that the box is in, in seconds; the first '
         'image by default.')] = None,

@@ -28,7 +28,13 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from cgdet_core.data.coco import counts_text
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs, read_json, write_json
+from cgdet_core.runtime.files import (
+    check_not_inputs,
+    check_outputs,
+    model_file,
+    read_json,
+    write_json,
+)
 from cgdet_core.runtime.imaging.signal import check_polarity, check_unit, POLARITIES, UNITS
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.inference.choice import BACKENDS
@@ -110,6 +116,12 @@ def _folder(path: Path | None) -> Path | None:
         raise UserError(f'{path} is named like a file, but several files are written; name a '
                         f'folder, such as {path.with_suffix("")}.', 'output')
     return path
+
+
+def model_argument(help: str, metavar: str = 'MODEL') -> Any:
+    """Return an argument that is a file of a model, or a name, see `model_file`."""
+    return typer.Argument(parser=model_file, metavar=metavar,
+                          help=f'{help}, or the name of one of this package.')
 
 
 def word_of(argument: Any) -> str:

@@ -26,6 +26,7 @@ from cgdet_core.cli.common import (
     counting,
     Images,
     Json,
+    model_argument,
     say,
     show_table,
     Topic,
@@ -34,6 +35,7 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_core.words import counted
 from rich.box import SIMPLE
@@ -45,8 +47,9 @@ STYLES = {'OK': 'green', 'WARN': 'yellow', 'FAIL': 'bold red'}
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(help='ONNX file or checkpoint.')],
-    against: Annotated[Path, typer.Option(help='ONNX file or checkpoint MODEL was made from.')],
+    model: Annotated[Path, model_argument('ONNX file or checkpoint')],
+    against: Annotated[Path, typer.Option(
+        parser=model_file, metavar='SOURCE', help='What MODEL was made from, named likewise.')],
     data: Annotated[Path, typer.Option(
         help='COCO annotation file; or a folder, bag or video, without AP.')],
     images: Images = None, topic: Topic = None, json_path: Json = None,
@@ -95,7 +98,7 @@ def verify(
 
 
 def benchmark(
-    models: Annotated[list[Path], typer.Argument(metavar='MODEL...', help='ONNX files.')],
+    models: Annotated[list[Path], model_argument('ONNX files', 'MODEL...')],
     peer: Annotated[list[Path] | None, typer.Option(
         help='Any other ONNX file, inference only; may be repeated.')] = None,
     backend: Annotated[list[str] | None, typer.Option(
@@ -137,7 +140,8 @@ def benchmark(
 
 def doctor(
     model: Annotated[Path | None, typer.Argument(
-        help='ONNX file to check; the shipped model by default.')] = None,
+        parser=model_file, metavar='[MODEL]', help='ONNX file to check, or a name; the shipped '
+        'model by default.')] = None,
     seconds: Annotated[float, typer.Option(
         min=0.5, max=60.0, help='Seconds to send test images, and to listen.')] = 2.0,
     json_path: Json = None,

@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Annotated
 
 from cgdet_core.cli import common
-from cgdet_core.cli.common import console, folder_option, Images, Overwrite, say, show_table, Topic
+from cgdet_core.cli.common import (
+    console,
+    folder_option,
+    Images,
+    model_argument,
+    Overwrite,
+    say,
+    show_table,
+    Topic,
+)
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs
 from cgdet_core.words import counted
@@ -57,8 +66,8 @@ def ablate(
 
 
 def export(
-    source: Annotated[Path, typer.Argument(
-        metavar='CHECKPOINT', help='Checkpoint of "cgdet train", or its FP32 ONNX file.')],
+    source: Annotated[Path, model_argument(
+        'Checkpoint of "cgdet train", or its FP32 ONNX file', 'CHECKPOINT')],
     output: Annotated[Path, typer.Option(
         metavar='FILE', help='ONNX file to write, with its card next to it.')],
     precision: Annotated[str, typer.Option(help='fp32, fp16 or int8.')] = 'fp32',
@@ -95,7 +104,7 @@ def export(
 
 
 def build_engine(
-    model: Annotated[Path, typer.Argument(help='ONNX file, with its card in the same folder.')],
+    model: Annotated[Path, model_argument('ONNX file, with its card in the same folder')],
     backend: Annotated[str, typer.Option(help='auto, tensorrt or tensorrt_rtx.')] = 'auto',
     targets: Annotated[list[str] | None, typer.Option(
         '--target', metavar='smNN', help=(

@@ -26,6 +26,7 @@ from cgdet_core.cli.common import (
     folder_option,
     Images,
     Json,
+    model_argument,
     Overwrite,
     say,
     show_table,
@@ -49,7 +50,7 @@ Voting = Annotated[float | None, typer.Option(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help='Checkpoint or ONNX file.')],
+    model: Annotated[Path, model_argument('Checkpoint or ONNX file')],
     data: Data, images: Images = None, json_path: Json = None, backend: Backend = 'onnxruntime',
     update_card: Annotated[bool, typer.Option(
         '--update-card', help='Write the numbers to the card of an ONNX file.')] = False,

@@ -27,6 +27,7 @@ from cgdet_core.cli.common import (
     console,
     ending,
     Json,
+    model_argument,
     Overwrite,
     Polarity,
     say,
@@ -89,7 +90,7 @@ def fit_scores(
 
 @track_app.command()
 def run(
-    model: Annotated[Path, typer.Argument(help='ONNX file of a tracker.')],
+    model: Annotated[Path, model_argument('ONNX file of a tracker')],
     source: Annotated[str, typer.Argument(
         help='Video, folder of images, bag, camera or address.')],
     box: Box,

@@ -44,7 +44,7 @@ from cgdet_core.cli.track import (
     say_color,
 )
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs
+from cgdet_core.runtime.files import check_outputs, model_file
 from cgdet_core.words import counted
 from rich.box import SIMPLE
 from rich.table import Table
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 
 def track_evaluate(
     paths: Annotated[list[Path], typer.Argument(
-        metavar='MODEL FOLDER...', help='ONNX file of a tracker, not with --baseline; then '
-        'folders of sequences, or folders with such folders in them.')],
+        metavar='MODEL FOLDER...', help='ONNX file or name of a tracker, not with --baseline; '
+        'then folders of sequences, or folders with such folders in them.')],
     benchmark: Annotated[str, typer.Option(
         help='Which files have the truth, and how frames are counted: plain, lsotb-tir, ptb-tir, '
         'gtot, rgbt210, rgbt234, lasher or vtuav.')] = 'plain',
@@ -234,10 +234,11 @@ def _model_first(paths: list[Path], baseline: str | None) -> tuple[Path, list[Pa
             raise UserError(f'{models[0]} is a model, and a baseline is measured instead of one; '
                             'name only folders.', 'baseline')
         return Path(), paths
-    check_model(paths[0])
+    model = model_file(paths[0])
+    check_model(model)
     if len(paths) == 1:
         raise UserError(f'Name the folders of sequences after the model {paths[0]}.')
-    return paths[0], paths[1:]
+    return model, paths[1:]
 
 
 def _show(report: dict[str, Any]) -> None:

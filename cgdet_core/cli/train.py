@@ -27,7 +27,7 @@ from cgdet_core.errors import UserError
 import typer
 
 RecipeArgument = Annotated[Path, typer.Argument(
-    help='Recipe, a YAML file; with --resume also the folder of a run.')]
+    help='Recipe, a YAML file; with --resume also the folder of a run, or its last.ckpt.')]
 Overrides = Annotated[list[str] | None, typer.Argument(
     metavar='[KEY=VALUE]...', help='Changes to the recipe.')]
 Resume = Annotated[bool, typer.Option(
@@ -111,7 +111,7 @@ def report_interruption(recipe: Any, number: int) -> None:
         what = (f'interrupted after the last epoch: the checkpoints are complete; "cgdet report '
                 f'{folder}" draws what was left out.')
     elif (folder / 'last.ckpt').is_file():
-        what = f'interrupted; continue with "cgdet train {folder} --resume".'
+        what = f'interrupted; continue with "cgdet train {shlex.quote(str(folder))} --resume".'
     else:
         what = 'interrupted before the end of the first epoch; nothing was saved.'
     common.complain(what)

@@ -172,7 +172,7 @@ def load_coco(
     """
     path = Path(path)
     data = read_coco(path)
-    root, start = find_folder(path, images, data['images'][0]['file_name'])
+    root, start = find_folder(path, images, [item['file_name'] for item in data['images']])
     names = {c['id']: c['name'] for c in data['categories']}
     if classes is None:
         classes = tuple(names[i] for i in sorted(names))

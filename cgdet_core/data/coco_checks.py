@@ -97,8 +97,8 @@ def check_entries(path: Path, data: dict[str, Any]) -> None:
                 raise UserError(f'{path}: entry {number} of "{section}" is not valid: {reason}; '
                                 f'it is {json.dumps(entry)[:120]}')
             for key in NUMBERS:
-                if type(entry.get(key)) is float:
-                    entry[key] = int(entry[key])
+                if type(value := entry.get(key)) is float and value.is_integer():
+                    entry[key] = int(value)
             for key in ('file_name', 'rgb_file_name'):
                 if key in entry:
                     entry[key] = entry[key].replace('\\', '/')

@@ -14,32 +14,43 @@
 
 """Where the images of a COCO file are."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 import re
 
 from cgdet_core.errors import UserError
 
+TRIED = 10  # names, as some images may be missing
 
-def find_folder(path: Path, images: str | Path | None, first: str) -> tuple[Path, str]:
+
+def find_folder(
+    path: Path, images: str | Path | None, names: Sequence[str],
+) -> tuple[Path, str]:
     """
     Return the folder that file names are relative to, and the start of the names to leave out.
 
-    path: the COCO file; images: the folder that the user names; first: the name of an image. The
-    start is that of absolute names that lead nowhere here, as they are of another machine.
-    UserError if the user's folder does not exist.
+    path: the COCO file; images: the folder that the user names; names: those of images, of which
+    the first that leads to a file decides. The start is that of absolute names that lead nowhere
+    here, as they are of another machine. UserError if the user's folder does not exist.
     """
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
         raise UserError(f'The image folder {images} does not exist.')
-    if found := _place(folder, images is None, first):
+    found = (_start(folder, images is None, name) for name in names[:TRIED])
+    return next(filter(None, found), (folder, ''))
+
+
+def _start(folder: Path, search: bool, name: str) -> tuple[Path, str] | None:
+    """Return where an image is, and the start of its name to leave out; search: see `_place`."""
+    if found := _place(folder, search, name):
         return found, ''
-    parts = PurePosixPath(first).parts
-    if first.startswith('/') or re.match('[A-Za-z]:/', first):
+    parts = PurePosixPath(name).parts
+    if name.startswith('/') or re.match('[A-Za-z]:/', name):
         for number in range(1, len(parts)):
             rest = '/'.join(parts[number:])
-            if found := _place(folder, images is None, rest):
-                return found, first.removesuffix(rest)
-    return folder, ''
+            if found := _place(folder, search, rest):
+                return found, name.removesuffix(rest)
+    return None
 
 
 def _place(folder: Path, search: bool, first: str) -> Path | None:

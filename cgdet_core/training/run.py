@@ -20,6 +20,7 @@ import io
 import logging
 import os
 from pathlib import Path
+import shlex
 import sys
 from typing import Any
 import warnings
@@ -85,8 +86,9 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
         reason = reason_of(error)
         if not reason:
             raise
-        raise UserError(reason + (f', and continue with "cgdet train {recipe.folder} --resume".'
-                                  if last.is_file() else '.')) from None
+        again = shlex.join(['cgdet', 'train', str(recipe.folder), '--resume'])
+        raise UserError(reason + (f', and continue with "{again}".' if last.is_file() else '.')
+                        ) from None
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None

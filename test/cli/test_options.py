@@ -28,6 +28,7 @@ from cgdet_core.errors import UserError
 import cv2
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,26 @@ def test_the_program_has_one_help() -> None:
     assert result.exit_code == 0
     for words in ('--version', '--verbose', '--install-completion', 'thermal object detectors'):
         assert words in result.output
+
+
+@pytest.mark.parametrize('line', [
+    'evaluate thermal --data x', 'verify thermal --against thermal --data x',
+    'export thermal --output x', 'benchmark thermal', 'build-engine thermal', 'doctor thermal',
+    'bag evaluate thermal x --data x', 'bag track x --model thermal --box x',
+    'track run thermal x --box x --output x'])
+def test_models_of_the_package_have_names(line: str) -> None:
+    command, words = get_command(app), line.split()
+    while hasattr(command, 'commands'):
+        command = command.commands[words.pop(0)]
+    values = command.make_context(line, words).params
+    models = [values.get(name) for name in ('model', 'models', 'source', 'against')]
+    found = [Path(m[0] if isinstance(m, list) else m).name for m in models if m not in (None, 'x')]
+    assert found == ['thermal.onnx'] * line.count('thermal')
+
+
+def test_a_tracker_of_the_package_has_a_name() -> None:
+    done = CliRunner().invoke(app, ['track', 'evaluate', 'thermal_tracker'])
+    assert 'Name the folders of sequences after the model' in str(done.exception)
 
 
 @pytest.mark.parametrize('command', [

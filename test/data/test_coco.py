@@ -312,6 +312,20 @@ def test_images_beside_the_annotations_are_found(coco: Path, folder: str) -> Non
             load_coco(coco)
 
 
+def test_images_are_found_if_the_first_of_them_is_missing(coco: Path) -> None:
+    (coco.parent.parent / 'pics').rename(coco.parent / 'images')
+    edited(coco, lambda d: [i.update(file_name=i['file_name'][5:]) for i in d['images']])
+    (coco.parent / 'images' / 'a.png').unlink()
+    with pytest.raises(UserError, match='^1 of the 2 images .*/images/a.png;'):
+        load_coco(coco)
+
+
+@pytest.mark.parametrize('number', [float('nan'), float('inf')])
+def test_ids_of_boxes_may_be_anything(coco: Path, number: float) -> None:
+    edited(coco, lambda d: d['annotations'][0].update(id=number))
+    assert load_coco(coco).boxes()['car'] == 1
+
+
 def test_other_categories_can_be_ignored(
     coco: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -98,7 +98,7 @@ def edit(path: Path, section: str, key: str, value: object) -> None:
 
 def test_a_run_is_resumed_without_the_overrides_of_its_start(started: Path) -> None:
     folder = started.parent / 'runs' / 'tiny'
-    for named in (started, folder, folder / RECIPE):
+    for named in (started, folder, folder / RECIPE, folder / 'last.ckpt'):
         found = load_resumed(named)
         assert found == load_recipe(folder / RECIPE), named
         assert found.optim.lr == 0.5 and found.optim.epochs == 9
