@@ -38,6 +38,8 @@ RIVAL = 0.5  # match below which something else looks like the target
 LEAST_S = 0.005  # that a frame counts for, also if its stamp is that of the one before
 LOST_S = 0.5  # a target that was not seen for so long is lost
 HELD = 0.5  # continuity from which on a target that is not recognized is the same
+RESIZED = 0.25  # of a lost target: standard deviation of its size's logarithm
+JUMPED = 2.0  # `_unlikely` from which on what is not for the target is not where it is
 AGAIN = 2.0  # logit by which, and up to which, what looks as a lost target did counts more
 BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
@@ -147,15 +149,15 @@ class Tracker:
         support = self._support(look)
         if self._expected is None:
             held = self._continuity.follow(self.model.thermal, look.box, self._stamp, support > 0)
-            support = max(support, (1 - held) * support)
+            support += held * max(0.0, -self._presence.evidence(look.logit))
         if self._presence.logit < 0:
             look, support = self._search_elsewhere(frame, image, look, support)
         self._presence.add(support, max(passed, LEAST_S))
         if self._presence.logit < 0 and self._expected is None:
             self._search.start()
             self._expected = self._expect()
-        if (look.logit + NEARNESS < logit(self.model.card.lost_threshold)
-                and not self._unchanged()):
+        unknown = look.logit + NEARNESS < logit(self.model.card.lost_threshold)
+        if unknown and not self._unchanged() or support < 0 and self._unlikely(look) > JUMPED:
             return self._unseen()
         return self._correct(look, support, passed)
 
@@ -223,7 +225,9 @@ class Tracker:
         same = int(np.linalg.norm(centers[0] - self._motion.center) < SAME * self._root)
         places = self._search.places(frame, self._stamp, expected, side, LOST_PLACES - 1 + same,
                                      2 * self._spread())[same:]
-        looks = [self.look(image, place, wide=True) for place in places]
+        # Where the target is expected, what is near is preferred.
+        looks = [self.look(image, place, wide=bool(same or number))
+                 for number, place in enumerate(places)]
         rated = [(self._support(other), other) for other in looks]
         best, found = max(rated, key=lambda pair: pair[0], default=(0.0, look))
         if best <= max(support, 0.0):
@@ -233,15 +237,24 @@ class Tracker:
         return found, best
 
     def _support(self, look: Look) -> float:
-        """Return what a look says for the target, less where the target is less likely to be."""
+        """Return what a look says for the target, less how unlikely its place and size are."""
+        support = self._presence.evidence(look.logit) - self._unlikely(look)
+        if self._expected is None:
+            return support
+        again = AGAIN * self._continuity.again(self.model.thermal, look.box)
+        return max(support, min(support + again, AGAIN))
+
+    def _unlikely(self, look: Look) -> float:
+        """Return how unlikely it is that the target is where a look is, as a logit."""
         assert self._motion is not None
         places = self._motion.center[None] if self._expected is None else self._expected[0]
         away = float(np.linalg.norm(places - look.center, axis=1).min())
-        support = self._presence.evidence(look.logit) - 0.5 * (away / self._spread()) ** 2
+        unlikely = 0.5 * (away / self._spread()) ** 2
         if self._expected is not None:
-            again = AGAIN * self._continuity.again(self.model.thermal, look.box)
-            support = max(support, min(support + again, AGAIN))
-        return support
+            sides = np.maximum(look.box[2:] - look.box[:2], 1)
+            larger = 0.5 * float(np.log(sides.prod() / self._expected[1].prod()))
+            unlikely += 0.5 * (larger / RESIZED) ** 2
+        return unlikely
 
     def _spread(self) -> float:
         """Return the standard deviation of where the target may be, pixels."""
