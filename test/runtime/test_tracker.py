@@ -98,6 +98,34 @@ def test_a_target_that_is_not_recognized_is_tracked_until_its_box_shows_somethin
     assert set(states[:39]) == {State.TRACKED} and states[-1] is State.LOST
 
 
+def test_a_neighbor_is_not_taken_for_a_target_that_was_just_hidden(
+    model: TrackingModel, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, neighbor = (60, 110), (60, 155)
+    tracker = Tracker(model)
+    tracker.start(np.maximum(draw(target), draw(neighbor)), box_around(target), 0.0)
+    for number in range(1, 20):
+        tracker.follow(np.maximum(draw(target), draw(neighbor)), number / RATE)
+    look = tracker.look
+    monkeypatch.setattr(tracker, 'look', lambda *args, **kwargs: replace(
+        look(*args, **kwargs), box=np.array(box_around(neighbor)), probability=0.9))
+    for number in range(20, 24):
+        found = tracker.follow(draw(neighbor), number / RATE)
+        assert found.state is not State.TRACKED and error(found, target) < 8
+
+
+def test_a_lost_target_has_about_its_size(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    for number in range(1, 40):
+        tracker.follow(draw(place(0), True), number / RATE)
+    look = tracker.look(model.prepare(draw(place(0)), None, 2.0), np.array(box_around(place(0))))
+    middle = np.tile(look.center, 2)
+    same, half = (tracker._unlikely(replace(look, box=middle + share * (look.box - middle)))
+                  for share in (1.0, 0.5))
+    assert half > same + 2
+
+
 def test_two_good_frames_do_not_find_a_lost_target(model: TrackingModel) -> None:
     tracker = Tracker(model)
     tracker.start(draw(place(0)), box_around(place(0)), 0.0)
