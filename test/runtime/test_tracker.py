@@ -27,7 +27,7 @@ from cgdet_core.runtime.tracking.motion import Trail
 from cgdet_core.runtime.tracking.presence import Presence
 from cgdet_core.runtime.tracking.search import LostSearch
 from cgdet_core.runtime.tracking.target import State, Target
-from cgdet_core.runtime.tracking.tracker import LOST_S, Tracker
+from cgdet_core.runtime.tracking.tracker import JUMPED, LOST_S, Tracker
 import numpy as np
 import pytest
 from toy_tracker import box_around, draw, write_toy_tracker
@@ -96,6 +96,19 @@ def test_a_target_that_is_not_recognized_is_tracked_until_its_box_shows_somethin
     tracker.start(draw(place(0)), box_around(place(0)), 0.0)
     states = [tracker.follow(draw(place(n), n >= 40), n / RATE).state for n in range(1, 60)]
     assert set(states[:39]) == {State.TRACKED} and states[-1] is State.LOST
+
+
+def test_what_has_another_size_is_hardly_the_lost_target(model: TrackingModel) -> None:
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    box = np.array(box_around(place(0)))
+    further = []
+    for number in range(1, 30):
+        look = tracker.look(model.prepare(draw(place(0)), None, number / RATE), box)
+        larger = replace(look, box=look.box + [-20, -20, 20, 20])
+        further.append(tracker._unlikely(larger) - tracker._unlikely(look))
+        tracker.follow(draw(place(0), True), number / RATE)
+    assert abs(further[0]) < 1e-9 and further[-1] > JUMPED
 
 
 def test_two_good_frames_do_not_find_a_lost_target(model: TrackingModel) -> None:
