@@ -106,12 +106,13 @@ def report_interruption(recipe: Any, number: int) -> None:
     from cgdet_core.training.folder import read_results
 
     folder, epochs = recipe.folder, recipe.optim.epochs
+    quoted = shlex.quote(str(folder))
     rows = read_results(folder, epochs)
     if rows and rows[-1]['epoch'] >= epochs:
         what = (f'interrupted after the last epoch: the checkpoints are complete; "cgdet report '
-                f'{folder}" draws what was left out.')
+                f'{quoted}" draws what was left out.')
     elif (folder / 'last.ckpt').is_file():
-        what = f'interrupted; continue with "cgdet train {shlex.quote(str(folder))} --resume".'
+        what = f'interrupted; continue with "cgdet train {quoted} --resume".'
     else:
         what = 'interrupted before the end of the first epoch; nothing was saved.'
     common.complain(what)

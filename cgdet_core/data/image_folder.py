@@ -20,7 +20,7 @@ import re
 
 from cgdet_core.errors import UserError
 
-TRIED = 10  # names, as some images may be missing
+TRIED = 10  # names of images, of which some may be missing
 
 
 def find_folder(
@@ -29,9 +29,10 @@ def find_folder(
     """
     Return the folder that file names are relative to, and the start of the names to leave out.
 
-    path: the COCO file; images: the folder that the user names; names: those of images, of which
-    the first that leads to a file decides. The start is that of absolute names that lead nowhere
-    here, as they are of another machine. UserError if the user's folder does not exist.
+    path: the COCO file; images: the folder that the user names; names: those of images; of the
+    first TRIED, the first that leads to a file decides. The start is that of absolute names that
+    lead nowhere here, as they are of another machine. UserError if the user's folder does not
+    exist.
     """
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
@@ -53,12 +54,12 @@ def _start(folder: Path, search: bool, name: str) -> tuple[Path, str] | None:
     return None
 
 
-def _place(folder: Path, search: bool, first: str) -> Path | None:
+def _place(folder: Path, search: bool, name: str) -> Path | None:
     """Return the folder with an image; search: also the only one in `folder` that has it."""
     # Both the folder `thermal` itself and file names that start with `thermal/` are common.
     places = [folder, folder.parent, folder / 'images', folder.parent / 'images']
-    found = next((place for place in places if (place / first).is_file()), None)
+    found = next((place for place in places if (place / name).is_file()), None)
     if found is None and search:
-        inner = [p for p in folder.iterdir() if (p / first).is_file()]
+        inner = [p for p in folder.iterdir() if (p / name).is_file()]
         found = inner[0] if len(inner) == 1 else None
     return found

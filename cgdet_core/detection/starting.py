@@ -154,6 +154,6 @@ def _other_sizes(path: Path, card: DetectionCard) -> UserError:
     wanted = ''
     if card.trained_model is not None:
         text = yaml.safe_dump(card.trained_model, default_flow_style=True, width=10_000).strip()
-        wanted = f"; its own is 'model={text}'"
-    return UserError(f'{path} has other layer sizes than the recipe{wanted}, or is of another '
-                     'version of cgdet.')
+        wanted = f"; its model is 'model={text}'"
+    return UserError(f'{path} has other layer sizes than the recipe, or was written by another '
+                     f'version of cgdet{wanted}.')

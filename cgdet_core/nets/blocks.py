@@ -40,6 +40,15 @@ class ConvBlock(nn.Module):
         return self.act(self.norm(self.conv(x)))
 
 
+def conv_norm_act(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+                  act: bool = True) -> list[nn.Module]:
+    """Return a convolution, its normalization and a LeakyReLU, as NanoDet has them."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out)]
+    return [*layers, nn.LeakyReLU(0.1, inplace=True)] if act else layers
+
+
 class Bottleneck(nn.Module):
     """Two 3x3 convolutions with an optional identity shortcut (He et al., 2016)."""
 

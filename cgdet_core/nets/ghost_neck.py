@@ -14,17 +14,10 @@
 
 """The neck of NanoDet-Plus: top-down and bottom-up paths of ghost blocks."""
 
+from cgdet_core.nets.blocks import conv_norm_act
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
-
-
-def conv_norm_act(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1,
-                  act: bool = True) -> list[nn.Module]:
-    layers: list[nn.Module] = [
-        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(c_out)]
-    return [*layers, nn.LeakyReLU(0.1, inplace=True)] if act else layers
 
 
 class Ghost(nn.Module):

@@ -17,7 +17,7 @@
 from typing import NamedTuple
 
 from cgdet_core.errors import UserError
-from cgdet_core.nets.ghost_neck import conv_norm_act
+from cgdet_core.nets.blocks import conv_norm_act
 from cgdet_core.nets.trunk import Trunk
 import torch
 from torch import nn, Tensor

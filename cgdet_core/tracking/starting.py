@@ -139,5 +139,5 @@ def _load(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _another_trunk(path: Path) -> UserError:
-    return UserError(f'{path} has other layer sizes than the recipe; set model to its model, if '
-                     'it is not of another version of cgdet.')
+    return UserError(f'{path} has other layer sizes than the recipe, or was written by another '
+                     'version of cgdet; set model to its model.')

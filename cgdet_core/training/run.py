@@ -83,6 +83,9 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     except RuntimeError as error:
+        if resume and 'loading state_dict' in str(error):
+            raise UserError(f'{last} does not fit this version of cgdet: its network has other '
+                            'layers; resume the run with the version that began it.') from None
         reason = reason_of(error)
         if not reason:
             raise

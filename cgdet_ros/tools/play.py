@@ -97,10 +97,11 @@ def _play(
             start, first, count = monotonic(), None, 0
             for connection, recorded, raw in reader.messages(connections):
                 first = recorded if first is None else first
-                early = start + (recorded - first) * 1e-9 / rate - monotonic()
-                if early > PAUSE_S:  # or the clock of the recorder was set
+                due = start + (recorded - first) * 1e-9 / rate
+                early = due - monotonic()
+                if early > PAUSE_S:  # nothing was recorded, or the recorder's clock was set
                     node.get_logger().info(f'the next message comes in {early:.0f} s')
-                _sleep_until(monotonic() + early)
+                _sleep_until(due)
                 if answered is not None:
                     start += max(0.0, -early)
                 if not rclpy.ok():
@@ -144,7 +145,7 @@ def _create_publishers(node: Node, connections: list[Any], only_images: bool) ->
 
 
 def _sleep_until(end: float) -> None:
-    """Sleep until a time of monotonic, or until SIGTERM, which interrupts no sleep."""
+    """Sleep until a time of monotonic(), or until SIGTERM, which does not interrupt sleep()."""
     while rclpy.ok() and (left := end - monotonic()) > 0:
         sleep(min(left, 0.1))
 

@@ -111,7 +111,8 @@ def test_what_does_not_fit_is_refused(
     wide = {**recipe_values['model'], 'neck_channels': 32}
     for path in (trained / 'last.ckpt', onnx_model):
         with pytest.raises(UserError, match=(
-                "has other layer sizes than the recipe; its own is 'model={.*neck_channels: 16")):
+                "has other layer sizes than the recipe, .*; its model is 'model={.*"
+                'neck_channels: 16')):
             started(recipe(path, model=wide))
         with pytest.raises(UserError, match="normalized by .*'plateau'.* set normalization"):
             started(recipe(path, normalization={'kind': 'window'}))

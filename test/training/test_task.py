@@ -115,6 +115,16 @@ def test_a_second_task_resumes_only_with_the_original_recipe(tmp_path: Path) -> 
         train(recipe(tmp_path, slope=2.0), LineTraining, resume=True, progress=False)
 
 
+def test_a_run_of_another_network_is_not_resumed(tmp_path: Path) -> None:
+    train(recipe(tmp_path), LineTraining, progress=False)
+    last = tmp_path / 'line' / 'last.ckpt'
+    data = read_checkpoint(last)
+    data['state_dict']['old.weight'] = data['state_dict'].pop('line.weight')
+    torch.save(data, last)
+    with pytest.raises(UserError, match='last.ckpt does not fit this version of cgdet'):
+        train(recipe(tmp_path), LineTraining, resume=True, progress=False)
+
+
 def rates(folder: Path) -> list[float]:
     """Return the learning rate at the end of each epoch."""
     return [row['lr'] for row in read_results(folder / 'line', 99)]

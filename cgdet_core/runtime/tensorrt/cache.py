@@ -46,7 +46,7 @@ class Rejected(Exception):
 def default_folder() -> Path:
     """Return the folder set by CGDET_ENGINE_CACHE, or the one in the user's cache folder."""
     if named := os.environ.get(VARIABLE):
-        return Path(os.path.expanduser(named))  # as no shell has, in a service or container
+        return Path(os.path.expanduser(named))  # in a service or container, no shell replaces ~
     try:
         home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     except RuntimeError:  # a user without a home, in a container

@@ -38,8 +38,8 @@ RIVAL = 0.5  # match below which something else looks like the target
 LEAST_S = 0.005  # that a frame counts for, also if its stamp is that of the one before
 LOST_S = 0.5  # a target that was not seen for so long is lost
 HELD = 0.5  # continuity from which on a target that is not recognized is the same
-RESIZED = 0.25  # of a lost target: standard deviation of its size's logarithm
-JUMPED = 2.0  # `_unlikely` from which on what is not for the target is not where it is
+RESIZED = 0.25  # standard deviation of the logarithm of a lost target's size
+JUMPED = 2.0  # `_unlikely` above which a look that is not for the target does not move it
 AGAIN = 2.0  # logit by which, and up to which, what looks as a lost target did counts more
 BACK_S = 1.0  # stamps that go back further are of another recording
 GAP_S = 1.0  # after a longer time between frames the speed is forgotten
@@ -157,7 +157,8 @@ class Tracker:
             self._search.start()
             self._expected = self._expect()
         unknown = look.logit + NEARNESS < logit(self.model.card.lost_threshold)
-        if unknown and not self._unchanged() or support < 0 and self._unlikely(look) > JUMPED:
+        jumped = support < 0 and self._unlikely(look) > JUMPED
+        if jumped or (unknown and not self._unchanged()):
             return self._unseen()
         return self._correct(look, support, passed)
 
@@ -245,7 +246,11 @@ class Tracker:
         return max(support, min(support + again, AGAIN))
 
     def _unlikely(self, look: Look) -> float:
-        """Return how unlikely it is that the target is where a look is, as a logit."""
+        """
+        Return how unlikely a look's place is, and of a lost target its size, as a logit.
+
+        For each half the squared distance from what is expected, in standard deviations.
+        """
         assert self._motion is not None
         places = self._motion.center[None] if self._expected is None else self._expected[0]
         away = float(np.linalg.norm(places - look.center, axis=1).min())
