@@ -93,6 +93,8 @@ NOT_RUN = {
     'rosdoc2 build': 'requires rosdoc2', 'pre-commit install': 'changes the checkout',
     'python -m cgdet_core.experiments.refinding': 'takes minutes; '
     'tracking/test_tracker_scores.py measures one event',
+    'python -m cgdet_core.experiments.starts': 'takes minutes; '
+    'tracking/test_tracker_scores.py measures one sequence',
     'python dev/': 'a program for developers, whose numbers are in the documents',
     'python -m pytest': 'runs these tests',
     'alias': 'of a shell', 'cd': 'of a shell', 'export': 'of a shell', 'mv': 'of a shell',

@@ -20,12 +20,14 @@ from pathlib import Path
 
 from cgdet_core.cli import app
 from cgdet_core.errors import UserError
-from cgdet_core.experiments import refinding
+from cgdet_core.experiments import refinding, starts
 from cgdet_core.runtime.inference.card import card_path, load_card, save_card
 from cgdet_core.runtime.tracking.card import EVIDENCE, TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.tracking.calibration import calibrate, fit, judge, observe, probability
+from cgdet_core.tracking.sequences import find_sequences, open_sequence
 import cv2
+from drawn import write_sequence
 import numpy as np
 import pytest
 from toy_tracker import box_around, draw, write_toy_tracker
@@ -131,3 +133,18 @@ def test_events_of_hidden_targets_are_counted(tmp_path: Path) -> None:
     report = refinding.measure(model, None, 1, seed=0)
     assert report['events'] == 1
     assert 0 <= report['found_within_1_s'] <= 1 and 0 <= report['false'] <= 1
+
+
+def test_a_sequence_is_followed_from_many_starts_forward_and_backward(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / 'sequence', 8)
+    entry, = find_sequences(folder)
+    names = open_sequence(entry).names
+    forward, backward = [*starts.parts(open_sequence(entry))][1::4]
+    assert forward.names == names[2:] and backward.names == names[5::-1]
+    for part in (forward, backward):
+        assert [frame.name for frame in part.source.frames] == part.names
+        assert part.truths[0].visible.all() and len(part.truths[0].boxes) == 6
+    model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
+                               backend='onnxruntime')
+    found = starts.areas(model, open_sequence(entry))
+    assert len(found) == 8 and min(found) > 0.5

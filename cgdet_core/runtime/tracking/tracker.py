@@ -17,6 +17,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cgdet_core.runtime.tracking.box_bias import BoxBias
 from cgdet_core.runtime.tracking.continuity import Continuity
 from cgdet_core.runtime.tracking.decoding import Found
 from cgdet_core.runtime.tracking.model import TrackingModel
@@ -102,7 +103,9 @@ class Tracker:
         be normalized.
         """
         box = check_box(box, frame)
-        self._sight = self.model.sight(self.model.normalized(frame, rgb), box)
+        image = self.model.normalized(frame, rgb)
+        self._sight = self.model.sight(image, box)
+        self._bias = BoxBias(self._sight, image, box, self.model.card)
         self._shape, self._size = frame.shape, box[2:] - box[:2]
         self._overview = self.model.overview
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)
@@ -277,7 +280,7 @@ class Tracker:
         region = Region.around(box, card.factor, card.input_size)
         spread = None if wide else self._spread() / region.side
         found, seen = self._sight.look(image, region, spread)
-        return Look(region.to_frame(found.box),
+        return Look(self._bias.corrected(region.to_frame(found.box)),
                     card.probability(found.score, found.quality, found.match), found, region, seen)
 
     def _learn(self, look: Look) -> None:

@@ -1,0 +1,81 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Measure a tracker from many starts: `python -m cgdet_core.experiments.starts MODEL.onnx FOLDER...`.
+
+Where one start is lost by chance, others tell. Each target is followed from its first frame and
+from those after a quarter, a half and three quarters of its sequence, forward and backward, as in
+the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+import json
+from pathlib import Path
+
+from cgdet_core.errors import UserError
+from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.tracker import Tracker
+from cgdet_core.tracking.benchmarks import PLAIN
+from cgdet_core.tracking.evaluation import measure
+from cgdet_core.tracking.following import follow_sequence
+from cgdet_core.tracking.metrics import score
+from cgdet_core.tracking.sequences import find_sequences, open_sequence, Sequence
+import numpy as np
+
+SHARES = 0.0, 0.25, 0.5, 0.75
+
+
+def parts(sequence: Sequence) -> Iterator[Sequence]:
+    """Yield a sequence from each start to its end, and the same of the reversed one."""
+    frames = list(sequence.source.frames)
+    for step in (1, -1):
+        for share in SHARES:
+            kept = range(len(frames))[::step][int(share * len(frames)):]
+            yield replace(
+                sequence, source=replace(sequence.source, frames=(frames[i] for i in kept)),
+                names=[sequence.names[i] for i in kept],
+                truths=tuple(type(t)(t.boxes[kept], t.annotated[kept]) for t in sequence.truths))
+
+
+def areas(model: TrackingModel, sequence: Sequence) -> list[float]:
+    """Return the success AUC from each start whose frames have two boxes or more."""
+    found = []
+    for part in parts(sequence):
+        if part.truths[0].visible.sum() > 1:
+            run = follow_sequence(Tracker(model), part)
+            found.append(score(measure(part.entry, run).curves, PLAIN)['success_auc'])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('model', type=Path)
+    parser.add_argument('folders', type=Path, nargs='+', help='of sequences')
+    options = parser.parse_args()
+    try:
+        model = TrackingModel.load(options.model)
+        report = {entry.name: areas(model, open_sequence(entry))
+                  for folder in options.folders for entry in find_sequences(folder)}
+    except UserError as error:
+        parser.exit(1, f'{error}\n')
+    means = {name: float(np.mean(values)) for name, values in report.items()}
+    print(json.dumps({'mean': float(np.mean([*means.values()])), 'means': means,
+                      'success_auc': report}, indent=2))
+
+
+if __name__ == '__main__':
+    main()

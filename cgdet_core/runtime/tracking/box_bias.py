@@ -1,0 +1,66 @@
+# Copyright 2026 cgdet_ros maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How the box head errs on a target, measured in the frame in which its box is known."""
+
+from typing import Any
+
+from cgdet_core.runtime.tracking.card import TargetCard
+from cgdet_core.runtime.tracking.region import Region
+from cgdet_core.runtime.tracking.sight import Sight
+import numpy as np
+from numpy.typing import NDArray
+
+# Regions around the first box in which the head's box is compared: moves in roots of its area,
+# and scale.
+VIEWS = ((0.0, 0.0, 1.0), (0.2, 0.15, 1.0), (-0.2, 0.15, 1.0), (0.15, -0.2, 1.1),
+         (-0.15, -0.2, 0.9))
+ASTRAY = 0.5  # of a box's size: farther from the center the head looked at something else
+LARGEST = 0.5  # logarithm of the largest correction of width and height
+SHARE = 0.8  # of the error that is corrected; the rest is of the first frame's pose
+
+Box = NDArray[np.float64]
+
+
+class BoxBias:
+    """
+    What the head's boxes of one target are too large, and beside its center.
+
+    The region is as large as the last box asks for, so that a head that draws a target a tenth
+    too small soon draws it half as large.
+    """
+
+    def __init__(self, sight: Sight, image: Any, box: Box, card: TargetCard) -> None:
+        """Compare with the box (4,) of a frame of `model.normalized`."""
+        size = box[2:] - box[:2]
+        errors = []
+        for x, y, scale in VIEWS:
+            move = np.array((x, y) * 2) * float(np.sqrt(size.prod()))
+            region = Region.around(box + move, card.factor * scale, card.input_size)
+            found = region.to_frame(sight.look(image, region, None)[0].box)
+            sides = np.maximum(found[2:] - found[:2], 1e-6)
+            beside = (found[:2] + found[2:] - box[:2] - box[2:]) / 2 / sides
+            if (np.abs(beside) < ASTRAY).all():
+                errors.append(np.concatenate([beside, np.log(sides / size)]))
+        known = len(errors) > len(VIEWS) // 2
+        bias = SHARE * np.median(errors, 0) if known else np.zeros(4)
+        self._beside = bias[:2]
+        self._larger = np.exp(np.clip(bias[2:], -LARGEST, LARGEST))
+
+    def corrected(self, box: Box) -> Box:
+        """Return what a box (4,) of the head would be without the bias."""
+        size = box[2:] - box[:2]
+        center = (box[:2] + box[2:]) / 2 - self._beside * size
+        half = size / self._larger / 2
+        return np.concatenate([center - half, center + half])
