@@ -104,8 +104,18 @@ def load_network(path: str | Path, kind: type[Card],
     card = read_card(data[KEY].get('card'), kind, path)
     with fits(path):
         network = build(card, data[KEY]['model'])
-        network.load_state_dict(student_weights(data))
+        load_weights(network, student_weights(data))
     return network.eval(), card
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load the weights of a checkpoint; ValueError if they are of other layers."""
+    own, found = ({name: tuple(value.shape) for name, value in tensors.items()}
+                  for tensors in (network.state_dict(), weights))
+    if other := sorted({name for name, _ in own.items() ^ found.items()}):
+        raise ValueError(f'its network has other layers ({other[0]}); use the version of cgdet '
+                         'that wrote it')
+    network.load_state_dict(weights)
 
 
 def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
@@ -124,4 +134,4 @@ def fits(path: str | Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f'The checkpoint {path} does not fit this version: '
-                        f'{str(error).splitlines()[0]}') from None
+                        f'{str(error).splitlines()[0].rstrip(".")}.') from None

@@ -27,7 +27,7 @@ import warnings
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.training.checkpoints import KEY, read_checkpoint
+from cgdet_core.training.checkpoints import fits, KEY, load_weights, read_checkpoint
 from cgdet_core.training.folder import alone_in, check_folder, read_facts
 from cgdet_core.training.module import TaskModule
 from cgdet_core.training.precision import resolve_precision
@@ -83,9 +83,6 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     except RuntimeError as error:
-        if resume and 'loading state_dict' in str(error):
-            raise UserError(f'{last} does not fit this version of cgdet: its network has other '
-                            'layers; resume the run with the version that began it.') from None
         reason = reason_of(error)
         if not reason:
             raise
@@ -144,7 +141,7 @@ def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
     Return the finished epochs of a run, and how many it was to have.
 
     UserError if the recipe changed in what decides about weights, except for more epochs, or the
-    teacher did.
+    teacher did, or the layers of the network.
     """
     checkpoint = read_checkpoint(last)
     old, new = checkpoint[KEY]['card']['training'], module.card.training
@@ -161,6 +158,8 @@ def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
         raise UserError(
             f'{last} was trained with another recipe: {", ".join(changed)} changed. Resume with '
             'the original recipe, or start a new run with name=... and optim.init=...')
+    with fits(last):
+        load_weights(module, checkpoint['state_dict'])
     return int(checkpoint['epoch']) + 1, epochs
 
 
