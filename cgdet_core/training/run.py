@@ -20,7 +20,6 @@ import io
 import logging
 import os
 from pathlib import Path
-import shlex
 import sys
 from typing import Any
 import warnings
@@ -28,7 +27,7 @@ import warnings
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
 from cgdet_core.training.checkpoints import fits, KEY, load_weights, read_checkpoint
-from cgdet_core.training.folder import alone_in, check_folder, read_facts
+from cgdet_core.training.folder import alone_in, check_folder, continuing, read_facts
 from cgdet_core.training.module import TaskModule
 from cgdet_core.training.precision import resolve_precision
 from cgdet_core.training.progress import Show
@@ -86,9 +85,8 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
         reason = reason_of(error)
         if not reason:
             raise
-        again = shlex.join(['cgdet', 'train', str(recipe.folder), '--resume'])
-        raise UserError(reason + (f', and continue with "{again}".' if last.is_file() else '.')
-                        ) from None
+        raise UserError(f'{reason}, and {continuing(recipe.folder)}.' if last.is_file() else
+                        f'{reason}.') from None
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
