@@ -24,6 +24,7 @@ import zipfile
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import Card, ModelCard, read_card
 from pydantic import BaseModel
 import torch
@@ -125,6 +126,18 @@ def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
     else:  # version 1
         width, height = card['input_size']
     return int(width), int(height)
+
+
+def check_normalization(path: Path, card: dict[str, Any], wanted: Normalization) -> None:
+    """Raise UserError if a model sees frames normalized otherwise, according to its card."""
+    held = card.get('normalization')
+    try:
+        same = Normalization.from_dict(held or {}) == wanted
+    except (AttributeError, TypeError, ValueError):
+        same = False
+    if not same:
+        raise UserError(f'{path} sees frames normalized by {held}; set normalization in the '
+                        'recipe to the same.')
 
 
 @contextmanager
