@@ -62,6 +62,8 @@ class DetectorNode(ManagedNode):
             self._backend = detector.session.describe()
             for name in settings.cameras:
                 self._streams.append(Stream(self, name, self._wake, card, settings))
+            for stream in self._streams:
+                stream.shutter.check([each.input.topic for each in self._streams])
             parameters.declare_classes(self, card.classes)
             self._settings = parameters.read_settings(self, card)
             self._version += card.classes != self._classes

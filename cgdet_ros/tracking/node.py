@@ -93,10 +93,11 @@ class TrackerNode(ManagedNode):
             self._find = None if detector is None else finder(detector, polarity)
             self._backend = model.session.describe()
             source = ImageInput(self, '', settings.input_transport, self._wake)
+            rgb = RgbInput(self, settings.rgb_topic) if settings.rgb_topic else None
             self._stream = Stream(
-                source, Shutter(self, '', settings.ffc_topic),
-                RgbInput(self, settings.rgb_topic) if settings.rgb_topic else None,
+                source, Shutter(self, '', settings.ffc_topic), rgb,
                 Outputs(self, self.status_name(), model.card.normalization, source.log))
+            self._stream.shutter.check([source.topic, *([rgb.topic] if rgb else [])])
             self._targets = Targets(self, lambda: Tracker(model, lost), self._numbers)
             self._settings = parameters.read_settings(self)
         self.get_logger().info(

@@ -88,6 +88,11 @@ def test_what_an_operator_can_fix_is_a_sentence(
         assert not client.change_state('configure')
         client.status('rgb_topic is rgb/image_raw, but good follows in thermal images only')
         assert client.set_parameter('rgb_topic', '').successful
+        for topic in ('image_raw', '/target_tracker/target'):
+            assert client.set_parameter('ffc_topic', topic).successful
+            assert not client.change_state('configure')
+            client.status(f'ffc_topic {topic} is already a topic of this node, and not std_msgs/m')
+        assert client.set_parameter('ffc_topic', '').successful
         assert client.change_state('configure') and client.change_state('activate')
         client.wait_active()
         client.follow(60)
