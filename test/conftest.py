@@ -15,10 +15,12 @@
 """Shared fixtures: synthetic scenes, a tiny trained model, an isolated ROS graph."""
 
 from collections.abc import Callable, Iterator
+import fcntl
 import hashlib
 import importlib.util
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,15 +66,42 @@ def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope='session')
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the COCO file of twelve small 16-bit synthetic frames."""
-    return write_coco(tmp_path_factory.mktemp('scenes'), 12, 7, 3, (160, 128))
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """
+    Return a function that returns a folder, filled by the first process that needs it.
+
+    The workers of pytest-xdist share it, so no test may change what is in it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        root = root.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / name
+        with open(root / f'{name}.lock', 'a') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.fstat(lock.fileno()).st_size:
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                fill(folder)
+                lock.write('filled')
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope='session')
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scenes(made_once: Callable[..., Path]) -> Path:
+    """Return the COCO file of twelve small 16-bit synthetic frames."""
+    return made_once('scenes', lambda folder: write_coco(
+        folder, 12, 7, 3, (160, 128))) / 'annotations.json'
+
+
+@pytest.fixture(scope='session')
+def pairs(made_once: Callable[..., Path]) -> Path:
     """Return the COCO file of twelve such frames, every second one with an RGB image."""
-    return write_coco(tmp_path_factory.mktemp('pairs'), 12, 7, 3, (160, 128), rgb=2)
+    return made_once('pairs', lambda folder: write_coco(
+        folder, 12, 7, 3, (160, 128), rgb=2)) / 'annotations.json'
 
 
 @pytest.fixture(scope='session')
@@ -166,25 +195,28 @@ def recipe_values(scenes: Path) -> dict:
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory: pytest.TempPathFactory, recipe_values: dict) -> Path:
+def trained(made_once: Callable[..., Path], recipe_values: dict) -> Path:
     """Return the run folder of a tiny student trained by the command line."""
     pytest.importorskip('lightning', reason='training is not installed')
-    folder = tmp_path_factory.mktemp('trained')
-    recipe = folder / 'tiny.yaml'
-    recipe.write_text(yaml.safe_dump({**recipe_values, 'run': {
-        **recipe_values['run'], 'report': True, 'output': str(folder / 'runs')}}))
-    result = cgdet('train', recipe)
-    assert result.returncode == 0, result.stderr
-    return folder / 'runs' / 'tiny'
+
+    def run(folder: Path) -> None:
+        recipe = folder / 'tiny.yaml'
+        recipe.write_text(yaml.safe_dump({**recipe_values, 'run': {
+            **recipe_values['run'], 'report': True, 'output': str(folder / 'runs')}}))
+        result = cgdet('train', recipe)
+        assert result.returncode == 0, result.stderr
+
+    return made_once('trained', run) / 'runs' / 'tiny'
 
 
 @pytest.fixture(scope='session')
-def onnx_model(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+def onnx_model(made_once: Callable[..., Path], trained: Path) -> Path:
     """Return the tiny student as ONNX with its card."""
-    path = tmp_path_factory.mktemp('onnx') / 'tiny.onnx'
-    result = cgdet('export', trained / 'last.ckpt', '--output', path)
-    assert result.returncode == 0, result.stderr
-    return path
+    def run(folder: Path) -> None:
+        result = cgdet('export', trained / 'last.ckpt', '--output', folder / 'tiny.onnx')
+        assert result.returncode == 0, result.stderr
+
+    return made_once('onnx', run) / 'tiny.onnx'
 
 
 @pytest.fixture

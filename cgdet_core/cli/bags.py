@@ -32,6 +32,7 @@ from cgdet_core.cli.common import (
     Json,
     Match,
     model_argument,
+    model_option,
     Overwrite,
     Polarity,
     say,
@@ -45,7 +46,6 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import (
     check_not_inputs,
     check_outputs,
-    model_file,
     share_file,
     SHIPPED_TRACKER,
 )
@@ -209,9 +209,8 @@ def bag_evaluate(
 def bag_track(
     path: Annotated[Path, typer.Argument(metavar='BAG', help='Bag with thermal images.')],
     box: Box,
-    model: Annotated[Path | None, typer.Option(
-        parser=model_file, metavar='MODEL', help='ONNX file or name of a tracker; the shipped one '
-        'by default.')] = None,
+    model: Annotated[Path | None, model_option(
+        'ONNX file of a tracker (the shipped one by default)')] = None,
     start: Annotated[str | None, typer.Option(
         metavar='STAMP', help='Stamp of the image that the box is in, in seconds; the first '
         'image by default.')] = None,

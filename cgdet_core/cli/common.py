@@ -120,8 +120,17 @@ def _folder(path: Path | None) -> Path | None:
 
 def model_argument(help: str, metavar: str = 'MODEL') -> Any:
     """Return an argument that is a file of a model, or a name, see `model_file`."""
-    return typer.Argument(parser=model_file, metavar=metavar,
-                          help=f'{help}, or the name of one of this package.')
+    return _model(typer.Argument, help, metavar)
+
+
+def model_option(help: str, metavar: str = 'MODEL') -> Any:
+    """Return an option that is one, likewise."""
+    return _model(typer.Option, help, metavar)
+
+
+def _model(kind: Callable[..., Any], help: str, metavar: str) -> Any:
+    return kind(parser=model_file, metavar=metavar,
+                help=f'{help}, or the name of one of this package.')
 
 
 def word_of(argument: Any) -> str:

@@ -27,6 +27,7 @@ from cgdet_core.cli.common import (
     Images,
     Json,
     model_argument,
+    model_option,
     say,
     show_table,
     Topic,
@@ -35,7 +36,6 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.doctor import Check
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.choice import BACKENDS
 from cgdet_core.words import counted
 from rich.box import SIMPLE
@@ -48,8 +48,8 @@ STYLES = {'OK': 'green', 'WARN': 'yellow', 'FAIL': 'bold red'}
 
 def verify(
     model: Annotated[Path, model_argument('ONNX file or checkpoint')],
-    against: Annotated[Path, typer.Option(
-        parser=model_file, metavar='SOURCE', help='What MODEL was made from, named likewise.')],
+    against: Annotated[Path, model_option(
+        'What MODEL was made from: ONNX file or checkpoint', 'SOURCE')],
     data: Annotated[Path, typer.Option(
         help='COCO annotation file; or a folder, bag or video, without AP.')],
     images: Images = None, topic: Topic = None, json_path: Json = None,
@@ -139,9 +139,8 @@ def benchmark(
 
 
 def doctor(
-    model: Annotated[Path | None, typer.Argument(
-        parser=model_file, metavar='[MODEL]', help='ONNX file to check, or a name; the shipped '
-        'model by default.')] = None,
+    model: Annotated[Path | None, model_argument(
+        'ONNX file to check (the shipped model by default)', '[MODEL]')] = None,
     seconds: Annotated[float, typer.Option(
         min=0.5, max=60.0, help='Seconds to send test images, and to listen.')] = 2.0,
     json_path: Json = None,

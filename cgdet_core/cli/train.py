@@ -103,16 +103,15 @@ def _stopping() -> Iterator[list[int]]:
 
 def report_interruption(recipe: Any, number: int) -> None:
     """Report what an interrupted run has, and exit as the signal asks for."""
-    from cgdet_core.training.folder import read_results
+    from cgdet_core.training.folder import continuing, read_results
 
     folder, epochs = recipe.folder, recipe.optim.epochs
-    quoted = shlex.quote(str(folder))
     rows = read_results(folder, epochs)
     if rows and rows[-1]['epoch'] >= epochs:
-        what = (f'interrupted after the last epoch: the checkpoints are complete; "cgdet report '
-                f'{quoted}" draws what was left out.')
+        what = (f'interrupted after the last epoch: the checkpoints are complete; '
+                f'"{shlex.join(["cgdet", "report", str(folder)])}" draws what was left out.')
     elif (folder / 'last.ckpt').is_file():
-        what = f'interrupted; continue with "cgdet train {quoted} --resume".'
+        what = f'interrupted; {continuing(folder)}.'
     else:
         what = 'interrupted before the end of the first epoch; nothing was saved.'
     common.complain(what)

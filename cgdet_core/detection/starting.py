@@ -29,6 +29,7 @@ from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.card import card_path, load_card
+from cgdet_core.training.checkpoints import check_normalization
 from cgdet_core.training.recipe import check_values
 from torch import nn, Tensor
 import yaml
@@ -51,7 +52,7 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
     path = model_file(recipe.optim.init)
     if path.suffix.lower() != '.onnx':
         other, card = load_student(path)
-        _check(path, card, recipe)
+        check_normalization(path, card.to_dict(), recipe.normalization)
         weights = other.state_dict()
         _take_classes(student, weights, card, recipe)
         try:
@@ -63,7 +64,7 @@ def start(student: Student, recipe: DetectionRecipe) -> list[nn.Module]:
         load_nanodet(student, path)
         return [student.backbone, student.neck]
     card = load_card(path, DetectionCard)
-    _check(path, card, recipe)
+    check_normalization(path, card.to_dict(), recipe.normalization)
     weights = _exported(path, card)
     try:
         _take_classes(student, weights, card, recipe)
@@ -85,12 +86,6 @@ def origin_of(recipe: DetectionRecipe, trunk: Trunk) -> dict[str, Any] | None:
         return load_student(path)[1].training
     return load_card(path, DetectionCard).training if card_path(path).is_file() else (
         NANODET._asdict())
-
-
-def _check(path: Path, card: DetectionCard, recipe: DetectionRecipe) -> None:
-    if card.normalization != recipe.normalization:
-        raise UserError(f'{path} sees frames normalized by {card.normalization.to_dict()}; set '
-                        'normalization in the recipe to the same.')
 
 
 def _take_classes(student: Student, weights: dict[str, Tensor], card: DetectionCard,

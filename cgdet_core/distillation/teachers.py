@@ -26,7 +26,13 @@ from cgdet_core.nets.published import published
 from cgdet_core.nets.pyramid import FeaturePyramid, STRIDES
 from cgdet_core.runtime.inference.graph import check_terminates
 from cgdet_core.training import checkpoints
-from cgdet_core.training.checkpoints import input_size_of, KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import (
+    input_size_of,
+    KEY,
+    load_weights,
+    read_checkpoint,
+    student_weights,
+)
 import numpy as np
 import torch
 from torch import nn, Tensor
@@ -65,7 +71,7 @@ class CgdetTeacher(nn.Module):
             sizes = PyramidConfig(**{
                 k: v for k, v in data[KEY]['model'].items() if k in PyramidConfig.model_fields})
             self.network = FeaturePyramid(sizes)
-            self.network.load_state_dict({
+            load_weights(self.network, {
                 k: v for k, v in student_weights(data).items()
                 if k.startswith(('backbone.', 'neck.'))})
             self.input_size = config.input_size or input_size_of(data[KEY]['card'])

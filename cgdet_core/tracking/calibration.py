@@ -19,12 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import save_card
 from cgdet_core.runtime.tracking.card import EVIDENCE
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Look, Tracker
-from cgdet_core.tracking.frames import evenly, Frame, in_sequences, read_sets, still_rows
+from cgdet_core.tracking.frames import Frame, in_sequences, read_sets, still_rows
 from cgdet_core.tracking.overlap import overlap_and_error
 from cgdet_core.tracking.recipe import SequenceConfig
 import numpy as np
@@ -70,11 +71,11 @@ def observe(model: TrackingModel, data: Sequence[Path],
     sets = read_sets(data, card.normalization, card.name, 'rgb' in card.inputs)
     frames, moved = in_sequences(sets, 10.0, SequenceConfig())
     stills = still_rows(frames)
-    rows = np.concatenate([evenly(moved, count - count // 3), evenly(stills, count // 3)])
+    rows = [*evenly(moved.tolist(), count - count // 3), *evenly(stills.tolist(), count // 3)]
     if len(np.unique(stills[:, 0])) < 3:  # one would show no other object than the target's
         raise UserError('The frames have too few objects to fit scores; choose more.')
     rng = np.random.default_rng(3)
-    for one, first, other, second in rows.tolist():
+    for one, first, other, second in rows:
         box, truth = (frames[n].boxes[o].astype(np.float64)
                       for n, o in ((one, first), (other, second)))
         tracker = Tracker(model)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, UNKNOWN, without_rgb
+from cgdet_core.data.show import evenly
 from cgdet_core.data.synthetic import record, Scene
 from cgdet_core.distillation.predictions import TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
@@ -214,7 +215,7 @@ def neighbors(frames: list[Frame], config: SequenceConfig, first: int) -> NDArra
                 break
             rows += [(first + one, a, first + other, b) for a, b in
                      mutual(frames[one], frames[other], config.distance)]
-    return evenly(np.array(rows, np.int64).reshape(-1, 4), LIMIT)
+    return np.array(evenly(rows, LIMIT), np.int64).reshape(-1, 4)
 
 
 def mutual(one: Frame, other: Frame, limit: float) -> list[tuple[int, int]]:
@@ -317,14 +318,6 @@ def still_rows(frames: list[Frame]) -> NDArray[np.int64]:
     """Return a row (frame, object, frame, object) for each object, cut from one frame."""
     return np.array([(f, o, f, o) for f, frame in enumerate(frames)
                      for o in range(len(frame.boxes))], np.int64).reshape(-1, 4)
-
-
-def evenly(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return `count` evenly spaced rows, or all if there are fewer."""
-    count = min(count, len(rows))
-    if not count:
-        return rows[:0]
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
 
 
 def _levels(image: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ files of a benchmark.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 import logging
@@ -110,7 +110,7 @@ def without_truth(folder: Path, benchmark: Benchmark = PLAIN) -> list[tuple[Path
 def _unlabeled(folder: Path, benchmark: Benchmark, depth: int) -> Iterator[Path]:
     if any(_targets(folder, benchmark, ())):
         return
-    frames = _find(folder, THERMAL)
+    frames = _find(_by_name(folder), THERMAL)
     own = folder if frames is None and depth < DEPTH else frames
     if own is not None and (own.is_file() or files_below(own, IMAGE_SUFFIXES, '*')) and not any(
             _below(folder, benchmark, (), depth)):
@@ -200,7 +200,8 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     if len({len(of_one) for of_one in rows}) > 1:
         raise UserError(f'{entry.truths[0]} has {len(rows[0])} rows and {entry.truths[1].name} '
                         f'{len(rows[1])}; both must have one for each frame.')
-    source = _open_frames(entry.folder)
+    there = _by_name(entry.folder)
+    source = _open_frames(entry.folder, there)
     names = list(source.names) or [
         f'{source.name}_{number:06d}.png' for number in range(source.total or 0)]
     numbered = bool(source.rate) or len(source.files) == 1 < len(names)  # a video, or pages
@@ -209,11 +210,10 @@ def open_sequence(entry: Entry, benchmark: Benchmark = PLAIN, rate: float = 0.0)
     if benchmark is PLAIN and truths[0].visible.sum() < 2:
         raise UserError(f'{entry.truths[0]} has a box in one frame only, in which the target '
                         'starts; to measure anything, a later frame must have one as well.')
-    there = _by_name(entry.folder)
     color, pictures = next(
         ((folder, found) for name in COLOR if (folder := there.get(name)) and folder.is_dir()
          and (found := files_below(folder, IMAGE_SUFFIXES, '*'))),
-        (_find(entry.folder, COLOR), []))
+        (_find(there, COLOR), []))
     return Sequence(entry, source, names, truths, rate or source.rate or RATE,
                     (*source.files, *entry.truths, *pictures), color)
 
@@ -251,8 +251,8 @@ def rgb_of(folder: Path, names: Many[str], by_order: bool = False) -> tuple[Path
     return rgb
 
 
-def _open_frames(folder: Path) -> Source:
-    found = _find(folder, THERMAL)
+def _open_frames(folder: Path, there: Mapping[str, Path]) -> Source:
+    found = _find(there, THERMAL)
     if found is not None:
         return counted_through(open_path(found))
     own = files_below(folder, IMAGE_SUFFIXES, '*')
@@ -277,14 +277,14 @@ def check_no_rgb(source: str) -> None:
     if not os.path.isdir(source):  # an address may be too long for a Path to look
         return
     folder = Path(source)
-    if (thermal := _find(folder, THERMAL)) and (color := _find(folder, COLOR)):
+    there = _by_name(folder)
+    if (thermal := _find(there, THERMAL)) and (color := _find(there, COLOR)):
         raise UserError(f'{folder} has thermal frames and RGB, {thermal.name} and {color.name}; '
                         f'name {thermal}.')
 
 
-def _find(folder: Path, names: Many[str]) -> Path | None:
-    """Return the first folder, or video, of these names."""
-    there = _by_name(folder)
+def _find(there: Mapping[str, Path], names: Many[str]) -> Path | None:
+    """Return the first folder, or video, of these names; there: see `_by_name`."""
     for name in names:
         if (found := there.get(name)) and found.is_dir():
             return found

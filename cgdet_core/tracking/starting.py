@@ -22,12 +22,16 @@ from cgdet_core.nets.exported import exported_weights, set_exported
 from cgdet_core.nets.pyramid import TRUNKS
 from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.files import model_file, read_json
-from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import card_path
 from cgdet_core.runtime.tracking.filter import FilterSettings
 from cgdet_core.tracking.network import ShortTrunk, TrackerNet
 from cgdet_core.tracking.recipe import TargetRecipe
-from cgdet_core.training.checkpoints import KEY, read_checkpoint, student_weights
+from cgdet_core.training.checkpoints import (
+    check_normalization,
+    KEY,
+    read_checkpoint,
+    student_weights,
+)
 from torch import nn, Tensor
 
 TRUNK = 'backbone.'  # prefix of the names of its weights
@@ -50,31 +54,20 @@ def start(network: nn.Module, backbone: ShortTrunk, recipe: TargetRecipe) -> boo
     if path.suffix.lower() != '.onnx':
         data = read_checkpoint(path)
         weights = student_weights(data)
-        _check_normalization(path, data[KEY]['card'], recipe)
+        check_normalization(path, data[KEY]['card'], recipe.normalization)
         if data[KEY]['card'].get('task') == recipe.task:
             _load(network, weights, path)
             return True
         _load(backbone, _of_trunk(backbone, weights), path)
         return False
     card = _read_card(path)
-    _check_normalization(path, card, recipe)
+    check_normalization(path, card, recipe.normalization)
     if card.get('task') == recipe.task:
         _set_tracker(network, path, card)
         return True
     if not set_exported(backbone, _of_trunk(backbone, exported_weights(path))):
         raise _another_trunk(path)
     return False
-
-
-def _check_normalization(path: Path, card: dict[str, Any], recipe: TargetRecipe) -> None:
-    held = card.get('normalization')
-    try:
-        same = Normalization.from_dict(held or {}) == recipe.normalization
-    except (AttributeError, TypeError, ValueError):
-        same = False
-    if not same:
-        raise UserError(f'{path} sees frames normalized by {held}; set normalization in the '
-                        'recipe to the same.')
 
 
 def _set_tracker(network: nn.Module, path: Path, card: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@
 from typing import Any
 
 from cgdet_core.data.coco import warn_of_shared
+from cgdet_core.data.show import evenly
 from cgdet_core.errors import UserError
 from cgdet_core.machine import commit
 from cgdet_core.runtime.tracking.card import STRIDE, tracking_card, TrackingCard
@@ -24,7 +25,6 @@ from cgdet_core.runtime.tracking.decoding import best_places, refine
 from cgdet_core.tracking.filter import correlate, pad
 from cgdet_core.tracking.frames import (
     collect,
-    evenly,
     in_sequences,
     Objects,
     read_sets,
@@ -189,8 +189,10 @@ def validation_objects(recipe: TargetRecipe, paired: bool = False) -> Objects:
         raise UserError(f'{", ".join(map(str, recipe.data.val))} has no box of at least '
                         f'{recipe.data.smallest:g} pixels (data.smallest).')
     half = recipe.data.val_objects // 2 if len(moved) else 0
-    chosen = [evenly(moved, half), evenly(stills, recipe.data.val_objects - half)]
-    return Objects(frames, stills, np.concatenate(chosen), np.zeros((0, 4), np.int64))
+    chosen = [*evenly(moved.tolist(), half),
+              *evenly(stills.tolist(), recipe.data.val_objects - half)]
+    return Objects(frames, stills, np.array(chosen, np.int64).reshape(-1, 4),
+                   np.zeros((0, 4), np.int64))
 
 
 def warn_of_shared_frames(recipe: TargetRecipe, val: Objects, training: Objects) -> None:

@@ -24,6 +24,7 @@ import zipfile
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import Card, ModelCard, read_card
 from pydantic import BaseModel
 import torch
@@ -104,8 +105,18 @@ def load_network(path: str | Path, kind: type[Card],
     card = read_card(data[KEY].get('card'), kind, path)
     with fits(path):
         network = build(card, data[KEY]['model'])
-        network.load_state_dict(student_weights(data))
+        load_weights(network, student_weights(data))
     return network.eval(), card
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load the weights of a checkpoint; ValueError if they are of other layers."""
+    own, found = ({name: tuple(value.shape) for name, value in tensors.items()}
+                  for tensors in (network.state_dict(), weights))
+    if other := sorted({name for name, _ in own.items() ^ found.items()}):
+        raise ValueError(f'its network has other layers ({other[0]}); use the version of cgdet '
+                         'that wrote it')
+    network.load_state_dict(weights)
 
 
 def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
@@ -117,6 +128,18 @@ def input_size_of(card: dict[str, Any]) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def check_normalization(path: Path, card: dict[str, Any], wanted: Normalization) -> None:
+    """Raise UserError if a model sees frames normalized otherwise, according to its card."""
+    held = card.get('normalization')
+    try:
+        same = Normalization.from_dict(held or {}) == wanted
+    except (AttributeError, TypeError, ValueError):
+        same = False
+    if not same:
+        raise UserError(f'{path} sees frames normalized by {held}; set normalization in the '
+                        'recipe to the same.')
+
+
 @contextmanager
 def fits(path: str | Path) -> Iterator[None]:
     """Raise UserError if the contents of a checkpoint do not fit what is built from them."""
@@ -124,4 +147,4 @@ def fits(path: str | Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f'The checkpoint {path} does not fit this version: '
-                        f'{str(error).splitlines()[0]}') from None
+                        f'{str(error).splitlines()[0].rstrip(".")}.') from None

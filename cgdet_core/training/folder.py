@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+import shlex
 import time
 from typing import Any
 
@@ -46,6 +47,11 @@ def check_folder(recipe: Recipe, resume: bool) -> None:
     if last.is_file() and not resume:
         raise UserError(f'{recipe.folder} already contains a run; resume it, or choose another '
                         'name or run.output.', 'resume')
+
+
+def continuing(folder: Path) -> str:
+    """Return how to continue the run in a folder, as part of a sentence."""
+    return f'continue with "{shlex.join(["cgdet", "train", str(folder), "--resume"])}"'
 
 
 @contextmanager

@@ -20,15 +20,14 @@ import io
 import logging
 import os
 from pathlib import Path
-import shlex
 import sys
 from typing import Any
 import warnings
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
-from cgdet_core.training.checkpoints import KEY, read_checkpoint
-from cgdet_core.training.folder import alone_in, check_folder, read_facts
+from cgdet_core.training.checkpoints import fits, KEY, load_weights, read_checkpoint
+from cgdet_core.training.folder import alone_in, check_folder, continuing, read_facts
 from cgdet_core.training.module import TaskModule
 from cgdet_core.training.precision import resolve_precision
 from cgdet_core.training.progress import Show
@@ -83,15 +82,11 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     except RuntimeError as error:
-        if resume and 'loading state_dict' in str(error):
-            raise UserError(f'{last} does not fit this version of cgdet: its network has other '
-                            'layers; resume the run with the version that began it.') from None
         reason = reason_of(error)
         if not reason:
             raise
-        again = shlex.join(['cgdet', 'train', str(recipe.folder), '--resume'])
-        raise UserError(reason + (f', and continue with "{again}".' if last.is_file() else '.')
-                        ) from None
+        raise UserError(f'{reason}, and {continuing(recipe.folder)}.' if last.is_file() else
+                        f'{reason}.') from None
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
@@ -144,7 +139,7 @@ def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
     Return the finished epochs of a run, and how many it was to have.
 
     UserError if the recipe changed in what decides about weights, except for more epochs, or the
-    teacher did.
+    teacher did, or the layers of the network.
     """
     checkpoint = read_checkpoint(last)
     old, new = checkpoint[KEY]['card']['training'], module.card.training
@@ -161,6 +156,8 @@ def _resumable(last: Path, module: TaskModule) -> tuple[int, int]:
         raise UserError(
             f'{last} was trained with another recipe: {", ".join(changed)} changed. Resume with '
             'the original recipe, or start a new run with name=... and optim.init=...')
+    with fits(last):
+        load_weights(module, checkpoint['state_dict'])
     return int(checkpoint['epoch']) + 1, epochs
 
 

@@ -15,7 +15,7 @@
 """The detector node: subscribes to thermal images and publishes vision_msgs detections."""
 
 from cgdet_core.runtime import DetectionCard, Detector
-from cgdet_core.runtime.imaging.signal import CARD, check_signal, POLARITIES
+from cgdet_core.runtime.imaging.signal import CARD, POLARITIES
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
@@ -25,6 +25,7 @@ from cgdet_ros.detection.stream import Stream
 from cgdet_ros.detection.worker import DetectionWorker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs
+from cgdet_ros.node.loading import fitting
 from cgdet_ros.node.managed_node import ManagedNode
 from cgdet_ros.node.parameters import check_overrides
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -61,6 +62,8 @@ class DetectorNode(ManagedNode):
             self._backend = detector.session.describe()
             for name in settings.cameras:
                 self._streams.append(Stream(self, name, self._wake, card, settings))
+            for stream in self._streams:
+                stream.shutter.check([each.input.topic for each in self._streams])
             parameters.declare_classes(self, card.classes)
             self._settings = parameters.read_settings(self, card)
             self._version += card.classes != self._classes
@@ -144,9 +147,8 @@ class DetectorNode(ManagedNode):
 
 def _load(settings: ModelSettings, progress: Progress) -> Detector:
     path = settings.model_path or shipped_model(settings.backend)
-    card = load_card(path, DetectionCard)  # before an engine is built
-    check_signal(card.normalization.kind, settings.unit, settings.polarity, card.name)
-    return Detector.load(path, settings.threads, settings.backend, progress)
+    card = fitting(load_card(path, DetectionCard), settings.unit, settings.polarity)
+    return Detector.load(path, settings.threads, settings.backend, progress, card)
 
 
 def main(args: list[str] | None = None) -> None:

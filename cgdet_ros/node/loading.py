@@ -21,6 +21,8 @@ from threading import Event, Lock
 from time import monotonic
 from typing import Generic, TypeVar
 
+from cgdet_core.runtime.imaging.signal import check_signal
+from cgdet_core.runtime.inference.card import Card
 from cgdet_core.runtime.tensorrt.cache import log_progress, Progress
 from cgdet_ros.node.logs import time_text
 
@@ -62,6 +64,12 @@ class Loading(Generic[Model]):
             raise Stopped('loading was stopped')
         self.state = 'building engine'  # or waiting for another process that builds one
         self._log(what, seconds)
+
+
+def fitting(card: Card, unit: str, polarity: str) -> Card:
+    """Return the card of a model; UserError if the model does not fit what a camera shows."""
+    check_signal(card.normalization.kind, unit, polarity, card.name)
+    return card
 
 
 def return_memory() -> None:

@@ -14,10 +14,13 @@
 
 """The shutter of a camera: closed according to its driver, or to its frames."""
 
+from collections.abc import Collection
 from time import monotonic
 from typing import Any
 
+from cgdet_core.errors import UserError
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
+from cgdet_ros.node.logs import reason
 from cgdet_ros.node.topics import input_qos
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -47,6 +50,19 @@ class Shutter:
         """Forget frames and messages."""
         self._detector = ShutterDetector()
         self._reported = False, 0.0  # the driver's last message, and when it came
+
+    def check(self, images: Collection[str]) -> None:
+        """Raise UserError if the topic is one of images, or that the node publishes otherwise."""
+        if self._watch:
+            return
+        try:
+            topic = self._node.resolve_topic_name(self._topic)
+        except Exception as error:  # of a name that is too long
+            raise UserError(f'ffc_topic {self._topic}: {reason(error)}') from None
+        if topic in (*images, *(publisher.topic_name for publisher in self._node.publishers)):
+            raise UserError(f'ffc_topic {self._topic} is already a topic of this node, and not '
+                            f'{BOOL}; correct the parameter, or leave it empty so that the '
+                            'images are watched')
 
     def subscribe(self) -> None:
         """Subscribe to the driver's topic, if there is one."""

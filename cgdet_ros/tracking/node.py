@@ -17,7 +17,6 @@
 from collections.abc import Callable
 import importlib
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from cgdet_core.errors import UserError
@@ -25,7 +24,6 @@ from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.detector import finder, LOST_THRESHOLD
 from cgdet_core.runtime.files import share_file, SHIPPED_TRACKER
-from cgdet_core.runtime.imaging.signal import check_signal
 from cgdet_core.runtime.inference.card import load_card
 from cgdet_core.runtime.inference.choice import shipped_model
 from cgdet_core.runtime.tensorrt.cache import Progress
@@ -33,6 +31,7 @@ from cgdet_core.runtime.tracking.model import load_tracker_card, TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_ros.node.executor import run
 from cgdet_ros.node.image_input import Handover, Hangs, ImageInput
+from cgdet_ros.node.loading import fitting
 from cgdet_ros.node.managed_node import ManagedNode
 from cgdet_ros.node.parameters import check_overrides
 from cgdet_ros.node.shutter import Shutter
@@ -85,9 +84,7 @@ class TrackerNode(ManagedNode):
         check_overrides(self)  # before the model is loaded, which may take minutes
         with self.lock:
             settings = self._model_settings = parameters.read_model_settings(self)
-        paths = _paths(settings)
-        _check_cards(settings, paths)
-        models = self.load(lambda progress: _load(settings, paths, progress))
+        models = self.load(lambda progress: _load(settings, progress))
         model, detector = models
         polarity = model.card.polarity
         lost = None if detector is None else finder(detector, polarity, LOST_THRESHOLD)
@@ -96,10 +93,11 @@ class TrackerNode(ManagedNode):
             self._find = None if detector is None else finder(detector, polarity)
             self._backend = model.session.describe()
             source = ImageInput(self, '', settings.input_transport, self._wake)
+            rgb = RgbInput(self, settings.rgb_topic) if settings.rgb_topic else None
             self._stream = Stream(
-                source, Shutter(self, '', settings.ffc_topic),
-                RgbInput(self, settings.rgb_topic) if settings.rgb_topic else None,
+                source, Shutter(self, '', settings.ffc_topic), rgb,
                 Outputs(self, self.status_name(), model.card.normalization, source.log))
+            self._stream.shutter.check([source.topic, *([rgb.topic] if rgb else [])])
             self._targets = Targets(self, lambda: Tracker(model, lost), self._numbers)
             self._settings = parameters.read_settings(self)
         self.get_logger().info(
@@ -228,31 +226,23 @@ class TrackerNode(ManagedNode):
                 *targets, *([self._stream.rgb.status(name)] if self._stream.rgb else [])]
 
 
-def _paths(settings: ModelSettings) -> tuple[str | Path, str | Path | None]:
-    """Return the files of the tracker and of the detector, if there is to be one."""
-    detector: str | Path | None = settings.detector_model_path or None
-    if detector == SHIPPED:
-        detector = shipped_model(settings.backend)
-    return settings.model_path or share_file(SHIPPED_TRACKER), detector
-
-
-def _check_cards(settings: ModelSettings, paths: tuple[str | Path, str | Path | None]) -> None:
-    """Raise UserError for models that do not fit the camera, before engines are built."""
-    card = load_tracker_card(paths[0])
-    for each in (card, *([load_card(paths[1], DetectionCard)] if paths[1] else [])):
-        check_signal(each.normalization.kind, settings.unit, settings.polarity, each.name)
+def _load(settings: ModelSettings, progress: Progress) -> Models:
+    """Load the tracker, and the detector if there is to be one; first check both cards."""
+    signal = settings.unit, settings.polarity
+    path, other = settings.model_path or share_file(SHIPPED_TRACKER), settings.detector_model_path
+    if other == SHIPPED:
+        other = str(shipped_model(settings.backend))
+    card = fitting(load_tracker_card(path), *signal)
+    other_card = fitting(load_card(other, DetectionCard), *signal) if other else None
     if settings.rgb_topic and 'rgb' not in card.inputs:
         raise UserError(f'rgb_topic is {settings.rgb_topic}, but {card.name} follows in '
                         'thermal images only; leave rgb_topic empty, or choose an RGB-T model')
-
-
-def _load(settings: ModelSettings, paths: tuple[str | Path, str | Path | None],
-          progress: Progress) -> Models:
-    model = TrackingModel.load(paths[0], settings.threads, settings.backend, progress)
-    if paths[1] is None:
+    model = TrackingModel.load(path, settings.threads, settings.backend, progress)
+    if other_card is None:
         return model, None
     try:
-        return model, Detector.load(paths[1], settings.threads, settings.backend, progress)
+        return model, Detector.load(other, settings.threads, settings.backend, progress,
+                                    other_card)
     except BaseException:
         model.session.close()
         raise

@@ -69,6 +69,7 @@ class TrackingWorker(ImageWorker):
         self._settings, self._recovery, self._signal = settings, recovery, signal
         self._geometry: tuple[Crop, tuple[int, ...]] | None = None
         self._clock = ImageClock()
+        self._failing = False  # a target could not be followed into the latest image
         super().__init__([stream.input], 1, wake)
 
     def process(self, batch: list[tuple[ImageInput, Received]]) -> None:
@@ -108,6 +109,10 @@ class TrackingWorker(ImageWorker):
             return
         if followed and not closed:
             self._recovery.inferred()
+            self._failing = False
+        elif self._failing and not followed and self._recovery.seconds_left() is None:
+            self._recovery.give_up()  # the targets that failed were ended
+            self._failing = False
         now = perf_counter()
         if closed:
             source.statistics.frame_closed(encoding_of(message), closed, True)
@@ -164,6 +169,7 @@ class TrackingWorker(ImageWorker):
                 followed.follow(moment, rgb)
             except Exception as error:  # of this target; inference libraries raise any type
                 failure = failure or error
+                self._failing = True
         return failure
 
     def _start(self, request: Request, settings: Settings) -> bool:

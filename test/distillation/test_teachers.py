@@ -134,8 +134,8 @@ def exported(rgb_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp('exported') / 'pyramid.onnx'
     torch.onnx.export(
         Pyramid(load_student(rgb_teacher)[0]).eval(), (torch.zeros(2, 3, 128, 160),), str(path),
-        dynamo=True, verbose=False, external_data=False, input_names=['images'],
-        output_names=['low', 'middle', 'high'], dynamic_shapes=({0: torch.export.Dim('n')},))
+        dynamo=False, input_names=['images'], output_names=['low', 'middle', 'high'],
+        dynamic_axes={name: {0: 'n'} for name in ('images', 'low', 'middle', 'high')})
     return path
 
 

@@ -181,10 +181,25 @@ def test_an_error_leads_to_unconfigured_and_back(start: Start, toy: Path) -> Non
         assert client.status('active', state='active')['level'] == b'\x00'
 
 
+def test_a_shutter_topic_that_the_node_has_is_refused(start: Start, toy: Path) -> None:
+    with start(cameras=('front', 'rear'), model_path=toy, ffc_topic='image_raw') as client:
+        assert client.error()['message'] == (
+            'ffc_topic front/image_raw is already a topic of this node, and not std_msgs/msg/Bool;'
+            ' correct the parameter, or leave it empty so that the images are watched')
+        client.wait_for_state('unconfigured')
+        for topic, words in (('/rear/image_raw', 'ffc_topic /rear/image_raw is already'),
+                             ('detections', 'ffc_topic front/detections is already'),
+                             ('x' * 300, 'xxx: failed to resolve name')):
+            assert client.set_parameter('ffc_topic', topic).successful
+            assert not client.change_state('configure')
+            client.status(words)
+        assert client.set_parameter('ffc_topic', 'ffc').successful
+        assert client.change_state('configure') and client.change_state('activate')
+
+
 def test_a_failing_activation_is_reported(start: Start, toy: Path) -> None:
-    with start(model_path=toy, ffc_topic='x' * 300) as client:  # longer than DDS accepts
-        status = client.error()
-        assert 'xxx' in status['message']
+    with start(model_path=toy, use_sim_time=True, ffc_topic='/clock') as client:
+        assert 'create subscription' in client.error()['message'], 'it has another type'
         client.wait_for_state('unconfigured')
         assert client.set_parameter('ffc_topic', '').successful
         assert client.change_state('configure') and client.change_state('activate')

@@ -88,6 +88,11 @@ def test_what_an_operator_can_fix_is_a_sentence(
         assert not client.change_state('configure')
         client.status('rgb_topic is rgb/image_raw, but good follows in thermal images only')
         assert client.set_parameter('rgb_topic', '').successful
+        for topic in ('image_raw', '/target_tracker/target'):
+            assert client.set_parameter('ffc_topic', topic).successful
+            assert not client.change_state('configure')
+            client.status(f'ffc_topic {topic} is already a topic of this node, and not std_msgs/m')
+        assert client.set_parameter('ffc_topic', '').successful
         assert client.change_state('configure') and client.change_state('activate')
         client.wait_active()
         client.follow(60)
@@ -136,6 +141,23 @@ def test_inference_that_keeps_failing_reloads_the_model(start: Start, tmp_path: 
         client.wait(lambda: client.state() == 'active')
         client.settle()
         client.follow(60)
+
+
+def test_the_status_forgets_a_failed_target_that_was_ended(start: Start, tmp_path: Path) -> None:
+    model = write_tracker(tmp_path / 'fails.onnx', fails=True)
+    with start(kind=TrackerClient, model_path=model, detector_model_path='""',
+               ffc_topic='ffc') as client:
+        client.wait_active()
+        name = client.follow(60)
+        white = np.full((SIZE[1], SIZE[0]), 255, np.uint8)
+        client.images.publish(client.image(white, 'mono8'))
+        status = client.status(of='tracker', failures='1')
+        assert status['level'] == b'\x02' and status['message'] == status['last error']
+        client.stop_id.publish(String(data=name))
+        client.wait_for(0.3)
+        assert client.show(60)[1] == []
+        status = client.status('active', of='tracker', failures='0')
+        assert status['level'] == b'\x00' and status['last error'], 'when it was is still said'
 
 
 def test_detector_and_tracker_run_together(track: Start, toy: Path) -> None:

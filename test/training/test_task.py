@@ -119,10 +119,15 @@ def test_a_run_of_another_network_is_not_resumed(tmp_path: Path) -> None:
     train(recipe(tmp_path), LineTraining, progress=False)
     last = tmp_path / 'line' / 'last.ckpt'
     data = read_checkpoint(last)
-    data['state_dict']['old.weight'] = data['state_dict'].pop('line.weight')
-    torch.save(data, last)
-    with pytest.raises(UserError, match='last.ckpt does not fit this version of cgdet'):
-        train(recipe(tmp_path), LineTraining, resume=True, progress=False)
+    weights = data['state_dict']
+    for other in ({'old.weight': weights['line.weight'], 'line.bias': weights['line.bias']},
+                  {**weights, 'line.weight': torch.zeros(2, 1)}, {}):
+        torch.save({**data, 'state_dict': other}, last)
+        before = {path: path.stat().st_mtime_ns for path in last.parent.rglob('*')}
+        with pytest.raises(UserError, match=r'last.ckpt does not fit this version: its network '
+                                            r'has other layers \(line\.\w+\); use'):
+            train(recipe(tmp_path), LineTraining, resume=True, progress=False)
+        assert {path: path.stat().st_mtime_ns for path in last.parent.rglob('*')} == before
 
 
 def rates(folder: Path) -> list[float]:

@@ -77,14 +77,15 @@ class Detector:
 
     @staticmethod
     def load(model: str | Path, threads: int = 0, backend: str = 'auto',
-             progress: Progress | None = None) -> 'Detector':
+             progress: Progress | None = None, card: DetectionCard | None = None) -> 'Detector':
         """
         Load an ONNX file with its card and run it on two frames; UserError states what is wrong.
 
         backend: one of `BACKENDS`. progress is called while an engine is built, which may take
-        minutes; by default the progress is logged.
+        minutes; by default the progress is logged. card: what `load_card` returned, if the caller
+        has read it.
         """
-        card = load_card(model, DetectionCard)
+        card = card or load_card(model, DetectionCard)
         if card.channels != 1:
             raise UserError(f'{model} is an RGB model; choose a thermal model.')
         detector = Detector(card, open_session(model, card, backend, threads, progress=progress))
