@@ -112,21 +112,26 @@ def dual(recipe: Any) -> Path:
     return Path(made.folder / 'last.ckpt')
 
 
-def test_a_run_and_its_export(dual: Path, recipe: Any) -> None:
+@pytest.fixture(scope='module')
+def exported(dual: Path) -> Path:
+    export(dual, output := dual.parent / 'dual.onnx')
+    return output
+
+
+def test_a_run_and_its_export(dual: Path, exported: Path, recipe: Any) -> None:
     assert 'train/one' in (dual.parent / 'results.csv').read_text().splitlines()[0]
     student, card = load_student(dual)
     assert card.iou_threshold == 1.0 and card.voting_iou is None and student.head.dual
-    export(dual, output := dual.parent / 'dual.onnx')
     images = torch.rand(1, 1, 128, 160)
-    found = Detector.load(output).session.run({'images': images.numpy()})
+    found = Detector.load(exported).session.run({'images': images.numpy()})
     boxes, scores = DeployedStudent(student, card.input_size)(images)
     np.testing.assert_allclose(found['scores'], scores, atol=1e-4)
     for ours, theirs in zip(found['boxes'][0].T, boxes[0].numpy().T):  # scores may be equal
         np.testing.assert_allclose(np.sort(ours), np.sort(theirs), atol=1e-2)
     # An exported file holds the second tower only, which would teach the first one.
     with pytest.raises(UserError, match='dual.onnx has only the scores of one cell of each'):
-        load_trained(output)
-    begun = started(recipe(output))
+        load_trained(exported)
+    begun = started(recipe(exported))
     logits, one = begun.head.both(begun.pyramid(images))
     torch.testing.assert_close(logits[0], one)
     torch.testing.assert_close(one, student.head.both(student.pyramid(images))[1], atol=1e-4,
@@ -167,11 +172,10 @@ def test_a_student_without_it_begins_as_the_first_tower(dual: Path, recipe: Any)
 
 
 def test_files_that_score_in_other_ways_are_not_averaged(
-    dual: Path, onnx_model: Path, tmp_path: Path,
+    exported: Path, onnx_model: Path, tmp_path: Path,
 ) -> None:
-    export(dual, tmp_path / 'dual.onnx')
     with pytest.raises(UserError, match=r'in other ways \(model.one_to_one\)'):
-        average(tmp_path / 'dual.onnx', onnx_model, tmp_path / 'mean.onnx')
+        average(exported, onnx_model, tmp_path / 'mean.onnx')
 
 
 def test_it_learns_from_labels_only(recipe: Any, scenes: Path) -> None:

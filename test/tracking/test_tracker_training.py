@@ -17,12 +17,13 @@
 from dataclasses import replace
 import json
 from pathlib import Path
+import shutil
 from typing import Any
 
 from cgdet_core.deployment.calibration import CalibrationFrames
 from cgdet_core.deployment.export import export
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.inference.card import card_path, load_card
+from cgdet_core.runtime.inference.card import card_path, load_card, ModelCard
 from cgdet_core.runtime.tracking.card import TrackingCard
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
@@ -55,6 +56,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Path, run_cgdet: An
     return folder / 'runs/tiny/best.ckpt'
 
 
+@pytest.fixture(scope='module')
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelCard]:
+    """Return the exported tracker, and the card that was returned."""
+    path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
+    return path, export(trained, path)
+
+
 def test_losses_and_validation_are_logged(trained: Path) -> None:
     rows = read_results(trained.parent, 2)
     assert [row['epoch'] for row in rows] == [1, 2]
@@ -63,15 +71,17 @@ def test_losses_and_validation_are_logged(trained: Path) -> None:
     assert 0 <= rows[-1]['val/AUC'] <= 1 and 0 <= rows[-1]['val/precision'] <= 1
 
 
-def test_an_exported_tracker_is_the_trained_one(trained: Path, tmp_path: Path) -> None:
-    written = export(trained, tmp_path / 'tiny.onnx')
-    assert (tmp_path / 'tiny.onnx').stat().st_size < 1e6
-    card = load_card(tmp_path / 'tiny.onnx', TrackingCard)
+def test_an_exported_tracker_is_the_trained_one(
+    trained: Path, exported: tuple[Path, ModelCard],
+) -> None:
+    path, written = exported
+    assert path.stat().st_size < 1e6
+    card = load_card(path, TrackingCard)
     assert card == written and card.input_size == 128 and card.training['recipe']['swap']
     network, held = load_tracker(trained)
     assert card.filter == held.filter != TrackingCard.from_dict(
         read_checkpoint(trained)['cgdet']['card']).filter, 'the filter is the learned one'
-    model = TrackingModel.load(tmp_path / 'tiny.onnx', threads=1, backend='onnxruntime')
+    model = TrackingModel.load(path, threads=1, backend='onnxruntime')
     torch.manual_seed(0)
     region, template = torch.rand(1, 1, 128, 128), torch.rand(1, 17, 8, 8)
     expected = DeployedTracker(network)(region, template)
@@ -102,9 +112,11 @@ def test_the_trunk_of_a_run_begins_another_and_is_frozen_first(
     assert moved
 
 
-def test_an_exported_tracker_begins_another_whole(trained: Path, tmp_path: Path,
-                                                  pairs: Path) -> None:
-    export(trained, tmp_path / 'first.onnx')
+def test_an_exported_tracker_begins_another_whole(
+    trained: Path, exported: tuple[Path, ModelCard], tmp_path: Path, pairs: Path,
+) -> None:
+    for path in (exported[0], card_path(exported[0])):
+        shutil.copy(path, tmp_path / f'first{path.suffix}')
     recipe = load_recipe(write_recipe(tmp_path, pairs), [f'optim.init={tmp_path}/first.onnx'])
     network, (before, card) = TrackerNet(recipe.model), load_tracker(trained)
     assert start(network, network.backbone, recipe)
