@@ -237,7 +237,7 @@ def _load(settings: ModelSettings, progress: Progress) -> Models:
     if settings.rgb_topic and 'rgb' not in card.inputs:
         raise UserError(f'rgb_topic is {settings.rgb_topic}, but {card.name} follows in '
                         'thermal images only; leave rgb_topic empty, or choose an RGB-T model')
-    model = TrackingModel.load(path, settings.threads, settings.backend, progress)
+    model = TrackingModel.load(path, settings.threads, settings.backend, progress, card)
     if other_card is None:
         return model, None
     try:

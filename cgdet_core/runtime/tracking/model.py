@@ -60,16 +60,18 @@ class TrackingModel:
 
     @staticmethod
     def load(model: str | Path, threads: int = 0, backend: str = 'auto',
-             progress: Progress | None = None) -> 'TrackingModel':
+             progress: Progress | None = None,
+             card: TargetCard | None = None) -> 'TrackingModel':
         """
         Load an ONNX file with its card and run it once; UserError states what is wrong.
 
         backend: one of `BACKENDS`. progress is called while an engine is built, which may take
-        minutes; by default the progress is logged.
+        minutes; by default the progress is logged. card: that of `load_tracker_card`, if it was
+        read already.
         """
         from cgdet_core.runtime.tracking.rgbt import RgbtModel  # derived from this
 
-        card = load_tracker_card(model)
+        card = card or load_tracker_card(model)
         session = open_session(model, card, backend, threads, progress=progress)
         loaded = (TrackingModel if isinstance(card, TrackingCard) else RgbtModel)(card, session)
         loaded.try_out(model)
