@@ -45,15 +45,16 @@ def split(
 
     Groups of frames stay together: those with the same part of the file name that matches
     `pattern`, by default those of one bag or video, of frames of none near-duplicates and what is
-    linked by them, otherwise blocks of consecutive frames, whose borders have like frames on both sides.
-    Of many choices of groups for val, the one is taken in which frames and boxes of all classes
-    are nearest to `share`.
+    linked by them, otherwise blocks of consecutive frames, whose borders have like frames on both
+    sides. Of many choices of groups for val, the one is taken in which frames and boxes of all
+    classes are nearest to `share`.
     """
     if not 0 < share < 1:
         raise UserError(f'The fraction for val must be between 0 and 1, not {share}', 'val')
+    data = read_coco(path)
     outputs = [path.with_name(f'{path.stem}_{part}.json') for part in ('train', 'val')]
     check_outputs(outputs, overwrite=overwrite)
-    coco, data = load_coco(path, images), read_coco(path)
+    coco = load_coco(path, images)
     if len(coco.images) < 2:
         raise UserError(f'{path} lists one frame, which cannot be split.')
     how, groups = _groups(coco, share, pattern, progress)

@@ -56,7 +56,20 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     """
     check_folder(recipe, resume)
     with nullcontext() if getattr(rank_zero_only, 'rank', 0) else alone_in(recipe.folder):
-        return _train(recipe, open_task, resume, progress, started)
+        try:
+            return _train(recipe, open_task, resume, progress, started)
+        except RuntimeError as error:
+            last = recipe.folder / 'last.ckpt'
+            if resume and 'loading state_dict' in str(error):
+                raise UserError(f'{last} does not fit this version of cgdet: its network has '
+                                'other layers; resume the run with the version that began '
+                                'it.') from None
+            reason = reason_of(error)
+            if not reason:
+                raise
+            again = shlex.join(['cgdet', 'train', str(recipe.folder), '--resume'])
+            raise UserError(reason + (f', and continue with "{again}".' if last.is_file() else '.')
+                            ) from None
 
 
 def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool, progress: bool,
@@ -82,16 +95,6 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
         trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        if resume and 'loading state_dict' in str(error):
-            raise UserError(f'{last} does not fit this version of cgdet: its network has other '
-                            'layers; resume the run with the version that began it.') from None
-        reason = reason_of(error)
-        if not reason:
-            raise
-        again = shlex.join(['cgdet', 'train', str(recipe.folder), '--resume'])
-        raise UserError(reason + (f', and continue with "{again}".' if last.is_file() else '.')
-                        ) from None
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
@@ -104,6 +107,9 @@ def reason_of(error: RuntimeError) -> str:
     """Return why a lack of memory ended a training, and what to do, or nothing."""
     if isinstance(error, torch.OutOfMemoryError):
         return 'The memory of the GPU is full; choose a smaller optim.batch_size or input_size'
+    if 'allocate memory' in str(error):
+        return ('The memory of this machine is full; choose a smaller optim.batch_size, '
+                'input_size or model')
     if any(words in str(error) for words in ('DataLoader worker', 'shared memory')):
         return ('A loading worker was killed, as when memory or /dev/shm is full; choose fewer '
                 'run.workers or a smaller data.cache_gib, start a container with a larger '

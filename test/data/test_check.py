@@ -131,6 +131,17 @@ def test_an_unreadable_image_does_not_lose_the_check(
         'mine.png', 'alike.png', 'empty.png', 'cut.png', 'double.png', 'odd.png'}
 
 
+def test_rgb_images_that_cannot_be_read_are_named(
+    training: Path, run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
+    content = json.loads(training.read_text())
+    content['images'][0]['rgb_file_name'] = 'gone.png'
+    training.write_text(json.dumps(content))
+    result = run_cgdet('data', 'check', training, '--output', training.parent / 'sheets')
+    assert ('RGB images that are missing or cannot be read: 1, '
+            f'{training.parent}/gone.png') in result.stdout, result.stderr
+
+
 def test_a_frame_that_a_model_cannot_normalize_is_named(training: Path) -> None:
     def detect(_: np.ndarray, threshold: float) -> Detections:
         raise ValueError('the window is of 16-bit counts')
