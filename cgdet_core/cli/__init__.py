@@ -108,6 +108,9 @@ def main() -> None:
         complain(sentence_of(error))
     except OSError as error:
         complain(f'{error.strerror or error}: {error.filename}.' if error.filename else str(error))
+    except MemoryError:
+        complain('The memory of this machine is full; close other programs or choose smaller '
+                 'inputs.')
     except ModuleNotFoundError as error:
         if (error.name or '').split('.')[0] not in TRAINING_MODULES:
             raise

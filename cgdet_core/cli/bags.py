@@ -44,7 +44,9 @@ from cgdet_core.cli.report import check_page, command, Page, show_page
 from cgdet_core.cli.track import as_seen, Box, Finder, open_tracker, say_color
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import (
+    check_new,
     check_not_inputs,
+    check_once,
     check_outputs,
     share_file,
     SHIPPED_TRACKER,
@@ -83,6 +85,7 @@ def bag_from_coco(
     from cgdet_core.data.coco import load_coco
     from cgdet_core.data.sources import coco_frames
 
+    check_new(path)
     check_outputs([truth_file(path)], overwrite=False)
     coco = load_coco(data, images)
     failed = common.Complaints()
@@ -146,6 +149,7 @@ def bag_evaluate(
     from cgdet_core.detection.report import write_page
     from cgdet_core.detection.results import describe, FILE, save
 
+    check_once(data)
     if output is not None:
         files = 'report.json', 'pr_curve.png', 'reliability.png', FILE
         written = [output / name for name in files]
@@ -156,7 +160,7 @@ def bag_evaluate(
     # Accuracy is measured by ONNX Runtime: the same numbers on every machine.
     detector = open_detector(model, 'onnxruntime')
     card = detector.card
-    sets = [load_coco(path, images, card.classes) for path in dict.fromkeys(data)]
+    sets = [load_coco(path, images, card.classes) for path in data]
     for coco in sets:
         coco.check_signal(card.normalization.kind, card.name)
     check_signal(card.normalization.kind, unit or CARD, '', card.name)
@@ -201,7 +205,7 @@ def bag_evaluate(
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the other bags.')
     if report['unreadable']:
-        common.complain(f'{counted(report["unreadable"], "annotated frame")} could not be read; '
+        raise UserError(f'{counted(report["unreadable"], "annotated frame")} could not be read; '
                         'the numbers are those of the others.')
 
 

@@ -54,22 +54,24 @@ Images = Annotated[Path | None, typer.Option(
     help='Folder that the file names in the COCO file are relative to.')]
 
 
+MADE_BY = 'made_by'  # entry of reports
+
+
 def _writable(path: Path | None) -> Path | None:
     check_outputs([path] if path else [])  # before the work, not after it
     if path is not None and path.is_file() and path.stat().st_size:
         with suppress(UserError):
             earlier = read_json(path)
-            if isinstance(earlier, dict) and not (  # no card, no COCO file
-                    {'onnx_sha256', 'normalization'} <= earlier.keys()
-                    or isinstance(earlier.get('images'), list)):
+            if isinstance(earlier, dict) and earlier.get(MADE_BY) == 'cgdet':
                 return path
-        raise UserError(f'{path} exists and is not a report; choose another name.', 'json')
+        raise UserError(f'{path} exists and is not a report of cgdet; choose another name or '
+                        'remove it.', 'json')
     return path
 
 
 Json = Annotated[Path | None, typer.Option(
     '--json', metavar='FILE', callback=_writable,
-    help='Write the numbers to this file; an existing file is replaced.')]
+    help='Write the numbers to this file; an earlier report is replaced.')]
 Data = Annotated[Path, typer.Option('--data', help='COCO annotation file.')]
 Match = Annotated[str, typer.Option(help='Only images whose name matches this shell pattern.')]
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace existing files.')]
@@ -157,13 +159,18 @@ class KeepsInputs(TyperCommand):
     """A command that refuses to write its output over a file that it reads."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an empty argument: as a path it would be the current folder."""
+        """Refuse what a path would lose: an empty argument (the current folder), and file/."""
         for before, arg in zip(['', *args], args):
             if not arg or arg.startswith('--') and arg.endswith('='):
                 where = f' after {before}' if not arg and before.startswith('--') else (
                     f', {arg}' if arg else '')
                 raise UserError(f'An argument is empty{where}, as a variable that is not set is; '
                                 'write its value or leave it out.')
+            name = arg.rpartition('=')[2]
+            if (name.endswith('/') and Path(name).suffix.lower() in FILE_SUFFIXES
+                    and not Path(name).is_dir() and '://' not in name):
+                raise UserError(f'{name} is named like a file, but "/" at its end makes it a '
+                                'folder; leave that out.')
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -364,4 +371,4 @@ def show_report(report: dict[str, Any], json_path: Path | None) -> None:
 def write_report(report: dict[str, Any], json_path: Path | None) -> None:
     """Write the numbers to the file of --json, if it is set."""
     if json_path is not None:
-        write_json(json_path, report)
+        write_json(json_path, {MADE_BY: 'cgdet', **report})

@@ -71,7 +71,11 @@ def data_convert(
     unit: Unit = None, polarity: Polarity = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a data set's labels as COCO, with a report and a contact sheet."""
+    """
+    Write a data set's labels as COCO, with a report and a contact sheet.
+
+    An image that cannot be read is reported and left out; the exit status is then 1.
+    """
     from cgdet_core.data.formats.convert import convert
     from cgdet_core.data.formats.native import Options
 
@@ -89,6 +93,9 @@ def data_convert(
             name, folder, output, options, mapping, hold_out, frames, overwrite, chosen, progress,
             unit, polarity)
     _show(report, place)
+    if count := report['missing']['unreadable']['count']:
+        raise UserError(f'{counted(count, "thermal image")} could not be read; the set is of the '
+                        'others.')
 
 
 def _show(report: dict[str, Any], output: Path) -> None:
@@ -239,7 +246,7 @@ def data_check(
     json_path: Json = None, overwrite: Overwrite = False,
 ) -> None:
     """Look at a set before training: sizes, boxes, near-duplicates, doubtful labels."""
-    from cgdet_core.data.check import check, save_findings, sheets
+    from cgdet_core.data.check import check, save_findings, sheets, UNREADABLE
     from cgdet_core.data.coco import load_coco
     from cgdet_core.detection.predict import open_thermal
     from cgdet_core.runtime.files import check_outputs, free_folder, model_file
@@ -257,11 +264,12 @@ def data_check(
         report, findings = check(sets, detector, progress)
     fitting = _show_sets(report['sets'])
     write_report(report, json_path)
-    shown = [finding for finding in findings if finding.kind != 'unreadable']
+    shown = [finding for finding in findings if finding.kind not in UNREADABLE]
     for finding in findings:
         frames = len(finding.places)
         where = '' if finding.count == frames else f' in {counted(frames, "frame")}'
-        names = [str(record.path) for record, _, _ in finding.places]
+        names = [str(record.rgb_path if finding.kind == 'unreadable_rgb' else record.path)
+                 for record, _, _ in finding.places]
         files = f'{finding.kind}.png' if finding in shown else (
             ', '.join(names[:NAMED]) + ', ...' * (frames > NAMED))
         say(f'{finding.words}: {finding.count}{where}, {files}', 'yellow')

@@ -56,14 +56,17 @@ def data_register(
     from cgdet_core.data.pairs.output import save_fit, save_overlay
     from cgdet_core.data.pairs.reading import PairSource, read_pairs
     from cgdet_core.runtime.files import check_outputs
+    from cgdet_core.runtime.imaging.frames import check_not_among
 
+    check_outputs([output], overwrite=overwrite)
     picture = output.with_suffix('.png')
     if picture == output:
         raise UserError(f'{output} is the name of the picture; name a YAML file', 'output')
-    check_outputs([output, picture], overwrite=overwrite)
+    check_outputs([picture], overwrite=overwrite)
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms)
     with counting('reading') as progress:
         pairs = read_pairs(PairSource(path, rgb, images, choice), count, progress)
+    check_not_among([output, picture], pairs.files)
     start = None if focal_px is None else by_focal_lengths(
         *focal_px, pairs.thermal[0].shape[::-1], pairs.rgb[0].shape[1::-1])
     fit = estimate(pairs.thermal, pairs.rgb, start)

@@ -39,6 +39,7 @@ BORDER = 1.0  # pixels from the border of the image, up to which a box is cut by
 SAME = 0.9  # overlap from which two boxes are of one object
 ALIKE = 0.8  # minimum correlation of the thumbnails of near-duplicates
 CELLS = 16  # of a thumbnail, each way
+UNREADABLE = ('unreadable', 'unreadable_rgb')  # kinds of findings that cannot be drawn
 SURE, FAINT = 0.6, 0.05  # minimum scores: of a detection to trust, of any sign of an object
 
 
@@ -86,6 +87,7 @@ def check(
     """
     empty = Finding('empty', 'frames without boxes')
     damaged = Finding('unreadable', 'images that cannot be read')
+    no_rgb = Finding('unreadable_rgb', 'RGB images that are missing or cannot be read')
     dark = Finding('dark', 'pairs whose RGB is black or nearly uniform')
     labels, doubts = _label_findings(), _doubts()
     thumbnails: list[list[Floats]] = []
@@ -103,8 +105,13 @@ def check(
                 continue
             thumbnails[-1].append(thumbnail(raw))
             depths[-1][f'{8 * raw.itemsize}-bit'] += 1
-            if record.rgb_path is not None and _shows_nothing(record.rgb_path):
-                dark.places.append((record, record.boxes[:0], None))
+            if record.rgb_path is not None:
+                try:
+                    shows = not is_dark(np.asarray(to_gray(read_bgr(record.rgb_path)), np.uint8))
+                except UserError:
+                    no_rgb.places.append((record, record.boxes[:0], None))
+                else:
+                    dark.places += [(record, record.boxes[:0], None)] * (not shows)
             if not len(record.boxes):
                 empty.places.append((record, record.boxes, None))
             _check_boxes(record, labels)
@@ -112,7 +119,7 @@ def check(
                 _compare(record, coco.classes, detector.card.classes,
                          _detect(detector, record, raw), doubts)
     alike = _near_duplicates(sets, thumbnails)
-    findings = [damaged, *alike, empty, dark, *labels.values(),
+    findings = [damaged, no_rgb, *alike, empty, dark, *labels.values(),
                 *(doubts.values() if detector else ())]
     report = {'sets': [_numbers(coco, depth) for coco, depth in zip(sets, depths)],
               'findings': {f.kind: {'what': f.words, 'count': f.count, 'frames': [
@@ -120,14 +127,6 @@ def check(
                    'like': other and other.file_name} for record, boxes, other in f.places]}
                   for f in findings}}
     return report, [f for f in findings if f.places]
-
-
-def _shows_nothing(path: Path) -> bool:
-    """Return whether an RGB image is dark; one that cannot be read is not."""
-    try:
-        return is_dark(np.asarray(to_gray(read_bgr(path)), np.uint8))
-    except UserError:
-        return False
 
 
 def _detect(detector: Detector, record: ImageRecord, raw: NDArray[Any]) -> Detections:
@@ -257,5 +256,5 @@ def save_findings(folder: Path, findings: Sequence[Finding], classes: tuple[str,
             save_sheet(path, pairs, classes)
         elif finding.kind in ('empty', 'dark'):
             save_sheet(path, [record for record, _, _ in evenly(places, 24)], classes)
-        elif finding.kind != 'unreadable':
+        elif finding.kind not in UNREADABLE:
             save_crops(path, evenly([(r, box) for r, boxes, _ in places for box in boxes], 36))

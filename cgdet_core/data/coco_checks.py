@@ -44,6 +44,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_path(value: Any) -> bool:
+    return _is_text(value) and '\0' not in value
+
+
 def _is_size(value: Any) -> bool:
     return _is_whole(value) and value > 0
 
@@ -62,13 +66,13 @@ class Field(NamedTuple):
     required: bool = True
 
 
-WHOLE, TEXT = 'a whole number', 'text'
+WHOLE, TEXT, PATH = 'a whole number', 'text', 'text without NUL'
 FIELDS = {
     'images': (
-        Field('id', _is_whole, WHOLE), Field('file_name', _is_text, TEXT),
+        Field('id', _is_whole, WHOLE), Field('file_name', _is_path, PATH),
         Field('width', _is_size, f'{WHOLE} above 0'),
         Field('height', _is_size, f'{WHOLE} above 0'),
-        Field('rgb_file_name', _is_text, TEXT, False), Field('bag', _is_text, TEXT, False),
+        Field('rgb_file_name', _is_path, PATH, False), Field('bag', _is_text, TEXT, False),
         Field('stamp_ns', _is_whole, WHOLE, False)),
     'categories': (Field('id', _is_whole, WHOLE), Field('name', _is_text, TEXT)),
     'annotations': (

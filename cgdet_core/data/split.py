@@ -21,7 +21,7 @@ import re
 from typing import Any
 
 from cgdet_core.data.check import ALIKE, thumbnail
-from cgdet_core.data.coco import CocoSet, load_coco, read_coco
+from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco, read_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import check_outputs, write_json
 from cgdet_core.runtime.imaging.frames import natural, read_thermal
@@ -44,16 +44,17 @@ def split(
     Write <name>_train.json and <name>_val.json next to a set; return how, and their numbers.
 
     Groups of frames stay together: those with the same part of the file name that matches
-    `pattern`, by default those of one bag or video, otherwise near-duplicates and what is linked
-    by them, otherwise blocks of consecutive frames, whose borders have like frames on both sides.
-    Of many choices of groups for val, the one is taken in which frames and boxes of all classes
-    are nearest to `share`.
+    `pattern`, by default those of one bag or video, of frames of none near-duplicates and what is
+    linked by them, otherwise blocks of consecutive frames, whose borders have like frames on both
+    sides. Of many choices of groups for val, the one is taken in which frames and boxes of all
+    classes are nearest to `share`.
     """
     if not 0 < share < 1:
         raise UserError(f'The fraction for val must be between 0 and 1, not {share}', 'val')
+    data = read_coco(path)
     outputs = [path.with_name(f'{path.stem}_{part}.json') for part in ('train', 'val')]
     check_outputs(outputs, overwrite=overwrite)
-    coco, data = load_coco(path, images), read_coco(path)
+    coco = load_coco(path, images)
     if len(coco.images) < 2:
         raise UserError(f'{path} lists one frame, which cannot be split.')
     how, groups = _groups(coco, share, pattern, progress)
@@ -93,22 +94,36 @@ def _groups(
                 for match, record in zip(found, coco.images)]
         return f'by {pattern!r} in the file name', np.unique(keys, return_inverse=True)[1]
     recordings = [record.bag or record.video or '' for record in coco.images]
-    if len(set(recordings)) > 1:
-        return 'by bag or video', np.unique(recordings, return_inverse=True)[1]
-    order = sorted(range(len(coco.images)), key=lambda i: natural(coco.images[i].path))
-    groups = _scenes(coco, progress)
-    if np.bincount(groups).max() <= max(share, 1 - share) * len(groups) and len(groups) > 1:
+    names, groups = np.unique(recordings, return_inverse=True)
+    rest = [n for n, name in enumerate(recordings) if not name or len(names) == 1]
+    if not rest:
+        return 'by bag or video', groups
+    how, groups[rest] = _alike([coco.images[n] for n in rest], len(groups), share, progress)
+    if len(rest) == len(groups):
+        return how, groups
+    groups[rest] += len(names)
+    return f'by bag or video, frames of none {how}', groups
+
+
+def _alike(
+    images: list[ImageRecord], total: int, share: float, progress: Callable[[int], None],
+) -> tuple[str, NDArray[np.int64]]:
+    """Return in words how frames (N,) of no recording are grouped, and their groups."""
+    groups = _scenes(images, progress)
+    if np.bincount(groups).max() <= max(share, 1 - share) * total and (
+            len(np.unique(groups)) > 1 or len(images) < total):
         return 'by near-duplicates', groups
+    order = sorted(range(len(images)), key=lambda i: natural(images[i].path))
     blocks = np.zeros(len(order), np.int64)
     blocks[order] = np.arange(len(order)) * BLOCKS // len(order)
     return ('by blocks of consecutive file names, as most frames are of one scene, which is '
             'then in both'), blocks
 
 
-def _scenes(coco: CocoSet, progress: Callable[[int], None]) -> NDArray[np.int64]:
+def _scenes(images: list[ImageRecord], progress: Callable[[int], None]) -> NDArray[np.int64]:
     """Return the scene of each frame (N,): near-duplicates, and theirs, are of one."""
     values = []
-    for record in coco.images:
+    for record in images:
         try:
             values.append(thumbnail(read_thermal(record.path)))
         except UserError as error:

@@ -83,6 +83,8 @@ class DetectionRecipe(Recipe):
     @field_validator('classes')
     @classmethod
     def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(str.strip, value)):
+            raise ValueError('must be names; one is empty')
         if len(set(value)) < len(value):
             twice = next(name for name in value if value.count(name) > 1)
             raise ValueError(f'must be different names; {twice!r} is there twice')

@@ -130,6 +130,7 @@ class DetectionTraining(TaskModule):
                              loaded if recipe.optim.frozen_norms else [])
         self._session: TorchSession | None = None
         self._found: dict[int, Detections] = {}
+        self._objects: list[int] = []  # that pseudo-labels had, by step
 
     def load_start(self) -> None:
         folded = start(self.student, self.recipe)
@@ -291,8 +292,8 @@ class DetectionTraining(TaskModule):
                 batch['targets'][row] = label
             if self.coupled is not None and 'visible' in batch:
                 batch['targets'] = self.coupled.seen(batch['targets'], batch['visible'])
-            objects['objects'] = outputs[0].new_tensor(
-                sum(len(label['boxes']) for label in labels) / len(labels))
+            self._objects.append(sum(len(label['boxes']) for label in labels))
+            objects['objects'] = outputs[0].new_tensor(self._objects[-1] / len(labels))
         losses = self._parts(outputs, batch['targets'], unlabeled)
         terms: dict[str, Tensor] = {
             name: losses.pop(name) for name in ('det', 'pseudo') if name in losses}
@@ -328,6 +329,25 @@ class DetectionTraining(TaskModule):
                         [target for target, flag in zip(targets, unlabeled.tolist()) if flag])
                 terms['cmg'] = terms['cmg'] + weight * loss
         return terms
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.trainer.is_last_batch:
+            self._check_objects()
+
+    def _check_objects(self) -> None:
+        """Raise UserError on all ranks if pseudo-labels teach alone and had no object so far."""
+        config, others = self.recipe.unlabeled, (self.recipe.cmg, self.recipe.imitation)
+        if (config is None or config.share < 1 or not self._objects
+                or any(term and term.weight for term in others)):
+            return
+        found = torch.tensor(float(sum(self._objects)), device=self.device)
+        if float(self.trainer.strategy.reduce(found, reduce_op='sum')) == 0:
+            raise UserError(
+                f'Nobody found an object in {config.frames} with a score of at least '
+                f'{config.object_score:g} by epoch {self.current_epoch + 1}, so that there is '
+                'nothing to learn from; lower unlabeled.object_score, add labeled frames '
+                '(data.train), or name another unlabeled.teacher or optim.init.')
 
     def val_dataloader(self) -> DataLoader[Any]:
         return val_loader(self.recipe, self.val_set, self.card)

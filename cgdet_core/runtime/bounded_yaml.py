@@ -15,10 +15,12 @@
 """Read YAML of unknown origin: an error of YAML for whatever cannot be read, and within bounds."""
 
 from collections import Counter
+import re
 from typing import Any
 
 import yaml
 
+_NO_TEXT = re.compile('[\0\ud800-\udfff]')  # written as escapes; no path can have them
 LIMIT = 4_000_000  # characters and values, counted wherever an alias repeats them
 
 
@@ -26,9 +28,9 @@ def load_yaml(text: str | bytes) -> Any:
     """
     Return the values of a YAML text, UTF-8 or UTF-16.
 
-    yaml.YAMLError also for numbers and dates that Python cannot represent, for a key that is there
-    twice, and if the text is nested too deeply, refers to itself, or expands beyond LIMIT by its
-    aliases.
+    yaml.YAMLError also for numbers, dates and texts that Python cannot represent, for a key that
+    is there twice, and if the text is nested too deeply, refers to itself, or expands beyond LIMIT
+    by its aliases.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -63,6 +65,8 @@ def _size(node: yaml.Node, known: dict[int, int | None]) -> int:
             size = sum(_size(part, known) for pair in node.value for part in pair)
         elif isinstance(node, yaml.SequenceNode):
             size = sum(_size(part, known) for part in node.value)
+        elif _NO_TEXT.search(node.value):
+            raise yaml.YAMLError('a text has characters that are none, NUL or half of a pair')
         else:
             size = len(node.value)
         known[id(node)] = size + 1

@@ -271,6 +271,15 @@ def check_not_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
                                 'output.', 'output')
 
 
+def check_once(paths: Iterable[Path]) -> None:
+    """Raise UserError for a file that is named twice, by any of its names."""
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise UserError(f'{path} is named twice; name each file once.')
+        seen.add(path.resolve())
+
+
 def check_outputs(files: Iterable[Path] = (), folders: Iterable[Path] = (),
                   overwrite: bool = True) -> None:
     """Raise UserError for outputs that cannot be written, or exist and may not be replaced."""
@@ -341,8 +350,13 @@ def check_outside(output: Path, sources: Iterable[Path]) -> None:
 
 
 def share_file(pattern: str) -> Path:
+    """Return the first file of the package that matches, see `share_files`."""
+    return share_files(pattern)[0]
+
+
+def share_files(pattern: str) -> list[Path]:
     """
-    Return the first file of the package that matches, for example SHIPPED_MODEL.
+    Return the files of the package that match, for example SHIPPED_MODEL.
 
     The share folders of sourced workspaces (colcon) are searched, then the source checkout or the
     prefix of the pip installation that this file is in. UserError if it is in none of them.
@@ -352,10 +366,11 @@ def share_file(pattern: str) -> Path:
     # pip installs below sys.prefix, but elsewhere with --user, with --target and on Debian.
     here = [root] if (root / 'package.xml').is_file() else [
         prefix / 'share' / 'cgdet_ros' for prefix in (root, *above)]
-    for folder in [*(prefix / 'share' / 'cgdet_ros' for prefix in prefixes), *here]:
-        for path in sorted(folder.glob(pattern)):
-            return path
-    raise UserError(f'{pattern} is missing in the installed package; install it again.')
+    found = [path for folder in [*(prefix / 'share' / 'cgdet_ros' for prefix in prefixes), *here]
+             for path in sorted(folder.glob(pattern))]
+    if not found:
+        raise UserError(f'{pattern} is missing in the installed package; install it again.')
+    return found
 
 
 def model_file(model: str | Path) -> Path:

@@ -25,6 +25,7 @@ from cgdet_core.distillation.predictions import TeacherPredictions
 from cgdet_core.distillation.regions import center_region, fuse, random_regions
 from cgdet_core.distillation.views import View
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import check_once
 from cgdet_core.runtime.imaging.frames import natural, read_rgb
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 from cgdet_core.tracking.config import SwapConfig
@@ -130,10 +131,11 @@ def read_sets(paths: Sequence[Path], normalization: Normalization, model: str,
     """
     Read COCO files of thermal frames, and log those whose boxes nobody has checked.
 
-    UserError if the model's normalization does not fit the frames, or with `rgb` if RGB images are
-    missing.
+    UserError if a file is named twice, the model's normalization does not fit the frames, or with
+    `rgb` if RGB images are missing.
     """
-    sets = [load_coco(path) for path in dict.fromkeys(paths)]
+    check_once(paths)
+    sets = [load_coco(path) for path in paths]
     for coco in sets:
         coco.warn_of_prelabels()
         coco.check_signal(normalization.kind, model)

@@ -36,8 +36,10 @@ class SequenceConfig(Strict):
 class TrackingDataConfig(Strict):
     """The frames of a run; paths are relative to the working directory."""
 
-    train: tuple[Path, ...]  # COCO files; the classes of boxes do not matter
-    val: tuple[Path, ...]  # COCO files of other frames, which choose the best checkpoint
+    # COCO files; the classes of boxes do not matter
+    train: tuple[Path, ...] = Field(min_length=1)
+    # COCO files of other frames, which choose the best checkpoint
+    val: tuple[Path, ...] = Field(min_length=1)
     license: str | None = None  # of the training data, for the card; null: what its files state
     objects: int = Field(4000, ge=1)  # training samples of an epoch
     val_objects: int = Field(200, ge=1)  # validation samples, evenly spaced

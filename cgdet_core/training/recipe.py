@@ -51,6 +51,7 @@ _MUST_BE = {
     'greater_than': 'be greater than {gt}', 'less_than_equal': 'be at most {le}',
     'less_than': 'be less than {lt}', 'multiple_of': 'be a multiple of {multiple_of}',
     'path': 'be the path of a file or folder', 'model': 'be a section, {{key: value}}',
+    'dataclass': 'be a section, {{key: value}}',
     'dict': 'be a section, {{key: value}}', 'tuple': 'be a list, [a, b]',
     'list': 'be a list, [a, b]', 'missing': 'have more entries',
     'too_short': 'have at least {min_length} entries',
@@ -226,7 +227,7 @@ def apply_overrides(
     """Set `section.key=value` (values are YAML) in the values, in place, and return them."""
     for override in overrides or []:
         key, equals, text = override.partition('=')
-        if not equals or not key:
+        if not equals or not all(key.split('.')):
             raise UserError(f'The override {override!r} is not of the form key=value.')
         try:
             value = load_yaml(text)

@@ -55,7 +55,14 @@ def train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool =
     """
     check_folder(recipe, resume)
     with nullcontext() if getattr(rank_zero_only, 'rank', 0) else alone_in(recipe.folder):
-        return _train(recipe, open_task, resume, progress, started)
+        try:
+            return _train(recipe, open_task, resume, progress, started)
+        except RuntimeError as error:
+            reason = reason_of(error)
+            if not reason:
+                raise
+            raise UserError(f'{reason}, and {continuing(recipe.folder)}.'
+                            if (recipe.folder / 'last.ckpt').is_file() else f'{reason}.') from None
 
 
 def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool, progress: bool,
@@ -81,12 +88,6 @@ def _train(recipe: Recipe, open_task: Callable[[Any], TaskModule], resume: bool,
         trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        reason = reason_of(error)
-        if not reason:
-            raise
-        raise UserError(f'{reason}, and {continuing(recipe.folder)}.' if last.is_file() else
-                        f'{reason}.') from None
     except UserError as error:
         # A loading worker wraps the message into its traceback; the sentence is the last line.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
@@ -99,6 +100,9 @@ def reason_of(error: RuntimeError) -> str:
     """Return why a lack of memory ended a training, and what to do, or nothing."""
     if isinstance(error, torch.OutOfMemoryError):
         return 'The memory of the GPU is full; choose a smaller optim.batch_size or input_size'
+    if 'allocate memory' in str(error):
+        return ('The memory of this machine is full; choose a smaller optim.batch_size, '
+                'input_size or model')
     if any(words in str(error) for words in ('DataLoader worker', 'shared memory')):
         return ('A loading worker was killed, as when memory or /dev/shm is full; choose fewer '
                 'run.workers or a smaller data.cache_gib, start a container with a larger '

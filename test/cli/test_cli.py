@@ -100,6 +100,8 @@ def test_update_card(run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: P
     accuracy = json.loads(model.with_suffix('.json').read_text())['accuracy']
     assert accuracy['annotations.json']['images'] == 12
     assert run_cgdet('evaluate', model, '--data', scenes).returncode == 0
+    refused = run_cgdet('evaluate', 'thermal_small', '--data', scenes, '--update-card')
+    assert refused.returncode == 1 and 'is a model of the package, whose card' in refused.stderr
 
 
 def test_detect_in_images_folders_videos_and_bags(
@@ -293,6 +295,8 @@ def test_an_output_that_is_read_is_refused(
 ) -> None:
     data = tmp_path / 'data.json'
     data.write_text(scenes.read_text())
+    labels = tmp_path / 'labels.json'  # of another tool
+    labels.write_text('{"shapes": []}')
     for suffix in ('.onnx', '.json'):
         shutil.copy(onnx_model.with_suffix(suffix), tmp_path / f'm{suffix}')
     frame = tmp_path / 'thermal' / next((scenes.parent / 'thermal').iterdir()).name
@@ -317,10 +321,11 @@ def test_an_output_that_is_read_is_refused(
             ('evaluate', model, '--data', data, '--json', data),
             ('evaluate', model, '--data', scenes, '--json', tmp_path / 'm.json'),
             ('verify', model, '--against', model, '--data', scenes, '--json', data),
+            ('evaluate', model, '--data', scenes, '--json', labels),
             ('benchmark', model, '--json', frame)):
         result = run_cgdet(*arguments)
         assert result.returncode == 1, arguments
-        assert 'exists and is not a report; choose another name (--json).' in result.stderr
+        assert 'exists and is not a report of cgdet; choose another name' in result.stderr
     assert {path: path.read_bytes() for path in before} == before
     result = run_cgdet('evaluate', model, '--data', data, '--output', tmp_path / 'out', '--json',
                        tmp_path / 'out' / 'evaluation.json')

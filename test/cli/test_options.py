@@ -130,6 +130,27 @@ def test_an_empty_argument_is_not_the_current_folder(command: list[str]) -> None
     assert 'as a variable that is not set is' in str(result.exception)
 
 
+@pytest.mark.parametrize('command', [
+    'data register pairs --output mount.yaml/', 'data split all.json/',
+    'data merge a.json b.json --output=all.json/', 'train recipe.yaml data.train=all.json/'])
+def test_a_file_with_a_slash_at_its_end_is_refused(command: str) -> None:
+    result = CliRunner().invoke(app, command.split())
+    assert isinstance(result.exception, UserError)
+    assert 'is named like a file, but "/" at its end makes it a folder' in str(result.exception)
+
+
+@pytest.mark.parametrize(('command', 'words'), [
+    ('data register . --output .', '. is a folder; name a file'),
+    ('data split .', '. is a folder; a COCO annotation file is required'),
+    ('bag from-coco set.json .', '. already exists')])
+def test_the_current_folder_is_no_file(
+    command: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command.split())
+    assert isinstance(result.exception, UserError) and words in str(result.exception)
+
+
 def test_names_that_are_no_unicode_are_printed(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((20, 30), np.uint8))
     (tmp_path / 'set.json').write_text(json.dumps({

@@ -131,6 +131,17 @@ def test_an_unreadable_image_does_not_lose_the_check(
         'mine.png', 'alike.png', 'empty.png', 'cut.png', 'double.png', 'odd.png'}
 
 
+def test_rgb_images_that_cannot_be_read_are_named(
+    training: Path, run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
+    content = json.loads(training.read_text())
+    content['images'][0]['rgb_file_name'] = 'gone.png'
+    training.write_text(json.dumps(content))
+    result = run_cgdet('data', 'check', training, '--output', training.parent / 'sheets')
+    assert ('RGB images that are missing or cannot be read: 1, '
+            f'{training.parent}/gone.png') in result.stdout, result.stderr
+
+
 def test_a_frame_that_a_model_cannot_normalize_is_named(training: Path) -> None:
     def detect(_: np.ndarray, threshold: float) -> Detections:
         raise ValueError('the window is of 16-bit counts')
@@ -252,7 +263,7 @@ def test_scenes_are_linked_by_their_frames(tmp_path: Path) -> None:
               for i, k in enumerate(order)}
     values = {k: thumbnail(frames[f'{i:03d}.png']) for i, k in enumerate(order)}
     assert values[0] @ values[1] > ALIKE > values[0] @ values[100]
-    scenes = _scenes(load_coco(write(tmp_path, 'pan.json', frames, {})), lambda _: None)
+    scenes = _scenes(load_coco(write(tmp_path, 'pan.json', frames, {})).images, lambda _: None)
     assert sorted(np.bincount(scenes).tolist()) == [1, 299]
     assert (scenes == scenes[order.index(299)]).sum() == 1
 
@@ -268,6 +279,18 @@ def test_bags_and_single_scenes_are_split_too(tmp_path: Path) -> None:
           bag=lambda name: 'night' if int(name[:-4]) < 4 else 'day')
     how, numbers = split(tmp_path / 'bags.json', 0.3)
     assert how == 'by bag or video' and numbers['bags_val.json']['frames'] == 4
+
+
+def test_frames_of_no_bag_are_no_bag_of_their_own(tmp_path: Path) -> None:
+    scenes = {f'{k}.png': 0 if k < 4 else k // 2 for k in range(12)}
+    path = write(tmp_path, 'mixed.json', {name: frame(scene) for name, scene in scenes.items()},
+                 {}, bag=lambda name: 'night' if scenes[name] == 0 else None)
+    how, numbers = split(path, 0.3)
+    assert how == 'by bag or video, frames of none by near-duplicates'
+    assert [n['groups'] for n in numbers.values()] == [3, 2]
+    parts = [{scenes[record.file_name] for record in load_coco(tmp_path / name).images}
+             for name in numbers]
+    assert not parts[0] & parts[1]
 
 
 @pytest.mark.parametrize(('options', 'words'), [

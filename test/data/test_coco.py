@@ -186,6 +186,7 @@ def edited(path: Path, change) -> Path:
     (lambda d: d['images'][0].update(id=None), 'it has no "id"'),
     (lambda d: d['images'][0].update(file_name=' '), '"file_name" must be text'),
     (lambda d: d['images'][0].update(rgb_file_name=3), '"rgb_file_name" must be text'),
+    (lambda d: d['images'][0].update(rgb_file_name='a\0.png'), 'must be text without NUL'),
     (lambda d: d['images'][0].update(stamp_ns='now'), '"stamp_ns" must be a whole number'),
     (lambda d: d['categories'][0].update(name='  '), '"name" must be text'),
     (lambda d: d['categories'].append({'id': 9, 'name': 'Person '}),

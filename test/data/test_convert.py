@@ -127,6 +127,24 @@ def test_text_that_is_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
         run('yolo', tmp_path, overwrite=True)
 
 
+def test_damaged_images_cost_the_exit_status(
+    tmp_path: Path, run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
+    yolo(tmp_path)
+    (tmp_path / 'images/train/b.png').write_bytes(b'no picture')
+    result = run_cgdet('data', 'convert', 'yolo', tmp_path)
+    assert result.returncode == 1 and '1 thermal image could not be read' in result.stderr
+    assert (tmp_path / 'annotations' / 'train_thermal.json').is_file()
+
+
+def test_images_in_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    for path in (tmp_path / 'images').glob('*/*.png'):
+        path.rename(path.with_suffix('.webp'))
+    with pytest.raises(UserError, match=r'convert a.webp and the others to PNG'):
+        run('yolo', tmp_path)
+
+
 def test_missing_and_damaged_images_are_left_out(tmp_path: Path) -> None:
     yolo(tmp_path)
     (tmp_path / 'images/train/a.png').unlink()

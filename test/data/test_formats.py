@@ -292,6 +292,19 @@ def test_yolo_flat_with_class_list_and_mapping(tmp_path: Path) -> None:
     assert found == {'train': {'a': frame}, 'val': {'b': frame}}
 
 
+@pytest.mark.parametrize(('names', 'words'), [
+    ('', 'names no class'), ('\n', 'names no class'),
+    ('\nperson\n', 'has an empty line'), ('person\n\ncar\n', 'has an empty line')])
+def test_lines_of_yolo_names_are_class_numbers(tmp_path: Path, names: str, words: str) -> None:
+    thermal(tmp_path / 'images' / 'a.png')
+    text(tmp_path / 'labels' / 'a.txt', '0 0.25 0.5 0.25 0.5\n')
+    text(tmp_path / 'classes.txt', names)
+    with pytest.raises(UserError, match=words):
+        converted('yolo', tmp_path, (PERSON,))
+    text(tmp_path / 'classes.txt', 'person\n\n\n')
+    assert list(converted('yolo', tmp_path, (PERSON,))[0]['all']) == ['a']
+
+
 @pytest.mark.parametrize('place', ['', 'labels/', 'labels/train/', 'train/labels/'])
 def test_names_of_yolo_classes_that_contradict_each_other(tmp_path: Path, place: str) -> None:
     thermal(tmp_path / 'images' / 'train' / 'a.png')

@@ -155,6 +155,24 @@ def test_a_bad_frame_costs_itself(
     assert result.error is not None and 'image 0: the image is empty' in result.error
 
 
+def test_frames_that_cannot_be_read_cost_the_exit_status(
+    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+) -> None:
+    frames = {START + i * PERIOD: scene(i) for i in range(4)}
+    frames[START + 4 * PERIOD] = np.zeros((0, 160), np.uint16)
+    bag = write_two_cameras(tmp_path / 'bag', frames, {})
+    content = json.loads(scenes.read_text())
+    content['images'] = [{**image, 'stamp_ns': stamp}
+                         for image, stamp in zip(content['images'], frames)]
+    ids = {image['id'] for image in content['images']}
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] in ids]
+    (tmp_path / 'truth.json').write_text(json.dumps(content))
+    result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', tmp_path / 'truth.json',
+                       '--images', scenes.parent, '--output', tmp_path / 'out')
+    assert result.returncode == 1 and '1 annotated frame could not be read' in result.stderr
+    assert json.loads((tmp_path / 'out' / 'report.json').read_text())['images'] == 4
+
+
 def test_images_without_stamps_cannot_be_evaluated(
     detector: Detector, scenes: Path, drives: Path, tmp_path: Path,
 ) -> None:

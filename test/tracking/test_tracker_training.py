@@ -112,6 +112,13 @@ def test_the_trunk_of_a_run_begins_another_and_is_frozen_first(
     assert moved
 
 
+def test_a_set_that_is_named_twice_is_refused(tmp_path: Path, pairs: Path) -> None:
+    twice = [str(pairs), f'{pairs.parent}/./{pairs.name}']
+    recipe = load_recipe(write_recipe(tmp_path, pairs), [f'data.train={twice}'])
+    with pytest.raises(UserError, match='annotations.json is named twice; name each file once'):
+        train(recipe, progress=False)
+
+
 def test_an_exported_tracker_begins_another_whole(
     trained: Path, exported: tuple[Path, ModelCard], tmp_path: Path, pairs: Path,
 ) -> None:

@@ -167,6 +167,8 @@ def test_a_killed_worker_is_one_sentence(tmp_path: Path, recipe_values: dict) ->
 
 @pytest.mark.parametrize(('error', 'words'), [
     (torch.OutOfMemoryError('CUDA out of memory.'), 'memory of the GPU is full'),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+     'memory of this machine is full'),
     (RuntimeError('DataLoader worker (pid 1) is killed by signal: Bus error.'), 'run.workers'),
     (RuntimeError('unable to allocate shared memory(shm) for file </torch_1>'), '--shm-size'),
     (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), '')])

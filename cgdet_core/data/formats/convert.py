@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 import difflib
+from glob import escape
 import os
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def convert(
         _add(sets[frame.split], frame, folder, name, classes, tally)
         progress(1)
     sets = {s: content for s, content in sets.items() if content['images']}
-    _check_read(tally, len(listing.frames), bool(sets))
+    _check_read(tally, len(listing.frames), bool(sets), folder)
     with together(report_file, files) as made:
         for split, content in sets.items():
             write_json(made / targets[split].name, content, indent=None)
@@ -116,7 +117,7 @@ def convert(
     return output, report
 
 
-def _check_read(tally: Tally, total: int, some: bool) -> None:
+def _check_read(tally: Tally, total: int, some: bool, folder: Path) -> None:
     """Raise UserError if no image can be used, or most have another size than labels state."""
     resized = tally.missing.get('resized', [])
     if len(resized) * 2 > total:
@@ -133,8 +134,11 @@ def _check_read(tally: Tally, total: int, some: bool) -> None:
         return
     what = f'None of the {total} thermal images of the labels can be used'
     if tally.missing['thermal']:
-        raise UserError(f'{what}, the first is missing: {tally.missing["thermal"][0]}; unpack the '
-                        'images there.')
+        place = folder / tally.missing['thermal'][0]
+        other = next(iter(sorted(place.parent.glob(f'{escape(place.stem)}.*'))), None)
+        raise UserError(f'{what}, the first is missing: {tally.missing["thermal"][0]}; '
+                        + (f'convert {other.name} and the others to PNG.' if other else
+                           'unpack the images there.'))
     raise UserError(f'{what}: {tally.reason}')
 
 

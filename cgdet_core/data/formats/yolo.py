@@ -89,7 +89,13 @@ def read_class_names(folder: Path) -> dict[int, str]:
 
 
 def _text_names(path: Path) -> dict[int, str]:
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if not any(lines):
+        raise UserError(f'{path} names no class; write the names in order of their numbers, one a '
+                        'line.')
+    if not all(lines):
+        raise UserError(f'{path} has an empty line between the names, whose lines are the numbers '
+                        'of the classes; remove it, or write the name of that class.')
     # Some tools write the number before the name.
     return {i: line.removeprefix(f'{i} ').strip() for i, line in enumerate(lines)}
 

@@ -14,7 +14,7 @@
 
 """Pairs of a folder, a COCO set or a bag, as arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,14 @@ class Pairs:
     """
     Raw thermal frames (H, W) and RGB (H', W', 3) BGR of the same times, in order.
 
-    unreadable: why pairs were left out.
+    unreadable: why pairs were left out. files: all images of the source; none of a bag.
     """
 
     thermal: list[NDArray[Any]]
     rgb: list[NDArray[np.uint8]]
     names: list[str]
     unreadable: list[str]
+    files: Sequence[Path] = ()
 
 
 def read_pairs(
@@ -77,7 +78,7 @@ def read_pairs(
     if names_bag(path):
         return _of_bag(path, source.choice, count, progress)
     files = _of_coco(source) if path.suffix.lower() == '.json' else _of_folder(path, source.rgb)
-    found = Pairs([], [], [], [])
+    found = Pairs([], [], [], [], [file for pair in files for file in pair])
     for thermal, rgb in evenly(files, count):
         progress(1)
         try:

@@ -164,6 +164,12 @@ def test_a_folder_is_registered(
     assert again.returncode == 1 and '1 image could not be read, first: ' in again.stderr
     assert '03.jpg is not an image' in again.stderr
     assert np.abs(moved(read_homography(output), points) - moved(WIDER, points)).max() < 2
+    frame = tmp_path / 'thermal' / '05.png'
+    before = frame.read_bytes()
+    over = run_cgdet('data', 'register', tmp_path, '--output', frame.with_suffix('.yaml'),
+                     '--overwrite')
+    assert over.returncode == 1 and 'is an input and would be replaced' in over.stderr
+    assert frame.read_bytes() == before
     picture = run_cgdet('data', 'register', tmp_path, '--output', tmp_path / 'mount.png')
     assert picture.returncode == 1 and 'name a YAML file (--output).' in picture.stderr
 
