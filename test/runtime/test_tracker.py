@@ -18,11 +18,12 @@ from dataclasses import replace
 import json
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import card_path, file_sha256, load_card
 from cgdet_core.runtime.tracking.card import TrackingCard
-from cgdet_core.runtime.tracking.model import TrackingModel
+from cgdet_core.runtime.tracking.model import Seen, TrackingModel
 from cgdet_core.runtime.tracking.motion import Trail
 from cgdet_core.runtime.tracking.presence import Presence
 from cgdet_core.runtime.tracking.search import LostSearch
@@ -96,6 +97,28 @@ def test_a_target_that_is_not_recognized_is_tracked_until_its_box_shows_somethin
     tracker.start(draw(place(0)), box_around(place(0)), 0.0)
     states = [tracker.follow(draw(place(n), n >= 40), n / RATE).state for n in range(1, 60)]
     assert set(states[:39]) == {State.TRACKED} and states[-1] is State.LOST
+
+
+@pytest.mark.parametrize('scale', [0.85, 1.15])
+def test_a_head_that_draws_wrong_sizes_is_corrected(
+    model: TrackingModel, monkeypatch: pytest.MonkeyPatch, scale: float,
+) -> None:
+    """The region is as large as the last box asks for, so that the error would grow."""
+    see = model.see
+
+    def scaled(*args: Any) -> Seen:
+        seen = see(*args)
+        centers = (seen.boxes[:2] + seen.boxes[2:]) / 2
+        half = scale * (seen.boxes[2:] - seen.boxes[:2]) / 2
+        return seen._replace(boxes=np.concatenate([centers - half, centers + half]))
+
+    monkeypatch.setattr(model, 'see', scaled)
+    tracker = Tracker(model)
+    tracker.start(draw(place(0)), box_around(place(0)), 0.0)
+    for number in range(1, 16):
+        target = tracker.follow(draw(place(number)), number / RATE)
+    assert target.state is State.TRACKED
+    assert np.abs(np.log((target.box[2:] - target.box[:2]) / 40)).max() < 0.25, 'not 0.66'
 
 
 def test_a_neighbor_is_not_taken_for_a_target_that_was_just_hidden(

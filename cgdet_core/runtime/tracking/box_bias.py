@@ -22,27 +22,32 @@ from cgdet_core.runtime.tracking.sight import Sight
 import numpy as np
 from numpy.typing import NDArray
 
-# Regions around the first box in which the head's box is compared: moves in roots of its area,
-# and scale.
+# Regions around the first box in which the head's box is compared with it: moves in roots of its
+# area, and scale.
 VIEWS = ((0.0, 0.0, 1.0), (0.2, 0.15, 1.0), (-0.2, 0.15, 1.0), (0.15, -0.2, 1.1),
          (-0.15, -0.2, 0.9))
-ASTRAY = 0.5  # of a box's size: farther from the center the head looked at something else
-LARGEST = 0.5  # logarithm of the largest correction of width and height
-SHARE = 0.8  # of the error that is corrected; the rest is of the first frame's pose
+OTHER = 0.5  # of a box's size: a center that is farther off is that of something else
+MAX_LOG_SCALE = 0.5  # largest correction of width and height, a logarithm
+SHARE = 0.8  # of the error that is corrected; the rest is due to the pose in the first frame
 
 Box = NDArray[np.float64]
 
 
 class BoxBias:
     """
-    What the head's boxes of one target are too large, and beside its center.
+    The systematic error of the head's boxes of one target: offset of the center and scale.
 
     The region is as large as the last box asks for, so that a head that draws a target a tenth
-    too small soon draws it half as large.
+    too small soon draws it half as large. Nothing is corrected if most regions show something
+    else.
     """
 
     def __init__(self, sight: Sight, image: Any, box: Box, card: TargetCard) -> None:
-        """Compare with the box (4,) of a frame of `model.normalized`."""
+        """
+        Compare the head's boxes with the target's, (4,) x1, y1, x2, y2 in pixels of the frame.
+
+        image: the frame in which the box is known, as `model.normalized` returned it.
+        """
         size = box[2:] - box[:2]
         errors = []
         for x, y, scale in VIEWS:
@@ -50,17 +55,17 @@ class BoxBias:
             region = Region.around(box + move, card.factor * scale, card.input_size)
             found = region.to_frame(sight.look(image, region, None)[0].box)
             sides = np.maximum(found[2:] - found[:2], 1e-6)
-            beside = (found[:2] + found[2:] - box[:2] - box[2:]) / 2 / sides
-            if (np.abs(beside) < ASTRAY).all():
-                errors.append(np.concatenate([beside, np.log(sides / size)]))
+            offset = (found[:2] + found[2:] - box[:2] - box[2:]) / 2 / sides
+            if (np.abs(offset) < OTHER).all():
+                errors.append(np.concatenate([offset, np.log(sides / size)]))
         known = len(errors) > len(VIEWS) // 2
         bias = SHARE * np.median(errors, 0) if known else np.zeros(4)
-        self._beside = bias[:2]
-        self._larger = np.exp(np.clip(bias[2:], -LARGEST, LARGEST))
+        self._offset = bias[:2]  # in widths and heights of the head's box
+        self._scale = np.exp(np.clip(bias[2:], -MAX_LOG_SCALE, MAX_LOG_SCALE))
 
     def corrected(self, box: Box) -> Box:
-        """Return what a box (4,) of the head would be without the bias."""
+        """Return a box (4,) of the head, in pixels of the frame, without its systematic error."""
         size = box[2:] - box[:2]
-        center = (box[:2] + box[2:]) / 2 - self._beside * size
-        half = size / self._larger / 2
+        center = (box[:2] + box[2:]) / 2 - self._offset * size
+        half = size / self._scale / 2
         return np.concatenate([center - half, center + half])
