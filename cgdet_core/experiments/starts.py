@@ -15,9 +15,10 @@
 """
 Measure a tracker from many starts: `python -m cgdet_core.experiments.starts MODEL.onnx FOLDER...`.
 
-Where one start is lost by chance, others tell. Each target is followed from its first frame and
-from those after a quarter, a half and three quarters of its sequence, forward and backward, as in
-the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward.
+A target may be lost by chance from one start. Here each is followed from its first frame and from
+those after a quarter, a half and three quarters of its sequence, forward and backward, similar to
+the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward. RGB-T
+trackers follow in thermal alone.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from cgdet_core.tracking.benchmarks import PLAIN
 from cgdet_core.tracking.evaluation import measure
 from cgdet_core.tracking.following import follow_sequence
 from cgdet_core.tracking.metrics import score
-from cgdet_core.tracking.sequences import find_sequences, open_sequence, Sequence
+from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequence, Sequence
 import numpy as np
 
 SHARES = 0.0, 0.25, 0.5, 0.75
@@ -52,7 +53,7 @@ def parts(sequence: Sequence) -> Iterator[Sequence]:
 
 
 def areas(model: TrackingModel, sequence: Sequence) -> list[float]:
-    """Return the success AUC from each start whose frames have two boxes or more."""
+    """Return the success AUC of each part of a sequence that has two boxes or more."""
     found = []
     for part in parts(sequence):
         if part.truths[0].visible.sum() > 1:
@@ -65,11 +66,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', type=Path)
     parser.add_argument('folders', type=Path, nargs='+', help='of sequences')
+    parser.add_argument('--rate', type=float, default=0.0,
+                        help="frames per second; 0: a video's own, or 25")
     options = parser.parse_args()
     try:
         model = TrackingModel.load(options.model)
-        report = {entry.name: areas(model, open_sequence(entry))
-                  for folder in options.folders for entry in find_sequences(folder)}
+        entries = named_apart([e for folder in options.folders for e in find_sequences(folder)])
+        report = {entry.name: areas(model, open_sequence(entry, rate=options.rate))
+                  for entry in entries}
     except UserError as error:
         parser.exit(1, f'{error}\n')
     means = {name: float(np.mean(values)) for name, values in report.items()}

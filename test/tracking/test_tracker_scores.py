@@ -17,6 +17,7 @@
 from dataclasses import replace
 import json
 from pathlib import Path
+import sys
 
 from cgdet_core.cli import app
 from cgdet_core.errors import UserError
@@ -135,7 +136,9 @@ def test_events_of_hidden_targets_are_counted(tmp_path: Path) -> None:
     assert 0 <= report['found_within_1_s'] <= 1 and 0 <= report['false'] <= 1
 
 
-def test_a_sequence_is_followed_from_many_starts_forward_and_backward(tmp_path: Path) -> None:
+def test_a_sequence_is_followed_from_many_starts_forward_and_backward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
     folder = write_sequence(tmp_path / 'sequence', 8)
     entry, = find_sequences(folder)
     names = open_sequence(entry).names
@@ -144,7 +147,10 @@ def test_a_sequence_is_followed_from_many_starts_forward_and_backward(tmp_path: 
     for part in (forward, backward):
         assert [frame.name for frame in part.source.frames] == part.names
         assert part.truths[0].visible.all() and len(part.truths[0].boxes) == 6
-    model = TrackingModel.load(write_toy_tracker(tmp_path / 'toy.onnx'), threads=1,
-                               backend='onnxruntime')
-    found = starts.areas(model, open_sequence(entry))
-    assert len(found) == 8 and min(found) > 0.5
+    model = write_toy_tracker(tmp_path / 'toy.onnx')
+    monkeypatch.setattr(sys, 'argv', ['starts', *map(str, (model, folder, folder))])
+    starts.main()
+    report = json.loads(capsys.readouterr().out)
+    assert list(report['means']) == ['sequence', 'sequence_2'], 'of one name in several folders'
+    for found in report['success_auc'].values():
+        assert len(found) == 8 and min(found) > 0.5
