@@ -250,7 +250,8 @@ def test_data_without_rgb(tmp_path: Path, pairs: Path) -> None:
     values = json.loads(pairs.read_text())
     for image in values['images']:
         image.pop('rgb_file_name', None)
-    bare = pairs.parent / 'bare.json'
+        image['file_name'] = str(pairs.parent / image['file_name'])
+    bare = tmp_path / 'bare.json'
     bare.write_text(json.dumps(values))
     path = write_recipe(tmp_path, pairs)
     with pytest.raises(UserError, match='data.train has no boxes in frames with an RGB image'):
