@@ -141,6 +141,7 @@ def test_images_in_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
     yolo(tmp_path)
     for path in (tmp_path / 'images').glob('*/*.png'):
         path.rename(path.with_suffix('.webp'))
+        path.with_suffix('.txt').touch()  # labels are no images in another format
     with pytest.raises(UserError, match=r'convert a.webp and the others to PNG'):
         run('yolo', tmp_path)
 

@@ -34,6 +34,7 @@ from cgdet_core.runtime.imaging.frames import read_thermal, SHEET
 from cgdet_core.words import counted
 
 NO_OPTIONS = Options()
+LABELS = ('.txt', '.xml', '.json', '.csv')  # suffixes of files that are often beside an image
 OUTSIDE, CLIPPED = 'degenerate or outside, dropped', 'clipped to the picture'
 FEW, BEYOND_PX = 5, 2.0  # boxes that say something of a format, and how far out they reach
 
@@ -135,7 +136,8 @@ def _check_read(tally: Tally, total: int, some: bool, folder: Path) -> None:
     what = f'None of the {total} thermal images of the labels can be used'
     if tally.missing['thermal']:
         place = folder / tally.missing['thermal'][0]
-        other = next(iter(sorted(place.parent.glob(f'{escape(place.stem)}.*'))), None)
+        other = next((path for path in sorted(place.parent.glob(f'{escape(place.stem)}.*'))
+                      if path.suffix.lower() not in LABELS), None)
         raise UserError(f'{what}, the first is missing: {tally.missing["thermal"][0]}; '
                         + (f'convert {other.name} and the others to PNG.' if other else
                            'unpack the images there.'))
