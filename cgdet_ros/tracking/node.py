@@ -229,20 +229,21 @@ class TrackerNode(ManagedNode):
 def _load(settings: ModelSettings, progress: Progress) -> Models:
     """Load the tracker, and the detector if there is to be one; first check both cards."""
     signal = settings.unit, settings.polarity
-    path, other = settings.model_path or share_file(SHIPPED_TRACKER), settings.detector_model_path
-    if other == SHIPPED:
-        other = str(shipped_model(settings.backend))
+    path = settings.model_path or share_file(SHIPPED_TRACKER)
+    detector = settings.detector_model_path
+    if detector == SHIPPED:
+        detector = str(shipped_model(settings.backend))
     card = fitting(load_tracker_card(path), *signal)
-    other_card = fitting(load_card(other, DetectionCard), *signal) if other else None
+    detector_card = fitting(load_card(detector, DetectionCard), *signal) if detector else None
     if settings.rgb_topic and 'rgb' not in card.inputs:
         raise UserError(f'rgb_topic is {settings.rgb_topic}, but {card.name} follows in '
                         'thermal images only; leave rgb_topic empty, or choose an RGB-T model')
     model = TrackingModel.load(path, settings.threads, settings.backend, progress, card)
-    if other_card is None:
+    if detector_card is None:
         return model, None
     try:
-        return model, Detector.load(other, settings.threads, settings.backend, progress,
-                                    other_card)
+        return model, Detector.load(detector, settings.threads, settings.backend, progress,
+                                    detector_card)
     except BaseException:
         model.session.close()
         raise
