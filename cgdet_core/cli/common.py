@@ -47,14 +47,12 @@ import typer
 from typer.core import TyperCommand
 
 Item = TypeVar('Item')
+MADE_BY = 'made_by'  # entry by which a report of --json is recognized
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(markup=False)  # names of files and models may contain brackets
 
 Images = Annotated[Path | None, typer.Option(
     help='Folder that the file names in the COCO file are relative to.')]
-
-
-MADE_BY = 'made_by'  # entry of reports
 
 
 def _writable(path: Path | None) -> Path | None:
@@ -126,7 +124,7 @@ def model_argument(help: str, metavar: str = 'MODEL') -> Any:
 
 
 def model_option(help: str, metavar: str = 'MODEL') -> Any:
-    """Return an option that is one, likewise."""
+    """Return an option that is a file of a model, or a name, see `model_file`."""
     return _model(typer.Option, help, metavar)
 
 
@@ -170,7 +168,7 @@ class KeepsInputs(TyperCommand):
             if (name.endswith('/') and Path(name).suffix.lower() in FILE_SUFFIXES
                     and not Path(name).is_dir() and '://' not in name):
                 raise UserError(f'{name} is named like a file, but "/" at its end makes it a '
-                                'folder; leave that out.')
+                                'folder; remove the "/".')
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -44,10 +44,10 @@ def split(
     Write <name>_train.json and <name>_val.json next to a set; return how, and their numbers.
 
     Groups of frames stay together: those with the same part of the file name that matches
-    `pattern`, by default those of one bag or video, of frames of none near-duplicates and what is
-    linked by them, otherwise blocks of consecutive frames, whose borders have like frames on both
-    sides. Of many choices of groups for val, the one is taken in which frames and boxes of all
-    classes are nearest to `share`.
+    `pattern`, by default those of one bag or video. Frames of neither are grouped by
+    near-duplicates and what is linked by them, or else by blocks of consecutive frames, whose
+    borders have like frames on both sides. Of many choices of groups for val, the one is taken in
+    which frames and boxes of all classes are nearest to `share`.
     """
     if not 0 < share < 1:
         raise UserError(f'The fraction for val must be between 0 and 1, not {share}', 'val')
@@ -102,7 +102,7 @@ def _groups(
     if len(rest) == len(groups):
         return how, groups
     groups[rest] += len(names)
-    return f'by bag or video, frames of none {how}', groups
+    return f'by bag or video, other frames {how}', groups
 
 
 def _alike(

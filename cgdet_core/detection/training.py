@@ -344,7 +344,7 @@ class DetectionTraining(TaskModule):
         found = torch.tensor(float(sum(self._objects)), device=self.device)
         if float(self.trainer.strategy.reduce(found, reduce_op='sum')) == 0:
             raise UserError(
-                f'Nobody found an object in {config.frames} with a score of at least '
+                f'No object was found in {config.frames} with a score of at least '
                 f'{config.object_score:g} by epoch {self.current_epoch + 1}, so that there is '
                 'nothing to learn from; lower unlabeled.object_score, add labeled frames '
                 '(data.train), or name another unlabeled.teacher or optim.init.')

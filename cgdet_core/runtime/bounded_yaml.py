@@ -66,7 +66,7 @@ def _size(node: yaml.Node, known: dict[int, int | None]) -> int:
         elif isinstance(node, yaml.SequenceNode):
             size = sum(_size(part, known) for part in node.value)
         elif _NO_TEXT.search(node.value):
-            raise yaml.YAMLError('a text has characters that are none, NUL or half of a pair')
+            raise yaml.YAMLError('a text contains NUL or a lone surrogate')
         else:
             size = len(node.value)
         known[id(node)] = size + 1

@@ -286,7 +286,7 @@ def test_frames_of_no_bag_are_no_bag_of_their_own(tmp_path: Path) -> None:
     path = write(tmp_path, 'mixed.json', {name: frame(scene) for name, scene in scenes.items()},
                  {}, bag=lambda name: 'night' if scenes[name] == 0 else None)
     how, numbers = split(path, 0.3)
-    assert how == 'by bag or video, frames of none by near-duplicates'
+    assert how == 'by bag or video, other frames by near-duplicates'
     assert [n['groups'] for n in numbers.values()] == [3, 2]
     parts = [{scenes[record.file_name] for record in load_coco(tmp_path / name).images}
              for name in numbers]

@@ -45,7 +45,7 @@ def laughs(levels: int, item: str = 'lol', line: str = '[{}]') -> str:
     ('a: !!python/object/apply:os.system [ls]', 'could not determine a constructor'),
     ('a: 1\nb: {c: 1, d: 2, c: 3}', "the key 'c' is there twice"),
     ('names: {0: person, 0: car}', "the key '0' is there twice"),
-    (r'a: [b: "\0"]', 'a text has characters that are none'), (r'a: "\ud800"', 'that are none'),
+    (r'a: [b: "\0"]', 'contains NUL or a lone'), (r'a: "\ud800"', 'a lone surrogate'),
     ('a: [', 'parsing'), ('a: \0', 'not allowed')])
 def test_what_does_not_end_or_cannot_be_read_is_an_error_of_yaml(text: str, words: str) -> None:
     with pytest.raises(yaml.YAMLError, match=words):

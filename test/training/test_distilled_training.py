@@ -158,7 +158,7 @@ def test_an_exported_model_learns_alone(tmp_path: Path, values: dict, onnx_model
                           'sources': ['student'], 'burn_in_epochs': 0, 'warmup_epochs': 0}
     assert train(parse_recipe(alone, 'test'), progress=False).is_file()
     alone['unlabeled']['object_score'] = 0.999
-    assert 'Nobody found an object in' in refused({**alone, 'name': 'nothing'}, tmp_path)
+    assert 'No object was found in' in refused({**alone, 'name': 'nothing'}, tmp_path)
 
 
 def test_a_student_from_nothing_learns_features_alone(tmp_path: Path, values: dict) -> None:
