@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 VIEWS = ((0.0, 0.0, 1.0), (0.2, 0.15, 1.0), (-0.2, 0.15, 1.0), (0.15, -0.2, 1.1),
          (-0.15, -0.2, 0.9))
 OTHER = 0.5  # of a box's size: a center that is farther off is that of something else
-MAX_LOG_SCALE = 0.5  # largest correction of width and height, a logarithm
+MAX_LOG_SCALE = 0.25  # largest correction of width and height; more is due to how a box was drawn
 SHARE = 0.8  # of the error that is corrected; the rest is due to the pose in the first frame
 
 Box = NDArray[np.float64]
