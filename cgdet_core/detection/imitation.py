@@ -32,6 +32,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.nets.pyramid import STRIDES
 from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.card import file_sha256
+from cgdet_core.training.checkpoints import teacher_origin
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -70,7 +71,7 @@ class Imitation:
         """UserError if a teacher's outputs or inputs are not those of the student."""
         self.config = config
         self.students: list[Student] = []
-        self.origins: list[dict[str, Any]] = []  # hash and training of each teacher
+        self.origins: list[dict[str, Any]] = []  # `teacher_origin` of each teacher
         for teacher in config.teachers:
             path = model_file(teacher)
             student, card = load_trained(path)
@@ -84,7 +85,7 @@ class Imitation:
                     raise UserError(f'The thermal teacher {teacher} has {name} {other}, the '
                                     f'recipe {own}; they must be the same.')
             self.students.append(student.requires_grad_(False))
-            self.origins.append({'sha256': file_sha256(path), **card.training})
+            self.origins.append(teacher_origin(file_sha256(path), card.training))
 
     def to(self, device: torch.device) -> None:
         """Move the teachers."""

@@ -29,7 +29,7 @@ from cgdet_core.nets.trunk import Trunk
 from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.inference.card import card_path, load_card
-from cgdet_core.training.checkpoints import check_normalization
+from cgdet_core.training.checkpoints import check_normalization, origin
 from cgdet_core.training.recipe import check_values
 from torch import nn, Tensor
 import yaml
@@ -83,8 +83,8 @@ def origin_of(recipe: DetectionRecipe, trunk: Trunk) -> dict[str, Any] | None:
         return trunk.origin and trunk.origin._asdict()
     path = model_file(recipe.optim.init)
     if path.suffix.lower() != '.onnx':
-        return load_student(path)[1].training
-    return load_card(path, DetectionCard).training if card_path(path).is_file() else (
+        return origin(load_student(path)[1].training)
+    return origin(load_card(path, DetectionCard).training) if card_path(path).is_file() else (
         NANODET._asdict())
 
 

@@ -29,6 +29,7 @@ from cgdet_core.tracking.recipe import TargetRecipe
 from cgdet_core.training.checkpoints import (
     check_normalization,
     KEY,
+    origin,
     read_checkpoint,
     student_weights,
 )
@@ -101,7 +102,7 @@ def origin_of(recipe: TargetRecipe) -> dict[str, Any] | None:
         training = read_checkpoint(path)[KEY]['card'].get('training')
     else:
         training = _read_card(path).get('training')
-    return training if isinstance(training, dict) else None
+    return origin(training) if isinstance(training, dict) else None
 
 
 def _read_card(path: Path) -> dict[str, Any]:

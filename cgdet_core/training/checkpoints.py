@@ -41,6 +41,30 @@ def checkpoint_entry(card: ModelCard, model: BaseModel) -> dict[str, Any]:
     return {'card': card.to_dict(), 'model': model.model_dump(mode='json')}
 
 
+def origin(training: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return what a card tells of the run that its weights began with, from that run's `training`.
+
+    Of the teachers of that run and of those before only `teacher_origin`: with all that is known
+    of them, cards would double with every run.
+    """
+    found = dict(training)
+    taught = found.get('imitation')
+    if taught:
+        found['imitation'] = [teacher_origin(t.get('sha256'), t) for t in (
+            taught if isinstance(taught, list) else [taught])]
+    if isinstance(found.get('init'), dict):
+        found['init'] = origin(found['init'])
+    return found
+
+
+def teacher_origin(sha256: str | None, training: dict[str, Any]) -> dict[str, Any]:
+    """Return what a card tells of a teacher: its file's hash and name, its data and license."""
+    name = training.get('name') or (training.get('recipe') or {}).get('name')
+    return {'sha256': sha256, 'name': name,
+            **{key: training.get(key) for key in ('data', 'license', 'commit')}}
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
     path = Path(path)

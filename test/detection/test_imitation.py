@@ -19,6 +19,7 @@ import json
 import math
 from pathlib import Path
 import shutil
+from typing import Any
 
 from cgdet_core.detection.imitation import Imitation, imitation_loss, mirror
 from cgdet_core.detection.starting import load_trained
@@ -26,6 +27,7 @@ from cgdet_core.detection.training import DetectionTraining
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.inference.card import file_sha256
 from cgdet_core.tasks import load_recipe, parse_recipe
+from cgdet_core.training.checkpoints import origin
 import pytest
 import torch
 
@@ -174,6 +176,26 @@ def test_several_teachers_teach_their_mean(recipe_values: dict, trained: Path) -
     torch.testing.assert_close(taught[1].softmax(-1), sum(distances) / 4, atol=1e-5, rtol=1e-4)
     origins = module.card.training['imitation']
     assert [o['sha256'] for o in origins] == [file_sha256(Path(f)) for f in files]
+
+
+def test_cards_tell_of_each_run_before_but_do_not_double() -> None:
+    """The weights of each run began with those before, which also taught it."""
+    training: dict[str, Any] = {'recipe': {'name': 'run 0', 'words': 'x' * 1000}, 'license': 'MIT',
+                                'data': ['a.json'], 'commit': 'abc', 'init': None}
+    for number in range(1, 9):
+        taught = {'sha256': 'b', **training}  # as cards had it once
+        training = training | {'recipe': training['recipe'] | {'name': f'run {number}'},
+                               'init': origin(training), 'imitation': [taught, taught]}
+    training = origin(training)
+    assert len(json.dumps(training)) < 15_000
+    record: Any = training
+    for number in range(8, 0, -1):
+        assert record['recipe']['name'] == f'run {number}'
+        assert record['imitation'][0] == {
+            'sha256': 'b', 'name': f'run {number - 1}', 'data': ['a.json'], 'license': 'MIT',
+            'commit': 'abc'}
+        record = record['init']
+    assert record['init'] is None
 
 
 def test_coupled_students_take_one_teacher(recipe_values: dict) -> None:
