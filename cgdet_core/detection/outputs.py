@@ -18,12 +18,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 import csv
+import fcntl
 from io import StringIO
 import json
 import math
 import os
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from cgdet_core.data.coco import annotations_of
 from cgdet_core.data.sources import DRAWN, Frame, RESULTS, Source
@@ -180,18 +181,20 @@ class Outputs:
                 folder.rmdir()
 
     def _open(self, classes: tuple[str, ...]) -> None:
-        self.classes = classes
-        self._made = [f for f in (self.folder, *self.folder.parents) if not f.exists()]
+        made = [f for f in (self.folder, *self.folder.parents) if not f.exists()]
         while self._new:  # another run may have taken the name since
             with suppress(FileExistsError):
                 self.folder.mkdir(parents=True)
                 break
             self.folder = free_folder(FOLDER)
-            self._made = [self.folder]
+            made = [self.folder]
         self.folder.mkdir(parents=True, exist_ok=True)
         journal = self.folder / 'detections.jsonl'
+        file = self._claim(journal)
+        self.classes, self._made = classes, made  # from now on, `close` may remove what is there
+        self._files[journal.name] = file
         earlier = _remove_earlier(self.folder) if self._overwrite else []
-        self._files[journal.name] = _create(journal)
+        file.truncate(0)
         # Only now, so that a killed run leaves a list of frames: without one, a folder with
         # pictures is not a result.
         for path in earlier:
@@ -203,6 +206,23 @@ class Outputs:
         if 'yolo' in self.formats:
             write_atomically(self.folder / 'classes.txt',
                              ''.join(f'{name}\n' for name in classes).encode())
+
+    def _claim(self, journal: Path) -> TextIO:
+        """Open and lock the journal; UserError if another run writes or wrote to the folder."""
+        try:
+            if not self._overwrite and any((self.folder / name).exists() for name in RESULTS[:3]):
+                raise FileExistsError
+            file = _create(journal, 'a' if self._overwrite else 'x')
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:  # in use, or a file system without locks
+                if isinstance(error, BlockingIOError):
+                    file.close()
+                    raise
+        except (FileExistsError, BlockingIOError):
+            raise UserError(f'Another run has begun to write to {self.folder}; choose another '
+                            'output folder.', 'output') from None
+        return file
 
     def _count(self, name: str) -> None:
         self.made[name] = self.made.get(name, 0) + 1
@@ -266,8 +286,8 @@ def _remove_frames(folder: Path, stems: Iterable[str]) -> None:
                 path.rmdir()
 
 
-def _create(path: Path) -> TextIO:
-    return path.open('w', encoding='utf-8', errors='surrogateescape', newline='')
+def _create(path: Path, mode: Literal['w', 'x', 'a'] = 'w') -> TextIO:
+    return path.open(mode, encoding='utf-8', errors='surrogateescape', newline='')
 
 
 def _rows(name: str, found: Detections, classes: tuple[str, ...]) -> str:

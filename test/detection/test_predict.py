@@ -135,6 +135,31 @@ def test_all_formats_have_the_same_detections(
         np.testing.assert_array_equal(picture, seen.astype(np.uint8))
 
 
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_second_run_leaves_the_folder_of_the_first_alone(
+    detector: Detector, scenes: Path, tmp_path: Path, overwrite: bool,
+) -> None:
+    def sources() -> list[Source]:
+        return find_sources([str(scenes.parent / 'thermal')])
+
+    with Outputs(tmp_path / 'out') as first, Outputs(tmp_path / 'out') as second:
+        first.check(sources(), overwrite)
+        second.check(sources(), overwrite)  # nothing is there yet
+        done = detect_sources(detector, sources(), first, 0.001)
+        next(done)
+        with pytest.raises(UserError, match='Another run has begun to write to'):
+            next(detect_sources(detector, sources(), second, 0.001))
+        second.close()
+        assert len(list(done)) == 11
+    coco = json.loads((tmp_path / 'out' / 'detections.json').read_text())
+    assert len(coco['images']) == len(list((tmp_path / 'out' / 'pictures').iterdir())) == 12
+    if not overwrite:  # also if the first is finished meanwhile
+        with pytest.raises(UserError, match='Another run has begun to write to'), \
+                Outputs(tmp_path / 'out') as third:
+            next(detect_sources(detector, sources(), third, 0.001))
+        assert (tmp_path / 'out' / 'detections.json').is_file()
+
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, MemoryError])
 def test_what_was_done_is_kept(
     detector: Detector, scenes: Path, tmp_path: Path, error: type[BaseException],
