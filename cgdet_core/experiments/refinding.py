@@ -24,12 +24,12 @@ import argparse
 from collections.abc import Iterator
 from itertools import islice
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgdet_core.data.synthetic import record, Scene, SceneFrame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector, finder
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.search import Detect
 from cgdet_core.runtime.tracking.target import State
@@ -137,8 +137,9 @@ def hide(frame: NDArray[np.uint16], box: NDArray[np.float64]) -> NDArray[np.uint
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('model', type=Path)
-    parser.add_argument('--detector', type=Path, help='ONNX file of classes person, bicycle, car')
+    parser.add_argument('model', type=model_file)
+    parser.add_argument('--detector', type=model_file,
+                        help='ONNX file of classes person, bicycle, car')
     parser.add_argument('--events', type=int, default=100)
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()

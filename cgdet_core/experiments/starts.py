@@ -28,6 +28,7 @@ import json
 from pathlib import Path
 
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import model_file
 from cgdet_core.runtime.tracking.model import TrackingModel
 from cgdet_core.runtime.tracking.tracker import Tracker
 from cgdet_core.tracking.benchmarks import PLAIN
@@ -64,7 +65,7 @@ def areas(model: TrackingModel, sequence: Sequence) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('model', type=Path)
+    parser.add_argument('model', type=model_file)
     parser.add_argument('folders', type=Path, nargs='+', help='of sequences')
     parser.add_argument('--rate', type=float, default=0.0,
                         help="frames per second; 0: a video's own, or 25")

@@ -106,8 +106,8 @@ def test_points_and_boxes_outside_the_cropped_image_are_refused(track: Start) ->
         client.start.publish(detection(60, 2, 10, 8))
         client.wait_for(0.3)
         client.show(60)
-        client.refused('the box 55, -10, 65, -2 is outside of the frame of 160x120 pixels; the '
-                       'image is cropped, its first pixel is (0, 8)')
+        client.refused('the box 55, -10, 65, -2 (x1, y1, x2, y2) is outside of the frame of '
+                       '160x120 pixels; the image is cropped, its first pixel is (0, 8)')
 
 
 def test_a_request_without_images_is_refused(track: Start) -> None:

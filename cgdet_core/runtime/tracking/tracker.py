@@ -359,7 +359,8 @@ def check_box(box: Any, frame: NDArray[Any]) -> NDArray[np.float64]:
                          f'of {width}x{height} pixels; choose a smaller one (x1, y1, x2, y2)')
     inside = np.minimum(found[2:], (width, height)) - np.maximum(found[:2], 0)
     if (inside <= 0).any():
-        raise ValueError(f'the box {shown} is outside of the frame of {width}x{height} pixels')
+        raise ValueError(f'the box {shown} (x1, y1, x2, y2) is outside of the frame of '
+                         f'{width}x{height} pixels')
     return found
 
 
