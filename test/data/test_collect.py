@@ -150,7 +150,7 @@ def test_frames_of_all_sources_are_spread_evenly(
     report = make([video, folder], tmp_path / 'set', max_frames=13)
     assert [part['frames'] for part in report['sources']] == [10, 3]
     how, numbers = split(tmp_path / 'set' / 'annotations.json', 0.3)
-    assert how == 'by bag or video'
+    assert how == 'by bag or video, other frames by near-duplicates'
     assert sorted(part['frames'] for part in numbers.values()) == [3, 10]
 
 

@@ -85,6 +85,7 @@ def test_scores_are_fitted_and_written_to_the_card(tmp_path: Path) -> None:
     card = load_card(model, TrackingCard)
     assert card.calibration != before.calibration and sorted(card.calibration) == sorted(EVIDENCE)
     report = json.loads((tmp_path / 'r.json').read_text())
+    assert report.pop('made_by') == 'cgdet'
     assert card.accuracy['scores'] == report and report['looks'] == 48
     assert 0 < report['correct'] <= 0.5 and report['cross_fitted']['AUROC'] > 0.6
 

@@ -155,7 +155,8 @@ def test_an_exported_model_learns_alone(tmp_path: Path, values: dict, onnx_model
              'cmg': None, 'optim': {**values['optim'], 'epochs': 1, 'init': str(onnx_model)},
              'run': {**values['run'], 'output': str(tmp_path), 'report': True}}
     alone['unlabeled'] = {'frames': values['unlabeled']['frames'], 'share': 1,
-                          'sources': ['student'], 'burn_in_epochs': 0, 'warmup_epochs': 0}
+                          'sources': ['student'], 'burn_in_epochs': 0, 'warmup_epochs': 0,
+                          'object_score': 0.005, 'ignore_score': 0.004}
     assert train(parse_recipe(alone, 'test'), progress=False).is_file()
     alone['unlabeled']['object_score'] = 0.999
     assert 'No object was found in' in refused({**alone, 'name': 'nothing'}, tmp_path)

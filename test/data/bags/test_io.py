@@ -230,7 +230,7 @@ def test_annotations_outlive_a_conversion(run_cgdet: Any, tmp_path: Path) -> Non
     with pytest.raises(UserError, match='use the _truth.json that "cgdet bag from-coco" wrote'):
         truth_by_stamp(converted, load_coco(source))
     again = run_cgdet('bag', 'from-coco', source, tmp_path / 'drive')
-    assert again.returncode == 1 and 'drive_truth.json already exists' in again.stderr
+    assert again.returncode == 1 and 'drive already exists; choose another' in again.stderr
 
 
 def test_the_bag_of_a_killed_recorder_is_an_error_with_the_fix(tmp_path: Path) -> None:
