@@ -205,7 +205,7 @@ def bag_evaluate(
         raise UserError(f'{len(report["failed"])} of {len(bags)} bags could not be evaluated; '
                         'the numbers are those of the other bags.')
     if report['unreadable']:
-        raise UserError(f'{counted(report["unreadable"], "annotated frame")} could not be read; '
+        common.complain(f'{counted(report["unreadable"], "annotated frame")} could not be read; '
                         'the numbers are those of the others.')
 
 

@@ -155,7 +155,7 @@ def test_a_bad_frame_costs_itself(
     assert result.error is not None and 'image 0: the image is empty' in result.error
 
 
-def test_frames_that_cannot_be_read_cost_the_exit_status(
+def test_a_frame_that_cannot_be_read_is_said_and_costs_only_itself(
     run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
     frames = {START + i * PERIOD: scene(i) for i in range(4)}
@@ -169,7 +169,7 @@ def test_frames_that_cannot_be_read_cost_the_exit_status(
     (tmp_path / 'truth.json').write_text(json.dumps(content))
     result = run_cgdet('bag', 'evaluate', onnx_model, bag, '--data', tmp_path / 'truth.json',
                        '--images', scenes.parent, '--output', tmp_path / 'out')
-    assert result.returncode == 1 and '1 annotated frame could not be read' in result.stderr
+    assert result.returncode == 0 and '1 annotated frame could not be read' in result.stderr
     assert json.loads((tmp_path / 'out' / 'report.json').read_text())['images'] == 4
 
 
