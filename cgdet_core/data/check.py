@@ -107,11 +107,10 @@ def check(
             depths[-1][f'{8 * raw.itemsize}-bit'] += 1
             if record.rgb_path is not None:
                 try:
-                    shows = not is_dark(np.asarray(to_gray(read_bgr(record.rgb_path)), np.uint8))
+                    if is_dark(np.asarray(to_gray(read_bgr(record.rgb_path)), np.uint8)):
+                        dark.places.append((record, record.boxes[:0], None))
                 except UserError:
                     no_rgb.places.append((record, record.boxes[:0], None))
-                else:
-                    dark.places += [(record, record.boxes[:0], None)] * (not shows)
             if not len(record.boxes):
                 empty.places.append((record, record.boxes, None))
             _check_boxes(record, labels)

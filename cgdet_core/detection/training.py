@@ -130,7 +130,7 @@ class DetectionTraining(TaskModule):
                              loaded if recipe.optim.frozen_norms else [])
         self._session: TorchSession | None = None
         self._found: dict[int, Detections] = {}
-        self._objects: list[int] = []  # that pseudo-labels had, by step
+        self._objects: int | None = None  # of pseudo-labels so far; None before the first
 
     def load_start(self) -> None:
         folded = start(self.student, self.recipe)
@@ -292,8 +292,9 @@ class DetectionTraining(TaskModule):
                 batch['targets'][row] = label
             if self.coupled is not None and 'visible' in batch:
                 batch['targets'] = self.coupled.seen(batch['targets'], batch['visible'])
-            self._objects.append(sum(len(label['boxes']) for label in labels))
-            objects['objects'] = outputs[0].new_tensor(self._objects[-1] / len(labels))
+            count = sum(len(label['boxes']) for label in labels)
+            self._objects = (self._objects or 0) + count
+            objects['objects'] = outputs[0].new_tensor(count / len(labels))
         losses = self._parts(outputs, batch['targets'], unlabeled)
         terms: dict[str, Tensor] = {
             name: losses.pop(name) for name in ('det', 'pseudo') if name in losses}
@@ -338,10 +339,10 @@ class DetectionTraining(TaskModule):
     def _check_objects(self) -> None:
         """Raise UserError on all ranks if pseudo-labels teach alone and had no object so far."""
         config, others = self.recipe.unlabeled, (self.recipe.cmg, self.recipe.imitation)
-        if (config is None or config.share < 1 or not self._objects
+        if (config is None or config.share < 1 or self._objects is None
                 or any(term and term.weight for term in others)):
             return
-        found = torch.tensor(float(sum(self._objects)), device=self.device)
+        found = torch.tensor(float(self._objects), device=self.device)
         if float(self.trainer.strategy.reduce(found, reduce_op='sum')) == 0:
             raise UserError(
                 f'No object was found in {config.frames} with a score of at least '

@@ -50,7 +50,8 @@ def parts(sequence: Sequence) -> Iterator[Sequence]:
             yield replace(
                 sequence, source=replace(sequence.source, frames=(frames[i] for i in kept)),
                 names=[sequence.names[i] for i in kept],
-                truths=tuple(type(t)(t.boxes[kept], t.annotated[kept]) for t in sequence.truths))
+                truths=tuple(t._replace(boxes=t.boxes[kept], annotated=t.annotated[kept])
+                             for t in sequence.truths))
 
 
 def areas(model: TrackingModel, sequence: Sequence) -> list[float]:

@@ -50,9 +50,8 @@ class BoxBias:
         """
         size = box[2:] - box[:2]
         errors = []
-        for x, y, scale in VIEWS:
-            move = np.array((x, y) * 2) * float(np.sqrt(size.prod()))
-            region = Region.around(box + move, card.factor * scale, card.input_size)
+        for view in VIEWS:
+            region = Region.beside(box, view, card.factor, card.input_size)
             found = region.to_frame(sight.look(image, region, None)[0].box)
             sides = np.maximum(found[2:] - found[:2], 1e-6)
             offset = (found[:2] + found[2:] - box[:2] - box[2:]) / 2 / sides

@@ -50,6 +50,18 @@ class Region:
         return Region(float(box[0] + box[2]) / 2 - side / 2, float(box[1] + box[3]) / 2 - side / 2,
                       side, size)
 
+    @staticmethod
+    def beside(box: NDArray[np.float64], view: tuple[float, float, float], factor: float,
+               size: int) -> 'Region':
+        """
+        Return a region that does not show a box (4,) in its center, or not as large.
+
+        view: how far it is moved, x and y in roots of the box's area, and how much larger it is.
+        """
+        x, y, scale = view
+        move = np.array((x, y) * 2) * float(np.sqrt((box[2:] - box[:2]).prod()))
+        return Region.around(box + move, factor * scale, size)
+
     def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """
         Return the region of an image (H, W) as (size, size); outside, its border is repeated.

@@ -86,9 +86,8 @@ class FilterSight:
     def _view(self, image: 'Image', box: NDArray[np.float64],
               view: tuple[float, float, float]) -> tuple['Seen', NDArray[np.float64]]:
         """Return what the network says of a region near a box, and the box's center in cells."""
-        card, (x, y, scale) = self._model.card, view
-        move = np.array((x, y) * 2) * float(np.sqrt((box[2:] - box[:2]).prod()))
-        region = Region.around(box + move, card.factor * scale, card.input_size)
+        card = self._model.card
+        region = Region.beside(box, view, card.factor, card.input_size)
         placed = region.to_input(box)
         return self._model.see(region.cut(image)), (placed[:2] + placed[2:]) / (2 * STRIDE)
 
