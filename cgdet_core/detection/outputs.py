@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 import csv
-import fcntl
 from io import StringIO
 import json
 import math
@@ -37,6 +36,7 @@ from cgdet_core.runtime.files import (
     check_outputs,
     free_folder,
     free_stem,
+    in_use,
     read_json,
     remove_leftovers,
     write_atomically,
@@ -209,19 +209,17 @@ class Outputs:
 
     def _claim(self, journal: Path) -> TextIO:
         """Open and lock the journal; UserError if another run writes or wrote to the folder."""
+        refused = UserError(f'Another run has begun to write to {self.folder}; choose another '
+                            'output folder.', 'output')
+        if not self._overwrite and any((self.folder / name).exists() for name in RESULTS[:3]):
+            raise refused
         try:
-            if not self._overwrite and any((self.folder / name).exists() for name in RESULTS[:3]):
-                raise FileExistsError
             file = _create(journal, 'a' if self._overwrite else 'x')
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:  # in use, or a file system without locks
-                if isinstance(error, BlockingIOError):
-                    file.close()
-                    raise
-        except (FileExistsError, BlockingIOError):
-            raise UserError(f'Another run has begun to write to {self.folder}; choose another '
-                            'output folder.', 'output') from None
+        except FileExistsError:
+            raise refused from None
+        if in_use(file):
+            file.close()
+            raise refused
         return file
 
     def _count(self, name: str) -> None:

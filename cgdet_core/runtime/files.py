@@ -30,7 +30,7 @@ import os
 from pathlib import Path, PurePath
 import re
 import shutil
-from typing import Any
+from typing import Any, IO
 
 from cgdet_core.errors import UserError
 
@@ -117,6 +117,17 @@ def _lock(folder: Path, made: bool) -> int | None:
             return descriptor
     os.close(descriptor)
     return None
+
+
+def in_use(file: int | IO[Any]) -> bool:
+    """Return whether another process has locked a file; lock it otherwise, until it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    return False
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:

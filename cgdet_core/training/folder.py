@@ -17,7 +17,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 import csv
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -26,7 +25,13 @@ import time
 from typing import Any
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_outputs, write_atomically, write_json, write_table
+from cgdet_core.runtime.files import (
+    check_outputs,
+    in_use,
+    write_atomically,
+    write_json,
+    write_table,
+)
 from cgdet_core.training.recipe import flat, read_values, Recipe, set_value
 import yaml
 
@@ -66,7 +71,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     due = time.monotonic() + PATIENCE_S
     try:
-        while _in_use(descriptor):
+        while in_use(descriptor):
             if time.monotonic() > due:
                 raise UserError(f'Another process trains in {folder}; wait until it is finished, '
                                 'or choose another name or run.output.')
@@ -77,16 +82,6 @@ def alone_in(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # it is not empty
                 path.rmdir()
         os.close(descriptor)
-
-
-def _in_use(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    return False
 
 
 def write_start(recipe: Recipe, facts: dict[str, Any]) -> None:
