@@ -281,7 +281,7 @@ def test_a_target_is_followed_in_a_source_of_ones_own(
     far = run_cgdet('track', 'run', tracker, striped / 'thermal', '--box', '900,900,9,9',
                     '--output', tmp_path / 'no.mp4')
     assert far.returncode == 1 and not (tmp_path / 'no.mp4').exists()
-    assert '000.png: the box 900, 900, 909, 909 is outside of the frame' in far.stderr
+    assert '000.png: the box 900, 900, 909, 909 (x1, y1, x2, y2) is outside of' in far.stderr
     blind = run_cgdet('track', 'run', tracker, striped / 'thermal', '--box', '9,9,9,9',
                       '--rgb', striped / 'thermal', '--output', tmp_path / 'no.mp4')
     assert blind.returncode == 1 and 'follows in thermal images only' in blind.stderr
