@@ -17,12 +17,13 @@ Measure a tracker from many starts: `python -m cgdet_core.experiments.starts MOD
 
 A target may be lost by chance from one start. Here each is followed from its first frame and from
 those after a quarter, a half and three quarters of its sequence, forward and backward, similar to
-the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward. RGB-T
-trackers follow in thermal alone.
+the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward; with
+--boxes from the boxes of its spatial evaluation, in the first frame. RGB-T trackers follow in
+thermal alone.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -39,6 +40,9 @@ from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequ
 import numpy as np
 
 SHARES = 0.0, 0.25, 0.5, 0.75
+# First boxes: moved by a share of their width and height, and scaled.
+DRAWN = [(x / 10, y / 10, 1.0) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [
+    (0.0, 0.0, scale) for scale in (0.8, 0.9, 1.1, 1.2)]
 
 
 def parts(sequence: Sequence) -> Iterator[Sequence]:
@@ -54,10 +58,25 @@ def parts(sequence: Sequence) -> Iterator[Sequence]:
                              for t in sequence.truths))
 
 
-def areas(model: TrackingModel, sequence: Sequence) -> list[float]:
-    """Return the success AUC of each part of a sequence that has two boxes or more."""
+def drawn(sequence: Sequence) -> Iterator[Sequence]:
+    """Yield a sequence with each of the boxes that its first one could have been drawn as."""
+    frames = list(sequence.source.frames)
+    for x, y, scale in DRAWN:
+        truths = []
+        for truth in sequence.truths:
+            boxes = truth.boxes.copy()
+            first = boxes[truth.visible.argmax()]  # x, y, w, h
+            first[:2] += first[2:] * (np.array([x, y]) + (1 - scale) / 2)
+            first[2:] *= scale
+            truths.append(truth._replace(boxes=boxes))
+        yield replace(sequence, truths=tuple(truths),
+                      source=replace(sequence.source, frames=iter(frames)))
+
+
+def areas(model: TrackingModel, variants: Iterable[Sequence]) -> list[float]:
+    """Return the success AUC of each variant of a sequence that has two boxes or more."""
     found = []
-    for part in parts(sequence):
+    for part in variants:
         if part.truths[0].visible.sum() > 1:
             run = follow_sequence(Tracker(model), part)
             found.append(score(measure(part.entry, run).curves, PLAIN)['success_auc'])
@@ -70,11 +89,14 @@ def main() -> None:
     parser.add_argument('folders', type=Path, nargs='+', help='of sequences')
     parser.add_argument('--rate', type=float, default=0.0,
                         help="frames per second; 0: a video's own, or 25")
+    parser.add_argument('--boxes', action='store_true',
+                        help='12 boxes that are moved by a tenth or scaled by 0.8 to 1.2')
     options = parser.parse_args()
+    variants = drawn if options.boxes else parts
     try:
         model = TrackingModel.load(options.model)
         entries = named_apart([e for folder in options.folders for e in find_sequences(folder)])
-        report = {entry.name: areas(model, open_sequence(entry, rate=options.rate))
+        report = {entry.name: areas(model, variants(open_sequence(entry, rate=options.rate)))
                   for entry in entries}
     except UserError as error:
         parser.exit(1, f'{error}\n')

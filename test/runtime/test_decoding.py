@@ -24,7 +24,9 @@ from resource import getrusage, RUSAGE_SELF
 import struct
 from time import process_time
 
+from cgdet_core.data.sources import open_path
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.detection.result import to_frame
 from cgdet_core.runtime.imaging.decoding import claim_of, MAX_PIXELS
 from cgdet_core.runtime.imaging.frames import (
     files_below,
@@ -163,6 +165,20 @@ def test_palette_of_colors_is_color(tmp_path: Path) -> None:
     for name in ('a.png', 'a.bmp', 'a.tif'):
         image.save(tmp_path / name)
         assert read_image(tmp_path / name).shape == (24, 32, 3) and not is_gray(tmp_path / name)
+
+
+def test_floats_of_a_tiff_are_a_frame_but_none_of_a_set(tmp_path: Path) -> None:
+    kelvin = np.linspace(280, 310, 24 * 32).reshape(24, 32)
+    for name, values in (('32.tif', np.float32(kelvin)), ('64.tif', kelvin)):
+        assert cv2.imwrite(str(tmp_path / name), values)
+        [frame] = open_path(tmp_path / name).frames
+        np.testing.assert_array_equal(frame.pixels, np.float32(kelvin))
+        assert frame.pixels.dtype == to_frame(tmp_path / name, 1).dtype == np.float32
+        with pytest.raises(UserError, match='has float32 pixels; .*"cgdet data collect"'):
+            read_thermal(tmp_path / name)
+    assert cv2.imwrite(str(tmp_path / 'c.tif'), np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(UserError, match='float32 pixels in 3 channels'):
+        read_image(tmp_path / 'c.tif')
 
 
 @pytest.mark.parametrize('turned', [3, 6, 8])

@@ -25,7 +25,7 @@ from cgdet_core.runtime.detection.card import DetectionCard
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
 from cgdet_core.runtime.imaging.drawing import save_picture
-from cgdet_core.runtime.imaging.frames import read_frame, to_gray
+from cgdet_core.runtime.imaging.frames import read_image, read_rgb, to_gray
 from cgdet_core.runtime.imaging.message import is_false_color
 import cv2
 import numpy as np
@@ -121,7 +121,8 @@ def to_frame(image: str | os.PathLike[str] | NDArray[Any], channels: int) -> NDA
     three equal channels keep their values. TypeError and ValueError for anything else.
     """
     if isinstance(image, str | os.PathLike):
-        return read_frame(os.fspath(image), channels)
+        path = os.fspath(image)
+        return to_gray(read_image(path)) if channels == 1 else read_rgb(path)
     if not isinstance(image, np.ndarray):
         raise TypeError(f'An image must be a file or a numpy array, not {type(image).__name__}.')
     if channels == 3 or image.ndim == 2:

@@ -161,21 +161,28 @@ def is_gray(path: str | Path) -> bool:
 
 def read_image(path: str | Path, place: int | None = None) -> NDArray[Any]:
     """
-    Read an 8- or 16-bit image as it is stored, gray or BGR; UserError if it cannot be read.
+    Read an image as it is stored, gray or BGR, 8- or 16-bit, or gray as float32.
 
     place: of a page of a TIFF (`find_pages`); without, one with several is an error. The
-    orientation that EXIF states is applied, as in programs that show or annotate images.
+    orientation that EXIF states is applied, as in programs that show or annotate images. UserError
+    if it cannot be read.
     """
     image = _read(path, place=place)
-    if image.dtype not in (np.uint8, np.uint16):
-        raise UserError(f'{path} has {image.dtype} pixels; '
-                        'a thermal image must be 8- or 16-bit.')
-    return image
+    if image.dtype in (np.uint8, np.uint16):
+        return image
+    if image.ndim != 2:
+        raise UserError(f'{path} has {image.dtype} pixels in {image.shape[2]} channels; a thermal '
+                        'image has one.')
+    return image.astype(np.float32)
 
 
 def read_thermal(path: str | Path) -> NDArray[Any]:
-    """Read a thermal image as (H, W) uint8 or uint16; UserError if it cannot be read."""
-    return to_gray(read_image(path))
+    """Read a thermal image of a set as (H, W) uint8 or uint16; UserError if it cannot be read."""
+    image = read_image(path)
+    if image.dtype == np.float32:
+        raise UserError(f'{path} has float32 pixels; a set has 8- or 16-bit images, as which '
+                        '"cgdet data collect" stores temperatures.')
+    return to_gray(image)
 
 
 def read_frame(path: str | Path, channels: int) -> NDArray[Any]:
