@@ -17,6 +17,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cgdet_core.runtime.tracking.box_bias import BoxBias
 from cgdet_core.runtime.tracking.continuity import Continuity
 from cgdet_core.runtime.tracking.decoding import Found
 from cgdet_core.runtime.tracking.model import TrackingModel
@@ -24,7 +25,6 @@ from cgdet_core.runtime.tracking.motion import Motion, Trail
 from cgdet_core.runtime.tracking.presence import logit, Presence, probability
 from cgdet_core.runtime.tracking.region import Region
 from cgdet_core.runtime.tracking.search import Detect, LostSearch
-from cgdet_core.runtime.tracking.size_bias import SizeBias
 from cgdet_core.runtime.tracking.target import State, Target
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,7 @@ class Tracker:
         box = check_box(box, frame)
         image = self.model.normalized(frame, rgb)
         self._sight = self.model.sight(image, box)
-        self._bias = SizeBias(self._sight, image, box, self.model.card)
+        self._bias = BoxBias(self._sight, image, box, self.model.card)
         self._shape, self._size = frame.shape, box[2:] - box[:2]
         self._overview = self.model.overview
         self._motion = Motion((box[:2] + box[2:]) / 2, self._root)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the box head errs on a target's size, measured in the frame in which its box is known."""
+"""How the box head errs on a target, measured in the frame in which its box is known."""
 
 from typing import Any
 
@@ -27,19 +27,19 @@ from numpy.typing import NDArray
 VIEWS = ((0.0, 0.0, 1.0), (0.2, 0.15, 1.0), (-0.2, 0.15, 1.0), (0.15, -0.2, 1.1),
          (-0.15, -0.2, 0.9))
 OTHER = 0.5  # of a box's size: a center that is farther off is that of something else
+MAX_LOG_SCALE = 0.25  # largest correction of width and height; more is due to how a box was drawn
 SHARE = 0.8  # of the error that is corrected; the rest is due to the pose in the first frame
-LARGEST = 0.25  # logarithm of the largest correction; more is due to how a box was drawn
 
 Box = NDArray[np.float64]
 
 
-class SizeBias:
+class BoxBias:
     """
-    The systematic error of the head's boxes of one target: of their width and height.
+    The systematic error of the head's boxes of one target: offset of the center and scale.
 
     The region is as large as the last box asks for, so that a head that draws a target a tenth
     too small soon draws it half as large. Nothing is corrected if most regions show something
-    else, and centers never: what is measured of them is mostly how the first box was drawn.
+    else.
     """
 
     def __init__(self, sight: Sight, image: Any, box: Box, card: TargetCard) -> None:
@@ -48,18 +48,23 @@ class SizeBias:
 
         image: the frame in which the box is known, as `model.normalized` returned it.
         """
+        size = box[2:] - box[:2]
         errors = []
         for view in VIEWS:
             region = Region.beside(box, view, card.factor, card.input_size)
             found = region.to_frame(sight.look(image, region, None)[0].box)
             sides = np.maximum(found[2:] - found[:2], 1e-6)
-            if (np.abs(found[:2] + found[2:] - box[:2] - box[2:]) < 2 * OTHER * sides).all():
-                errors.append(np.log(sides / (box[2:] - box[:2])))
+            offset = (found[:2] + found[2:] - box[:2] - box[2:]) / 2 / sides
+            if (np.abs(offset) < OTHER).all():
+                errors.append(np.concatenate([offset, np.log(sides / size)]))
         known = len(errors) > len(VIEWS) // 2
-        bias = SHARE * np.median(errors, 0) if known else np.zeros(2)
-        self._scale = np.exp(np.clip(bias, -LARGEST, LARGEST))
+        bias = SHARE * np.median(errors, 0) if known else np.zeros(4)
+        self._offset = bias[:2]  # in widths and heights of the head's box
+        self._scale = np.exp(np.clip(bias[2:], -MAX_LOG_SCALE, MAX_LOG_SCALE))
 
     def corrected(self, box: Box) -> Box:
-        """Return a box (4,) of the head, in pixels of the frame, in the size of the target."""
-        center, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / self._scale / 2
+        """Return a box (4,) of the head, in pixels of the frame, without its systematic error."""
+        size = box[2:] - box[:2]
+        center = (box[:2] + box[2:]) / 2 - self._offset * size
+        half = size / self._scale / 2
         return np.concatenate([center - half, center + half])
