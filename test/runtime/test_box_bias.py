@@ -64,7 +64,7 @@ def test_most_of_the_sizes_error_is_corrected_and_some_of_the_centers(
         found = bias.corrected(drawn)
         before, after = (np.abs(b[2:] - b[:2] - size).max() for b in (drawn, found))
         assert after < 0.25 * before
-        assert place(found) - place(box) == pytest.approx(0.75 * (place(drawn) - place(box)))
+        assert place(found) - place(box) == pytest.approx(0.5 * (place(drawn) - place(box)))
 
 
 def test_nothing_is_corrected_if_the_head_looks_at_something_else() -> None:
