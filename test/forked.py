@@ -32,6 +32,7 @@ PRELOADED = ['cgdet_core.cli', 'cgdet_core.tasks', 'cgdet_core.detection.trainin
 
 def run_here(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
     """Run the command line in this process, which writes to two files in a folder."""
+    multiprocessing.set_start_method(None, force=True)  # loading workers are those of the program
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
@@ -53,9 +54,11 @@ def forks(folder: Path) -> Callable[..., subprocess.CompletedProcess]:
         words = [str(argument) for argument in arguments]
         process = context.Process(target=run_here, args=(words, env or dict(os.environ), folder))
         process.start()
-        process.join(600)
-        process.kill()
-        process.join()
+        try:
+            process.join(600)
+        finally:
+            process.kill()
+            process.join()
         return subprocess.CompletedProcess(
             words, process.exitcode, *((folder / n).read_text() for n in ('stdout', 'stderr')))
 
