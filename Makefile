@@ -27,8 +27,10 @@ demo: runtime ## Detect with the real node, draw the results; [BAG= [TOPIC=] | I
 	  $(if $(IMAGES),--images '$(IMAGES)') $(if $(MODEL),--model '$(MODEL)') \
 	  $(if $(RATE),--rate '$(RATE)') $(if $(OUTPUT),--output '$(OUTPUT)')
 
+# In the order of test/conftest.py; with bytecode, as tests start hundreds of programs.
 test: lint ## Check style and types, then run all tests that this machine supports
-	@$(ACTIVATE) python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	@$(ACTIVATE) PYTHONDONTWRITEBYTECODE= python -m pytest -q -n auto --maxprocesses 4 \
+	  --dist loadfile --no-loadscope-reorder
 
 lint: setup ## Check style and types
 	@$(VENV)/ruff check --output-format concise .

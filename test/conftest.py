@@ -23,12 +23,12 @@ from pathlib import Path
 import shutil
 import signal
 import subprocess
-import sys
 from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
 from cgdet_core.runtime import Detector, Normalization
 import cv2
+from forked import forks, PROGRAM
 import pytest
 import yaml
 
@@ -46,6 +46,8 @@ os.environ['CGDET_CPU_BACKEND'] = 'onnxruntime'
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get(
     'CGDET_TEST_DATA', ROOT.parent / 'shared' / 'data' / 'rgbt_road')) / 'annotations'
+# Folders of quick tests, the quickest last.
+QUICK = ('runtime', 'nets', 'doctor', 'data')
 TINY = {'channels': [8, 8, 16, 16], 'depths': [1, 1, 1, 1], 'neck_channels': 16,
         'head_channels': 16, 'bins': 8}
 
@@ -54,6 +56,15 @@ def pytest_configure() -> None:
     """Handle Ctrl-C, also in the programs under test."""
     # A shell that starts a program in the background has it, and its children, ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put quick tests last, so that no process is busy for minutes after the others."""
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(ROOT / 'test').parts[0]
+        return QUICK.index(room) if room in QUICK else -1
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -234,14 +245,26 @@ def normalization(request: pytest.FixtureRequest) -> Normalization:
 def cgdet(*arguments: object, **options: object) -> subprocess.CompletedProcess:
     """Run the command line as a user does."""
     return subprocess.run(
-        [sys.executable, '-m', 'cgdet_core', *map(str, arguments)], capture_output=True,
-        text=True, timeout=600, cwd=ROOT, **options)  # type: ignore[call-overload]
+        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=ROOT,
+        **options)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope='session')
-def run_cgdet() -> Callable[..., subprocess.CompletedProcess]:
-    """Return the command line as a function."""
+def program() -> Callable[..., subprocess.CompletedProcess]:
+    """Return the command line as a function that starts a new interpreter."""
     return cgdet
+
+
+@pytest.fixture(scope='session')
+def run_cgdet(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., subprocess.CompletedProcess]:
+    """
+    Return the command line as a function, without the seconds in which it imports its modules.
+
+    It runs in a process of its own. Limits of a process and signals require `program`.
+    """
+    return forks(tmp_path_factory.mktemp('run'))
 
 
 @pytest.fixture(scope='session')

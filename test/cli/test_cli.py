@@ -167,7 +167,7 @@ def test_bag_evaluate_equals_evaluate(
 
 
 def test_the_report_is_written_before_the_images(
-    run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
+    run_cgdet: Run, program: Run, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
     bag, out = tmp_path / 'bag', tmp_path / 'out'
     assert run_cgdet('bag', 'from-coco', scenes, bag).returncode == 0
@@ -180,7 +180,7 @@ def test_the_report_is_written_before_the_images(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a report, but no image
     try:
-        result = run_cgdet(*command, '--json', tmp_path / 'ap.json')
+        result = program(*command, '--json', tmp_path / 'ap.json')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.returncode == 1 and 'Traceback' not in result.stderr
@@ -191,7 +191,8 @@ def test_the_report_is_written_before_the_images(
 
 
 def test_a_data_set_from_a_bag_matches_the_bag(
-    run_cgdet: Run, onnx_model: Path, detector: Detector, scenes: Path, tmp_path: Path,
+    run_cgdet: Run, program: Run, onnx_model: Path, detector: Detector, scenes: Path,
+    tmp_path: Path,
 ) -> None:
     """Pre-labels are the model's detections, so its AP50 on the bag is nearly 1."""
     bag, out = tmp_path / 'bag', tmp_path / 'set'
@@ -214,8 +215,8 @@ def test_a_data_set_from_a_bag_matches_the_bag(
     again = run_cgdet(*command)
     assert again.returncode == 1 and 'already exists' in again.stderr
     # The command of bags only.
-    result = run_cgdet('bag', 'to-dataset', bag, '--output', tmp_path / 'other', '--prelabel',
-                       onnx_model, '--score', score, '--min-change', 0, '--every-s', 0.15)
+    result = program('bag', 'to-dataset', bag, '--output', tmp_path / 'other', '--prelabel',
+                     onnx_model, '--score', score, '--min-change', 0, '--every-s', 0.15)
     assert result.returncode == 0, result.stderr
     other = json.loads((tmp_path / 'other' / 'annotations.json').read_text())
     assert [i['stamp_ns'] for i in other['images']] == [

@@ -58,7 +58,9 @@ def wait_until_building(cache: Path) -> None:
     raise AssertionError('no build was started')
 
 
-def test_build_list_and_clean(run_cgdet: Run, cache: Path, tmp_path: Path) -> None:
+def test_build_list_and_clean(
+    run_cgdet: Run, program: Run, cache: Path, tmp_path: Path,
+) -> None:
     output = tmp_path / 'robot' / 'thermal.engine'
     built = run_cgdet('build-engine', MODEL, *TWO, '--output', output)
     assert built.returncode == 0, built.stderr
@@ -69,13 +71,13 @@ def test_build_list_and_clean(run_cgdet: Run, cache: Path, tmp_path: Path) -> No
     if shutil.which('nvidia-smi') is None:
         assert 'Not verified, as' in built.stdout and 'erified' not in again.stdout
     (cache / f'broken-{0:016x}.engine').write_bytes(b'CGDETENG')
-    listed = run_cgdet('engines', 'list', env={**os.environ, 'COLUMNS': '150'})
+    listed = program('engines', 'list', env={**os.environ, 'COLUMNS': '150'})
     assert listed.returncode == 0, listed.stderr
     assert 'tensorrt_rtx 1.' in listed.stdout and 'sm86 sm89' in listed.stdout
     assert 'broken-0' in listed.stdout and 'truncated' in listed.stdout
     assert 'Files: 2' in listed.stdout
     for arguments, removed, left in ((('other',), 1, 1), (('thermal',), 1, 0), (('--all',), 0, 0)):
-        cleaned = run_cgdet('engines', 'clean', *arguments)
+        cleaned = program('engines', 'clean', *arguments)
         assert f'Files removed: {removed}, ' in cleaned.stdout, cleaned.stdout
         assert f'left: {left}, ' in cleaned.stdout
 

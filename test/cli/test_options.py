@@ -14,6 +14,7 @@
 
 """The options before the command: versions, the log, completion by a real bash."""
 
+from collections.abc import Callable
 import json
 import os
 from pathlib import Path
@@ -50,16 +51,16 @@ def test_versions_are_printed_without_importing_the_modules() -> None:
     assert f'numpy {np.__version__}' in modules and imported == ''
 
 
-def test_the_backend_is_named_only_if_asked_for(tmp_path: Path) -> None:
+def test_the_backend_is_named_only_if_asked_for(
+    tmp_path: Path, run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
     # The command ends when the model is loaded, at an image that cannot be read.
     bad = tmp_path / 'no.png'
     bad.write_text('text')
     model = ROOT / 'models' / 'thermal.onnx'
     command = ('detect', model, bad, '--output', tmp_path / 'out')
     for options, wanted in (((), False), (('--verbose',), True)):
-        done = subprocess.run(
-            [sys.executable, '-m', 'cgdet_core', *map(str, (*options, *command))],
-            capture_output=True, text=True, cwd=ROOT)
+        done = run_cgdet(*options, *command)
         assert done.returncode == 1 and 'no.png' in done.stderr
         assert ('Inference by ' in done.stdout) == wanted
 

@@ -399,9 +399,9 @@ def test_frames_in_two_splits_are_noted(tmp_path: Path) -> None:
     assert run('voc', folder)['notes'] == ['In more than one split: 1 frame.']
 
 
-def test_command_line(run_cgdet: Run, tmp_path: Path) -> None:
+def test_command_line(run_cgdet: Run, program: Run, tmp_path: Path) -> None:
     flir_v1(tmp_path)
-    result = run_cgdet('data', 'convert', 'flir-adas-v1', tmp_path, '--map', 'dog=ignore-person',
+    result = program('data', 'convert', 'flir-adas-v1', tmp_path, '--map', 'dog=ignore-person',
                        '--unregistered-rgb')
     assert result.returncode == 0, result.stderr
     for words in ('8-bit, stretched by the camera', 'uint16 4 (up to', '2 RGB images are missing',

@@ -183,7 +183,7 @@ def test_pairs_are_of_a_class_and_the_best_overlap() -> None:
 
 
 def test_command_line(
-    run_cgdet: Run, trained: Path, onnx_model: Path, scenes: Path, tmp_path: Path,
+    run_cgdet: Run, program: Run, trained: Path, onnx_model: Path, scenes: Path, tmp_path: Path,
 ) -> None:
     # The tiny model has low and nearly equal scores in many cells; which of them are kept depends
     # on the last digit, which may differ between PyTorch and ONNX Runtime.
@@ -203,7 +203,7 @@ def test_command_line(
     assert len(result.stderr.strip().splitlines()) == 1 and 'differs too much' in result.stderr
     assert not json.loads((tmp_path / 'v.json').read_text())['passed']
     folder = ('--data', scenes.parent / 'thermal', *options[2:])
-    result = run_cgdet('verify', onnx_model, '--against', onnx_model, *folder)
+    result = program('verify', onnx_model, '--against', onnx_model, *folder)
     assert result.returncode == 0 and 'AP was not measured' in result.stdout, result.stderr
     report = json.loads((tmp_path / 'v.json').read_text())
     assert report['matched_share'] == 1 and report['corner_px']['max'] == 0

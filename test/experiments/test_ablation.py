@@ -21,13 +21,13 @@ from pathlib import Path
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 from cgdet_core.errors import UserError
 from cgdet_core.experiments.ablation import report, run_ablation, write_tables
 from cgdet_core.experiments.grid import Ablation, load_ablation
 import cv2
+from forked import PROGRAM
 import numpy as np
 import pytest
 import yaml
@@ -198,12 +198,13 @@ def test_a_missing_file_is_named_before_anything_is_trained(
     assert not (tmp_path / 'out').exists()
 
 
-def test_an_interrupted_grid_continues(tmp_path: Path, recipe_values: dict) -> None:
+def test_an_interrupted_grid_continues(
+    tmp_path: Path, recipe_values: dict, run_cgdet: Callable[..., subprocess.CompletedProcess],
+) -> None:
     path = grid_file(tmp_path, recipe_values, 6)
     path.write_text('base: tiny.yaml\nseeds: [3]\nvariants: {plain: {}}\n')
-    command = [sys.executable, '-m', 'cgdet_core', 'ablate', str(path), '--output',
-               str(tmp_path / 'out')]
-    grid = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL,
+    command = ['ablate', str(path), '--output', str(tmp_path / 'out')]
+    grid = subprocess.Popen([*PROGRAM, *command], cwd=ROOT, stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, text=True)
     folder = tmp_path / 'out' / 'plain_3'
     end = time.monotonic() + 120
@@ -215,7 +216,7 @@ def test_an_interrupted_grid_continues(tmp_path: Path, recipe_values: dict) -> N
     assert 'continues from here' in errors and 'Traceback' not in errors
     assert not (folder / 'result.json').exists(), 'interrupted too late'
     first = float((folder / 'train_seconds.txt').read_text())
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    again = run_cgdet(*command)
     assert again.returncode == 0, again.stderr
     result = json.loads((folder / 'result.json').read_text())
     assert result['epochs'] == 6 and result['train_seconds'] > first

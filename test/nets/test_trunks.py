@@ -159,8 +159,10 @@ def test_a_download_that_fails_says_where_the_file_belongs(
         TorchvisionTrunk(1, 'resnet18').load_pretrained()
 
 
-def nanodet_file(path: Path) -> nn.Module:
-    """Write an ONNX file of NanoDet's trunk and neck, and return them; the weights are drawn."""
+@pytest.fixture(scope='module')
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeaturePyramid, Path]:
+    """Return NanoDet's trunk and neck with drawn weights, and their ONNX file."""
+    path = tmp_path_factory.mktemp('theirs') / 'nanodet.onnx'
     network = FeaturePyramid(PyramidConfig(in_channels=3, **NANODET))
     network.backbone = TorchvisionTrunk(3, 'shufflenet_v2_x1_0')  # which shuffles channels
     for layers in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
@@ -171,19 +173,19 @@ def nanodet_file(path: Path) -> nn.Module:
     network.forward = network.pyramid  # type: ignore[method-assign]
     torch.onnx.export(network, (torch.zeros(1, 3, 64, 64),), str(path), dynamo=False,
                       opset_version=18)
-    return network
+    return network, path
 
 
 @torch.no_grad()
 def test_nanodets_file_begins_trunk_and_neck(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, theirs: tuple[FeaturePyramid, Path],
 ) -> None:
-    theirs = nanodet_file(tmp_path / 'nanodet.onnx')
+    network, path = theirs
     monkeypatch.setattr(nanodet, 'fold_input', unfolded)
     ours = FeaturePyramid(PyramidConfig(in_channels=3, **NANODET)).eval()
-    load_nanodet(ours, tmp_path / 'nanodet.onnx')
+    load_nanodet(ours, path)
     images = torch.rand(1, 3, 64, 96)
-    same(theirs.pyramid(images), ours.pyramid(images.flip(1)))  # B, G, R as R, G, B
+    same(network.pyramid(images), ours.pyramid(images.flip(1)))  # B, G, R as R, G, B
 
 
 @torch.no_grad()
@@ -202,10 +204,11 @@ def test_restored_norms_normalize_and_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     'model', [{}, {**NANODET, 'neck': 'pan'}, {**NANODET, 'neck_channels': 64},
               {**NANODET, 'trunk': 'shufflenet_v2_x1_0'}])
-def test_nanodets_file_fits_only_its_network(tmp_path: Path, model: dict) -> None:
-    nanodet_file(tmp_path / 'nanodet.onnx')
+def test_nanodets_file_fits_only_its_network(
+    theirs: tuple[FeaturePyramid, Path], model: dict,
+) -> None:
     with pytest.raises(UserError, match='does not fit the network'):
-        load_nanodet(FeaturePyramid(PyramidConfig(**model)), tmp_path / 'nanodet.onnx')
+        load_nanodet(FeaturePyramid(PyramidConfig(**model)), theirs[1])
 
 
 def test_a_file_that_is_no_onnx_or_missing_is_named(tmp_path: Path) -> None:
@@ -234,19 +237,19 @@ def test_frozen_layers_keep_weights_and_statistics() -> None:
 
 
 def test_a_run_starts_from_nanodet_with_a_slow_and_partly_frozen_trunk(
-    recipe_values: dict, tmp_path: Path,
+    recipe_values: dict, tmp_path: Path, theirs: tuple[FeaturePyramid, Path],
 ) -> None:
-    nanodet_file(tmp_path / 'nanodet.onnx')
+    _, path = theirs
     recipe = parse_recipe({
         **recipe_values, 'model': NANODET, 'optim': {
             **recipe_values['optim'], 'epochs': 1, 'lr': 1e-9,
-            'init': str(tmp_path / 'nanodet.onnx'),
+            'init': str(path),
             'trunk_lr': 0.5, 'frozen_stages': 1, 'frozen_norms': True},
         'run': {**recipe_values['run'], 'output': str(tmp_path)}}, 'test')
     best = train(recipe, progress=False)
     student, card = load_student(best)
     start = FeaturePyramid(PyramidConfig(**NANODET))
-    load_nanodet(start, tmp_path / 'nanodet.onnx')
+    load_nanodet(start, path)
     assert torch.equal(student.backbone.stem[0].weight, start.backbone.stem[0].weight)
     assert card.training['init']['name'] == 'NanoDet-Plus-m'
     assert card.training['init']['license'] == 'Apache-2.0'

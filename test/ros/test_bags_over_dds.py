@@ -420,9 +420,9 @@ def test_bad_input_of_the_demo_is_reported_in_one_sentence(
 
 @pytest.mark.parametrize('arguments', [('-r', '10'), ('--topics', '/foo'), ('--bogus',)])
 def test_the_player_refuses_options_that_it_does_not_have(
-    domain: int, run_cgdet: Run, bag: Path, arguments: tuple[str, ...],
+    domain: int, program: Run, bag: Path, arguments: tuple[str, ...],
 ) -> None:
-    result = run_cgdet('bag', 'play', bag, *arguments)
+    result = program('bag', 'play', bag, *arguments)
     assert result.returncode != 0 and 'Traceback' not in result.stderr
     assert f'unrecognized arguments: {" ".join(arguments)}' in result.stderr
 

@@ -181,14 +181,14 @@ def test_a_healthy_graph(start: Callable[..., Any]) -> None:
 
 
 def test_a_detector_that_waits_on_the_wrong_topic(
-    start: Callable[..., Any], run_cgdet: Callable[..., subprocess.CompletedProcess],
+    start: Callable[..., Any], program: Callable[..., subprocess.CompletedProcess],
     tmp_path: Path,
 ) -> None:
     with start(model_path=SHIPPED, threads=1) as client:
         client.wait_active()
         client.node.destroy_publisher(client.images)
         camera = client.node.create_publisher(Image, 'boson/image_raw', 10)
-        result = run_cgdet('doctor', SHIPPED, '--seconds', 1, '--json', tmp_path / 'd.json')
+        result = program('doctor', SHIPPED, '--seconds', 1, '--json', tmp_path / 'd.json')
         client.node.destroy_publisher(camera)
     assert result.returncode == 1, result.stdout + result.stderr
     report = json.loads((tmp_path / 'd.json').read_text())
@@ -265,12 +265,12 @@ def test_advice_for_an_inactive_detector(start: Callable[..., Any]) -> None:
 
 
 def test_a_profile_that_is_not_there_is_a_failure(
-    domain: int, run_cgdet: Callable[..., subprocess.CompletedProcess], tmp_path: Path,
+    domain: int, program: Callable[..., subprocess.CompletedProcess], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in profile_variables(os.environ):
         monkeypatch.setenv(name, str(tmp_path / 'no.xml'))
-    result = run_cgdet('doctor', tmp_path / 'no.onnx', '--seconds', 0.5)
+    result = program('doctor', tmp_path / 'no.onnx', '--seconds', 0.5)
     assert result.returncode == 1 and 'no.xml: No such file' in result.stdout
     assert 'no.onnx' in result.stdout and 'Traceback' not in result.stderr
 

@@ -80,7 +80,7 @@ def centers(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
 
 
 def test_a_target_is_followed_through_a_bag(
-    run_cgdet: Run, tmp_path: Path, drive: Path, model: Path,
+    run_cgdet: Run, program: Run, tmp_path: Path, drive: Path, model: Path,
 ) -> None:
     table, video = tmp_path / 'target.csv', tmp_path / 'target.mp4'
     done = run_cgdet('bag', 'track', drive, '--model', model, '--box', BOX, '--output', table,
@@ -94,8 +94,8 @@ def test_a_target_is_followed_through_a_bag(
     assert all(0.5 < float(r['score']) <= 1 for r in rows)
     assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 12
     again = tmp_path / 'again.json'
-    assert run_cgdet('bag', 'track', drive, '--model', model, '--box', BOX, '--output',
-                     again).returncode == 0
+    assert program('bag', 'track', drive, '--model', model, '--box', BOX, '--output',
+                   again).returncode == 0
     report = json.loads(again.read_text())
     assert report['frames'] == [
         {k: float(v) if k in 'xywh' or k == 'score' else v for k, v in r.items()} for r in rows]

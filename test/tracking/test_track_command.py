@@ -264,12 +264,12 @@ def test_a_tracker_is_measured(
 
 
 def test_a_target_is_followed_in_a_source_of_ones_own(
-    run_cgdet: Run, tracker: Path, striped: Path, tmp_path: Path,
+    run_cgdet: Run, program: Run, tracker: Path, striped: Path, tmp_path: Path,
 ) -> None:
     out = tmp_path / 'out'
     x, y = CENTERS[2]
-    done = run_cgdet('track', 'run', tracker, striped / 'thermal', '--frame', 2,
-                     '--box', f'{x - 20},{y - 20},40,40', '--output', out)
+    done = program('track', 'run', tracker, striped / 'thermal', '--frame', 2,
+                   '--box', f'{x - 20},{y - 20},40,40', '--output', out)
     assert done.returncode == 0 and '10 frames: 10 tracked' in done.stdout, done.stderr
     [table] = out.glob('*.csv')
     head, *rows = table.read_text().splitlines()

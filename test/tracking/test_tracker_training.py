@@ -48,9 +48,9 @@ def write_recipe(folder: Path, pairs: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Path, run_cgdet: Any) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Path, program: Any) -> Path:
     folder = tmp_path_factory.mktemp('run')
-    done = run_cgdet('track', 'train', write_recipe(folder, pairs))
+    done = program('track', 'train', write_recipe(folder, pairs))
     assert done.returncode == 0, done.stderr
     assert 'Next: cgdet export ' in done.stdout
     return folder / 'runs/tiny/best.ckpt'

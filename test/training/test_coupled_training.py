@@ -19,7 +19,6 @@ import copy
 import json
 from pathlib import Path
 import subprocess
-import sys
 from typing import Any
 
 from cgdet_core.data.synthetic import write_coco
@@ -38,7 +37,6 @@ import torch
 from torch import nn, Tensor
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 TERMS = ('rgb', 'style', 'content', 'swap')
 
 
@@ -332,7 +330,7 @@ def test_the_rgb_student_is_a_checkpoint_of_its_own(
 
 
 def test_two_processes_train_one_of_which_never_sees_rgb(
-    tmp_path: Path, values: dict, rgb_teacher: Path,
+    tmp_path: Path, values: dict, program: Callable[..., subprocess.CompletedProcess],
 ) -> None:
     """Every batch of four has one pair, which the first of two ranks gets."""
     recipe = tmp_path / 'recipe.yaml'
@@ -340,8 +338,7 @@ def test_two_processes_train_one_of_which_never_sees_rgb(
         **values, 'augment': {'mosaic': 0.0}, 'data': {**values['data'], 'pair_share': 0.25},
         'optim': {'epochs': 2, 'batch_size': 2, 'warmup_epochs': 1},
         'run': {**values['run'], 'val_every': 2, 'devices': 2, 'output': str(tmp_path)}}))
-    result = subprocess.run([sys.executable, '-m', 'cgdet_core', 'train', recipe], cwd=ROOT,
-                            capture_output=True, text=True, timeout=300)
+    result = program('train', recipe)
     assert result.returncode == 0, result.stdout + result.stderr
     content = torch.load(tmp_path / 'coupled' / 'last.ckpt', weights_only=True)
     assert content['global_step'] == 6 and content['coupled_gradients'][0] == 6

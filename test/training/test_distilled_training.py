@@ -14,11 +14,11 @@
 
 """Training on frames without labels: logs, exact resumption, several processes, refusals."""
 
+from collections.abc import Callable
 import json
 from pathlib import Path
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -29,6 +29,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe, train
 from cgdet_core.training.folder import read_results
 import cv2
+from forked import PROGRAM
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -36,6 +37,7 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess]
 EPOCHS = 4  # the first is the burn-in
 
 
@@ -79,15 +81,14 @@ def command(folder: Path, values: dict, *more: str) -> list[str]:
     folder.mkdir(exist_ok=True)
     (folder / 'recipe.yaml').write_text(yaml.safe_dump(
         {**values, 'run': {**values['run'], 'val_every': EPOCHS, 'output': str(folder)}}))
-    return [sys.executable, '-m', 'cgdet_core', 'distill', str(folder / 'recipe.yaml'), *more]
+    return ['distill', str(folder / 'recipe.yaml'), *more]
 
 
 @pytest.fixture(scope='module')
-def distilled(tmp_path_factory: pytest.TempPathFactory, values: dict) -> Path:
+def distilled(tmp_path_factory: pytest.TempPathFactory, values: dict, run_cgdet: Run) -> Path:
     """Return the folder of a run, with a loading worker."""
     folder = tmp_path_factory.mktemp('distilled')
-    result = subprocess.run(command(folder, values, 'run.workers=1'), cwd=ROOT,
-                            capture_output=True, text=True)
+    result = run_cgdet(*command(folder, values, 'run.workers=1'))
     assert result.returncode == 0, result.stderr
     assert '8 (8 with RGB)' in result.stdout, 'the table before the first step'
     return folder / 'distilled'
@@ -113,38 +114,36 @@ def test_pseudo_labels_begin_after_the_burn_in(distilled: Path) -> None:
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(
-    tmp_path: Path, distilled: Path, values: dict,
+    tmp_path: Path, distilled: Path, values: dict, run_cgdet: Run,
 ) -> None:
-    run = subprocess.Popen(command(tmp_path, values), cwd=ROOT, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([*PROGRAM, *command(tmp_path, values)], cwd=ROOT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last, end = tmp_path / 'distilled' / 'last.ckpt', time.monotonic() + 240
     while not last.is_file() and run.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    result = subprocess.run(command(tmp_path, values, '--resume'), cwd=ROOT, capture_output=True,
-                            text=True)
+    result = run_cgdet(*command(tmp_path, values, '--resume'))
     assert result.returncode == 0, result.stderr
     expected = weights(distilled / 'last.ckpt')
     for name, value in weights(last).items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
 
 
-def test_two_processes_train_as_one(tmp_path: Path, values: dict) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, values: dict, program: Run) -> None:
     """With the batches of both together, except that each normalizes its own half."""
     halves = {**values, 'optim': {**values['optim'], 'batch_size': 2}}
-    result = subprocess.run(command(tmp_path, halves, 'run.devices=2'), cwd=ROOT,
-                            capture_output=True, text=True, timeout=300)
+    result = program(*command(tmp_path, halves, 'run.devices=2'))
     assert result.returncode == 0, result.stdout + result.stderr
     log = EventAccumulator(str(tmp_path / 'distilled' / 'logs'))
     log.Reload()
     assert max(e.value for e in log.Scalars('train/pseudo')) > 0
 
 
-def test_without_any_label(tmp_path: Path, values: dict) -> None:
+def test_without_any_label(tmp_path: Path, values: dict, run_cgdet: Run) -> None:
     alone = {**values, 'name': 'alone', 'data': {'train': None, 'val': values['data']['val']}}
     alone['unlabeled'] = {**values['unlabeled'], 'share': 1, 'burn_in_epochs': 0}
-    result = subprocess.run(command(tmp_path, alone), cwd=ROOT, capture_output=True, text=True)
+    result = run_cgdet(*command(tmp_path, alone))
     assert result.returncode == 0, result.stderr
     assert open_detector(tmp_path / 'alone' / 'best.ckpt').card.training['data'] == [
         'annotations.json']
@@ -214,8 +213,9 @@ def test_pairs_that_do_not_fit_are_reported(
     assert 'black or nearly uniform in 8 of 8 pairs' in caplog.text
 
 
-def test_a_recipe_without_such_frames_is_for_train(tmp_path: Path, recipe_values: dict) -> None:
+def test_a_recipe_without_such_frames_is_for_train(
+    tmp_path: Path, recipe_values: dict, run_cgdet: Run,
+) -> None:
     (tmp_path / 'r.yaml').write_text(yaml.safe_dump(recipe_values))
-    result = subprocess.run([sys.executable, '-m', 'cgdet_core', 'distill', tmp_path / 'r.yaml'],
-                            cwd=ROOT, capture_output=True, text=True)
+    result = run_cgdet('distill', tmp_path / 'r.yaml')
     assert result.returncode == 1 and 'has no section unlabeled' in result.stderr

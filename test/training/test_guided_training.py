@@ -20,7 +20,6 @@ from pathlib import Path
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -37,6 +36,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.card import IMAGES
 from cgdet_core.tasks import load_recipe, parse_recipe, train
+from forked import PROGRAM
 import onnx
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -44,6 +44,7 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess]
 STEPS_PER_EPOCH, EPOCHS, RCS_STOPS = 8, 7, 5
 
 
@@ -66,15 +67,14 @@ def command(folder: Path, values: dict, *more: str) -> list[str]:
     (folder / 'recipe.yaml').write_text(yaml.safe_dump(
         {**values, 'cmg': cmg, 'run': {**values['run'], 'val_every': EPOCHS,
                                        'output': str(folder)}}))
-    return [sys.executable, '-m', 'cgdet_core', 'train', str(folder / 'recipe.yaml'), *more]
+    return ['train', str(folder / 'recipe.yaml'), *more]
 
 
 @pytest.fixture(scope='module')
-def guided(tmp_path_factory: pytest.TempPathFactory, values: dict) -> Path:
+def guided(tmp_path_factory: pytest.TempPathFactory, values: dict, run_cgdet: Run) -> Path:
     """Return the folder of a guided run, with a loading worker and an empty cache at the start."""
     folder = tmp_path_factory.mktemp('guided')
-    result = subprocess.run(command(folder, values, 'run.workers=1'), cwd=ROOT,
-                            capture_output=True, text=True)
+    result = run_cgdet(*command(folder, values, 'run.workers=1'))
     assert result.returncode == 0, result.stderr
     return folder / 'guided'
 
@@ -104,11 +104,11 @@ def test_lambda_warms_up_and_stops(epoch: float, expected: float) -> None:
 
 
 def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
-    tmp_path: Path, guided: Path, values: dict,
+    tmp_path: Path, guided: Path, values: dict, run_cgdet: Run,
 ) -> None:
     """Kill inside an epoch, so that the cache holds features from after the checkpoint."""
-    run = subprocess.Popen(command(tmp_path, values), cwd=ROOT, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([*PROGRAM, *command(tmp_path, values)], cwd=ROOT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = tmp_path / 'guided' / 'last.ckpt'
     end = time.monotonic() + 120
     while not last.is_file() and time.monotonic() < end:
@@ -119,8 +119,7 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_weights(
     assert torch.load(last, weights_only=True)['epoch'] < EPOCHS - 1, 'killed too late'
     with pytest.raises(UserError, match=r'another recipe: rcs\.weight changed'):
         train(load_recipe(tmp_path / 'recipe.yaml', ['rcs.weight=0.3']), True, progress=False)
-    result = subprocess.run(command(tmp_path, values, '--resume', 'data.cache_gib=0.0001'),
-                            cwd=ROOT, capture_output=True, text=True)
+    result = run_cgdet(*command(tmp_path, values, '--resume', 'data.cache_gib=0.0001'))
     assert result.returncode == 0, result.stderr
     expected = torch.load(guided / 'last.ckpt', weights_only=True)
     found = torch.load(last, weights_only=True)
@@ -214,13 +213,12 @@ def color_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_rgb_teacher_is_trained_evaluated_and_never_deployed(
     tmp_path: Path, recipe_values: dict, color_set: Path, pairs: Path, onnx_model: Path,
-    run_cgdet: Callable[..., subprocess.CompletedProcess],
+    run_cgdet: Run,
 ) -> None:
     values = {**recipe_values, 'model': {**recipe_values['model'], 'in_channels': 3},
               'data': {'train': str(pairs), 'val': str(color_set)},
               'optim': {'epochs': 1, 'batch_size': 4}}
-    result = subprocess.run(command(tmp_path, values, 'run.report=true'), cwd=ROOT,
-                            capture_output=True, text=True)
+    result = run_cgdet(*command(tmp_path, values, 'run.report=true'))
     assert result.returncode == 0, result.stderr
     assert (tmp_path / 'tiny' / 'val_samples.png').is_file()
     checkpoint = tmp_path / 'tiny' / 'last.ckpt'

@@ -14,6 +14,7 @@
 
 """Training runs: their files, exact resumption, and safe interruption by Ctrl-C."""
 
+from collections.abc import Callable
 import json
 import os
 from pathlib import Path
@@ -30,18 +31,20 @@ from cgdet_core.errors import UserError
 from cgdet_core.tasks import parse_recipe, train
 from cgdet_core.training.folder import alone_in
 from cgdet_core.training.run import make_trainer, reason_of
+from forked import PROGRAM
 import pytest
 import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess]
 
 
 def command(folder: Path, values: dict, *more: str) -> list[str]:
     recipe = folder / 'recipe.yaml'
     recipe.write_text(yaml.safe_dump(
         {**values, 'run': {**values['run'], 'output': str(folder)}}))
-    return [sys.executable, '-m', 'cgdet_core', 'train', str(recipe), *more]
+    return ['train', str(recipe), *more]
 
 
 def test_a_run_leaves_checkpoints_and_logs(trained: Path) -> None:
@@ -68,10 +71,10 @@ def test_the_card_of_a_run_names_no_folder(trained: Path, recipe_values: dict) -
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(
-    tmp_path: Path, trained: Path, recipe_values: dict,
+    tmp_path: Path, trained: Path, recipe_values: dict, run_cgdet: Run,
 ) -> None:
-    run = subprocess.Popen(command(tmp_path, recipe_values, 'optim.epochs=3'), cwd=ROOT,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([*PROGRAM, *command(tmp_path, recipe_values, 'optim.epochs=3')],
+                           cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = tmp_path / 'tiny' / 'last.ckpt'
     end = time.monotonic() + 120
     while not last.is_file() and time.monotonic() < end:
@@ -79,8 +82,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert torch.load(last, weights_only=True)['epoch'] < 2, 'killed too late to tell anything'
-    result = subprocess.run(command(tmp_path, recipe_values, '--resume'), cwd=ROOT,
-                            capture_output=True, text=True)
+    result = run_cgdet(*command(tmp_path, recipe_values, '--resume'))
     assert result.returncode == 0, result.stderr
     expected = torch.load(trained / 'last.ckpt', weights_only=True)
     found = torch.load(last, weights_only=True)
@@ -91,8 +93,8 @@ def test_killed_and_resumed_ends_with_the_same_weights(
 
 
 def test_ctrl_c_leaves_only_whole_checkpoints(tmp_path: Path, recipe_values: dict) -> None:
-    run = subprocess.Popen(command(tmp_path, recipe_values, 'optim.epochs=200'), cwd=ROOT,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen([*PROGRAM, *command(tmp_path, recipe_values, 'optim.epochs=200')],
+                           cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     last = tmp_path / 'tiny' / 'last.ckpt'
     end = time.monotonic() + 120
     while not last.is_file() and time.monotonic() < end:
@@ -109,11 +111,9 @@ def test_ctrl_c_leaves_only_whole_checkpoints(tmp_path: Path, recipe_values: dic
 
 @pytest.mark.parametrize('more', [(), ('--resume', 'name=none')])
 def test_neither_overwrites_nor_resumes_nothing(
-    trained: Path, recipe_values: dict, tmp_path: Path, more: tuple[str, ...],
+    trained: Path, recipe_values: dict, tmp_path: Path, run_cgdet: Run, more: tuple[str, ...],
 ) -> None:
-    result = subprocess.run(
-        command(tmp_path, recipe_values, f'run.output={trained.parent}', *more), cwd=ROOT,
-        capture_output=True, text=True)
+    result = run_cgdet(*command(tmp_path, recipe_values, f'run.output={trained.parent}', *more))
     assert result.returncode == 1
     assert ('nothing to resume' if more else 'already contains a run') in result.stderr
     assert 'Traceback' not in result.stderr
@@ -134,13 +134,12 @@ def test_a_machine_that_cannot_train_is_explained(
 
 
 def test_a_damaged_picture_is_named_although_a_worker_read_it(
-    tmp_path: Path, recipe_values: dict,
+    tmp_path: Path, recipe_values: dict, run_cgdet: Run,
 ) -> None:
     annotations = write_coco(tmp_path, 8, 1, 8, (160, 128))
     (tmp_path / 'thermal' / 'scene_00003.png').write_bytes(b'damaged')
-    result = subprocess.run(
-        command(tmp_path, recipe_values, f'data.train={annotations}', 'run.workers=1'),
-        cwd=ROOT, capture_output=True, text=True)
+    result = run_cgdet(
+        *command(tmp_path, recipe_values, f'data.train={annotations}', 'run.workers=1'))
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert 'scene_00003.png is not an image' in result.stderr
 
@@ -148,8 +147,8 @@ def test_a_damaged_picture_is_named_although_a_worker_read_it(
 def test_a_killed_worker_is_one_sentence(tmp_path: Path, recipe_values: dict) -> None:
     """As the kernel does it when memory or /dev/shm is full."""
     run = subprocess.Popen(
-        command(tmp_path, recipe_values, 'run.workers=1', 'optim.epochs=500'), cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        [*PROGRAM, *command(tmp_path, recipe_values, 'run.workers=1', 'optim.epochs=500')],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     last = tmp_path / 'tiny' / 'last.ckpt'
     children = Path(f'/proc/{run.pid}/task/{run.pid}/children')
     workers: list[str] = []

@@ -14,6 +14,7 @@
 
 """What a run shows and leaves behind, and how a run is continued from that."""
 
+from collections.abc import Callable
 import json
 import os
 from pathlib import Path
@@ -22,7 +23,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 
 from cgdet_core.cli.train import report_interruption
 from cgdet_core.errors import UserError
@@ -32,12 +32,14 @@ from cgdet_core.training import precision
 from cgdet_core.training.figures import draw_results
 from cgdet_core.training.folder import read_results, RECIPE, write_results, write_start
 import cv2
+from forked import PROGRAM
 import pytest
 import torch
 import typer
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess]
 PICTURES = {'train_samples.png', 'val_samples.png', 'confusion.png', 'pr_curve.png',
             'results.png'}
 
@@ -50,7 +52,7 @@ def write_recipe(folder: Path, values: dict) -> Path:
 
 
 def train(*arguments: object) -> list[str]:
-    return [sys.executable, '-m', 'cgdet_core', 'train', *map(str, arguments)]
+    return [*PROGRAM, 'train', *map(str, arguments)]
 
 
 def test_a_run_leaves_its_recipe_results_and_pictures(trained: Path) -> None:
@@ -168,7 +170,9 @@ def test_an_interruption_says_what_there_is(
     assert words.replace('FOLDER', str(recipe.folder)) in capsys.readouterr().err
 
 
-def test_sigterm_into_a_pipe_and_on_with_patience(tmp_path: Path, recipe_values: dict) -> None:
+def test_sigterm_into_a_pipe_and_on_with_patience(
+    tmp_path: Path, recipe_values: dict, run_cgdet: Run,
+) -> None:
     """Epochs are lines as they end; SIGTERM keeps the run, which then stops early."""
     path = write_recipe(tmp_path, recipe_values)
     run = subprocess.Popen(train(path, 'optim.epochs=200'), cwd=ROOT, stdout=subprocess.PIPE,
@@ -189,8 +193,7 @@ def test_sigterm_into_a_pipe_and_on_with_patience(tmp_path: Path, recipe_values:
     text = ''.join(seen)
     assert 'boxes: person' in text and re.search(r'epoch 1/200: .*loss .* AP50 .* left', text)
 
-    result = subprocess.run(train(path, '--resume', 'run.patience=1', 'data.license=other'),
-                            cwd=ROOT, capture_output=True, text=True)
+    result = run_cgdet('train', path, '--resume', 'run.patience=1', 'data.license=other')
     assert result.returncode == 0, result.stderr
     assert re.search(r'Stopped after epoch \d+: no better AP50 in 1 validations', result.stdout)
     rows = [row['epoch'] for row in read_results(folder, 999)]
@@ -238,10 +241,11 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, recipe_values: dict) -> None:
                         result.stderr.splitlines()[-1])
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path, recipe_values: dict) -> None:
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, recipe_values: dict, run_cgdet: Run,
+) -> None:
     path = write_recipe(tmp_path, recipe_values)
-    result = subprocess.run(train(path, f'run.output={path}'), cwd=ROOT, capture_output=True,
-                            text=True)
+    result = run_cgdet('train', path, f'run.output={path}')
     assert result.returncode == 1 and 'is not a folder' in result.stderr
     assert result.stderr.count('\n') == 1
 

@@ -34,6 +34,7 @@ import numpy as np
 import pytest
 from two_cameras import RGB, write_two_cameras
 
+Run = Callable[..., subprocess.CompletedProcess]
 SIZE, RGB_SIZE = (320, 256), (400, 320)
 DRIVE = REAL_DATA.parents[1] / 'flir_night' / 'drive'
 WIDER = np.array([(0.93, 0.012, -28), (-0.01, 0.94, -20), (2e-5, -3e-5, 1)])
@@ -139,7 +140,7 @@ def test_focal_lengths_that_cannot_be_are_refused(
 
 def test_a_folder_is_registered(
     scenes: list[tuple[np.ndarray, np.ndarray]], tmp_path: Path,
-    run_cgdet: Callable[..., subprocess.CompletedProcess],
+    run_cgdet: Run, program: Run,
 ) -> None:
     for name in ('thermal', 'rgb'):
         (tmp_path / name).mkdir()
@@ -148,7 +149,7 @@ def test_a_folder_is_registered(
         assert cv2.imwrite(str(tmp_path / f'rgb/{i:02d}.jpg'), rgb)
     output = tmp_path / 'mount.yaml'
     command = 'data', 'register', tmp_path, '--output', output, '--focal-px', '93', '100'
-    result = run_cgdet(*command)
+    result = program(*command)
     assert result.returncode == 0, result.stderr
     assert 'from where the homography puts them' in result.stdout
     matrix = read_homography(output, SIZE, RGB_SIZE)
