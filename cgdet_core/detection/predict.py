@@ -26,7 +26,7 @@ from cgdet_core.errors import UserError
 from cgdet_core.runtime.detection.detector import Detector
 from cgdet_core.runtime.detection.drawing import draw_detections
 from cgdet_core.runtime.detection.postprocess import Detections
-from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.files import file_kind, no_model
 from cgdet_core.runtime.imaging.frames import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ def check_model(model: str | Path, backend: str = 'auto') -> None:
             raise UserError('A backend is for ONNX files; a checkpoint runs in PyTorch.',
                             'backend')
         if not path.is_file():
-            raise UserError(f'The checkpoint {path} does not exist.')
+            raise no_model(path)
         found = file_kind(path)
         if found != 'a ZIP archive':  # which torch.save writes
             raise UserError(f'{path} is neither an ONNX file nor a checkpoint of "cgdet train"; '

@@ -23,7 +23,6 @@ be written while the grid is still running.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-import fcntl
 import io
 import json
 import os
@@ -38,7 +37,7 @@ from cgdet_core.experiments.grid import Ablation, recipe_hash, Run
 from cgdet_core.experiments.measure import measure, VERSION
 from cgdet_core.experiments.statistics import markdown, Result, summarize
 from cgdet_core.processes import program
-from cgdet_core.runtime.files import model_file, write_atomically, write_json
+from cgdet_core.runtime.files import in_use, model_file, write_atomically, write_json
 from cgdet_core.runtime.processor import processor
 from cgdet_core.training.checkpoints import KEY, read_checkpoint
 import numpy as np
@@ -108,12 +107,7 @@ def _lock(folder: Path) -> Iterator[int | None]:
     """Yield the descriptor of a run's lock, or None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / '.lock').open('a') as file:
-        mine = True
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            mine = False
-        yield file.fileno() if mine else None
+        yield None if in_use(file) else file.fileno()
 
 
 def _train(run: Run, lock: int) -> float:

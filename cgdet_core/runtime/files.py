@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 import csv
+import difflib
 import errno
 import fcntl
 from functools import cache
@@ -55,19 +56,20 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of failed writes, whose OSEr
 
 
 @contextmanager
-def temporary_for(path: Path) -> Iterator[Path]:
+def temporary_for(path: Path, alone: bool = True) -> Iterator[Path]:
     """
     Yield a path in a hidden folder next to `path`, which the caller renames when it is complete.
 
     The folder is locked and has the same name each time, so a process that writes `path` again
     removes what a killed one left there. An OSError from writing names `path` instead.
+    alone: raise UserError while another process writes `path`, instead of a second folder.
     """
     hidden = path.with_name(f'.{path.name}')
     descriptor = -1
     missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden, descriptor = next(_free(path))
+        hidden, descriptor = next(_free(path, alone))
         yield hidden / path.name
     except OSError as error:
         written = error.filename2 or error.filename or hidden  # a copy names its source first
@@ -84,7 +86,7 @@ def temporary_for(path: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _free(path: Path) -> Iterator[tuple[Path, int]]:
+def _free(path: Path, alone: bool) -> Iterator[tuple[Path, int]]:
     """Yield hidden folders for `path`, empty and locked, with the descriptor of the lock."""
     for number in count():
         folder = path.with_name(f'.{path.name}.{number}.tmp')
@@ -92,7 +94,13 @@ def _free(path: Path) -> Iterator[tuple[Path, int]]:
         with suppress(FileExistsError):
             folder.mkdir(0o700)
             made = True
-        descriptor = _lock(folder, made)
+        try:
+            descriptor = _lock(folder, made)
+        except BlockingIOError:
+            if alone:
+                raise UserError(f'Another process writes {path}; wait until it is finished, or '
+                                'choose another output.', 'output') from None
+            continue
         if descriptor is not None:
             for old in folder.iterdir() if not made else ():
                 remove(old)
@@ -100,7 +108,11 @@ def _free(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _lock(folder: Path, made: bool) -> int | None:
-    """Lock a folder of this user until the descriptor is closed; None if that is not possible."""
+    """
+    Lock a folder of this user until the descriptor is closed; None if that is not possible.
+
+    BlockingIOError: another process has locked it.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:  # removed by its writer, or somebody else's
@@ -108,8 +120,11 @@ def _lock(folder: Path, made: bool) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         locked = True
-    except OSError as error:  # in use, or a file system without locks
-        locked = made and not isinstance(error, BlockingIOError)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without locks
+        locked = made
     status = os.fstat(descriptor)
     private = status.st_uid == os.geteuid() and not status.st_mode & 0o022
     with suppress(FileNotFoundError):  # its writer has removed it
@@ -135,9 +150,11 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     for path in paths:
         if not path.is_dir():  # of earlier releases
             remove(path)
-        elif (descriptor := _lock(path, False)) is not None:
-            remove(path)
-            os.close(descriptor)
+            continue
+        with suppress(BlockingIOError):
+            if (descriptor := _lock(path, False)) is not None:
+                remove(path)
+                os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -186,7 +203,7 @@ def _complete(target: Path) -> Path:
 def write_atomically(path: str | Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file atomically: readers see the old one or the whole new one."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with temporary_for(Path(path)) as temporary:
+    with temporary_for(Path(path), alone=False) as temporary:
         with os.fdopen(os.open(temporary, flags, mode), 'wb') as file:
             file.write(content)
         os.replace(temporary, path)
@@ -382,6 +399,17 @@ def share_files(pattern: str) -> list[Path]:
     if not found:
         raise UserError(f'{pattern} is missing in the installed package; install it again.')
     return found
+
+
+def no_model(path: Path, kind: str = 'checkpoint') -> UserError:
+    """Return the error for a model's file that does not exist, or a name that is misspelled."""
+    if not re.fullmatch(r'\w+', str(path)):
+        return UserError(f'The {kind} {path} does not exist.')
+    names = [file.stem for file in share_files('models/*.onnx')]
+    near = difflib.get_close_matches(str(path), names, 1)
+    return UserError(f'{path} is neither a file nor a model of this package'
+                     + (f'; did you mean {near[0]}?' if near else
+                        f', which has {", ".join(dict.fromkeys(names))}.'))
 
 
 def model_file(model: str | Path) -> Path:

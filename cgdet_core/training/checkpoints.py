@@ -23,7 +23,7 @@ import warnings
 import zipfile
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import file_kind
+from cgdet_core.runtime.files import file_kind, no_model
 from cgdet_core.runtime.imaging.normalization import Normalization
 from cgdet_core.runtime.inference.card import Card, ModelCard, read_card
 from pydantic import BaseModel
@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's dictionary, tensors and plain values only; UserError otherwise."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'The checkpoint {path} does not exist.')
+        raise no_model(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of files that are something else

@@ -21,6 +21,7 @@ It is independent of tasks. A task's recipe derives from `Recipe` and adds its o
 
 from collections.abc import Callable, Iterator
 import difflib
+import os
 from pathlib import Path
 import re
 from typing import Any, ClassVar, get_args, Literal, TypeVar
@@ -69,6 +70,13 @@ class Strict(BaseModel):
     """A section of a recipe; unknown keys are errors."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+    @field_validator('*')
+    @classmethod
+    def _home(cls, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(cls._home, value))
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 class ScheduledLoss(Strict):
@@ -287,9 +295,8 @@ def check_values(schema: type[Schema], values: dict[str, Any], origin: str) -> S
         error = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
         where = '.'.join(str(part) for part in error['loc'] if _KEY.fullmatch(str(part)))
         if error['type'] == 'extra_forbidden':
-            near = _nearest(schema, error['loc'])
             raise UserError(f'{origin}: unknown key {where!r}'
-                            + (f', did you mean {near!r}?' if near else '.')) from None
+                            f'{_alternatives(schema, error["loc"])}') from None
         if error['type'] == 'missing' and isinstance(error['loc'][-1], str):
             raise UserError(f'{origin}: {where} is missing; add it to the file or to the command '
                             f'({where}=...).') from None
@@ -310,16 +317,19 @@ def what_is_wrong(error: Any) -> str:
     return f'must {words.format(**context)}, not {given}'
 
 
-def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str | None:
+def _alternatives(schema: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """Return the end of a sentence on an unknown key: the nearest one, or all of its section."""
     section: Any = schema
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         section = next((a for a in (annotation, *get_args(annotation))
                         if isinstance(a, type) and issubclass(a, BaseModel)), None)
         if section is None:
-            return None
+            return '.'
     near = difflib.get_close_matches(str(location[-1]), section.model_fields, 1, 0.5)
-    return '.'.join([*map(str, location[:-1]), near[0]]) if near else None
+    if near:
+        return f', did you mean {".".join([*map(str, location[:-1]), near[0]])!r}?'
+    return f'; the keys there are {", ".join(section.model_fields)}.'
 
 
 def _plain(value: Any, of_path: Callable[[Path], str]) -> Any:

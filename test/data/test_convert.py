@@ -25,6 +25,7 @@ from cgdet_core.data.coco import load_coco
 from cgdet_core.data.formats.convert import convert
 from cgdet_core.data.formats.native import Options
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.files import temporary_for
 from cgdet_core.runtime.imaging.drawing import COLORS
 import cv2
 from native_layouts import coco, flir_v1, flir_v2, LAYOUTS, llvip, m3fd, text, thermal, voc, yolo
@@ -371,6 +372,9 @@ def test_nothing_is_overwritten_without_the_option(tmp_path: Path) -> None:
     llvip(tmp_path)
     out = tmp_path / 'annotations'
     text(out / 'report.json', 'mine')
+    with temporary_for(tmp_path / 'new' / 'report.json'):
+        with pytest.raises(UserError, match='Another process writes .*new/report.json; wait'):
+            run('llvip', tmp_path, tmp_path / 'new', progress=pytest.fail)
     with pytest.raises(UserError, match='report.json already exists'):
         run('llvip', tmp_path)
     assert [p.name for p in out.iterdir()] == ['report.json']

@@ -108,6 +108,9 @@ def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     with temporary_for(path) as temporary:
         temporary.write_bytes(b'slow')
         write_atomically(path, b'quick')
+        with pytest.raises(UserError, match='Another process writes .*a.json; wait'):
+            with temporary_for(path):
+                raise AssertionError
         remove_leftovers(tmp_path.glob('.*.tmp'))
         assert temporary.read_bytes() == b'slow'
         os.replace(temporary, path)

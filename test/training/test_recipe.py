@@ -52,8 +52,23 @@ def test_overrides(recipe: Path) -> None:
     assert found.optim.epochs == 3
 
 
+def test_paths_may_be_in_the_home_folder(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('HOME', '/home/a')
+    found = load_recipe(recipe, [
+        'data.train=~/t.json', 'run.output=~/runs', 'optim.init=~/b.ckpt', 'data.license=~/c',
+        'imitation.teacher=[thermal, ~/d.onnx]', 'cmg.teacher={path: ~/e.onnx, cache: ~x/f}'])
+    assert (found.data.train, found.run.output) == (Path('/home/a/t.json'), Path('/home/a/runs'))
+    assert found.optim.init == Path('/home/a/b.ckpt') and found.data.license == '~/c'
+    assert found.imitation.teacher == (Path('thermal'), Path('/home/a/d.onnx'))
+    teacher = found.cmg.teacher
+    assert (teacher.path, teacher.cache) == (Path('/home/a/e.onnx'), Path('~x/f'))
+
+
 @pytest.mark.parametrize(('override', 'words'), [
     ('optim.epoch=3', "unknown key 'optim.epoch', did you mean 'optim.epochs'"),
+    ('optim.leraning_rate=1', "unknown key 'optim.leraning_rate'; the keys there are .* lr, "),
     ('dta.train=x', "did you mean 'data'"),
     ('optim.lr=fast', 'optim.lr'),
     ('optim.lr=-1', 'optim.lr'),

@@ -99,12 +99,12 @@ def convert(
             {'unit': unit} if unit else {}) | ({'polarity': polarity} if polarity else {}),
         'categories': [{'id': i + 1, 'name': c} for i, c in enumerate(categories)],
         'images': [], 'annotations': []} for split in splits}
-    for frame in listing.frames:
-        _add(sets[frame.split], frame, folder, name, classes, tally)
-        progress(1)
-    sets = {s: content for s, content in sets.items() if content['images']}
-    _check_read(tally, len(listing.frames), bool(sets), folder)
     with together(report_file, files) as made:
+        for frame in listing.frames:
+            _add(sets[frame.split], frame, folder, name, classes, tally)
+            progress(1)
+        sets = {s: content for s, content in sets.items() if content['images']}
+        _check_read(tally, len(listing.frames), bool(sets), folder)
         for split, content in sets.items():
             write_json(made / targets[split].name, content, indent=None)
         records = [r for split in sets

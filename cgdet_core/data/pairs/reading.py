@@ -75,9 +75,13 @@ def read_pairs(
     path = source.path
     if not path.exists():
         raise UserError(f'The source {path} does not exist.')
+    coco = path.suffix.lower() == '.json'
+    if source.images is not None and not coco:
+        raise UserError(f'The folder of images {source.images} is for a COCO file, and {path} is '
+                        'none; leave it out.', 'images')
     if names_bag(path):
         return _of_bag(path, source.choice, count, progress)
-    files = _of_coco(source) if path.suffix.lower() == '.json' else _of_folder(path, source.rgb)
+    files = _of_coco(source) if coco else _of_folder(path, source.rgb)
     found = Pairs([], [], [], [], [file for pair in files for file in pair])
     for thermal, rgb in evenly(files, count):
         progress(1)

@@ -26,7 +26,7 @@ import re
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import file_kind, finish, read_json, write_atomically
+from cgdet_core.runtime.files import file_kind, finish, no_model, read_json, write_atomically
 from cgdet_core.runtime.imaging.normalization import is_number, Normalization
 from cgdet_core.runtime.imaging.signal import POLARITIES
 from cgdet_core.runtime.inference.graph import check_terminates, not_finite
@@ -208,9 +208,10 @@ def load_card(model: str | Path, kind: type[Card]) -> Card:
     path = card_path(model)
     with suppress(OSError):  # a folder that this user cannot write
         finish(model, (model.name, path.name))
+    if model.is_dir():
+        raise UserError(f'The model file {model} is a folder; name the .onnx file in it.')
     if not model.is_file():
-        raise UserError(f'The model file {model} ' + (
-            'is a folder; name the .onnx file in it.' if model.is_dir() else 'does not exist.'))
+        raise no_model(model, 'model file')
     if not path.is_file():
         raise UserError(f'The model {model} has no card {path.name} next to it; copy or rename '
                         'its card with it, or write both with "cgdet export".')

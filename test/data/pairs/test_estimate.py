@@ -212,6 +212,8 @@ def test_pairs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         read_pairs(PairSource(tmp_path / 'none'), 10)
+    with pytest.raises(UserError, match='images .*other is for a COCO file, and .* is none'):
+        read_pairs(PairSource(tmp_path, images=tmp_path / 'other'), 10)
     with pytest.raises(UserError, match='thermal does not exist'):
         read_pairs(PairSource(tmp_path), 10)
     for name in ('thermal', 'rgb'):
