@@ -58,10 +58,10 @@ def data_register(
     from cgdet_core.runtime.files import check_outputs
     from cgdet_core.runtime.imaging.frames import check_not_among
 
+    if output.suffix == '.png':
+        raise UserError(f'{output} is the name of the picture; name a YAML file', 'output')
     check_outputs([output], overwrite=overwrite)
     picture = output.with_suffix('.png')
-    if picture == output:
-        raise UserError(f'{output} is the name of the picture; name a YAML file', 'output')
     check_outputs([picture], overwrite=overwrite)
     choice = Choice(thermal_topic, rgb_topic, max_gap_ms, rgb_offset_ms)
     with counting('reading') as progress:
