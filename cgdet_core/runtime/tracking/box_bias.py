@@ -27,10 +27,8 @@ from numpy.typing import NDArray
 VIEWS = ((0.0, 0.0, 1.0), (0.2, 0.15, 1.0), (-0.2, 0.15, 1.0), (0.15, -0.2, 1.1),
          (-0.15, -0.2, 0.9))
 OTHER = 0.5  # of a box's size: a center that is farther off is that of something else
-# What is corrected of the error of the center and of the size: the rest of a center's is due to
-# how the first box was drawn, the rest of a size's to the pose.
-SHARES = np.array([0.5, 0.5, 0.8, 0.8])
 MAX_LOG_SCALE = 0.25  # largest correction of width and height; more is due to how a box was drawn
+SHARE = 0.8  # of the error that is corrected; the rest is due to the pose in the first frame
 
 Box = NDArray[np.float64]
 
@@ -60,7 +58,7 @@ class BoxBias:
             if (np.abs(offset) < OTHER).all():
                 errors.append(np.concatenate([offset, np.log(sides / size)]))
         known = len(errors) > len(VIEWS) // 2
-        bias = SHARES * np.median(errors, 0) if known else np.zeros(4)
+        bias = SHARE * np.median(errors, 0) if known else np.zeros(4)
         self._offset = bias[:2]  # in widths and heights of the head's box
         self._scale = np.exp(np.clip(bias[2:], -MAX_LOG_SCALE, MAX_LOG_SCALE))
 
