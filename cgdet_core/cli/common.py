@@ -33,6 +33,7 @@ from cgdet_core.runtime.files import (
     check_outputs,
     model_file,
     read_json,
+    share_files,
     write_json,
 )
 from cgdet_core.runtime.imaging.signal import check_polarity, check_unit, POLARITIES, UNITS
@@ -131,6 +132,14 @@ def model_option(help: str, metavar: str = 'MODEL') -> Any:
 def _model(kind: Callable[..., Any], help: str, metavar: str) -> Any:
     return kind(parser=model_file, metavar=metavar,
                 help=f'{help}, or the name of one of this package.')
+
+
+def check_not_shipped(model: Path) -> None:
+    """Raise UserError for a model of this package, whose card is not written."""
+    model = model_file(model)
+    if model in share_files('models/*.onnx'):
+        raise UserError(f'{model} is a model of the package, whose card stays as it is; copy '
+                        f'it with its card, {card_path(model).name}, and name the copy.')
 
 
 def word_of(argument: Any) -> str:

@@ -22,6 +22,7 @@ from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     Backend,
     cell,
+    check_not_shipped,
     Data,
     folder_option,
     Images,
@@ -33,7 +34,7 @@ from cgdet_core.cli.common import (
 )
 from cgdet_core.cli.report import check_complete, check_page, command, Page, show_page
 from cgdet_core.errors import UserError
-from cgdet_core.runtime.files import check_not_inputs, check_outputs, share_files
+from cgdet_core.runtime.files import check_not_inputs, check_outputs
 from rich.table import Table
 import typer
 
@@ -78,9 +79,7 @@ def evaluate(
     from cgdet_core.runtime.inference.card import card_path, save_card
 
     if update_card:
-        if model in share_files('models/*.onnx'):
-            raise UserError(f'{model} is a model of the package, whose card stays as it is; copy '
-                            f'it with its card, {card_path(model).name}, and name the copy.')
+        check_not_shipped(model)
         if model.suffix.lower() != '.onnx':
             raise UserError('--update-card requires an ONNX file; export the checkpoint first.')
         if iou_threshold is not None or voting_iou is not None:
@@ -177,6 +176,7 @@ def fit_scores(
     from cgdet_core.runtime.inference.card import card_path, save_card
 
     for model in models:
+        check_not_shipped(model)
         if model.suffix.lower() != '.onnx':
             raise UserError(f'{model} is not an ONNX file; export the checkpoint first.')
     check_outputs([card_path(model) for model in models])

@@ -22,6 +22,7 @@ from typing import Annotated, TYPE_CHECKING
 from cgdet_core.cli import common
 from cgdet_core.cli.common import (
     Backend,
+    check_not_shipped,
     COLORED,
     complain,
     console,
@@ -78,6 +79,7 @@ def fit_scores(
     from cgdet_core.runtime.inference.card import card_path
     from cgdet_core.tracking.calibration import calibrate
 
+    check_not_shipped(model)
     check_outputs([card_path(model)])
     with console.status('following'):
         report = calibrate(model, data, objects)

@@ -25,6 +25,7 @@ from xml.etree import ElementTree
 
 from ament_index_python.packages import get_package_share_directory
 from cgdet_core.doctor import Check
+from cgdet_core.errors import UserError
 from cgdet_ros.doctor.transport import (
     discovery_checks,
     exports,
@@ -32,6 +33,7 @@ from cgdet_ros.doctor.transport import (
     profile_variables,
     shared_memory_check,
 )
+from cgdet_ros.node.starting import init
 import rclpy
 from rclpy.node import Node
 
@@ -111,7 +113,11 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(args)
     from cgdet_core.runtime.files import share_file
 
-    rclpy.init(args=[])
+    try:
+        init([])
+    except UserError as error:
+        show(iter([Check('ROS 2', 'rclpy', 'FAIL', *str(error).split('; ', 1))]))
+        return
     node = rclpy.create_node(f'cgdet_doctor_{os.getpid()}')
     try:
         show(checks(node, options.seconds, share_file('config/fastdds.xml')))

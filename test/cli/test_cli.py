@@ -100,8 +100,11 @@ def test_update_card(run_cgdet: Run, onnx_model: Path, scenes: Path, tmp_path: P
     accuracy = json.loads(model.with_suffix('.json').read_text())['accuracy']
     assert accuracy['annotations.json']['images'] == 12
     assert run_cgdet('evaluate', model, '--data', scenes).returncode == 0
-    refused = run_cgdet('evaluate', 'thermal_small', '--data', scenes, '--update-card')
-    assert refused.returncode == 1 and 'is a model of the package, whose card' in refused.stderr
+    for command in (('evaluate', '--update-card', 'thermal_small'),
+                    ('fit-scores', 'thermal_small'), ('track', 'fit-scores', 'thermal_tracker')):
+        refused = run_cgdet(*command, '--data', scenes)
+        assert refused.returncode == 1
+        assert 'is a model of the package, whose card' in refused.stderr, command
 
 
 def test_detect_in_images_folders_videos_and_bags(

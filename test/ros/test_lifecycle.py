@@ -15,6 +15,7 @@
 """All transitions, errors, long loads, and shutdown."""
 
 from collections.abc import Callable
+import json
 import os
 from pathlib import Path
 import shutil
@@ -301,3 +302,13 @@ def test_no_folder_for_logs_is_one_sentence(
         text=True, cwd=ROOT, env={**os.environ, 'ROS_LOG_DIR': str(tmp_path / 'file' / 'log')})
     assert result.returncode == 1 and 'ROS_LOG_DIR' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_doctor_reports_that_there_is_no_folder_for_logs(domain: int, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    result = subprocess.run(
+        [sys.executable, '-m', 'cgdet_ros.doctor.checks'], capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, 'ROS_LOG_DIR': str(tmp_path / 'file' / 'log')})
+    found = json.loads(result.stdout)
+    assert result.returncode == 0 and found['level'] == 'FAIL'
+    assert found['advice'] == 'set ROS_LOG_DIR to a writable folder'
