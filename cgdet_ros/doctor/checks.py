@@ -25,7 +25,6 @@ from xml.etree import ElementTree
 
 from ament_index_python.packages import get_package_share_directory
 from cgdet_core.doctor import Check
-from cgdet_core.errors import UserError
 from cgdet_ros.doctor.transport import (
     discovery_checks,
     exports,
@@ -33,7 +32,6 @@ from cgdet_ros.doctor.transport import (
     profile_variables,
     shared_memory_check,
 )
-from cgdet_ros.node.starting import init
 import rclpy
 from rclpy.node import Node
 
@@ -114,9 +112,13 @@ def main(args: list[str] | None = None) -> None:
     from cgdet_core.runtime.files import share_file
 
     try:
-        init([])
-    except UserError as error:
-        show(iter([Check('ROS 2', 'rclpy', 'FAIL', *str(error).split('; ', 1))]))
+        rclpy.init(args=[])
+    except RuntimeError as error:  # RCLError
+        if 'log directory' not in str(error):
+            raise
+        found = str(error).partition(', at ')[0]
+        show(iter([Check('ROS 2', 'rclpy', 'FAIL', found,
+                         'set ROS_LOG_DIR to a writable folder')]))
         return
     node = rclpy.create_node(f'cgdet_doctor_{os.getpid()}')
     try:
