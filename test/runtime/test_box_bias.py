@@ -38,8 +38,8 @@ class Head:
 
     def drawn(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
         size = (box[2:] - box[:2]) * self.larger
-        center = (box[:2] + box[2:]) / 2 + self.beside * size
-        return np.concatenate([center - size / 2, center + size / 2])
+        middle = center(box) + self.beside * size
+        return np.concatenate([middle - size / 2, middle + size / 2])
 
     def look(self, image: Any, region: Region, spread: float | None) -> tuple[Found, Any]:
         return Found(region.to_input(self.drawn(BOX)), 1.0, 1.0, 1.0), None
@@ -48,13 +48,13 @@ class Head:
         """Learn nothing."""
 
 
-def place(box: NDArray[np.float64]) -> NDArray[np.float64]:
+def center(box: NDArray[np.float64]) -> NDArray[np.float64]:
     return (box[:2] + box[2:]) / 2
 
 
 @pytest.mark.parametrize('larger, beside', [
     ((0.85, 0.85), (0.0, 0.0)), ((1.2, 1.1), (0.05, -0.1)), ((0.9, 1.0), (-0.1, 0.04))])
-def test_most_of_the_sizes_error_is_corrected_and_some_of_the_centers(
+def test_most_of_the_error_in_size_is_corrected_and_half_of_that_of_the_center(
         larger: tuple[float, float], beside: tuple[float, float]) -> None:
     """At any size, as the target grows."""
     head = Head(larger, beside)
@@ -64,7 +64,7 @@ def test_most_of_the_sizes_error_is_corrected_and_some_of_the_centers(
         found = bias.corrected(drawn)
         before, after = (np.abs(b[2:] - b[:2] - size).max() for b in (drawn, found))
         assert after < 0.25 * before
-        assert place(found) - place(box) == pytest.approx(0.5 * (place(drawn) - place(box)))
+        assert center(found) - center(box) == pytest.approx(0.5 * (center(drawn) - center(box)))
 
 
 def test_nothing_is_corrected_if_the_head_looks_at_something_else() -> None:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 VIEWS = ((0.0, 0.0, 1.0), (0.2, 0.15, 1.0), (-0.2, 0.15, 1.0), (0.15, -0.2, 1.1),
          (-0.15, -0.2, 0.9))
 OTHER = 0.5  # of a box's size: a center that is farther off is that of something else
-# What is corrected of the error of the center and of the size: the rest of a center's is due to
-# how the first box was drawn, the rest of a size's to the pose.
+# Of the error in x, y of the center and in the size, that are corrected. The rest of a center's
+# error is due to how the first box was drawn, the rest of a size's to the pose.
 SHARES = np.array([0.5, 0.5, 0.8, 0.8])
 MAX_LOG_SCALE = 0.25  # largest correction of width and height; more is due to how a box was drawn
 
