@@ -30,6 +30,7 @@ from cgdet_core.data.coco import CocoSet, ImageRecord, load_coco
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import file_kind
 from cgdet_core.runtime.imaging import frames
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.decoding import format_of
 from cgdet_core.runtime.imaging.message import view_pixels
 from cgdet_core.runtime.imaging.signal import CARD, POLARITIES, seen
@@ -77,7 +78,8 @@ class Frame:
         What a COCO set states of it counts where unit and polarity are not known.
         """
         if self.truth is None:
-            return replace(self, read=lambda: seen(self.read(), unit, polarity, expected))
+            return replace(self, read=lambda: seen(
+                fill_dead_pixels(self.read())[0], unit, polarity, expected))
         record = replace(self.truth, unit=self.truth.unit if unit == CARD else unit,
                          polarity=polarity or self.truth.polarity)
         return replace(self, read=partial(record.read, 1, expected))

@@ -17,9 +17,9 @@ Measure a tracker from many starts: `python -m cgdet_core.experiments.starts MOD
 
 A target may be lost by chance from one start. Here each is followed from its first frame and from
 those after a quarter, a half and three quarters of its sequence, forward and backward, similar to
-the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward; with
---boxes from the boxes of its spatial evaluation, in the first frame. RGB-T trackers follow in
-thermal alone.
+the temporal robustness evaluation of OTB (Wu et al., 2013), which has 20 starts, forward. With
+--boxes, it is followed from the first frame only, from each box of OTB's spatial evaluation: the
+true one, moved or scaled. RGB-T trackers follow in thermal alone.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from cgdet_core.tracking.sequences import find_sequences, named_apart, open_sequ
 import numpy as np
 
 SHARES = 0.0, 0.25, 0.5, 0.75
-# First boxes: moved by a share of their width and height, and scaled.
+# First boxes: moved by shares of their width and height (x, y), and scaled.
 DRAWN = [(x / 10, y / 10, 1.0) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [
     (0.0, 0.0, scale) for scale in (0.8, 0.9, 1.1, 1.2)]
 
@@ -59,7 +59,7 @@ def parts(sequence: Sequence) -> Iterator[Sequence]:
 
 
 def drawn(sequence: Sequence) -> Iterator[Sequence]:
-    """Yield a sequence with each of the boxes that its first one could have been drawn as."""
+    """Yield a sequence with each of DRAWN in place of its first box."""
     frames = list(sequence.source.frames)
     for x, y, scale in DRAWN:
         truths = []
@@ -76,10 +76,10 @@ def drawn(sequence: Sequence) -> Iterator[Sequence]:
 def areas(model: TrackingModel, variants: Iterable[Sequence]) -> list[float]:
     """Return the success AUC of each variant of a sequence that has two boxes or more."""
     found = []
-    for part in variants:
-        if part.truths[0].visible.sum() > 1:
-            run = follow_sequence(Tracker(model), part)
-            found.append(score(measure(part.entry, run).curves, PLAIN)['success_auc'])
+    for variant in variants:
+        if variant.truths[0].visible.sum() > 1:
+            run = follow_sequence(Tracker(model), variant)
+            found.append(score(measure(variant.entry, run).curves, PLAIN)['success_auc'])
     return found
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument('--rate', type=float, default=0.0,
                         help="frames per second; 0: a video's own, or 25")
     parser.add_argument('--boxes', action='store_true',
-                        help='12 boxes that are moved by a tenth or scaled by 0.8 to 1.2')
+                        help='start from 12 boxes, moved by a tenth or scaled by 0.8 to 1.2')
     options = parser.parse_args()
     variants = drawn if options.boxes else parts
     try:

@@ -62,7 +62,7 @@ def temporary_for(path: Path, alone: bool = True) -> Iterator[Path]:
 
     The folder is locked and has the same name each time, so a process that writes `path` again
     removes what a killed one left there. An OSError from writing names `path` instead.
-    alone: raise UserError while another process writes `path`, instead of a second folder.
+    alone: UserError while another process writes `path`; otherwise a second folder is used.
     """
     hidden = path.with_name(f'.{path.name}')
     descriptor = -1
@@ -99,7 +99,7 @@ def _free(path: Path, alone: bool) -> Iterator[tuple[Path, int]]:
         except BlockingIOError:
             if alone:
                 raise UserError(f'Another process writes {path}; wait until it is finished, or '
-                                'choose another output.', 'output') from None
+                                'choose another output.') from None
             continue
         if descriptor is not None:
             for old in folder.iterdir() if not made else ():
@@ -403,7 +403,7 @@ def share_files(pattern: str) -> list[Path]:
 
 def no_model(path: Path, kind: str = 'checkpoint') -> UserError:
     """Return the error for a model's file that does not exist, or a name that is misspelled."""
-    if not re.fullmatch(r'\w+', str(path)):
+    if not re.fullmatch(r'[\w-]+', str(path)):
         return UserError(f'The {kind} {path} does not exist.')
     names = [file.stem for file in share_files('models/*.onnx')]
     near = difflib.get_close_matches(str(path), names, 1)

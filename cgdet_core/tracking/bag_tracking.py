@@ -26,7 +26,6 @@ from cgdet_core.data.bags.io import color_picture, image_connections, image_mess
 from cgdet_core.data.sources import Frame
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_json, write_table
-from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.shutter import ShutterDetector
 from cgdet_core.runtime.tracking.rgbt import is_black
 from cgdet_core.runtime.tracking.target import State, Target
@@ -210,7 +209,7 @@ def follow_frames(
             stamp = stamp_of(frame)
             latest = clock.at(frame, stamp / 1e9)
             try:
-                pixels, _ = fill_dead_pixels(frame.pixels)
+                pixels = frame.pixels
                 closed = shutter.update(pixels, latest)
                 rgb: dict[str, Any] = {} if colors is None else {
                     'rgb': colors.at(stamp, pixels.shape)}

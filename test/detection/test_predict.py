@@ -51,9 +51,12 @@ def test_the_loop_finds_what_the_detector_finds(detector: Detector, scenes: Path
 
 
 def frames_with_a_bad_one() -> Iterator[Frame]:
+    """Yield frames, one that cannot be used and one with a dead pixel, which is filled."""
+    dead = np.full((128, 160), 290, np.float32)
+    dead[3, 3] = np.nan
     yield Frame('good.png', lambda: np.zeros((128, 160), np.uint16))
     yield Frame('bad.png', lambda: np.full((128, 160), np.nan, np.float32), 'folder/bad.png')
-    yield Frame('last.png', lambda: np.zeros((128, 160), np.uint16))
+    yield Frame('last.png', lambda: dead)
 
 
 def test_a_frame_that_cannot_be_normalized_is_named(detector: Detector) -> None:

@@ -169,12 +169,15 @@ def test_palette_of_colors_is_color(tmp_path: Path) -> None:
 
 def test_floats_of_a_tiff_are_a_frame_but_none_of_a_set(tmp_path: Path) -> None:
     kelvin = np.linspace(280, 310, 24 * 32).reshape(24, 32)
+    kelvin[5, 5] = np.nan
     for name, values in (('32.tif', np.float32(kelvin)), ('64.tif', kelvin)):
         assert cv2.imwrite(str(tmp_path / name), values)
         [frame] = open_path(tmp_path / name).frames
         np.testing.assert_array_equal(frame.pixels, np.float32(kelvin))
         assert frame.pixels.dtype == to_frame(tmp_path / name, 1).dtype == np.float32
-        with pytest.raises(UserError, match='has float32 pixels; .*"cgdet data collect"'):
+        counts = frame.seen('counts', '', 'white_hot').pixels
+        assert counts.dtype == np.uint16 and counts[5, 5] == pytest.approx(kelvin[5, 4], abs=1)
+        with pytest.raises(UserError, match='has float pixels, .*"cgdet data collect"'):
             read_thermal(tmp_path / name)
     assert cv2.imwrite(str(tmp_path / 'c.tif'), np.zeros((4, 4, 3), np.float32))
     with pytest.raises(UserError, match='float32 pixels in 3 channels'):

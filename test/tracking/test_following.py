@@ -20,6 +20,8 @@ from typing import Any
 
 from cgdet_core.data.sources import Frame, open_path
 from cgdet_core.errors import UserError
+from cgdet_core.experiments.starts import drawn as with_other_boxes
+from cgdet_core.experiments.starts import parts
 from cgdet_core.runtime import Detector
 from cgdet_core.runtime.detection.detector import finder
 from cgdet_core.runtime.imaging.frames import read_thermal
@@ -80,6 +82,22 @@ def test_a_sparse_truth_is_followed_from_its_first_box_on(tmp_path: Path) -> Non
     assert len(found.errors) == 3  # frames 3, 6 and 9
     assert found.curves.success.mean() == pytest.approx(20 / 21)
     assert found.fps is not None and found.fps > 0
+
+
+def test_starts_are_in_other_frames_or_with_other_boxes(tmp_path: Path) -> None:
+    [entry] = find_sequences(write_sequence(tmp_path / 'walk', 4))
+    order = [[*range(n, 4)] for n in range(4)] + [[*range(3 - n, -1, -1)] for n in range(4)]
+    for kept, part in zip(order, parts(open_sequence(entry)), strict=True):
+        assert part.names == [f.name for f in part.source.frames] == [f'{n:06d}.png' for n in kept]
+        np.testing.assert_array_equal(part.truths[0].boxes, boxes(4)[kept])
+    found = list(with_other_boxes(open_sequence(entry)))
+    assert [len(list(part.source.frames)) for part in found] == [4] * 12
+    first, *others = np.stack([part.truths[0].boxes for part in found], 1)
+    assert all((rows == box).all() for rows, box in zip(others, boxes(4)[1:]))
+    moves = first[:, :2] + first[:, 2:] / 2 - (boxes(1)[0, :2] + boxes(1)[0, 2:] / 2)
+    assert np.abs(moves).max(1) == pytest.approx([2.0] * 8 + [0.0] * 4)  # of 20 pixels
+    for sides in first[:, 2:].T:
+        assert sides == pytest.approx([20.0] * 8 + [16.0, 18.0, 22.0, 24.0])
 
 
 def test_frames_in_which_the_target_is_not_visible_do_not_count(tmp_path: Path) -> None:

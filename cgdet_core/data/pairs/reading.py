@@ -25,11 +25,12 @@ from cgdet_core.data.coco import load_coco
 from cgdet_core.data.show import evenly
 from cgdet_core.data.sources import names_bag
 from cgdet_core.errors import UserError
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.frames import (
     files_below,
     IMAGE_SUFFIXES,
     read_bgr,
-    read_thermal,
+    read_image,
     to_gray,
 )
 from cgdet_core.runtime.imaging.message import view_message
@@ -86,15 +87,22 @@ def read_pairs(
     for thermal, rgb in evenly(files, count):
         progress(1)
         try:
-            frame = read_thermal(thermal)
+            frame = _filled(read_image(thermal))
             picture = read_bgr(rgb)
         except UserError as error:
             found.unreadable.append(str(error).rstrip('.'))
+            continue
+        except ValueError as error:
+            found.unreadable.append(f'{thermal}: {error}')
             continue
         found.thermal.append(frame)
         found.rgb.append(picture)
         found.names.append(thermal.name)
     return _some(found, path)
+
+
+def _filled(image: NDArray[Any]) -> NDArray[Any]:
+    return fill_dead_pixels(to_gray(image))[0]
 
 
 def _some(found: Pairs, path: Path) -> Pairs:
@@ -151,7 +159,7 @@ def _of_bag(
     rgb: dict[int, NDArray[np.uint8]] = {}
     unreadable = []
     parts: tuple[tuple[str | None, set[int], dict[int, Any], Callable[[Any], Any]], ...] = (
-        (plan.thermal_topic, set(chosen), thermal, lambda message: to_gray(view_message(message))),
+        (plan.thermal_topic, set(chosen), thermal, lambda message: _filled(view_message(message))),
         (plan.rgb_topic, set(chosen.values()), rgb, color_picture))
     for topic, stamps, found, read in parts:
         for stamp, message in pairing.messages(path, topic, stamps):

@@ -24,6 +24,7 @@ from typing import Any
 
 from cgdet_core.errors import UserError
 from cgdet_core.runtime.files import write_atomically
+from cgdet_core.runtime.imaging.dead_pixels import fill_dead_pixels
 from cgdet_core.runtime.imaging.frames import as_drawn
 from cgdet_core.runtime.imaging.normalization import Normalization, normalize
 import cv2
@@ -41,7 +42,8 @@ Picture = NDArray[np.uint8]  # (H, W, 3) BGR
 
 def as_seen(frame: NDArray[Any], normalization: Normalization) -> NDArray[np.uint8]:
     """Return a thermal frame as the network sees it, (H, W) uint8."""
-    return (normalize(frame, normalization) * 255).astype(np.uint8)
+    frame, _ = fill_dead_pixels(frame)
+    return (normalize(frame, normalization, finite=True) * 255).astype(np.uint8)
 
 
 def to_picture(frame: NDArray[Any], normalization: Normalization) -> Picture:

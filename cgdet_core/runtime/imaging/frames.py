@@ -161,7 +161,7 @@ def is_gray(path: str | Path) -> bool:
 
 def read_image(path: str | Path, place: int | None = None) -> NDArray[Any]:
     """
-    Read an image as it is stored, gray or BGR, 8- or 16-bit, or gray as float32.
+    Read an image as it is stored: 8- or 16-bit, gray or BGR; or floats, gray, as float32.
 
     place: of a page of a TIFF (`find_pages`); without, one with several is an error. The
     orientation that EXIF states is applied, as in programs that show or annotate images. UserError
@@ -173,15 +173,15 @@ def read_image(path: str | Path, place: int | None = None) -> NDArray[Any]:
     if image.ndim != 2:
         raise UserError(f'{path} has {image.dtype} pixels in {image.shape[2]} channels; a thermal '
                         'image has one.')
-    return image.astype(np.float32)
+    return np.asarray(image, np.float32)
 
 
 def read_thermal(path: str | Path) -> NDArray[Any]:
     """Read a thermal image of a set as (H, W) uint8 or uint16; UserError if it cannot be read."""
     image = read_image(path)
     if image.dtype == np.float32:
-        raise UserError(f'{path} has float32 pixels; a set has 8- or 16-bit images, as which '
-                        '"cgdet data collect" stores temperatures.')
+        raise UserError(f'{path} has float pixels, and the images of a set have 8 or 16 bits; '
+                        '"cgdet data collect" stores temperatures in 16.')
     return to_gray(image)
 
 

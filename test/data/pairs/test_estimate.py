@@ -209,6 +209,20 @@ def test_pairs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         read_pairs(PairSource(tmp_path / 'thermal' / '0.png'), 10)
 
 
+def test_thermal_images_of_pairs_may_be_floats_with_dead_pixels(tmp_path: Path) -> None:
+    for name in ('thermal', 'rgb'):
+        (tmp_path / name).mkdir()
+    for dead in (1, 3):  # of 128 pixels
+        frame = np.full((8, 16), 290, np.float32)
+        frame.ravel()[:dead] = np.nan
+        assert cv2.imwrite(str(tmp_path / f'thermal/{dead}.tif'), frame)
+        assert cv2.imwrite(str(tmp_path / f'rgb/{dead}.png'), np.zeros((8, 8), np.uint8))
+    found = read_pairs(PairSource(tmp_path), 10)
+    assert found.names == ['1.tif'] and (found.thermal[0] == 290).all()
+    [why] = found.unreadable
+    assert why.startswith(f'{tmp_path}/thermal/3.tif: 3 of 128 pixels are NaN or infinite')
+
+
 def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='does not exist'):
         read_pairs(PairSource(tmp_path / 'none'), 10)
