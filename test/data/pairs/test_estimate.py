@@ -27,7 +27,6 @@ from cgdet_core.data.pairs.output import save_fit
 from cgdet_core.data.pairs.reading import PairSource, read_pairs
 from cgdet_core.data.synthetic import Scene, to_counts
 from cgdet_core.errors import UserError
-from conftest import REAL_DATA
 import cv2
 from drive_points import BY_EYE
 import numpy as np
@@ -36,7 +35,6 @@ from two_cameras import RGB, write_two_cameras
 
 Run = Callable[..., subprocess.CompletedProcess]
 SIZE, RGB_SIZE = (320, 256), (400, 320)
-DRIVE = REAL_DATA.parents[1] / 'flir_night' / 'drive'
 WIDER = np.array([(0.93, 0.012, -28), (-0.01, 0.94, -20), (2e-5, -3e-5, 1)])
 TURNED = np.array([(0.7, -0.025, 26), (0.025, 0.7, 14), (0, 0, 1)])
 
@@ -244,9 +242,11 @@ def test_a_saved_fit_is_read_as_it_was(tmp_path: Path) -> None:
     assert 'halves_px: 0.25' in (tmp_path / 'h.yaml').read_text()
 
 
-@pytest.mark.skipif(not DRIVE.is_dir(), reason='requires the drive of flir_night')
-def test_a_real_drive_is_registered() -> None:
-    pairs = read_pairs(PairSource(DRIVE), 24)
+def test_a_real_drive_is_registered(real_data: Path) -> None:
+    drive = real_data.parents[1] / 'flir_night' / 'drive'
+    if not drive.is_dir():
+        pytest.skip('the drive of flir_night is not on this machine')
+    pairs = read_pairs(PairSource(drive), 24)
     assert not check_pairs(zip(pairs.thermal, pairs.rgb)).good
     fit = estimate(pairs.thermal, pairs.rgb, by_focal_lengths(765, 781, (640, 512), (776, 622)))
     there = moved(fit.homography, [rgb for _, rgb, _ in BY_EYE])
