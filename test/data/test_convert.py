@@ -309,13 +309,13 @@ def test_the_reason_why_images_cannot_be_read_is_stated(tmp_path: Path) -> None:
         (tmp_path / f'images/train/{name}.png').unlink()
     Image.fromarray(np.zeros((48, 64), np.float32)).save(tmp_path / 'images/train/a.tif')
     report = run('yolo', tmp_path)
-    assert any('a.tif has float pixels' in note for note in report['notes'])
+    assert any('a.tif has floats as pixels (float32' in note for note in report['notes'])
     for path in [*(tmp_path / 'images').rglob('*.png'), *(tmp_path / 'images').rglob('*.jpg')]:
         path.unlink()
         Image.fromarray(np.zeros((48, 64), np.float32)).save(path.with_suffix('.tif'))
     for path in (tmp_path / 'labels').rglob('b.txt'):
         path.unlink()
-    with pytest.raises(UserError, match='None of the .* can be used: .*float pixels'):
+    with pytest.raises(UserError, match='None of the .* can be used: .*floats as pixels .float32'):
         run('yolo', tmp_path, overwrite=True)
 
 

@@ -177,7 +177,7 @@ def test_floats_of_a_tiff_are_a_frame_but_none_of_a_set(tmp_path: Path) -> None:
         assert frame.pixels.dtype == to_frame(tmp_path / name, 1).dtype == np.float32
         counts = frame.seen('counts', '', 'white_hot').pixels
         assert counts.dtype == np.uint16 and counts[5, 5] == pytest.approx(kelvin[5, 4], abs=1)
-        with pytest.raises(UserError, match='has float pixels, .*"cgdet data collect"'):
+        with pytest.raises(UserError, match='has floats as pixels .float32.*"cgdet data collect"'):
             read_thermal(tmp_path / name)
     assert cv2.imwrite(str(tmp_path / 'c.tif'), np.zeros((4, 4, 3), np.float32))
     with pytest.raises(UserError, match='float32 pixels in 3 channels'):

@@ -180,8 +180,8 @@ def read_thermal(path: str | Path) -> NDArray[Any]:
     """Read a thermal image of a set as (H, W) uint8 or uint16; UserError if it cannot be read."""
     image = read_image(path)
     if image.dtype == np.float32:
-        raise UserError(f'{path} has float pixels, and the images of a set have 8 or 16 bits; '
-                        '"cgdet data collect" stores temperatures in 16.')
+        raise UserError(f'{path} has floats as pixels (float32 when read), and the images of a '
+                        'set have 8 or 16 bits; "cgdet data collect" stores temperatures in 16.')
     return to_gray(image)
 
 
